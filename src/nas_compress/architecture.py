@@ -1,0 +1,48 @@
+"""The shape of a network as a value: enough to build it, nothing about weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Width:
+    """The output channels of one layer: what the vote and the multiplier asked for, and what it got after rounding."""
+
+    layer: str
+    asked: float
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
+
+    `mean` and `std` are the data's, in raw sample values: the network normalises its own input.
+    """
+
+    family: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    depths: tuple[int, ...]
+    widths: tuple[Width, ...]
+    mean: int
+    std: float
+
+    def channels(self, layer: str) -> int:
+        """Output channels of one layer, by the layer's module path."""
+        for width in self.widths:
+            if width.layer == layer:
+                return width.channels
+        raise KeyError(layer)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+        """The architecture that `dataclasses.asdict` described, also after a trip through JSON."""
+        known = dict(values)
+        known["input_shape"] = tuple(known["input_shape"])
+        known["depths"] = tuple(known["depths"])
+        known["widths"] = tuple(Width(**width) for width in known["widths"])
+        return cls(**known)

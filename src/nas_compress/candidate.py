@@ -1,0 +1,143 @@
+"""What a search proposes: a small frozen value that can be hashed, printed and stored without any framework."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas_compress.errors import RequestError
+
+BITS = (32, 8)
+"""Bit-widths of weights and activations. 32 is float."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerm:
+    """One named term of the training loss, its weight and its settings.
+
+    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
+
+    >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
+    4.0
+    """
+
+    name: str
+    weight: float = 1.0
+    settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
+
+    def __post_init__(self) -> None:
+        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
+        object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
+        if not self.weight > 0:
+            raise RequestError(f"weight > 0 must hold for loss {self.name!r}, but got weight={self.weight}")
+
+    def setting(self, key: str) -> float:
+        """The value of one setting; KeyError where the term does not carry it."""
+        return dict(self.settings)[key]
+
+
+def cross_entropy() -> tuple[LossTerm, ...]:
+    """Plain cross-entropy on the labels: training without a teacher."""
+    return (LossTerm(name="cross_entropy"),)
+
+
+def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
+    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
+    return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
+
+
+def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
+    """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
+
+    A weight of 0 leaves its term out; both may not be 0.
+    """
+    if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
+        raise RequestError(
+            "hard_weight >= 0, soft_weight >= 0 and one of them > 0 must hold, "
+            f"but got hard_weight={hard_weight}, soft_weight={soft_weight}"
+        )
+    terms = []
+    if hard_weight:
+        terms.append(LossTerm(name="cross_entropy", weight=hard_weight))
+    if soft_weight:
+        terms.append(LossTerm(name="kd", weight=soft_weight, settings={"temperature": temperature}))
+    return tuple(terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One point of a search space: a shape, its bits and how it is taught.
+
+    `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
+    (ranked by `pruning_criterion`), `depths` are blocks per stage. The weights always start afresh.
+
+    >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
+    ...     family="resnet", depths=(1, 1, 1)).fingerprint
+    True
+    """
+
+    family: str
+    depths: tuple[int, ...]
+    width_multiplier: float = 1.0
+    pruning_ratio: float = 0.0
+    pruning_criterion: str = "uniform"
+    weight_bits: int = 32
+    activation_bits: int = 32
+    losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
+        object.__setattr__(self, "losses", tuple(self.losses))
+        if not self.depths or min(self.depths) < 1:
+            raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
+        if not self.width_multiplier > 0:
+            raise RequestError(f"width_multiplier > 0 must hold, but got width_multiplier={self.width_multiplier}")
+        if not 0 <= self.pruning_ratio < 1:
+            raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
+        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
+            if bits not in BITS:
+                raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
+        if self.activation_bits < self.weight_bits:
+            raise RequestError(
+                "weight_bits <= activation_bits must hold (integer kernels need integer weights), "
+                f"but got weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
+            )
+        if not self.losses:
+            raise RequestError("losses must name at least one term, but got none")
+        names = [term.name for term in self.losses]
+        if len(set(names)) < len(names):
+            raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
+
+    @property
+    def channel_step(self) -> int:
+        """Widths move in this step: the runtime's float kernels cost the same within 16 channels, integer ones within 8."""
+        return 8 if self.activation_bits < 32 else 16
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        values = asdict(self)
+        values["losses"] = [
+            {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
+        ]
+        values["depths"] = list(self.depths)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
+        """The candidate that `to_dict` described."""
+        known = dict(values)
+        known["losses"] = tuple(
+            LossTerm(name=term["name"], weight=term["weight"], settings=term["settings"])
+            for term in known.get("losses", ())
+        )
+        known["depths"] = tuple(known["depths"])
+        return cls(**known)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that two candidates share only if they are equal."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""Every exception of nas_compress.
+
+NasCompressError
+├── RequestError        what was asked for is wrong: nothing was written (exit code 2)
+├── RunError            the run could not go on: disk, permission, storage (exit code 1)
+└── TrialError          one trial failed: recorded with its reason, the study goes on
+    ├── NonFiniteLossError
+    ├── ExportError
+    └── FloatKernelError
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NasCompressError(Exception):
+    """Root of all exceptions raised on purpose by nas_compress."""
+
+
+class RequestError(NasCompressError):
+    """What was asked for is wrong; the message is one line: the rule, the value, where it stands."""
+
+
+class RunError(NasCompressError):
+    """The run cannot go on for a reason outside the request, such as a full disk."""
+
+
+class TrialError(NasCompressError):
+    """One trial cannot be finished; the study records the reason and goes on."""
+
+
+class NonFiniteLossError(TrialError):
+    """A loss term became infinite or not a number."""
+
+
+class ExportError(TrialError):
+    """The exported file does not answer like the module that it was made from."""
+
+
+class FloatKernelError(TrialError):
+    """An integer file whose optimised graph still computes a convolution or a product in float."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"
+
+
+def require_known(kind: str, name: str, valid: Iterable[str], where: str = "") -> None:
+    """Raise RequestError unless `name` is one of `valid`; `where` tells the file and key."""
+    names = list(valid)
+    if name not in names:
+        place = f" ({where})" if where else ""
+        raise RequestError(f"{kind} must be a known name, but got {name!r}{place}{nearest(name, names)}")

@@ -1,0 +1,51 @@
+"""Files that are either whole or not there, and the folder where results are kept between runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    write_atomically(path, lambda temporary: _fill(temporary, text))
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as indented JSON in one step."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The values that `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def cache_folder() -> Path:
+    """Where teachers, latencies and downloads are kept: NAS_COMPRESS_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("NAS_COMPRESS_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("nas_compress"))
+
+
+def _fill(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

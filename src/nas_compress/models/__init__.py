@@ -1,0 +1,1 @@
+"""Student families: networks built from an architecture value, for any input size and channel count."""

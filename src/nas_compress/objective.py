@@ -1,0 +1,73 @@
+"""What a study optimises and the limits that it sets. Each objective keeps its own direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nas_compress.errors import RequestError, require_known
+
+Direction = Literal["maximize", "minimize"]
+
+DIRECTIONS: dict[str, Direction] = {
+    "accuracy": "maximize",
+    "latency_ms": "minimize",
+    "size_bytes": "minimize",
+    "parameters": "minimize",
+    "macs": "minimize",
+}
+"""Every figure that may be an objective. accuracy is a fraction of the validation split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One figure to be made better, by name; its direction follows from the name.
+
+    >>> Objective(name="latency_ms").direction
+    'minimize'
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        require_known("an objective", self.name, DIRECTIONS)
+
+    @property
+    def direction(self) -> Direction:
+        """`maximize` or `minimize`."""
+        return DIRECTIONS[self.name]
+
+    def cost(self, value: float) -> float:
+        """The value as something to be made small. The one place where a sign flips."""
+        return -value if self.direction == "maximize" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A limit on one figure: `at_least` for what is maximised, `at_most` for what is minimised.
+
+    >>> Budget(name="size_bytes", limit=64_000).violation(65_000) > 0
+    True
+    """
+
+    name: str
+    limit: float
+
+    def __post_init__(self) -> None:
+        require_known("a budget", self.name, DIRECTIONS)
+        if not self.limit > 0:
+            raise RequestError(f"a budget must be greater than 0, but got {self.name}={self.limit}")
+
+    @property
+    def rule(self) -> str:
+        """`at_least` or `at_most`."""
+        return "at_least" if DIRECTIONS[self.name] == "maximize" else "at_most"
+
+    def violation(self, value: float) -> float:
+        """How far `value` is beyond the limit, as a fraction of it; 0 or less where the limit is kept."""
+        excess = value - self.limit if self.rule == "at_most" else self.limit - value
+        return excess / self.limit
+
+    def __str__(self) -> str:
+        sign = "<=" if self.rule == "at_most" else ">="
+        return f"{self.name} {sign} {self.limit:g}"

@@ -1,0 +1,77 @@
+"""What came out of one trial, as a value that survives JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from nas_compress.architecture import Architecture
+from nas_compress.candidate import Candidate
+
+State = Literal["trained", "over_budget", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The figures of one ONNX file, each taken from that file by onnxruntime or from the disk.
+
+    accuracy: fraction of the validation split (None before training). latency_ms: batch 1, one thread;
+    latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
+    its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
+    same class; max_difference: the largest difference of a logit. parameters and macs (a multiply-add is one) are
+    counted on the torch module.
+    """
+
+    latency_ms: float
+    latency_spread: float
+    latency_noisy: bool
+    size_bytes: int
+    parameters: int
+    macs: int
+    accuracy: float | None = None
+    agreement: float | None = None
+    max_difference: float | None = None
+
+    def figure(self, name: str) -> float:
+        """One figure by its objective's name; ValueError where it was not measured."""
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"{name} was not measured")
+        return float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One candidate and seed: how the trial ended and what was measured.
+
+    `over_budget` ended before training; `failed` says why in `reason`. `seconds` are per stage, `losses` the mean of
+    each loss term over the last epoch.
+    """
+
+    candidate: Candidate
+    seed: int
+    state: State
+    measured: Measured | None = None
+    architecture: Architecture | None = None
+    reason: str | None = None
+    epochs: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        values = asdict(self)
+        values["candidate"] = self.candidate.to_dict()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """The outcome that `to_dict` described."""
+        known = dict(values)
+        known["candidate"] = Candidate.from_dict(known["candidate"])
+        if known.get("measured") is not None:
+            known["measured"] = Measured(**known["measured"])
+        if known.get("architecture") is not None:
+            known["architecture"] = Architecture.from_dict(known["architecture"])
+        return cls(**known)
