@@ -1,1 +1,1 @@
-"""(being written)"""
+"""Loss terms: pure functions of (student, teacher, labels), one file each."""

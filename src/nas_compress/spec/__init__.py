@@ -1,1 +1,1 @@
-"""(being written)"""
+"""The study file: values only, checked when read, frozen afterwards."""

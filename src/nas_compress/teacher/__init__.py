@@ -1,1 +1,1 @@
-"""(being written)"""
+"""The teacher: trained once or brought along, kept with a fingerprint, its answers cached."""

@@ -1,1 +1,1 @@
-"""(being written)"""
+"""One candidate, one seed, one outcome."""

@@ -1,0 +1,39 @@
+"""Small image classifiers: two families, depth, width, pruning, bits and teaching (21,120 points).
+
+family (2) x blocks in each of three stages (2 each) x width multiplier (4) x pruning (none, or 3 ratios by
+3 criteria) x precision (3) x teaching (cross-entropy, label smoothing, or distillation at 3 x 3 settings).
+"""
+
+from nas_compress.candidate import Candidate, cross_entropy, distillation, label_smoothing
+from nas_compress.space.suggest import Suggest
+
+PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
+
+
+def suggest(trial: Suggest) -> Candidate:
+    """Propose one student."""
+    family = trial.suggest_categorical("family", ["resnet", "mobilenet"])
+    depths = tuple(trial.suggest_int(f"depth_{stage}", 1, 2) for stage in range(3))
+    width = trial.suggest_categorical("width_multiplier", [0.25, 0.5, 0.75, 1.0])
+    pruning_percent = trial.suggest_int("pruning_percent", 0, 75, step=25)
+    criterion = "uniform"
+    if pruning_percent:
+        criterion = trial.suggest_categorical("criterion", ["l1", "bn_scale", "uniform"])
+    weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]
+    teaching = trial.suggest_categorical("teaching", ["cross_entropy", "label_smoothing", "kd"])
+    if teaching == "kd":
+        soft = trial.suggest_int("soft_percent", 30, 90, step=30) / 100
+        temperature = trial.suggest_categorical("temperature", [1.0, 2.0, 4.0])
+        losses = distillation(hard_weight=1 - soft, soft_weight=soft, temperature=temperature)
+    else:
+        losses = label_smoothing() if teaching == "label_smoothing" else cross_entropy()
+    return Candidate(
+        family=family,
+        depths=depths,
+        width_multiplier=width,
+        pruning_ratio=pruning_percent / 100,
+        pruning_criterion=criterion,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        losses=losses,
+    )

@@ -1,0 +1,126 @@
+"""From a torch network to the file that ships and its figures. Teacher and students go the same way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nas_compress.data.splits import Split
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.agreement import check_agreement
+from nas_compress.measurement.counts import count_macs, count_parameters
+from nas_compress.measurement.kernels import require_integer_kernels
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.structure import structure_key
+from nas_compress.outcome import Measured
+from nas_compress.quantization.quantize import quantize
+
+AGREEMENT_SAMPLES = 512
+CALIBRATION_SAMPLES = 256
+
+
+class Stopwatch:
+    """Seconds spent per named stage, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 4)
+
+
+def write_file(
+    network: nn.Module,
+    path: Path,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    calibration: Tensor,
+    watch: Stopwatch,
+) -> nn.Module:
+    """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
+
+    calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations.
+    """
+    with watch.stage("quantize"):
+        deployable = quantize(
+            network.eval(), weight_bits=weight_bits, activation_bits=activation_bits, calibration=calibration
+        )
+    with watch.stage("export"):
+        export_onnx(deployable, _shape(calibration), path)
+    if activation_bits < 32:
+        with watch.stage("kernels"):
+            require_integer_kernels(path)
+    return deployable
+
+
+def measure_cost(network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch) -> Measured:
+    """Latency and size of the file, parameters and macs of the float network: all that needs no training."""
+    with watch.stage("count"):
+        parameters, macs = count_parameters(network), count_macs(network, _shape(sample))
+    with watch.stage("latency"):
+        latency = meter.measure(path, key=structure_key(path))
+    return Measured(
+        latency_ms=latency.latency_ms,
+        latency_spread=latency.spread,
+        latency_noisy=latency.noisy,
+        size_bytes=path.stat().st_size,
+        parameters=parameters,
+        macs=macs,
+    )
+
+
+def measure_file(
+    deployable: nn.Module,
+    path: Path,
+    *,
+    cost: Measured,
+    validation: Split,
+    meter: LatencyMeter,
+    watch: Stopwatch,
+) -> Measured:
+    """All figures of a trained file: it must answer like `deployable` (else ExportError), then its accuracy and size.
+
+    `cost` comes from the untrained file of the same structure; a noisy latency, or one of another structure, is
+    measured again here.
+    """
+    inputs = validation.inputs.cpu()
+    with watch.stage("agreement"):
+        agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES])
+    with watch.stage("accuracy"):
+        accuracy = measure_accuracy(path, inputs.numpy(), validation.labels.cpu().numpy())
+    with watch.stage("latency"):
+        latency = meter.measure(path, key=structure_key(path))
+    return replace(
+        cost,
+        latency_ms=latency.latency_ms,
+        latency_spread=latency.spread,
+        latency_noisy=latency.noisy,
+        size_bytes=path.stat().st_size,
+        accuracy=accuracy,
+        agreement=agreement.agreement,
+        max_difference=agreement.max_difference,
+    )
+
+
+def calibration_samples(train: Split) -> Tensor:
+    """The first training samples (the split is shuffled when made), on the CPU."""
+    return train.inputs[:CALIBRATION_SAMPLES].cpu()
+
+
+def _shape(samples: Tensor) -> tuple[int, int, int]:
+    channels, height, width = samples.shape[1:]
+    return channels, height, width

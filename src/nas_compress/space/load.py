@@ -1,0 +1,102 @@
+"""Find a space by name or path, and call it so that its mistakes become one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+from nas_compress.candidate import Candidate
+from nas_compress.errors import RequestError, nearest
+from nas_compress.space.suggest import RandomWalk, Suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """A search space: its name, its text's hash (a changed space is another study) and its function."""
+
+    name: str
+    source_hash: str
+    summary: str
+    function: Callable[[Suggest], object]
+
+    def suggest(self, trial: Suggest) -> Candidate:
+        """Ask the space for a candidate; whatever goes wrong inside becomes a RequestError."""
+        try:
+            candidate = self.function(trial)
+        except RequestError as error:
+            raise RequestError(f"space {self.name}: {error}") from error
+        except Exception as error:
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RequestError(f"suggest() of space {self.name} must return a Candidate, but raised {line}") from error
+        if not isinstance(candidate, Candidate):
+            kind = type(candidate).__name__
+            raise RequestError(f"suggest() of space {self.name} must return a Candidate, but returned {kind}")
+        return candidate
+
+
+def load_space(name: str, *, folder: Path, shipped: Path, where: str = "") -> Space:
+    """Load a built-in space from the folder `shipped`, or the user's file by a path relative to `folder`."""
+    place = f" ({where})" if where else ""
+    path = folder / name if name.endswith(".py") else shipped / f"{name}.py"
+    if not path.is_file():
+        known = [file.stem for file in shipped.glob("*.py")]
+        raise RequestError(
+            f"a space must be a built-in name or a path to a .py file, but got {name!r}{place}{nearest(name, known)}"
+        )
+    module = _import(path, place)
+    function = getattr(module, "suggest", None)
+    if not callable(function):
+        raise RequestError(f"a space must define suggest(trial), but {path} does not{place}")
+    summary = (module.__doc__ or "").strip().splitlines()
+    return Space(
+        name=path.stem,
+        source_hash=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        summary=summary[0] if summary else "",
+        function=function,
+    )
+
+
+def fixed_space(candidate: Candidate) -> Space:
+    """A space of one point."""
+    return Space(
+        name="fixed", source_hash=candidate.fingerprint, summary="one candidate", function=lambda trial: candidate
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Candidates drawn at random from a space, each once, and the estimated number of points in it."""
+
+    candidates: tuple[Candidate, ...]
+    points: float
+
+
+def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
+    """Walk the space at random `draws` times. The size is exact where every walk meets equally many choices."""
+    random = Random(seed)
+    found: dict[str, Candidate] = {}
+    ways = 0.0
+    for _ in range(draws):
+        walk = RandomWalk(random)
+        candidate = space.suggest(walk)
+        found.setdefault(candidate.fingerprint, candidate)
+        ways += walk.ways
+    return Sampled(candidates=tuple(found.values()), points=ways / draws)
+
+
+def _import(path: Path, place: str) -> ModuleType:
+    loader = importlib.util.spec_from_file_location(f"nas_compress_space_{path.stem}", path)
+    if loader is None or loader.loader is None:
+        raise RequestError(f"a space must be a Python file, but {path} cannot be loaded{place}")
+    module = importlib.util.module_from_spec(loader)
+    try:
+        loader.loader.exec_module(module)
+    except Exception as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RequestError(f"a space must be importable, but {path} raised {line}{place}") from error
+    return module

@@ -1,0 +1,65 @@
+"""What a space may ask of a trial, and a trial that answers at random and counts the ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Protocol, TypeVar
+
+Choice = TypeVar("Choice", None, bool, int, float, str)
+
+
+class Suggest(Protocol):
+    """The part of `optuna.Trial` that a space may use; `optuna.trial.FixedTrial` has it too."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return an integer from low to high, both included."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return a number from low to high, both included."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        """Return one of the choices."""
+
+
+class RandomWalk:
+    """A `Suggest` that draws uniformly and keeps what it drew; `ways` is the product of the choices it had.
+
+    The mean of `ways` over many walks estimates the number of leaves of a conditional space (Knuth 1975).
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.ways: float = 1
+        self.params: dict[str, object] = {}
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Draw from low, low + step, ..., high."""
+        return self._draw(name, range(low, high + 1, step))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Draw from the grid of `step`, or from the whole interval, which makes the space infinite."""
+        if step is not None:
+            steps = math.floor((high - low) / step + 1e-9) + 1
+            return self._draw(name, [low + step * number for number in range(steps)])
+        self.ways = math.inf
+        value = low * (high / low) ** self._random.random() if log else self._random.uniform(low, high)
+        self.params[name] = value
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        """Draw one of the choices."""
+        return self._draw(name, choices)
+
+    def _draw(self, name: str, choices: Sequence[Choice]) -> Choice:
+        if name in self.params:
+            return self.params[name]  # type: ignore[return-value]
+        value = self._random.choice(choices)
+        self.ways *= len(choices)
+        self.params[name] = value
+        return value

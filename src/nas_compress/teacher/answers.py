@@ -1,0 +1,51 @@
+"""The teacher's logits for every training sample in every view, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nas_compress.data.splits import Split
+from nas_compress.data.views import Views
+from nas_compress.files import write_atomically
+
+BATCH = 512
+
+
+def compute_answers(
+    network: nn.Module, samples: Split, views: Views, *, on_view: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Logits as float16 (views, N, classes) on the samples' device; the network runs in eval mode without gradients."""
+    network.eval()
+    padded = views.pad(samples.inputs)
+    answers = []
+    with torch.inference_mode():
+        for view in range(views.count):
+            parts = [network(views.apply(part, view)).half() for part in padded.split(BATCH)]
+            answers.append(torch.cat(parts))
+            if on_view is not None:
+                on_view(view + 1, views.count)
+    return torch.stack(answers).clone()
+
+
+def cached_answers(
+    path: Path, network: nn.Module, samples: Split, views: Views, *, on_view: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """The answers from `path` where they fit, else computed and written there."""
+    device = samples.inputs.device
+    if path.is_file():
+        try:
+            answers = load_file(path)["logits"]
+        except (SafetensorError, KeyError, OSError):
+            answers = torch.empty(0)
+        if answers.shape[:2] == (views.count, len(samples)):
+            return answers.to(device)
+    answers = compute_answers(network, samples, views, on_view=on_view)
+    stored = {"logits": answers.cpu().contiguous()}
+    write_atomically(path, lambda temporary: save_file(stored, temporary))
+    return answers

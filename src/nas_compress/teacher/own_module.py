@@ -1,0 +1,65 @@
+"""A teacher that the user brings: `factory = "module:callable"` and its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from nas_compress.data.imports import import_callable
+from nas_compress.errors import RequestError
+
+
+def load_own_teacher(
+    factory: str, weights: str, *, folder: Path, classes: int, sample: Tensor, label: str
+) -> nn.Module:
+    """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
+
+    sample: raw uint8 (n, C, H, W). Every mistake is a RequestError of one line.
+    """
+    build = import_callable(factory, folder=folder, where=f"{label}: teacher.factory")
+    try:
+        module = build()
+    except Exception as error:
+        raise RequestError(f"{label}: teacher.factory must build a module, but {factory} raised {_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise RequestError(
+            f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
+        )
+    _load_weights(module, folder / weights, label)
+    module.eval()
+    try:
+        with torch.no_grad():
+            logits: Any = module(sample)
+    except Exception as error:
+        raise RequestError(
+            f"{label}: the teacher must take raw samples, uint8 {tuple(sample.shape)}, but it raised {_line(error)}"
+        ) from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(sample), classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise RequestError(f"{label}: the teacher must return logits (N, {classes}), but it returned {shape}")
+    return module
+
+
+def _load_weights(module: nn.Module, path: Path, label: str) -> None:
+    if not path.is_file():
+        raise RequestError(f"{label}: teacher.weights must be a file, but {path} is none")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises pickle.UnpicklingError and others for foreign files
+        raise RequestError(f"{label}: teacher.weights must hold a state dict, but {path} does not: {_line(error)}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in dict(state).items()}
+    wrong = [f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
+             for name in sorted(wanted.keys() | given.keys()) if wanted.get(name) != given.get(name)]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RequestError(f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}")
+    module.load_state_dict(state)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

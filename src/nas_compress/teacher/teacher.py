@@ -1,0 +1,184 @@
+"""Obtain the teacher of a study: from the store by its fingerprint, by training it once, or from the user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.candidate import LossTerm
+from nas_compress.data.splits import Dataset, Split
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder, write_atomically, write_json
+from nas_compress.losses.terms import make_loss
+from nas_compress.models.families import build_student, family_named
+from nas_compress.pruning.groups import ChannelGroup, rank_channels
+from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.teacher.answers import cached_answers
+from nas_compress.teacher.own_module import load_own_teacher
+from nas_compress.training.loop import train
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, steps finished, steps in all)."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Teacher:
+    """A trained network in eval mode on the study's device, and what students ask of it."""
+
+    network: nn.Module
+    fingerprint: str
+    family: str | None
+    base_widths: tuple[int, ...]
+    folder: Path
+    dataset: Dataset
+    train_samples: Split
+    progress: Progress
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """Logits of every training sample in every view: float16 (views, N, classes), made on first use."""
+        return cached_answers(
+            self.folder / "logits.safetensors",
+            self.network,
+            self.train_samples,
+            self.dataset.views,
+            on_view=lambda done, count: self.progress("teacher answers", done, count),
+        )
+
+    def channel_groups(self, criterion: str, *, seed: int) -> tuple[ChannelGroup, ...]:
+        """The ranked channel groups; each criterion (and each seed of the random one) is computed once."""
+        key = (criterion, seed if criterion == "random" else 0)
+        if key not in self._ranked:
+            self._ranked[key] = rank_channels(
+                self.network, self.dataset.input_shape, criterion=criterion, seed=key[1]
+            )
+        return self._ranked[key]
+
+    @cached_property
+    def _ranked(self) -> dict[tuple[str, int], tuple[ChannelGroup, ...]]:
+        return {}
+
+
+def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
+    """The architecture of a teacher that is one of our families."""
+    family = family_named(section.family, where=f"{label}: teacher.family")
+    base = section.widths or family.base_widths
+    if len(base) != len(section.depths):
+        raise RequestError(
+            f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
+            f"but got depths={section.depths}; give widths too for another number of stages"
+        )
+    widths = tuple(Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base))
+    return Architecture(
+        family=section.family,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        depths=section.depths,
+        widths=widths,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+
+
+def obtain_teacher(
+    section: TeacherSection,
+    training: TrainingSection,
+    dataset: Dataset,
+    *,
+    folder: Path,
+    label: str,
+    device: torch.device,
+    progress: Progress,
+) -> Teacher:
+    """The study's teacher. One that was trained before, from the same settings and data, is not trained again."""
+    samples = dataset.train.to(device)
+    if section.factory is not None and section.weights is not None:
+        network = load_own_teacher(
+            section.factory,
+            section.weights,
+            folder=folder,
+            classes=dataset.classes,
+            sample=dataset.train.inputs[:2],
+            label=label,
+        )
+        made_by = {"factory": section.factory, "weights": _hash(network.state_dict())}
+        family, base = None, ()
+    else:
+        architecture = teacher_architecture(section, dataset, label)
+        made_by = {
+            "teacher": section.model_dump(mode="json"),
+            "batch_size": training.batch_size,
+            "weight_decay": training.weight_decay,
+            "torch": torch.__version__,
+        }
+        family, base = section.family, section.widths or family_named(section.family).base_widths
+    made_by["data"] = dataset.fingerprint
+    fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+    store = cache_folder() / "teachers" / fingerprint
+    if family is not None:
+        network = _trained(architecture, section, training, samples, dataset, store, device, progress)
+    write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
+    return Teacher(
+        network=network.to(device).eval(),
+        fingerprint=fingerprint,
+        family=family,
+        base_widths=tuple(base),
+        folder=store,
+        dataset=dataset,
+        train_samples=samples,
+        progress=progress,
+    )
+
+
+def _trained(
+    architecture: Architecture,
+    section: TeacherSection,
+    training: TrainingSection,
+    samples: Split,
+    dataset: Dataset,
+    store: Path,
+    device: torch.device,
+    progress: Progress,
+) -> nn.Module:
+    torch.manual_seed(section.seed)
+    network = build_student(architecture).to(device)
+    path = store / "teacher.safetensors"
+    if path.is_file():
+        try:
+            network.load_state_dict(load_file(path))
+            return network
+        except (SafetensorError, RuntimeError, OSError):
+            path.unlink(missing_ok=True)
+    train(
+        network,
+        samples,
+        dataset.views,
+        loss=make_loss([LossTerm(name="cross_entropy")]),
+        epochs=section.epochs,
+        batch_size=training.batch_size,
+        learning_rate=section.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=section.seed,
+        on_epoch=lambda done, terms: progress("teacher", done, section.epochs),
+    )
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(state, temporary))
+    return network
+
+
+def _hash(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

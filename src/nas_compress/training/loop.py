@@ -1,0 +1,97 @@
+"""The loop that trains every network here, teacher and student alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.data.splits import Split
+from nas_compress.data.views import Views
+from nas_compress.errors import NonFiniteLossError
+from nas_compress.losses.terms import LossFunction
+from nas_compress.training.device import mixed_precision
+from nas_compress.training.schedule import learning_rate_at
+
+
+def train(
+    model: nn.Module,
+    samples: Split,
+    views: Views,
+    *,
+    loss: LossFunction,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+    teacher_logits: Tensor | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Train `model` in place and return the mean of each loss term over the last epoch.
+
+    samples: on the model's device, uint8 (N, C, H, W). teacher_logits: (views, N, classes) on the same device, read
+    where the loss needs the teacher. on_epoch gets the number of finished epochs and their terms; what it raises ends
+    the training. Raises NonFiniteLossError with the step and the terms. The model is left in eval mode.
+    """
+    device = samples.inputs.device
+    shuffle = torch.Generator().manual_seed(seed)
+    padded = views.pad(samples.inputs)
+    batch_size = min(batch_size, len(samples))
+    steps_per_epoch = len(samples) // batch_size
+    steps = epochs * steps_per_epoch
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(model, weight_decay)
+    means: dict[str, float] = {}
+    step = 0
+
+    model.train()
+    for epoch in range(epochs):
+        order = torch.randperm(len(samples), generator=shuffle).to(device)
+        chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
+        history: list[dict[str, Tensor]] = []
+        for number, view in enumerate(chosen):
+            # batch: one view for all its samples
+            index = order[number * batch_size : (number + 1) * batch_size]
+            batch = views.apply(padded.index_select(0, index), view)
+            labels = samples.labels.index_select(0, index)
+            answers = None if teacher_logits is None else teacher_logits[view].index_select(0, index)
+
+            # forward, backward, update
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
+            optimizer.zero_grad(set_to_none=True)
+            with mixed_precision(device):
+                logits = model(batch)
+            terms = loss(logits, labels, answers)
+            torch.stack(tuple(terms.values())).sum().backward()
+            optimizer.step()
+            history.append({name: term.detach() for name, term in terms.items()})
+            step += 1
+
+        # look at the epoch: one transfer from the device for all its steps
+        means = _summary(history, first_step=step - steps_per_epoch)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, means)
+    model.eval()
+    return means
+
+
+def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
+    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+
+
+def _summary(history: list[dict[str, Tensor]], *, first_step: int) -> dict[str, float]:
+    names = list(history[0])
+    table = torch.stack([torch.stack([terms[name] for name in names]) for terms in history]).cpu()
+    finite = torch.isfinite(table)
+    if not bool(finite.all()):
+        row = int((~finite).any(dim=1).nonzero()[0])
+        broken = ", ".join(f"{name} = {table[row, column]:g}" for column, name in enumerate(names) if not finite[row, column])
+        raise NonFiniteLossError(f"every loss term must be finite, but at step {first_step + row}: {broken}")
+    return dict(zip(names, table.mean(dim=0).tolist(), strict=True))

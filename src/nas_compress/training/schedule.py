@@ -1,0 +1,24 @@
+"""Learning rate and length of a training: pure functions."""
+
+from __future__ import annotations
+
+import math
+
+
+def learning_rate_at(step: int, *, steps: int, peak: float, warmup: float = 0.15) -> float:
+    """One cycle: linear from near 0 to `peak` over the first `warmup` of all steps, then a cosine down to near 0."""
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return peak * (step + 1) / rising
+    progress = (step + 0.5 - rising) / max(1, steps - rising)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def planned_epochs(*, epochs: int, budget: str, cap: float, macs: int, teacher_macs: int) -> int:
+    """Epochs of one trial: Scratch-E trains all alike, Scratch-B spends the teacher's compute, capped.
+
+    Liu et al. 2019, arXiv 1810.05270: `int(E * macs_teacher / macs_student)`, here between E and `cap * E`.
+    """
+    if budget == "scratch_e":
+        return epochs
+    return int(epochs * min(cap, max(1.0, teacher_macs / max(1, macs))))

@@ -1,0 +1,119 @@
+"""One trial: shape, cost of the untrained file, training from scratch, the file that ships, its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nas_compress.candidate import Candidate
+from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
+from nas_compress.errors import TrialError
+from nas_compress.losses.terms import make_loss, needs_teacher
+from nas_compress.models.families import build_student
+from nas_compress.objective import Budget
+from nas_compress.outcome import Measured, Outcome
+from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.training.loop import train
+from nas_compress.training.schedule import planned_epochs
+
+OnEpoch = Callable[[int, int], None]
+"""(finished epochs, planned epochs)."""
+
+
+def run_trial(
+    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None = None
+) -> Outcome:
+    """Train the candidate from scratch and write its ONNX file to `model`.
+
+    The file is first exported and measured untrained: latency and size do not depend on the weights, and a trial
+    that breaks a budget ends there as `over_budget`. A TrialError or a numerical failure becomes a `failed` outcome
+    with its reason; RequestError and interrupts pass through.
+    """
+    watch = Stopwatch()
+    check_candidate(candidate)
+    try:
+        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, watch=watch)
+    except (TrialError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason, seconds=watch.seconds)
+
+
+def _run(
+    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None, watch: Stopwatch
+) -> Outcome:
+    # shape
+    with watch.stage("architecture"):
+        architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
+        torch.manual_seed(seed)
+        student = build_student(architecture)
+
+    # cost, before any training
+    bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
+    write_file(student, model, **bits, calibration=bench.calibration, watch=watch)
+    cost = measure_cost(student, model, sample=bench.calibration, meter=bench.meter, watch=watch)
+    broken = broken_budgets(cost, bench.budgets)
+    if broken:
+        return Outcome(
+            candidate=candidate,
+            seed=seed,
+            state="over_budget",
+            measured=cost,
+            architecture=architecture,
+            reason=broken,
+            seconds=watch.seconds,
+        )
+
+    # training from scratch
+    epochs = planned_epochs(
+        epochs=bench.training.epochs,
+        budget=bench.training.budget,
+        cap=bench.training.cap,
+        macs=cost.macs,
+        teacher_macs=bench.teacher_macs,
+    )
+    with watch.stage("teacher answers"):
+        answers = bench.teacher.answers if needs_teacher(candidate.losses) else None
+    with watch.stage("training"):
+        losses = train(
+            student.to(bench.device),
+            bench.teacher.train_samples,
+            bench.dataset.views,
+            loss=make_loss(candidate.losses),
+            epochs=epochs,
+            batch_size=bench.training.batch_size,
+            learning_rate=bench.training.learning_rate,
+            weight_decay=bench.training.weight_decay,
+            seed=seed,
+            teacher_logits=answers,
+            on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(done, epochs),
+        )
+
+    # the file that ships, and its figures
+    student.cpu()
+    deployable = write_file(student, model, **bits, calibration=bench.calibration, watch=watch)
+    measured = measure_file(
+        deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
+    )
+    return Outcome(
+        candidate=candidate,
+        seed=seed,
+        state="trained",
+        measured=measured,
+        architecture=architecture,
+        reason=broken_budgets(measured, bench.budgets) or None,
+        epochs=epochs,
+        seconds=watch.seconds,
+        losses=losses,
+    )
+
+
+def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
+    """Every budget that a measured figure breaks, in words; empty where none is. Unmeasured figures break none."""
+    broken = []
+    for budget in budgets:
+        value = getattr(measured, budget.name)
+        if value is not None and budget.violation(value) > 0:
+            broken.append(f"{budget} must hold, but {budget.name} is {value:.6g}")
+    return "; ".join(broken)
