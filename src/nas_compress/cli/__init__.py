@@ -1,1 +1,1 @@
-"""(being written)"""
+"""The command line: arguments in, exit code out. Data on stdout, log and progress on stderr."""

@@ -1,1 +1,1 @@
-"""(being written)"""
+"""The search: Optuna's study held, not wrapped. No other package imports Optuna."""

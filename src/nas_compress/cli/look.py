@@ -1,0 +1,76 @@
+"""`status`, `show`, `plot`: what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def status(run: str, as_json: bool) -> None:
+    """Say how far a run is.
+
+    Example: nas-compress status digits
+    """
+    from nas_compress.runs.folder import open_run
+    from nas_compress.runs.records import read_records
+    from nas_compress.runs.results import read_front
+
+    folder = open_run(run)
+    records, front = read_records(folder), read_front(folder)
+    states = Counter("repeated" if record.repeats is not None else record.outcome.state for record in records)
+    values = {
+        "study": folder.spec().name,
+        "folder": str(folder.root),
+        "trials": len(records),
+        "planned": folder.spec().trials,
+        "states": dict(states),
+        "front": len(front.members),
+        "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
+        "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
+        "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
+    }
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none finished"
+    click.echo(f"{values['study']}: {len(records)} of {values['planned']} trials ({counts}), front of {len(front.members)}")
+    if values["hypervolume"] is not None:
+        click.echo(f"hypervolume {values['hypervolume']:.4f}")
+    for record in records:
+        if record.outcome.state == "failed":
+            click.echo(f"trial {record.trial} failed: {record.outcome.reason}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def show(run: str, as_json: bool) -> None:
+    """Print the front, a row a member, and the teacher.
+
+    Example: nas-compress show digits
+    """
+    from nas_compress.cli.tables import print_front
+    from nas_compress.runs.folder import open_run
+    from nas_compress.runs.results import read_front
+
+    print_front(read_front(open_run(run)), as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="Picture to write (.png, .svg, .pdf); the run's front.png if not given.")
+def plot(run: str, out: Path | None) -> None:
+    """Draw the Pareto plots, and the hypervolume over trials and time beside them.
+
+    Example: nas-compress plot digits --out front.svg
+    """
+    from nas_compress.runs.folder import open_run
+    from nas_compress.runs.results import draw
+
+    click.echo("\n".join(str(path) for path in draw(open_run(run), out)))

@@ -1,0 +1,29 @@
+"""`nas-compress run`: the search, with its progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("study")
+@click.option("--trials", type=click.IntRange(min=1), help="Total of trials, over all runs of this study.")
+@click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
+def run(study: str, trials: int | None, storage: str | None, out: Path | None) -> None:
+    """Search until the study's total of trials; the same command goes on after any stop.
+
+    Example: nas-compress run digits --trials 40
+    """
+    from nas_compress.cli.progress import make_reporter
+    from nas_compress.cli.tables import print_front
+    from nas_compress.spec.study_file import read_study
+    from nas_compress.study.run import run_study
+
+    file = read_study(study)
+    with make_reporter() as reporter:
+        front = run_study(file, out=out, trials=trials, storage=storage, reporter=reporter)
+    print_front(front)
+    click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)

@@ -1,0 +1,93 @@
+"""From the records of a run to its front, and the front's files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas_compress.front import Front, Point
+from nas_compress.outcome import Measured
+from nas_compress.plots.pareto import plot_front
+from nas_compress.plots.progress import plot_hypervolume
+from nas_compress.plots.tables import write_front_csv, write_front_json
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.spec.schema import StudySpec
+
+
+def read_front(folder: RunFolder) -> Front:
+    """The front as the files of the run folder tell it."""
+    return make_front(folder.spec(), int(folder.about()["classes"]), read_baseline(folder), read_records(folder))
+
+
+def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
+    """Points from every measured trial that did not repeat another; the teacher as the reference."""
+    points = [_point(record) for record in records if record.repeats is None and record.outcome.measured is not None]
+    teacher = _figures("teacher", baseline, model="teacher/model.onnx") if baseline is not None else None
+    return Front(
+        objectives=spec.objective_list,
+        budgets=spec.budget_list,
+        points=tuple(points),
+        classes=classes,
+        teacher=teacher,
+    )
+
+
+def write_front(folder: RunFolder, front: Front, title: str) -> None:
+    """Write front.csv, front.json and front.png."""
+    write_front_csv(front, folder.root / "front.csv")
+    write_front_json(front, folder.root / "front.json")
+    plot_front(front, folder.root / "front.png", title=title)
+
+
+def write_history(folder: RunFolder, front: Front, records: Sequence[Record], title: str) -> None:
+    """Write hypervolume.png: how the front grew over trials and time."""
+    _plot_history(front, records, folder.root / "hypervolume.png", title)
+
+
+def _plot_history(front: Front, records: Sequence[Record], path: Path, title: str) -> None:
+    finished = [
+        (record.finished_s, _point(record))
+        for record in sorted(records, key=lambda record: record.finished_s)
+        if record.outcome.measured is not None
+    ]
+    plot_hypervolume(finished, front, path, title=title)
+
+
+def _point(record: Record) -> Point:
+    measured = record.outcome.measured
+    if measured is None:
+        raise ValueError(f"trial {record.trial} was not measured")
+    feasible = record.outcome.state == "trained" and record.outcome.reason is None
+    return _figures(record.trial, measured, record.model, tuple(record.params.items()), feasible)
+
+
+def _figures(
+    trial: int | str,
+    measured: Measured,
+    model: str,
+    searched: tuple[tuple[str, object], ...] = (),
+    feasible: bool = True,
+) -> Point:
+    return Point(
+        trial=trial,
+        accuracy=math.nan if measured.accuracy is None else measured.accuracy,
+        latency_ms=measured.latency_ms,
+        size_bytes=measured.size_bytes,
+        parameters=measured.parameters,
+        macs=measured.macs,
+        model=model,
+        searched=searched,
+        feasible=feasible,
+    )
+
+
+def draw(folder: RunFolder, out: Path | None) -> list[Path]:
+    """Draw the front to `out` (by default front.png) and its history beside it; return both paths."""
+    front, records, title = read_front(folder), read_records(folder), folder.spec().name
+    picture = out or folder.root / "front.png"
+    history = picture.with_name(f"hypervolume{picture.suffix}" if out is None else f"{picture.stem}-hypervolume{picture.suffix}")
+    plot_front(front, picture, title=title)
+    _plot_history(front, records, history, title)
+    return [picture, history]

@@ -1,0 +1,99 @@
+"""What there is to choose from, read from the tables themselves."""
+
+from __future__ import annotations
+
+import tomllib
+
+from nas_compress.candidate import BITS
+from nas_compress.data.catalogue import DATASETS
+from nas_compress.losses.terms import TERMS
+from nas_compress.models.families import FAMILIES
+from nas_compress.pruning.groups import CRITERIA
+from nas_compress.space.load import load_space
+from nas_compress.spec.shipped import shipped_folder, shipped_names
+from nas_compress.study.samplers import SAMPLERS
+
+Row = dict[str, object]
+
+
+def catalogue(kind: str) -> list[Row]:
+    """Rows of one kind: families, spaces, losses, pruning, quantization, samplers, data, studies."""
+    tables = {
+        "families": _families,
+        "spaces": _spaces,
+        "losses": _losses,
+        "pruning": _pruning,
+        "quantization": _quantization,
+        "samplers": _samplers,
+        "data": _data,
+        "studies": _studies,
+    }
+    return tables[kind]()
+
+
+def _families() -> list[Row]:
+    return [
+        {"name": name, "summary": family.summary, "base_widths": list(family.base_widths), "source": family.source}
+        for name, family in FAMILIES.items()
+    ]
+
+
+def _spaces() -> list[Row]:
+    folder = shipped_folder("search_spaces")
+    return [
+        {"name": name, "summary": load_space(name, folder=folder, shipped=folder).summary}
+        for name in shipped_names("search_spaces")
+    ]
+
+
+def _losses() -> list[Row]:
+    return [
+        {
+            "name": name,
+            "summary": term.summary,
+            "needs": "teacher logits" if term.needs_teacher else "labels",
+            "settings": {key: setting.default for key, setting in term.settings.items()},
+            "source": term.source,
+        }
+        for name, term in TERMS.items()
+    ]
+
+
+def _pruning() -> list[Row]:
+    return [
+        {"name": name, "summary": criterion.summary, "source": criterion.source}
+        for name, criterion in CRITERIA.items()
+    ]
+
+
+def _quantization() -> list[Row]:
+    summaries = {
+        (32, 32): "float32",
+        (8, 32): "weights stored as int8 per channel, computed in float",
+        (8, 8): "integer kernels: int8 weights per channel, uint8 activations, ranges by calibration",
+    }
+    pairs = [(weights, activations) for weights in BITS for activations in BITS if weights <= activations]
+    return [
+        {"weight_bits": weights, "activation_bits": activations, "summary": summaries[weights, activations]}
+        for weights, activations in pairs
+    ]
+
+
+def _samplers() -> list[Row]:
+    return [{"name": name, "summary": kind.summary} for name, kind in SAMPLERS.items()]
+
+
+def _data() -> list[Row]:
+    return [
+        {"name": name, "summary": info.summary, "input_shape": list(info.input_shape), "source": info.source}
+        for name, info in DATASETS.items()
+    ]
+
+
+def _studies() -> list[Row]:
+    folder = shipped_folder("studies")
+    rows: list[Row] = []
+    for name in shipped_names("studies"):
+        values = tomllib.loads((folder / name / "study.toml").read_text(encoding="utf-8"))
+        rows.append({"name": name, "space": values["space"], "trials": values.get("trials", 24)})
+    return rows

@@ -1,0 +1,120 @@
+"""Whether the budgets of a study can be met at all, found before anything is trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas_compress.architecture import Architecture
+from nas_compress.candidate import Candidate
+from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
+from nas_compress.errors import RequestError
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.models.families import build_student, family_named
+from nas_compress.outcome import Measured
+from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.space.load import Sampled, sample_space
+from nas_compress.spec.schema import TeacherSection
+from nas_compress.study.workbench import Ingredients
+from nas_compress.trial.bench import check_candidate, shaped
+
+DRAWS = 400
+"""Random candidates by which a space is judged."""
+
+EVEN_VOTE = (ChannelGroup(layers=(), position=0.0, importance=(np.arange(1000) + 0.5) / 1000),)
+"""Stands for the vote of a teacher that is not trained yet: the same fraction everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """A candidate, its shape before the teacher's vote, and the bytes of its weights."""
+
+    candidate: Candidate
+    architecture: Architecture
+    weight_bytes: float
+
+
+def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
+    """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
+    sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
+    parameters: dict[Architecture, int] = {}
+    sized = []
+    for candidate in sampled.candidates:
+        try:
+            check_candidate(candidate)
+            architecture = _shape(candidate, parts)
+        except RequestError as error:
+            raise RequestError(f"space {parts.space.name}: {error}") from error
+        if architecture not in parameters:
+            with torch.device("meta"):
+                parameters[architecture] = sum(p.numel() for p in build_student(architecture).parameters())
+        bits = candidate.weight_bits
+        sized.append(
+            Sized(candidate=candidate, architecture=architecture, weight_bytes=parameters[architecture] * bits / 8)
+        )
+    return sorted(sized, key=lambda item: item.weight_bytes), sampled
+
+
+def require_feasible(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> None:
+    """Raise RequestError where no drawn candidate keeps a budget that is known before training."""
+    budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
+    if not budgets:
+        return
+    measured = [measure_untrained(item, parts, meter) for item in extremes(sized)]
+    for budget in budgets:
+        best = min(getattr(figures, budget.name) for figures in measured)
+        if budget.violation(best) > 0:
+            raise RequestError(
+                f"a budget must be within reach of the space, but {parts.file.label}: budgets.{budget.name} is "
+                f"at_most {budget.limit:g} and the smallest candidate of {parts.space.name} has {best:.4g}"
+            )
+
+
+def extremes(sized: list[Sized]) -> Iterator[Sized]:
+    """The candidate with the fewest bytes, and the one with the fewest weights of each other precision."""
+    seen = set()
+    for item in sized:
+        bits = (item.candidate.weight_bits, item.candidate.activation_bits)
+        if bits not in seen:
+            seen.add(bits)
+            yield item
+
+
+def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
+    """Export and measure one candidate with fresh weights, in a temporary folder."""
+    samples = calibration_samples(parts.dataset.train)
+    network = build_student(item.architecture)
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        path = Path(folder) / "model.onnx"
+        watch = Stopwatch()
+        write_file(
+            network,
+            path,
+            weight_bits=item.candidate.weight_bits,
+            activation_bits=item.candidate.activation_bits,
+            calibration=samples,
+            watch=watch,
+        )
+        return measure_cost(network, path, sample=samples, meter=meter, watch=watch)
+
+
+def _shape(candidate: Candidate, parts: Ingredients) -> Architecture:
+    family, widths = _teacher_shape(parts.spec.teacher)
+    return shaped(
+        candidate,
+        parts.dataset,
+        groups=EVEN_VOTE if candidate.pruning_ratio > 0 else (),
+        teacher_family=family,
+        teacher_widths=widths,
+    )
+
+
+def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...]]:
+    if section.factory is not None:
+        return None, ()
+    return section.family, section.widths or family_named(section.family).base_widths

@@ -1,0 +1,69 @@
+"""Trials that a dead process left behind: told from their record where it is whole, else queued again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_compress.objective import Budget, Objective
+from nas_compress.outcome import Outcome
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, read_record
+
+RUN = "run"
+"""The trial's user attribute that names the run folder that works on it."""
+
+
+def settle_cut_trials(
+    study: optuna.Study, folder: RunFolder, objectives: Sequence[Objective], *, run: str, classes: int
+) -> int:
+    """Settle every RUNNING trial of this run; return how many are queued to be repeated."""
+    repeated = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(RUN, run) != run:
+            continue
+        record = read_record(folder, trial.number)
+        if record is not None:
+            tell(study, record, objectives, classes=classes)
+        else:
+            give_up(study, trial)
+            repeated += bool(trial.params)
+    return repeated
+
+
+def give_up(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Close a trial that was cut, and queue its parameters again; it does not count towards the total."""
+    study.tell(trial.number, state=TrialState.FAIL)
+    if trial.params:
+        study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})
+
+
+def tell(study: optuna.Study, record: Record, objectives: Sequence[Objective], *, classes: int) -> None:
+    """Tell Optuna how a trial ended. A trial that failed is FAIL; one over budget is complete but infeasible."""
+    if record.outcome.state == "failed":
+        study.tell(record.trial, state=TrialState.FAIL)
+    else:
+        study.tell(record.trial, told_values(record.outcome, objectives, classes=classes))
+
+
+def told_values(outcome: Outcome, objectives: Sequence[Objective], *, classes: int) -> list[float]:
+    """The objectives' values in their own directions. An untrained student is told at chance level, 1 / classes."""
+    return [_figure(outcome, objective.name, classes) for objective in objectives]
+
+
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
+    """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
+    if outcome.measured is None:
+        return [(str(budget), 1.0) for budget in budgets]
+    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+
+
+def _figure(outcome: Outcome, name: str, classes: int) -> float:
+    measured = outcome.measured
+    if measured is None:
+        raise ValueError("a failed trial has no figures")
+    if name == "accuracy" and measured.accuracy is None:
+        return 1 / classes
+    return measured.figure(name)

@@ -1,0 +1,87 @@
+"""The Optuna study of a run: opened or made, and refused where it belongs to another study file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from nas_compress.errors import RequestError, RunError
+from nas_compress.spec.schema import StudySpec
+
+IDENTITY = "nas_compress"
+"""The study's user attribute that holds what defines it."""
+
+
+def open_storage(url: str | None, journal: Path) -> BaseStorage:
+    """Optuna's storage: a journal file in the run folder, or a database by its URL."""
+    optuna.logging.set_verbosity(logging.WARNING)
+    if url is None:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(journal)
+        return JournalStorage(JournalFileBackend(str(journal.absolute())))
+    try:
+        return RDBStorage(url)
+    except Exception as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"--storage must be reachable, but {url} is not: {line}") from error
+
+
+def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
+    """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
+    directions = [objective.direction for objective in spec.objective_list]
+    study = optuna.create_study(
+        study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
+    )
+    known = study.user_attrs.get(IDENTITY)
+    if known is None:
+        if study.trials:
+            raise RequestError(f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name")
+        study.set_user_attr(IDENTITY, identity)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(spec.objectives))
+        return study
+    different = differing_keys(known, identity)
+    if different:
+        raise RequestError(
+            f"a study goes on with the study file that started it, but these keys differ: {', '.join(different)}; "
+            "restore them, or use another name or --out"
+        )
+    return study
+
+
+def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
+    """What makes a study this study: its file but for the total of trials and the device, its space and its data."""
+    values = spec.model_dump(mode="json", exclude={"trials", "device"})
+    return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
+
+
+def differing_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ, with both values."""
+    different = []
+    for key in sorted(known.keys() | wanted.keys()):
+        before, now = known.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            different += differing_keys(before, now, f"{prefix}{key}.")
+        elif before != now:
+            different.append(f"{prefix}{key} (was {before!r}, is {now!r})")
+    return different
+
+
+def drop_torn_line(journal: Path) -> None:
+    """Cut an unfinished last line, left by a full disk or a power cut: Optuna could never read the journal again."""
+    if not journal.is_file() or not journal.stat().st_size:
+        return
+    with journal.open("rb+") as handle:
+        handle.seek(-1, 2)
+        if handle.read(1) == b"\n":
+            return
+        content = journal.read_bytes()
+        handle.truncate(content.rfind(b"\n") + 1)

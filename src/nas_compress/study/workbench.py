@@ -1,0 +1,125 @@
+"""Everything that a study needs before its first trial, made in the order in which it can fail cheaply."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+from nas_compress.data.load import load_dataset
+from nas_compress.data.splits import Dataset
+from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.measurement.counts import count_macs
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.outcome import Measured
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_baseline, write_baseline
+from nas_compress.space.load import Space, fixed_space, load_space
+from nas_compress.spec.schema import StudySpec
+from nas_compress.spec.shipped import shipped_folder
+from nas_compress.spec.study_file import StudyFile
+from nas_compress.study.samplers import make_sampler
+from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
+from nas_compress.training.device import choose_device
+from nas_compress.trial.bench import Bench
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ingredients:
+    """A study file's parts, found and checked; nothing trained, nothing written."""
+
+    file: StudyFile
+    space: Space
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study's specification."""
+        return self.file.spec
+
+
+def gather(file: StudyFile) -> Ingredients:
+    """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
+    spec, where = file.spec, f"{file.label}: "
+    make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    if file.candidate is not None:
+        space = fixed_space(file.candidate)
+    else:
+        space = load_space(
+            spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
+        )
+    device = choose_device(spec.device)
+    dataset = load_dataset(
+        name=spec.data.name,
+        factory=spec.data.factory,
+        folder=file.folder,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        train_samples=spec.data.train_samples,
+        where=where + ("data.factory" if spec.data.factory else "data.name"),
+    )
+    if spec.teacher.factory is None:
+        teacher_architecture(spec.teacher, dataset, file.label)
+    return Ingredients(file=file, space=space, dataset=dataset, device=device)
+
+
+def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
+    """The study's teacher, trained now if it never was."""
+    return obtain_teacher(
+        parts.spec.teacher,
+        parts.spec.training,
+        parts.dataset,
+        folder=parts.file.folder,
+        label=parts.file.label,
+        device=parts.device,
+        progress=progress,
+    )
+
+
+def make_bench(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> Bench:
+    """The workplace of the trials."""
+    return Bench(
+        dataset=parts.dataset,
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, parts.dataset.input_shape),
+        meter=meter,
+        training=parts.spec.training,
+        budgets=parts.spec.budget_list,
+        device=parts.device,
+    )
+
+
+def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: LatencyMeter) -> Measured:
+    """The teacher exported and measured like any student, once per run; its files lie in the run's teacher/."""
+    known = read_baseline(folder)
+    if known is not None:
+        return known
+    folder.teacher.mkdir(parents=True, exist_ok=True)
+    path, watch = folder.teacher / "model.onnx", Stopwatch()
+    calibration = calibration_samples(dataset.train)
+    device = next(teacher.network.parameters()).device
+    network = teacher.network.cpu()
+    deployable = write_file(
+        network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=watch
+    )
+    cost = measure_cost(network, path, sample=calibration, meter=meter, watch=watch)
+    measured = measure_file(
+        deployable, path, cost=cost, validation=dataset.validation, meter=meter, watch=watch
+    )
+    network.to(device)
+    for name in ("teacher.safetensors", "teacher.json"):
+        if (teacher.folder / name).is_file():
+            shutil.copyfile(teacher.folder / name, folder.teacher / name)
+    write_baseline(folder, measured)
+    return measured
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("nas-compress", "torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
