@@ -46,7 +46,7 @@ def _require_labels(labels: np.ndarray, split: str, classes: int, where: str) ->
 
 
 def _scarcest(labels: np.ndarray, classes: int) -> tuple[int, int]:
-    """The class with fewest samples, and how many; in memory of the labels, for a label may be a wild number."""
+    """The class with fewest samples, and how many; allocates nothing of size `classes`, which may be wild."""
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < classes:
         gaps = np.flatnonzero(present != np.arange(len(present)))

@@ -62,7 +62,7 @@ class Dataset:
     """A data set as the search uses it.
 
     `mean` and `std` (> 0) are the training split's, in raw sample values, over all pixels and channels.
-    `fingerprint` is 16 hexadecimal digits over the contents of the training and validation splits and the views.
+    `fingerprint` is 16 hexadecimal digits over the contents of train and validation and over the views.
     """
 
     name: str

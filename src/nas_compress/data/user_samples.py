@@ -26,7 +26,7 @@ def to_samples(value: object, split: str, where: str) -> Samples:
     if isinstance(value, tuple | list) and len(value) == 2:
         inputs, labels = (_array(part, split, where) for part in value)
         images = _images(inputs, split, where)
-        # A copy: torch takes neither read-only memory nor negative strides, and users may write to their arrays.
+        # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
         return np.array(images, order="C"), _labels(labels, len(images), split, where)
     raise refusal(
         f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where
