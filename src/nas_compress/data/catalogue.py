@@ -1,0 +1,45 @@
+"""The data sets that ship by name, as a table that needs no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """One data set: what it shows, where it comes from, and the views that it gets unless others are asked.
+
+    `mirrors` says whether a mirrored image still shows its class; where it does not, flip=True is refused.
+    """
+
+    summary: str
+    source: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    shift: int
+    flip: bool
+    mirrors: bool
+
+
+DATASETS: Mapping[str, DatasetInfo] = {
+    "digits": DatasetInfo(
+        summary="1,797 handwritten digits, 8x8 pixels with values 0-16, split 60/20/20",
+        source="scikit-learn (UCI Optical Recognition of Handwritten Digits), installed with this package",
+        classes=10,
+        input_shape=(1, 8, 8),
+        shift=1,
+        flip=False,
+        mirrors=False,
+    ),
+    "fashion-mnist": DatasetInfo(
+        summary="70,000 articles of clothing, 28x28 pixels with values 0-255, split 54,000/6,000/10,000",
+        source="Zalando (Xiao et al. 2017, arXiv 1708.07747), read from disk or downloaded (30 MB)",
+        classes=10,
+        input_shape=(1, 28, 28),
+        shift=1,
+        flip=True,
+        mirrors=True,
+    ),
+}
+"""Every name that `load_dataset` knows."""

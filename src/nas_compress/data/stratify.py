@@ -1,0 +1,57 @@
+"""Random choices of indices in which each class keeps its share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.errors import RequestError
+
+Labels = NDArray[np.integer]
+Indices = NDArray[np.int64]
+
+
+def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tuple[Indices, ...]:
+    """Divide all indices of `labels` (N,) into parts of `counts` samples, which must add up to N.
+
+    In the first part a class differs from its exact share by less than one sample. Indices rise in each part.
+    """
+    if min(counts) < 0 or sum(counts) != len(labels):
+        raise RequestError(f"counts >= 0 must add up to {len(labels)} labels, but got counts={tuple(counts)}")
+    left = _shuffled_by_class(labels, seed)
+    parts = []
+    for count in counts:
+        taken = _shares([len(members) for members in left], count)
+        parts.append(_joined([members[:k] for members, k in zip(left, taken, strict=True)]))
+        left = [members[k:] for members, k in zip(left, taken, strict=True)]
+    return tuple(parts)
+
+
+def stratified_subset(labels: Labels, *, count: int, seed: int) -> Indices:
+    """Choose `count` indices of `labels` (N,), at least one of each class that occurs; they rise."""
+    members = _shuffled_by_class(labels, seed)
+    if not len(members) <= count <= len(labels):
+        raise RequestError(f"{len(members)} <= count <= {len(labels)} must hold, but got count={count}")
+    more = _shares([len(of_class) - 1 for of_class in members], count - len(members))
+    return _joined([of_class[: 1 + k] for of_class, k in zip(members, more, strict=True)])
+
+
+def _shuffled_by_class(labels: Labels, seed: int) -> list[Indices]:
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+
+
+def _shares(sizes: Sequence[int], count: int) -> list[int]:
+    """Divide `count` in proportion to `sizes`, rounded by largest remainder; no share exceeds its size."""
+    total = max(sum(sizes), 1)
+    shares = [size * count // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: -(sizes[i] * count % total))
+    for i in by_remainder[: count - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _joined(parts: Sequence[Indices]) -> Indices:
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)

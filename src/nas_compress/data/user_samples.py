@@ -1,0 +1,147 @@
+"""What the user's function returned for one split, as uint8 images and int64 labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
+
+from nas_compress.data.assemble import Samples
+from nas_compress.data.refusal import refusal
+
+EXACT = 1e-3
+"""How far 255 times a float may be from an integer to be a stored byte; rounding in float32 gives 2e-5."""
+
+
+def to_samples(value: object, split: str, where: str) -> Samples:
+    """A pair (inputs, labels) or a map-style torch Dataset as arrays; RequestError says what does not fit."""
+    if isinstance(value, IterableDataset):
+        raise refusal(f"{split} must be a map-style Dataset, but got the iterable {_kind(value)}", where)
+    if isinstance(value, TorchDataset):
+        return _from_dataset(value, split, where)
+    if isinstance(value, tuple | list) and len(value) == 2:
+        inputs, labels = (_array(part, split, where) for part in value)
+        images = _images(inputs, split, where)
+        # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
+        return np.array(images, order="C"), _labels(labels, len(images), split, where)
+    raise refusal(
+        f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where
+    )
+
+
+def _array(value: object, split: str, where: str) -> NDArray[Any]:
+    if isinstance(value, torch.Tensor):
+        try:
+            return value.detach().cpu().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise refusal(
+                f"{split} must be of a dtype that numpy has, but got {value.dtype}", where
+            ) from error
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return value
+    rule = f"inputs and labels of {split} must be numpy arrays or torch tensors"
+    raise refusal(f"{rule}, but got {_kind(value)}", where)
+
+
+def _images(inputs: NDArray[Any], split: str, where: str) -> NDArray[np.uint8]:
+    if inputs.dtype != np.uint8:
+        raise refusal(f"inputs of {split} must be uint8, but got {inputs.dtype}", where)
+    if inputs.ndim not in (3, 4):
+        rule = f"inputs of {split} must be (N, C, H, W) or (N, H, W)"
+        raise refusal(f"{rule}, but got {inputs.ndim} dimensions: {inputs.shape}", where)
+    if inputs.size == 0:
+        raise refusal(f"{split} must not be empty, but got inputs of shape {inputs.shape}", where)
+    return inputs if inputs.ndim == 4 else inputs[:, None]
+
+
+def _labels(labels: NDArray[Any], samples: int, split: str, where: str) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "iu":
+        raise refusal(f"labels of {split} must be integers, but got {labels.dtype}", where)
+    if labels.shape != (samples,):
+        rule = f"labels of {split} must have the shape ({samples},), one for each input"
+        raise refusal(f"{rule}, but got {labels.shape}", where)
+    return labels.astype(np.int64)
+
+
+def _from_dataset(dataset: TorchDataset[Any], split: str, where: str) -> Samples:
+    samples = _length(dataset, split, where)
+    first = _item(dataset, 0, split, where)[0]
+    inputs = np.empty((samples, *first.shape), dtype=np.uint8)
+    labels = np.empty(samples, dtype=np.int64)
+    for index in range(samples):
+        sample, labels[index] = _item(dataset, index, split, where)
+        if sample.shape != first.shape:
+            rule = f"samples of {split} must have one shape, {first.shape} as the first"
+            raise refusal(f"{rule}, but got {sample.shape} at index {index}", where)
+        inputs[index] = sample
+    return _images(inputs, split, where), labels
+
+
+def _length(dataset: TorchDataset[Any], split: str, where: str) -> int:
+    try:
+        samples = len(dataset)  # type: ignore[arg-type]  # torch's Dataset leaves __len__ to its subclasses
+    except Exception as error:
+        raise refusal(f"{split} must have a length, but len() raised {describe(error)}", where) from error
+    if samples == 0:
+        raise refusal(f"{split} must not be empty, but got a Dataset of length 0", where)
+    return samples
+
+
+def _item(dataset: TorchDataset[Any], index: int, split: str, where: str) -> tuple[NDArray[np.uint8], int]:
+    place = f"{split}[{index}]"
+    try:
+        item = dataset[index]
+    except Exception as error:
+        raise refusal(f"{place} must be a sample, but reading it raised {describe(error)}", where) from error
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise refusal(f"{place} must be a pair (sample, label), but got {_kind(item)}", where)
+    label = np.asarray(item[1].cpu() if isinstance(item[1], torch.Tensor) else item[1])
+    if label.dtype.kind not in "iu" or label.ndim != 0:
+        raise refusal(f"labels must be integers, but got {_kind(item[1])} at {place}", where)
+    return _sample(item[0], place, where), int(label)
+
+
+def _sample(value: Any, place: str, where: str) -> NDArray[np.uint8]:
+    if type(value).__module__.startswith("PIL."):
+        return _picture(value, place, where)
+    array = _array(value, place, where)
+    if array.dtype in (np.float32, np.float64):
+        array = _bytes(array, place, where)
+    if array.dtype != np.uint8:
+        raise refusal(f"{place} must be uint8 or float in steps of 1/255, but got {array.dtype}", where)
+    if array.ndim not in (2, 3):
+        raise refusal(f"{place} must be (C, H, W) or (H, W), but got shape {array.shape}", where)
+    return array
+
+
+def _picture(picture: Any, place: str, where: str) -> NDArray[np.uint8]:
+    if picture.mode not in ("L", "RGB"):
+        raise refusal(f"{place} must be a picture of mode L or RGB, but got {picture.mode}", where)
+    array = np.asarray(picture, dtype=np.uint8)
+    return array if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _bytes(values: NDArray[Any], place: str, where: str) -> NDArray[np.uint8]:
+    """The bytes that a division by 255 turned into floats."""
+    with np.errstate(all="ignore"):  # what is infinite or not a number fails the test below
+        scaled = values * 255
+        stored = np.round(scaled)
+        near = np.abs(scaled - stored) < EXACT
+    if not np.all(near & (stored >= 0) & (stored <= 255)):
+        rule = f"float values of {place} must be multiples of 1/255 in [0, 1] (raw images, not normalised)"
+        raise refusal(f"{rule}, but got values from {values.min():g} to {values.max():g}", where)
+    return stored.astype(np.uint8)
+
+
+def describe(error: BaseException) -> str:
+    """An exception's type and text."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _kind(value: object) -> str:
+    size = f" of length {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"{type(value).__name__}{size}"
