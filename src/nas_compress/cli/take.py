@@ -51,6 +51,6 @@ def measure(model: Path, study: str, split: str) -> None:
     Example: nas-compress measure small/model.onnx --study digits
     """
     from nas_compress.spec.study_file import read_study
-    from nas_compress.study.measure import measure_model
+    from nas_compress.study.measure import measure as measure_file
 
-    click.echo(json.dumps(measure_model(model, read_study(study), split=split), indent=2))
+    click.echo(json.dumps(measure_file(model, read_study(study), split=split), indent=2))
