@@ -1,0 +1,100 @@
+"""How far the same file's latency strays over repeats, beside the plain median over the same time.
+
+    python benchmarks/latency.py [--quick]
+
+Three convolution stacks of about 0.1, 0.5 and 6 ms are measured 20 times each (5 with --quick). `gated` is
+the tool's own meter, `median` all runs within as many seconds, each after one of the meter. Percentages
+are of the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.machine import describe_machine
+from nas_compress.measurement.timed_net import TimedNet
+
+STACKS = {"0.1 ms": (16, 7, 14), "0.5 ms": (64, 5, 14), "6 ms": (64, 14, 28)}
+"""Channels, 3x3 convolutions and side of the image."""
+
+
+def conv_stack(channels: int, layers: int, side: int) -> bytes:
+    """An ONNX file of equal convolutions; `input` is uint8 (N, 1, side, side)."""
+    generator = np.random.default_rng(0)
+    nodes = [helper.make_node("Cast", ["input"], ["0"], to=TensorProto.FLOAT)]
+    weights = []
+    for layer in range(layers):
+        shape = (channels, channels if layer else 1, 3, 3)
+        values = generator.standard_normal(shape).astype(np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
+        weights.append(numpy_helper.from_array(values, f"w{layer}"))
+        nodes.append(helper.make_node("Conv", [f"{layer}", f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"{layer + 1}"]))
+    nodes.append(helper.make_node("GlobalAveragePool", [f"{layers}"], ["logits"]))
+    taken = helper.make_tensor_value_info("input", TensorProto.UINT8, ["N", 1, side, side])
+    given = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", channels, 1, 1])
+    graph = helper.make_graph(nodes, "stack", [taken], [given], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def plain_median(model: Path, seconds: float) -> float:
+    """The median over single runs for so many seconds."""
+    net = TimedNet(model, block_ms=1e-6)  # a block of one run
+    end = time.perf_counter() + seconds
+    values = [net.block_ms()]
+    while time.perf_counter() < end:
+        values.append(net.block_ms())
+    return statistics.median(values)
+
+
+def row(name: str, estimator: str, values: list[float], seconds: list[float], noisy: str) -> str:
+    median = statistics.median(values)
+    strays = 100 * statistics.stdev(values) / median, 100 * (max(values) - min(values)) / median
+    took = f"{statistics.median(seconds):8.2f} {max(seconds):8.2f}"
+    return f"{name:8} {estimator:10} {median:9.4f} {strays[0]:7.2f} {strays[1]:9.2f} {took}  {noisy}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="5 repeats instead of 20")
+    repeats = 5 if parser.parse_args().quick else 20
+    print(f"{describe_machine()}; {repeats} repeats")
+    print("net      estimator         ms   std % max-min %   s, med    s, max  noisy")
+    with tempfile.TemporaryDirectory() as folder:
+        meter = LatencyMeter(cache=Path(folder))
+        for name, sizes in STACKS.items():
+            model = Path(folder) / "stack.onnx"
+            model.write_bytes(conv_stack(*sizes))
+            meter.measure(model)  # learns the fast level, if this is the first
+            gated, plain, seconds = [], [], []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                gated.append(meter.measure(model))
+                seconds.append(time.perf_counter() - start)
+                plain.append(plain_median(model, seconds[-1]))
+            quiet = [x.latency_ms for x in gated if not x.noisy]
+            took = [second for x, second in zip(gated, seconds, strict=True) if not x.noisy]
+            print(
+                row(
+                    name,
+                    "gated",
+                    [x.latency_ms for x in gated],
+                    seconds,
+                    f"{repeats - len(quiet)} of {repeats}",
+                )
+            )
+            if 2 <= len(quiet) < repeats:
+                print(row(name, "not noisy", quiet, took, ""))
+            print(row(name, "median", plain, seconds, ""), flush=True)
+
+
+if __name__ == "__main__":
+    main()

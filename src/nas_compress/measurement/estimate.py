@@ -1,0 +1,128 @@
+"""From recorded blocks to one latency: which blocks count, and when the fast level must be learned anew.
+
+A shared machine switches between a fast state and one up to two times slower, and the CPU clock does not
+see it. So each block of the candidate stands between two blocks of a reference net, and counts only if both
+ran at the fast level.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+GATE = 1.05
+"""A reference block up to this factor above the fast level was run in the fast state."""
+
+FEWEST_BLOCKS = 5
+"""A figure never rests on fewer blocks, where so many were recorded."""
+
+RELEARN_AFTER = 3
+"""So many measurements in a row must miss the fast level before it is given up: slow states last seconds."""
+
+_ROBUST_RANK = 3  # the third smallest: a lone stray value cannot set the level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds of one sample, batch 1, one thread.
+
+    spread: interquartile range of the `blocks` values behind the figure, over their median. noisy: fewer
+    blocks than asked for were run in the machine's fast state, so the figure may be too large. reference_ms:
+    the reference net's fast level at that time; figures of different levels do not compare.
+    """
+
+    latency_ms: float
+    spread: float
+    blocks: int
+    noisy: bool
+    reference_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A candidate's milliseconds per run, and the reference net's just before and just after it."""
+
+    before_ms: float
+    value_ms: float
+    after_ms: float
+
+    @property
+    def bracket_ms(self) -> float:
+        """The slower of the two references: the state that the block was run in."""
+        return max(self.before_ms, self.after_ms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastLevel:
+    """The reference net's milliseconds in the fast state, and how many measurements in a row missed it."""
+
+    fast_ms: float
+    misses: int = 0
+
+
+def robust_minimum(values: Sequence[float]) -> float:
+    """The third smallest value, or the largest of fewer; ValueError where there is none."""
+    if not values:
+        raise ValueError("at least one value must be given, but got none")
+    return heapq.nsmallest(_ROBUST_RANK, values)[-1]
+
+
+def references(recorded: Sequence[Block]) -> list[float]:
+    """The reference's milliseconds as they ran; two blocks in a row share the one between them."""
+    if not recorded:
+        return []
+    return [recorded[0].before_ms, *(block.after_ms for block in recorded)]
+
+
+def lowered(level: FastLevel, recorded: Sequence[Block]) -> FastLevel:
+    """The level, or a lower one that the recording shows."""
+    seen = references(recorded)
+    if len(seen) < _ROBUST_RANK:
+        return level
+    return replace(level, fast_ms=min(level.fast_ms, robust_minimum(seen)))
+
+
+def accepted(recorded: Sequence[Block], level: FastLevel) -> list[Block]:
+    """The blocks whose two references were both at the fast level."""
+    return [block for block in recorded if block.bracket_ms <= GATE * level.fast_ms]
+
+
+def after_measurement(level: FastLevel, recorded: Sequence[Block]) -> FastLevel:
+    """The level to go on with: lowered, kept, or learned anew where it seems out of reach for good.
+
+    A miss is a recording whose references are steady but all above the gate, as on a virtual machine that was
+    moved to another host. A single one may be a long slow state, so the level changes at the third in a row.
+    """
+    level = lowered(level, recorded)
+    seen = references(recorded)
+    low = robust_minimum(seen)
+    if low <= GATE * level.fast_ms:
+        return replace(level, misses=0)
+    if np.median(seen) > GATE * low:
+        return level
+    if level.misses + 1 < RELEARN_AFTER:
+        return replace(level, misses=level.misses + 1)
+    return FastLevel(fast_ms=low)
+
+
+def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> Latency:
+    """The latency that a recording shows: the median over its accepted blocks.
+
+    With fewer than `blocks` of them the latency is noisy; with hardly any, the blocks of the best state
+    stand in.
+    """
+    kept = accepted(recorded, level)
+    noisy = len(kept) < blocks
+    if len(kept) < FEWEST_BLOCKS:
+        kept = sorted(recorded, key=lambda block: block.bracket_ms)[:FEWEST_BLOCKS]
+    low, median, high = np.percentile([block.value_ms for block in kept], [25, 50, 75])
+    return Latency(
+        latency_ms=float(median),
+        spread=float((high - low) / median),
+        blocks=len(kept),
+        noisy=noisy,
+        reference_ms=level.fast_ms,
+    )

@@ -1,0 +1,82 @@
+"""The latency of an ONNX file: batch 1, one thread, only what ran while the machine was in its fast state."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder
+from nas_compress.measurement.estimate import (
+    Block,
+    FastLevel,
+    accepted,
+    after_measurement,
+    lowered,
+    robust_minimum,
+    settle,
+)
+from nas_compress.measurement.estimate import Latency as Latency
+from nas_compress.measurement.latency_cache import LatencyCache
+from nas_compress.measurement.machine import boot_name, describe_machine
+from nas_compress.measurement.reference_net import REFERENCE_NAME, reference_net
+from nas_compress.measurement.timed_net import TimedNet
+
+_CANDIDATE_BLOCK_MS = 4.0
+_REFERENCE_BLOCK_MS = 2.0
+_LEARN_S = 1.5
+
+
+class LatencyMeter:
+    """Measures latencies on this machine, comparable between processes. Make one per process.
+
+    `cache` is a folder (default: `latency` in the cache folder). A measurement ends at `blocks` accepted
+    blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying. The first one
+    after a boot takes 1.5 s more, to learn the machine's fast level.
+    """
+
+    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 20) -> None:
+        if not time_limit_s > 0:
+            raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
+        if not blocks >= 1:
+            raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
+        self._time_limit_s, self._blocks = time_limit_s, blocks
+        path = (cache or cache_folder() / "latency") / f"{describe_machine().key}.json"
+        self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
+        self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
+
+    def measure(self, model: Path, *, key: str | None = None) -> Latency:
+        """The latency of a file whose one input is `input`, uint8 (N, ...), run with N = 1.
+
+        Under a `key` it is measured once per machine: a kept latency is returned without opening the file,
+        and one that is not noisy is kept. Raises RequestError for a file that cannot be timed, RunError where
+        the cache cannot be written.
+        """
+        kept = self._cache.find(key) if key is not None else None
+        if kept is not None:
+            return kept
+        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS)
+        level = self._cache.level() or self._learned()
+        recorded = self._record(candidate, level)
+        level = after_measurement(level, recorded)
+        latency = settle(recorded, level, blocks=self._blocks)
+        self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
+        return latency
+
+    def _learned(self) -> FastLevel:
+        end = time.perf_counter() + _LEARN_S
+        seen = [self._reference.block_ms()]
+        while time.perf_counter() < end:
+            seen.append(self._reference.block_ms())
+        return FastLevel(fast_ms=robust_minimum(seen))
+
+    def _record(self, candidate: TimedNet, level: FastLevel) -> list[Block]:
+        """Alternate reference and candidate until enough blocks are accepted or the time is up."""
+        end = time.perf_counter() + self._time_limit_s
+        recorded: list[Block] = []
+        before = self._reference.block_ms()
+        while len(accepted(recorded, level)) < self._blocks and (not recorded or time.perf_counter() < end):
+            value, after = candidate.block_ms(), self._reference.block_ms()
+            recorded.append(Block(before_ms=before, value_ms=value, after_ms=after))
+            level, before = lowered(level, recorded), after
+        return recorded

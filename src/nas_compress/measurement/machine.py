@@ -1,0 +1,79 @@
+"""What a latency was measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+_X86_FLAGS = "avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 amx_bf16"
+_ARM_FLAGS = "asimd asimddp i8mm bf16 sve"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The processor and the versions behind a figure.
+
+    `key` is 16 hexadecimal digits; latencies of two machines compare only if they share it. It is a hash
+    of the host's name (which a published record need not tell), the processor and the runtime's version.
+    """
+
+    cpu: str
+    cores: int
+    flags: tuple[str, ...]
+    system: str
+    python: str
+    onnxruntime: str
+    torch: str | None
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.cpu}, {self.cores} cores, onnxruntime {self.onnxruntime}, {self.system}"
+
+
+def describe_machine() -> Machine:
+    """The machine that this process runs on, read without importing any framework."""
+    processor = _processor_fields()
+    cpu = processor.get("model name") or platform.processor() or platform.machine()
+    present = (processor.get("flags") or processor.get("Features") or "").split()
+    runtime = _version("onnxruntime") or "unknown"
+    identity = "\n".join((platform.node(), cpu, runtime))
+    return Machine(
+        cpu=cpu,
+        cores=os.cpu_count() or 1,
+        flags=tuple(name for name in f"{_X86_FLAGS} {_ARM_FLAGS}".split() if name in present),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        onnxruntime=runtime,
+        torch=_version("torch"),
+        key=hashlib.sha256(identity.encode()).hexdigest()[:16],
+    )
+
+
+def boot_name() -> str:
+    """A name that changes when the machine is started anew, where the system tells one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def _processor_fields() -> dict[str, str]:
+    """The fields of the first processor in /proc/cpuinfo; empty on other systems."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    first = text.strip().split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
