@@ -67,7 +67,9 @@ def write_file(
     return deployable
 
 
-def measure_cost(network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch) -> Measured:
+def measure_cost(
+    network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch
+) -> Measured:
     """Latency and size of the file, parameters and macs of the float network: all that needs no training."""
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, _shape(sample))

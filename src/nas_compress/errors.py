@@ -43,6 +43,17 @@ class FloatKernelError(TrialError):
     """An integer file whose optimised graph still computes a convolution or a product in float."""
 
 
+def refusal(message: str, where: str) -> RequestError:
+    """A RequestError of one line; `where` names the file and key, such as `study.toml: data.factory`."""
+    line = " ".join(message.split())
+    return RequestError(f"{line} ({where})" if where else line)
+
+
+def describe(error: BaseException) -> str:
+    """An exception's type and text in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)

@@ -32,14 +32,18 @@ def status(run: str, as_json: bool) -> None:
         "states": dict(states),
         "front": len(front.members),
         "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
-        "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
+        "noisy_latencies": sum(
+            bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records
+        ),
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
     }
     if as_json:
         click.echo(json.dumps(values, indent=2))
         return
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none finished"
-    click.echo(f"{values['study']}: {len(records)} of {values['planned']} trials ({counts}), front of {len(front.members)}")
+    click.echo(
+        f"{values['study']}: {len(records)} of {values['planned']} trials ({counts}), front of {len(front.members)}"
+    )
     if values["hypervolume"] is not None:
         click.echo(f"hypervolume {values['hypervolume']:.4f}")
     for record in records:
@@ -64,7 +68,11 @@ def show(run: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--out", type=click.Path(path_type=Path), help="Picture to write (.png, .svg, .pdf); the run's front.png if not given.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Picture to write (.png, .svg, .pdf); the run's front.png if not given.",
+)
 def plot(run: str, out: Path | None) -> None:
     """Draw the Pareto plots, and the hypervolume over trials and time beside them.
 

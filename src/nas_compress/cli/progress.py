@@ -8,7 +8,15 @@ from typing import Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from nas_compress.front import Front
 from nas_compress.runs.records import Record
@@ -49,7 +57,9 @@ class LineReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def say(self, text: str) -> None:
@@ -89,7 +99,9 @@ class BarReporter:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def say(self, text: str) -> None:
@@ -108,5 +120,7 @@ class BarReporter:
         """Move the upper bar and print the trial's line."""
         if self._study is None:
             self._study = self._bars.add_task("trials", total=total, completed=finished - 1)
-        self._bars.update(self._study, completed=finished, description=f"trials, front of {len(front.members)}")
+        self._bars.update(
+            self._study, completed=finished, description=f"trials, front of {len(front.members)}"
+        )
         self.say(trial_line(record, front, finished, total))

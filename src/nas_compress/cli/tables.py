@@ -22,7 +22,10 @@ def print_front(front: Front, *, as_json: bool = False) -> None:
     shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
     knee = front.knee
-    print_table([*shown, *searched], [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows])
+    print_table(
+        [*shown, *searched],
+        [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
+    )
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -30,7 +33,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     for line in [header, *rows]:
         cells = [
-            text.rjust(width) if _numeric(text) else text.ljust(width) for text, width in zip(line, widths, strict=True)
+            text.rjust(width) if _numeric(text) else text.ljust(width)
+            for text, width in zip(line, widths, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
 

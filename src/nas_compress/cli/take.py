@@ -12,7 +12,12 @@ import click
 @click.argument("run")
 @click.option("--trial", type=int, help="The trial's number.")
 @click.option("--best", metavar="OBJECTIVE", help="The front member that is best in this figure.")
-@click.option("--where", multiple=True, metavar="CONDITION", help="Only members that keep it, such as 'size_bytes<=64000'.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only members that keep it, such as 'size_bytes<=64000'.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the bundle.")
 def export(run: str, trial: int | None, best: str | None, where: tuple[str, ...], out: Path) -> None:
     """Write a trained student as a folder that stands alone.

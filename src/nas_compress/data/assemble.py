@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_compress.data.refusal import refusal
 from nas_compress.data.splits import Dataset, HeldOutSplit, Split
 from nas_compress.data.stratify import stratified_subset
 from nas_compress.data.views import Views
+from nas_compress.errors import refusal
 
 Samples: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Inputs uint8 (N, C, H, W) and labels int64 (N,)."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nas_compress.data.assemble import Samples
-from nas_compress.data.refusal import refusal
+from nas_compress.errors import refusal
 
 LEAST_PER_CLASS = 2
 """Fewer samples of a class in a split say nothing about it."""

@@ -10,11 +10,10 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.digits import read_digits
 from nas_compress.data.factory import read_factory
 from nas_compress.data.fashion_mnist import read_fashion_mnist
-from nas_compress.data.refusal import refusal
 from nas_compress.data.splits import Dataset
 from nas_compress.data.stratify import stratified_split
 from nas_compress.data.views import Views
-from nas_compress.errors import require_known
+from nas_compress.errors import refusal, require_known
 
 __all__ = ["DATASETS", "READERS", "DatasetInfo", "load_dataset", "stratified_split"]
 

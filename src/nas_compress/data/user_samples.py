@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
 from nas_compress.data.assemble import Samples
-from nas_compress.data.refusal import refusal
+from nas_compress.errors import describe, refusal
 
 EXACT = 1e-3
 """How far 255 times a float may be from an integer to be a stored byte; rounding in float32 gives 2e-5."""
@@ -135,11 +135,6 @@ def _bytes(values: NDArray[Any], place: str, where: str) -> NDArray[np.uint8]:
         rule = f"float values of {place} must be multiples of 1/255 in [0, 1] (raw images, not normalised)"
         raise refusal(f"{rule}, but got values from {values.min():g} to {values.max():g}", where)
     return stored.astype(np.uint8)
-
-
-def describe(error: BaseException) -> str:
-    """An exception's type and text."""
-    return f"{type(error).__name__}: {error}"
 
 
 def _kind(value: object) -> str:

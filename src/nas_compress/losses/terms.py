@@ -51,8 +51,8 @@ TERMS: Mapping[str, Term] = {
         source="Szegedy et al. 2016, arXiv 1512.00567",
         needs_teacher=False,
         settings={"smoothing": Setting(default=0.1, above=0.0, below=1.0)},
-        bind=lambda settings: lambda student, labels, teacher: cross_entropy(
-            student, labels, smoothing=settings["smoothing"]
+        bind=lambda settings: (
+            lambda student, labels, teacher: cross_entropy(student, labels, smoothing=settings["smoothing"])
         ),
     ),
     "kd": Term(
@@ -60,8 +60,8 @@ TERMS: Mapping[str, Term] = {
         source="Hinton et al. 2015, arXiv 1503.02531",
         needs_teacher=True,
         settings={"temperature": Setting(default=4.0, above=0.0, below=1000.0)},
-        bind=lambda settings: lambda student, labels, teacher: kd(
-            student, teacher, temperature=settings["temperature"]
+        bind=lambda settings: (
+            lambda student, labels, teacher: kd(student, teacher, temperature=settings["temperature"])
         ),
     ),
 }

@@ -31,7 +31,14 @@ class ConvUnit(nn.Module):
     """Convolution, batch normalisation, ReLU where `relu`, and an activation point."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1, relu: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(

@@ -140,5 +140,7 @@ def _channels(network: nn.Module, layer: str) -> int:
 def _scored(score: Score, group: Any, layers: tuple[str, ...], criterion: str) -> NDArray[np.float64]:
     importance = score(group)
     if importance is None:
-        raise RequestError(f"criterion {criterion!r} needs batch normalisation, but the group of layer {layers[0]} has none")
+        raise RequestError(
+            f"criterion {criterion!r} needs batch normalisation, but the group of layer {layers[0]} has none"
+        )
     return importance.detach().double().cpu().numpy()

@@ -64,7 +64,10 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
     )
     outcome = record.outcome.to_dict()
     keys = ("measured", "architecture", "epochs", "losses", "seconds")
-    write_json(out / "metrics.json", {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}})
+    write_json(
+        out / "metrics.json",
+        {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
+    )
     example = _example(record)
     write_text(out / "example.py", example)
     write_text(out / "README.md", _card(folder, record, example))
@@ -92,12 +95,17 @@ def _example(record: Record) -> str:
 
 
 def _card(folder: RunFolder, record: Record, example: str) -> str:
-    architecture, measured, teacher = record.outcome.architecture, record.outcome.measured, read_baseline(folder)
+    architecture, measured, teacher = (
+        record.outcome.architecture,
+        record.outcome.measured,
+        read_baseline(folder),
+    )
     if architecture is None or measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
     names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
     rows = "\n".join(
-        f"| {name} | {_shown(getattr(measured, name))} | {_shown(getattr(teacher, name, None))} |" for name in names
+        f"| {name} | {_shown(getattr(measured, name))} | {_shown(getattr(teacher, name, None))} |"
+        for name in names
     )
     channels, height, width = architecture.input_shape
     return CARD.format(

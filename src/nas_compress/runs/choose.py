@@ -47,10 +47,14 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
     """Read one `--where`; RequestError for an unknown column or no operator."""
     match = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*", text)
     if match is None:
-        raise RequestError(f"--where must be 'column operator value' with one of {', '.join(OPERATORS)}, but got {text!r}")
+        raise RequestError(
+            f"--where must be 'column operator value' with one of {', '.join(OPERATORS)}, but got {text!r}"
+        )
     column, sign, value = match.groups()
     if column not in columns:
-        raise RequestError(f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}")
+        raise RequestError(
+            f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}"
+        )
     return Condition(column=column, sign=sign, value=value)
 
 
@@ -60,10 +64,14 @@ def best_member(front: Front, objective: str, where: Sequence[str]) -> Point:
     conditions = [parse_condition(text, front.columns) for text in where]
     rows = {row["trial"]: row for row in front.to_rows()}
     kept = [
-        point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)
+        point
+        for point in front.members
+        if all(condition.holds(rows[point.trial]) for condition in conditions)
     ]
     if not kept:
         asked = " and ".join(where) or "being on the front"
-        raise RequestError(f"--where must leave at least one of {len(front.members)} front members, but none has {asked}")
+        raise RequestError(
+            f"--where must leave at least one of {len(front.members)} front members, but none has {asked}"
+        )
     chosen = Objective(name=objective)
     return min(kept, key=lambda point: chosen.cost(point.figure(objective)))

@@ -32,7 +32,9 @@ class Space:
             raise RequestError(f"space {self.name}: {error}") from error
         except Exception as error:
             line = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RequestError(f"suggest() of space {self.name} must return a Candidate, but raised {line}") from error
+            raise RequestError(
+                f"suggest() of space {self.name} must return a Candidate, but raised {line}"
+            ) from error
         if not isinstance(candidate, Candidate):
             kind = type(candidate).__name__
             raise RequestError(f"suggest() of space {self.name} must return a Candidate, but returned {kind}")
@@ -64,7 +66,10 @@ def load_space(name: str, *, folder: Path, shipped: Path, where: str = "") -> Sp
 def fixed_space(candidate: Candidate) -> Space:
     """A space of one point."""
     return Space(
-        name="fixed", source_hash=candidate.fingerprint, summary="one candidate", function=lambda trial: candidate
+        name="fixed",
+        source_hash=candidate.fingerprint,
+        summary="one candidate",
+        function=lambda trial: candidate,
     )
 
 

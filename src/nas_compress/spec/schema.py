@@ -10,7 +10,6 @@ from nas_compress.errors import RequestError
 from nas_compress.objective import DIRECTIONS, Budget, Objective
 
 
-
 class Section(BaseModel):
     """A frozen part of the study file that refuses unknown keys."""
 
@@ -132,5 +131,7 @@ def _budget(name: str, section: BudgetSection) -> Budget:
     given = {key: value for key, value in section.model_dump().items() if value is not None}
     if list(given) != [right]:
         better = "higher" if DIRECTIONS[name] == "maximize" else "lower"
-        raise RequestError(f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}")
+        raise RequestError(
+            f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}"
+        )
     return Budget(name=name, limit=given[right])

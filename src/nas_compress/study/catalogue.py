@@ -33,7 +33,12 @@ def catalogue(kind: str) -> list[Row]:
 
 def _families() -> list[Row]:
     return [
-        {"name": name, "summary": family.summary, "base_widths": list(family.base_widths), "source": family.source}
+        {
+            "name": name,
+            "summary": family.summary,
+            "base_widths": list(family.base_widths),
+            "source": family.source,
+        }
         for name, family in FAMILIES.items()
     ]
 

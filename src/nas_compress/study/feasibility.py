@@ -55,7 +55,11 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 parameters[architecture] = sum(p.numel() for p in build_student(architecture).parameters())
         bits = candidate.weight_bits
         sized.append(
-            Sized(candidate=candidate, architecture=architecture, weight_bytes=parameters[architecture] * bits / 8)
+            Sized(
+                candidate=candidate,
+                architecture=architecture,
+                weight_bytes=parameters[architecture] * bits / 8,
+            )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled
 

@@ -13,7 +13,7 @@ from nas_compress.study.workbench import gather
 
 
 def measure(model: Path, study: StudyFile, *, split: str) -> dict[str, object]:
-    """accuracy on `validation` or `test`, latency_ms and size_bytes of a file. Reading the test split is logged."""
+    """Accuracy on `validation` or `test`, latency_ms and size_bytes of a file. Reading the test split is logged."""
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
     dataset = gather(study).dataset

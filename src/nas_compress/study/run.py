@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import optuna
 
 from nas_compress.candidate import Candidate
-from nas_compress.errors import RequestError
 from nas_compress.files import write_json
 from nas_compress.front import Front
 from nas_compress.measurement.latency import LatencyMeter
@@ -85,13 +83,17 @@ def _open(parts: Ingredients, folder: RunFolder, url: str | None, reporter: Repo
         }
     )
     records = read_records(folder)
-    search = Search(parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records)
+    search = Search(
+        parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records
+    )
     repeated = settle_cut_trials(
         study, folder, parts.spec.objective_list, run=search.run_id, classes=parts.dataset.classes
     )
     search.records = read_records(folder)
     if search.records or repeated:
-        reporter.say(f"going on after {len(search.records)} finished trials, {repeated} cut one(s) to be repeated")
+        reporter.say(
+            f"going on after {len(search.records)} finished trials, {repeated} cut one(s) to be repeated"
+        )
     return search
 
 
@@ -159,7 +161,11 @@ class Search:
     def _try(self, number: int, candidate: Candidate) -> tuple[Outcome, str, int | None]:
         for record in self.records:
             if record.outcome.candidate == candidate and record.outcome.state != "failed":
-                return record.outcome, record.model, record.trial if record.repeats is None else record.repeats
+                return (
+                    record.outcome,
+                    record.model,
+                    record.trial if record.repeats is None else record.repeats,
+                )
         if self.bench is None:
             raise RuntimeError("the bench is made before the first trial")
         place = self.folder.trial(number)
@@ -190,7 +196,10 @@ class Search:
 def _attributes(record: Record) -> dict[str, Any]:
     outcome = record.outcome.to_dict()
     return {
-        **{name: outcome[name] for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")},
+        **{
+            name: outcome[name]
+            for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")
+        },
         "model": record.model,
         "repeats": record.repeats,
     }

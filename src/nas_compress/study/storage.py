@@ -42,7 +42,9 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials:
-            raise RequestError(f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name")
+            raise RequestError(
+                f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name"
+            )
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -34,7 +34,12 @@ def compute_answers(
 
 
 def cached_answers(
-    path: Path, network: nn.Module, samples: Split, views: Views, *, on_view: Callable[[int, int], None] | None = None
+    path: Path,
+    network: nn.Module,
+    samples: Split,
+    views: Views,
+    *,
+    on_view: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The answers from `path` where they fit, else computed and written there."""
     device = samples.inputs.device

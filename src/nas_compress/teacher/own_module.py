@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nas_compress.data.imports import import_callable
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, describe
+from nas_compress.user_code import user_callable
 
 
 def load_own_teacher(
@@ -20,11 +20,13 @@ def load_own_teacher(
 
     sample: raw uint8 (n, C, H, W). Every mistake is a RequestError of one line.
     """
-    build = import_callable(factory, folder=folder, where=f"{label}: teacher.factory")
-    try:
-        module = build()
-    except Exception as error:
-        raise RequestError(f"{label}: teacher.factory must build a module, but {factory} raised {_line(error)}") from error
+    with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
+        try:
+            module = build()
+        except Exception as error:
+            raise RequestError(
+                f"{label}: teacher.factory must build a module, but {factory} raised {describe(error)}"
+            ) from error
     if not isinstance(module, nn.Module):
         raise RequestError(
             f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
@@ -36,7 +38,7 @@ def load_own_teacher(
             logits: Any = module(sample)
     except Exception as error:
         raise RequestError(
-            f"{label}: the teacher must take raw samples, uint8 {tuple(sample.shape)}, but it raised {_line(error)}"
+            f"{label}: the teacher must take raw samples, uint8 {tuple(sample.shape)}, but it raised {describe(error)}"
         ) from error
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(sample), classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -48,18 +50,21 @@ def _load_weights(module: nn.Module, path: Path, label: str) -> None:
     if not path.is_file():
         raise RequestError(f"{label}: teacher.weights must be a file, but {path} is none")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises pickle.UnpicklingError and others for foreign files
-        raise RequestError(f"{label}: teacher.weights must hold a state dict, but {path} does not: {_line(error)}") from error
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except Exception as error:  # both raise many kinds for files that are something else
+        raise RequestError(
+            f"{label}: teacher.weights must hold a state dict, but {path} does not: {describe(error)}"
+        ) from error
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in dict(state).items()}
-    wrong = [f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
-             for name in sorted(wanted.keys() | given.keys()) if wanted.get(name) != given.get(name)]
+    wrong = [
+        f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
+        for name in sorted(wanted.keys() | given.keys())
+        if wanted.get(name) != given.get(name)
+    ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise RequestError(f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}")
+        raise RequestError(
+            f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}"
+        )
     module.load_state_dict(state)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -78,7 +78,9 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
             f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
             f"but got depths={section.depths}; give widths too for another number of stages"
         )
-    widths = tuple(Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base))
+    widths = tuple(
+        Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base)
+    )
     return Architecture(
         family=section.family,
         input_shape=dataset.input_shape,

@@ -80,8 +80,12 @@ def train(
 
 def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
-    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
+    matrices = [
+        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1
+    ]
+    vectors = [
+        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1
+    ]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 
@@ -92,6 +96,8 @@ def _summary(history: list[dict[str, Tensor]], *, first_step: int) -> dict[str, 
     finite = torch.isfinite(table)
     if not bool(finite.all()):
         row = int((~finite).any(dim=1).nonzero()[0])
-        broken = ", ".join(f"{name} = {table[row, column]:g}" for column, name in enumerate(names) if not finite[row, column])
+        broken = ", ".join(
+            f"{name} = {table[row, column]:g}" for column, name in enumerate(names) if not finite[row, column]
+        )
         raise NonFiniteLossError(f"every loss term must be finite, but at step {first_step + row}: {broken}")
     return dict(zip(names, table.mean(dim=0).tolist(), strict=True))

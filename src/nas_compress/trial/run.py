@@ -14,9 +14,9 @@ from nas_compress.losses.terms import make_loss, needs_teacher
 from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
+from nas_compress.trial.bench import Bench, check_candidate, student_architecture
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
