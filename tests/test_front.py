@@ -257,7 +257,7 @@ def test_without_a_teacher_the_reference_must_be_given() -> None:
     points = (point(0, 0.9, size_bytes=1000),)
     bare = Front(objectives=ACCURACY_SIZE, classes=10, points=points)
     assert bare.reference is None
-    with pytest.raises(RequestError, match="needs a teacher or reference_figures"):
+    with pytest.raises(RequestError, match="needs a teacher or all reference_figures"):
         bare.hypervolume()
     given = replace(bare, reference_figures=(("size_bytes", 10_000),))
     assert given.hypervolume() == pytest.approx(0.8)

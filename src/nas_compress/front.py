@@ -163,7 +163,7 @@ class Front:
         return tuple((name, known[name]) for name in names) if set(names) <= set(known) else None
 
     def normalised_costs(self, points: Sequence[Point]) -> Floats:
-        """Costs (n, m) seen from the reference: chance - accuracy, and log10(value / teacher's value) for the rest.
+        """Costs (n, m) seen from the reference: chance - accuracy, else log10(value / teacher's value).
 
         A student with half of the teacher's size has a size cost of -0.3. RequestError without a reference.
         """
