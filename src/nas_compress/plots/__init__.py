@@ -1,1 +1,1 @@
-"""(being written)"""
+"""What a person looks at: the front as pictures and as tables."""

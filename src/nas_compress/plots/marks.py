@@ -1,0 +1,140 @@
+"""The marks of a plot and what they mean: one look for each kind of point, one shape for each precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from nas_compress.front import Front, Point
+
+# Okabe and Ito's palette, which colour-blind eyes tell apart too: https://jfly.uni-koeln.de/color
+MEMBER = "#0072B2"
+DOMINATED = "#9A9A9A"
+INFEASIBLE = "#D55E00"
+TEACHER = "#E69F00"
+TEACHER_INK = "#8A5A00"
+INK = "#222222"
+FORBIDDEN = "#F9EBE1"
+FORBIDDEN_INK = "#A34700"
+
+_SHAPES = ("s", "D", "^", "P", "h")
+_CROWD = 150
+
+
+def precision(point: Point) -> str | None:
+    """`float`, `int8`, `int8 weights` and so on from the searched bits; None where bits were not searched."""
+    searched = dict(point.searched)
+    bits = searched.get("weight_bits", searched.get("bits"))
+    if bits is None:
+        return None
+    if bits in (32, "32", "float"):
+        return "float"
+    weights = f"int{bits}" if isinstance(bits, int) else str(bits)
+    return f"{weights} weights" if searched.get("activation_bits") == 32 else weights
+
+
+def shapes(points: Iterable[Point]) -> dict[str | None, str]:
+    """The marker of each precision that occurs; float and unknown are circles."""
+    known = {precision(point) for point in points} - {None, "float"}
+    named: dict[str | None, str] = {None: "o", "float": "o"}
+    return named | {kind: _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(map(str, known)))}
+
+
+def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: Front) -> None:
+    """Draw points at (x, y), each as what it is; those below the axis become arrows at its edge, counted."""
+    markers = shapes(front.points)
+    members = {id(member) for member in front.members}
+    low, high = axes.get_ylim()
+    size = 5.0 if len(places) > _CROWD else 7.0
+    for x, y, point in places:
+        hidden = y < low
+        marker = "v" if hidden else markers[precision(point)]
+        place = (x, low + 0.015 * (high - low) if hidden else y)
+        if id(point) in members:
+            axes.plot(*place, marker=marker, markersize=size, color=MEMBER, mec="white", mew=0.7, zorder=5)
+        elif point.feasible:
+            axes.plot(
+                *place, marker=marker, markersize=0.75 * size, color=DOMINATED, mec="white", mew=0.5, zorder=2
+            )
+        else:
+            cross = marker if hidden else "x"
+            axes.plot(*place, marker=cross, markersize=0.8 * size, color=INFEASIBLE, linewidth=0, zorder=2)
+    _count_hidden(axes, sum(y < low for _, y, _ in places), low)
+
+
+def draw_knee(axes: Axes, x: float, y: float) -> None:
+    """Draw a ring around the knee."""
+    axes.plot(x, y, marker="o", markersize=12, color="none", mec=INK, mew=1.4, zorder=6)
+
+
+def draw_teacher(axes: Axes, x: float, y: float) -> None:
+    """Draw the teacher's star."""
+    axes.plot(x, y, marker="*", markersize=15, color=TEACHER, mec=INK, zorder=6)
+
+
+def legend_entries(front: Front, *, budgets: bool) -> list[Line2D | Patch]:
+    """One entry for each kind of mark that this front's plot has; `budgets` where a budget lies in view."""
+    single = len(front.objectives) == 1
+    entries: list[Line2D | Patch] = []
+    if front.members:
+        entries.append(_mark("best trial" if single else "on the front", "o", 7, MEMBER, "white"))
+        entries.append(
+            _line("best so far" if single else "edge of the front in these two figures", MEMBER, "-")
+        )
+    if front.knee is not None and not single:
+        entries.append(_mark("knee: the balanced choice", "o", 10, "none", INK))
+    if front.dominated:
+        entries.append(_mark("beaten by another student", "o", 5.5, DOMINATED, "white"))
+    if any(not point.feasible for point in front.points):
+        entries.append(_mark("breaks a budget", "x", 6, INFEASIBLE, INFEASIBLE))
+    if budgets:
+        entries.append(
+            Patch(facecolor=FORBIDDEN, edgecolor=INFEASIBLE, linestyle="--", label="beyond a budget")
+        )
+    if front.teacher is not None:
+        entries.append(_line("teacher", TEACHER, "-.") if single else _mark("teacher", "*", 13, TEACHER, INK))
+    return entries + _precision_entries(front)
+
+
+def _precision_entries(front: Front) -> list[Line2D | Patch]:
+    markers = shapes(front.points)
+    kinds = {kind for point in front.points if (kind := precision(point)) is not None}
+    return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in sorted(kinds)]
+
+
+def _mark(label: str, marker: str, size: float, color: str, edge: str) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=marker,
+        markersize=size,
+        color=color,
+        markeredgecolor=edge,
+        label=label,
+    )
+
+
+def _line(label: str, color: str, style: Literal["-", "-."]) -> Line2D:
+    return Line2D([], [], color=color, linewidth=1.4, linestyle=style, label=label)
+
+
+def _count_hidden(axes: Axes, count: int, low: float) -> None:
+    if count:
+        axes.annotate(
+            f"▼ {count} below {100 * low:.3g} %",
+            (1, 0),
+            xycoords="axes fraction",
+            xytext=(-2, 9),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="#555555",
+            zorder=7,
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1},
+        )

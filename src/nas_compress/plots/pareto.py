@@ -1,0 +1,62 @@
+"""The picture of a Pareto front: one panel for each pair of objectives."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import isnan
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nas_compress.front import Front
+from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots.budgets import budgets_in_view, rule
+from nas_compress.plots.panel import draw_panel
+from nas_compress.plots.strip import draw_strip
+
+CAPTION = (
+    "Each point is a student trained from scratch; its ONNX file was measured by onnxruntime, "
+    "accuracy on the validation split."
+)
+
+
+def plot_front(front: Front, path: Path, *, title: str) -> None:
+    """Write a picture of the front to `path` (.png, .svg or .pdf) in one step.
+
+    One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
+    Accuracies far below the front are drawn at the edge. RequestError for another suffix.
+    """
+    canvas.require_picture(path)
+    canvas.save(_draw(front, title), path)
+
+
+def pairs(front: Front) -> list[tuple[str, str]]:
+    """Each pair of objectives as (across, upright); accuracy is always upright."""
+    names = [objective.name for objective in front.objectives]
+    return [(y, x) if x == "accuracy" else (x, y) for x, y in combinations(names, 2)]
+
+
+def _draw(front: Front, title: str) -> Figure:
+    panels = pairs(front)
+    names = [objective.name for objective in front.objectives]
+    entries = marks.legend_entries(front, budgets=bool(budgets_in_view(front, names)))
+    figure, axes = canvas.sheet(len(panels) or 1, title=title, caption=_caption(front), entries=entries)
+    for panel, (x, y) in zip(axes, panels, strict=False):
+        draw_panel(panel, front, x, y)
+    if not panels:
+        draw_strip(axes[0], front, front.objectives[0])
+    return figure
+
+
+def _caption(front: Front) -> str:
+    lines = [CAPTION]
+    if len(front.objectives) > 1:
+        names = [scales.PLAIN[objective.name] for objective in front.objectives]
+        all_of = f"{', '.join(names[:-1])} and {names[-1]}"
+        lines.append(f"On the front: no other student is as good or better in {all_of} at once.")
+    if front.budgets:
+        lines.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
+    untrained = sum(isnan(point.accuracy) for point in front.points)
+    if untrained:
+        lines.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
+    return "\n".join([lines[0], " ".join(lines[1:])] if lines[1:] else lines)
