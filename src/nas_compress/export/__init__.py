@@ -1,1 +1,1 @@
-"""(being written)"""
+"""From a torch module to one small, self-contained ONNX file."""

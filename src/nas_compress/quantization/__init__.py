@@ -1,1 +1,1 @@
-"""(being written)"""
+"""From a trained float network to one that computes, or is stored, in integers."""

@@ -1,0 +1,67 @@
+"""PyTorch's newer exporter: the second opinion, 3 to 10 s a network. Needs the package onnxscript."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Any, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError
+from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+
+
+def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
+    """Write down `network` (in evaluation mode) for uint8 `samples` of any number; RequestError without onnxscript."""
+    if importlib.util.find_spec("onnxscript") is None:
+        raise RequestError("backend='dynamo' needs the package onnxscript, but it is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (samples,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            # Its optimiser would turn stored int8 weights back into floats; the runtime does that when it loads.
+            optimize=False,
+            verbose=False,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim(BATCH_NAME)},),
+            custom_translation_table=cast(Any, _translations()),
+        )
+    return cast(torch.onnx.ONNXProgram, program).model_proto
+
+
+def _translations() -> dict[Any, Any]:
+    """What each integer operator means, as onnxscript functions."""
+    from onnxscript import opset20 as op
+
+    def input_(samples: Any, scale: float, zero_point: int) -> Any:
+        return op.DequantizeLinear(samples, *_parameters(op, scale, zero_point))
+
+    def activation(values: Any, scale: float, zero_point: int, highest: int) -> Any:
+        parameters = _parameters(op, scale, zero_point)
+        return op.DequantizeLinear(op.QuantizeLinear(values, *parameters), *parameters)
+
+    def weight(integers: Any, scale: Any) -> Any:
+        return op.DequantizeLinear(integers, scale, axis=0)
+
+    return {
+        torch.ops.nas_compress.dequantize_input.default: input_,
+        torch.ops.nas_compress.fake_quantize_activation.default: activation,
+        torch.ops.nas_compress.dequantize_weight.default: weight,
+    }
+
+
+def _parameters(op: Any, scale: float, zero_point: int) -> tuple[Any, Any]:
+    tensors = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point, dtype=torch.uint8)
+    return op.Constant(value=_proto(tensors[0])), op.Constant(value=_proto(tensors[1]))
+
+
+def _proto(value: Tensor) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(value.numpy())

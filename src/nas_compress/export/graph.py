@@ -1,0 +1,83 @@
+"""Small certain changes of an ONNX graph, in place: what both exporters leave behind, made uniform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def inline_constants_(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes, and reshaped ones, into initialisers, which are smaller."""
+    kept = []
+    stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        value = _constant_value(node, stored)
+        if value is None:
+            kept.append(node)
+        else:
+            stored[node.output[0]] = value
+            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+    replace_nodes_(graph, kept)
+
+
+def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
+    """Say GlobalAveragePool where a mean over height and width is meant: only that has an integer kernel."""
+    values = initialisers(graph)
+    for node in graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in values:
+            continue
+        axes = numpy_helper.to_array(values[node.input[1]]).tolist()
+        if sorted(axes) in ([-2, -1], [2, 3]) and _keeps_dimensions(node):
+            node.CopyFrom(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
+
+
+def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
+    """Remove nodes of which no other node and no output reads anything."""
+    read = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            read.update(node.input)
+            kept.append(node)
+    replace_nodes_(graph, kept[::-1])
+
+
+def replace_nodes_(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Let the graph consist of these nodes."""
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def initialisers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The graph's stored tensors by name."""
+    return {tensor.name: tensor for tensor in graph.initializer}
+
+
+def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """The node that computes each tensor, by the tensor's name."""
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _constant_value(node: onnx.NodeProto, stored: Mapping[str, Array]) -> Array | None:
+    if node.op_type == "Constant" and node.attribute[0].name == "value":
+        return numpy_helper.to_array(node.attribute[0].t)
+    if node.op_type == "Constant" and node.attribute[0].name == "value_ints":
+        return np.array(node.attribute[0].ints, dtype=np.int64)
+    if node.op_type == "Reshape" and all(name in stored for name in node.input):
+        return stored[node.input[0]].reshape(stored[node.input[1]].tolist())
+    return None
+
+
+def _keeps_dimensions(node: onnx.NodeProto) -> bool:
+    return all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")

@@ -1,0 +1,94 @@
+"""One function that writes a network as the file that ships."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from nas_compress.errors import ExportError, RequestError, RunError, require_known
+from nas_compress.export.dynamo import export_to_onnx
+from nas_compress.export.graph import drop_unread_nodes_, inline_constants_, pool_over_whole_planes_
+from nas_compress.export.integer_linear import make_linear_layers_integer_
+from nas_compress.export.strip import strip
+from nas_compress.export.torchscript import trace_to_onnx
+from nas_compress.files import write_atomically
+from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OUTPUT_NAME
+
+Backend = Literal["torchscript", "dynamo"]
+
+EXPORTERS = {"torchscript": trace_to_onnx, "dynamo": export_to_onnx}
+
+
+def export_onnx(
+    model: nn.Module, sample_shape: tuple[int, int, int], path: Path, *, backend: Backend = "torchscript"
+) -> None:
+    """Write `model` in evaluation mode to one stripped file; `model` stays as it is.
+
+    The file takes `input`, uint8 (N, C, H, W) with (C, H, W) = `sample_shape`, and gives `logits`, float32
+    (N, classes). The same weights give the same bytes. The file is whole or not there.
+
+    Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot write it,
+    RunError where the disk cannot take the file.
+    """
+    require_known("a backend", backend, EXPORTERS)
+    network = deepcopy(model).cpu().eval()
+    samples = torch.zeros((2, *sample_shape), dtype=torch.uint8)
+    classes = _classes(network, samples)
+    try:
+        exported = EXPORTERS[backend](network, samples)
+    except RequestError:
+        raise
+    except Exception as error:  # exporters raise many kinds, none of which they document
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported by {backend}: {_first_line(error)}"
+        ) from error
+    content = _ship(exported, sample_shape, classes).SerializeToString(deterministic=True)
+    try:
+        write_atomically(path, lambda temporary: _fill(temporary, content))
+    except OSError as error:
+        raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
+
+
+def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes: int) -> onnx.ModelProto:
+    graph = exported.graph
+    inline_constants_(graph)
+    pool_over_whole_planes_(graph)
+    make_linear_layers_integer_(graph)
+    drop_unread_nodes_(graph)
+    _describe_ends_(graph, sample_shape, classes)
+    return strip(exported)
+
+
+def _classes(network: nn.Module, samples: Tensor) -> int:
+    with torch.no_grad():
+        answer = network(samples)
+    if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(samples):
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise RequestError(
+            f"a model must answer {len(samples)} samples with ({len(samples)}, classes), but got {got}"
+        )
+    return int(answer.shape[1])
+
+
+def _describe_ends_(graph: onnx.GraphProto, sample_shape: tuple[int, int, int], classes: int) -> None:
+    """Say the input's and the output's shape, which an exporter may not know."""
+    for ends, name, kind, shape in (
+        (graph.input, INPUT_NAME, TensorProto.UINT8, sample_shape),
+        (graph.output, OUTPUT_NAME, TensorProto.FLOAT, (classes,)),
+    ):
+        del ends[:]
+        ends.append(helper.make_tensor_value_info(name, kind, (BATCH_NAME, *shape)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,76 @@
+"""A model without anything that the runtime does not need: the bytes that are left are the size."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper, numpy_helper
+
+from nas_compress.export.graph import initialisers
+from nas_compress.model_file import IR_VERSION, OPSET
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A new model of the same nodes in the same order: no comments, traces, paths, shapes between or long names.
+
+    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use, and zeros that are
+    one integer are stored once, so the bytes' number depends on the architecture and not on the weights.
+    """
+    graph = model.graph
+    names = _short_names(graph)
+    nodes = [_bare_node(node, names) for node in graph.node]
+    tensors: dict[str, onnx.TensorProto] = {}
+    stored = initialisers(graph)
+    for node in graph.node:
+        for name in node.input:
+            if name in stored:
+                tensors.setdefault(names[name], _bare_tensor(stored[name], names[name]))
+    bare = helper.make_graph(nodes, "n", graph.input, graph.output, list(tensors.values()))
+    stripped = helper.make_model(
+        bare, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=""
+    )
+    del stripped.metadata_props[:]
+    return stripped
+
+
+def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """Old to new names: `t0`, `t1`, ... for what is stored, `v0`, `v1`, ... for what is computed."""
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names[""] = ""
+    stored, zeros, numbers = initialisers(graph), dict[int, str](), {"t": 0, "v": 0}
+    for node in graph.node:
+        for name in (*node.input, *node.output):
+            if name in names:
+                continue
+            zero = _kind_of_zero(stored[name]) if name in stored else None
+            if zero in zeros:
+                names[name] = zeros[zero]
+                continue
+            letter = "t" if name in stored else "v"
+            names[name] = f"{letter}{numbers[letter]}"
+            numbers[letter] += 1
+            if zero is not None:
+                zeros[zero] = names[name]
+    return names
+
+
+def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
+    """The element type of a single stored integer zero. Other equal tensors stay apart: sharing them hinders fusion."""
+    integer = tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+    if integer and not tensor.dims and not numpy_helper.to_array(tensor).any():
+        return int(tensor.data_type)
+    return None
+
+
+def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
+    bare = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+    bare.input.extend(names[name] for name in node.input)
+    bare.output.extend(names[name] for name in node.output)
+    for attribute in node.attribute:
+        kept = bare.attribute.add()
+        kept.CopyFrom(attribute)
+        kept.doc_string = ""
+    return bare
+
+
+def _bare_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(numpy_helper.to_array(tensor), name)

@@ -1,0 +1,84 @@
+"""The TorchScript exporter: 0.1 s a network, though PyTorch calls it deprecated."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any, Protocol, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.onnx import symbolic_helper
+
+from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+
+# Parts of torch without types of their own.
+helper: Any = symbolic_helper
+onnx_exporter: Any = torch.onnx
+
+
+class Graph(Protocol):
+    """The graph that the exporter is writing."""
+
+    def op(self, operator: str, *inputs: torch.Value, **attributes: object) -> torch.Value:
+        """Add a node; an attribute's last letters say its type, as in `axis_i`."""
+        ...
+
+
+def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
+    """Run `network` (in evaluation mode) once on uint8 `samples` and write down what it did."""
+    _give_meaning_to_integer_operators()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (samples,),
+            cast(str, buffer),
+            dynamo=False,
+            opset_version=OPSET,
+            # Folding would turn stored int8 weights back into floats; the runtime folds when it loads.
+            do_constant_folding=False,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={INPUT_NAME: {0: BATCH_NAME}, OUTPUT_NAME: {0: BATCH_NAME}},
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _give_meaning_to_integer_operators() -> None:
+    for name, symbolic in (
+        ("dequantize_input", _dequantize_input),
+        ("fake_quantize_activation", _fake_quantize_activation),
+        ("dequantize_weight", _dequantize_weight),
+    ):
+        onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
+
+
+def _dequantize_input(
+    graph: Graph, samples: torch.Value, scale: torch.Value, zero_point: torch.Value
+) -> torch.Value:
+    return graph.op("DequantizeLinear", samples, _scale(graph, scale), _zero_point(graph, zero_point))
+
+
+def _fake_quantize_activation(
+    graph: Graph, values: torch.Value, scale: torch.Value, zero_point: torch.Value, highest: torch.Value
+) -> torch.Value:
+    parameters = _scale(graph, scale), _zero_point(graph, zero_point)
+    return graph.op("DequantizeLinear", graph.op("QuantizeLinear", values, *parameters), *parameters)
+
+
+def _dequantize_weight(graph: Graph, integers: torch.Value, scale: torch.Value) -> torch.Value:
+    return graph.op("DequantizeLinear", integers, scale, axis_i=0)
+
+
+def _scale(graph: Graph, scale: torch.Value) -> torch.Value:
+    value = helper._get_const(scale, "f", "scale")
+    return graph.op("Constant", value_t=torch.tensor(value, dtype=torch.float32))
+
+
+def _zero_point(graph: Graph, zero_point: torch.Value) -> torch.Value:
+    value = helper._get_const(zero_point, "i", "zero_point")
+    return graph.op("Constant", value_t=torch.tensor(value, dtype=torch.uint8))

@@ -1,0 +1,47 @@
+"""Torch operators that stand for the runtime's integer tensors, computed as the runtime computes them.
+
+Each is one operator and not a chain of small ones, so that an exporter can give it its ONNX meaning
+(QuantizeLinear, DequantizeLinear) unbroken. They have no gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("nas_compress::dequantize_input", mutates_args=())
+def dequantize_input(samples: Tensor, scale: float, zero_point: int) -> Tensor:
+    """Read raw uint8 samples as quantized values: `(samples - zero_point) * scale`, float32 of the same shape."""
+    return (samples.to(torch.float32) - zero_point) * scale
+
+
+@torch.library.custom_op("nas_compress::fake_quantize_activation", mutates_args=())
+def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
+    """Round float values to the integers 0 to `highest` and return what these stand for, float32 of the same shape.
+
+    Ties go to the even integer and what lies outside saturates, as in ONNX QuantizeLinear.
+    """
+    integers = (torch.round(values / scale) + zero_point).clamp(0, highest)
+    return (integers - zero_point) * scale
+
+
+@torch.library.custom_op("nas_compress::dequantize_weight", mutates_args=())
+def dequantize_weight(integers: Tensor, scale: Tensor) -> Tensor:
+    """Weights that the runtime keeps as integers: int8 (outputs, ...) times scale (outputs,), in float32."""
+    return integers.to(torch.float32) * scale.reshape(-1, *[1] * (integers.dim() - 1))
+
+
+@dequantize_input.register_fake
+def _(samples: Tensor, scale: float, zero_point: int) -> Tensor:
+    return torch.empty_like(samples, dtype=torch.float32)
+
+
+@fake_quantize_activation.register_fake
+def _(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
+    return torch.empty_like(values)
+
+
+@dequantize_weight.register_fake
+def _(integers: Tensor, scale: Tensor) -> Tensor:
+    return torch.empty_like(integers, dtype=torch.float32)

@@ -1,0 +1,70 @@
+"""Whether a file answers like the module that it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_compress.errors import ExportError
+from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.session import read_model
+
+FLOAT_AGREEMENT = 0.999
+FLOAT_DIFFERENCE = 1e-3
+"""Of the largest logit, and at least this much: float files differ by the order of additions only."""
+
+INTEGER_AGREEMENT = 0.97
+"""The runtime rounds sums of integers where torch rounds floats, so a value may fall on the next integer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """The fraction of samples on which file and module choose the same class, and the largest difference of a logit."""
+
+    agreement: float
+    max_difference: float
+
+
+def check_agreement(model: nn.Module, path: Path, inputs: Tensor) -> Agreement:
+    """Compare `model`, as it was exported, with the file on raw samples uint8 (N, C, H, W).
+
+    Raises ExportError where they differ more than rounding explains.
+    """
+    expected = _answers(model, inputs)
+    answers = predict(path, inputs.cpu().numpy())
+    found = Agreement(
+        agreement=float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        max_difference=float(np.abs(answers - expected).max()),
+    )
+    if _computes_in_integers(path):
+        _require(found, INTEGER_AGREEMENT, np.inf, path)
+    else:
+        _require(found, FLOAT_AGREEMENT, FLOAT_DIFFERENCE * max(1.0, float(np.abs(expected).max())), path)
+    return found
+
+
+def _answers(model: nn.Module, inputs: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            logits: Tensor = model.eval()(inputs)
+    finally:
+        model.train(was_training)
+    return logits.float().cpu().numpy()
+
+
+def _require(found: Agreement, agreement: float, difference: float, path: Path) -> None:
+    # Written so that a comparison with nan fails too.
+    if not (found.agreement >= agreement and found.max_difference <= difference):
+        raise ExportError(
+            f"agreement >= {agreement} and max_difference <= {difference:.3g} must hold, but got "
+            f"{found.agreement:.4f} and {found.max_difference:.3g} ({path.name})"
+        )
+
+
+def _computes_in_integers(path: Path) -> bool:
+    return any(node.op_type == "QuantizeLinear" for node in read_model(path).graph.node)

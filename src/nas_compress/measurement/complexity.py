@@ -1,0 +1,49 @@
+"""Parameters and multiply-adds of a torch module."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from copy import deepcopy
+
+import torch
+from ptflops import get_model_complexity_info
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nas_compress.errors import RequestError
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers of the float network, batch normalisation included, each shared tensor once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_macs(model: nn.Module, sample_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds for one uint8 sample (C, H, W), counted by ptflops on the operations that really run.
+
+    Convolutions, products and their biases count (a linear layer of n outputs adds n for its bias); normalisation,
+    activations, additions and pooling do not. `model` stays as it is. RequestError where it cannot run the sample.
+    """
+    network = deepcopy(model).cpu().eval()
+
+    def one_sample(shape: tuple[int, ...]) -> Tensor:
+        return torch.zeros((1, *shape), dtype=torch.uint8)
+
+    # ptflops prints what went wrong and returns None. The fused attention operator of the CPU would count as nothing.
+    printed = io.StringIO()
+    with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
+        macs, _ = get_model_complexity_info(
+            network,
+            tuple(sample_shape),
+            backend="aten",
+            as_strings=False,
+            print_per_layer_stat=False,
+            input_constructor=one_sample,
+        )
+    if macs is None:
+        lines = [line for line in printed.getvalue().splitlines() if line.strip()]
+        raise RequestError(
+            f"a model must accept uint8 samples of shape {tuple(sample_shape)}, but got {lines[-1]}"
+        )
+    return int(macs)

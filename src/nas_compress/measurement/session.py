@@ -1,0 +1,62 @@
+"""An ONNX file opened by onnxruntime the one way in which everything here runs it: one thread, all optimisations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+from onnx.external_data_helper import uses_external_data
+
+from nas_compress.errors import RequestError
+from nas_compress.model_file import INPUT_NAME, OUTPUT_NAME
+
+ERRORS_ONLY = 3
+
+
+def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.InferenceSession:
+    """A session with one thread; `optimised_path` receives the graph that the runtime made of the file.
+
+    RequestError unless the file is a single ONNX model that the runtime loads, with input `input` and output `logits`.
+    """
+    read_model(path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    if optimised_path is not None:
+        options.optimized_model_filepath = str(optimised_path)
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions have no common root
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(f"a model file must load in onnxruntime, but got {path}: {reason}") from error
+    _require_names(session, path)
+    return session
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The file's content; RequestError where it is missing, no ONNX model or points to data in other files."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"a model file must be readable, but got {path}: {error.strerror}") from error
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception:  # protobuf's own error, whose package ships no types
+        model = onnx.ModelProto()
+    if not model.graph.node:
+        raise RequestError(f"a model file must be an ONNX model, but got {path} ({len(content)} bytes)")
+    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        raise RequestError(f"a model file must hold its own weights, but got {path} with external data")
+    return model
+
+
+def _require_names(session: ort.InferenceSession, path: Path) -> None:
+    for kind, expected, found in (
+        ("input", INPUT_NAME, [value.name for value in session.get_inputs()]),
+        ("output", OUTPUT_NAME, [value.name for value in session.get_outputs()]),
+    ):
+        if found != [expected]:
+            raise RequestError(
+                f"a model file must have one {kind} named {expected!r}, but got {path} with {', '.join(found)}"
+            )
