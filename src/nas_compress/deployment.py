@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from nas_compress.data.splits import Split
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.agreement import check_agreement
-from nas_compress.measurement.counts import count_macs, count_parameters
+from nas_compress.measurement.complexity import count_macs, count_parameters
 from nas_compress.measurement.kernels import require_integer_kernels
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.structure import structure_key

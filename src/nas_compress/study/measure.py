@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.structure import structure_key
 from nas_compress.spec.study_file import StudyFile

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
+from nas_compress import __version__
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
-from nas_compress.measurement.counts import count_macs
+from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
@@ -121,5 +122,6 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: Laten
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    names = ("nas-compress", "torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+    names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+    ours = {"python": platform.python_version(), "nas-compress": __version__}
+    return ours | {name: importlib.metadata.version(name) for name in names}
