@@ -271,11 +271,11 @@ def test_history_equals_the_volume_of_each_beginning() -> None:
         point(
             trial,
             float(accuracy) if trial % 9 else nan,
-            latency_ms=float(10**latency),
+            latency_ms=2 * float(10**latency),
             size_bytes=int(10**size),
             feasible=trial % 7 != 0,
         )
-        for trial, (accuracy, latency, size) in enumerate(random.random((60, 3)) * [1, -2, 5.2])
+        for trial, (accuracy, latency, size) in enumerate(random.random((60, 3)) * [1, -2, 5.5])
     )
     front = Front(objectives=THREE, classes=10, points=points, teacher=TEACHER)
     expected = [replace(front, points=points[: count + 1]).hypervolume() for count in range(len(points))]
