@@ -285,6 +285,16 @@ def test_history_equals_the_volume_of_each_beginning() -> None:
     assert 0 < history[-1] == pytest.approx(front.hypervolume())
 
 
+def test_a_student_worse_than_the_teacher_in_two_figures_adds_nothing_to_the_history() -> None:
+    # two wrong signs make a positive product
+    points = (
+        point(0, 0.99, latency_ms=2.0, size_bytes=200_000),
+        point(1, 0.9, latency_ms=0.1, size_bytes=1000),
+    )
+    front = Front(objectives=THREE, classes=10, points=points, teacher=TEACHER)
+    assert front.hypervolume_history(points) == pytest.approx(np.array([0, 1.6]))
+
+
 def test_rows_are_the_members_then_the_teacher_with_every_searched_parameter() -> None:
     points = (
         point(0, 0.8, size_bytes=2000, model="trials/0/model.onnx", searched=(("bits", 8),)),
