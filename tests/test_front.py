@@ -271,11 +271,11 @@ def test_history_equals_the_volume_of_each_beginning() -> None:
         point(
             trial,
             float(accuracy) if trial % 9 else nan,
-            latency_ms=float(10**latency),
+            latency_ms=2 * float(10**latency),
             size_bytes=int(10**size),
             feasible=trial % 7 != 0,
         )
-        for trial, (accuracy, latency, size) in enumerate(random.random((60, 3)) * [1, -2, 5.2])
+        for trial, (accuracy, latency, size) in enumerate(random.random((60, 3)) * [1, -2, 5.5])
     )
     front = Front(objectives=THREE, classes=10, points=points, teacher=TEACHER)
     expected = [replace(front, points=points[: count + 1]).hypervolume() for count in range(len(points))]
@@ -283,6 +283,16 @@ def test_history_equals_the_volume_of_each_beginning() -> None:
     assert history == pytest.approx(np.array(expected))
     assert (np.diff(history) >= 0).all()
     assert 0 < history[-1] == pytest.approx(front.hypervolume())
+
+
+def test_a_student_worse_than_the_teacher_in_two_figures_adds_nothing_to_the_history() -> None:
+    # two wrong signs make a positive product
+    points = (
+        point(0, 0.99, latency_ms=2.0, size_bytes=200_000),
+        point(1, 0.9, latency_ms=0.1, size_bytes=1000),
+    )
+    front = Front(objectives=THREE, classes=10, points=points, teacher=TEACHER)
+    assert front.hypervolume_history(points) == pytest.approx(np.array([0, 1.6]))
 
 
 def test_rows_are_the_members_then_the_teacher_with_every_searched_parameter() -> None:

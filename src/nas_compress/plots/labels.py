@@ -24,7 +24,7 @@ def put_label(axes: Axes, at: tuple[float, float], text: str, drawn: NDArray[np.
     scale = axes.figure.dpi / 72
     origin = axes.transData.transform(at)
     obstacles = axes.transData.transform(drawn) if len(drawn) else np.empty((0, 2))
-    width, height = 0.58 * SIZE * len(text) * scale, 1.25 * SIZE * scale
+    width, height = 0.63 * SIZE * len(text) * scale, 1.25 * SIZE * scale
     x, y = min(
         ((dx * distance, dy * distance) for distance in _DISTANCES for dx, dy in _DIRECTIONS),
         key=lambda offset: _covered(axes, _box(origin, offset, width, height, scale), obstacles),

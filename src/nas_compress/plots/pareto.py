@@ -49,14 +49,15 @@ def _draw(front: Front, title: str) -> Figure:
 
 
 def _caption(front: Front) -> str:
-    lines = [CAPTION]
+    lines = [CAPTION] if front.points else ["No trial has finished yet."]
     if len(front.objectives) > 1:
         names = [scales.PLAIN[objective.name] for objective in front.objectives]
         all_of = f"{', '.join(names[:-1])} and {names[-1]}"
         lines.append(f"On the front: no other student is as good or better in {all_of} at once.")
+    notes = []
     if front.budgets:
-        lines.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
+        notes.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
     untrained = sum(isnan(point.accuracy) for point in front.points)
     if untrained:
-        lines.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
-    return "\n".join([lines[0], " ".join(lines[1:])] if lines[1:] else lines)
+        notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
+    return "\n".join([*lines, " ".join(notes)] if notes else lines)

@@ -67,19 +67,19 @@ def _room(axis: XAxis | YAxis, name: str) -> int:
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values between low and high, as many as there may be, at least two where the range allows it.
+    """Round values between low and high: as many as may be, but no more than `most` (2 or more).
 
     >>> log_ticks(4_000, 2_000_000)
     [10000.0, 30000.0, 100000.0, 300000.0, 1000000.0]
     """
     for steps in _STEPS:
         ticks = _decade_ticks(steps, low, high)
+        if len(ticks) < 2:  # a narrow range, where a log axis is nearly linear
+            even = MaxNLocator(nbins=most, steps=[1, 2, 5, 10]).tick_values(low, high)
+            return [float(tick) for tick in even if low <= tick <= high][:most]
         if len(ticks) <= most:
-            return (
-                ticks if len(ticks) > 1 else [float(tick) for tick in MaxNLocator(4).tick_values(low, high)]
-            )
-    decades = _decade_ticks((1,), low, high)
-    return decades[:: -(-len(decades) // most)]
+            return ticks
+    return ticks[:: -(-len(ticks) // most)]
 
 
 def _decade_ticks(steps: Sequence[float], low: float, high: float) -> list[float]:
@@ -111,7 +111,7 @@ def _accuracy_limits(front: Front) -> tuple[float, float]:
     values = values or sorted(_figures(front, "accuracy")) or [0.0, 1.0]
     taught = [front.teacher.accuracy] if front.teacher else []
     top = max(values + taught)
-    low = min([max(values[0], median(values) - 4 * (top - median(values))), top - 0.02, *taught])
+    low = min([max(values[0], median(values) - 3 * (top - median(values))), top - 0.02, *taught])
     margin = 0.1 * (top - low)
     return max(low - margin, -margin), min(top + 1.5 * margin, 1 + 0.5 * margin)
 
@@ -121,5 +121,5 @@ def _cost_limits(front: Front, name: str) -> tuple[float, float]:
     low, high = min(values), max(values)
     near = [b.limit for b in front.budgets if b.name == name and low / 2 <= b.limit <= high * 2]
     low, high = min([low, *near]), max([high, *near])
-    margin = max((high / low) ** 0.08, 1.15 if high > 2 * low else 1.6)
+    margin = max((high / low) ** 0.14, 1.15 if high > 2 * low else 1.6)
     return low / margin, high * margin

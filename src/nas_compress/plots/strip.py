@@ -23,7 +23,7 @@ def draw_strip(axes: Axes, front: Front, objective: Objective) -> None:
     count = max(len(front.points), 1)
     axes.set_xlim(0.4, count + max(0.6, 0.03 * count))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    axes.set_xlabel("finished trials", fontsize=9)
+    axes.set_xlabel("finished trials, in order", fontsize=9)
     axes.set_ylabel(axis_words(name), fontsize=9)
     plain(axes)
     draw_budgets(axes, front, None, name)
