@@ -329,9 +329,7 @@ def test_a_front_refuses_what_makes_no_sense(wrong: dict[str, object], message: 
         Front(**values)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("accuracy", 1.2), ("accuracy", -0.1), ("latency_ms", 0.0), ("macs", -1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("accuracy", 1.2), ("accuracy", -0.1), ("latency_ms", 0.0), ("macs", -1)])
 def test_a_point_refuses_impossible_figures(name: str, value: float) -> None:
     with pytest.raises(RequestError, match=rf"{name}.* must hold, but got {name}={value}"):
         replace(TEACHER, **{name: value})  # type: ignore[arg-type]

@@ -94,18 +94,12 @@ class Candidate:
         if not self.depths or min(self.depths) < 1:
             raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
         if not self.width_multiplier > 0:
-            raise RequestError(
-                f"width_multiplier > 0 must hold, but got width_multiplier={self.width_multiplier}"
-            )
+            raise RequestError(f"width_multiplier > 0 must hold, but got width_multiplier={self.width_multiplier}")
         if not 0 <= self.pruning_ratio < 1:
-            raise RequestError(
-                f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}"
-            )
+            raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits not in BITS:
-                raise RequestError(
-                    f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}"
-                )
+                raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
         if self.activation_bits < self.weight_bits:
             raise RequestError(
                 "weight_bits <= activation_bits must hold (integer kernels need integer weights), "
@@ -119,15 +113,14 @@ class Candidate:
 
     @property
     def channel_step(self) -> int:
-        """Widths move in this step: the runtime's float kernels cost the same within 16 channels, integer ones within 8."""
+        """Widths move in this step: the runtime computes floats in blocks of 16 channels, integers in 8."""
         return 8 if self.activation_bits < 32 else 16
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)
         values["losses"] = [
-            {"name": term.name, "weight": term.weight, "settings": dict(term.settings)}
-            for term in self.losses
+            {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
         ]
         values["depths"] = list(self.depths)
         return values

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from nas_compress.data.splits import Split
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.agreement import check_agreement
 from nas_compress.measurement.complexity import count_macs, count_parameters
 from nas_compress.measurement.kernels import require_integer_kernels
 from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.structure import structure_key
 from nas_compress.outcome import Measured
 from nas_compress.quantization.quantize import quantize
@@ -67,9 +67,7 @@ def write_file(
     return deployable
 
 
-def measure_cost(
-    network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch
-) -> Measured:
+def measure_cost(network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch) -> Measured:
     """Latency and size of the file, parameters and macs of the float network: all that needs no training."""
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, _shape(sample))

@@ -176,9 +176,7 @@ def test_two_folders_with_a_module_of_one_name_do_not_mix(tmp_path: Path) -> Non
     prints = []
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        prints.append(
-            load(tmp_path / folder, GOOD.replace("200", "100" if folder == "two" else "200")).fingerprint
-        )
+        prints.append(load(tmp_path / folder, GOOD.replace("200", "100" if folder == "two" else "200")).fingerprint)
     assert prints[0] != prints[1]
 
 
@@ -187,9 +185,7 @@ def test_a_neighbouring_module_may_be_imported_late(tmp_path: Path) -> None:
     assert len(load(tmp_path, "def load():\n    import my_helper\n    return my_helper.load()").train) == 51
 
 
-@pytest.mark.parametrize(
-    "factory", ["my_data", "my_data:", ":load", "my_data.py:load:x", "my data:load", "a/b:load"]
-)
+@pytest.mark.parametrize("factory", ["my_data", "my_data:", ":load", "my_data.py:load:x", "my data:load", "a/b:load"])
 def test_a_factory_that_is_no_module_and_callable(tmp_path: Path, factory: str) -> None:
     assert f"factory must be 'module:callable', but got {factory!r}" in refused(tmp_path, GOOD, factory)
 

@@ -83,9 +83,7 @@ def test_a_broken_compressed_file_does_not_hide_the_plain_one_beside_it(tmp_path
     assert look(tmp_path, cache=tmp_path / "cache") == CONTENTS
 
 
-def test_the_first_folder_wins_without_touching_the_rest(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_folder_wins_without_touching_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "first" / NAME, CONTENTS)
     write(tmp_path / "second" / NAME, b"broken")
     look(tmp_path / "first", tmp_path / "second", cache=tmp_path / "cache")
@@ -189,7 +187,5 @@ def test_reading_needs_little_memory() -> None:
         "load.load_dataset(name='fashion-mnist')\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert int(done.stdout) < 250_000

@@ -43,9 +43,7 @@ def test_digits_are_all_there_each_in_one_split(digits: Dataset) -> None:
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)
-    whole = [
-        image.tobytes() + bytes([label]) for image, label in zip(values.astype(np.uint8), labels, strict=True)
-    ]
+    whole = [image.tobytes() + bytes([label]) for image, label in zip(values.astype(np.uint8), labels, strict=True)]
     assert sorted(images(digits)) == sorted(whole)
 
 
@@ -91,9 +89,7 @@ def test_mirrored_digits_are_refused() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(
-        RequestError, match=r"'fashion_mnist' \(study.toml: data.name\); did you mean 'fashion-mnist'"
-    ):
+    with pytest.raises(RequestError, match=r"'fashion_mnist' \(study.toml: data.name\); did you mean 'fashion-mnist'"):
         load_dataset(name="fashion_mnist", where="study.toml: data.name")
 
 

@@ -105,9 +105,7 @@ for number in range(40):
 
 
 def test_two_processes_leave_a_whole_file_with_entries_of_both(path: Path) -> None:
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in ("left", "right")
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in ("left", "right")]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     names = json.loads(path.read_text())["latencies"]
     assert any(name.startswith("left") for name in names)

@@ -21,9 +21,7 @@ SAFE_BLOCKS = 2  # under a level that is far too high, the first two blocks are 
 def save_net(path: Path, *, channels: int = 8, side: int = 8, input_type: int = TensorProto.UINT8) -> Path:
     generator = np.random.default_rng(1)
     first = numpy_helper.from_array(generator.normal(size=(channels, 1, 3, 3)).astype(np.float32), "first")
-    second = numpy_helper.from_array(
-        generator.normal(size=(channels, channels, 3, 3)).astype(np.float32), "second"
-    )
+    second = numpy_helper.from_array(generator.normal(size=(channels, channels, 3, 3)).astype(np.float32), "second")
     nodes = [
         helper.make_node("Cast", ["input"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Conv", ["float", "first"], ["middle"], pads=[1, 1, 1, 1]),

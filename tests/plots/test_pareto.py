@@ -66,9 +66,7 @@ def test_any_objectives_have_a_picture(front: Front, tmp_path: Path, names: tupl
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("taught", [True, False])
 @pytest.mark.parametrize("single", [True, False])
-def test_few_points_have_a_picture(
-    front: Front, tmp_path: Path, count: int, taught: bool, single: bool
-) -> None:
+def test_few_points_have_a_picture(front: Front, tmp_path: Path, count: int, taught: bool, single: bool) -> None:
     few = replace(front, points=front.points[:count], teacher=front.teacher if taught else None)
     few = replace(few, objectives=front.objectives[: 1 if single else 2])
     plot_front(few, tmp_path / "front.png", title="a study")
@@ -148,6 +146,4 @@ def test_drawing_leaves_the_global_figures_alone(front: Front, tmp_path: Path) -
 def test_the_same_front_gives_the_same_pixels(front: Front, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         plot_front(front, tmp_path / name, title="a study")
-    assert np.array_equal(
-        *(np.frombuffer((tmp_path / n).read_bytes(), np.uint8) for n in ("one.png", "two.png"))
-    )
+    assert np.array_equal(*(np.frombuffer((tmp_path / n).read_bytes(), np.uint8) for n in ("one.png", "two.png")))

@@ -83,9 +83,7 @@ def test_a_label_keeps_off_the_points_and_inside_the_axes() -> None:
     figure = Figure(figsize=(5, 4), dpi=100)
     axes = figure.add_subplot()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    drawn = np.array(
-        [(0.02, 0.5), *((x, y) for x in (0.1, 0.15, 0.2, 0.25) for y in np.linspace(0.5, 1, 30))]
-    )
+    drawn = np.array([(0.02, 0.5), *((x, y) for x in (0.1, 0.15, 0.2, 0.25) for y in np.linspace(0.5, 1, 30))])
     put_label(axes, (0.02, 0.5), "knee: trial 12", drawn, "black")
     figure.canvas.draw()
     box = axes.texts[0].get_window_extent()

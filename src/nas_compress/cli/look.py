@@ -32,9 +32,7 @@ def status(run: str, as_json: bool) -> None:
         "states": dict(states),
         "front": len(front.members),
         "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
-        "noisy_latencies": sum(
-            bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records
-        ),
+        "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
     }
     if as_json:

@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from nas_compress import __version__
-
+from nas_compress.cli.check import check
 from nas_compress.cli.listing import list_command
 from nas_compress.cli.look import plot, show, status
 from nas_compress.cli.run import run
@@ -29,7 +29,7 @@ def commands() -> None:
     """
 
 
-for command in (run, status, show, plot, export, measure, list_command):
+for command in (check, run, status, show, plot, export, measure, list_command):
     commands.add_command(command)
 
 

@@ -120,7 +120,5 @@ class BarReporter:
         """Move the upper bar and print the trial's line."""
         if self._study is None:
             self._study = self._bars.add_task("trials", total=total, completed=finished - 1)
-        self._bars.update(
-            self._study, completed=finished, description=f"trials, front of {len(front.members)}"
-        )
+        self._bars.update(self._study, completed=finished, description=f"trials, front of {len(front.members)}")
         self.say(trial_line(record, front, finished, total))

@@ -33,8 +33,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     for line in [header, *rows]:
         cells = [
-            text.rjust(width) if _numeric(text) else text.ljust(width)
-            for text, width in zip(line, widths, strict=True)
+            text.rjust(width) if _numeric(text) else text.ljust(width) for text, width in zip(line, widths, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
 

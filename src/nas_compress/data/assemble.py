@@ -42,9 +42,7 @@ def assemble(parts: Parts, *, views: Views, train_samples: int | None, seed: int
     return Dataset(
         name=parts.name,
         classes=parts.classes,
-        train=Split(
-            name="train", inputs=torch.from_numpy(parts.train[0]), labels=torch.from_numpy(parts.train[1])
-        ),
+        train=Split(name="train", inputs=torch.from_numpy(parts.train[0]), labels=torch.from_numpy(parts.train[1])),
         validation=Split(
             name="validation",
             inputs=torch.from_numpy(parts.validation[0]),

@@ -36,9 +36,7 @@ def require_complete(splits: Mapping[str, Samples], classes: int, where: str) ->
 def _require_labels(labels: np.ndarray, split: str, classes: int, where: str) -> None:
     for label in (labels.min(), labels.max()):
         if not 0 <= label < classes:
-            raise refusal(
-                f"0 <= label < {classes} (classes of train) must hold in {split}, but got {label}", where
-            )
+            raise refusal(f"0 <= label < {classes} (classes of train) must hold in {split}, but got {label}", where)
     scarce, count = _scarcest(labels, classes)
     if count < LEAST_PER_CLASS:
         rule = f"{split} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"

@@ -48,9 +48,7 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
     except Exception as error:
         raise refusal(f"{factory}() must return the splits, but raised {describe(error)}", where) from error
     if not isinstance(returned, Mapping):
-        raise refusal(
-            f"{factory}() must return a mapping of splits, but got {type(returned).__name__}", where
-        )
+        raise refusal(f"{factory}() must return a mapping of splits, but got {type(returned).__name__}", where)
     return returned
 
 

@@ -63,9 +63,7 @@ def load_dataset(
 def _views_of(name: str, shift: int | None, flip: bool | None, where: str) -> Views:
     info = DATASETS[name]
     if flip and not info.mirrors:
-        raise refusal(
-            f"flip must be false for {name} (a mirrored image is another or no class), but got true", where
-        )
+        raise refusal(f"flip must be false for {name} (a mirrored image is another or no class), but got true", where)
     return _views(info.shift if shift is None else shift, info.flip if flip is None else flip, where)
 
 

@@ -86,6 +86,4 @@ def _require_samples(inputs: torch.Tensor, labels: torch.Tensor) -> None:
     if inputs.dtype != torch.uint8 or inputs.ndim != 4:
         raise RequestError(f"inputs must be uint8 (N, C, H, W), but got {inputs.dtype} {tuple(inputs.shape)}")
     if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
-        raise RequestError(
-            f"labels must be int64 ({len(inputs)},), but got {labels.dtype} {tuple(labels.shape)}"
-        )
+        raise RequestError(f"labels must be int64 ({len(inputs)},), but got {labels.dtype} {tuple(labels.shape)}")

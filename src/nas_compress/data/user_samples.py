@@ -28,9 +28,7 @@ def to_samples(value: object, split: str, where: str) -> Samples:
         images = _images(inputs, split, where)
         # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
         return np.array(images, order="C"), _labels(labels, len(images), split, where)
-    raise refusal(
-        f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where
-    )
+    raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where)
 
 
 def _array(value: object, split: str, where: str) -> NDArray[Any]:
@@ -38,9 +36,7 @@ def _array(value: object, split: str, where: str) -> NDArray[Any]:
         try:
             return value.detach().cpu().numpy()
         except (TypeError, RuntimeError) as error:
-            raise refusal(
-                f"{split} must be of a dtype that numpy has, but got {value.dtype}", where
-            ) from error
+            raise refusal(f"{split} must be of a dtype that numpy has, but got {value.dtype}", where) from error
     if isinstance(value, np.ndarray) and value.ndim > 0:
         return value
     rule = f"inputs and labels of {split} must be numpy arrays or torch tensors"

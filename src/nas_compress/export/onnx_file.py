@@ -45,9 +45,7 @@ def export_onnx(
     except RequestError:
         raise
     except Exception as error:  # exporters raise many kinds, none of which they document
-        raise ExportError(
-            f"{type(model).__name__} cannot be exported by {backend}: {_first_line(error)}"
-        ) from error
+        raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {_first_line(error)}") from error
     content = _ship(exported, sample_shape, classes).SerializeToString(deterministic=True)
     try:
         write_atomically(path, lambda temporary: _fill(temporary, content))
@@ -70,9 +68,7 @@ def _classes(network: nn.Module, samples: Tensor) -> int:
         answer = network(samples)
     if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(samples):
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise RequestError(
-            f"a model must answer {len(samples)} samples with ({len(samples)}, classes), but got {got}"
-        )
+        raise RequestError(f"a model must answer {len(samples)} samples with ({len(samples)}, classes), but got {got}")
     return int(answer.shape[1])
 
 

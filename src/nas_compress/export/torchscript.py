@@ -57,9 +57,7 @@ def _give_meaning_to_integer_operators() -> None:
         onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
 
 
-def _dequantize_input(
-    graph: Graph, samples: torch.Value, scale: torch.Value, zero_point: torch.Value
-) -> torch.Value:
+def _dequantize_input(graph: Graph, samples: torch.Value, scale: torch.Value, zero_point: torch.Value) -> torch.Value:
     return graph.op("DequantizeLinear", samples, _scale(graph, scale), _zero_point(graph, zero_point))
 
 

@@ -43,7 +43,5 @@ def count_macs(model: nn.Module, sample_shape: tuple[int, int, int]) -> int:
         )
     if macs is None:
         lines = [line for line in printed.getvalue().splitlines() if line.strip()]
-        raise RequestError(
-            f"a model must accept uint8 samples of shape {tuple(sample_shape)}, but got {lines[-1]}"
-        )
+        raise RequestError(f"a model must accept uint8 samples of shape {tuple(sample_shape)}, but got {lines[-1]}")
     return int(macs)

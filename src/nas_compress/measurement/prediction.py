@@ -22,11 +22,7 @@ def predict(session_or_path: ort.InferenceSession | Path, inputs: NDArray[np.uin
 
     RequestError where the samples are of another type or shape than the file takes.
     """
-    session = (
-        session_or_path
-        if isinstance(session_or_path, ort.InferenceSession)
-        else open_session(session_or_path)
-    )
+    session = session_or_path if isinstance(session_or_path, ort.InferenceSession) else open_session(session_or_path)
     _require_samples(session, inputs)
     batches = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
     answers = [session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] for batch in batches]
@@ -36,9 +32,7 @@ def predict(session_or_path: ort.InferenceSession | Path, inputs: NDArray[np.uin
 def measure_accuracy(path: Path, inputs: NDArray[np.uint8], labels: NDArray[Any]) -> float:
     """The fraction of samples uint8 (N, C, H, W) whose largest logit is that of their label (N,)."""
     if len(labels) != len(inputs):
-        raise RequestError(
-            f"one label a sample must hold, but got {len(labels)} labels and {len(inputs)} samples"
-        )
+        raise RequestError(f"one label a sample must hold, but got {len(labels)} labels and {len(inputs)} samples")
     return float((predict(path, inputs).argmax(axis=1) == np.asarray(labels)).mean())
 
 

@@ -35,8 +35,6 @@ def _end(value: onnx.ValueInfoProto) -> list[Any]:
 
 
 def _node(node: onnx.NodeProto, stored: dict[str, list[Any]]) -> list[Any]:
-    attributes = sorted(
-        (attribute.name, repr(helper.get_attribute_value(attribute))) for attribute in node.attribute
-    )
+    attributes = sorted((attribute.name, repr(helper.get_attribute_value(attribute))) for attribute in node.attribute)
     inputs = [stored.get(name, name) for name in node.input]
     return [node.domain, node.op_type, inputs, list(node.output), attributes]

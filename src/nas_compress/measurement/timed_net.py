@@ -74,9 +74,7 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _sample(
-    session: onnxruntime.InferenceSession, where: str
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _sample(session: onnxruntime.InferenceSession, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """One raw sample (1, ...) of the model's input; the same values each time."""
     inputs = session.get_inputs()
     found = ", ".join(f"{node.name}: {node.type} {node.shape}" for node in inputs)

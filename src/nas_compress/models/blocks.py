@@ -41,9 +41,7 @@ class ConvUnit(nn.Module):
         relu: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
         self.point = ActivationPoint()
@@ -105,7 +103,7 @@ class StagedNetwork(nn.Module):
 
 
 def initialise_(network: nn.Module) -> None:
-    """Give every layer fresh weights in place: He initialisation for convolutions (He et al. 2015), zeros for biases."""
+    """Give every layer fresh weights in place: convolutions as in He et al. 2015 (arXiv 1502.01852), biases zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -35,9 +35,7 @@ def build(architecture: Architecture) -> StagedNetwork:
             inner = architecture.channels(f"stages.{stage}.{block}.main.0.conv")
             stride = 2 if first else 1
             main = nn.Sequential(ConvUnit(stream, inner, stride=stride), ConvUnit(inner, outputs, relu=False))
-            shortcut = (
-                ConvUnit(stream, outputs, kernel=1, stride=stride, relu=False) if first else nn.Identity()
-            )
+            shortcut = ConvUnit(stream, outputs, kernel=1, stride=stride, relu=False) if first else nn.Identity()
             blocks.append(Residual(main, shortcut, relu=True))
             stream = outputs
         stages.append(nn.Sequential(*blocks))

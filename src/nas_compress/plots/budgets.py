@@ -71,9 +71,7 @@ def _draw_upright(axes: Axes, budget: Budget) -> None:
 def _draw_level(axes: Axes, budget: Budget) -> None:
     low, high = axes.get_ylim()
     below = budget.rule == "at_least"
-    axes.axhspan(
-        low if below else budget.limit, budget.limit if below else high, color=marks.FORBIDDEN, lw=0, zorder=0
-    )
+    axes.axhspan(low if below else budget.limit, budget.limit if below else high, color=marks.FORBIDDEN, lw=0, zorder=0)
     axes.axhline(budget.limit, color=marks.INFEASIBLE, linestyle="--", linewidth=1.0, zorder=1)
     axes.annotate(
         rule(budget),

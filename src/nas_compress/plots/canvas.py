@@ -50,9 +50,7 @@ def sheet(panels: int, *, title: str, caption: str, entries: Sequence[Artist]) -
     figure = Figure(figsize=(_WIDTH, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(0.12 / _WIDTH, 1 - 0.14 / height, title, fontsize=12, fontweight="bold", va="top")
-    figure.text(
-        0.12 / _WIDTH, 0.1 / height, caption, fontsize=8, color="#444444", va="bottom", linespacing=1.4
-    )
+    figure.text(0.12 / _WIDTH, 0.1 / height, caption, fontsize=8, color="#444444", va="bottom", linespacing=1.4)
     if entries:
         _legend(figure, entries, text / height)
     axes = [_axes(figure, number, columns) for number in range(panels)]

@@ -57,9 +57,7 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
         if id(point) in members:
             axes.plot(*place, marker=marker, markersize=size, color=MEMBER, mec="white", mew=0.7, zorder=5)
         elif point.feasible:
-            axes.plot(
-                *place, marker=marker, markersize=0.75 * size, color=DOMINATED, mec="white", mew=0.5, zorder=2
-            )
+            axes.plot(*place, marker=marker, markersize=0.75 * size, color=DOMINATED, mec="white", mew=0.5, zorder=2)
         else:
             cross = marker if hidden else "x"
             axes.plot(*place, marker=cross, markersize=0.8 * size, color=INFEASIBLE, linewidth=0, zorder=2)
@@ -82,9 +80,7 @@ def legend_entries(front: Front, *, budgets: bool) -> list[Line2D | Patch]:
     entries: list[Line2D | Patch] = []
     if front.members:
         entries.append(_mark("best trial" if single else "on the front", "o", 7, MEMBER, "white"))
-        entries.append(
-            _line("best so far" if single else "edge of the front in these two figures", MEMBER, "-")
-        )
+        entries.append(_line("best so far" if single else "edge of the front in these two figures", MEMBER, "-"))
     if front.knee is not None and not single:
         entries.append(_mark("knee: the balanced choice", "o", 10, "none", INK))
     if front.dominated:
@@ -92,9 +88,7 @@ def legend_entries(front: Front, *, budgets: bool) -> list[Line2D | Patch]:
     if any(not point.feasible for point in front.points):
         entries.append(_mark("breaks a budget", "x", 6, INFEASIBLE, INFEASIBLE))
     if budgets:
-        entries.append(
-            Patch(facecolor=FORBIDDEN, edgecolor=INFEASIBLE, linestyle="--", label="beyond a budget")
-        )
+        entries.append(Patch(facecolor=FORBIDDEN, edgecolor=INFEASIBLE, linestyle="--", label="beyond a budget"))
     if front.teacher is not None:
         entries.append(_line("teacher", TEACHER, "-.") if single else _mark("teacher", "*", 13, TEACHER, INK))
     return entries + _precision_entries(front)

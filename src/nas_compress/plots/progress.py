@@ -16,9 +16,7 @@ from nas_compress.plots import canvas, marks, scales
 from nas_compress.plots.panel import plain
 
 
-def plot_hypervolume(
-    finished: Sequence[tuple[float, Point]], front: Front, path: Path, *, title: str
-) -> None:
+def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: Front, path: Path, *, title: str) -> None:
     """Write a picture of the hypervolume over trials (left) and over time (right).
 
     `finished` are (seconds since the study began, point) of each finished trial; `front` gives the objectives

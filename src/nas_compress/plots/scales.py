@@ -49,9 +49,7 @@ def dress(axis: XAxis | YAxis, name: str, low: float, high: float) -> None:
         axes.set(xscale=scale, xlim=(low, high))
     if name == "accuracy":
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{100 * value:.4g}" if value < 1.0001 else "")
-        )
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}" if value < 1.0001 else ""))
         return
     axis.set_major_locator(FixedLocator(log_ticks(low, high, most=_room(axis, name))))
     axis.set_minor_locator(NullLocator())

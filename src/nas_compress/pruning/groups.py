@@ -129,7 +129,8 @@ def _cuts_outputs(dependency: Any) -> bool:
 
 
 def _classifier(network: nn.Module) -> str:
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1:][0]
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return str(names[-1]) if names else ""
 
 
 def _channels(network: nn.Module, layer: str) -> int:

@@ -34,9 +34,7 @@ def student_widths(
     A layer that the teacher has too takes its group's surviving fraction; any other layer takes the fraction at its
     relative depth, interpolated between the teacher's groups. Without groups nothing was pruned.
     """
-    by_layer = {
-        layer: fraction for group, fraction in zip(groups, fractions, strict=True) for layer in group.layers
-    }
+    by_layer = {layer: fraction for group, fraction in zip(groups, fractions, strict=True) for layer in group.layers}
     last = max(1, len(layers) - 1)
     widths = []
     for number, (layer, base) in enumerate(layers):

@@ -43,7 +43,7 @@ def _has_fixed_statistics(norm: nn.BatchNorm2d) -> bool:
 
 
 def _traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
-    """Paths of convolution and normalisation, each called once and the second the only reader of the first: any kinds."""
+    """Paths of a layer and the normalisation that alone reads it, each called once; layers of any kind."""
     try:
         nodes = list(fx.Tracer().trace(network).nodes)
     except Exception:  # a user's forward may raise anything when it meets a traced value

@@ -55,9 +55,7 @@ class IntegerConv2d(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
-        return F.conv2d(
-            values, self.weight(), self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return F.conv2d(values, self.weight(), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class IntegerLinear(nn.Module):

@@ -15,9 +15,7 @@ from nas_compress.quantization.modules import IntegerConv2d, IntegerLinear, Quan
 from nas_compress.quantization.replacing import replace_modules_
 
 
-def quantize(
-    model: nn.Module, *, weight_bits: int, activation_bits: int, calibration: Tensor | None
-) -> nn.Module:
+def quantize(model: nn.Module, *, weight_bits: int, activation_bits: int, calibration: Tensor | None) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
     (32, 32) only folds batch normalisation. (8, 32) stores weights as integers. (8, 8) computes in integers: it needs

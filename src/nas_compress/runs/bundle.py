@@ -80,9 +80,8 @@ def trained_record(folder: RunFolder, trial: int) -> Record:
         state = "was not finished" if folder.trial(trial).is_dir() else "does not exist"
         raise RequestError(f"--trial must be a finished trial, but trial {trial} {state} in {folder.root}")
     if record.outcome.state != "trained":
-        raise RequestError(
-            f"--trial must be a trained trial, but trial {trial} ended as {record.outcome.state}: {record.outcome.reason}"
-        )
+        ended = f"{record.outcome.state}: {record.outcome.reason}"
+        raise RequestError(f"--trial must be a trained trial, but trial {trial} ended as {ended}")
     return record
 
 
@@ -104,8 +103,7 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
         raise RequestError(f"trial {record.trial} has no figures in its record")
     names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
     rows = "\n".join(
-        f"| {name} | {_shown(getattr(measured, name))} | {_shown(getattr(teacher, name, None))} |"
-        for name in names
+        f"| {name} | {_shown(getattr(measured, name))} | {_shown(getattr(teacher, name, None))} |" for name in names
     )
     channels, height, width = architecture.input_shape
     return CARD.format(

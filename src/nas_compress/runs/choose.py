@@ -52,9 +52,7 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
         )
     column, sign, value = match.groups()
     if column not in columns:
-        raise RequestError(
-            f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}"
-        )
+        raise RequestError(f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}")
     return Condition(column=column, sign=sign, value=value)
 
 
@@ -63,11 +61,7 @@ def best_member(front: Front, objective: str, where: Sequence[str]) -> Point:
     require_known("--best", objective, DIRECTIONS)
     conditions = [parse_condition(text, front.columns) for text in where]
     rows = {row["trial"]: row for row in front.to_rows()}
-    kept = [
-        point
-        for point in front.members
-        if all(condition.holds(rows[point.trial]) for condition in conditions)
-    ]
+    kept = [point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)]
     if not kept:
         asked = " and ".join(where) or "being on the front"
         raise RequestError(

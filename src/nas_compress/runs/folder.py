@@ -63,9 +63,7 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RunError(
-                    f"one process at a time may run a study, but another one runs {self.root}"
-                ) from error
+                raise RunError(f"one process at a time may run a study, but another one runs {self.root}") from error
             yield
 
 
@@ -78,9 +76,7 @@ def open_run(run: str | Path) -> RunFolder:
             return folder
     known = [path.parent.name for path in Path("runs").glob("*/run.json")]
     hint = nearest(str(run), known) if known else "; there are no runs yet"
-    raise RequestError(
-        f"RUN must be a run folder or the name of a study under runs/, but got {str(run)!r}{hint}"
-    )
+    raise RequestError(f"RUN must be a run folder or the name of a study under runs/, but got {str(run)!r}{hint}")
 
 
 def _require_ours(folder: RunFolder) -> None:
@@ -99,9 +95,7 @@ def require_free(root: Path) -> None:
         raise RequestError(f"--out must be a folder, but {root} is a file")
     folder = RunFolder(root=root)
     if root.is_dir() and not folder.marker.is_file():
-        foreign = [
-            path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal"}
-        ]
+        foreign = [path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal"}]
         if foreign:
             raise RequestError(
                 f"--out must be a run folder or a new one, but {root} holds other files, such as {foreign[0]}"

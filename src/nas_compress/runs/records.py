@@ -13,8 +13,10 @@ from nas_compress.runs.folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A finished trial. `model` is its file's path relative to the run folder; `repeats` is the earlier trial whose
-    candidate this one met again, and whose record answers for it; `finished_s` counts from the study's first start.
+    """A finished trial.
+
+    `model` is its file's path relative to the run folder; `repeats` is the earlier trial whose candidate this one met
+    again, and whose record answers for it; `finished_s` counts the seconds that the study has run.
     """
 
     trial: int

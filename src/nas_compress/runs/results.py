@@ -18,16 +18,12 @@ from nas_compress.spec.schema import StudySpec
 
 def read_front(folder: RunFolder) -> Front:
     """The front as the files of the run folder tell it."""
-    return make_front(
-        folder.spec(), int(folder.about()["classes"]), read_baseline(folder), read_records(folder)
-    )
+    return make_front(folder.spec(), int(folder.about()["classes"]), read_baseline(folder), read_records(folder))
 
 
 def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
     """Points from every measured trial that did not repeat another; the teacher as the reference."""
-    points = [
-        _point(record) for record in records if record.repeats is None and record.outcome.measured is not None
-    ]
+    points = [_point(record) for record in records if record.repeats is None and record.outcome.measured is not None]
     teacher = _figures("teacher", baseline, model="teacher/model.onnx") if baseline is not None else None
     return Front(
         objectives=spec.objective_list,

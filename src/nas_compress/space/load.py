@@ -32,9 +32,7 @@ class Space:
             raise RequestError(f"space {self.name}: {error}") from error
         except Exception as error:
             line = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RequestError(
-                f"suggest() of space {self.name} must return a Candidate, but raised {line}"
-            ) from error
+            raise RequestError(f"suggest() of space {self.name} must return a Candidate, but raised {line}") from error
         if not isinstance(candidate, Candidate):
             kind = type(candidate).__name__
             raise RequestError(f"suggest() of space {self.name} must return a Candidate, but returned {kind}")

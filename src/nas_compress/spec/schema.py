@@ -131,7 +131,5 @@ def _budget(name: str, section: BudgetSection) -> Budget:
     given = {key: value for key, value in section.model_dump().items() if value is not None}
     if list(given) != [right]:
         better = "higher" if DIRECTIONS[name] == "maximize" else "lower"
-        raise RequestError(
-            f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}"
-        )
+        raise RequestError(f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}")
     return Budget(name=name, limit=given[right])

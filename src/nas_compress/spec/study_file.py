@@ -76,9 +76,7 @@ def _read_config(path: Path, text: str) -> StudyFile:
         spec = parse_spec(values["study"], path.name)
         folder = Path(values.get("study_folder", path.parent))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"a .json study must be the config.json of an exported bundle, but {path} is not"
-        ) from error
+        raise RequestError(f"a .json study must be the config.json of an exported bundle, but {path} is not") from error
     return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
 
 

@@ -66,8 +66,7 @@ def _losses() -> list[Row]:
 
 def _pruning() -> list[Row]:
     return [
-        {"name": name, "summary": criterion.summary, "source": criterion.source}
-        for name, criterion in CRITERIA.items()
+        {"name": name, "summary": criterion.summary, "source": criterion.source} for name, criterion in CRITERIA.items()
     ]
 
 

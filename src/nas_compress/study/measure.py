@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.structure import structure_key
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.workbench import gather
@@ -17,10 +17,7 @@ def measure(model: Path, study: StudyFile, *, split: str) -> dict[str, object]:
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
     dataset = gather(study).dataset
-    if split == "test":
-        samples = dataset.test.reveal(purpose=f"measure {model.name}")
-    else:
-        samples = dataset.validation
+    samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
     latency = LatencyMeter().measure(model, key=structure_key(model))
     return {

@@ -6,7 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 
@@ -19,6 +19,7 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.runs.results import make_front, write_front, write_history
+from nas_compress.space.suggest import Suggest
 from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.feasibility import draw_candidates, require_feasible
 from nas_compress.study.reporter import Reporter, Silence
@@ -83,17 +84,13 @@ def _open(parts: Ingredients, folder: RunFolder, url: str | None, reporter: Repo
         }
     )
     records = read_records(folder)
-    search = Search(
-        parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records
-    )
+    search = Search(parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records)
     repeated = settle_cut_trials(
         study, folder, parts.spec.objective_list, run=search.run_id, classes=parts.dataset.classes
     )
     search.records = read_records(folder)
     if search.records or repeated:
-        reporter.say(
-            f"going on after {len(search.records)} finished trials, {repeated} cut one(s) to be repeated"
-        )
+        reporter.say(f"going on after {len(search.records)} finished trials, {repeated} cut one(s) to be repeated")
     return search
 
 
@@ -134,13 +131,11 @@ class Search:
         spec = self.parts.spec
         # one seed a trial: a study that was stopped and goes on proposes what it would have proposed
         seed = spec.seed * 1_000_003 + len(self.records)
-        self.study.sampler = make_sampler(
-            spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials
-        )
+        self.study.sampler = make_sampler(spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials)
         trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)
-            candidate = self.parts.space.suggest(trial)
+            candidate = self.parts.space.suggest(cast(Suggest, trial))
             outcome, model, repeats = self._try(trial.number, candidate)
             record = Record(
                 trial=trial.number,
@@ -196,10 +191,7 @@ class Search:
 def _attributes(record: Record) -> dict[str, Any]:
     outcome = record.outcome.to_dict()
     return {
-        **{
-            name: outcome[name]
-            for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")
-        },
+        **{name: outcome[name] for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")},
         "model": record.model,
         "repeats": record.repeats,
     }

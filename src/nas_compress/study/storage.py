@@ -36,9 +36,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
     """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
     directions = [objective.direction for objective in spec.objective_list]
-    study = optuna.create_study(
-        study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
-    )
+    study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions, load_if_exists=True)
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials:

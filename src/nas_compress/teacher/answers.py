@@ -26,7 +26,7 @@ def compute_answers(
     answers = []
     with torch.inference_mode():
         for view in range(views.count):
-            parts = [network(views.apply(part, view)).half() for part in padded.split(BATCH)]
+            parts = [network(views.apply(part, view)).half() for part in torch.split(padded, BATCH)]
             answers.append(torch.cat(parts))
             if on_view is not None:
                 on_view(view + 1, views.count)

@@ -59,9 +59,7 @@ class Teacher:
         """The ranked channel groups; each criterion (and each seed of the random one) is computed once."""
         key = (criterion, seed if criterion == "random" else 0)
         if key not in self._ranked:
-            self._ranked[key] = rank_channels(
-                self.network, self.dataset.input_shape, criterion=criterion, seed=key[1]
-            )
+            self._ranked[key] = rank_channels(self.network, self.dataset.input_shape, criterion=criterion, seed=key[1])
         return self._ranked[key]
 
     @cached_property
@@ -78,9 +76,7 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
             f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
             f"but got depths={section.depths}; give widths too for another number of stages"
         )
-    widths = tuple(
-        Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base)
-    )
+    widths = tuple(Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base))
     return Architecture(
         family=section.family,
         input_shape=dataset.input_shape,
@@ -113,8 +109,9 @@ def obtain_teacher(
             sample=dataset.train.inputs[:2],
             label=label,
         )
-        made_by = {"factory": section.factory, "weights": _hash(network.state_dict())}
-        family, base = None, ()
+        made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
+        family: str | None = None
+        base: tuple[int, ...] = ()
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
@@ -134,7 +131,7 @@ def obtain_teacher(
         network=network.to(device).eval(),
         fingerprint=fingerprint,
         family=family,
-        base_widths=tuple(base),
+        base_widths=base,
         folder=store,
         dataset=dataset,
         train_samples=samples,

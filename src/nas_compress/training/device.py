@@ -12,9 +12,7 @@ from nas_compress.errors import RequestError
 def choose_device(wanted: str) -> torch.device:
     """`cpu`, `cuda`, or `auto`: the GPU where there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise RequestError(
-            "device = 'cuda' needs a GPU that torch can use, but there is none; use 'auto' or 'cpu'"
-        )
+        raise RequestError("device = 'cuda' needs a GPU that torch can use, but there is none; use 'auto' or 'cpu'")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)

@@ -65,7 +65,7 @@ def train(
             with mixed_precision(device):
                 logits = model(batch)
             terms = loss(logits, labels, answers)
-            torch.stack(tuple(terms.values())).sum().backward()
+            torch.stack(tuple(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             history.append({name: term.detach() for name, term in terms.items()})
             step += 1
@@ -80,12 +80,8 @@ def train(
 
 def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
-    matrices = [
-        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1
-    ]
-    vectors = [
-        parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1
-    ]
+    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 

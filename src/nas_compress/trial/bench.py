@@ -48,16 +48,10 @@ def check_candidate(candidate: Candidate) -> None:
     check_terms(candidate.losses)
 
 
-def student_architecture(
-    candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int
-) -> Architecture:
+def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
     """The candidate's shape: its family's widths, cut by the teacher's vote, scaled and rounded."""
-    groups = (
-        teacher.channel_groups(candidate.pruning_criterion, seed=seed) if candidate.pruning_ratio > 0 else ()
-    )
-    return shaped(
-        candidate, dataset, groups=groups, teacher_family=teacher.family, teacher_widths=teacher.base_widths
-    )
+    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed) if candidate.pruning_ratio > 0 else ()
+    return shaped(candidate, dataset, groups=groups, teacher_family=teacher.family, teacher_widths=teacher.base_widths)
 
 
 def shaped(

@@ -1,0 +1,55 @@
+"""`nas-compress check`: what a study will cost and whether its budgets can be met, before anything is trained."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("study")
+def check(study: str) -> None:
+    """Build, export and time a small, a middle and a large candidate; nothing is trained to the end or saved.
+
+    Example: nas-compress check studies/fashion-mnist
+    """
+    from nas_compress.cli.tables import print_table
+    from nas_compress.measurement.latency import LatencyMeter
+    from nas_compress.spec.study_file import read_study
+    from nas_compress.study.feasibility import require_feasible
+    from nas_compress.study.forecast import forecast
+    from nas_compress.study.workbench import gather
+
+    parts, meter = gather(read_study(study)), LatencyMeter()
+    told = forecast(parts, meter)
+    data, spec = parts.dataset, parts.spec
+    click.echo(
+        f"{spec.name}: {told.points:,.0f} points in space {parts.space.name}; {data.name} with {len(data.train):,} "
+        f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
+    )
+    header = ["candidate", "bits", "parameters", "macs", "size_bytes", "latency_ms", "seconds per trial"]
+    print_table(
+        header,
+        [
+            [
+                sample.label,
+                f"W{sample.weight_bits}A{sample.activation_bits}",
+                f"{sample.measured.parameters:,}",
+                f"{sample.measured.macs:,}",
+                f"{sample.measured.size_bytes:,}",
+                f"{sample.measured.latency_ms:.4f}",
+                f"{sample.trial_s:.1f}",
+            ]
+            for sample in told.samples
+        ],
+    )
+    for budget, met, how in told.within:
+        click.echo(f"budget {budget}: {'within reach' if met else 'OUT OF REACH'} ({how})")
+    click.echo(f"teacher: {_duration(told.teacher_s)}, if it was not trained before")
+    click.echo(f"expected: {_duration(told.study_s)} for {spec.trials} trials and the teacher")
+    require_feasible(parts, told.sized, meter)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
