@@ -12,13 +12,13 @@ from torch import Tensor
 
 @torch.library.custom_op("nas_compress::dequantize_input", mutates_args=())
 def dequantize_input(samples: Tensor, scale: float, zero_point: int) -> Tensor:
-    """Read raw uint8 samples as quantized values: `(samples - zero_point) * scale`, float32 of the same shape."""
+    """Raw uint8 samples as quantized values: `(samples - zero_point) * scale`, float32 of the same shape."""
     return (samples.to(torch.float32) - zero_point) * scale
 
 
 @torch.library.custom_op("nas_compress::fake_quantize_activation", mutates_args=())
 def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
-    """Round float values to the integers 0 to `highest` and return what these stand for, float32 of the same shape.
+    """Round floats to the integers 0 to `highest` and return what these stand for, of the same shape.
 
     Ties go to the even integer and what lies outside saturates, as in ONNX QuantizeLinear.
     """

@@ -15,7 +15,7 @@ from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
 
 
 def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
-    """Write down `network` (in evaluation mode) for uint8 `samples` of any number; RequestError without onnxscript."""
+    """Write down `network` (in evaluation mode) for any number of uint8 `samples`. Needs onnxscript."""
     if importlib.util.find_spec("onnxscript") is None:
         raise RequestError("backend='dynamo' needs the package onnxscript, but it is not installed")
     with warnings.catch_warnings():
@@ -26,7 +26,7 @@ def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
-            # Its optimiser would turn stored int8 weights back into floats; the runtime does that when it loads.
+            # Its optimiser would turn stored int8 weights back into floats; the runtime folds when it loads.
             optimize=False,
             verbose=False,
             input_names=[INPUT_NAME],

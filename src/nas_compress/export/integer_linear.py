@@ -1,7 +1,7 @@
 """Linear layers written so that the runtime computes them in integers.
 
-It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for an int32 bias,
-written out zero points and a Reshape, and else computes in float without a word.
+It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for
+an int32 bias, written out zero points and a Reshape, and else computes in float without a word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Makers = Mapping[str, onnx.NodeProto]
 
 
 def make_linear_layers_integer_(graph: onnx.GraphProto) -> None:
-    """Rewrite every Gemm that multiplies quantized values with quantized weights; the others stay as they are."""
+    """Rewrite every Gemm of quantized values and quantized weights; the others stay as they are."""
     made_by = makers(graph)
     for gemm in [node for node in graph.node if node.op_type == "Gemm"]:
         values, weights = _dequantized(gemm.input[0], made_by), made_by.get(gemm.input[1])
@@ -39,7 +39,7 @@ def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
 
 
 def _flattens_samples(node: onnx.NodeProto, made_by: Makers) -> bool:
-    """Whether the answer is one row a sample: a Flatten does this, and any Reshape to rows of pooled (N, C, 1, 1)."""
+    """Whether the answer is one row a sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
     if node.op_type == "Flatten":
         return all(attribute.i == 1 for attribute in node.attribute)
     history = [node.op_type]
@@ -66,7 +66,7 @@ def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
 def _write_integer_bias_(
     gemm: onnx.NodeProto, values: onnx.NodeProto, weights: onnx.NodeProto, graph: onnx.GraphProto
 ) -> None:
-    """Store the bias as int32 in units of (scale of the values) x (scale of the weights), as the sums come out."""
+    """Store the bias as int32 in units of (scale of the values) x (scale of the weights)."""
     if len(gemm.input) < 3 or gemm.input[2] not in initialisers(graph):
         return
     bias, limits = _array(graph, gemm.input[2]), np.iinfo(np.int32)

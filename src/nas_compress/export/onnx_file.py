@@ -33,8 +33,8 @@ def export_onnx(
     The file takes `input`, uint8 (N, C, H, W) with (C, H, W) = `sample_shape`, and gives `logits`, float32
     (N, classes). The same weights give the same bytes. The file is whole or not there.
 
-    Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot write it,
-    RunError where the disk cannot take the file.
+    Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot
+    write it, RunError where the disk cannot take the file.
     """
     require_known("a backend", backend, EXPORTERS)
     network = deepcopy(model).cpu().eval()

@@ -10,10 +10,10 @@ from nas_compress.model_file import IR_VERSION, OPSET
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new model of the same nodes in the same order: no comments, traces, paths, shapes between or long names.
+    """A new model of the same nodes in the same order, without comments, traces, paths and long names.
 
-    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use, and zeros that are
-    one integer are stored once, so the bytes' number depends on the architecture and not on the weights.
+    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use. Only single
+    integer zeros are shared, so the number of bytes depends on the architecture and not on the weights.
     """
     graph = model.graph
     names = _short_names(graph)
@@ -54,7 +54,7 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
-    """The element type of a single stored integer zero. Other equal tensors stay apart: sharing them hinders fusion."""
+    """The element type of a single integer zero; other equal tensors stay apart, for the sake of fusion."""
     integer = tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
     if integer and not tensor.dims and not numpy_helper.to_array(tensor).any():
         return int(tensor.data_type)

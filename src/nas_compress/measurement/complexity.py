@@ -22,15 +22,16 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: nn.Module, sample_shape: tuple[int, int, int]) -> int:
     """Multiply-adds for one uint8 sample (C, H, W), counted by ptflops on the operations that really run.
 
-    Convolutions, products and their biases count (a linear layer of n outputs adds n for its bias); normalisation,
-    activations, additions and pooling do not. `model` stays as it is. RequestError where it cannot run the sample.
+    Convolutions, products and their biases count (a linear layer of n outputs adds n for its bias);
+    normalisation, activations, additions and pooling do not. `model` stays as it is. RequestError where it
+    cannot run the sample.
     """
     network = deepcopy(model).cpu().eval()
 
     def one_sample(shape: tuple[int, ...]) -> Tensor:
         return torch.zeros((1, *shape), dtype=torch.uint8)
 
-    # ptflops prints what went wrong and returns None. The fused attention operator of the CPU would count as nothing.
+    # ptflops prints what went wrong and returns None; the CPU's fused attention would count as nothing.
     printed = io.StringIO()
     with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
         macs, _ = get_model_complexity_info(

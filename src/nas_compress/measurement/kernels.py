@@ -1,4 +1,4 @@
-"""Which kernels the runtime really picks: an integer file may still compute in float, several times slower."""
+"""Which kernels the runtime really picks: an integer file may still compute in float, and slower."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas_compress.measurement.session import open_session, read_model
 FLOAT_KERNELS = frozenset(
     {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
 )
-"""Operators of the optimised graph that multiply floats. The runtime's integer kernels have names of their own."""
+"""Operators of the optimised graph that multiply floats; integer kernels have names of their own."""
 
 
 def optimised_operators(path: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""An ONNX file opened by onnxruntime the one way in which everything here runs it: one thread, all optimisations."""
+"""An ONNX file opened the one way in which everything here runs it: one thread, all optimisations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ERRORS_ONLY = 3
 def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.InferenceSession:
     """A session with one thread; `optimised_path` receives the graph that the runtime made of the file.
 
-    RequestError unless the file is a single ONNX model that the runtime loads, with input `input` and output `logits`.
+    RequestError unless the file is a single ONNX model that loads, with input `input` and output `logits`.
     """
     read_model(path)
     options = ort.SessionOptions()
@@ -35,7 +35,7 @@ def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.Infer
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """The file's content; RequestError where it is missing, no ONNX model or points to data in other files."""
+    """The file's content; RequestError where it is missing, no ONNX model or keeps data elsewhere."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -57,6 +57,5 @@ def _require_names(session: ort.InferenceSession, path: Path) -> None:
         ("output", OUTPUT_NAME, [value.name for value in session.get_outputs()]),
     ):
         if found != [expected]:
-            raise RequestError(
-                f"a model file must have one {kind} named {expected!r}, but got {path} with {', '.join(found)}"
-            )
+            names = ", ".join(found)
+            raise RequestError(f"a model file must have one {kind} named {expected!r}, but got {path} with {names}")

@@ -16,8 +16,8 @@ from nas_compress.measurement.session import read_model
 def structure_key(path: Path) -> str:
     """16 hexadecimal digits that files of one architecture and one set of bit-widths share, trained or not.
 
-    Nodes, attributes, the ways of computed tensors and the types and shapes of stored ones count; stored values do not,
-    nor whether two equal ones are stored once.
+    Nodes, attributes, the ways of computed tensors and the types and shapes of stored ones count; stored
+    values do not, nor whether two equal ones are stored once.
     """
     model = read_model(path)
     stored = {tensor.name: [tensor.data_type, list(tensor.dims)] for tensor in model.graph.initializer}

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 SMALLEST_RELATIVE_SCALE = 2.0**-12
-"""Of a layer's largest scale. The runtime stores biases as int32 in units of the scale: a tiny one overflows them."""
+"""Of a layer's largest scale. Biases become int32 in units of the scale: a tiny one would overflow them."""
 
 
 def weight_scale(weights: Tensor, bits: int) -> Tensor:
     """One positive scale (outputs,) per output channel, so that the largest weight gets the largest integer.
 
-    Symmetric: the zero point is 0. A channel of much smaller weights than its layer's largest gets a larger scale, and
-    a layer of zeros scale 1.
+    Symmetric: the zero point is 0. A channel of far smaller weights than its layer's largest gets a larger
+    scale, and a layer of zeros scale 1.
 
     >>> weight_scale(torch.tensor([[-2.54, 1.0], [0.0, 0.0]]), 8)
     tensor([2.0000e-02, 4.8828e-06])
@@ -25,7 +25,7 @@ def weight_scale(weights: Tensor, bits: int) -> Tensor:
 
 
 def quantize_weights(weights: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Weights (outputs, ...) as int8 integers of at most `bits` bits: rounded to even, saturated, -2^(bits-1) unused.
+    """Weights (outputs, ...) as int8 integers of at most `bits` bits, ties to even, -2^(bits-1) unused.
 
     >>> quantize_weights(torch.tensor([[-2.54, 1.0]]), torch.tensor([0.02]), 8)
     tensor([[-127,   50]], dtype=torch.int8)

@@ -1,4 +1,4 @@
-"""Activation ranges from real samples: the smallest and largest value at each point (post-training quantization)."""
+"""Activation ranges from real samples: the smallest and largest value at each point."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BATCH = 256
 
 
 def quantize_activations_(network: nn.Module, calibration: Tensor, *, bits: int) -> None:
-    """Put a quantizer in place of every activation point, with the range that uint8 (n, C, H, W) samples show there."""
+    """Put a quantizer at every activation point, with the range that uint8 (n, C, H, W) samples show."""
     if not any(isinstance(module, ActivationPoint) for module in network.modules()):
         raise RequestError(
-            f"activation_bits={bits} needs a network with activation points, but got {type(network).__name__} "
-            "with none; use activation_bits=32"
+            f"activation_bits={bits} needs a network with activation points, "
+            f"but got {type(network).__name__} with none; use activation_bits=32"
         )
     replace_modules_(network, ActivationPoint, lambda _: RangeObserver())
     with torch.no_grad():
@@ -32,7 +32,8 @@ def quantize_activations_(network: nn.Module, calibration: Tensor, *, bits: int)
 
 
 def _quantizer(observer: RangeObserver, bits: int) -> QuantizedActivation:
-    if not (math.isfinite(observer.lowest) and math.isfinite(observer.highest)):
+    lowest, highest = float(observer.lowest), float(observer.highest)
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise NonFiniteLossError("activations must be finite to be quantized, but calibration met inf or nan")
-    scale, zero_point = activation_range(observer.lowest, observer.highest, bits)
+    scale, zero_point = activation_range(lowest, highest, bits)
     return QuantizedActivation(scale, zero_point, bits=bits)

@@ -1,7 +1,7 @@
 """Batch normalisation written into the convolution before it: fewer operations, the same function.
 
-In evaluation a batch normalisation is one multiplication and one addition per channel, which the convolution's weights
-and bias can absorb (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
+In evaluation a batch normalisation is one multiplication and one addition per channel, which the
+convolution's weights and bias can absorb (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from nas_compress.models.blocks import ConvUnit
 def fold_batch_norm_(network: nn.Module) -> None:
     """Fold in place every batch normalisation of which it is certain that one convolution alone feeds it.
 
-    Needs evaluation mode. In a module of another make the pairs are found by tracing it; where it cannot be traced,
-    its normalisations stay, and the function is the same.
+    Needs evaluation mode. In a module of another make the pairs are found by tracing it; where it cannot be
+    traced, its normalisations stay, and the function is the same.
     """
     units = [name for name, unit in network.named_modules() if isinstance(unit, ConvUnit)]
     _fold_pairs_(network, [(_inside(name, "conv"), _inside(name, "norm")) for name in units])
@@ -43,7 +43,11 @@ def _has_fixed_statistics(norm: nn.BatchNorm2d) -> bool:
 
 
 def _traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
+<<<<<<< HEAD
     """Paths of a layer and the normalisation that alone reads it, each called once; layers of any kind."""
+=======
+    """Paths of two modules of any kind, each called once and the second the first's only reader."""
+>>>>>>> deploy
     try:
         nodes = list(fx.Tracer().trace(network).nodes)
     except Exception:  # a user's forward may raise anything when it meets a traced value

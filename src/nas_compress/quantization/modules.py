@@ -19,8 +19,8 @@ from nas_compress.quantization import arithmetic
 class IntegerWeight(nn.Module):
     """The weights of one layer as int8 integers (outputs, ...) and one float scale per output channel.
 
-    With `computed_as_float` the runtime is to turn them into floats once, when it loads the file; else it computes
-    with the integers.
+    With `computed_as_float` the runtime is to turn them into floats once, when it loads the file; else it
+    computes with the integers.
     """
 
     integers: Tensor
@@ -42,7 +42,7 @@ class IntegerWeight(nn.Module):
 
 
 class IntegerConv2d(nn.Module):
-    """A convolution with integer weights and a float bias, which an integer runtime scales when it loads the file."""
+    """A convolution with integer weights and a float bias, which the runtime rounds when it loads."""
 
     bias: Tensor | None
 
@@ -74,7 +74,7 @@ class IntegerLinear(nn.Module):
 
 
 class QuantizedInput(nn.Module):
-    """The raw uint8 sample taken as the first quantized tensor: scale 1 / std, zero point mean, no arithmetic left."""
+    """The raw uint8 sample taken as the first quantized tensor: scale 1 / std, zero point mean."""
 
     def __init__(self, mean: int, std: float) -> None:
         super().__init__()
@@ -104,10 +104,11 @@ class RangeObserver(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lowest, self.highest = 0.0, 0.0
+        self.lowest, self.highest = torch.zeros(()), torch.zeros(())
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
         lowest, highest = torch.aminmax(values)
-        self.lowest, self.highest = min(self.lowest, float(lowest)), max(self.highest, float(highest))
+        # Unlike Python's min, torch's hands on a nan.
+        self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
         return values

@@ -18,11 +18,12 @@ from nas_compress.quantization.replacing import replace_modules_
 def quantize(model: nn.Module, *, weight_bits: int, activation_bits: int, calibration: Tensor | None) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
-    (32, 32) only folds batch normalisation. (8, 32) stores weights as integers. (8, 8) computes in integers: it needs
-    a network with activation points and `calibration`, real training samples as uint8 (n, C, H, W).
+    (32, 32) only folds batch normalisation. (8, 32) stores weights as integers. (8, 8) computes in integers:
+    it needs a network with activation points and `calibration`, real training samples as uint8 (n, C, H, W).
     Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877).
 
-    Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not finite.
+    Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
+    finite.
     """
     _require_bits(weight_bits, activation_bits)
     network = deepcopy(model).cpu().eval().requires_grad_(False)

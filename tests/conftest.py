@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.models.blocks import StagedNetwork
+from nas_compress.models.families import build_student, family_named
+
+MakeNetwork = Callable[..., StagedNetwork]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    train: Tensor
+    train_labels: Tensor
+    held_out: Tensor
+    held_out_labels: Tensor
+
+
+@pytest.fixture(scope="session")
+def make_network() -> MakeNetwork:
+    """A student whose batch statistics come from random samples; every width is a multiple of `step`."""
+
+    def make(
+        family: str,
+        depths: tuple[int, ...] = (1, 1, 1),
+        shape: tuple[int, int, int] = (1, 8, 8),
+        step: int = 8,
+        shrink: int = 4,
+        seed: int = 0,
+    ) -> StagedNetwork:
+        torch.manual_seed(seed)
+        known = family_named(family)
+        widths = tuple(
+            Width(layer=layer, asked=base, channels=max(step, base // shrink // step * step))
+            for layer, base in known.layers(depths, known.base_widths)
+        )
+        network = build_student(
+            Architecture(family=family, input_shape=shape, classes=10, depths=depths, widths=widths, mean=5, std=6.0)
+        )
+        network.train()
+        with torch.no_grad():
+            for _ in range(3):
+                network(random_samples(32, shape))
+        return network.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    images, labels = load_digits(return_X_y=True)
+    samples = torch.tensor(images, dtype=torch.uint8).reshape(-1, 1, 8, 8)
+    answers = torch.tensor(labels)
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
+    train, held_out = order[540:], order[:540]
+    return Digits(
+        train=samples[train],
+        train_labels=answers[train],
+        held_out=samples[held_out],
+        held_out_labels=answers[held_out],
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(make_network: MakeNetwork, digits: Digits) -> dict[str, StagedNetwork]:
+    """One network of each family after a few seconds on handwritten digits."""
+    return {
+        family: _fit(make_network(family, depths=(1, 2, 1), shrink=2), digits) for family in ("resnet", "mobilenet")
+    }
+
+
+def random_samples(count: int, shape: tuple[int, int, int]) -> Tensor:
+    return torch.randint(0, 17, (count, *shape), dtype=torch.uint8)
+
+
+def _fit(network: StagedNetwork, digits: Digits) -> StagedNetwork:
+    network.train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    for _ in range(4):
+        for batch in torch.randperm(len(digits.train)).split(64):
+            optimiser.zero_grad()
+            F.cross_entropy(network(digits.train[batch]), digits.train_labels[batch]).backward()
+            optimiser.step()
+    return network.eval()

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.kernels import optimised_operators
+from nas_compress.measurement.prediction import predict
+from nas_compress.quantization.quantize import quantize
+
+pytest.importorskip("onnxscript")
+
+
+@pytest.mark.parametrize("bits", [(32, 32), (8, 8)])
+def test_both_backends_write_the_same_function(make_network, tmp_path: Path, bits: tuple[int, int]) -> None:
+    samples = torch.randint(0, 17, (100, 1, 8, 8), dtype=torch.uint8)
+    module = quantize(make_network("resnet"), weight_bits=bits[0], activation_bits=bits[1], calibration=samples)
+    for backend in ("torchscript", "dynamo"):
+        export_onnx(module, (1, 8, 8), tmp_path / backend, backend=backend)
+    first, second = (predict(tmp_path / backend, samples.numpy()) for backend in ("torchscript", "dynamo"))
+    assert np.abs(first - second).max() < 1e-5
+    sizes = [(tmp_path / backend).stat().st_size for backend in ("torchscript", "dynamo")]
+    assert abs(sizes[0] - sizes[1]) < 1500
+    assert b".py" not in (tmp_path / "dynamo").read_bytes()
+    onnx.checker.check_model(onnx.load(tmp_path / "dynamo"), full_check=True)
+    if bits == (8, 8):
+        kernels = [sorted(optimised_operators(tmp_path / name)) for name in ("torchscript", "dynamo")]
+        assert kernels[0] == kernels[1]

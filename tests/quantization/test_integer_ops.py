@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from nas_compress.integer_ops import dequantize_input, dequantize_weight, fake_quantize_activation
+
+
+def test_activation_ties_go_to_the_even_integer_and_ends_saturate() -> None:
+    values = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, -9.0, 900.0])
+    assert fake_quantize_activation(values, 1.0, 1, 255).tolist() == [0, 2, 2, 0, -1, -1, 254]
+
+
+def test_activation_rounds_as_the_runtime_does() -> None:
+    scale, zero_point = float(np.float32(0.0371)), 77
+    values = torch.linspace(-4, 8, 10_001)
+    quantized = helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"])
+    graph = helper.make_graph(
+        [quantized, helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])],
+        "rounding",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [
+            numpy_helper.from_array(np.array(scale, dtype=np.float32), "s"),
+            numpy_helper.from_array(np.array(zero_point, dtype=np.uint8), "z"),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)])
+    onnx.checker.check_model(model)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    runtime = session.run(None, {"x": values.numpy()})[0]
+    assert np.array_equal(runtime, fake_quantize_activation(values, scale, zero_point, 255).numpy())
+
+
+def test_raw_samples_are_the_quantized_input() -> None:
+    samples = torch.tensor([[0, 5, 16]], dtype=torch.uint8)
+    assert dequantize_input(samples, 0.5, 5).tolist() == [[-2.5, 0.0, 5.5]]
+
+
+def test_each_output_channel_has_its_own_scale() -> None:
+    integers = torch.tensor([[[[1]], [[2]]], [[[3]], [[-4]]]], dtype=torch.int8)
+    floats = dequantize_weight(integers, torch.tensor([0.5, 2.0]))
+    assert floats.flatten().tolist() == [0.5, 1.0, 6.0, -8.0]
