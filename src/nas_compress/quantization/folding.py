@@ -43,11 +43,7 @@ def _has_fixed_statistics(norm: nn.BatchNorm2d) -> bool:
 
 
 def _traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
-<<<<<<< HEAD
     """Paths of a layer and the normalisation that alone reads it, each called once; layers of any kind."""
-=======
-    """Paths of two modules of any kind, each called once and the second the first's only reader."""
->>>>>>> deploy
     try:
         nodes = list(fx.Tracer().trace(network).nodes)
     except Exception:  # a user's forward may raise anything when it meets a traced value
