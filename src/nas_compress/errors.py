@@ -57,6 +57,8 @@ def describe(error: BaseException) -> str:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)
+    if not names:
+        return ""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"
 
