@@ -59,7 +59,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     if not names:
         return ""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    longer = [valid_name for valid_name in names if name and valid_name.startswith(name)]
+    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"
 
 
