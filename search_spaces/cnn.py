@@ -22,9 +22,9 @@ def suggest(trial: Suggest) -> Candidate:
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]
     teaching = trial.suggest_categorical("teaching", ["cross_entropy", "label_smoothing", "kd"])
     if teaching == "kd":
-        soft = trial.suggest_int("soft_percent", 30, 90, step=30)
+        soft = trial.suggest_int("soft_percent", 30, 90, step=30) / 100
         temperature = trial.suggest_categorical("temperature", [1.0, 2.0, 4.0])
-        losses = distillation(hard_weight=(100 - soft) / 100, soft_weight=soft / 100, temperature=temperature)
+        losses = distillation(hard_weight=1 - soft, soft_weight=soft, temperature=temperature)
     else:
         losses = label_smoothing() if teaching == "label_smoothing" else cross_entropy()
     return Candidate(
