@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,10 +30,11 @@ class LossTerm:
     settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
         pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
         object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
-        if not self.weight > 0:
-            raise RequestError(f"weight > 0 must hold for loss {self.name!r}, but got weight={self.weight}")
+        if not 0 < self.weight < math.inf:
+            raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
 
     def setting(self, key: str) -> float:
         """The value of one setting; KeyError where the term does not carry it."""
@@ -89,12 +91,17 @@ class Candidate:
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
 
     def __post_init__(self) -> None:
+        if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
+            raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
+        # one form for each value: equal candidates share a fingerprint
         object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
         object.__setattr__(self, "losses", tuple(self.losses))
-        if not self.depths or min(self.depths) < 1:
-            raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
-        if not self.width_multiplier > 0:
-            raise RequestError(f"width_multiplier > 0 must hold, but got width_multiplier={self.width_multiplier}")
+        object.__setattr__(self, "width_multiplier", float(self.width_multiplier))
+        object.__setattr__(self, "pruning_ratio", float(self.pruning_ratio))
+        if not 0 < self.width_multiplier < math.inf:
+            raise RequestError(
+                f"0 < width_multiplier < inf must hold, but got width_multiplier={self.width_multiplier}"
+            )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):

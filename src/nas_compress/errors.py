@@ -57,7 +57,10 @@ def describe(error: BaseException) -> str:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not names:
+        return ""
+    longer = [valid_name for valid_name in names if name and valid_name.startswith(name)]
+    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"
 
 

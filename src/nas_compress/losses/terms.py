@@ -73,11 +73,18 @@ def needs_teacher(terms: Sequence[LossTerm]) -> bool:
 
 
 def make_loss(terms: Sequence[LossTerm]) -> LossFunction:
-    """The training loss: each term times its weight, by name. The sum of the values is what is minimised."""
+    """The training loss: each term times its weight, by name. The sum of the values is what is minimised.
+
+    RequestError for an unknown term or setting, and from the loss itself where a term lacks the teacher's answers.
+    """
+    check_terms(terms)
+    taught = [term.name for term in terms if TERMS[term.name].needs_teacher]
     bound = [(term.name, term.weight, TERMS[term.name].bind(_settings(term))) for term in terms]
 
     def loss(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
-        answers = student if teacher is None else teacher
+        if taught and teacher is None:
+            raise RequestError(f"{', '.join(taught)} needs the teacher's logits, but got none")
+        answers = student if teacher is None else teacher  # only terms on labels are left without a teacher
         return {name: function(student, labels, answers) * weight for name, weight, function in bound}
 
     return loss

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch_pruning
 from numpy.typing import NDArray
 from torch import nn
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError, describe, require_known
 
 Score = Callable[[Any], "torch.Tensor | None"]
 
@@ -32,7 +34,10 @@ class ChannelGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """A way to rank channels. `magnitude` scores are comparable across layers: divided by their group's mean."""
+    """A way to rank channels; `magnitude` makes scores that compare across layers.
+
+    Sums of weights do so once they are divided by their group's mean, scales of batch normalisation as they are.
+    """
 
     summary: str
     source: str
@@ -48,7 +53,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "bn_scale": Criterion(
         summary="absolute scale of the channel's batch normalisation",
         source="Liu et al. 2017, arXiv 1708.06519",
-        magnitude=lambda: torch_pruning.importance.BNScaleImportance(normalizer="mean"),
+        magnitude=lambda: torch_pruning.importance.BNScaleImportance(normalizer=None),
     ),
     "random": Criterion(summary="chance, by the trial's seed: the control of every criterion", source=""),
     "uniform": Criterion(
@@ -61,27 +66,26 @@ CRITERIA: Mapping[str, Criterion] = {
 def rank_channels(
     network: nn.Module, sample_shape: tuple[int, int, int], *, criterion: str, seed: int
 ) -> tuple[ChannelGroup, ...]:
-    """Every group of the network with its channels' importance. The classifier's outputs are left alone."""
+    """Every group of the network with its channels' importance. The layer that runs last, the classifier, stays whole.
+
+    sample_shape: (C, H, W) of a uint8 sample. `network` stays as it is. RequestError where torch-pruning cannot follow
+    it from layer to layer, or the criterion asks for what it does not have.
+    """
     require_known("a pruning criterion", criterion, CRITERIA)
     score = CRITERIA[criterion].magnitude
     random = np.random.default_rng(seed)
+    traced = _traced(network, sample_shape)
+    last = max(1, len(traced) - 1)
     groups = []
-    for layers, group in _trace(network, sample_shape):
-        channels = _channels(network, layers[0])
+    for number, (layers, channels, group) in enumerate(traced):
         if criterion == "random":
             importance = random.random(channels)
         elif score is None:
             importance = (np.arange(channels) + 0.5) / channels
         else:
             importance = _scored(score(), group, layers, criterion)
-        groups.append((layers, importance))
-    order = {name: number for number, (name, _) in enumerate(network.named_modules())}
-    groups.sort(key=lambda item: min(order[layer] for layer in item[0]))
-    last = max(1, len(groups) - 1)
-    return tuple(
-        ChannelGroup(layers=layers, position=number / last, importance=importance)
-        for number, (layers, importance) in enumerate(groups)
-    )
+        groups.append(ChannelGroup(layers=layers, position=number / last, importance=importance))
+    return tuple(groups)
 
 
 def surviving_fractions(groups: tuple[ChannelGroup, ...], ratio: float) -> tuple[float, ...]:
@@ -95,30 +99,53 @@ def surviving_fractions(groups: tuple[ChannelGroup, ...], ratio: float) -> tuple
     return tuple(float(1 - part.mean()) for part in parts)
 
 
-def _trace(network: nn.Module, sample_shape: tuple[int, int, int]) -> list[tuple[tuple[str, ...], Any]]:
-    names = {module: name for name, module in network.named_modules()}
-    device = next(network.parameters()).device
-    sample = torch.zeros((1, *sample_shape), dtype=torch.uint8, device=device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(network, example_inputs=sample)
+def _traced(network: nn.Module, sample_shape: tuple[int, int, int]) -> list[tuple[tuple[str, ...], int, Any]]:
+    """The layers, channels and torch-pruning group of every group, in forward order."""
+    # A copy: tracing follows gradients, which a frozen network has none of, and leaves its mode changed.
+    copy = deepcopy(network).cpu().eval().requires_grad_(True)
+    sample = torch.zeros((1, *sample_shape), dtype=torch.uint8)
+    names = {module: name for name, module in copy.named_modules()}
+    called: list[str] = []
+    try:
+        with _quiet(), _recorded(copy, called):
+            graph = torch_pruning.DependencyGraph().build_dependency(copy, example_inputs=sample)
             found = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
-        except Exception as error:
-            raise RequestError(
-                f"the teacher must be traceable for its vote, but torch-pruning raised {type(error).__name__}: {error}"
-            ) from error
-    classifier = _classifier(network)
+    except Exception as error:
+        raise RequestError(
+            f"the teacher must be traceable for its vote, but torch-pruning raised {describe(error)}"
+        ) from error
+    order = {name: number for number, name in enumerate(dict.fromkeys(called))}
     traced = []
     for group in found:
-        layers = tuple(
-            names[item.dep.target.module]
-            for item in group
-            if item.dep.target.module in names and _cuts_outputs(item.dep)
-        )
-        if layers and classifier not in layers:
-            traced.append((layers, group))
-    return traced
+        layers = [names[item.dep.target.module] for item in group if _cuts_outputs(item.dep)]
+        ordered = tuple(sorted(set(layers), key=order.__getitem__))
+        if ordered and called[-1] not in ordered:
+            traced.append((ordered, _channels(copy, layers[0]), group))
+    if not traced:
+        raise RequestError("the teacher must be traceable for its vote, but torch-pruning found no channels to remove")
+    return sorted(traced, key=lambda item: order[item[0][0]])
+
+
+@contextmanager
+def _recorded(network: nn.Module, called: list[str]) -> Iterator[None]:
+    """Note the paths of convolutions and linear layers as they run."""
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output, name=name: called.append(name))
+        for name, module in layers
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _cuts_outputs(dependency: Any) -> bool:
@@ -126,11 +153,6 @@ def _cuts_outputs(dependency: Any) -> bool:
     handler = torch_pruning.prune_conv_out_channels, torch_pruning.prune_linear_out_channels
     depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
     return isinstance(module, (nn.Conv2d, nn.Linear)) and (dependency.handler in handler or depthwise)
-
-
-def _classifier(network: nn.Module) -> str:
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return str(names[-1]) if names else ""
 
 
 def _channels(network: nn.Module, layer: str) -> int:
@@ -144,4 +166,6 @@ def _scored(score: Score, group: Any, layers: tuple[str, ...], criterion: str) -
         raise RequestError(
             f"criterion {criterion!r} needs batch normalisation, but the group of layer {layers[0]} has none"
         )
-    return importance.detach().double().cpu().numpy()
+    # a group whose weights are all 0 has no mean to divide by
+    scores: NDArray[np.float64] = importance.detach().double().nan_to_num(nan=0.0).numpy()
+    return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from random import Random
 from types import ModuleType
 
 from nas_compress.candidate import Candidate
-from nas_compress.errors import RequestError, nearest
+from nas_compress.errors import RequestError, describe, nearest
 from nas_compress.space.suggest import RandomWalk, Suggest
 
 
@@ -31,8 +32,8 @@ class Space:
         except RequestError as error:
             raise RequestError(f"space {self.name}: {error}") from error
         except Exception as error:
-            line = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RequestError(f"suggest() of space {self.name} must return a Candidate, but raised {line}") from error
+            rule = f"suggest() of space {self.name} must return a Candidate"
+            raise RequestError(f"{rule}, but raised {describe(error)}") from error
         if not isinstance(candidate, Candidate):
             kind = type(candidate).__name__
             raise RequestError(f"suggest() of space {self.name} must return a Candidate, but returned {kind}")
@@ -97,9 +98,10 @@ def _import(path: Path, place: str) -> ModuleType:
     if loader is None or loader.loader is None:
         raise RequestError(f"a space must be a Python file, but {path} cannot be loaded{place}")
     module = importlib.util.module_from_spec(loader)
+    sys.modules[loader.name] = module  # dataclasses and pickle look a class's module up there
     try:
         loader.loader.exec_module(module)
     except Exception as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RequestError(f"a space must be importable, but {path} raised {line}{place}") from error
+        sys.modules.pop(loader.name, None)
+        raise RequestError(f"a space must be importable, but {path} raised {describe(error)}{place}") from error
     return module

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.objective import DIRECTIONS, Budget, Objective
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy's generators take no other."""
 
 
 class Section(BaseModel):
     """A frozen part of the study file that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -21,7 +24,7 @@ class DataSection(Section):
 
     name: str | None = None
     factory: str | None = None
-    seed: int = 0
+    seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     train_samples: PositiveInt | None = None
@@ -29,7 +32,8 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.name is None) == (self.factory is None):
-            raise ValueError("exactly one of name and factory must be given")
+            got = f"name={self.name!r}, factory={self.factory!r}"
+            raise ValueError(f"exactly one of name and factory must be given, but got {got}")
         return self
 
 
@@ -38,19 +42,21 @@ class TeacherSection(Section):
 
     family: str = "resnet"
     widths: tuple[PositiveInt, ...] | None = None
-    depths: tuple[PositiveInt, ...] = (1, 1, 1)
+    depths: tuple[PositiveInt, ...] = Field(default=(1, 1, 1), min_length=1)
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 3e-3
-    seed: int = 0
+    seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:
         if (self.factory is None) != (self.weights is None):
-            raise ValueError("factory and weights must be given together")
+            got = f"factory={self.factory!r}, weights={self.weights!r}"
+            raise ValueError(f"factory and weights must be given together, but got {got}")
         if self.widths is not None and len(self.widths) != len(self.depths):
-            raise ValueError("widths and depths must have one entry per stage each")
+            got = f"widths={list(self.widths)}, depths={list(self.depths)}"
+            raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")
         return self
 
 
@@ -93,7 +99,7 @@ class StudySpec(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     space: str
     trials: PositiveInt = 24
-    seed: int = 0
+    seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSection
@@ -105,14 +111,18 @@ class StudySpec(Section):
     @model_validator(mode="after")
     def _known_figures(self) -> Self:
         try:
-            _ = self.objective_list, self.budget_list
+            for name in self.objectives:
+                require_known("an entry of objectives", name, DIRECTIONS)
+            for name in self.budgets:
+                require_known("a key of budgets", name, DIRECTIONS)
+            budgets = self.budget_list
         except RequestError as error:
             raise ValueError(str(error)) from error
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError("objectives must be at least one figure, each named once")
-        accuracy = self.budgets.get("accuracy")
-        if accuracy and accuracy.at_least and accuracy.at_least > 1:
-            raise ValueError("budgets.accuracy.at_least <= 1 must hold: accuracy is a fraction")
+            raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
+        for budget in budgets:
+            if budget.name == "accuracy" and budget.limit > 1:
+                raise ValueError(f"budgets.accuracy.at_least <= 1 must hold (a fraction), but got {budget.limit:g}")
         return self
 
     @property

@@ -75,7 +75,7 @@ def _read_config(path: Path, text: str) -> StudyFile:
         candidate = Candidate.from_dict(values["candidate"])
         spec = parse_spec(values["study"], path.name)
         folder = Path(values.get("study_folder", path.parent))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"a .json study must be the config.json of an exported bundle, but {path} is not") from error
     return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,9 @@ def load_own_teacher(
 def _load_weights(module: nn.Module, path: Path, label: str) -> None:
     if not path.is_file():
         raise RequestError(f"{label}: teacher.weights must be a file, but {path} is none")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except Exception as error:  # both raise many kinds for files that are something else
-        raise RequestError(
-            f"{label}: teacher.weights must hold a state dict, but {path} does not: {describe(error)}"
-        ) from error
+    state = _state_dict(path, label)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(getattr(tensor, "shape", ())) for name, tensor in dict(state).items()}
+    given = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
     wrong = [
         f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
         for name in sorted(wanted.keys() | given.keys())
@@ -68,3 +64,14 @@ def _load_weights(module: nn.Module, path: Path, label: str) -> None:
             f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}"
         )
     module.load_state_dict(state)
+
+
+def _state_dict(path: Path, label: str) -> Mapping[str, Any]:
+    rule = f"{label}: teacher.weights must hold a state dict, but {path}"
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # both raise many kinds for files that are something else
+        raise RequestError(f"{rule} does not: {describe(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise RequestError(f"{rule} holds a {type(state).__name__}")
+    return state

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nas_compress.architecture import Architecture, Width
 from nas_compress.candidate import LossTerm
 from nas_compress.data.splits import Dataset, Split
-from nas_compress.errors import RequestError
+from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.files import cache_folder, write_atomically, write_json
 from nas_compress.losses.terms import make_loss
 from nas_compress.models.families import build_student, family_named
@@ -125,7 +125,7 @@ def obtain_teacher(
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     store = cache_folder() / "teachers" / fingerprint
     if family is not None:
-        network = _trained(architecture, section, training, samples, dataset, store, device, progress)
+        network = _trained(architecture, section, training, samples, dataset, store, label, device, progress)
     write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
     return Teacher(
         network=network.to(device).eval(),
@@ -146,32 +146,47 @@ def _trained(
     samples: Split,
     dataset: Dataset,
     store: Path,
+    label: str,
     device: torch.device,
     progress: Progress,
 ) -> nn.Module:
+    path = store / "teacher.safetensors"
+    kept = _kept(path, architecture)
+    if kept is not None:
+        return kept.to(device)
     torch.manual_seed(section.seed)
     network = build_student(architecture).to(device)
-    path = store / "teacher.safetensors"
-    if path.is_file():
-        try:
-            network.load_state_dict(load_file(path))
-            return network
-        except (SafetensorError, RuntimeError, OSError):
-            path.unlink(missing_ok=True)
-    train(
-        network,
-        samples,
-        dataset.views,
-        loss=make_loss([LossTerm(name="cross_entropy")]),
-        epochs=section.epochs,
-        batch_size=training.batch_size,
-        learning_rate=section.learning_rate,
-        weight_decay=training.weight_decay,
-        seed=section.seed,
-        on_epoch=lambda done, terms: progress("teacher", done, section.epochs),
-    )
+    try:
+        train(
+            network,
+            samples,
+            dataset.views,
+            loss=make_loss([LossTerm(name="cross_entropy")]),
+            epochs=section.epochs,
+            batch_size=training.batch_size,
+            learning_rate=section.learning_rate,
+            weight_decay=training.weight_decay,
+            seed=section.seed,
+            on_epoch=lambda done, terms: progress("teacher", done, section.epochs),
+        )
+    except NonFiniteLossError as error:
+        raise RequestError(
+            f"{label}: the teacher must learn, but with teacher.learning_rate={section.learning_rate:g}: {error}"
+        ) from error
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(state, temporary))
+    return network
+
+
+def _kept(path: Path, architecture: Architecture) -> nn.Module | None:
+    """The network of an earlier run; None where there is none or its file is broken."""
+    if not path.is_file():
+        return None
+    network = build_student(architecture)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError):
+        return None
     return network
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
-from nas_compress.errors import NonFiniteLossError
+from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.terms import LossFunction
 from nas_compress.training.device import mixed_precision
 from nas_compress.training.memory import keep_freed_memory
@@ -33,9 +33,12 @@ def train(
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
     samples: on the model's device, uint8 (N, C, H, W). teacher_logits: (views, N, classes) on the same device, read
-    where the loss needs the teacher. on_epoch gets the number of finished epochs and their terms; what it raises ends
-    the training. Raises NonFiniteLossError with the step and the terms. The model is left in eval mode.
+    where the loss needs the teacher. An epoch leaves out the samples that do not fill its last batch. on_epoch gets
+    the number of finished epochs and their terms; what it raises ends the training. Raises NonFiniteLossError with the
+    step (from 0) and the terms. The model is left in eval mode.
     """
+    if epochs < 1 or batch_size < 1:
+        raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
     keep_freed_memory()
     device = samples.inputs.device
     shuffle = torch.Generator().manual_seed(seed)

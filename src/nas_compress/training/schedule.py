@@ -21,4 +21,5 @@ def planned_epochs(*, epochs: int, budget: str, cap: float, macs: int, teacher_m
     """
     if budget == "scratch_e":
         return epochs
-    return int(epochs * min(cap, max(1.0, teacher_macs / max(1, macs))))
+    # whole numbers: as a float, 100 epochs at a ratio of 1.15 would be 114
+    return max(epochs, min(epochs * teacher_macs // max(1, macs), int(epochs * cap)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
-from nas_compress.errors import TrialError
+from nas_compress.errors import TrialError, describe
 from nas_compress.losses.terms import make_loss, needs_teacher
 from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
@@ -27,17 +28,16 @@ def run_trial(
 ) -> Outcome:
     """Train the candidate from scratch and write its ONNX file to `model`.
 
-    The file is first exported and measured untrained: latency and size do not depend on the weights, and a trial
-    that breaks a budget ends there as `over_budget`. A TrialError or a numerical failure becomes a `failed` outcome
-    with its reason; RequestError and interrupts pass through.
+    The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
+    trial that breaks a budget ends there as `over_budget`. A TrialError or a numerical failure becomes a `failed`
+    outcome with its reason; RequestError and interrupts pass through. `model` is never an untrained file.
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
         return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, watch=watch)
     except (TrialError, ArithmeticError, RuntimeError, MemoryError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason, seconds=watch.seconds)
+        return Outcome(candidate=candidate, seed=seed, state="failed", reason=describe(error), seconds=watch.seconds)
 
 
 def _run(
@@ -51,8 +51,10 @@ def _run(
 
     # cost, before any training
     bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
-    write_file(student, model, **bits, calibration=bench.calibration, watch=watch)
-    cost = measure_cost(student, model, sample=bench.calibration, meter=bench.meter, watch=watch)
+    with TemporaryDirectory() as folder:
+        untrained = Path(folder) / "untrained.onnx"
+        write_file(student, untrained, **bits, calibration=bench.calibration, watch=watch)
+        cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
     broken = broken_budgets(cost, bench.budgets)
     if broken:
         return Outcome(
