@@ -63,7 +63,10 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
     """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
     directions = [objective.direction for objective in spec.objective_list]
-    study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions, load_if_exists=True)
+    try:
+        study = optuna.load_study(study_name=spec.name, storage=storage)
+    except KeyError:
+        study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions)
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials or [direction.name.lower() for direction in study.directions] != directions:
