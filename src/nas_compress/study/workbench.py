@@ -23,6 +23,7 @@ from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
+from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
 from nas_compress.training.device import choose_device
 from nas_compress.trial.bench import Bench
@@ -67,6 +68,20 @@ def gather(file: StudyFile) -> Ingredients:
     if spec.teacher.factory is None:
         teacher_architecture(spec.teacher, dataset, file.label)
     return Ingredients(file=file, space=space, dataset=dataset, device=device)
+
+
+def check_own_teacher(parts: Ingredients) -> None:
+    """Build a teacher that the user brings, once before anything is written; RequestError says what is wrong."""
+    section = parts.spec.teacher
+    if section.factory is not None and section.weights is not None:
+        load_own_teacher(
+            section.factory,
+            section.weights,
+            folder=parts.file.folder,
+            classes=parts.dataset.classes,
+            sample=parts.dataset.train.inputs[:2],
+            label=parts.file.label,
+        )
 
 
 def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
