@@ -78,7 +78,8 @@ def make_loss(terms: Sequence[LossTerm]) -> LossFunction:
 
     def loss(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
         answers = student if teacher is None else teacher
-        return {name: function(student, labels, answers) * weight for name, weight, function in bound}
+        values = ((name, weight, function(student, labels, answers)) for name, weight, function in bound)
+        return {name: value if weight == 1 else value * weight for name, weight, value in values}
 
     return loss
 
