@@ -30,7 +30,8 @@ def run_trial(
 
     The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
     trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
-    `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never an untrained file.
+    `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
+    an untrained file.
     """
     watch = Stopwatch()
     check_candidate(candidate)
