@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.architecture import Architecture, Width
+from nas_compress.data.load import load_dataset
+from nas_compress.data.splits import Dataset
+from nas_compress.measurement.complexity import count_macs
+from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.blocks import StagedNetwork
 from nas_compress.models.families import build_student, family_named
+from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.trial.bench import Bench
 
 MakeNetwork = Callable[..., StagedNetwork]
 
@@ -90,3 +98,44 @@ def _fit(network: StagedNetwork, digits: Digits) -> StagedNetwork:
             F.cross_entropy(network(digits.train[batch]), digits.train_labels[batch]).backward()
             optimiser.step()
     return network.eval()
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> Dataset:
+    """Handwritten digits with 480 samples to train on, in one view."""
+    return load_dataset(name="digits", shift=0, train_samples=480)
+
+
+@pytest.fixture(scope="session")
+def small_teacher(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """A small residual network that was really trained, for about a second."""
+    folder = tmp_path_factory.mktemp("teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
+        return obtain_teacher(
+            TeacherSection(widths=(16, 32, 64), epochs=8, learning_rate=1e-2),
+            TrainingSection(batch_size=32),
+            few_digits,
+            folder=folder,
+            label="study.toml",
+            device=torch.device("cpu"),
+            progress=lambda what, done, count: None,
+        )
+
+
+@pytest.fixture(scope="session")
+def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Trials of one epoch, with a meter that is quick instead of exact."""
+    return Bench(
+        dataset=few_digits,
+        teacher=small_teacher,
+        teacher_macs=count_macs(small_teacher.network, few_digits.input_shape),
+        meter=quick_meter(tmp_path_factory.mktemp("latency")),
+        training=TrainingSection(epochs=1, batch_size=12, learning_rate=1e-2),
+        budgets=(),
+        device=torch.device("cpu"),
+    )
+
+
+def quick_meter(folder: Path) -> LatencyMeter:
+    return LatencyMeter(cache=folder, time_limit_s=0.01, blocks=1)

@@ -72,12 +72,19 @@ def _find(study: str | Path) -> Path:
 def _read_config(path: Path, text: str) -> StudyFile:
     try:
         values = json.loads(text)
-        candidate = Candidate.from_dict(values["candidate"])
+        candidate = _candidate(values["candidate"], path.name)
         spec = parse_spec(values["study"], path.name)
         folder = Path(values.get("study_folder", path.parent))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"a .json study must be the config.json of an exported bundle, but {path} is not") from error
     return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
+
+
+def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
+    try:
+        return Candidate.from_dict(values)
+    except RequestError as error:
+        raise RequestError(f"{label}: candidate: {error}") from error
 
 
 def _first_mistake(error: ValidationError) -> str:

@@ -1,0 +1,138 @@
+"""What every family promises, whatever its input and depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.errors import RequestError
+from nas_compress.models.families import FAMILIES, build_student, family_named
+
+SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
+DEPTHS = ((1, 1, 1), (2, 1, 3))
+CLASSES = 4
+
+every_network = pytest.mark.parametrize(
+    ("family", "shape", "depths"),
+    [(family, shape, depths) for family in FAMILIES for shape in SHAPES for depths in DEPTHS],
+)
+
+
+class Recording(Architecture):
+    """An architecture that remembers which layers were asked for."""
+
+    def channels(self, layer: str) -> int:
+        ASKED.append(layer)
+        return super().channels(layer)
+
+
+ASKED: list[str] = []
+
+
+def free_layers(family: str, depths: tuple[int, ...]) -> list[str]:
+    return [layer for layer, _ in FAMILIES[family].layers(depths, FAMILIES[family].base_widths)]
+
+
+def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> Architecture:
+    """Every width differs from every other, and none is a round number."""
+    layers = free_layers(family, depths)
+    widths = tuple(Width(layer=layer, asked=0.0, channels=5 + 2 * number) for number, layer in enumerate(layers))
+    return Recording(
+        family=family, input_shape=shape, classes=CLASSES, depths=depths, widths=widths, mean=100, std=50.0
+    )
+
+
+def samples(shape: tuple[int, int, int], count: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
+
+
+@every_network
+def test_the_free_layers_are_exactly_what_build_reads(
+    family: str, shape: tuple[int, int, int], depths: tuple[int, ...]
+) -> None:
+    wanted = architecture(family, shape, depths)
+    ASKED.clear()
+    network = build_student(wanted)
+    assert sorted(set(ASKED)) == sorted(free_layers(family, depths)) == sorted(w.layer for w in wanted.widths)
+    for width in wanted.widths:
+        module = network.get_submodule(width.layer)
+        assert isinstance(module, nn.Conv2d) and module.out_channels == width.channels, width.layer
+
+
+@every_network
+def test_it_learns_from_raw_samples(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> None:
+    network = build_student(architecture(family, shape, depths)).train()
+    logits = network(samples(shape))
+    assert logits.shape == (3, CLASSES) and logits.dtype == torch.float32
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    untouched = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not untouched
+    assert all(bool(torch.isfinite(value.grad).all()) for value in network.parameters() if value.grad is not None)
+
+
+@every_network
+def test_the_stages_halve_and_the_features_are_named(
+    family: str, shape: tuple[int, int, int], depths: tuple[int, ...]
+) -> None:
+    network = build_student(architecture(family, shape, depths)).eval()
+    inputs = samples(shape)
+    features, logits = network.stage_features(inputs)
+    assert list(features) == ["stem", *(f"stage{number}" for number in range(len(depths)))]
+    torch.testing.assert_close(logits, network(inputs))
+    height, width = shape[1:]
+    for name, feature in features.items():
+        if name not in ("stem", "stage0"):
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        assert feature.shape[0] == 3 and feature.shape[2:] == (height, width), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fresh_weights_follow_the_seed(family: str) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        network = build_student(architecture(family, (1, 8, 8), (1, 1, 1)))
+        return flat(value for value in network.parameters() if value.ndim > 1)
+
+    assert torch.equal(weights(1), weights(1))
+    assert bool((weights(1) != weights(2)).all())
+
+
+def flat(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([value.detach().flatten() for value in values])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fresh_activations_keep_their_scale(family: str) -> None:
+    torch.manual_seed(0)
+    network = build_student(architecture(family, (3, 32, 32), (2, 2, 2))).train()
+    logits = network(samples((3, 32, 32), 16))
+    assert 0.05 < logits.detach().std().item() < 20
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_input_is_normalised_inside(family: str) -> None:
+    network = build_student(architecture(family, (1, 8, 8), (1, 1, 1)))
+    values = network.raw_input(torch.tensor([[[[100, 150], [50, 0]]]], dtype=torch.uint8))
+    torch.testing.assert_close(values, torch.tensor([[[[0.0, 1.0], [-1.0, -2.0]]]]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_table_says_what_it_is(family: str) -> None:
+    known = FAMILIES[family]
+    assert known.summary and "arXiv" in known.source and len(known.base_widths) == 3
+    assert min(known.base_widths) % 16 == 0, "a full width is one that a float candidate can have"
+
+
+def test_unknown_names_and_empty_shapes_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); .* 'resnet'\?"):
+        family_named("resnett", "here")
+    good = asdict(architecture("resnet", (1, 8, 8), (1, 1, 1)))
+    for bad in ({"input_shape": (0, 8, 8)}, {"classes": 1}):
+        with pytest.raises(RequestError, match="at least"):
+            build_student(Architecture.from_dict({**good, **bad}))

@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from nas_compress.candidate import LossTerm, cross_entropy, distillation
+from nas_compress.errors import RequestError
+from nas_compress.losses.terms import TERMS, check_terms, make_loss, needs_teacher
+
+STUDENT, LABELS, TEACHER = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.randn(4, 3)
+
+
+def test_weights_multiply_each_term_and_names_stay() -> None:
+    light = make_loss(distillation(hard_weight=1.0, soft_weight=1.0, temperature=3.0))(STUDENT, LABELS, TEACHER)
+    heavy = make_loss(distillation(hard_weight=0.5, soft_weight=2.0, temperature=3.0))(STUDENT, LABELS, TEACHER)
+    assert list(heavy) == ["cross_entropy", "kd"]
+    torch.testing.assert_close(heavy["cross_entropy"], 0.5 * light["cross_entropy"])
+    torch.testing.assert_close(heavy["kd"], 2.0 * light["kd"])
+
+
+def test_settings_left_out_take_the_default() -> None:
+    default = TERMS["kd"].settings["temperature"].default
+    plain = make_loss([LossTerm(name="kd")])(STUDENT, LABELS, TEACHER)["kd"]
+    said = make_loss([LossTerm(name="kd", settings={"temperature": default})])(STUDENT, LABELS, TEACHER)["kd"]
+    other = make_loss([LossTerm(name="kd", settings={"temperature": default / 2})])(STUDENT, LABELS, TEACHER)["kd"]
+    assert plain == said != other
+
+
+def test_only_terms_on_the_teacher_need_it() -> None:
+    mixed = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
+    assert needs_teacher(mixed) and not needs_teacher(cross_entropy())
+    assert make_loss(cross_entropy())(STUDENT, LABELS, None)
+    with pytest.raises(RequestError, match=r"^kd needs the teacher's logits, but got none$"):
+        make_loss(mixed)(STUDENT, LABELS, None)
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (LossTerm(name="kdd"), r"a loss must be a known name, but got 'kdd'; did you mean 'kd'\?"),
+        (LossTerm(name="kd", settings={"temprature": 2}), r"no setting 'temprature'; did you mean 'temperature'\?"),
+        (LossTerm(name="cross_entropy", settings={"temperature": 2}), "loss 'cross_entropy' has no setting"),
+        (LossTerm(name="kd", settings={"temperature": 0}), "0 < temperature < 1000 must hold for loss 'kd', .*=0"),
+        (LossTerm(name="kd", settings={"temperature": 1e9}), r"temperature < 1000 must hold"),
+        (LossTerm(name="label_smoothing", settings={"smoothing": 1}), "0 < smoothing < 1 must hold"),
+        (LossTerm(name="label_smoothing", settings={"smoothing": float("nan")}), "got smoothing=nan"),
+    ],
+)
+def test_what_no_term_takes_is_refused(term: LossTerm, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        check_terms([term])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RequestError):
+        make_loss([term])

@@ -1,0 +1,110 @@
+import dataclasses
+import json
+
+import pytest
+
+from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation, label_smoothing
+from nas_compress.errors import RequestError
+
+PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
+RICH = Candidate(
+    family="mobilenet",
+    depths=(2, 2, 2),
+    width_multiplier=0.75,
+    pruning_ratio=0.5,
+    pruning_criterion="l1",
+    weight_bits=8,
+    activation_bits=8,
+    losses=distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
+)
+
+
+@pytest.mark.parametrize("candidate", [PLAIN, RICH])
+def test_it_survives_json(candidate: Candidate) -> None:
+    again = Candidate.from_dict(json.loads(json.dumps(candidate.to_dict())))
+    assert again == candidate and hash(again) == hash(candidate) and again.fingerprint == candidate.fingerprint
+
+
+def test_every_field_changes_the_fingerprint() -> None:
+    others = {
+        "family": "resnet",
+        "depths": (2, 2, 1),
+        "width_multiplier": 0.5,
+        "pruning_ratio": 0.25,
+        "pruning_criterion": "random",
+        "weight_bits": 8,
+        "activation_bits": 32,
+        "losses": cross_entropy(),
+    }
+    assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
+    changed = [
+        dataclasses.replace(RICH, **{name: value}) for name, value in others.items() if getattr(RICH, name) != value
+    ]
+    prints = {candidate.fingerprint for candidate in (RICH, *changed)}
+    assert len(prints) == 1 + len(changed) == len(others)
+
+
+def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in() -> None:
+    ints = Candidate(family="resnet", depths=(1, 1), width_multiplier=1, pruning_ratio=0)
+    floats = Candidate(family="resnet", depths=[1.0, 1.0], width_multiplier=1.0, pruning_ratio=0.0)
+    assert ints == floats and ints.fingerprint == floats.fingerprint
+    terms = (
+        LossTerm(name="kd", weight=1, settings={"b": 2, "a": 1}),
+        LossTerm(name="kd", settings=(("a", 1.0), ("b", 2.0))),
+    )
+    assert terms[0] == terms[1] and hash(terms[0]) == hash(terms[1])
+    same = [Candidate(family="resnet", depths=(1,), losses=(term,)).fingerprint for term in terms]
+    assert same[0] == same[1]
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PLAIN.family = "mobilenet"  # type: ignore[misc]
+
+
+def test_integers_move_in_finer_steps() -> None:
+    assert [PLAIN.channel_step, RICH.channel_step] == [16, 8]
+    assert dataclasses.replace(RICH, activation_bits=32).channel_step == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depths": ()}, r"depths must be one or more blocks per stage, but got depths=\(\)"),
+        ({"depths": (1, 0)}, r"depths=\(1, 0\)"),
+        ({"depths": (1.5,)}, r"depths=\(1.5,\)"),
+        ({"width_multiplier": 0}, "0 < width_multiplier < inf must hold, but got width_multiplier=0"),
+        ({"width_multiplier": float("inf")}, "got width_multiplier=inf"),
+        ({"width_multiplier": float("nan")}, "got width_multiplier=nan"),
+        ({"pruning_ratio": 1}, "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1"),
+        ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
+        ({"weight_bits": 4}, "weight_bits must be one of 32, 8, but got weight_bits=4"),
+        ({"weight_bits": 32, "activation_bits": 8}, "weight_bits <= activation_bits must hold"),
+        ({"losses": ()}, "losses must name at least one term"),
+        ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_rule_and_value(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        dataclasses.replace(PLAIN, **change)
+
+
+def test_distillation_leaves_out_a_term_of_no_weight() -> None:
+    assert distillation(hard_weight=1, soft_weight=0, temperature=4) == cross_entropy()
+    (only,) = distillation(hard_weight=0, soft_weight=2, temperature=4)
+    assert (only.name, only.weight, only.setting("temperature")) == ("kd", 2.0, 4.0)
+    assert label_smoothing(0.2)[0].setting("smoothing") == 0.2
+    with pytest.raises(KeyError):
+        only.setting("smoothing")
+
+
+@pytest.mark.parametrize(("hard", "soft"), [(0, 0), (-1, 2), (2, -1)])
+def test_weights_that_teach_nothing_are_refused(hard: float, soft: float) -> None:
+    with pytest.raises(RequestError, match=f"hard_weight={hard}, soft_weight={soft}"):
+        distillation(hard_weight=hard, soft_weight=soft, temperature=4)
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
+def test_a_term_has_a_weight(weight: float) -> None:
+    with pytest.raises(RequestError, match="0 < weight < inf must hold for loss 'kd', but got weight="):
+        LossTerm(name="kd", weight=weight)

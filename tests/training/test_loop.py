@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas_compress.candidate import distillation
+from nas_compress.data.splits import Split
+from nas_compress.data.views import Views
+from nas_compress.errors import NonFiniteLossError, RequestError
+from nas_compress.losses.terms import LossFunction, make_loss
+from nas_compress.training.device import choose_device
+from nas_compress.training.loop import train
+
+COUNT, BATCH, CLASSES = 40, 8, 3
+VIEWS = Views(shift=1, flip=True)
+
+
+def noise(count: int = COUNT) -> Split:
+    random = torch.Generator().manual_seed(0)
+    return Split(
+        name="train",
+        inputs=torch.randint(0, 17, (count, 1, 4, 4), generator=random, dtype=torch.uint8),
+        labels=torch.randint(CLASSES, (count,), generator=random),
+    )
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.out = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(4, CLASSES)
+        self.seen: list[Tensor] = []
+
+    def forward(self, samples: Tensor) -> Tensor:
+        self.seen.append(samples.clone())
+        return self.out(torch.relu(self.norm(self.conv(samples.float() / 16))).mean((2, 3)))
+
+
+def plain(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+    return {"cross_entropy": F.cross_entropy(student, labels)}
+
+
+def run(model: nn.Module, samples: Split, loss: LossFunction = plain, seed: int = 0, **changes) -> dict[str, float]:
+    settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05, "weight_decay": 0.01}
+    return train(model, samples, VIEWS, loss=loss, seed=seed, **{**settings, **changes})
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy(model.state_dict())
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_seed_decides_everything() -> None:
+    results = []
+    for seed in (1, 1, 2):
+        model = Small()
+        torch.manual_seed(len(results))  # torch's global state plays no part
+        losses = run(model, noise(), seed=seed)
+        results.append((weights(model), losses))
+    assert same(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+    assert not same(results[0][0], results[2][0])
+
+
+def test_it_learns_and_ends_in_eval_mode() -> None:
+    samples = Split(
+        name="train",
+        inputs=torch.arange(0, 240, 6, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(COUNT, 1, 4, 4).contiguous(),
+        labels=(torch.arange(COUNT) >= 20).long(),
+    )
+    model, first = Small(), []
+    last = run(model, samples, epochs=15, on_epoch=lambda done, terms: first.append(terms["cross_entropy"]))
+    assert last["cross_entropy"] < 0.4 < 0.6 < first[0]
+    assert len(first) == 15 and first[-1] == last["cross_entropy"]
+    assert not any(module.training for module in model.modules())
+
+
+def test_every_epoch_takes_each_sample_at_most_once_and_drops_the_rest() -> None:
+    samples = Split(
+        name="train",
+        inputs=torch.arange(1, 21, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(20, 1, 4, 4).contiguous(),
+        labels=torch.zeros(20, dtype=torch.int64),
+    )
+    model = Small()
+    run(model, samples, epochs=3)
+    assert [len(batch) for batch in model.seen] == [BATCH] * 2 * 3
+    epochs = [torch.cat(model.seen[start : start + 2])[:, 0, 2, 2].tolist() for start in (0, 2, 4)]
+    assert all(len(set(taken)) == 16 for taken in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it() -> None:
+    model = Small()
+    run(model, noise(5), batch_size=100)
+    assert [len(batch) for batch in model.seen] == [5, 5]
+
+
+def test_kept_answers_are_those_of_the_view_and_the_sample() -> None:
+    """Sample i is i + 1 wherever it is not padding; its kept answer in view v is (1000 v + i, ...)."""
+    count = 24
+    column = torch.tensor([1, 2, 3, 4], dtype=torch.uint8).reshape(1, 1, 1, 4)  # so that a mirror shows
+    images = (torch.arange(count, dtype=torch.uint8) * 5).reshape(-1, 1, 1, 1) + column.expand(count, 1, 4, 4)
+    samples = Split(name="train", inputs=images, labels=torch.arange(count) % CLASSES)
+    code = torch.arange(VIEWS.count).reshape(-1, 1, 1) * 1000.0 + torch.arange(count).reshape(1, -1, 1)
+    padded = VIEWS.pad(images)
+    model, seen = Small(), []
+
+    def probe(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        assert teacher is not None and teacher.shape == (BATCH, CLASSES)
+        view, index = (teacher[:, 0] // 1000).long(), (teacher[:, 0] % 1000).long()
+        assert len(set(view.tolist())) == 1
+        assert torch.equal(labels, samples.labels[index])
+        assert torch.equal(model.seen[-1], VIEWS.apply(padded[index], int(view[0])))
+        seen.append(int(view[0]))
+        return plain(student, labels, teacher)
+
+    run(model, samples, probe, epochs=30, teacher_logits=code.expand(-1, -1, CLASSES))
+    assert set(seen) == set(range(VIEWS.count))
+
+
+def test_distillation_brings_the_student_to_the_teacher() -> None:
+    samples = noise()
+    answers = torch.tensor([4.0, 0.0, -4.0]).expand(VIEWS.count, COUNT, CLASSES)
+    terms = make_loss(distillation(hard_weight=0, soft_weight=1, temperature=2))
+    model = Small()
+    assert run(model, samples, terms, epochs=15, teacher_logits=answers.half())["kd"] < 0.05
+    assert bool((model(samples.inputs).argmax(dim=1) == 0).all())
+
+
+class StopError(Exception):
+    pass
+
+
+def test_what_on_epoch_raises_ends_the_training() -> None:
+    model = Small()
+
+    def stop(done: int, terms: dict[str, float]) -> None:
+        if done == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(model, noise(), epochs=9, on_epoch=stop)
+    assert len(model.seen) == 2 * (COUNT // BATCH)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("broken", [0, 7, 9])
+def test_a_loss_that_is_not_finite_is_named_with_its_step(value: float, broken: int) -> None:
+    steps = iter(range(1000))
+
+    def loss(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        bad = student.sum() * 0 + (value if next(steps) == broken else 1.0)
+        return {"good": (student * 0).sum(), "bad": bad}
+
+    with pytest.raises(
+        NonFiniteLossError, match=rf"^every loss term must be finite, but at step {broken}: bad = {value}"
+    ):
+        run(Small(), noise(), loss, epochs=2)
+
+
+def test_only_matrices_are_decayed() -> None:
+    model = Small()
+    with torch.no_grad():
+        model.out.bias.fill_(3.0)
+    before = weights(model)
+    flat = lambda student, labels, teacher: {"none": (student * 0).sum()}  # noqa: E731
+    run(model, noise(), flat, weight_decay=0.5)
+    after = weights(model)
+    assert torch.equal(after["out.bias"], before["out.bias"])
+    assert torch.equal(after["norm.weight"], before["norm.weight"])
+    assert float(after["conv.weight"].norm()) < 0.99 * float(before["conv.weight"].norm())
+
+
+def test_frozen_parameters_stay() -> None:
+    model = Small()
+    model.conv.requires_grad_(False)
+    before = weights(model)
+    run(model, noise())
+    assert torch.equal(model.conv.weight, before["conv.weight"])
+    assert not torch.equal(model.out.weight, before["out.weight"])
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}])
+def test_no_training_at_all_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match=r"epochs >= 1 and batch_size >= 1 must hold, but got .*=0"):
+        run(Small(), noise(), **change)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    if torch.cuda.is_available():
+        assert choose_device("auto").type == choose_device("cuda").type == "cuda"
+        return
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(RequestError, match="device = 'cuda' needs a GPU"):
+        choose_device("cuda")

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation
+from nas_compress.errors import RequestError
+from nas_compress.objective import Budget
+from nas_compress.outcome import Outcome
+from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.bench import Bench, shaped, student_architecture
+from nas_compress.trial.run import broken_budgets, run_trial
+
+SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+KD = replace(
+    SMALL,
+    pruning_ratio=0.5,
+    pruning_criterion="l1",
+    weight_bits=8,
+    activation_bits=8,
+    losses=distillation(hard_weight=0.2, soft_weight=0.8, temperature=2.0),
+)
+
+
+def training(bench: Bench, **changes: object) -> Bench:
+    return replace(bench, training=bench.training.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("candidate", [SMALL, KD], ids=["float", "int8 and kd"])
+def test_the_same_candidate_and_seed_give_the_same_bytes(candidate: Candidate, bench: Bench, tmp_path: Path) -> None:
+    files = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)
+        path = tmp_path / f"{number}.onnx"
+        outcome = run_trial(candidate, bench, seed=seed, model=path)
+        assert outcome.state == "trained" and outcome.seed == seed
+        files.append(path.read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_an_outcome_is_whole_and_survives_json(bench: Bench, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    outcome = run_trial(
+        SMALL,
+        training(bench, epochs=2, batch_size=60),
+        seed=0,
+        model=tmp_path / "model.onnx",
+        on_epoch=lambda done, planned: seen.append((done, planned)),
+    )
+    assert seen == [(1, 2), (2, 2)] and outcome.epochs == 2 and outcome.reason is None
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+    assert {"architecture", "export", "latency", "training", "accuracy"} <= set(outcome.seconds)
+    assert outcome.measured is not None and outcome.measured.accuracy is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(name="size_bytes", limit=100), "size_bytes <= 100 must hold, but size_bytes is "),
+        (Budget(name="parameters", limit=10), "parameters <= 10 must hold"),
+        (Budget(name="macs", limit=10), "macs <= 10 must hold"),
+        (Budget(name="latency_ms", limit=1e-9), "latency_ms <= 1e-09 must hold"),
+    ],
+)
+def test_a_broken_budget_ends_it_untrained(budget: Budget, words: str, bench: Bench, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    outcome = run_trial(KD, replace(bench, budgets=(budget,)), seed=0, model=model, on_epoch=never)
+    assert outcome.state == "over_budget" and outcome.reason is not None and outcome.reason.startswith(words)
+    assert outcome.measured is not None and outcome.measured.accuracy is None and outcome.measured.size_bytes > 0
+    assert outcome.architecture is not None and outcome.epochs == 0
+    assert "training" not in outcome.seconds
+    assert not model.exists(), "an untrained file must not pass for a student"
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+
+
+def never(done: int, planned: int) -> None:
+    pytest.fail("it was trained")
+
+
+def test_a_budget_on_accuracy_is_judged_after_training(bench: Bench, tmp_path: Path) -> None:
+    strict = replace(training(bench, batch_size=60), budgets=(Budget(name="accuracy", limit=1.0),))
+    outcome = run_trial(SMALL, strict, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained" and outcome.reason is not None
+    assert outcome.reason.startswith("accuracy >= 1 must hold, but accuracy is 0.")
+    assert outcome.measured is not None and broken_budgets(outcome.measured, ()) == ""
+
+
+def test_every_broken_budget_is_named(bench: Bench, tmp_path: Path) -> None:
+    both = (Budget(name="macs", limit=1), Budget(name="size_bytes", limit=1e12), Budget(name="parameters", limit=1))
+    reason = run_trial(SMALL, replace(bench, budgets=both), seed=0, model=tmp_path / "model.onnx").reason
+    assert reason is not None and "macs" in reason and "parameters" in reason and "size_bytes" not in reason
+
+
+def test_a_training_that_explodes_is_recorded(bench: Bench, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    outcome = run_trial(SMALL, training(bench, learning_rate=1e30), seed=0, model=model)
+    assert outcome.state == "failed" and outcome.measured is None and not model.exists()
+    assert outcome.reason is not None and "\n" not in outcome.reason
+    assert outcome.reason.startswith("NonFiniteLossError: every loss term must be finite, but at step ")
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+
+
+def test_an_interrupt_passes_through(bench: Bench, tmp_path: Path) -> None:
+    def stop(done: int, planned: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(SMALL, training(bench, batch_size=60), seed=0, model=tmp_path / "model.onnx", on_epoch=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_b_trains_a_smaller_student_longer(bench: Bench, tmp_path: Path) -> None:
+    patient = training(bench, budget="scratch_b", cap=2.0, batch_size=60)
+    generous = replace(patient, teacher_macs=10**12)
+    assert run_trial(SMALL, generous, seed=0, model=tmp_path / "a.onnx").epochs == 2
+    assert run_trial(SMALL, replace(patient, teacher_macs=1), seed=0, model=tmp_path / "b.onnx").epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "resnets"}, "a family must be a known name, but got 'resnets'; did you mean 'resnet'?"),
+        ({"pruning_criterion": "l2"}, "a pruning criterion must be a known name, but got 'l2'"),
+        ({"losses": (LossTerm(name="kdd"),)}, "a loss must be a known name, but got 'kdd'; did you mean 'kd'?"),
+        ({"depths": (1, 1)}, "depths must have one entry per stage of resnet (3), but got depths=(1, 1)"),
+    ],
+)
+def test_names_that_nobody_knows_are_no_failed_trial(
+    change: Mapping[str, object], message: str, bench: Bench, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        run_trial(replace(SMALL, **change), bench, seed=0, model=tmp_path / "model.onnx")
+    assert message in str(caught.value)
+
+
+def asked(candidate: Candidate, bench: Bench, teacher: Teacher | None = None, seed: int = 0) -> dict[str, float]:
+    architecture = student_architecture(candidate, bench.dataset, teacher or bench.teacher, seed=seed)
+    return {width.layer: width.asked for width in architecture.widths}
+
+
+def test_a_student_of_the_teachers_family_starts_from_its_widths(bench: Bench) -> None:
+    assert asked(replace(SMALL, width_multiplier=1.0), bench)["stages.2.0.main.1.conv"] == 64
+    other = replace(SMALL, family="mobilenet", width_multiplier=1.0)
+    assert asked(other, bench)["stem.conv"] == 16  # the family's own
+
+
+@pytest.mark.parametrize("family", ["resnet", "mobilenet"])
+def test_a_uniform_vote_is_a_width_multiplier(family: str, bench: Bench) -> None:
+    whole = asked(Candidate(family=family, depths=(1, 1, 1)), bench)
+    cut = asked(Candidate(family=family, depths=(1, 1, 1), pruning_ratio=0.5), bench)
+    assert cut == {layer: pytest.approx(width / 2, rel=0.07) for layer, width in whole.items()}
+
+
+def test_only_a_vote_by_chance_depends_on_the_seed(bench: Bench) -> None:
+    for criterion in ("l1", "bn_scale", "random"):
+        candidate = replace(SMALL, pruning_ratio=0.5, pruning_criterion=criterion)
+        assert (asked(candidate, bench, seed=1) == asked(candidate, bench, seed=2)) == (criterion != "random")
+
+
+def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
+    shapes = [
+        shaped(replace(SMALL, pruning_criterion=name), bench.dataset, groups=(), teacher_family=None, teacher_widths=())
+        for name in ("uniform", "l1")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_labels_alone_never_ask_the_teacher(bench: Bench, tmp_path: Path) -> None:
+    silent = replace(bench.teacher, folder=tmp_path / "answers")
+    few = replace(training(bench, batch_size=60), teacher=silent)
+    assert run_trial(replace(SMALL, losses=cross_entropy()), few, seed=0, model=tmp_path / "a.onnx").state == "trained"
+    assert not silent.folder.exists()
+    assert run_trial(KD, few, seed=0, model=tmp_path / "b.onnx").state == "trained"
+    assert (silent.folder / "logits.safetensors").is_file()
