@@ -111,7 +111,9 @@ def start(arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, lim
     limit: the largest file, in bytes, that the process may write.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets", "torch.onnx"])
+    context.set_forkserver_preload(
+        ["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets", "torch.onnx"]
+    )
     process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit))
     process.start()
     return process

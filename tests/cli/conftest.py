@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running import Command, command_in, write_study
 
 from nas_compress.study.run import run_study
+from running import Command, command_in, write_study
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import SPACE, Command, snapshot, write_study
 from safetensors.torch import save_file
 
-NO_TEACHER = '[teacher]\nwidths = [8, 16, 16]\nepochs = 2\nlearning_rate = 0.01\n'
+from running import SPACE, Command, snapshot, write_study
 
-MODULES = '''
+NO_TEACHER = "[teacher]\nwidths = [8, 16, 16]\nepochs = 2\nlearning_rate = 0.01\n"
+
+MODULES = """
 import numpy, torch
 def number(): return 3
 def broken(): raise ValueError("no such disk")
 def linear(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 def splits(): return {"train": (numpy.zeros((4, 8, 8)), numpy.zeros(4))}
-'''
+"""
 
 
 def refused(command: Command, folder: Path, *words: str, arguments: tuple[object, ...] = ()) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from running import snapshot, start, wait_until, write_study
 
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
+from running import snapshot, start, wait_until, write_study
 
 SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
 """Trials that last long enough to be hit in the middle."""
@@ -49,9 +49,10 @@ def finish(tmp_path: Path, root: Path) -> None:
     run_study(tmp_path / "study")
     after = outcomes(root)
     assert {name: after[name] for name in before} == before
-    assert snapshot(Path(os.environ["NAS_COMPRESS_CACHE"]) / "teachers").items() >= {
-        name: facts for name, facts in teacher.items() if name.endswith("safetensors")
-    }.items()
+    assert (
+        snapshot(Path(os.environ["NAS_COMPRESS_CACHE"]) / "teachers").items()
+        >= {name: facts for name, facts in teacher.items() if name.endswith("safetensors")}.items()
+    )
     assert [record.trial for record in read_records(RunFolder(root=root))] == [0, 2]
     cut, again = read_json(root / "trials" / "1" / "candidate.json"), read_json(root / "trials" / "2" / "outcome.json")
     assert again["outcome"]["candidate"] == cut

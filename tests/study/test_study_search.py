@@ -6,7 +6,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from running import snapshot, write_study
 
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json
@@ -15,6 +14,7 @@ from nas_compress.runs.records import Record, read_records
 from nas_compress.study.run import run_study
 from nas_compress.study.samplers import SAMPLERS, make_sampler
 from nas_compress.study.storage import open_storage
+from running import snapshot, write_study
 
 TWO_POINTS = '''"""Two points."""
 from nas_compress.candidate import Candidate

@@ -10,7 +10,6 @@ import pytest
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from running import SPACE, snapshot, write_study
 
 from nas_compress.errors import RequestError, RunError
 from nas_compress.files import read_json
@@ -18,6 +17,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import differing_keys, drop_torn_line, shown_url
+from running import SPACE, snapshot, write_study
 
 BUDGETS = """
 [budgets.size_bytes]
