@@ -13,8 +13,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+import torch
 
 from nas_compress.cli import main as entry
+
+# two threads on nets of this size only wait for each other where the machine is busy
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STUDY = """
 name = "tiny"
@@ -96,7 +101,8 @@ def command_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     """Every file below the folders, with its size and time of change."""
     files = [path for folder in folders for path in folder.rglob("*")]
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()}
+    kept = [path for path in files if path.is_file() and path.parent.name != "__pycache__"]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in kept}
 
 
 def start(arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, limit: int = 0) -> ForkServerProcess:
@@ -105,7 +111,9 @@ def start(arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, lim
     limit: the largest file, in bytes, that the process may write.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets"])
+    context.set_forkserver_preload(
+        ["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets", "torch.onnx"]
+    )
     process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit))
     process.start()
     return process

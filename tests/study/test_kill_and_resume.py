@@ -17,7 +17,7 @@ from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
 from running import snapshot, start, wait_until, write_study
 
-SLOW = (("trials = 3", "trials = 4"), ("\nepochs = 1\n", "\nepochs = 12\n"))
+SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
 """Trials that last long enough to be hit in the middle."""
 
 
@@ -53,11 +53,11 @@ def finish(tmp_path: Path, root: Path) -> None:
         snapshot(Path(os.environ["NAS_COMPRESS_CACHE"]) / "teachers").items()
         >= {name: facts for name, facts in teacher.items() if name.endswith("safetensors")}.items()
     )
-    assert [record.trial for record in read_records(RunFolder(root=root))] == [0, 2, 3, 4]
+    assert [record.trial for record in read_records(RunFolder(root=root))] == [0, 2]
     cut, again = read_json(root / "trials" / "1" / "candidate.json"), read_json(root / "trials" / "2" / "outcome.json")
     assert again["outcome"]["candidate"] == cut
     trials = load(root).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, *[TrialState.COMPLETE] * 3]
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert trials[2].params == trials[1].params
     assert trials[2].user_attrs["repeats_cut_trial"] == 1
 

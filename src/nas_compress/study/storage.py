@@ -14,6 +14,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from safetensors import SafetensorError
 
 from nas_compress.errors import RequestError, RunError
 from nas_compress.runs.folder import RunFolder
@@ -40,9 +41,13 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
 
 @contextmanager
 def known_errors() -> Iterator[None]:
-    """Turn what a database raises in the middle of a run into a RunError of one line."""
+    """Turn what a database or the writer of weights raises in the middle of a run into a RunError of one line."""
     try:
         yield
+    except SafetensorError as error:
+        raise RunError(
+            f"the teacher's files must be writable, but got {_first_line(error)}; the same command goes on from here"
+        ) from error
     except StorageInternalError as error:
         raise RunError(f"the storage must be reachable and writable, but got {_first_line(error)}") from error
 

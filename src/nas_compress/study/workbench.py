@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,7 @@ from nas_compress import __version__
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured
@@ -71,17 +74,30 @@ def gather(file: StudyFile) -> Ingredients:
 
 
 def check_own_teacher(parts: Ingredients) -> None:
-    """Build a teacher that the user brings, once before anything is written; RequestError says what is wrong."""
-    section = parts.spec.teacher
-    if section.factory is not None and section.weights is not None:
-        load_own_teacher(
-            section.factory,
-            section.weights,
-            folder=parts.file.folder,
-            classes=parts.dataset.classes,
-            sample=parts.dataset.train.inputs[:2],
-            label=parts.file.label,
-        )
+    """Build and export a teacher that the user brings, once before anything is written.
+
+    RequestError says what is wrong with it.
+    """
+    section, label = parts.spec.teacher, parts.file.label
+    if section.factory is None or section.weights is None:
+        return
+    samples = calibration_samples(parts.dataset.train)
+    network = load_own_teacher(
+        section.factory,
+        section.weights,
+        folder=parts.file.folder,
+        classes=parts.dataset.classes,
+        sample=samples[:2],
+        label=label,
+    )
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        path, watch = Path(folder) / "model.onnx", Stopwatch()
+        try:
+            write_file(network, path, weight_bits=32, activation_bits=32, calibration=samples, watch=watch)
+        except ExportError as error:
+            raise RequestError(
+                f"{label}: teacher.factory must build a module that ONNX can hold, but {error}"
+            ) from error
 
 
 def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
