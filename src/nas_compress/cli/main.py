@@ -36,6 +36,8 @@ for command in (check, run, status, show, plot, export, measure, list_command):
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # threads that spin while they wait take the core that another program holds; torch reads this when it is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())
 

@@ -13,7 +13,7 @@ from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.terms import LossFunction
-from nas_compress.training.device import mixed_precision
+from nas_compress.training.device import fitting_threads, mixed_precision
 from nas_compress.training.flat import flattened
 from nas_compress.training.memory import keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
@@ -54,7 +54,10 @@ def train(
     step = 0
 
     model.train()
-    with _optimizer(model, weight_decay) as optimizer:
+    with (
+        fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
+        _optimizer(model, weight_decay) as optimizer,
+    ):
         for epoch in range(epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)
             chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
