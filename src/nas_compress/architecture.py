@@ -20,7 +20,8 @@ class Width:
 class Architecture:
     """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
 
-    `mean` and `std` are the data's, in raw sample values: the network normalises its own input.
+    `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
+    normalises its own input.
     """
 
     family: str
@@ -30,6 +31,7 @@ class Architecture:
     widths: tuple[Width, ...]
     mean: int
     std: float
+    stem_stride: int = 1
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""

@@ -14,6 +14,9 @@ from nas_compress.errors import RequestError
 BITS = (32, 8)
 """Bit-widths of weights and activations. 32 is float."""
 
+STEM_STRIDES = (1, 2, 4)
+"""By how much the first layer may shrink height and width."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerm:
@@ -74,7 +77,8 @@ class Candidate:
     """One point of a search space: a shape, its bits and how it is taught.
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion`), `depths` are blocks per stage. The weights always start afresh.
+    (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
+    input at once, for larger images. The weights always start afresh.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -83,6 +87,7 @@ class Candidate:
 
     family: str
     depths: tuple[int, ...]
+    stem_stride: int = 1
     width_multiplier: float = 1.0
     pruning_ratio: float = 0.0
     pruning_criterion: str = "uniform"
@@ -93,6 +98,8 @@ class Candidate:
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
             raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
+        if self.stem_stride not in STEM_STRIDES:
+            raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={self.stem_stride}")
         # one form for each value: equal candidates share a fingerprint
         object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
         object.__setattr__(self, "losses", tuple(self.losses))

@@ -17,6 +17,7 @@ from nas_compress.measurement.complexity import count_macs, count_parameters
 from nas_compress.measurement.kernels import require_integer_kernels
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.measurement.session import open_session
 from nas_compress.measurement.structure import structure_key
 from nas_compress.outcome import Measured
 from nas_compress.quantization.quantize import quantize
@@ -99,9 +100,10 @@ def measure_file(
     """
     inputs = validation.inputs.cpu()
     with watch.stage("agreement"):
-        agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES])
+        session = open_session(path)
+        agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
     with watch.stage("accuracy"):
-        accuracy = measure_accuracy(path, inputs.numpy(), validation.labels.cpu().numpy())
+        accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
     with watch.stage("latency"):
         latency = meter.measure(path, key=structure_key(path))
     return replace(

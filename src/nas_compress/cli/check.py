@@ -13,14 +13,13 @@ def check(study: str) -> None:
     Example: nas-compress check studies/fashion-mnist
     """
     from nas_compress.cli.tables import print_table
-    from nas_compress.measurement.latency import LatencyMeter
     from nas_compress.spec.study_file import read_study
-    from nas_compress.study.feasibility import require_feasible
+    from nas_compress.study.feasibility import refuse_out_of_reach
     from nas_compress.study.forecast import forecast
     from nas_compress.study.workbench import gather
 
-    parts, meter = gather(read_study(study)), LatencyMeter()
-    told = forecast(parts, meter)
+    parts = gather(read_study(study))
+    told = forecast(parts)
     data, spec = parts.dataset, parts.spec
     click.echo(
         f"{spec.name}: {told.points:,.0f} points in space {parts.space.name}; {data.name} with {len(data.train):,} "
@@ -42,11 +41,16 @@ def check(study: str) -> None:
             for sample in told.samples
         ],
     )
-    for budget, met, how in told.within:
-        click.echo(f"budget {budget}: {'within reach' if met else 'OUT OF REACH'} ({how})")
+    for reach in told.reaches:
+        known = "within reach" if reach.met else "OUT OF REACH"
+        click.echo(f"budget {reach.budget}: {known} (smallest found: {reach.best:,.4g})")
+    if told.fitting is not None:
+        click.echo(f"the weights alone of {told.fitting:.0%} of {len(told.sized)} sampled candidates fit size_bytes")
+    if "accuracy" in spec.budgets:
+        click.echo(f"budget accuracy >= {spec.budgets['accuracy'].at_least:g}: known after training only")
     click.echo(f"teacher: {_duration(told.teacher_s)}, if it was not trained before")
     click.echo(f"expected: {_duration(told.study_s)} for {spec.trials} trials and the teacher")
-    require_feasible(parts, told.sized, meter)
+    refuse_out_of_reach(parts, told.reaches)
 
 
 def _duration(seconds: float) -> str:

@@ -38,7 +38,7 @@ def status(run: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(values, indent=2))
         return
-    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none finished"
+    counts = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.items()) or "none finished"
     click.echo(
         f"{values['study']}: {len(records)} of {values['planned']} trials ({counts}), front of {len(front.members)}"
     )

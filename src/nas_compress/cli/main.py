@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,7 +16,7 @@ from nas_compress.cli.listing import list_command
 from nas_compress.cli.look import plot, show, status
 from nas_compress.cli.run import run
 from nas_compress.cli.take import export, measure
-from nas_compress.errors import RequestError, RunError
+from nas_compress.errors import NasCompressError, RequestError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,24 +36,31 @@ for command in (check, run, status, show, plot, export, measure, list_command):
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # threads that spin while they wait take the core that another program holds; torch reads this when it is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        commands.main(standalone_mode=False)
+        commands.main(prog_name="nas-compress", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as leave:
         return leave.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
+    except click.ClickException as error:
+        return _fail(_usage_line(error), 2)
     except RequestError as error:
         return _fail(str(error), 2)
-    except RunError as error:
+    except NasCompressError as error:
         return _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped; the same command goes on from here", 1)
+        return _fail("stopped before the end; the same command goes on from here", 1)
+    except BrokenPipeError:
+        return _deaf()
     except OSError as error:
         return _fail(_disk_line(error), 1)
     return 0
@@ -63,12 +71,25 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
+def _usage_line(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "nas-compress"
+    return f"{' '.join(error.format_message().split())} (see {command} --help)"
+
+
+def _deaf() -> int:
+    """The reader of stdout has gone, as in `nas-compress list losses | head -1`: leave quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
 def _disk_line(error: OSError) -> str:
     place = f" ({error.filename})" if error.filename else ""
-    if error.errno == errno.ENOSPC:
-        return f"there must be space on the disk, but it is full{place}; free some and give the same command again"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        why = os.strerror(error.errno).lower()
+        return f"there must be space on the disk, but got: {why}{place}; free some and give the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder must be writable, but permission was denied{place}"
+        return f"the folder must be writable, but got: {os.strerror(error.errno).lower()}{place}"
     return f"{type(error).__name__}: {error}"
 
 

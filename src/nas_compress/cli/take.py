@@ -30,14 +30,16 @@ def export(run: str, trial: int | None, best: str | None, where: tuple[str, ...]
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import read_front
 
-    if (trial is None) == (best is None):
-        raise RequestError("exactly one of --trial and --best must be given")
-    if trial is not None and where:
-        raise RequestError("--where goes with --best, but --trial was given")
     folder = open_run(run)
-    if best is not None:
-        trial = int(best_member(read_front(folder), best, where).trial)
-    export_bundle(folder, int(trial or 0), out)
+    if trial is not None and best is None:
+        if where:
+            raise RequestError("--where goes with --best, but --trial was given")
+        number = trial
+    elif best is not None and trial is None:
+        number = int(best_member(read_front(folder), best, where).trial)
+    else:
+        raise RequestError(f"exactly one of --trial and --best must be given, but got {'both' if best else 'neither'}")
+    export_bundle(folder, number, out)
     click.echo(str(out))
 
 

@@ -85,7 +85,8 @@ def make_loss(terms: Sequence[LossTerm]) -> LossFunction:
         if taught and teacher is None:
             raise RequestError(f"{', '.join(taught)} needs the teacher's logits, but got none")
         answers = student if teacher is None else teacher  # only terms on labels are left without a teacher
-        return {name: function(student, labels, answers) * weight for name, weight, function in bound}
+        values = ((name, weight, function(student, labels, answers)) for name, weight, function in bound)
+        return {name: value if weight == 1 else value * weight for name, weight, value in values}
 
     return loss
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -30,13 +31,15 @@ class Agreement:
     max_difference: float
 
 
-def check_agreement(model: nn.Module, path: Path, inputs: Tensor) -> Agreement:
+def check_agreement(
+    model: nn.Module, path: Path, inputs: Tensor, *, session: ort.InferenceSession | None = None
+) -> Agreement:
     """Compare `model`, as it was exported, with the file on raw samples uint8 (N, C, H, W).
 
-    Raises ExportError where they differ more than rounding explains.
+    `session` is the file where it is open already. Raises ExportError where they differ more than rounding explains.
     """
     expected = _answers(model, inputs)
-    answers = predict(path, inputs.cpu().numpy())
+    answers = predict(session or path, inputs.cpu().numpy())
     found = Agreement(
         agreement=float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean()),
         max_difference=float(np.abs(answers - expected).max()),

@@ -29,11 +29,13 @@ def predict(session_or_path: ort.InferenceSession | Path, inputs: NDArray[np.uin
     return np.concatenate(answers)
 
 
-def measure_accuracy(path: Path, inputs: NDArray[np.uint8], labels: NDArray[Any]) -> float:
+def measure_accuracy(
+    session_or_path: ort.InferenceSession | Path, inputs: NDArray[np.uint8], labels: NDArray[Any]
+) -> float:
     """The fraction of samples uint8 (N, C, H, W) whose largest logit is that of their label (N,)."""
     if len(labels) != len(inputs):
         raise RequestError(f"one label a sample must hold, but got {len(labels)} labels and {len(inputs)} samples")
-    return float((predict(path, inputs).argmax(axis=1) == np.asarray(labels)).mean())
+    return float((predict(session_or_path, inputs).argmax(axis=1) == np.asarray(labels)).mean())
 
 
 def _require_samples(session: ort.InferenceSession, inputs: NDArray[np.uint8]) -> None:

@@ -33,7 +33,7 @@ def build(architecture: Architecture) -> StagedNetwork:
     The first block of a stage changes the stream's width and has no shortcut.
     """
     stream = architecture.channels("stem.conv")
-    stem = ConvUnit(architecture.input_shape[0], stream)
+    stem = ConvUnit(architecture.input_shape[0], stream, stride=architecture.stem_stride)
     stages = []
     for stage, depth in enumerate(architecture.depths):
         outputs = architecture.channels(f"stages.{stage}.0.2.conv")

@@ -25,7 +25,7 @@ def layers(depths: tuple[int, ...], base_widths: tuple[int, ...]) -> list[tuple[
 def build(architecture: Architecture) -> StagedNetwork:
     """A freshly initialised network; each stage after the first halves height and width."""
     stream = architecture.channels("stem.conv")
-    stem = ConvUnit(architecture.input_shape[0], stream)
+    stem = ConvUnit(architecture.input_shape[0], stream, stride=architecture.stem_stride)
     stages = []
     for stage, depth in enumerate(architecture.depths):
         blocks: list[nn.Module] = []

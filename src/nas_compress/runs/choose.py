@@ -36,10 +36,7 @@ class Condition:
         if cell is None:
             return False
         if isinstance(cell, (int, float)) and not isinstance(cell, bool):
-            try:
-                return OPERATORS[self.sign](float(cell), float(self.value))
-            except ValueError:
-                return False
+            return _is_number(self.value) and OPERATORS[self.sign](float(cell), float(self.value))
         return OPERATORS[self.sign](str(cell), self.value)
 
 
@@ -53,6 +50,8 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
     column, sign, value = match.groups()
     if column not in columns:
         raise RequestError(f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}")
+    if column in DIRECTIONS and not _is_number(value):
+        raise RequestError(f"--where must compare {column} with a number, but got {text!r}")
     return Condition(column=column, sign=sign, value=value)
 
 
@@ -69,3 +68,11 @@ def best_member(front: Front, objective: str, where: Sequence[str]) -> Point:
         )
     chosen = Objective(name=objective)
     return min(kept, key=lambda point: chosen.cost(point.figure(objective)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

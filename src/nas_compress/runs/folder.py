@@ -57,36 +57,46 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second run; the lock goes with the process, however it ends."""
+        """Hold the folder against a second run; the lock goes with the process, however it ends.
+
+        A folder that was made here and in which nothing else was made is removed again.
+        """
+        made = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as handle:
+        lock = self.root / ".lock"
+        with lock.open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise RunError(f"one process at a time may run a study, but another one runs {self.root}") from error
-            yield
+            try:
+                yield
+            finally:
+                if list(self.root.iterdir()) == [lock]:
+                    lock.unlink()
+                    if made:
+                        self.root.rmdir()
 
 
 def open_run(run: str | Path) -> RunFolder:
     """Find RUN: a run folder, or the name of a study under `runs/`."""
-    for root in (Path(run), Path("runs") / run):
-        if root.is_dir():
-            folder = RunFolder(root=root)
-            _require_ours(folder)
+    folders = [RunFolder(root=root) for root in (Path(run), Path("runs") / run) if root.is_dir()]
+    for folder in folders:
+        if _is_ours(folder):
             return folder
+    if folders:
+        state = "has no run.json of ours" if any(folders[0].root.iterdir()) else "is empty"
+        raise RequestError(f"RUN must be a run folder of nas-compress, but {folders[0].root} {state}")
     known = [path.parent.name for path in Path("runs").glob("*/run.json")]
     hint = nearest(str(run), known) if known else "; there are no runs yet"
     raise RequestError(f"RUN must be a run folder or the name of a study under runs/, but got {str(run)!r}{hint}")
 
 
-def _require_ours(folder: RunFolder) -> None:
+def _is_ours(folder: RunFolder) -> bool:
     try:
-        ours = folder.about()["format"] == FORMAT
+        return bool(folder.about()["format"] == FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        state = "is empty" if not any(folder.root.iterdir()) else "has no run.json of ours"
-        raise RequestError(f"RUN must be a run folder of nas-compress, but {folder.root} {state}")
+        return False
 
 
 def require_free(root: Path) -> None:

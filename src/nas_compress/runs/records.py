@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas_compress.errors import RunError, describe
 from nas_compress.files import read_json, write_json
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
@@ -43,13 +44,16 @@ def write_record(folder: RunFolder, record: Record) -> None:
 
 
 def read_record(folder: RunFolder, trial: int) -> Record | None:
-    """The record of a trial, or None where it did not finish."""
+    """The record of a trial, or None where it did not finish. RunError where the file is damaged."""
     path = folder.trial(trial) / "outcome.json"
     if not path.is_file():
         return None
-    values = read_json(path)
-    values["outcome"] = Outcome.from_dict(values["outcome"])
-    return Record(**values)
+    try:
+        values = read_json(path)
+        values["outcome"] = Outcome.from_dict(values["outcome"])
+        return Record(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"a record must be whole, but {path} is damaged ({describe(error)}); restore it") from error
 
 
 def read_records(folder: RunFolder) -> list[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
+from nas_compress.objective import Budget
 from nas_compress.outcome import Measured
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.space.load import Sampled, sample_space
@@ -64,18 +65,36 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     return sorted(sized, key=lambda item: item.weight_bytes), sampled
 
 
-def require_feasible(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> None:
-    """Raise RequestError where no drawn candidate keeps a budget that is known before training."""
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """A budget that is known before training, and the best figure found for it."""
+
+    budget: Budget
+    best: float
+
+    @property
+    def met(self) -> bool:
+        """Whether some candidate keeps the budget."""
+        return self.budget.violation(self.best) <= 0
+
+
+def within_reach(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> tuple[Reach, ...]:
+    """Each budget but accuracy, with the best figure of the smallest candidates, whose files are written and timed."""
     budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
-    if not budgets:
-        return
-    measured = [measure_untrained(item, parts, meter) for item in extremes(sized)]
-    for budget in budgets:
-        best = min(getattr(figures, budget.name) for figures in measured)
-        if budget.violation(best) > 0:
+    measured = [measure_untrained(item, parts, meter) for item in extremes(sized)] if budgets else []
+    return tuple(
+        Reach(budget=budget, best=min(figures.figure(budget.name) for figures in measured)) for budget in budgets
+    )
+
+
+def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
+    """Raise RequestError for the first budget that no candidate keeps."""
+    for reach in reaches:
+        if not reach.met:
+            name = reach.budget.name
             raise RequestError(
-                f"a budget must be within reach of the space, but {parts.file.label}: budgets.{budget.name} is "
-                f"at_most {budget.limit:g} and the smallest candidate of {parts.space.name} has {best:.4g}"
+                f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
+                f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has {reach.best:.4g}"
             )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_compress.errors import RequestError
 from nas_compress.objective import Budget, Objective
 from nas_compress.outcome import Outcome
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_record
+from nas_compress.runs.records import Record, read_record, read_records
 
 RUN = "run"
 """The trial's user attribute that names the run folder that works on it."""
@@ -28,16 +29,34 @@ def settle_cut_trials(
         if record is not None:
             tell(study, record, objectives, classes=classes)
         else:
-            give_up(study, trial)
-            repeated += bool(trial.params)
+            repeated += give_up(study, trial, folder)
     return repeated
 
 
-def give_up(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Close a trial that was cut, and queue its parameters again; it does not count towards the total."""
+def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
+    """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
+
+    One that was cut before its candidate was whole is not queued (False): the sampler's seed proposes it again.
+    """
     study.tell(trial.number, state=TrialState.FAIL)
-    if trial.params:
+    whole = (folder.trial(trial.number) / "candidate.json").is_file()
+    if whole:
         study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})
+    return whole
+
+
+def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
+    """Raise RequestError where the run folder has records that the storage has no trials for.
+
+    New trials would get their numbers and write over them.
+    """
+    known = {trial.number for trial in study.get_trials(deepcopy=False)}
+    strange = [record.trial for record in read_records(folder) if record.trial not in known]
+    if strange:
+        raise RequestError(
+            f"the storage must hold the trials of the run folder, but it has no trial {strange[0]} and "
+            f"{folder.trial(strange[0])} holds its record; restore the storage or use another --out"
+        )
 
 
 def tell(study: optuna.Study, record: Record, objectives: Sequence[Objective], *, classes: int) -> None:

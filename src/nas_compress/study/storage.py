@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from safetensors import SafetensorError
 
 from nas_compress.errors import RequestError, RunError
+from nas_compress.runs.folder import RunFolder
 from nas_compress.spec.schema import StudySpec
 
 IDENTITY = "nas_compress"
@@ -24,22 +29,52 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     optuna.logging.set_verbosity(logging.WARNING)
     if url is None:
         journal.parent.mkdir(parents=True, exist_ok=True)
+        # the run folder is locked by this process, so these two were left by one that died
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         drop_torn_line(journal)
         return JournalStorage(JournalFileBackend(str(journal.absolute())))
     try:
         return RDBStorage(url)
     except Exception as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RunError(f"--storage must be reachable, but {url} is not: {line}") from error
+        raise RunError(f"--storage must be reachable, but {shown_url(url)} is not: {_first_line(error)}") from error
+
+
+@contextmanager
+def known_errors() -> Iterator[None]:
+    """Turn what a database or the writer of weights raises in the middle of a run into a RunError of one line."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise RunError(
+            f"the teacher's files must be writable, but got {_first_line(error)}; the same command goes on from here"
+        ) from error
+    except StorageInternalError as error:
+        raise RunError(f"the storage must be reachable and writable, but got {_first_line(error)}") from error
+
+
+def shown_url(url: str | None) -> str | None:
+    """A storage's URL without its password."""
+    return None if url is None else re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def require_same_storage(folder: RunFolder, url: str | None) -> None:
+    """Raise RequestError where the run was started with another storage: its trials are there."""
+    before = folder.about()["storage"]
+    if before != shown_url(url):
+        kept = "the journal in the run folder (no --storage)" if before is None else f"--storage {before}"
+        raise RequestError(f"a run goes on with the storage that it was started with, {kept}, but got {shown_url(url)}")
 
 
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
     """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
     directions = [objective.direction for objective in spec.objective_list]
-    study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions, load_if_exists=True)
+    try:
+        study = optuna.load_study(study_name=spec.name, storage=storage)
+    except KeyError:
+        study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions)
     known = study.user_attrs.get(IDENTITY)
     if known is None:
-        if study.trials:
+        if study.trials or [direction.name.lower() for direction in study.directions] != directions:
             raise RequestError(
                 f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name"
             )
@@ -85,3 +120,8 @@ def drop_torn_line(journal: Path) -> None:
             return
         content = journal.read_bytes()
         handle.truncate(content.rfind(b"\n") + 1)
+
+
+def _first_line(error: BaseException) -> str:
+    root = error.__cause__ or error
+    return f"{type(root).__name__}: {root}".splitlines()[0]

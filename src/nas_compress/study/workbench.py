@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,7 @@ from nas_compress import __version__
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured
@@ -23,6 +26,7 @@ from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
+from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
 from nas_compress.training.device import choose_device
 from nas_compress.trial.bench import Bench
@@ -67,6 +71,33 @@ def gather(file: StudyFile) -> Ingredients:
     if spec.teacher.factory is None:
         teacher_architecture(spec.teacher, dataset, file.label)
     return Ingredients(file=file, space=space, dataset=dataset, device=device)
+
+
+def check_own_teacher(parts: Ingredients) -> None:
+    """Build and export a teacher that the user brings, once before anything is written.
+
+    RequestError says what is wrong with it.
+    """
+    section, label = parts.spec.teacher, parts.file.label
+    if section.factory is None or section.weights is None:
+        return
+    samples = calibration_samples(parts.dataset.train)
+    network = load_own_teacher(
+        section.factory,
+        section.weights,
+        folder=parts.file.folder,
+        classes=parts.dataset.classes,
+        sample=samples[:2],
+        label=label,
+    )
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        path, watch = Path(folder) / "model.onnx", Stopwatch()
+        try:
+            write_file(network, path, weight_bits=32, activation_bits=32, calibration=samples, watch=watch)
+        except ExportError as error:
+            raise RequestError(
+                f"{label}: teacher.factory must build a module that ONNX can hold, but {error}"
+            ) from error
 
 
 def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:

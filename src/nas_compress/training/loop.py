@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,9 @@ from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.terms import LossFunction
-from nas_compress.training.device import mixed_precision
+from nas_compress.training.device import fitting_threads, mixed_precision
+from nas_compress.training.flat import flattened
+from nas_compress.training.memory import keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
 
 
@@ -38,6 +42,7 @@ def train(
     """
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
+    keep_freed_memory()
     device = samples.inputs.device
     shuffle = torch.Generator().manual_seed(seed)
     padded = views.pad(samples.inputs)
@@ -45,48 +50,64 @@ def train(
     steps_per_epoch = len(samples) // batch_size
     steps = epochs * steps_per_epoch
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(model, weight_decay)
     means: dict[str, float] = {}
     step = 0
 
     model.train()
-    for epoch in range(epochs):
-        order = torch.randperm(len(samples), generator=shuffle).to(device)
-        chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
-        history: list[dict[str, Tensor]] = []
-        for number, view in enumerate(chosen):
-            # batch: one view for all its samples
-            index = order[number * batch_size : (number + 1) * batch_size]
-            batch = views.apply(padded.index_select(0, index), view)
-            labels = samples.labels.index_select(0, index)
-            answers = None if teacher_logits is None else teacher_logits[view].index_select(0, index)
+    with (
+        fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
+        _optimizer(model, weight_decay) as optimizer,
+    ):
+        for epoch in range(epochs):
+            order = torch.randperm(len(samples), generator=shuffle).to(device)
+            chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
+            history: list[dict[str, Tensor]] = []
+            for number, view in enumerate(chosen):
+                # batch: one view for all its samples
+                index = order[number * batch_size : (number + 1) * batch_size]
+                batch = views.apply(padded.index_select(0, index), view)
+                labels = samples.labels.index_select(0, index)
+                answers = None if teacher_logits is None else teacher_logits[view].index_select(0, index)
 
-            # forward, backward, update
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
-            optimizer.zero_grad(set_to_none=True)
-            with mixed_precision(device):
-                logits = model(batch)
-            terms = loss(logits, labels, answers)
-            torch.stack(tuple(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            history.append({name: term.detach() for name, term in terms.items()})
-            step += 1
+                # forward, backward, update
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
+                optimizer.zero_grad(set_to_none=False)
+                with mixed_precision(device):
+                    logits = model(batch)
+                terms = loss(logits, labels, answers)
+                _sum(terms).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                history.append({name: term.detach() for name, term in terms.items()})
+                step += 1
 
-        # look at the epoch: one transfer from the device for all its steps
-        means = _summary(history, first_step=step - steps_per_epoch)
-        if on_epoch is not None:
-            on_epoch(epoch + 1, means)
+            # look at the epoch: one transfer from the device for all its steps
+            means = _summary(history, first_step=step - steps_per_epoch)
+            if on_epoch is not None:
+                on_epoch(epoch + 1, means)
     model.eval()
     return means
 
 
-def _optimizer(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+@contextmanager
+def _optimizer(model: nn.Module, weight_decay: float) -> Iterator[torch.optim.Optimizer]:
     """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
-    matrices = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = (
+        (weight_decay, [parameter for parameter in trained if parameter.ndim > 1]),
+        (0.0, [parameter for parameter in trained if parameter.ndim <= 1]),
+    )
+    with ExitStack() as stack:
+        groups = [
+            {"params": [stack.enter_context(flattened(parameters))], "weight_decay": decay}
+            for decay, parameters in decayed
+            if parameters
+        ]
+        yield torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms.values())
 
 
 def _summary(history: list[dict[str, Tensor]], *, first_step: int) -> dict[str, float]:

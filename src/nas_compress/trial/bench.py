@@ -87,4 +87,5 @@ def shaped(
         widths=widths,
         mean=dataset.mean,
         std=dataset.std,
+        stem_stride=candidate.stem_stride,
     )

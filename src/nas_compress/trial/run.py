@@ -10,7 +10,7 @@ import torch
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
-from nas_compress.errors import TrialError, describe
+from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.losses.terms import make_loss, needs_teacher
 from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
@@ -29,14 +29,17 @@ def run_trial(
     """Train the candidate from scratch and write its ONNX file to `model`.
 
     The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
-    trial that breaks a budget ends there as `over_budget`. A TrialError or a numerical failure becomes a `failed`
-    outcome with its reason; RequestError and interrupts pass through. `model` is never an untrained file.
+    trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
+    `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
+    an untrained file.
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
         return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, watch=watch)
-    except (TrialError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except (RequestError, RunError, OSError):
+        raise
+    except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=describe(error), seconds=watch.seconds)
 
 

@@ -1,0 +1,30 @@
+"""The networks and samples that the benchmarks share."""
+
+from __future__ import annotations
+
+import torch
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.data.splits import Split
+from nas_compress.models.families import FAMILIES
+
+
+def architecture(
+    family: str, input_shape: tuple[int, int, int], *, depths: tuple[int, ...], multiplier: float
+) -> Architecture:
+    """A family's network with its base widths scaled and rounded to steps of 16, for ten classes."""
+    layers = FAMILIES[family].layers(depths, FAMILIES[family].base_widths)
+    widths = tuple(
+        Width(layer=layer, asked=base * multiplier, channels=max(16, round(base * multiplier / 16) * 16))
+        for layer, base in layers
+    )
+    return Architecture(
+        family=family, input_shape=input_shape, classes=10, depths=depths, widths=widths, mean=128, std=74.0
+    )
+
+
+def random_samples(count: int, input_shape: tuple[int, int, int]) -> Split:
+    """Samples of any raw value with any of ten labels."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (count, *input_shape), dtype=torch.uint8, generator=generator)
+    return Split(name="train", inputs=inputs, labels=torch.randint(0, 10, (count,), generator=generator))

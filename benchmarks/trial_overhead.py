@@ -1,0 +1,124 @@
+"""The seconds that a trial takes beside its training, stage by stage.
+
+    python benchmarks/trial_overhead.py [--trials 60]
+
+Runs a study of random networks of about 100,000 parameters on digits, one epoch each, in a temporary folder. Only
+trials whose structure is new count, so that no latency comes from the cache, and not the first three, which warm up.
+`study` is all between two trials: asking, telling, the records, and front.csv, front.json and front.png, written
+where the front changed. The first row of each stage is the median over trials, the second the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from nas_compress.front import Front
+from nas_compress.measurement.machine import describe_machine
+from nas_compress.runs.records import Record
+from nas_compress.study.reporter import Silence
+
+STUDY = """
+name = "overhead"
+space = "space.py"
+seed = 1
+[data]
+name = "digits"
+train_samples = 256
+[teacher]
+widths = [16, 32, 64]
+epochs = 1
+[training]
+epochs = 1
+batch_size = 64
+[search]
+sampler = "random"
+"""
+
+SPACE = '''
+"""Networks of about 100,000 parameters."""
+
+from nas_compress.candidate import Candidate
+
+MULTIPLIERS = {"resnet": [0.5, 0.625], "mobilenet": [1.0, 1.25]}
+BITS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
+
+
+def suggest(trial):
+    family = trial.suggest_categorical("family", list(MULTIPLIERS))
+    weight_bits, activation_bits = BITS[trial.suggest_categorical("precision", list(BITS))]
+    return Candidate(
+        family=family,
+        depths=tuple(trial.suggest_int(f"depth_{stage}", 1, 3) for stage in range(3)),
+        width_multiplier=trial.suggest_categorical(f"{family}_multiplier", MULTIPLIERS[family]),
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+    )
+'''
+
+WARM_UP = 3
+TRAINING = ("training", "teacher answers")
+
+
+class Overheads(Silence):
+    """A reporter that notes, for each trial of a new structure, the seconds of its stages and of the study."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, list[dict[str, float]]] = defaultdict(list)
+        self._seen: set[object] = set()
+        self._last: float | None = None
+        self._members: list[int | str] = []
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """Note one trial."""
+        now, outcome = time.perf_counter(), record.outcome
+        structure = (outcome.architecture, outcome.candidate.weight_bits, outcome.candidate.activation_bits)
+        members = [point.trial for point in front.members]
+        if self._last is not None and finished > WARM_UP and structure not in self._seen and outcome.state == "trained":
+            stages = {name: seconds for name, seconds in outcome.seconds.items() if name not in TRAINING}
+            study = now - self._last - sum(outcome.seconds.values())
+            stages["study, front changed" if members != self._members else "study"] = study
+            self.taken[f"{outcome.candidate.weight_bits}/{outcome.candidate.activation_bits}"].append(stages)
+        self._seen.add(structure)
+        self._members, self._last = members, time.perf_counter()
+
+
+def table(trials: list[dict[str, float]]) -> str:
+    """Median and largest of each stage, and of the sum over the stages of one trial."""
+    names = list(dict.fromkeys(name for stages in trials for name in stages))
+    columns = {name: [stages[name] for stages in trials if name in stages] for name in names}
+    columns["sum"] = [sum(stages.values()) for stages in trials]
+    return "\n".join(
+        f"    {name:22} {statistics.median(seconds):7.3f} {max(seconds):7.3f}   n = {len(seconds)}"
+        for name, seconds in columns.items()
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, default=60)
+    trials = parser.parse_args().trials
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["NAS_COMPRESS_CACHE"] = str(folder / "cache")
+        (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+        (folder / "space.py").write_text(SPACE, encoding="utf-8")
+        # imported late, so that the cache is found where the line above says
+        from nas_compress.study.run import run_study
+
+        overheads = Overheads()
+        run_study(folder / "study.toml", out=folder / "run", trials=trials, reporter=overheads)
+    print(f"{describe_machine()}; seconds, median and largest")
+    for bits, taken in sorted(overheads.taken.items()):
+        print(f"weights/activations {bits} bits\n{table(taken)}")
+    everything = [stages for taken in overheads.taken.values() for stages in taken]
+    print(f"all\n{table(everything)}")
+
+
+if __name__ == "__main__":
+    main()

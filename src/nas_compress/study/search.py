@@ -1,0 +1,127 @@
+"""The search itself: ask, try, tell, until the total of trials is reached."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import optuna
+
+from nas_compress.candidate import Candidate
+from nas_compress.files import write_json
+from nas_compress.front import Front
+from nas_compress.outcome import Measured, Outcome
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, write_record
+from nas_compress.runs.results import make_front, write_front, write_history
+from nas_compress.space.suggest import Suggest
+from nas_compress.study.reporter import Reporter
+from nas_compress.study.resume import RUN, constraints, give_up, tell
+from nas_compress.study.samplers import make_sampler
+from nas_compress.study.workbench import Ingredients
+from nas_compress.trial.bench import Bench
+from nas_compress.trial.run import run_trial
+
+
+@dataclass(kw_only=True, eq=False)
+class Search:
+    """A study while it runs."""
+
+    parts: Ingredients
+    folder: RunFolder
+    study: optuna.Study
+    run_id: str
+    reporter: Reporter
+    records: list[Record]
+    teacher: Measured | None = None
+    bench: Bench | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def front(self) -> Front:
+        """The front of all finished trials."""
+        return make_front(self.parts.spec, self.parts.dataset.classes, self.teacher, self.records)
+
+    def run(self, total: int) -> None:
+        """Try candidates until `total` trials are finished."""
+        before = max((record.finished_s for record in self.records), default=0.0)
+        self._write(self.front)
+        while len(self.records) < total:
+            members = [point.trial for point in self.front.members]
+            record = self._next(before)
+            self.records.append(record)
+            front = self.front
+            if [point.trial for point in front.members] != members:
+                self._write(front)
+            self.reporter.trial(record, front, len(self.records), total)
+        write_history(self.folder, self.front, self.records, self.parts.spec.name)
+
+    def _next(self, before: float) -> Record:
+        spec = self.parts.spec
+        # one seed a trial: a study that was stopped and goes on proposes what it would have proposed
+        seed = spec.seed * 1_000_003 + len(self.records)
+        self.study.sampler = make_sampler(spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials)
+        trial = self.study.ask()
+        try:
+            trial.set_user_attr(RUN, self.run_id)
+            candidate = self.parts.space.suggest(cast(Suggest, trial))
+            outcome, model, repeats = self._try(trial.number, candidate)
+            record = Record(
+                trial=trial.number,
+                params=dict(trial.params),
+                outcome=outcome,
+                finished_s=before + time.monotonic() - self.started,
+                model=model,
+                repeats=repeats,
+            )
+            self._tell(trial, record)
+        except BaseException:
+            frozen = self.study.trials[trial.number]
+            if not frozen.state.is_finished():
+                give_up(self.study, frozen, self.folder)
+            raise
+        return record
+
+    def _try(self, number: int, candidate: Candidate) -> tuple[Outcome, str, int | None]:
+        for record in self.records:
+            if record.outcome.candidate == candidate and record.outcome.state != "failed":
+                return (
+                    record.outcome,
+                    record.model,
+                    record.trial if record.repeats is None else record.repeats,
+                )
+        if self.bench is None:
+            raise RuntimeError("the bench is made before the first trial")
+        place = self.folder.trial(number)
+        write_json(place / "candidate.json", candidate.to_dict())
+        outcome = run_trial(
+            candidate,
+            self.bench,
+            seed=self.parts.spec.seed,
+            model=place / "model.onnx",
+            on_epoch=lambda done, count: self.reporter.stage(f"trial {number}", done, count),
+        )
+        return outcome, f"trials/{number}/model.onnx", None
+
+    def _tell(self, trial: optuna.Trial, record: Record) -> None:
+        # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
+        spec, classes = self.parts.spec, self.parts.dataset.classes
+        for name, violation in constraints(record.outcome, spec.budget_list, classes=classes):
+            trial.set_constraint(name, violation)
+        for name, value in _attributes(record).items():
+            trial.set_user_attr(name, value)
+        write_record(self.folder, record)
+        tell(self.study, record, spec.objective_list, classes=classes)
+
+    def _write(self, front: Front) -> None:
+        write_front(self.folder, front, self.parts.spec.name)
+
+
+def _attributes(record: Record) -> dict[str, Any]:
+    outcome = record.outcome.to_dict()
+    return {
+        **{name: outcome[name] for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")},
+        "model": record.model,
+        "repeats": record.repeats,
+    }

@@ -1,0 +1,175 @@
+"""The commands on one finished run: what they print, and the files of the run folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_compress.cli.listing import KINDS
+from nas_compress.cli.main import commands
+from nas_compress.data.load import load_dataset
+from nas_compress.measurement.prediction import measure_accuracy
+from running import SPACE, Command, snapshot, write_study
+
+FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "model"]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_front_csv_keeps_its_columns_and_names_files_that_are_there(finished: Path) -> None:
+    run = finished / "run"
+    header = (run / "front.csv").read_text().splitlines()[0].split(",")
+    assert header == [*FIGURES, "family", "width_multiplier"]
+    rows = read_csv(run / "front.csv")
+    assert len(rows) >= 2
+    assert [row["trial"] for row in rows].index("teacher") == len(rows) - 1
+    assert all(not Path(row["model"]).is_absolute() and (run / row["model"]).is_file() for row in rows)
+    assert all((run / row["model"]).stat().st_size == int(row["size_bytes"]) for row in rows)
+
+
+def test_every_front_file_measures_to_its_recorded_accuracy(finished: Path) -> None:
+    data = load_dataset(name="digits", seed=0, train_samples=200).validation
+    for row in read_csv(finished / "run" / "front.csv"):
+        path = finished / "run" / row["model"]
+        assert measure_accuracy(path, data.inputs.numpy(), data.labels.numpy()) == float(row["accuracy"])
+
+
+def test_every_trial_has_its_files(finished: Path) -> None:
+    folders = sorted((finished / "run" / "trials").iterdir(), key=lambda path: int(path.name))
+    assert [path.name for path in folders] == ["0", "1", "2", "3", "4"]
+    for folder in folders:
+        record = json.loads((folder / "outcome.json").read_text())
+        assert record["trial"] == int(folder.name)
+        assert (finished / "run" / record["model"]).is_file()
+        if record["repeats"] is None:
+            assert json.loads((folder / "candidate.json").read_text()) == record["outcome"]["candidate"]
+            assert {path.name for path in folder.iterdir()} == {"candidate.json", "outcome.json", "model.onnx"}
+
+
+def test_status_counts_what_the_records_say(command: Command, finished: Path) -> None:
+    told = json.loads(command("status", finished / "run", "--json").out)
+    records = [json.loads(path.read_text()) for path in (finished / "run" / "trials").glob("*/outcome.json")]
+    over = [record for record in records if record["outcome"]["state"] == "over_budget" and record["repeats"] is None]
+    assert over, "the seed must draw a candidate over budget"
+    assert told["trials"] == told["planned"] == sum(told["states"].values()) == 5
+    assert told["states"]["over_budget"] == len(over)
+    plain = command("status", finished / "run")
+    assert plain.code == 0
+    assert plain.out.startswith("tiny: 5 of 5 trials (")
+    assert f"{len(over)} over budget" in plain.out
+
+
+def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path) -> None:
+    rows = json.loads(command("show", finished / "run", "--json").out)
+    table = read_csv(finished / "run" / "front.csv")
+    assert [str(row["trial"]) for row in rows] == [row["trial"] for row in table]
+    assert [row["accuracy"] for row in rows] == [float(row["accuracy"]) for row in table]
+    plain = command("show", finished / "run").out.splitlines()
+    assert len(plain) == len(table) + 1
+    assert plain[-1].startswith("teacher")
+
+
+def test_plot_writes_where_it_is_told(command: Command, finished: Path, tmp_path: Path) -> None:
+    before = snapshot(finished)
+    answer = command("plot", finished / "run", "--out", tmp_path / "front.svg")
+    assert answer.out.splitlines() == [str(tmp_path / "front.svg"), str(tmp_path / "front-hypervolume.svg")]
+    assert (tmp_path / "front.svg").read_text().lstrip().startswith("<?xml")
+    assert snapshot(finished) == before
+    wrong = command("plot", finished / "run", "--out", tmp_path / "front.doc")
+    assert wrong.code == 2
+    assert "front.doc" in wrong.line
+
+
+def test_a_run_tells_its_progress_in_lines(command: Command, tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    answer = command("run", "study", "--trials", 2)
+    assert answer.code == 0
+    lines = answer.err.splitlines()
+    assert [line for line in lines if line.startswith("teacher: accuracy")]
+    assert [line.split(":")[0] for line in lines if line.startswith("[")] == ["[1/2] trial 0", "[2/2] trial 1"]
+    assert lines[-1] == "front: runs/tiny/front.png"
+    again = command("run", "study", "--trials", 1)
+    assert again.code == 0
+    assert "nothing to do: 2 trials are finished, the total asked for is 1" in again.err
+    assert again.out == answer.out
+    assert command("status", "tiny").out.startswith("tiny: 2 of 2 trials (")
+
+
+def test_status_tells_why_a_trial_failed(command: Command, tmp_path: Path) -> None:
+    space = SPACE.replace("import Candidate", "import Candidate, LossTerm").replace(
+        "width_multiplier=width", 'losses=(LossTerm(name="cross_entropy", weight=1e39),)'
+    )
+    write_study(tmp_path / "study", space=space)
+    answer = command("run", "study", "--trials", 1)
+    assert answer.code == 0
+    assert "[1/1] trial 0: failed: NonFiniteLossError" in answer.err
+    plain = command("status", "tiny").out
+    assert "tiny: 1 of 1 trials (1 failed), front of 0" in plain
+    assert "trial 0 failed: NonFiniteLossError: every loss term must be finite" in plain
+    assert json.loads(command("status", "tiny", "--json").out)["failures"].keys() == {"0"}
+    refused = command("export", "tiny", "--trial", 0, "--out", "bundle")
+    assert refused.code == 2
+    assert "trial 0 ended as failed: NonFiniteLossError" in refused.line
+    assert "front members" in command("export", "tiny", "--best", "accuracy", "--out", "bundle").line
+
+
+def test_check_prints_a_table_and_writes_nothing(command: Command, command_cache: Path, tmp_path: Path) -> None:
+    write_study(tmp_path / "study", extra="[budgets.size_bytes]\nat_most = 30000\n[budgets.accuracy]\nat_least = 0.5\n")
+    before = snapshot(tmp_path, command_cache)
+    answer = command("check", "study")
+    assert answer.code == 0, answer
+    assert answer.err == ""
+    assert snapshot(tmp_path, command_cache) == before
+    assert answer.out.startswith("tiny: 8 points in space space; digits with 200 training")
+    for row in ("smallest", "middle", "largest", "budget size_bytes <= 30000: within reach", "expected: "):
+        assert [line for line in answer.out.splitlines() if line.startswith(row)], row
+
+
+def test_measure_agrees_with_the_record(command: Command, finished: Path) -> None:
+    row = read_csv(finished / "run" / "front.csv")[0]
+    arguments = ("measure", finished / "run" / row["model"], "--study", finished / "study")
+    told = json.loads(command(*arguments).out)
+    assert told["split"] == "validation"
+    assert told["accuracy"] == float(row["accuracy"])
+    assert told["size_bytes"] == int(row["size_bytes"])
+    assert told["latency_ms"] > 0
+    held_out = command(*arguments, "--split", "test")
+    assert held_out.code == 0
+    assert json.loads(held_out.out)["samples"] == len(load_dataset(name="digits", seed=0).test)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_tells_every_name(kind: str, command: Command) -> None:
+    rows = json.loads(command("list", kind, "--json").out)
+    assert rows
+    plain = command("list", kind).out.splitlines()
+    assert len(plain) == len(rows) + 1
+    assert plain[0].split() == list(rows[0])
+    for row, line in zip(rows, plain[1:], strict=True):
+        assert str(next(iter(row.values()))) in line
+
+
+@pytest.mark.parametrize("name", sorted(commands.commands))
+def test_every_help_has_an_example_of_its_command(name: str, command: Command) -> None:
+    answer = command(name, "--help")
+    assert answer.code == 0
+    assert f"Example: nas-compress {name} " in " ".join(answer.out.split())
+
+
+def test_help_without_arguments_and_version(command: Command) -> None:
+    assert "Example: nas-compress run digits" in command("--help").out
+    assert command("--version").out.startswith("nas-compress, version 0.1.0")
+
+
+def test_a_run_may_be_moved(command: Command, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "runs" / "moved")
+    assert command("show", "moved").out == command("show", finished / "run").out
+    assert np.isfinite(json.loads(command("status", "moved", "--json").out)["hypervolume"])

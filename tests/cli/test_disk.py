@@ -1,0 +1,94 @@
+"""What the disk refuses: exit code 1, one line, and the run goes on once the disk lets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nas_compress
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.study.run import run_study
+from running import Command, start, write_study
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on(
+    small_disk: Path, command: Command, finished: Path, tmp_path: Path
+) -> None:
+    answer = command("run", finished / "study", "--out", small_disk / "run")
+    assert answer.code == 1, answer
+    assert "Traceback" not in answer.err
+    line = answer.err.splitlines()[-1]
+    assert line.startswith("nas-compress: there must be space on the disk"), line
+    assert "the same command again" in line
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    assert command("run", finished / "study", "--out", small_disk / "run").code == 0
+    assert len(read_records(RunFolder(root=small_disk / "run"))) == 3
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000, 50_000])
+def test_a_file_that_may_not_grow_ends_in_one_line(limit: int, tmp_path: Path) -> None:
+    study, log = write_study(tmp_path / "study"), tmp_path / "log"
+    process = start(["run", study], cwd=tmp_path, cache=tmp_path / "cache", log=log, limit=limit)
+    process.join(60)
+    assert process.exitcode == 1, log.read_text()
+    assert "Traceback" not in log.read_text()
+    line = log.read_text().splitlines()[-1]
+    assert line.startswith("nas-compress: "), line
+    assert "file too large" in line.lower(), line
+
+
+def test_a_run_goes_on_after_its_limit_is_gone(tmp_path: Path, command_cache: Path, finished: Path) -> None:
+    log = tmp_path / "log"
+    arguments = ["run", finished / "study", "--out", tmp_path / "run"]
+    process = start(arguments, cwd=tmp_path, cache=command_cache, log=log, limit=50_000)
+    process.join(60)
+    assert process.exitcode == 1, log.read_text()
+    finished_before = len(read_records(RunFolder(root=tmp_path / "run")))
+    run_study(finished / "study", out=tmp_path / "run")
+    assert finished_before < len(read_records(RunFolder(root=tmp_path / "run"))) == 3
+
+
+def test_a_place_where_nobody_may_write(command: Command, finished: Path) -> None:
+    place = Path("/sys/nas-compress-run")
+    answer = command("run", finished / "study", "--out", place)
+    assert answer.code == 1
+    assert answer.line.startswith("nas-compress: the folder must be writable, but got: ")
+    assert str(place) in answer.line
+    answer = command("export", finished / "run", "--best", "accuracy", "--out", place)
+    assert answer.code == 1
+    assert str(place) in answer.line
+
+
+def test_a_cache_where_nobody_may_write(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_COMPRESS_CACHE", "/sys/nas-compress-cache")
+    write_study(tmp_path / "study")
+    answer = command("run", "study")
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    assert "/sys/nas-compress-cache" in answer.err.splitlines()[-1]
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    shell = f"{sys.executable} -m nas_compress list losses | true; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(Path(nas_compress.__file__).parents[1])}
+    answer = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment)
+    assert answer.stderr == ""
+    assert answer.returncode in (0, 1)

@@ -1,0 +1,145 @@
+"""A study that runs in seconds, and ways to run the command line: in this process, or as one that can be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_compress.cli import main as entry
+
+# two threads on nets of this size only wait for each other where the machine is busy
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+STUDY = """
+name = "tiny"
+space = "space.py"
+trials = 3
+[data]
+name = "digits"
+train_samples = 200
+[teacher]
+widths = [8, 16, 16]
+epochs = 2
+learning_rate = 0.01
+[training]
+epochs = 1
+batch_size = 32
+learning_rate = 0.01
+[search]
+sampler = "random"
+"""
+
+SPACE = '''"""Two families in four widths: 8 points."""
+from nas_compress.candidate import Candidate
+
+
+def suggest(trial):
+    """Propose one student."""
+    family = trial.suggest_categorical("family", ["resnet", "mobilenet"])
+    width = trial.suggest_categorical("width_multiplier", [0.25, 0.5, 0.75, 1.0])
+    return Candidate(family=family, depths=(1, 1, 1), width_multiplier=width)
+'''
+
+
+def write_study(folder: Path, *changes: tuple[str, str], space: str = SPACE, extra: str = "") -> Path:
+    """The tiny study with pieces of its text changed; `extra` is put at the end."""
+    text = STUDY
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.toml").write_text(text + extra)
+    (folder / "space.py").write_text(space)
+    return folder / "study.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """What stderr says, which must be one line of ours and no traceback."""
+        assert "Traceback" not in self.err
+        (line,) = self.err.splitlines()
+        assert line.startswith("nas-compress: ")
+        return line
+
+
+Command = Callable[..., Answer]
+
+
+def command_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """`nas-compress ...` in this process, with its exit code and what it printed."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["nas-compress", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leave:
+            entry.main()
+        signal.signal(signal.SIGTERM, before)
+        printed = capfd.readouterr()
+        return Answer(code=int(leave.value.code or 0), out=printed.out, err=printed.err)
+
+    return run
+
+
+def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
+    """Every file below the folders, with its size and time of change."""
+    files = [path for folder in folders for path in folder.rglob("*")]
+    kept = [path for path in files if path.is_file() and path.parent.name != "__pycache__"]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in kept}
+
+
+def start(arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, limit: int = 0) -> ForkServerProcess:
+    """`nas-compress ...` as a process of its own, forked from one that has imported everything; both outputs to `log`.
+
+    limit: the largest file, in bytes, that the process may write.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets", "torch.onnx"]
+    )
+    process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit))
+    process.start()
+    return process
+
+
+def _child(arguments: list[str], cwd: Path, cache: Path, log: Path, limit: int) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if limit:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    os.chdir(cwd)
+    os.environ["NAS_COMPRESS_CACHE"] = str(cache)
+    sys.argv = ["nas-compress", *arguments]
+    entry.main()
+
+
+def wait_until(condition: Callable[[], bool], process: ForkServerProcess, seconds: float = 60) -> None:
+    """Wait for something that the process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.is_alive(), "the process ended before it did what was waited for"
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
