@@ -29,6 +29,7 @@ def test_every_field_changes_the_fingerprint() -> None:
     others = {
         "family": "resnet",
         "depths": (2, 2, 1),
+        "stem_stride": 2,
         "width_multiplier": 0.5,
         "pruning_ratio": 0.25,
         "pruning_criterion": "random",
@@ -46,7 +47,7 @@ def test_every_field_changes_the_fingerprint() -> None:
 
 def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in() -> None:
     ints = Candidate(family="resnet", depths=(1, 1), width_multiplier=1, pruning_ratio=0)
-    floats = Candidate(family="resnet", depths=[1.0, 1.0], width_multiplier=1.0, pruning_ratio=0.0)
+    floats = Candidate(family="resnet", depths=[1.0, 1.0], stem_stride=1.0, width_multiplier=1.0, pruning_ratio=0.0)
     assert ints == floats and ints.fingerprint == floats.fingerprint
     terms = (
         LossTerm(name="kd", weight=1, settings={"b": 2, "a": 1}),
@@ -73,6 +74,7 @@ def test_integers_move_in_finer_steps() -> None:
         ({"depths": ()}, r"depths must be one or more blocks per stage, but got depths=\(\)"),
         ({"depths": (1, 0)}, r"depths=\(1, 0\)"),
         ({"depths": (1.5,)}, r"depths=\(1.5,\)"),
+        ({"stem_stride": 3}, "stem_stride must be one of 1, 2, 4, but got stem_stride=3"),
         ({"width_multiplier": 0}, "0 < width_multiplier < inf must hold, but got width_multiplier=0"),
         ({"width_multiplier": float("inf")}, "got width_multiplier=inf"),
         ({"width_multiplier": float("nan")}, "got width_multiplier=nan"),

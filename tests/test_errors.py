@@ -12,6 +12,8 @@ from nas_compress.errors import NasCompressError, RequestError, TrialError, desc
 def own_exceptions() -> set[type[BaseException]]:
     found: set[type[BaseException]] = set()
     for module in pkgutil.walk_packages(nas_compress.__path__, "nas_compress."):
+        if module.name.endswith("__main__"):  # would run the command line
+            continue
         members = vars(importlib.import_module(module.name)).values()
         found |= {kind for kind in members if inspect.isclass(kind) and issubclass(kind, BaseException)}
     return {kind for kind in found if kind.__module__.startswith("nas_compress")}

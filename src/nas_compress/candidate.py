@@ -102,6 +102,7 @@ class Candidate:
             raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={self.stem_stride}")
         # one form for each value: equal candidates share a fingerprint
         object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
+        object.__setattr__(self, "stem_stride", int(self.stem_stride))
         object.__setattr__(self, "losses", tuple(self.losses))
         object.__setattr__(self, "width_multiplier", float(self.width_multiplier))
         object.__setattr__(self, "pruning_ratio", float(self.pruning_ratio))

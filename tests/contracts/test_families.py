@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 
 import pytest
 import torch
 from torch import nn
 
 from nas_compress.architecture import Architecture, Width
+from nas_compress.candidate import STEM_STRIDES
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student, family_named
 
@@ -93,6 +94,16 @@ def test_the_stages_halve_and_the_features_are_named(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stride", STEM_STRIDES)
+def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
+    for shape in SHAPES:
+        wanted = dataclasses.replace(architecture(family, shape, (1, 1, 1)), stem_stride=stride)
+        features, logits = build_student(wanted).eval().stage_features(samples(shape))
+        assert features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
+        assert logits.shape == (3, CLASSES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_fresh_weights_follow_the_seed(family: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
@@ -132,7 +143,7 @@ def test_the_table_says_what_it_is(family: str) -> None:
 def test_unknown_names_and_empty_shapes_are_refused() -> None:
     with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); .* 'resnet'\?"):
         family_named("resnett", "here")
-    good = asdict(architecture("resnet", (1, 8, 8), (1, 1, 1)))
+    good = dataclasses.asdict(architecture("resnet", (1, 8, 8), (1, 1, 1)))
     for bad in ({"input_shape": (0, 8, 8)}, {"classes": 1}):
         with pytest.raises(RequestError, match="at least"):
             build_student(Architecture.from_dict({**good, **bad}))
