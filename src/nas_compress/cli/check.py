@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 
 @click.command()
 @click.argument("study")
 def check(study: str) -> None:
-    """Build, export and time a small, a middle and a large candidate; nothing is trained to the end or saved.
+    """Forecast the cost and the budgets of a study; nothing is kept.
+
+    A small, a middle and a large candidate are exported, timed and trained for a few batches.
 
     Example: nas-compress check studies/fashion-mnist
     """
@@ -22,7 +26,7 @@ def check(study: str) -> None:
     told = forecast(parts)
     data, spec = parts.dataset, parts.spec
     click.echo(
-        f"{spec.name}: {told.points:,.0f} points in space {parts.space.name}; {data.name} with {len(data.train):,} "
+        f"{spec.name}: {_points(told.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     header = ["candidate", "bits", "parameters", "macs", "size_bytes", "latency_ms", "seconds per trial"]
@@ -51,6 +55,12 @@ def check(study: str) -> None:
     click.echo(f"teacher: {_duration(told.teacher_s)}, if it was not trained before")
     click.echo(f"expected: {_duration(told.study_s)} for {spec.trials} trials and the teacher")
     refuse_out_of_reach(parts, told.reaches)
+
+
+def _points(points: float) -> str:
+    if math.isinf(points):
+        return "infinitely many points"
+    return f"{points:,.0f} points" if points == round(points) else f"about {float(f'{points:.2g}'):,.0f} points"
 
 
 def _duration(seconds: float) -> str:

@@ -72,7 +72,7 @@ def show(run: str, as_json: bool) -> None:
     help="Picture to write (.png, .svg, .pdf); the run's front.png if not given.",
 )
 def plot(run: str, out: Path | None) -> None:
-    """Draw the Pareto plots, and the hypervolume over trials and time beside them.
+    """Draw the Pareto plots and the history of the hypervolume.
 
     Example: nas-compress plot digits --out front.svg
     """

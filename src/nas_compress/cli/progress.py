@@ -66,6 +66,9 @@ class LineReporter:
         """Print a line."""
         click.echo(text, err=True)
 
+    def begin(self, finished: int, total: int) -> None:
+        """Print nothing: what is said before tells it."""
+
     def stage(self, name: str, done: int, count: int) -> None:
         """Print a line now and then."""
         if time.monotonic() - self._shown >= EVERY_S:
@@ -108,6 +111,10 @@ class BarReporter:
         """Print a line above the bars."""
         self._bars.console.print(text, highlight=False, markup=False)
 
+    def begin(self, finished: int, total: int) -> None:
+        """Show the upper bar."""
+        self._study = self._bars.add_task("trials", total=total, completed=finished)
+
     def stage(self, name: str, done: int, count: int) -> None:
         """Move the lower bar."""
         if self._stage is None or name != self._name:
@@ -118,7 +125,6 @@ class BarReporter:
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Move the upper bar and print the trial's line."""
-        if self._study is None:
-            self._study = self._bars.add_task("trials", total=total, completed=finished - 1)
-        self._bars.update(self._study, completed=finished, description=f"trials, front of {len(front.members)}")
+        if self._study is not None:
+            self._bars.update(self._study, completed=finished, description=f"trials, front of {len(front.members)}")
         self.say(trial_line(record, front, finished, total))

@@ -13,7 +13,9 @@ import click
 @click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
 def run(study: str, trials: int | None, storage: str | None, out: Path | None) -> None:
-    """Search until the study's total of trials; the same command goes on after any stop.
+    """Search to the total of trials; the same command goes on.
+
+    It may be stopped at any time: what is finished is kept and never repeated.
 
     Example: nas-compress run digits --trials 40
     """

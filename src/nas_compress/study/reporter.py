@@ -14,6 +14,9 @@ class Reporter(Protocol):
     def say(self, text: str) -> None:
         """One line worth keeping."""
 
+    def begin(self, finished: int, total: int) -> None:
+        """The study is open: so many of its trials are finished."""
+
     def stage(self, name: str, done: int, count: int) -> None:
         """A long stage went on: the teacher's epochs, its answers, a trial's epochs."""
 
@@ -25,6 +28,9 @@ class Silence:
     """A reporter that keeps quiet."""
 
     def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def begin(self, finished: int, total: int) -> None:
         """Say nothing."""
 
     def stage(self, name: str, done: int, count: int) -> None:

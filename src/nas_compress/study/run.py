@@ -72,6 +72,8 @@ def run_study(
             search.teacher = known
             reporter.say(f"nothing to do: {len(search.records)} trials are finished, the total asked for is {total}")
         else:
+            reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
+            reporter.begin(len(search.records), total)
             _prepare(search, meter)
         search.run(total)
     return search.front

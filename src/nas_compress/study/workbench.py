@@ -95,9 +95,7 @@ def check_own_teacher(parts: Ingredients) -> None:
         try:
             write_file(network, path, weight_bits=32, activation_bits=32, calibration=samples, watch=watch)
         except ExportError as error:
-            raise RequestError(
-                f"{label}: teacher.factory must build a module that ONNX can hold, but {error}"
-            ) from error
+            raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
 
 
 def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
