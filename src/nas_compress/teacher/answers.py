@@ -18,6 +18,7 @@ BATCH = 256
 """Samples that pass through the network at once: twice as many leave the processor's cache and take longer."""
 
 PROBE = 64
+"""Samples whose kept answers are compared with fresh ones."""
 
 
 def compute_answers(
