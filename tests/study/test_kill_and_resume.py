@@ -34,7 +34,7 @@ def interrupt_second_trial(tmp_path: Path, cache: Path, number: int) -> tuple[Pa
     study, root, log = write_study(tmp_path / "study", *SLOW), tmp_path / "runs" / "tiny", tmp_path / "log"
     process = start(["run", study], cwd=tmp_path, cache=cache, log=log)
     wait_until((root / "trials" / "0" / "outcome.json").is_file, process)
-    wait_until((root / "trials" / "1" / "model.onnx").is_file, process)
+    wait_until((root / "trials" / "1" / "candidate.json").is_file, process)
     assert process.pid is not None
     os.kill(process.pid, number)
     process.join(30)
