@@ -60,7 +60,7 @@ class Search:
     def _next(self, before: float) -> Record:
         spec = self.parts.spec
         # one seed a trial: a study that was stopped and goes on proposes what it would have proposed
-        seed = spec.seed * 1_000_003 + len(self.records)
+        seed = (spec.seed * 1_000_003 + len(self.records)) % 2**32
         self.study.sampler = make_sampler(spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials)
         trial = self.study.ask()
         try:
