@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -16,6 +21,7 @@ import pytest
 import torch
 
 from nas_compress.cli import main as entry
+from nas_compress.measurement.latency import LatencyMeter
 
 # two threads on nets of this size only wait for each other where the machine is busy
 torch.set_num_threads(1)
@@ -50,6 +56,26 @@ def suggest(trial):
     width = trial.suggest_categorical("width_multiplier", [0.25, 0.5, 0.75, 1.0])
     return Candidate(family=family, depths=(1, 1, 1), width_multiplier=width)
 '''
+
+
+@functools.cache
+def shared_cache() -> Path:
+    """Teachers and latencies that all tests of one session keep."""
+    folder = tempfile.mkdtemp(prefix="nas_compress_tests_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@contextmanager
+def quick_and_apart(cache: Path | None = None) -> Iterator[pytest.MonkeyPatch]:
+    """The tests' own cache, and latencies that are read quickly, for these tests compare none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_COMPRESS_CACHE", str(cache or shared_cache()))
+        defaults = LatencyMeter.__init__.__kwdefaults__
+        patch.setitem(defaults, "time_limit_s", 0.2)
+        patch.setitem(defaults, "blocks", 2)
+        patch.setattr("nas_compress.measurement.latency._LEARN_S", 0.2)
+        yield patch
 
 
 def write_study(folder: Path, *changes: tuple[str, str], space: str = SPACE, extra: str = "") -> Path:
@@ -131,9 +157,9 @@ def _child(arguments: list[str], cwd: Path, cache: Path, log: Path, limit: int) 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     os.chdir(cwd)
-    os.environ["NAS_COMPRESS_CACHE"] = str(cache)
     sys.argv = ["nas-compress", *arguments]
-    entry.main()
+    with quick_and_apart(cache):
+        entry.main()
 
 
 def wait_until(condition: Callable[[], bool], process: ForkServerProcess, seconds: float = 60) -> None:

@@ -14,7 +14,7 @@ from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.load import load_dataset
 from nas_compress.measurement.prediction import measure_accuracy
-from running import SPACE, Command, snapshot, write_study
+from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "model"]
 
@@ -121,13 +121,13 @@ def test_status_tells_why_a_trial_failed(command: Command, tmp_path: Path) -> No
     assert "front members" in command("export", "tiny", "--best", "accuracy", "--out", "bundle").line
 
 
-def test_check_prints_a_table_and_writes_nothing(command: Command, command_cache: Path, tmp_path: Path) -> None:
+def test_check_prints_a_table_and_writes_nothing(command: Command, tmp_path: Path) -> None:
     write_study(tmp_path / "study", extra="[budgets.size_bytes]\nat_most = 30000\n[budgets.accuracy]\nat_least = 0.5\n")
-    before = snapshot(tmp_path, command_cache)
+    before = snapshot(tmp_path, shared_cache())
     answer = command("check", "study")
     assert answer.code == 0, answer
     assert answer.err == ""
-    assert snapshot(tmp_path, command_cache) == before
+    assert snapshot(tmp_path, shared_cache()) == before
     assert answer.out.startswith("tiny: 8 points in space space; digits with 200 training")
     for row in ("smallest", "middle", "largest", "budget size_bytes <= 30000: within reach", "expected: "):
         assert [line for line in answer.out.splitlines() if line.startswith(row)], row

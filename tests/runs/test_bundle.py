@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
@@ -16,27 +17,22 @@ from nas_compress.runs.bundle import export_bundle, trained_record
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
-from running import write_study
+from running import quick_and_apart, write_study
 
 BUDGET = "[budgets.size_bytes]\nat_most = 60000\n"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(cache))
-    monkeypatch.chdir(tmp_path)
+def own_cache(tmp_path: Path) -> Iterator[None]:
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        yield
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> RunFolder:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(cache))
+    with quick_and_apart():
         run_study(write_study(folder, extra=BUDGET), out=folder / "run", trials=5)
     return RunFolder(root=folder / "run")
 

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-
-@pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Teachers and latencies are kept for all tests of one session."""
-    return tmp_path_factory.mktemp("cache")
+from running import quick_and_apart
 
 
 @pytest.fixture(autouse=True)
-def own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(shared_cache))
-    monkeypatch.chdir(tmp_path)
+def own_cache(tmp_path: Path) -> Iterator[None]:
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        yield
 
 
 @pytest.fixture

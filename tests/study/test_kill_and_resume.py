@@ -15,7 +15,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
-from running import snapshot, start, wait_until, write_study
+from running import shared_cache, snapshot, start, wait_until, write_study
 
 SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
 """Trials that last long enough to be hit in the middle."""
@@ -29,10 +29,10 @@ def outcomes(root: Path) -> dict[str, tuple[int, int]]:
     return {name: facts for name, facts in snapshot(root / "trials").items() if name.endswith("outcome.json")}
 
 
-def interrupt_second_trial(tmp_path: Path, cache: Path, number: int) -> tuple[Path, int, str]:
+def interrupt_second_trial(tmp_path: Path, number: int) -> tuple[Path, int, str]:
     """Run the study and send a signal in the training of its second trial; the exit code and the log."""
     study, root, log = write_study(tmp_path / "study", *SLOW), tmp_path / "runs" / "tiny", tmp_path / "log"
-    process = start(["run", study], cwd=tmp_path, cache=cache, log=log)
+    process = start(["run", study], cwd=tmp_path, cache=shared_cache(), log=log)
     wait_until((root / "trials" / "0" / "outcome.json").is_file, process)
     wait_until((root / "trials" / "1" / "candidate.json").is_file, process)
     assert process.pid is not None
@@ -45,12 +45,12 @@ def interrupt_second_trial(tmp_path: Path, cache: Path, number: int) -> tuple[Pa
 
 def finish(tmp_path: Path, root: Path) -> None:
     """The same study again: the right total, nothing finished is repeated, only the cut trial is."""
-    before, teacher = outcomes(root), snapshot(Path(os.environ["NAS_COMPRESS_CACHE"]) / "teachers")
+    before, teacher = outcomes(root), snapshot(shared_cache() / "teachers")
     run_study(tmp_path / "study")
     after = outcomes(root)
     assert {name: after[name] for name in before} == before
     assert (
-        snapshot(Path(os.environ["NAS_COMPRESS_CACHE"]) / "teachers").items()
+        snapshot(shared_cache() / "teachers").items()
         >= {name: facts for name, facts in teacher.items() if name.endswith("safetensors")}.items()
     )
     assert [record.trial for record in read_records(RunFolder(root=root))] == [0, 2]
@@ -62,16 +62,16 @@ def finish(tmp_path: Path, root: Path) -> None:
     assert trials[2].user_attrs["repeats_cut_trial"] == 1
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, shared_cache: Path) -> None:
-    root, code, _ = interrupt_second_trial(tmp_path, shared_cache, signal.SIGKILL)
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    root, code, _ = interrupt_second_trial(tmp_path, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert [trial.state for trial in load(root).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
     finish(tmp_path, root)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path: Path, shared_cache: Path) -> None:
-    root, code, log = interrupt_second_trial(tmp_path, shared_cache, number)
+def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path: Path) -> None:
+    root, code, log = interrupt_second_trial(tmp_path, number)
     assert code == 1
     assert "Traceback" not in log
     assert log.splitlines()[-1] == "nas-compress: stopped before the end; the same command goes on from here"
@@ -80,11 +80,11 @@ def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path
     finish(tmp_path, root)
 
 
-def test_a_second_process_on_one_run_is_refused(tmp_path: Path, shared_cache: Path) -> None:
+def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
     study, root = write_study(tmp_path / "study", *SLOW), tmp_path / "runs" / "tiny"
-    first = start(["run", study], cwd=tmp_path, cache=shared_cache, log=tmp_path / "first")
+    first = start(["run", study], cwd=tmp_path, cache=shared_cache(), log=tmp_path / "first")
     wait_until((root / "trials" / "0" / "candidate.json").is_file, first)
-    second = start(["run", study], cwd=tmp_path, cache=shared_cache, log=tmp_path / "second")
+    second = start(["run", study], cwd=tmp_path, cache=shared_cache(), log=tmp_path / "second")
     second.join(60)
     assert first.is_alive()
     first.kill()
@@ -126,20 +126,14 @@ def test_a_trial_cut_before_its_candidate_was_whole_is_proposed_again(tmp_path: 
     assert proposed == [record.params for record in read_records(RunFolder(root=tmp_path / "whole-run"))]
 
 
-def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path: Path) -> None:
+def test_what_a_dead_process_left_in_the_journal_is_cleared(tmp_path: Path) -> None:
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
     run_study(study)
     with (root / "study.journal").open("a") as journal:
         journal.write('{"op_code": 4, "work')
-    before = outcomes(root)
-    run_study(study, trials=2)
-    assert len(load(root).trials) == 2
-    assert before.items() <= outcomes(root).items()
-
-
-def test_a_lock_left_in_the_journal_by_a_dead_process_is_removed(tmp_path: Path) -> None:
-    study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
-    run_study(study)
     (root / "study.journal.lock").symlink_to(root / "study.journal")
+    before = outcomes(root)
     run_study(study, trials=2)  # Optuna alone would wait 30 s for the lock and then warn, which is an error here
     assert not (root / "study.journal.lock").is_symlink()
+    assert len(load(root).trials) == 2
+    assert before.items() <= outcomes(root).items()

@@ -87,10 +87,10 @@ def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     study = write_study(
         tmp_path / "study",
         ('sampler = "random"', f'sampler = "{sampler}"\nstartup_trials = 4'),
-        ("trials = 3", 'trials = 9\nobjectives = ["size_bytes", "macs"]'),
+        ("trials = 3", 'trials = 7\nobjectives = ["size_bytes", "macs"]'),
     )
     run_study(study, out=tmp_path / "whole")
-    for total in (3, 9):
+    for total in (3, 7):
         run_study(study, out=tmp_path / "stopped", trials=total)
     whole, stopped = ([dict(r.params) for r in records_of(tmp_path / name)] for name in ("whole", "stopped"))
     assert whole == stopped

@@ -17,7 +17,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import differing_keys, drop_torn_line, shown_url
-from running import SPACE, snapshot, write_study
+from running import SPACE, quick_and_apart, snapshot, write_study
 
 BUDGETS = """
 [budgets.size_bytes]
@@ -28,11 +28,10 @@ at_least = 0.01
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study under two budgets and its finished run; only to be read or copied."""
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(shared_cache))
+    with quick_and_apart():
         study = write_study(folder / "study", ("trials = 3", "trials = 5"), extra=BUDGETS)
         run_study(study, out=folder / "run")
     return folder
