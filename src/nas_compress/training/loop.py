@@ -15,6 +15,7 @@ from nas_compress.errors import NonFiniteLossError
 from nas_compress.losses.terms import LossFunction
 from nas_compress.training.device import fitting_threads, mixed_precision
 from nas_compress.training.flat import flattened
+from nas_compress.training.memory import keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
 
 
@@ -38,6 +39,7 @@ def train(
     where the loss needs the teacher. on_epoch gets the number of finished epochs and their terms; what it raises ends
     the training. Raises NonFiniteLossError with the step and the terms. The model is left in eval mode.
     """
+    keep_freed_memory()
     device = samples.inputs.device
     shuffle = torch.Generator().manual_seed(seed)
     padded = views.pad(samples.inputs)
