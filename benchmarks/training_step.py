@@ -2,37 +2,41 @@
 
     python benchmarks/training_step.py [--seconds 20] [--threads 1]
 
-Rounds of a few steps alternate between four ways to train one network: `bare` is forward, cross-entropy and backward
-on a batch that lies ready, nothing else; `update` is bare with AdamW as torch's users write it; `loop` is the tool's
-own training with cross-entropy, `kd` the same with distillation from cached answers. The last two are whole calls of
-`train`: set-up, shuffling, views and history included. Times are the processor's, all threads together, so that what
-else the machine does counts less. Ratios are medians over rounds of the ratio within a round,
-with the middle half of them in brackets.
+`loop` is a step of the tool's own `train` with cross-entropy, `kd` one with distillation from cached answers: shuffled
+batch, view, loss, backward, update, history. After each step of `train`, while it stands still, a copy of the network
+takes a `bare` step, which is forward, cross-entropy and backward on a batch that lies ready and nothing else, and an
+`update` step, which is bare with AdamW as torch's users write it. Ratios are within such a triple of neighbours: the
+median over all triples, and in brackets the middle half. Times are the processor's, all threads together, so that what
+else the machine does counts less. What `train` does once, before its first step, is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.candidate import LossTerm, cross_entropy, distillation
 from nas_compress.data.views import Views
-from nas_compress.losses.terms import make_loss
+from nas_compress.losses.terms import LossFunction, make_loss, needs_teacher
 from nas_compress.measurement.machine import describe_machine
 from nas_compress.models.families import build_student
 from nas_compress.training.loop import train
 from nets import architecture, random_samples
 
 DATA = {
-    "digits": ((1, 8, 8), 64, 16, Views(shift=1)),
-    "fashion": ((1, 28, 28), 128, 3, Views(shift=1, flip=True)),
+    "digits": ((1, 8, 8), 64, Views(shift=1)),
+    "fashion": ((1, 28, 28), 128, Views(shift=1, flip=True)),
 }
-"""Sample shape, batch size, steps of a round, views."""
+"""Sample shape, batch size, views."""
+
+WARM_UP = 3
 
 NETS = {
     "resnet 20k": ("resnet", (1, 1, 1), 0.25),
@@ -42,94 +46,121 @@ NETS = {
 }
 """Family, blocks per stage, width multiplier."""
 
-WAYS = ("bare", "update", "loop", "kd")
-RATIOS = (("update", "bare"), ("loop", "bare"), ("kd", "bare"), ("kd", "update"), ("kd", "loop"))
+COLUMNS = (("loop", "update"), ("loop", "loop"), ("kd", "loop"))
+"""Which training, and which of its steps, is divided by the bare step of the same moment."""
 
 
-def ways(net: str, data: str) -> tuple[int, int, dict[str, Callable[[], object]]]:
-    """Parameters, steps of a round, and one function a way that trains for a round."""
+class Enough(BaseException):
+    """The time is up."""
+
+
+class Paced:
+    """A training's loss that, at each step, first lets other steps run; it keeps the seconds of them all.
+
+    One step is the time from one call to the next: this step's loss, backward and update, the next one's batch and
+    forward pass.
+    """
+
+    def __init__(self, loss: LossFunction, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
+        self.taken: list[dict[str, float]] = []
+        self._loss, self._others = loss, others
+        self._end, self._resumed = time.perf_counter() + seconds, 0.0
+
+    def __call__(self, student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        """The loss of the step."""
+        taken = {"loop": time.process_time() - self._resumed}
+        for name, step in self._others.items():
+            start = time.process_time()
+            step()
+            taken[name] = time.process_time() - start
+        if self._resumed:
+            self.taken.append(taken)
+        if time.perf_counter() > self._end and len(self.taken) > WARM_UP + 2:
+            raise Enough
+        self._resumed = time.process_time()
+        return self._loss(student, labels, teacher)
+
+
+def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
     family, depths, multiplier = NETS[net]
-    shape, batch_size, steps, views = DATA[data]
-    samples = random_samples(steps * batch_size, shape)
-    answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
     torch.manual_seed(0)
     model = build_student(architecture(family, shape, depths=depths, multiplier=multiplier))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batch, labels = samples.inputs[:batch_size].clone(), samples.labels[:batch_size].clone()
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
+    """The bare step and the one with an update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
-    def bare(update: bool) -> None:
-        model.train()
-        for _ in range(steps):
-            model.zero_grad()
-            F.cross_entropy(model(batch), labels).backward()  # type: ignore[no-untyped-call]
-            if update:
-                optimizer.step()
+    def bare() -> None:
+        model.zero_grad()
+        F.cross_entropy(model(batch), labels).backward()  # type: ignore[no-untyped-call]
 
-    def ours(terms: tuple[LossTerm, ...], teacher_logits: torch.Tensor | None) -> None:
+    def update() -> None:
+        bare()
+        optimizer.step()
+
+    return {"bare": bare, "update": update}
+
+
+def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
+    """Train for so long; the seconds of the training's steps and of their neighbours."""
+    shape, batch_size, views = DATA[data]
+    samples = random_samples(20 * batch_size, shape)
+    answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
+    others = plain_steps(network(net, shape).train(), samples.inputs[:batch_size], samples.labels[:batch_size])
+    paced = Paced(make_loss(terms), others, seconds=seconds)
+    with contextlib.suppress(Enough):
         train(
-            model,
+            network(net, shape),
             samples,
             views,
-            loss=make_loss(terms),
-            epochs=1,
+            loss=paced,
+            epochs=10_000,
             batch_size=batch_size,
             learning_rate=1e-5,
             weight_decay=0.01,
             seed=0,
-            teacher_logits=teacher_logits,
+            teacher_logits=answers if needs_teacher(terms) else None,
         )
-
-    taught = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
-    functions = (
-        lambda: bare(False),
-        lambda: bare(True),
-        lambda: ours(cross_entropy(), None),
-        lambda: ours(taught, answers),
-    )
-    return sum(p.numel() for p in model.parameters()), steps, dict(zip(WAYS, functions, strict=True))
+    return paced.taken[WARM_UP:]
 
 
-def alternate(functions: dict[str, Callable[[], object]], seconds: float) -> list[dict[str, float]]:
-    """Seconds of the processor by way, one entry a round; the order turns from round to round."""
-    for function in functions.values():
-        function()
-    rounds: list[dict[str, float]] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(rounds) < 3:
-        names = list(functions) if len(rounds) % 2 == 0 else list(reversed(functions))
-        taken = {}
-        for name in names:
-            start = time.process_time()
-            functions[name]()
-            taken[name] = time.process_time() - start
-        rounds.append(taken)
-    return rounds
-
-
-def ratio(rounds: list[dict[str, float]], above: str, below: str) -> str:
-    """The median over rounds, and the middle half."""
-    low, middle, high = statistics.quantiles((taken[above] / taken[below] for taken in rounds), n=4)
+def ratio(taken: list[dict[str, float]], step: str) -> str:
+    """The median, and the middle half."""
+    low, middle, high = statistics.quantiles((seconds[step] / seconds["bare"] for seconds in taken), n=4)
     return f"{middle:.3f} [{low:.2f}-{high:.2f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each network on each data set")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each training of each network")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     parser.add_argument("--data", choices=DATA, action="append", help="only these")
+    parser.add_argument("--net", choices=NETS, action="append", help="only these")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(f"{describe_machine()}; torch {torch.__version__}, {chosen.threads} thread(s)")
-    heads = [f"{above}/{below}" for above, below in RATIOS]
-    print(f"{'data':8} {'net':14} {'numbers':>8} {'bare, ms':>8} " + " ".join(f"{head:>17}" for head in heads) + "  n")
+    heads = " ".join(f"{head:>17}" for head in ("update/bare", "loop/bare", "kd/bare"))
+    print(f"{'data':8} {'net':14} {'numbers':>8} {'bare, ms':>8} {heads} kd/loop  n")
+    taught = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
     for data in chosen.data or DATA:
-        for net in NETS:
-            numbers, steps, functions = ways(net, data)
-            rounds = alternate(functions, chosen.seconds)
-            bare_ms = 1e3 * statistics.median(taken["bare"] for taken in rounds) / steps
-            told = " ".join(f"{ratio(rounds, above, below):>17}" for above, below in RATIOS)
-            print(f"{data:8} {net:14} {numbers:8,} {bare_ms:8.2f} {told}  {len(rounds)}", flush=True)
+        for net in chosen.net or NETS:
+            numbers = sum(p.numel() for p in network(net, DATA[data][0]).parameters())
+            taken = {
+                "loop": paced_steps(net, data, cross_entropy(), chosen.seconds),
+                "kd": paced_steps(net, data, taught, chosen.seconds),
+            }
+            bare_ms = 1e3 * statistics.median(seconds["bare"] for seconds in taken["loop"])
+            told = " ".join(f"{ratio(taken[training], step):>17}" for training, step in COLUMNS)
+            against = middle(taken["kd"]) / middle(taken["loop"])
+            counts = f"{len(taken['loop'])}, {len(taken['kd'])}"
+            print(f"{data:8} {net:14} {numbers:8,} {bare_ms:8.2f} {told} {against:7.3f}  {counts}", flush=True)
+
+
+def middle(taken: list[dict[str, float]]) -> float:
+    """The median ratio of a training's step to the bare one."""
+    return statistics.median(seconds["loop"] / seconds["bare"] for seconds in taken)
 
 
 if __name__ == "__main__":

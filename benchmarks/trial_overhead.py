@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -118,6 +119,8 @@ def main() -> None:
         print(f"weights/activations {bits} bits\n{table(taken)}")
     everything = [stages for taken in overheads.taken.values() for stages in taken]
     print(f"all\n{table(everything)}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # on Linux in kB
+    print(f"peak resident memory after {trials} trials: {peak:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.files import write_atomically
+from nas_compress.training.memory import keep_freed_memory
 
 BATCH = 256
 """Samples that pass through the network at once: twice as many leave the processor's cache and take longer."""
@@ -25,6 +26,7 @@ def compute_answers(
     network: nn.Module, samples: Split, views: Views, *, on_view: Callable[[int, int], None] | None = None
 ) -> Tensor:
     """Logits as float16 (views, N, classes) on the samples' device; the network runs in eval mode without gradients."""
+    keep_freed_memory()
     network.eval()
     padded = views.pad(samples.inputs)
     answers = []

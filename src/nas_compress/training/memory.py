@@ -1,27 +1,28 @@
-"""Keep the memory that a training step frees, instead of asking the kernel for it again in the next step."""
+"""How the C library treats freed memory while a network trains."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import sys
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's mallopt(3)."""
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_TRIM_BYTES = 1 << 30
+_MMAP_BYTES = (1 << 30, 32 << 20)  # older versions take no more than the second
 
 
 @functools.cache
-def keep_freed_memory() -> None:
-    """Tell glibc not to return large blocks; nothing happens where the C library is another one.
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 1 GiB of freed memory for its next tensors; True where that could be set.
 
-    Activations of a batch are larger than glibc's limit for giving memory back, so each step would page all of it in
-    again: half of the time of a step for networks with wide, thin layers.
+    Left alone, glibc hands the activations of a step back to the system and asks for them again in the next step,
+    page by page: up to a third of the time of small networks with large feature maps. Does nothing with another C
+    library, or on another system.
     """
-    if not sys.platform.startswith("linux"):
-        return
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(MMAP_THRESHOLD, 1 << 30)
-    mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)) and any(
+        mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_BYTES
+    )
