@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from typing import Any, Protocol, cast
@@ -30,7 +31,8 @@ def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
     """Run `network` (in evaluation mode) once on uint8 `samples` and write down what it did."""
     _give_meaning_to_integer_operators()
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    # where it fails, the exporter prints the whole graph on stdout, which is for data
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(

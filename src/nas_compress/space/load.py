@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,14 +93,13 @@ def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
 
 
 def _import(path: Path, place: str) -> ModuleType:
-    loader = importlib.util.spec_from_file_location(f"nas_compress_space_{path.stem}", path)
-    if loader is None or loader.loader is None:
-        raise RequestError(f"a space must be a Python file, but {path} cannot be loaded{place}")
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[loader.name] = module  # dataclasses and pickle look a class's module up there
+    module = ModuleType(f"nas_compress_space_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
-        loader.loader.exec_module(module)
+        # compiled from the text that is hashed: Python's cache may hold an older one
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except Exception as error:
-        sys.modules.pop(loader.name, None)
+        sys.modules.pop(module.__name__, None)
         raise RequestError(f"a space must be importable, but {path} raised {describe(error)}{place}") from error
     return module
