@@ -55,7 +55,7 @@ def suggest(trial):
     weight_bits, activation_bits = BITS[trial.suggest_categorical("precision", list(BITS))]
     return Candidate(
         family=family,
-        depths=tuple(trial.suggest_int(f"depth_{stage}", 1, 3) for stage in range(3)),
+        depths=tuple(trial.suggest_int(f"depth_{stage}", 1, 2) for stage in range(3)),
         width_multiplier=trial.suggest_categorical(f"{family}_multiplier", MULTIPLIERS[family]),
         weight_bits=weight_bits,
         activation_bits=activation_bits,

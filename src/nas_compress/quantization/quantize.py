@@ -33,7 +33,7 @@ def quantize(model: nn.Module, *, weight_bits: int, activation_bits: int, calibr
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
     if weight_bits < 32:
         _quantize_weights_(network, bits=weight_bits, computed_as_float=activation_bits == 32)
-    return network
+    return network.eval()
 
 
 def _require_bits(weight_bits: int, activation_bits: int) -> None:
