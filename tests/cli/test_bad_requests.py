@@ -86,7 +86,7 @@ def test_a_mistake_in_the_study_file(old: str, new: str, words: list[str], comma
         (SPACE.replace("def suggest", "def propose"), ["must define suggest(trial)", "space.py"]),
         (SPACE.replace("def suggest(trial):", "def suggest(trial)"), ["space.py", "SyntaxError"]),
         (SPACE.replace('"resnet"', '"resnext"'), ["space", "'resnext'", "did you mean 'resnet'"]),
-        (SPACE.replace("0.25", "0.0"), ["space", "width_multiplier > 0 must hold, but got width_multiplier=0.0"]),
+        (SPACE.replace("0.25", "0.0"), ["space", "0 < width_multiplier < inf must hold, but got width_multiplier=0.0"]),
         (SPACE.replace("(1, 1, 1)", "(1, 1)"), ["space", "depths", "(1, 1)"]),
         (
             SPACE.replace("width_multiplier=width", 'losses=(LossTerm(name="kt"),)').replace(

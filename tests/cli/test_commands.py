@@ -48,10 +48,13 @@ def test_every_trial_has_its_files(finished: Path) -> None:
     for folder in folders:
         record = json.loads((folder / "outcome.json").read_text())
         assert record["trial"] == int(folder.name)
-        assert (finished / "run" / record["model"]).is_file()
+        trained = record["outcome"]["state"] == "trained"
+        assert (record["model"] != "") == trained
+        assert not trained or (finished / "run" / record["model"]).is_file()
         if record["repeats"] is None:
             assert json.loads((folder / "candidate.json").read_text()) == record["outcome"]["candidate"]
-            assert {path.name for path in folder.iterdir()} == {"candidate.json", "outcome.json", "model.onnx"}
+            files = {"candidate.json", "outcome.json"} | ({"model.onnx"} if trained else set())
+            assert {path.name for path in folder.iterdir()} == files
 
 
 def test_status_counts_what_the_records_say(command: Command, finished: Path) -> None:

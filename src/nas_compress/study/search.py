@@ -102,7 +102,7 @@ class Search:
             model=place / "model.onnx",
             on_epoch=lambda done, count: self.reporter.stage(f"trial {number}", done, count),
         )
-        return outcome, f"trials/{number}/model.onnx", None
+        return outcome, f"trials/{number}/model.onnx" if outcome.state == "trained" else "", None
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
