@@ -35,7 +35,7 @@ class LatencyMeter:
     after a boot takes 1.5 s more, to learn the machine's fast level.
     """
 
-    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 2.0, blocks: int = 20) -> None:
+    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 2.0, blocks: int = 12) -> None:
         if not time_limit_s > 0:
             raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
         if not blocks >= 1:
