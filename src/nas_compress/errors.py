@@ -54,6 +54,11 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from nas_compress.errors import ExportError, RequestError, RunError, require_known
+from nas_compress.errors import ExportError, RequestError, RunError, first_line, require_known
 from nas_compress.export.dynamo import export_to_onnx
 from nas_compress.export.graph import drop_unread_nodes_, inline_constants_, pool_over_whole_planes_
 from nas_compress.export.integer_linear import make_linear_layers_integer_
@@ -45,7 +45,7 @@ def export_onnx(
     except RequestError:
         raise
     except Exception as error:  # exporters raise many kinds, none of which they document
-        raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {_first_line(error)}") from error
+        raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
     content = _ship(exported, sample_shape, classes).SerializeToString(deterministic=True)
     try:
         write_atomically(path, lambda temporary: _fill(temporary, content))
@@ -87,10 +87,6 @@ def _describe_ends_(graph: onnx.GraphProto, sample_shape: tuple[int, int, int], 
     ):
         del ends[:]
         ends.append(helper.make_tensor_value_info(name, kind, (BATCH_NAME, *shape)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _fill(path: Path, content: bytes) -> None:

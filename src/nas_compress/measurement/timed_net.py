@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, first_line
 
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
@@ -54,7 +54,7 @@ def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no narrower root
         rule = "the model must be an ONNX file that onnxruntime loads"
-        raise RequestError(f"{rule}, but got {_name(source)}: {_first_line(error)}") from error
+        raise RequestError(f"{rule}, but got {_name(source)}: {first_line(error)}") from error
 
 
 def _try(run: Callable[[], object], source: Path | bytes) -> None:
@@ -63,11 +63,7 @@ def _try(run: Callable[[], object], source: Path | bytes) -> None:
         run()
     except Exception as error:
         rule = "the model must run on one sample"
-        raise RequestError(f"{rule}, but got {_name(source)}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestError(f"{rule}, but got {_name(source)}: {first_line(error)}") from error
 
 
 def _name(source: Path | bytes) -> str:
