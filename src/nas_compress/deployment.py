@@ -92,11 +92,12 @@ def measure_file(
     validation: Split,
     meter: LatencyMeter,
     watch: Stopwatch,
+    patient: bool = False,
 ) -> Measured:
     """All figures of a trained file: it must answer like `deployable` (else ExportError), then its accuracy and size.
 
     `cost` comes from the untrained file of the same structure; a noisy latency, or one of another structure, is
-    measured again here.
+    measured again here, at length if `patient`.
     """
     inputs = validation.inputs.cpu()
     with watch.stage("agreement"):
@@ -105,7 +106,7 @@ def measure_file(
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
     with watch.stage("latency"):
-        latency = meter.measure(path, key=structure_key(path))
+        latency = meter.measure(path, key=structure_key(path), patient=patient)
     return replace(
         cost,
         latency_ms=latency.latency_ms,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import onnx
@@ -31,8 +35,7 @@ def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
     """Run `network` (in evaluation mode) once on uint8 `samples` and write down what it did."""
     _give_meaning_to_integer_operators()
     buffer = io.BytesIO()
-    # where it fails, the exporter prints the whole graph on stdout, which is for data
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), _stdout_closed():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
@@ -48,6 +51,25 @@ def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
             dynamic_axes={INPUT_NAME: {0: BATCH_NAME}, OUTPUT_NAME: {0: BATCH_NAME}},
         )
     return onnx.load_model_from_string(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """Nothing of the block reaches stdout, which is for data: where it fails, the exporter's C++ prints its graph."""
+    with contextlib.redirect_stdout(io.StringIO()), Path(os.devnull).open("wb") as nowhere:
+        try:
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()
+            kept = os.dup(1)
+        except OSError:  # stdout is closed already
+            yield
+            return
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _give_meaning_to_integer_operators() -> None:

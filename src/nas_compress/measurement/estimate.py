@@ -19,8 +19,11 @@ GATE = 1.05
 FEWEST_BLOCKS = 5
 """A figure never rests on fewer blocks, where so many were recorded."""
 
-RELEARN_AFTER = 3
-"""So many measurements in a row must miss the fast level before it is given up: slow states last seconds."""
+RELEARN_AFTER = 20
+"""So many measurements in a row must miss the fast level before it is given up."""
+
+MISS_EVERY_S = 30.0
+"""Misses count at most this often: slow states can last for minutes, with many measurements in them."""
 
 _ROBUST_RANK = 3  # the third smallest: a lone stray value cannot set the level
 
@@ -30,7 +33,8 @@ class Latency:
     """Milliseconds of one sample, batch 1, one thread.
 
     spread: interquartile range of the `blocks` values behind the figure, over their median. noisy: fewer
-    blocks than asked for were run in the machine's fast state, so the figure may be too large. reference_ms:
+    blocks than asked for were run in the machine's fast state; with hardly any, the figure is what slower
+    blocks would have taken in it, by the reference net beside them, and may be off by a tenth. reference_ms:
     the reference net's fast level at that time; figures of different levels do not compare.
     """
 
@@ -54,13 +58,21 @@ class Block:
         """The slower of the two references: the state that the block was run in."""
         return max(self.before_ms, self.after_ms)
 
+    def at(self, fast_ms: float) -> float:
+        """The candidate's milliseconds if it slows down as the reference does, at this level of the reference."""
+        return self.value_ms * 2 * fast_ms / (self.before_ms + self.after_ms)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FastLevel:
-    """The reference net's milliseconds in the fast state, and how many measurements in a row missed it."""
+    """The reference net's milliseconds in the fast state, and how many measurements in a row missed it.
+
+    missed_at: when a miss was last counted, in seconds since 1970.
+    """
 
     fast_ms: float
     misses: int = 0
+    missed_at: float = 0.0
 
 
 def robust_minimum(values: Sequence[float]) -> float:
@@ -90,21 +102,22 @@ def accepted(recorded: Sequence[Block], level: FastLevel) -> list[Block]:
     return [block for block in recorded if block.bracket_ms <= GATE * level.fast_ms]
 
 
-def after_measurement(level: FastLevel, recorded: Sequence[Block]) -> FastLevel:
+def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float) -> FastLevel:
     """The level to go on with: lowered, kept, or learned anew where it seems out of reach for good.
 
     A miss is a recording whose references are steady but all above the gate, as on a virtual machine that was
-    moved to another host. A single one may be a long slow state, so the level changes at the third in a row.
+    moved to another host. Few of them may be a long slow state, so the level changes after RELEARN_AFTER in a row,
+    MISS_EVERY_S apart. now: seconds since 1970.
     """
     level = lowered(level, recorded)
     seen = references(recorded)
     low = robust_minimum(seen)
     if low <= GATE * level.fast_ms:
-        return replace(level, misses=0)
-    if np.median(seen) > GATE * low:
+        return FastLevel(fast_ms=level.fast_ms)
+    if np.median(seen) > GATE * low or now < level.missed_at + MISS_EVERY_S:
         return level
     if level.misses + 1 < RELEARN_AFTER:
-        return replace(level, misses=level.misses + 1)
+        return replace(level, misses=level.misses + 1, missed_at=now)
     return FastLevel(fast_ms=low)
 
 
@@ -112,17 +125,19 @@ def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> Laten
     """The latency that a recording shows: the median over its accepted blocks.
 
     With fewer than `blocks` of them the latency is noisy; with hardly any, the blocks of the best state
-    stand in.
+    stand in, brought to the fast level.
     """
     kept = accepted(recorded, level)
     noisy = len(kept) < blocks
+    values = [block.value_ms for block in kept]
     if len(kept) < FEWEST_BLOCKS:
-        kept = sorted(recorded, key=lambda block: block.bracket_ms)[:FEWEST_BLOCKS]
-    low, median, high = np.percentile([block.value_ms for block in kept], [25, 50, 75])
+        best = sorted(recorded, key=lambda block: block.bracket_ms)[:FEWEST_BLOCKS]
+        values = [block.at(level.fast_ms) for block in best]
+    low, median, high = np.percentile(values, [25, 50, 75])
     return Latency(
         latency_ms=float(median),
         spread=float((high - low) / median),
-        blocks=len(kept),
+        blocks=len(values),
         noisy=noisy,
         reference_ms=level.fast_ms,
     )

@@ -25,17 +25,19 @@ from nas_compress.measurement.timed_net import TimedNet
 _CANDIDATE_BLOCK_MS = 4.0
 _REFERENCE_BLOCK_MS = 2.0
 _LEARN_S = 1.5
+_PATIENCE_S = 0.15
 
 
 class LatencyMeter:
     """Measures latencies on this machine, comparable between processes. Make one per process.
 
     `cache` is a folder (default: `latency` in the cache folder). A measurement ends at `blocks` accepted
-    blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying. The first one
-    after a boot takes 1.5 s more, to learn the machine's fast level.
+    blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying; sooner, unless it is
+    `patient`, where 0.15 s brought no accepted block: slow states last for seconds, so a later try does better. The
+    first one after a boot takes 1.5 s more, to learn the machine's fast level.
     """
 
-    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 2.0, blocks: int = 12) -> None:
+    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 12) -> None:
         if not time_limit_s > 0:
             raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
         if not blocks >= 1:
@@ -45,7 +47,7 @@ class LatencyMeter:
         self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
         self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
 
-    def measure(self, model: Path, *, key: str | None = None) -> Latency:
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
         """The latency of a file whose one input is `input`, uint8 (N, ...), run with N = 1.
 
         Under a `key` it is measured once per machine: a kept latency is returned without opening the file,
@@ -57,8 +59,8 @@ class LatencyMeter:
             return kept
         candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS)
         level = self._cache.level() or self._learned()
-        recorded = self._record(candidate, level)
-        level = after_measurement(level, recorded)
+        recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
+        level = after_measurement(level, recorded, now=time.time())
         latency = settle(recorded, level, blocks=self._blocks)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency
@@ -70,13 +72,19 @@ class LatencyMeter:
             seen.append(self._reference.block_ms())
         return FastLevel(fast_ms=robust_minimum(seen))
 
-    def _record(self, candidate: TimedNet, level: FastLevel) -> list[Block]:
-        """Alternate reference and candidate until enough blocks are accepted or the time is up."""
-        end = time.perf_counter() + self._time_limit_s
+    def _record(self, candidate: TimedNet, level: FastLevel, patience_s: float) -> list[Block]:
+        """Alternate reference and candidate until enough blocks are accepted, or the time or patience is over."""
+        started = time.perf_counter()
         recorded: list[Block] = []
-        before = self._reference.block_ms()
-        while len(accepted(recorded, level)) < self._blocks and (not recorded or time.perf_counter() < end):
+        before, count, hopeful = self._reference.block_ms(), 0, started + patience_s
+        while count < self._blocks:
             value, after = candidate.block_ms(), self._reference.block_ms()
             recorded.append(Block(before_ms=before, value_ms=value, after_ms=after))
             level, before = lowered(level, recorded), after
+            fast, now = len(accepted(recorded, level)), time.perf_counter()
+            if fast > count:
+                hopeful = now + patience_s
+            count = fast
+            if now >= min(hopeful, started + self._time_limit_s):
+                break
         return recorded

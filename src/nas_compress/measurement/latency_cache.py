@@ -63,8 +63,13 @@ class LatencyCache:
 
     def _level(self, content: dict[str, Any]) -> FastLevel | None:
         match content["level"]:
-            case {"boot": self._boot, "fast_ms": float(fast_ms), "misses": int(misses)} if fast_ms > 0:
-                return FastLevel(fast_ms=fast_ms, misses=misses)
+            case {
+                "boot": self._boot,
+                "fast_ms": float(fast_ms),
+                "misses": int(misses),
+                "missed_at": float(missed_at),
+            } if fast_ms > 0:
+                return FastLevel(fast_ms=fast_ms, misses=misses, missed_at=missed_at)
         return None
 
 

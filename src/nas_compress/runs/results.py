@@ -34,10 +34,14 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
     )
 
 
-def write_front(folder: RunFolder, front: Front, title: str) -> None:
-    """Write front.csv, front.json and front.png."""
+def write_front(folder: RunFolder, front: Front) -> None:
+    """Write front.csv and front.json."""
     write_front_csv(front, folder.root / "front.csv")
     write_front_json(front, folder.root / "front.json")
+
+
+def draw_front(folder: RunFolder, front: Front, title: str) -> None:
+    """Draw front.png."""
     plot_front(front, folder.root / "front.png", title=title)
 
 

@@ -19,7 +19,7 @@ def measure(model: Path, study: StudyFile, *, split: str) -> dict[str, object]:
     dataset = gather(study).dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
-    latency = LatencyMeter().measure(model, key=structure_key(model))
+    latency = LatencyMeter().measure(model, key=structure_key(model), patient=True)
     return {
         "model": str(model),
         "split": split,

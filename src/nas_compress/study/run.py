@@ -75,7 +75,7 @@ def run_study(
             reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
             reporter.begin(len(search.records), total)
             _prepare(search, meter)
-        search.run(total)
+        search.run(total, meter)
     return search.front
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,17 +12,22 @@ import optuna
 from nas_compress.candidate import Candidate
 from nas_compress.files import write_json
 from nas_compress.front import Front
+from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
-from nas_compress.runs.results import make_front, write_front, write_history
+from nas_compress.runs.results import draw_front, make_front, write_front, write_history
 from nas_compress.space.suggest import Suggest
+from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
 from nas_compress.study.resume import RUN, constraints, give_up, tell
 from nas_compress.study.samplers import make_sampler
 from nas_compress.study.workbench import Ingredients
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
+
+DRAW_EVERY_S = 30.0
+"""How old front.png may be while trials run; front.csv and front.json are never behind."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,24 +43,27 @@ class Search:
     teacher: Measured | None = None
     bench: Bench | None = None
     started: float = field(default_factory=time.monotonic)
+    _drawn: float = -math.inf
 
     @property
     def front(self) -> Front:
         """The front of all finished trials."""
         return make_front(self.parts.spec, self.parts.dataset.classes, self.teacher, self.records)
 
-    def run(self, total: int) -> None:
-        """Try candidates until `total` trials are finished."""
+    def run(self, total: int, meter: LatencyMeter) -> None:
+        """Try candidates until `total` trials are finished; then measure the front's noisy latencies again."""
         before = max((record.finished_s for record in self.records), default=0.0)
         self._write(self.front)
         while len(self.records) < total:
-            members = [point.trial for point in self.front.members]
+            members = self._members()
             record = self._next(before)
             self.records.append(record)
             front = self.front
             if [point.trial for point in front.members] != members:
-                self._write(front)
+                self._write(front, sparing=True)
             self.reporter.trial(record, front, len(self.records), total)
+        self._measure_again(meter)
+        self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
 
     def _next(self, before: float) -> Record:
@@ -114,8 +123,24 @@ class Search:
         write_record(self.folder, record)
         tell(self.study, record, spec.objective_list, classes=classes)
 
-    def _write(self, front: Front) -> None:
-        write_front(self.folder, front, self.parts.spec.name)
+    def _measure_again(self, meter: LatencyMeter) -> None:
+        tried: set[int] = set()
+        while noisy := [r for r in noisy_members(self.records, self._members()) if r.trial not in tried]:
+            self.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
+            tried.update(record.trial for record in noisy)
+            steady = measure_again(self.folder, noisy, meter, self.parts.spec.budget_list)
+            self.records = amend(self.folder, self.records, steady)
+
+    def _members(self) -> list[int | str]:
+        return [point.trial for point in self.front.members]
+
+    def _write(self, front: Front, *, sparing: bool = False) -> None:
+        """Write the front's files; the picture, if sparing, only so often that it costs few seconds."""
+        write_front(self.folder, front)
+        started = time.monotonic()
+        if not sparing or started >= self._drawn + DRAW_EVERY_S:
+            draw_front(self.folder, front, self.parts.spec.name)
+            self._drawn = started
 
 
 def _attributes(record: Record) -> dict[str, Any]:

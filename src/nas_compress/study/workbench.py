@@ -136,7 +136,9 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: Laten
     network = teacher.network.cpu()
     deployable = write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=watch)
     cost = measure_cost(network, path, sample=calibration, meter=meter, watch=watch)
-    measured = measure_file(deployable, path, cost=cost, validation=dataset.validation, meter=meter, watch=watch)
+    measured = measure_file(
+        deployable, path, cost=cost, validation=dataset.validation, meter=meter, watch=watch, patient=True
+    )
     network.to(device)
     for name in ("teacher.safetensors", "teacher.json"):
         if (teacher.folder / name).is_file():
