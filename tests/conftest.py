@@ -16,7 +16,7 @@ from nas_compress.data.splits import Dataset
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
-from nas_compress.models.observation import ObservableNetwork
+from nas_compress.observation import ObservableNetwork
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.teacher import Teacher, obtain_teacher
 from nas_compress.trial.bench import Bench

@@ -3,7 +3,15 @@ import json
 
 import pytest
 
-from nas_compress.candidate import FAMILY_SETTINGS, Candidate, LossTerm, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import (
+    FAMILY_SETTINGS,
+    Candidate,
+    LossTerm,
+    Teaching,
+    cross_entropy,
+    distillation,
+    label_smoothing,
+)
 from nas_compress.errors import RequestError
 
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
@@ -36,6 +44,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "weight_bits": 8,
         "activation_bits": 32,
         "losses": cross_entropy(),
+        "teaching": Teaching(teacher="mutual"),
         "heads": 2,
         "mlp_ratio": 3.0,
         "patch_size": 2,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
-from nas_compress.models.observation import ObservableNetwork
+from nas_compress.observation import ObservableNetwork
 from nas_compress.pruning.groups import CRITERIA, ChannelGroup, rank_channels, surviving_fractions
 
 MakeNetwork = Callable[..., ObservableNetwork]

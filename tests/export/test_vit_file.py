@@ -20,7 +20,7 @@ from nas_compress.measurement.kernels import float_kernels, optimised_operators,
 from nas_compress.measurement.prediction import predict
 from nas_compress.measurement.structure import structure_key
 from nas_compress.models.families import FAMILIES, build_student
-from nas_compress.models.observation import ObservableNetwork
+from nas_compress.observation import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 
 BITS = [(32, 32), (8, 32), (8, 8)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nas_compress.architecture import Architecture
 from nas_compress.errors import RequestError, refusal, require_known
 from nas_compress.models import mobilenet, resnet, vit
-from nas_compress.models.observation import ObservableNetwork
+from nas_compress.observation import ObservableNetwork
 
 Layers = Callable[[tuple[int, ...], tuple[int, ...], "float | None"], list[tuple[str, int]]]
 """(depths, base widths, MLP ratio or None) to free widths as (layer path, base channels)."""

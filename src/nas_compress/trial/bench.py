@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import Candidate, Teaching
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
@@ -50,6 +50,11 @@ def check_candidate(candidate: Candidate) -> None:
     if candidate.distillation_token and not needs_teacher(candidate.losses):
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
+    if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
+        raise RequestError(
+            f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
+            f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
 
 
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
