@@ -3,9 +3,16 @@ import json
 
 import pytest
 
-from nas_compress.candidate import FAMILY_SETTINGS, Candidate, LossTerm, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import (
+    FAMILY_SETTINGS,
+    Candidate,
+    LossTerm,
+    Teaching,
+    cross_entropy,
+    distillation,
+    label_smoothing,
+)
 from nas_compress.errors import RequestError
-from nas_compress.teaching import Teaching
 
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
 RICH = Candidate(
@@ -37,12 +44,12 @@ def test_every_field_changes_the_fingerprint() -> None:
         "weight_bits": 8,
         "activation_bits": 32,
         "losses": cross_entropy(),
+        "teaching": Teaching(teacher="mutual"),
         "heads": 2,
         "mlp_ratio": 3.0,
         "patch_size": 2,
         "pooling": "mean",
         "distillation_token": True,
-        "teaching": Teaching(teacher="mutual"),
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     changed = [

@@ -109,8 +109,8 @@ class Candidate:
     @property
     def family_settings(self) -> dict[str, object]:
         """The values that not every family takes, and that are not their defaults, by name."""
-        values = ((field, getattr(self, field.name)) for field in fields(self) if field.name in FAMILY_SETTINGS)
-        return {field.name: value for field, value in values if value != field.default}
+        values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
+        return {known.name: value for known, value in values if value != known.default}
 
     @property
     def channel_step(self) -> int:

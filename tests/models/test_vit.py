@@ -78,7 +78,7 @@ def test_an_observation_names_every_layer(pooling: str, distillation_token: bool
     assert list(seen.relations) == ["layer0", "layer1"]
     assert {part.shape for parts in seen.relations.values() for part in parts} == {(4, 3, tokens, 2)}
     assert not network.observe(samples()).relations
-    assert (seen.distillation_logits is not None) == distillation_token
+    assert (seen.distillation_logits is not None) == distillation_token and seen.patches == 16
     assert torch.equal(seen.answer, network(samples()))
     if seen.distillation_logits is not None:
         torch.testing.assert_close(seen.answer, (seen.logits + seen.distillation_logits) / 2)

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.models.blocks import ActivationPoint
-
-Relations = tuple[Tensor, Tensor, Tensor]
-"""Queries, keys and values, each (B, heads, tokens, head width)."""
+from nas_compress.observation import Relations
 
 
 class Attention(nn.Module):

@@ -15,8 +15,8 @@ from nas_compress.architecture import Architecture
 from nas_compress.candidate import POOLINGS
 from nas_compress.errors import RequestError, require_known
 from nas_compress.models.blocks import ActivationPoint, RawInput, initialise_
-from nas_compress.models.transformer import EncoderLayer, PatchEmbedding, Relations
-from nas_compress.observation import ObservableNetwork, Observation
+from nas_compress.models.transformer import EncoderLayer, PatchEmbedding
+from nas_compress.observation import ObservableNetwork, Observation, Relations
 
 HEADS = 4
 MLP_RATIO = 2.0
@@ -127,10 +127,8 @@ class VisionTransformer(ObservableNetwork):
             logits=self.head(pooled),
             features=features,
             relations=seen if relations else {},
-            patches=self.tokens - extra,
-            distillation_logits=None
-            if self.distillation_head is None
-            else self.distillation_head(tokens[:, extra - 1]),
+            distillation_logits=self.distillation_head(tokens[:, extra - 1]) if self.distillation_head else None,
+            patches=self.embedding.patches,
         )
 
 

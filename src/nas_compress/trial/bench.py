@@ -46,15 +46,15 @@ def check_candidate(candidate: Candidate) -> None:
     family_named(candidate.family)
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     check_terms(candidate.losses)
+    require_settings(candidate.family, candidate.family_settings)
+    if candidate.distillation_token and not needs_teacher(candidate.losses):
+        names = ", ".join(term.name for term in candidate.losses)
+        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
-    require_settings(candidate.family, candidate.family_settings)
-    if candidate.distillation_token and not needs_teacher(candidate.losses):
-        names = ", ".join(term.name for term in candidate.losses)
-        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
 
 
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
