@@ -11,9 +11,10 @@ import click
 from nas_compress.front import Front, Point
 
 
-def print_front(front: Front, *, as_json: bool = False) -> None:
-    """The front members and the teacher, a row each."""
-    rows = front.to_rows()
+def print_front(front: Front, members: Sequence[Point] | None = None, *, as_json: bool = False) -> None:
+    """The front members (all, or only these) and the teacher, a row each."""
+    shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
+    rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
