@@ -87,3 +87,23 @@ def plot(run: str, out: Path | None) -> None:
     from nas_compress.runs.results import draw
 
     click.echo("\n".join(str(path) for path in draw(open_run(run), out)))
+
+
+@click.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write; the run's report.html if not given.")
+def report(run: str, out: Path | None) -> None:
+    """Write the run as one HTML page that needs nothing beside itself.
+
+    It shows the front in linked panels, every trial in a table, a card for each front member, what decided what, and
+    what went wrong.
+
+    Example: nas-compress report digits
+    """
+    from nas_compress.report.page import write_report
+    from nas_compress.runs.folder import open_run
+
+    folder = open_run(run)
+    page = out or folder.root / "report.html"
+    write_report(folder, page)
+    click.echo(str(page))
