@@ -21,9 +21,10 @@ from nas_compress.plots.pareto import pairs, plot_front
 from nas_compress.report.cards import card
 from nas_compress.report.confusion import confusions
 from nas_compress.report.rows import STANDINGS, standing, table
+from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_records
-from nas_compress.runs.results import make_front
+from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.study.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
 
 ASSETS = Path(__file__).parent / "assets"
@@ -68,7 +69,8 @@ def report_page(folder: RunFolder) -> str:
         ended=_ended(records, front),
         longest_list=LONGEST_LIST,
         settings=_settings(spec.model_dump(mode="json")),
-        picture=_picture(front, spec.name),
+        picture=_picture(folder, front, spec.name),
+        confirmation=read_confirmation(folder),
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         script=(ASSETS / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
@@ -79,6 +81,7 @@ def report_page(folder: RunFolder) -> str:
             "axes": {o.name: _axis(front, o.name) for o in front.objectives},
             "teacher": _teacher(front),
             "knee": knee.trial if knee else None,
+            "spreads": list(read_spreads(folder).by_trial.items()),
         },
     )
 
@@ -145,11 +148,11 @@ def _teacher(front: Front) -> Mapping[str, float] | None:
     return {objective.name: front.teacher.figure(objective.name) for objective in front.objectives}
 
 
-def _picture(front: Front, title: str) -> str:
+def _picture(folder: RunFolder, front: Front, title: str) -> str:
     """The static picture, for paper and for readers without scripts, as a data URL."""
-    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        path = Path(folder) / "front.png"
-        plot_front(front, path, title=title)
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as place:
+        path = Path(place) / "front.png"
+        plot_front(front, path, title=title, spreads=read_spreads(folder))
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 

@@ -68,7 +68,15 @@ function traces(panel) {
   const taught = data.teacher && panel.x in data.teacher ? [[data.teacher[panel.x]], [data.teacher[panel.y]]] : [[], []];
   const star = { symbol: "star", size: 15, color: color("teacher"), line: { color: color("ink"), width: 1 } };
   return [stairs, points(panel, "beaten"), points(panel, "over budget"), points(panel, "front"),
-    single(...taught, star, "teacher"), single(...at(byTrial.get(data.knee)), ring(17)), single([], [], ring(13))];
+    single(...taught, star, "teacher"), single(...at(byTrial.get(data.knee)), ring(17)), single([], [], ring(13)), bars(panel)];
+}
+
+function bars(panel) {
+  const told = panel.y === "accuracy" ? data.spreads.filter(([trial]) => known(byTrial.get(trial), panel.x)) : [];
+  return { x: told.map(([trial]) => value(byTrial.get(trial), panel.x)), y: told.map(([, [mean]]) => mean), mode: "markers",
+    type: "scatter", marker: { symbol: "line-ew", size: 9, line: { width: 1.4, color: color("ink") } }, hoverinfo: "skip",
+    error_y: { type: "data", array: told.map(([, [, std]]) => std), color: color("ink"), thickness: 1.2, width: 4 },
+    unselected: { marker: { opacity: 1 } } };
 }
 const POINTS = [1, 2, 3];
 const HOVERED = 6;
