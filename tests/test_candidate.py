@@ -36,6 +36,8 @@ def test_every_field_changes_the_fingerprint() -> None:
         "weight_bits": 8,
         "activation_bits": 32,
         "losses": cross_entropy(),
+        "pruning_ranking": "local",
+        "pruning_min_channels": 4,
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     changed = [

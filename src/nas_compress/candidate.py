@@ -77,7 +77,8 @@ class Candidate:
     """One point of a search space: a shape, its bits and how it is taught.
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
+    (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
     input at once, for larger images. The weights always start afresh.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
@@ -94,6 +95,8 @@ class Candidate:
     weight_bits: int = 32
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
+    pruning_ranking: str = "global"
+    pruning_min_channels: int = 1
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -112,6 +115,10 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
+        if self.pruning_min_channels < 1:
+            raise RequestError(
+                f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.pruning_min_channels}"
+            )
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits not in BITS:
                 raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")

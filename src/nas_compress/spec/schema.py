@@ -38,7 +38,11 @@ class DataSection(Section):
 
 
 class TeacherSection(Section):
-    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`."""
+    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
+
+    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss, so
+    that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv 1708.06519).
+    """
 
     family: str = "resnet"
     widths: tuple[PositiveInt, ...] | None = None
@@ -48,12 +52,15 @@ class TeacherSection(Section):
     seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
+    bn_sparsity: float = Field(default=0.0, ge=0.0)
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:
         if (self.factory is None) != (self.weights is None):
             got = f"factory={self.factory!r}, weights={self.weights!r}"
             raise ValueError(f"factory and weights must be given together, but got {got}")
+        if self.factory is not None and self.bn_sparsity > 0:
+            raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
         if self.widths is not None and len(self.widths) != len(self.depths):
             got = f"widths={list(self.widths)}, depths={list(self.depths)}"
             raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")

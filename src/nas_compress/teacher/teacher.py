@@ -19,13 +19,18 @@ from nas_compress.candidate import LossTerm
 from nas_compress.data.splits import Dataset, Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.files import cache_folder, write_atomically, write_json
+from nas_compress.losses.scale_penalty import with_scale_penalty
 from nas_compress.losses.terms import make_loss
 from nas_compress.models.families import build_student, family_named
-from nas_compress.pruning.groups import ChannelGroup, rank_channels
+from nas_compress.pruning.criteria import rank_channels
+from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
 from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.training.loop import train
+
+GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
+"""How many batches `taylor` averages over, and the samples of each."""
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps finished, steps in all)."""
@@ -59,12 +64,26 @@ class Teacher:
         """The ranked channel groups; each criterion (and each seed of the random one) is computed once."""
         key = (criterion, seed if criterion == "random" else 0)
         if key not in self._ranked:
-            self._ranked[key] = rank_channels(self.network, self.dataset.input_shape, criterion=criterion, seed=key[1])
+            self._ranked[key] = rank_channels(
+                self.network,
+                self.dataset.input_shape,
+                criterion=criterion,
+                seed=key[1],
+                batches=gradient_batches(self.train_samples),
+            )
         return self._ranked[key]
 
     @cached_property
     def _ranked(self) -> dict[tuple[str, int], tuple[ChannelGroup, ...]]:
         return {}
+
+
+def gradient_batches(samples: Split) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The first training samples and labels, in the batches on which `taylor` takes gradients."""
+    count = GRADIENT_BATCHES * GRADIENT_BATCH
+    inputs = torch.split(samples.inputs[:count], GRADIENT_BATCH)
+    labels = torch.split(samples.labels[:count], GRADIENT_BATCH)
+    return tuple(zip(inputs, labels, strict=True))
 
 
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
@@ -156,12 +175,15 @@ def _trained(
         return kept.to(device)
     torch.manual_seed(section.seed)
     network = build_student(architecture).to(device)
+    loss = make_loss([LossTerm(name="cross_entropy")])
+    if section.bn_sparsity > 0:
+        loss = with_scale_penalty(loss, network, section.bn_sparsity)
     try:
         train(
             network,
             samples,
             dataset.views,
-            loss=make_loss([LossTerm(name="cross_entropy")]),
+            loss=loss,
             epochs=section.epochs,
             batch_size=training.batch_size,
             learning_rate=section.learning_rate,

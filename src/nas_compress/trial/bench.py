@@ -17,7 +17,9 @@ from nas_compress.losses.terms import check_terms
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import family_named
 from nas_compress.objective import Budget
-from nas_compress.pruning.groups import CRITERIA, ChannelGroup, surviving_fractions
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
@@ -45,6 +47,7 @@ def check_candidate(candidate: Candidate) -> None:
     """Raise RequestError for names that the candidate uses and nobody knows."""
     family_named(candidate.family)
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
+    require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
 
 
@@ -71,10 +74,18 @@ def shaped(
             f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
             f"but got depths={candidate.depths}"
         )
+    fractions: tuple[float, ...] = ()
+    if groups:
+        fractions = surviving_fractions(
+            groups,
+            candidate.pruning_ratio,
+            ranking=candidate.pruning_ranking,
+            min_channels=candidate.pruning_min_channels,
+        )
     widths = student_widths(
         family.layers(candidate.depths, base),
         groups=groups,
-        fractions=surviving_fractions(groups, candidate.pruning_ratio) if groups else (),
+        fractions=fractions,
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
