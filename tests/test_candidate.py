@@ -38,6 +38,8 @@ def test_every_field_changes_the_fingerprint() -> None:
         "losses": cross_entropy(),
         "pruning_ranking": "local",
         "pruning_min_channels": 4,
+        "round_to": 4,
+        "init": "inherit",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     changed = [

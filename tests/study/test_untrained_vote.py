@@ -60,7 +60,7 @@ def test_a_criterion_that_the_teacher_cannot_serve_is_refused_before_training(tm
     torch.save(state, tmp_path / "net.pt")
     for criterion in ("l1", "taylor", "uniform"):
         assert drawn(tmp_path, f"pruning_ratio=0.5, pruning_criterion='{criterion}'", OWN_TEACHER) > 0
-    with pytest.raises(RequestError, match="'bn_scale' needs batch .* the group of layer conv has none"):
+    with pytest.raises(RequestError, match=r"'bn_scale' needs batch .* the group of layer conv has none"):
         drawn(tmp_path, "pruning_ratio=0.5, pruning_criterion='bn_scale'", OWN_TEACHER)
 
 

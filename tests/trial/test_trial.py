@@ -166,7 +166,14 @@ def test_only_a_vote_by_chance_depends_on_the_seed(bench: Bench) -> None:
 
 def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
     shapes = [
-        shaped(replace(SMALL, pruning_criterion=name), bench.dataset, groups=(), teacher_family=None, teacher_widths=())
+        shaped(
+            replace(SMALL, pruning_criterion=name),
+            bench.dataset,
+            groups=(),
+            teacher_family=None,
+            teacher_widths=(),
+            teacher_depths=(),
+        )
         for name in ("uniform", "l1")
     ]
     assert shapes[0] == shapes[1]

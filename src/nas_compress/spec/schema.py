@@ -72,6 +72,8 @@ class TrainingSection(Section):
 
     `scratch_e` trains every candidate for `epochs`; `scratch_b` gives it the teacher's compute, that is `epochs`
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
+    `inherit_learning_rate` is that of candidates with `init = "inherit"`, by default the same: too small a one makes
+    inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
 
     epochs: PositiveInt = 20
@@ -79,6 +81,7 @@ class TrainingSection(Section):
     cap: float = Field(default=3.0, ge=1.0)
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 3e-3
+    inherit_learning_rate: PositiveFloat | None = None
     weight_decay: float = Field(default=0.01, ge=0.0)
 
 

@@ -140,17 +140,18 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
-    family, widths = _teacher_shape(parts.spec.teacher)
+    family, widths, depths = _teacher_shape(parts.spec.teacher)
     return shaped(
         candidate,
         parts.dataset,
         groups=vote if candidate.pruning_ratio > 0 else (),
         teacher_family=family,
         teacher_widths=widths,
+        teacher_depths=depths,
     )
 
 
-def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...]]:
+def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...], tuple[int, ...]]:
     if section.factory is not None:
-        return None, ()
-    return section.family, section.widths or family_named(section.family).base_widths
+        return None, (), ()
+    return section.family, section.widths or family_named(section.family).base_widths, section.depths

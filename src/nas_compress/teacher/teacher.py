@@ -44,6 +44,7 @@ class Teacher:
     fingerprint: str
     family: str | None
     base_widths: tuple[int, ...]
+    depths: tuple[int, ...]
     folder: Path
     dataset: Dataset
     train_samples: Split
@@ -151,6 +152,7 @@ def obtain_teacher(
         fingerprint=fingerprint,
         family=family,
         base_widths=base,
+        depths=section.depths if family is not None else (),
         folder=store,
         dataset=dataset,
         train_samples=samples,

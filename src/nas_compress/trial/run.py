@@ -6,18 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.losses.terms import make_loss, needs_teacher
-from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
+from nas_compress.spec.schema import TrainingSection
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -49,8 +47,7 @@ def _run(
     # shape
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
-        torch.manual_seed(seed)
-        student = build_student(architecture)
+        student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
     bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
@@ -88,7 +85,7 @@ def _run(
             loss=make_loss(candidate.losses),
             epochs=epochs,
             batch_size=bench.training.batch_size,
-            learning_rate=bench.training.learning_rate,
+            learning_rate=learning_rate(candidate, bench.training),
             weight_decay=bench.training.weight_decay,
             seed=seed,
             teacher_logits=answers,
@@ -112,6 +109,12 @@ def _run(
         seconds=watch.seconds,
         losses=losses,
     )
+
+
+def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
+    """The peak of the schedule: inherited weights may have one of their own."""
+    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    return training.learning_rate if own is None else own
 
 
 def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
