@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
 from nas_compress.errors import RequestError
 
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
@@ -36,6 +36,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "weight_bits": 8,
         "activation_bits": 32,
         "losses": cross_entropy(),
+        "teaching": Teaching(annealing=True),
         "pruning_ranking": "local",
         "pruning_min_channels": 4,
         "round_to": 4,

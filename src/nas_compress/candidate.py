@@ -6,10 +6,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.teaching import LossTerm as LossTerm
+from nas_compress.teaching import Teaching as Teaching
+from nas_compress.teaching import cross_entropy as cross_entropy
+from nas_compress.teaching import distillation as distillation
+from nas_compress.teaching import label_smoothing as label_smoothing
 
 BITS = (32, 8)
 """Bit-widths of weights and activations. 32 is float."""
@@ -19,60 +24,6 @@ INITS = ("scratch", "inherit")
 
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossTerm:
-    """One named term of the training loss, its weight and its settings.
-
-    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
-
-    >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
-    4.0
-    """
-
-    name: str
-    weight: float = 1.0
-    settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
-        if not 0 < self.weight < math.inf:
-            raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
-
-    def setting(self, key: str) -> float:
-        """The value of one setting; KeyError where the term does not carry it."""
-        return dict(self.settings)[key]
-
-
-def cross_entropy() -> tuple[LossTerm, ...]:
-    """Plain cross-entropy on the labels: training without a teacher."""
-    return (LossTerm(name="cross_entropy"),)
-
-
-def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
-    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
-    return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
-
-
-def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
-    """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
-
-    A weight of 0 leaves its term out; both may not be 0.
-    """
-    if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
-        raise RequestError(
-            "hard_weight >= 0, soft_weight >= 0 and one of them > 0 must hold, "
-            f"but got hard_weight={hard_weight}, soft_weight={soft_weight}"
-        )
-    terms = []
-    if hard_weight:
-        terms.append(LossTerm(name="cross_entropy", weight=hard_weight))
-    if soft_weight:
-        terms.append(LossTerm(name="kd", weight=soft_weight, settings={"temperature": temperature}))
-    return tuple(terms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +51,7 @@ class Candidate:
     weight_bits: int = 32
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
+    teaching: Teaching = field(default_factory=Teaching)
     pruning_ranking: str = "global"
     pruning_min_channels: int = 1
     round_to: int = 0
@@ -168,6 +120,7 @@ class Candidate:
             for term in known.get("losses", ())
         )
         known["depths"] = tuple(known["depths"])
+        known["teaching"] = Teaching(**known.get("teaching", {}))
         return cls(**known)
 
     @property

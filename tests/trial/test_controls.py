@@ -14,9 +14,9 @@ from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError
 from nas_compress.measurement.prediction import predict
 from nas_compress.outcome import Outcome
-from nas_compress.trial.bench import Bench, new_student, student_architecture
+from nas_compress.trial.bench import Bench, learning_rate, new_student, student_architecture
 from nas_compress.trial.controls import parameter_count, uniform_control
-from nas_compress.trial.run import learning_rate, run_trial
+from nas_compress.trial.run import run_trial
 
 PRUNED = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.4, pruning_criterion="l1")
 INHERIT = replace(PRUNED, init="inherit", round_to=1)

@@ -6,6 +6,7 @@ import tomllib
 
 from nas_compress.candidate import BITS
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.criteria import CRITERIA
@@ -57,7 +58,7 @@ def _losses() -> list[Row]:
         {
             "name": name,
             "summary": term.summary,
-            "needs": "teacher logits" if term.needs_teacher else "labels",
+            "needs": f"teacher {term.needs}" if isinstance(term, FeatureTerm) else term.needs,
             "settings": {key: setting.default for key, setting in term.settings.items()},
             "source": term.source,
         }

@@ -21,6 +21,7 @@ from nas_compress.pruning.criteria import CRITERIA, rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.space.load import Sampled, sample_space
 from nas_compress.spec.schema import TeacherSection
+from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.trial.bench import check_candidate, shaped
@@ -43,11 +44,13 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     vote = _even_vote(parts, sampled)
     parameters: dict[Architecture, int] = {}
+    teachable = Teachable(parts)
     sized = []
     for candidate in sampled.candidates:
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts, vote)
+            teachable.require(candidate, architecture)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:

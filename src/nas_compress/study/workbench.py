@@ -17,7 +17,6 @@ from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.losses.scale_penalty import require_scales
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
@@ -32,6 +31,7 @@ from nas_compress.study.samplers import make_sampler
 from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
 from nas_compress.training.device import choose_device
+from nas_compress.training.scale_penalty import require_scales
 from nas_compress.trial.bench import Bench
 
 

@@ -10,24 +10,23 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import LossTerm
+from nas_compress.candidate import cross_entropy
 from nas_compress.data.splits import Dataset, Split
-from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.files import cache_folder, write_atomically, write_json
-from nas_compress.losses.scale_penalty import with_scale_penalty
-from nas_compress.losses.terms import make_loss
-from nas_compress.models.families import build_student, family_named
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder, write_json
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import family_named
 from nas_compress.pruning.criteria import rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
+from nas_compress.teacher.kept import Training, kept_or_trained
 from nas_compress.teacher.own_module import load_own_teacher
-from nas_compress.training.loop import train
+from nas_compress.training.lesson import Lesson, TaughtLesson
+from nas_compress.training.scale_penalty import PenalisedLesson
 
 GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
 """How many batches `taylor` averages over, and the samples of each."""
@@ -49,6 +48,9 @@ class Teacher:
     dataset: Dataset
     train_samples: Split
     progress: Progress
+    section: TeacherSection
+    training: TrainingSection
+    label: str
 
     @cached_property
     def answers(self) -> Tensor:
@@ -73,6 +75,11 @@ class Teacher:
                 batches=gradient_batches(self.train_samples),
             )
         return self._ranked[key]
+
+    @cached_property
+    def derived(self) -> dict[str, Teacher]:
+        """Teachers that were made from this one, by what they are."""
+        return {}
 
     @cached_property
     def _ranked(self) -> dict[tuple[str, int], tuple[ChannelGroup, ...]]:
@@ -145,7 +152,17 @@ def obtain_teacher(
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     store = cache_folder() / "teachers" / fingerprint
     if family is not None:
-        network = _trained(architecture, section, training, samples, dataset, store, label, device, progress)
+        network = kept_or_trained(
+            architecture,
+            store,
+            checkpoint=1.0,
+            lesson=lambda: teacher_lesson(section),
+            training=training_of(section, training),
+            samples=samples,
+            views=dataset.views,
+            label=label,
+            on_epoch=lambda done, count: progress("teacher", done, count),
+        )
     write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
     return Teacher(
         network=network.to(device).eval(),
@@ -157,61 +174,27 @@ def obtain_teacher(
         dataset=dataset,
         train_samples=samples,
         progress=progress,
+        section=section,
+        training=training,
+        label=label,
     )
 
 
-def _trained(
-    architecture: Architecture,
-    section: TeacherSection,
-    training: TrainingSection,
-    samples: Split,
-    dataset: Dataset,
-    store: Path,
-    label: str,
-    device: torch.device,
-    progress: Progress,
-) -> nn.Module:
-    path = store / "teacher.safetensors"
-    kept = _kept(path, architecture)
-    if kept is not None:
-        return kept.to(device)
-    torch.manual_seed(section.seed)
-    network = build_student(architecture).to(device)
-    loss = make_loss([LossTerm(name="cross_entropy")])
-    if section.bn_sparsity > 0:
-        loss = with_scale_penalty(loss, network, section.bn_sparsity)
-    try:
-        train(
-            network,
-            samples,
-            dataset.views,
-            loss=loss,
-            epochs=section.epochs,
-            batch_size=training.batch_size,
-            learning_rate=section.learning_rate,
-            weight_decay=training.weight_decay,
-            seed=section.seed,
-            on_epoch=lambda done, terms: progress("teacher", done, section.epochs),
-        )
-    except NonFiniteLossError as error:
-        raise RequestError(
-            f"{label}: the teacher must learn, but with teacher.learning_rate={section.learning_rate:g}: {error}"
-        ) from error
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(state, temporary))
-    return network
+def teacher_lesson(section: TeacherSection) -> Lesson:
+    """What a teacher learns: the labels, and with `bn_sparsity` which channels it can do without."""
+    lesson = TaughtLesson(TrainingLoss(cross_entropy()))
+    return PenalisedLesson(lesson, section.bn_sparsity) if section.bn_sparsity > 0 else lesson
 
 
-def _kept(path: Path, architecture: Architecture) -> nn.Module | None:
-    """The network of an earlier run; None where there is none or its file is broken."""
-    if not path.is_file():
-        return None
-    network = build_student(architecture)
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError):
-        return None
-    return network
+def training_of(section: TeacherSection, training: TrainingSection) -> Training:
+    """The numbers of a teacher's training."""
+    return Training(
+        epochs=section.epochs,
+        batch_size=training.batch_size,
+        learning_rate=section.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=section.seed,
+    )
 
 
 def _hash(state: dict[str, Tensor]) -> str:

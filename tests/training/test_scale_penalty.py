@@ -9,10 +9,11 @@ from torch import nn
 from nas_compress.candidate import cross_entropy
 from nas_compress.data.splits import Dataset
 from nas_compress.errors import RequestError
-from nas_compress.losses.scale_penalty import require_scales, with_scale_penalty
-from nas_compress.losses.terms import make_loss
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.scale_penalty import PenalisedLesson, require_scales
 
 
 def test_its_gradient_is_the_weighted_sign_of_each_scale() -> None:
@@ -20,8 +21,8 @@ def test_its_gradient_is_the_weighted_sign_of_each_scale() -> None:
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([2.0, -0.5, 1.0]))
     samples, labels = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
-    plain = make_loss(cross_entropy())
-    terms = with_scale_penalty(plain, network, 0.1)(network(samples), labels, None)
+    lesson = PenalisedLesson(TaughtLesson(TrainingLoss(cross_entropy())), 0.1)
+    terms = lesson(network, samples, labels, view=0, index=torch.arange(4), progress=0.0)
     assert list(terms) == ["cross_entropy", "bn_sparsity"] and terms["bn_sparsity"].item() == pytest.approx(0.35)
     terms["bn_sparsity"].backward()
     torch.testing.assert_close(network[0].weight.grad, torch.tensor([0.1, -0.1, 0.1]))
