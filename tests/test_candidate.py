@@ -33,16 +33,18 @@ def test_every_field_changes_the_fingerprint() -> None:
         "width_multiplier": 0.5,
         "pruning_ratio": 0.25,
         "pruning_criterion": "random",
-        "weight_bits": 8,
-        "activation_bits": 32,
+        "weight_bits": 4,
+        "activation_bits": 8,
         "losses": cross_entropy(),
+        "weight_format": "float8",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
+    rich = dataclasses.replace(RICH, activation_bits=32)
     changed = [
-        dataclasses.replace(RICH, **{name: value}) for name, value in others.items() if getattr(RICH, name) != value
+        dataclasses.replace(rich, **{name: value}) for name, value in others.items() if getattr(rich, name) != value
     ]
-    prints = {candidate.fingerprint for candidate in (RICH, *changed)}
-    assert len(prints) == 1 + len(changed) == len(others)
+    prints = {candidate.fingerprint for candidate in (rich, *changed)}
+    assert len(prints) == 1 + len(changed) == 1 + len(others)
 
 
 def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in() -> None:
@@ -80,8 +82,12 @@ def test_integers_move_in_finer_steps() -> None:
         ({"width_multiplier": float("nan")}, "got width_multiplier=nan"),
         ({"pruning_ratio": 1}, "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1"),
         ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
-        ({"weight_bits": 4}, "weight_bits must be one of 32, 8, but got weight_bits=4"),
-        ({"weight_bits": 32, "activation_bits": 8}, "weight_bits <= activation_bits must hold"),
+        ({"weight_bits": 7}, "weight_bits must be one of 32, 16, 8, 6, 5, 4, 3, 2, 1, but got weight_bits=7"),
+        ({"activation_bits": 16}, "activation_bits must be one of 32, 8, but got activation_bits=16"),
+        ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
+        ({"weight_format": "e4m3"}, "weight_format must be a known name, but got 'e4m3'"),
+        ({"weight_format": "float8"}, "weight_bits=8 must hold for weight_format='float8', but got weight_bits=32"),
+        ({"weight_format": "float8", "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
         ({"losses": ()}, "losses must name at least one term"),
         ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
     ],

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_compress.errors import RequestError
-
-BITS = (32, 8)
-"""Bit-widths of weights and activations. 32 is float."""
+from nas_compress.precision import check_bits
 
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
@@ -78,7 +76,8 @@ class Candidate:
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
     (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. The weights always start afresh.
+    input at once, for larger images. The weights always start afresh. `weight_format` says whether 8-bit weights are
+    integers or floats (`float8`).
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -94,6 +93,7 @@ class Candidate:
     weight_bits: int = 32
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
+    weight_format: str = "integer"
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -112,14 +112,7 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
-        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
-            if bits not in BITS:
-                raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
-        if self.activation_bits < self.weight_bits:
-            raise RequestError(
-                "weight_bits <= activation_bits must hold (integer kernels need integer weights), "
-                f"but got weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
-            )
+        check_bits(self.weight_bits, self.activation_bits, self.weight_format)
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]

@@ -51,6 +51,7 @@ def write_file(
     activation_bits: int,
     calibration: Tensor,
     watch: Stopwatch,
+    weight_format: str = "integer",
 ) -> nn.Module:
     """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
 
@@ -58,7 +59,11 @@ def write_file(
     """
     with watch.stage("quantize"):
         deployable = quantize(
-            network.eval(), weight_bits=weight_bits, activation_bits=activation_bits, calibration=calibration
+            network.eval(),
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            calibration=calibration,
+            weight_format=weight_format,
         )
     with watch.stage("export"):
         export_onnx(deployable, _shape(calibration), path)

@@ -13,7 +13,7 @@ Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
 def inline_constants_(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes, and reshaped ones, into initialisers, which are smaller."""
+    """Turn Constant nodes, reshaped ones and second names of stored tensors into initialisers, which are smaller."""
     kept = []
     stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
@@ -64,6 +64,18 @@ def initialisers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return {tensor.name: tensor for tensor in graph.initializer}
 
 
+def stored_values(graph: onnx.GraphProto, name: str) -> Array | None:
+    """What a tensor holds that is stored, or cast from a stored one to 32-bit floats; else None."""
+    stored = initialisers(graph)
+    if name in stored:
+        return numpy_helper.to_array(stored[name])
+    made = makers(graph).get(name)
+    if made is not None and made.op_type == "Cast" and made.attribute[0].i == onnx.TensorProto.FLOAT:
+        source = stored.get(made.input[0])
+        return None if source is None else numpy_helper.to_array(source).astype(np.float32)
+    return None
+
+
 def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The node that computes each tensor, by the tensor's name."""
     return {name: node for node in graph.node for name in node.output}
@@ -74,6 +86,8 @@ def _constant_value(node: onnx.NodeProto, stored: Mapping[str, Array]) -> Array 
         return numpy_helper.to_array(node.attribute[0].t)
     if node.op_type == "Constant" and node.attribute[0].name == "value_ints":
         return np.array(node.attribute[0].ints, dtype=np.int64)
+    if node.op_type == "Identity" and node.input[0] in stored:
+        return stored[node.input[0]]
     if node.op_type == "Reshape" and all(name in stored for name in node.input):
         return stored[node.input[0]].reshape(stored[node.input[1]].tolist())
     return None

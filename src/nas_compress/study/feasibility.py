@@ -120,6 +120,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             path,
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
+            weight_format=item.candidate.weight_format,
             calibration=samples,
             watch=watch,
         )
