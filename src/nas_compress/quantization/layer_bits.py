@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nas_compress.precision import END_BITS
+from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
 
 
 def weight_layers(network: nn.Module) -> tuple[str, ...]:
@@ -19,7 +20,7 @@ def takes_bits(module: nn.Module) -> bool:
     """
     if type(module) is nn.Conv2d:
         return module.padding_mode == "zeros"
-    return type(module) is nn.Linear
+    return type(module) in (nn.Linear, FakeQuantConv2d, FakeQuantLinear)
 
 
 def bits_by_layer(layers: tuple[str, ...], *, weight_bits: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The parts of a quantized network. Final modules for evaluation and export; they do not train."""
+"""The parts of a quantized network: for evaluation and export, they do not train."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nas_compress.integer_ops import (
     stored_weight,
 )
 from nas_compress.quantization import arithmetic
+from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
 
 
 class IntegerWeight(nn.Module):
@@ -74,7 +75,7 @@ class StoredConv2d(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, conv: nn.Conv2d, weight: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d | FakeQuantConv2d, weight: nn.Module) -> None:
         super().__init__()
         self.weight = weight
         self.register_buffer("bias", _half(conv.bias))
@@ -92,7 +93,7 @@ class StoredLinear(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear, weight: nn.Module) -> None:
+    def __init__(self, linear: nn.Linear | FakeQuantLinear, weight: nn.Module) -> None:
         super().__init__()
         self.weight = weight
         self.register_buffer("bias", _half(linear.bias))
@@ -133,15 +134,22 @@ class QuantizedActivation(nn.Module):
 
 
 class RangeObserver(nn.Module):
-    """Stands at an activation point during calibration and remembers the lowest and highest value seen."""
+    """Stands at an activation point during calibration and keeps some of the values, the smallest and largest too."""
+
+    KEPT = 16_384
 
     def __init__(self) -> None:
         super().__init__()
-        self.lowest, self.highest = torch.zeros(()), torch.zeros(())
+        self._seen: list[Tensor] = []
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
-        lowest, highest = torch.aminmax(values)
-        # Unlike Python's min, torch's hands on a nan.
-        self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
+        flat = values.detach().reshape(-1)
+        # evenly spread, at an odd distance so that no channel or column is left out
+        self._seen += [flat[:: max(1, flat.numel() // self.KEPT) | 1], *(end.reshape(1) for end in torch.aminmax(flat))]
         return values
+
+    @property
+    def values(self) -> Tensor:
+        """What was kept: float32 (n,) on the CPU."""
+        return torch.cat(self._seen).float().cpu()

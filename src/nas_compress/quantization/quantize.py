@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 from torch import Tensor, nn
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import require_known
 from nas_compress.models.blocks import RawInput
 from nas_compress.precision import check_bits
 from nas_compress.quantization import arithmetic
-from nas_compress.quantization.calibration import quantize_activations_
+from nas_compress.quantization.awareness import freeze_
+from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.folding import fold_batch_norm_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import (
     Float8Weight,
     HalfWeight,
     IntegerWeight,
+    QuantizedActivation,
     QuantizedInput,
     StoredConv2d,
     StoredLinear,
 )
+from nas_compress.quantization.ranges import RANGE_RULES
 from nas_compress.quantization.replacing import replace_modules_
+from nas_compress.quantization.trainable import ActivationQuantizer
 
 
 def quantize(
@@ -32,6 +36,7 @@ def quantize(
     activation_bits: int,
     calibration: Tensor | None,
     weight_format: str = "integer",
+    ranges: str = "min_max",
 ) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
@@ -39,45 +44,58 @@ def quantize(
     floats (`weight_format` float8), those of 16 bits floats. The first and last layer keep 8 bits where the others
     have fewer. With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in
     integers: that needs a network with activation points and `calibration`, real training samples as uint8
-    (n, C, H, W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877).
+    (n, C, H, W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule
+    `ranges`. A model that was trained under quantization (`make_aware_`) keeps the integers it was trained with.
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
     """
     check_bits(weight_bits, activation_bits, weight_format)
+    require_known("ranges", ranges, RANGE_RULES)
     network = deepcopy(model).cpu().eval().requires_grad_(False)
+    bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
+    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
+    freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)
     if activation_bits < 32:
-        quantize_activations_(network, _samples(calibration, activation_bits), bits=activation_bits)
+        if not is_aware:
+            samples = None if calibration is None else calibration.cpu()
+            calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
-    bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
-    _store_weights_(network, bits, computed_as_float=activation_bits == 32, weight_format=weight_format)
+    store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
+    _store_weights_(network, bits, store if weight_format == "integer" else _float8)
     return network.eval()
 
 
-def _samples(calibration: Tensor | None, bits: int) -> Tensor:
-    if calibration is None or len(calibration) == 0:
-        raise RequestError(f"activation_bits={bits} needs at least one calibration sample, but got none")
-    return calibration.cpu()
+Store = Callable[[Tensor, int], nn.Module]
+"""(weights, their bits) to the module that keeps them."""
 
 
-def _store_weights_(
-    network: nn.Module, bits: Mapping[str, int], *, computed_as_float: bool, weight_format: str
-) -> None:
-    """Put a layer with stored weights in place of each layer of fewer than 32 bits."""
+def _quantizer(bits: int) -> MakeQuantizer:
+    return lambda lowest, highest: QuantizedActivation(*arithmetic.activation_range(lowest, highest, bits), bits=bits)
+
+
+def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
+    choose = arithmetic.nearest_scale if by_error else arithmetic.weight_scale
+
+    def store(weights: Tensor, bits: int) -> nn.Module:
+        scale = choose(weights, bits)
+        integers = arithmetic.quantize_weights(weights, scale, bits)
+        return IntegerWeight(integers, scale, bits=bits, computed_as_float=computed_as_float)
+
+    return store
+
+
+def _float8(weights: Tensor, bits: int) -> nn.Module:
+    return Float8Weight(weights)
+
+
+def _store_weights_(network: nn.Module, bits: Mapping[str, int], store: Store) -> None:
+    """Put a layer with stored weights in place of each float layer of fewer than 32 bits."""
     wanted = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits < 32}
 
     def weight(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-        layer_bits, weights = wanted[layer], layer.weight
-        if layer_bits == 16:
-            return HalfWeight(weights)
-        if weight_format == "float8":
-            return Float8Weight(weights)
-        scale = arithmetic.weight_scale(weights, layer_bits)
-        integers = arithmetic.quantize_weights(weights, scale, layer_bits)
-        return IntegerWeight(integers, scale, bits=layer_bits, computed_as_float=computed_as_float)
+        return HalfWeight(layer.weight) if wanted[layer] == 16 else store(layer.weight, wanted[layer])
 
     replace_modules_(network, nn.Conv2d, lambda conv: StoredConv2d(conv, weight(conv)) if conv in wanted else conv)
-    replace_modules_(
-        network, nn.Linear, lambda linear: StoredLinear(linear, weight(linear)) if linear in wanted else linear
-    )
+    replace_modules_(network, nn.Linear, lambda layer: StoredLinear(layer, weight(layer)) if layer in wanted else layer)
