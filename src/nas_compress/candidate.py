@@ -6,68 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nas_compress.errors import RequestError
+from nas_compress.precision import Quantization as Quantization
 from nas_compress.precision import check_bits
+from nas_compress.teaching import LossTerm as LossTerm
+from nas_compress.teaching import Teaching as Teaching
+from nas_compress.teaching import cross_entropy as cross_entropy
+from nas_compress.teaching import distillation as distillation
+from nas_compress.teaching import label_smoothing as label_smoothing
 
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossTerm:
-    """One named term of the training loss, its weight and its settings.
-
-    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
-
-    >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
-    4.0
-    """
-
-    name: str
-    weight: float = 1.0
-    settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
-        if not 0 < self.weight < math.inf:
-            raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
-
-    def setting(self, key: str) -> float:
-        """The value of one setting; KeyError where the term does not carry it."""
-        return dict(self.settings)[key]
-
-
-def cross_entropy() -> tuple[LossTerm, ...]:
-    """Plain cross-entropy on the labels: training without a teacher."""
-    return (LossTerm(name="cross_entropy"),)
-
-
-def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
-    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
-    return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
-
-
-def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
-    """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
-
-    A weight of 0 leaves its term out; both may not be 0.
-    """
-    if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
-        raise RequestError(
-            "hard_weight >= 0, soft_weight >= 0 and one of them > 0 must hold, "
-            f"but got hard_weight={hard_weight}, soft_weight={soft_weight}"
-        )
-    terms = []
-    if hard_weight:
-        terms.append(LossTerm(name="cross_entropy", weight=hard_weight))
-    if soft_weight:
-        terms.append(LossTerm(name="kd", weight=soft_weight, settings={"temperature": temperature}))
-    return tuple(terms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +28,8 @@ class Candidate:
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
     (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. The weights always start afresh. `weight_format` says whether 8-bit weights are
-    integers or floats (`float8`).
+    input at once, for larger images. The weights always start afresh. `quantization` says how a
+    student of few bits comes to its integers.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -93,7 +45,8 @@ class Candidate:
     weight_bits: int = 32
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
-    weight_format: str = "integer"
+    teaching: Teaching = field(default_factory=Teaching)
+    quantization: Quantization = field(default_factory=Quantization)
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -112,7 +65,7 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
-        check_bits(self.weight_bits, self.activation_bits, self.weight_format)
+        check_bits(self.weight_bits, self.activation_bits, self.quantization)
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
@@ -142,6 +95,8 @@ class Candidate:
             for term in known.get("losses", ())
         )
         known["depths"] = tuple(known["depths"])
+        known["teaching"] = Teaching(**known.get("teaching", {}))
+        known["quantization"] = Quantization(**known.get("quantization", {}))
         return cls(**known)
 
     @property

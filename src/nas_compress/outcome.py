@@ -45,8 +45,9 @@ class Measured:
 class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
-    `over_budget` ended before training; `failed` says why in `reason`. `seconds` are per stage, `losses` the mean of
-    each loss term over the last epoch.
+    `over_budget` ended before training; `failed` says why in `reason`. `epochs` are of one network, `trainings` the
+    networks that were trained for it (generations, peers). `seconds` are per stage, `losses` the mean of each loss term
+    over the last epoch.
     """
 
     candidate: Candidate
@@ -56,6 +57,7 @@ class Outcome:
     architecture: Architecture | None = None
     reason: str | None = None
     epochs: int = 0
+    trainings: int = 1
     seconds: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
 

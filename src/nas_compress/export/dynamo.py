@@ -48,6 +48,9 @@ def _translations() -> dict[Any, Any]:
 
     def activation(floats: Any, scale: float, zero_point: int, highest: int) -> Any:
         parameters = _parameters(op, scale, zero_point)
+        if highest < 255:
+            ends = [torch.tensor((end - zero_point) * scale) for end in (0, highest)]
+            floats = op.Clip(floats, *(op.Constant(value=_proto(end)) for end in ends))
         return op.DequantizeLinear(op.QuantizeLinear(floats, *parameters), *parameters)
 
     ours = values.Opset(DOMAIN, 1)

@@ -91,6 +91,11 @@ def _fake_quantize_activation(
     graph: Graph, values: torch.Value, scale: torch.Value, zero_point: torch.Value, highest: torch.Value
 ) -> torch.Value:
     parameters = _scale(graph, scale), _zero_point(graph, zero_point)
+    most = helper._get_const(highest, "i", "highest")
+    if most < 255:
+        step, zero = helper._get_const(scale, "f", "scale"), helper._get_const(zero_point, "i", "zero_point")
+        ends = [graph.op("Constant", value_t=torch.tensor((end - zero) * step)) for end in (0, most)]
+        values = graph.op("Clip", values, *ends)
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", values, *parameters), *parameters)
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from nas_compress.models.observation import ObservableNetwork, Observation
+from nas_compress.observation import ObservableNetwork, Observation
 
 
 class ActivationPoint(nn.Module):

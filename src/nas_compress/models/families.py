@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nas_compress.architecture import Architecture
 from nas_compress.errors import RequestError, require_known
 from nas_compress.models import mobilenet, resnet
-from nas_compress.models.observation import ObservableNetwork
+from nas_compress.observation import ObservableNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.blocks import ConvUnit
+from nas_compress.precision import METHODS
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.modules import IntegerWeight, QuantizedActivation, StoredConv2d, StoredLinear
-from nas_compress.quantization.ranges import RANGE_RULES
 from nas_compress.quantization.replacing import replace_modules_
 from nas_compress.quantization.trainable import (
     ActivationQuantizer,
@@ -44,8 +44,7 @@ def make_aware_(
     `ste`. Activations of fewer than 32 bits start from the ranges that `calibration` shows: uint8 (n, C, H, W) on the
     network's device. Each of the network's parameters stays one, those of a learned step are added.
     """
-    require_known("a training quantization", method, ("lsq", "ste"))
-    require_known("ranges", ranges, RANGE_RULES)
+    require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:
         make = _learned_activation if method == "lsq" else _running_range
         was_training, device = network.training, next(network.parameters()).device

@@ -7,9 +7,8 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from nas_compress.errors import require_known
 from nas_compress.models.blocks import RawInput
-from nas_compress.precision import check_bits
+from nas_compress.precision import Quantization, check_bits
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.awareness import freeze_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
@@ -24,7 +23,6 @@ from nas_compress.quantization.modules import (
     StoredConv2d,
     StoredLinear,
 )
-from nas_compress.quantization.ranges import RANGE_RULES
 from nas_compress.quantization.replacing import replace_modules_
 from nas_compress.quantization.trainable import ActivationQuantizer
 
@@ -50,8 +48,7 @@ def quantize(
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
     """
-    check_bits(weight_bits, activation_bits, weight_format)
-    require_known("ranges", ranges, RANGE_RULES)
+    check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=weight_format))
     network = deepcopy(model).cpu().eval().requires_grad_(False)
     bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())

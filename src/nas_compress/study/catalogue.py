@@ -5,9 +5,10 @@ from __future__ import annotations
 import tomllib
 
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
-from nas_compress.precision import precisions
+from nas_compress.precision import METHODS, precisions
 from nas_compress.pruning.groups import CRITERIA
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
@@ -56,7 +57,7 @@ def _losses() -> list[Row]:
         {
             "name": name,
             "summary": term.summary,
-            "needs": "teacher logits" if term.needs_teacher else "labels",
+            "needs": f"teacher {term.needs}" if isinstance(term, FeatureTerm) else term.needs,
             "settings": {key: setting.default for key, setting in term.settings.items()},
             "source": term.source,
         }
@@ -76,7 +77,11 @@ def _quantization() -> list[Row]:
         for weights, activations in precisions()
     ]
     float8 = "weights stored as e4m3 floats per channel (weight_format='float8'), computed in float"
-    return [*rows, {"weight_bits": 8, "activation_bits": 32, "summary": float8}]
+    rows.append({"weight_bits": 8, "activation_bits": 32, "summary": float8})
+    return rows + [
+        {"weight_bits": "<= 8", "activation_bits": "any", "summary": f"method={name!r}: {summary}"}
+        for name, summary in METHODS.items()
+    ]
 
 
 def _precision_summary(weight_bits: int, activation_bits: int) -> str:
@@ -88,6 +93,8 @@ def _precision_summary(weight_bits: int, activation_bits: int) -> str:
     packed = levels + (" per channel" if weight_bits == 8 else " per channel, packed into bytes")
     if activation_bits == 32:
         return f"weights stored as {packed}, computed in float"
+    if activation_bits < 8:
+        return f"simulated, with float kernels: weights {packed}, uint{activation_bits} activations"
     return f"integer kernels: weights {packed}, uint{activation_bits} activations"
 
 

@@ -21,6 +21,7 @@ from nas_compress.outcome import Measured
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.space.load import Sampled, sample_space
 from nas_compress.spec.schema import TeacherSection
+from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients
 from nas_compress.trial.bench import check_candidate, shaped
 
@@ -44,11 +45,13 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     parameters: dict[Architecture, int] = {}
+    teachable = Teachable(parts)
     sized = []
     for candidate in sampled.candidates:
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts)
+            teachable.require(candidate, architecture)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
@@ -120,7 +123,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             path,
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
-            weight_format=item.candidate.weight_format,
+            quantization=item.candidate.quantization,
             calibration=samples,
             watch=watch,
         )

@@ -10,22 +10,21 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import LossTerm
+from nas_compress.candidate import cross_entropy
 from nas_compress.data.splits import Dataset, Split
-from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.files import cache_folder, write_atomically, write_json
-from nas_compress.losses.terms import make_loss
-from nas_compress.models.families import build_student, family_named
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder, write_json
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import family_named
 from nas_compress.pruning.groups import ChannelGroup, rank_channels
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
+from nas_compress.teacher.kept import Training, kept_or_trained
 from nas_compress.teacher.own_module import load_own_teacher
-from nas_compress.training.loop import train
+from nas_compress.training.lesson import TaughtLesson
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps finished, steps in all)."""
@@ -43,6 +42,9 @@ class Teacher:
     dataset: Dataset
     train_samples: Split
     progress: Progress
+    section: TeacherSection
+    training: TrainingSection
+    label: str
 
     @cached_property
     def answers(self) -> Tensor:
@@ -61,6 +63,11 @@ class Teacher:
         if key not in self._ranked:
             self._ranked[key] = rank_channels(self.network, self.dataset.input_shape, criterion=criterion, seed=key[1])
         return self._ranked[key]
+
+    @cached_property
+    def derived(self) -> dict[str, Teacher]:
+        """Teachers that were made from this one, by what they are."""
+        return {}
 
     @cached_property
     def _ranked(self) -> dict[tuple[str, int], tuple[ChannelGroup, ...]]:
@@ -125,7 +132,17 @@ def obtain_teacher(
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     store = cache_folder() / "teachers" / fingerprint
     if family is not None:
-        network = _trained(architecture, section, training, samples, dataset, store, label, device, progress)
+        network = kept_or_trained(
+            architecture,
+            store,
+            checkpoint=1.0,
+            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            training=training_of(section, training),
+            samples=samples,
+            views=dataset.views,
+            label=label,
+            on_epoch=lambda done, count: progress("teacher", done, count),
+        )
     write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
     return Teacher(
         network=network.to(device).eval(),
@@ -136,58 +153,21 @@ def obtain_teacher(
         dataset=dataset,
         train_samples=samples,
         progress=progress,
+        section=section,
+        training=training,
+        label=label,
     )
 
 
-def _trained(
-    architecture: Architecture,
-    section: TeacherSection,
-    training: TrainingSection,
-    samples: Split,
-    dataset: Dataset,
-    store: Path,
-    label: str,
-    device: torch.device,
-    progress: Progress,
-) -> nn.Module:
-    path = store / "teacher.safetensors"
-    kept = _kept(path, architecture)
-    if kept is not None:
-        return kept.to(device)
-    torch.manual_seed(section.seed)
-    network = build_student(architecture).to(device)
-    try:
-        train(
-            network,
-            samples,
-            dataset.views,
-            loss=make_loss([LossTerm(name="cross_entropy")]),
-            epochs=section.epochs,
-            batch_size=training.batch_size,
-            learning_rate=section.learning_rate,
-            weight_decay=training.weight_decay,
-            seed=section.seed,
-            on_epoch=lambda done, terms: progress("teacher", done, section.epochs),
-        )
-    except NonFiniteLossError as error:
-        raise RequestError(
-            f"{label}: the teacher must learn, but with teacher.learning_rate={section.learning_rate:g}: {error}"
-        ) from error
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(state, temporary))
-    return network
-
-
-def _kept(path: Path, architecture: Architecture) -> nn.Module | None:
-    """The network of an earlier run; None where there is none or its file is broken."""
-    if not path.is_file():
-        return None
-    network = build_student(architecture)
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError):
-        return None
-    return network
+def training_of(section: TeacherSection, training: TrainingSection) -> Training:
+    """The numbers of a teacher's training."""
+    return Training(
+        epochs=section.epochs,
+        batch_size=training.batch_size,
+        learning_rate=section.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=section.seed,
+    )
 
 
 def _hash(state: dict[str, Tensor]) -> str:

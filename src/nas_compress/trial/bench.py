@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import Candidate, Teaching
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.terms import check_terms
+from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import family_named
 from nas_compress.objective import Budget
@@ -46,6 +46,11 @@ def check_candidate(candidate: Candidate) -> None:
     family_named(candidate.family)
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     check_terms(candidate.losses)
+    if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
+        raise RequestError(
+            f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
+            f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
 
 
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:

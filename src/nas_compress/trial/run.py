@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,16 +11,13 @@ import torch
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
-from nas_compress.losses.terms import make_loss, needs_teacher
 from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
-from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, student_architecture
-
-OnEpoch = Callable[[int, int], None]
-"""(finished epochs, planned epochs)."""
+from nas_compress.trial.generations import earlier_generations, write_ensemble
+from nas_compress.trial.teach import OnEpoch, teach
 
 
 def run_trial(
@@ -58,7 +54,7 @@ def _run(
         write_file,
         weight_bits=candidate.weight_bits,
         activation_bits=candidate.activation_bits,
-        weight_format=candidate.weight_format,
+        quantization=candidate.quantization,
         calibration=bench.calibration,
         watch=watch,
     )
@@ -83,25 +79,11 @@ def _run(
         epochs=bench.training.epochs,
         budget=bench.training.budget,
         cap=bench.training.cap,
-        macs=cost.macs,
+        macs=cost.macs * candidate.teaching.trainings,
         teacher_macs=bench.teacher_macs,
     )
-    with watch.stage("teacher answers"):
-        answers = bench.teacher.answers if needs_teacher(candidate.losses) else None
-    with watch.stage("training"):
-        losses = train(
-            student.to(bench.device),
-            bench.teacher.train_samples,
-            bench.dataset.views,
-            loss=make_loss(candidate.losses),
-            epochs=epochs,
-            batch_size=bench.training.batch_size,
-            learning_rate=bench.training.learning_rate,
-            weight_decay=bench.training.weight_decay,
-            seed=seed,
-            teacher_logits=answers,
-            on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(done, epochs),
-        )
+    generations = [*earlier_generations(architecture, (candidate.teaching.generations or 1) - 1, seed=seed), student]
+    losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch)
 
     # the file that ships, and its figures
     student.cpu()
@@ -109,6 +91,8 @@ def _run(
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )
+    if len(generations) > 1:
+        write_ensemble(generations[:-1], model, write=write, validation=bench.dataset.validation, watch=watch)
     return Outcome(
         candidate=candidate,
         seed=seed,
@@ -117,6 +101,7 @@ def _run(
         architecture=architecture,
         reason=broken_budgets(measured, bench.budgets) or None,
         epochs=epochs,
+        trainings=candidate.teaching.trainings,
         seconds=watch.seconds,
         losses=losses,
     )
