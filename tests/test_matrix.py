@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_compress.candidate import BITS, Candidate, cross_entropy, distillation, label_smoothing
-from nas_compress.losses.terms import TERMS
+from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.groups import CRITERIA
@@ -44,13 +44,14 @@ def test_every_combination_trains_and_ships(
 ) -> None:
     candidate = Candidate(
         family=family,
-        depths=(1, 1, 1),
+        depths=(1,) * len(FAMILIES[family].base_depths),
         width_multiplier=0.5,
         pruning_ratio=pruning[0],
         pruning_criterion=pruning[1],
         weight_bits=bits[0],
         activation_bits=bits[1],
         losses=losses,
+        distillation_token=family == "vit" and needs_teacher(losses),
     )
     model = tmp_path / "model.onnx"
     outcome = run_trial(candidate, bench, seed=0, model=model)

@@ -15,7 +15,7 @@ from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import family_named
+from nas_compress.models.families import family_named, require_settings
 from nas_compress.objective import Budget
 from nas_compress.pruning.groups import CRITERIA, ChannelGroup, surviving_fractions
 from nas_compress.pruning.widths import student_widths
@@ -42,10 +42,14 @@ class Bench:
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Raise RequestError for names that the candidate uses and nobody knows."""
+    """Raise RequestError for names that the candidate uses and nobody knows, and for values that do not go together."""
     family_named(candidate.family)
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     check_terms(candidate.losses)
+    require_settings(candidate.family, candidate.family_settings)
+    if candidate.distillation_token and not needs_teacher(candidate.losses):
+        names = ", ".join(term.name for term in candidate.losses)
+        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
@@ -76,15 +80,17 @@ def shaped(
             f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
             f"but got depths={candidate.depths}"
         )
+    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
     widths = student_widths(
-        family.layers(candidate.depths, base),
+        layers,
         groups=groups,
         fractions=surviving_fractions(groups, candidate.pruning_ratio) if groups else (),
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
+        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
     )
-    return Architecture(
+    architecture = Architecture(
         family=candidate.family,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
@@ -93,4 +99,9 @@ def shaped(
         mean=dataset.mean,
         std=dataset.std,
         stem_stride=candidate.stem_stride,
+        heads=candidate.heads,
+        patch_size=candidate.patch_size,
+        pooling=candidate.pooling,
+        distillation_token=candidate.distillation_token,
     )
+    return family.complete(architecture)
