@@ -16,8 +16,8 @@ from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
 from nas_compress.teacher.kept import kept_or_trained
-from nas_compress.teacher.teacher import Teacher, teacher_architecture, training_of
-from nas_compress.teaching import cross_entropy, distillation
+from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
+from nas_compress.teaching import distillation
 from nas_compress.training.lesson import TaughtLesson
 
 ASSISTANT_STEP = 8
@@ -35,7 +35,7 @@ def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             teacher.folder,
             checkpoint=checkpoint,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training_of(teacher.section, teacher.training),
             samples=teacher.train_samples,
             views=teacher.dataset.views,
@@ -61,7 +61,7 @@ def member(teacher: Teacher, number: int) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             cache_folder() / "teachers" / _fingerprint(teacher, made_by),
             checkpoint=1.0,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training,
             samples=teacher.train_samples,
             views=teacher.dataset.views,
