@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
 
-State = Literal["trained", "over_budget", "failed"]
+State = Literal["trained", "over_budget", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,11 @@ class Measured:
 class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
-    `over_budget` ended before training; `failed` says why in `reason`. `seconds` are per stage, `losses` the mean of
-    each loss term over the last epoch.
+    `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
+    `reason`. `epochs` were trained of `planned_epochs`. `seconds` are per stage, `losses` the mean of each loss term
+    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the stopping rule looked:
+    it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule stopped the trial, or
+    would have stopped one that was trained on to judge the rule.
     """
 
     candidate: Candidate
@@ -58,6 +61,14 @@ class Outcome:
     epochs: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
+    planned_epochs: int = 0
+    curve: tuple[tuple[int, float], ...] = ()
+    spoke_at: int | None = None
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs that stopping spared."""
+        return self.planned_epochs - self.epochs if self.state == "stopped" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
@@ -74,4 +85,5 @@ class Outcome:
             known["measured"] = Measured(**known["measured"])
         if known.get("architecture") is not None:
             known["architecture"] = Architecture.from_dict(known["architecture"])
+        known["curve"] = tuple((int(epoch), float(accuracy)) for epoch, accuracy in known.get("curve", ()))
         return cls(**known)

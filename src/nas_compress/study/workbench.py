@@ -26,6 +26,7 @@ from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
+from nas_compress.study.stopping import study_rule
 from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
 from nas_compress.training.device import choose_device
@@ -51,6 +52,7 @@ def gather(file: StudyFile) -> Ingredients:
     """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
     spec, where = file.spec, f"{file.label}: "
     make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    study_rule(spec, where + "search.stop")
     if file.candidate is not None:
         space = fixed_space(file.candidate)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,34 +18,39 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, student_architecture
-
-OnEpoch = Callable[[int, int], None]
-"""(finished epochs, planned epochs)."""
+from nas_compress.trial.sight import Judge, OnEpoch, Sight
 
 
 def run_trial(
-    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None = None
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    seed: int,
+    model: Path,
+    on_epoch: OnEpoch | None = None,
+    judge: Judge | None = None,
+    shadow: bool = False,
 ) -> Outcome:
     """Train the candidate from scratch and write its ONNX file to `model`.
 
     The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
     trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
     `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
-    an untrained file.
+    an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
+    trained on, and the outcome says when the judge spoke.
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
-        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, watch=watch)
+        sight = Sight(judge=judge, shadow=shadow, validation=bench.validation, on_epoch=on_epoch)
+        return _run(candidate, bench, seed=seed, model=model, sight=sight, watch=watch)
     except (RequestError, RunError, OSError):
         raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=describe(error), seconds=watch.seconds)
 
 
-def _run(
-    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None, watch: Stopwatch
-) -> Outcome:
+def _run(candidate: Candidate, bench: Bench, *, seed: int, model: Path, sight: Sight, watch: Stopwatch) -> Outcome:
     # shape
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
@@ -80,9 +85,11 @@ def _run(
     )
     with watch.stage("teacher answers"):
         answers = bench.teacher.answers if needs_teacher(candidate.losses) else None
+    sight.begin(cost, epochs)
+    student.to(bench.device)
     with watch.stage("training"):
         losses = train(
-            student.to(bench.device),
+            student,
             bench.teacher.train_samples,
             bench.dataset.views,
             loss=make_loss(candidate.losses),
@@ -92,8 +99,22 @@ def _run(
             weight_decay=bench.training.weight_decay,
             seed=seed,
             teacher_logits=answers,
-            on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(done, epochs),
+            on_epoch=lambda done, terms: sight.epoch(student, done),
         )
+    trained = Outcome(
+        candidate=candidate,
+        seed=seed,
+        state="trained",
+        measured=cost,
+        architecture=architecture,
+        epochs=epochs,
+        losses=losses,
+        planned_epochs=epochs,
+        curve=tuple(sight.curve),
+        spoke_at=sight.spoke_at,
+    )
+    if sight.stopped:
+        return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
 
     # the file that ships, and its figures
     student.cpu()
@@ -101,17 +122,8 @@ def _run(
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )
-    return Outcome(
-        candidate=candidate,
-        seed=seed,
-        state="trained",
-        measured=measured,
-        architecture=architecture,
-        reason=broken_budgets(measured, bench.budgets) or None,
-        epochs=epochs,
-        seconds=watch.seconds,
-        losses=losses,
-    )
+    broken = broken_budgets(measured, bench.budgets)
+    return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
 
 
 def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
