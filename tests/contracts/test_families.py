@@ -83,9 +83,11 @@ def test_the_stages_halve_and_the_features_are_named(
 ) -> None:
     network = build_student(architecture(family, shape, depths)).eval()
     inputs = samples(shape)
-    features, logits = network.stage_features(inputs)
+    seen = network.observe(inputs, relations=True)
+    features = seen.features
+    assert not seen.relations and seen.distillation_logits is None
     assert list(features) == ["stem", *(f"stage{number}" for number in range(len(depths)))]
-    torch.testing.assert_close(logits, network(inputs))
+    assert torch.equal(seen.logits, network(inputs)) and seen.answer is seen.logits
     height, width = shape[1:]
     for name, feature in features.items():
         if name not in ("stem", "stage0"):
@@ -98,9 +100,9 @@ def test_the_stages_halve_and_the_features_are_named(
 def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
     for shape in SHAPES:
         wanted = dataclasses.replace(architecture(family, shape, (1, 1, 1)), stem_stride=stride)
-        features, logits = build_student(wanted).eval().stage_features(samples(shape))
-        assert features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
-        assert logits.shape == (3, CLASSES)
+        seen = build_student(wanted).eval().observe(samples(shape))
+        assert seen.features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
+        assert seen.logits.shape == (3, CLASSES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

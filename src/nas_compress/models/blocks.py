@@ -6,6 +6,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from nas_compress.models.observation import ObservableNetwork, Observation
+
 
 class ActivationPoint(nn.Module):
     """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself."""
@@ -79,7 +81,7 @@ class Head(nn.Module):
         return cast(Tensor, self.classifier(self.point(self.pool(values)).flatten(1)))
 
 
-class StagedNetwork(nn.Module):
+class StagedNetwork(ObservableNetwork):
     """Raw input, stem, stages, head: what all convolutional families share, with named stage features."""
 
     def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
@@ -88,18 +90,14 @@ class StagedNetwork(nn.Module):
         self.stages, self.head = nn.ModuleList(stages), head
         initialise_(self)
 
-    def stage_features(self, samples: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Features by name (`stem`, `stage0`, `stage1`, ...; each (N, c, h, w)) and the logits (N, classes)."""
+    def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
+        """Features `stem`, `stage0`, `stage1`, ...; there are no relations."""
         values = self.stem(self.raw_input(samples))
         features = {"stem": values}
         for number, stage in enumerate(self.stages):
             values = stage(values)
             features[f"stage{number}"] = values
-        return features, self.head(values)
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """Map raw uint8 samples (N, C, H, W) to logits (N, classes)."""
-        return self.stage_features(samples)[1]
+        return Observation(logits=self.head(values), features=features, relations={})
 
 
 def initialise_(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nas_compress.architecture import Architecture
 from nas_compress.errors import RequestError, require_known
 from nas_compress.models import mobilenet, resnet
-from nas_compress.models.blocks import StagedNetwork
+from nas_compress.models.observation import ObservableNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Family:
     source: str
     base_widths: tuple[int, ...]
     layers: Callable[[tuple[int, ...], tuple[int, ...]], list[tuple[str, int]]]
-    build: Callable[[Architecture], StagedNetwork]
+    build: Callable[[Architecture], ObservableNetwork]
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -46,7 +46,7 @@ def family_named(name: str, where: str = "") -> Family:
     return FAMILIES[name]
 
 
-def build_student(architecture: Architecture) -> StagedNetwork:
+def build_student(architecture: Architecture) -> ObservableNetwork:
     """A network of that architecture with fresh weights from torch's global random state."""
     family = family_named(architecture.family)
     if min(architecture.input_shape) < 1 or architecture.classes < 2:
