@@ -76,7 +76,11 @@ class TrainingSection(Section):
 
 
 class SearchSection(Section):
-    """`[search]`: who proposes candidates, and when their training stops.
+    """`[search]`: who proposes candidates, where it starts, and when their training stops.
+
+    `start` names candidates to try first: the smallest and the largest of the space (in bytes, of 400 drawn), and the
+    one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
+    the sampler fills.
 
     `stop` is a stopping rule, or `shadow`: every trial is trained to its end and the run reports what the rule named
     by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha compares,
@@ -85,6 +89,8 @@ class SearchSection(Section):
 
     sampler: str = "tpe"
     startup_trials: PositiveInt = 10
+    start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
+    enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
     stop: Literal["none", "moasha", "dominated", "shadow"] = "none"
     shadow: Literal["moasha", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None

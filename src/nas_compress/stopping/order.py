@@ -8,23 +8,25 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def fronts(costs: Floats) -> NDArray[np.intp]:
+def fronts(costs: Floats, *, enough: int | None = None) -> NDArray[np.intp]:
     """The number (n,) of each row's non-dominated front, from 0; equal rows share one.
 
-    costs: (n, m), small is good. A row dominates another if it is nowhere larger and somewhere smaller.
+    costs: (n, m), small is good. A row dominates another if it is nowhere larger and somewhere smaller. Once fronts
+    hold `enough` rows, the number of all others is -1.
     """
-    no_larger = np.ones((len(costs), len(costs)), dtype=np.bool_)
-    for column in costs.T:
-        no_larger &= column[:, None] <= column[None, :]
-    dominates = no_larger & ~no_larger.T
     number = np.full(len(costs), -1, dtype=np.intp)
-    left, front = np.ones(len(costs), dtype=np.bool_), 0
-    beaten = dominates.sum(axis=0)
-    while left.any():
-        members = left & (beaten == 0)
-        number[members] = front
-        left &= ~members
-        beaten = beaten - dominates[members].sum(axis=0)
+    left = np.argsort(costs.sum(axis=1), kind="stable")  # a row is dominated only by rows of a smaller sum
+    front, wanted = 0, len(costs) if enough is None else min(enough, len(costs))
+    while len(costs) - len(left) < wanted:
+        rest, later = left, []
+        while len(rest):
+            best = costs[rest[0]]
+            beaten = (best <= costs[rest]).all(axis=1) & (best < costs[rest]).any(axis=1)
+            number[rest[0]] = front
+            later.append(rest[beaten])
+            rest = rest[1:][~beaten[1:]]
+        left = np.sort(np.concatenate(later))
+        left = left[np.argsort(costs[left].sum(axis=1), kind="stable")]
         front += 1
     return number
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Sized:
     candidate: Candidate
     architecture: Architecture
     weight_bytes: float
+    params: Mapping[str, object]
 
 
 def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
@@ -45,7 +46,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     parameters: dict[Architecture, int] = {}
     sized = []
-    for candidate in sampled.candidates:
+    for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts)
@@ -60,6 +61,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 candidate=candidate,
                 architecture=architecture,
                 weight_bytes=parameters[architecture] * bits / 8,
+                params=params,
             )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled

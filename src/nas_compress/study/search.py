@@ -24,7 +24,7 @@ from nas_compress.stopping.rules import Rule
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
 from nas_compress.study.resume import RUN, constraints, give_up, tell
-from nas_compress.study.samplers import make_sampler
+from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import TrialJudge, study_rule
 from nas_compress.study.workbench import Ingredients
 from nas_compress.trial.bench import Bench
@@ -77,9 +77,12 @@ class Search:
 
     def _next(self, before: float) -> Record:
         spec = self.parts.spec
-        # one seed a trial: a study that was stopped and goes on proposes what it would have proposed
-        seed = (spec.seed * 1_000_003 + len(self.records)) % 2**32
-        self.study.sampler = make_sampler(spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials)
+        self.study.sampler = sampler_for(
+            spec.search.sampler,
+            seed=spec.seed,
+            finished=len(self.records),
+            startup_trials=spec.search.startup_trials,
+        )
         trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)

@@ -21,7 +21,7 @@ from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
-from nas_compress.space.load import Space, fixed_space, load_space
+from nas_compress.space.load import Space, check_given, fixed_space, load_space
 from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
@@ -59,6 +59,8 @@ def gather(file: StudyFile) -> Ingredients:
         space = load_space(
             spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
         )
+        for number, given in enumerate(spec.search.enqueue):
+            check_given(space, given, where=f"{where}search.enqueue[{number}]")
     device = choose_device(spec.device)
     dataset = load_dataset(
         name=spec.data.name,
