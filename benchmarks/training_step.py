@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ from torch.nn import functional as F
 
 from nas_compress.candidate import LossTerm, cross_entropy, distillation
 from nas_compress.data.views import Views
-from nas_compress.losses.terms import LossFunction, make_loss, needs_teacher
+from nas_compress.losses.terms import needs_teacher
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.machine import describe_machine
 from nas_compress.models.families import build_student
+from nas_compress.training.lesson import Lesson, TaughtLesson
 from nas_compress.training.loop import train
 from nets import architecture, random_samples
 
@@ -55,18 +57,25 @@ class Enough(BaseException):
 
 
 class Paced:
-    """A training's loss that, at each step, first lets other steps run; it keeps the seconds of them all.
+    """A training's lesson that, at each step, first lets other steps run; it keeps the seconds of them all.
 
-    One step is the time from one call to the next: this step's loss, backward and update, the next one's batch and
-    forward pass.
+    One step is the time from one call to the next: this step's forward pass, loss, backward and update, and the next
+    one's batch.
     """
 
-    def __init__(self, loss: LossFunction, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
+    def __init__(self, lesson: Lesson, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
         self.taken: list[dict[str, float]] = []
-        self._loss, self._others = loss, others
+        self._lesson, self._others = lesson, others
         self._end, self._resumed = time.perf_counter() + seconds, 0.0
 
-    def __call__(self, student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+    @property
+    def learners(self) -> Sequence[nn.Module]:
+        """The lesson's."""
+        return self._lesson.learners
+
+    def __call__(
+        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+    ) -> dict[str, Tensor]:
         """The loss of the step."""
         taken = {"loop": time.process_time() - self._resumed}
         for name, step in self._others.items():
@@ -78,7 +87,7 @@ class Paced:
         if time.perf_counter() > self._end and len(self.taken) > WARM_UP + 2:
             raise Enough
         self._resumed = time.process_time()
-        return self._loss(student, labels, teacher)
+        return self._lesson(model, batch, labels, view=view, index=index, progress=progress)
 
 
 def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
@@ -109,19 +118,20 @@ def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float
     samples = random_samples(20 * batch_size, shape)
     answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
     others = plain_steps(network(net, shape).train(), samples.inputs[:batch_size], samples.labels[:batch_size])
-    paced = Paced(make_loss(terms), others, seconds=seconds)
+    paced = Paced(
+        TaughtLesson(TrainingLoss(terms), answers=answers if needs_teacher(terms) else None), others, seconds=seconds
+    )
     with contextlib.suppress(Enough):
         train(
             network(net, shape),
             samples,
             views,
-            loss=paced,
+            lesson=paced,
             epochs=10_000,
             batch_size=batch_size,
             learning_rate=1e-5,
             weight_decay=0.01,
             seed=0,
-            teacher_logits=answers if needs_teacher(terms) else None,
         )
     return paced.taken[WARM_UP:]
 

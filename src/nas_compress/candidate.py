@@ -6,70 +6,30 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
+from nas_compress.teaching import LossTerm as LossTerm
+from nas_compress.teaching import Teaching as Teaching
+from nas_compress.teaching import cross_entropy as cross_entropy
+from nas_compress.teaching import distillation as distillation
+from nas_compress.teaching import label_smoothing as label_smoothing
 
 BITS = (32, 8)
 """Bit-widths of weights and activations. 32 is float."""
 
+INITS = ("scratch", "inherit")
+"""Fresh weights, or the teacher's kept channels."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
+POOLINGS = ("class_token", "mean")
+"""What a transformer's classifier reads: a learned token, or the mean of the patches."""
 
-@dataclass(frozen=True, kw_only=True)
-class LossTerm:
-    """One named term of the training loss, its weight and its settings.
-
-    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
-
-    >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
-    4.0
-    """
-
-    name: str
-    weight: float = 1.0
-    settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
-        if not 0 < self.weight < math.inf:
-            raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
-
-    def setting(self, key: str) -> float:
-        """The value of one setting; KeyError where the term does not carry it."""
-        return dict(self.settings)[key]
-
-
-def cross_entropy() -> tuple[LossTerm, ...]:
-    """Plain cross-entropy on the labels: training without a teacher."""
-    return (LossTerm(name="cross_entropy"),)
-
-
-def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
-    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
-    return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
-
-
-def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
-    """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
-
-    A weight of 0 leaves its term out; both may not be 0.
-    """
-    if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
-        raise RequestError(
-            "hard_weight >= 0, soft_weight >= 0 and one of them > 0 must hold, "
-            f"but got hard_weight={hard_weight}, soft_weight={soft_weight}"
-        )
-    terms = []
-    if hard_weight:
-        terms.append(LossTerm(name="cross_entropy", weight=hard_weight))
-    if soft_weight:
-        terms.append(LossTerm(name="kd", weight=soft_weight, settings={"temperature": temperature}))
-    return tuple(terms)
+FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+"""Fields of a candidate that not every family takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +37,15 @@ class Candidate:
     """One point of a search space: a shape, its bits and how it is taught.
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. The weights always start afresh.
+    (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
+    input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
+    step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
+    teacher's cut leaves of its own.
+
+    A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
+    `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
+    teaches); None leaves a value to its family.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -94,6 +61,16 @@ class Candidate:
     weight_bits: int = 32
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
+    teaching: Teaching = field(default_factory=Teaching)
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    patch_size: int | None = None
+    pooling: str | None = None
+    distillation_token: bool = False
+    pruning_ranking: str = "global"
+    pruning_min_channels: int = 1
+    round_to: int = 0
+    init: str = "scratch"
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -112,6 +89,13 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
+        if self.pruning_min_channels < 1:
+            raise RequestError(
+                f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.pruning_min_channels}"
+            )
+        if self.round_to < 0:
+            raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
+        require_known("init", self.init, INITS)
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits not in BITS:
                 raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
@@ -126,9 +110,30 @@ class Candidate:
         if len(set(names)) < len(names):
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
 
+        self._check_transformer()
+
+    def _check_transformer(self) -> None:
+        for name, count in (("heads", self.heads), ("patch_size", self.patch_size)):
+            if count is not None and (count < 1 or count != int(count)):
+                raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={count}")
+        if self.mlp_ratio is not None:
+            object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))
+            if not 0 < self.mlp_ratio < math.inf:
+                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, POOLINGS)
+
+    @property
+    def family_settings(self) -> dict[str, object]:
+        """The values that not every family takes, and that are not their defaults, by name."""
+        values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
+        return {known.name: value for known, value in values if value != known.default}
+
     @property
     def channel_step(self) -> int:
         """Widths move in this step: the runtime computes floats in blocks of 16 channels, integers in 8."""
+        if self.round_to:
+            return self.round_to
         return 8 if self.activation_bits < 32 else 16
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,7 +154,19 @@ class Candidate:
             for term in known.get("losses", ())
         )
         known["depths"] = tuple(known["depths"])
+        known["teaching"] = Teaching(**known.get("teaching", {}))
         return cls(**known)
+
+    @property
+    def control(self) -> str:
+        """Which control of "what is pruned matters" this is, in words; empty where it is none.
+
+        Inherited weights, a vote by chance, and a uniform width; after Liu et al. 2019 (arXiv 1810.05270) and Crowley
+        et al. 2018 (arXiv 1810.04622).
+        """
+        uniform = self.pruning_ratio == 0 or self.pruning_criterion == "uniform"
+        shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
+        return ", ".join(filter(None, ["inherited weights" if self.init == "inherit" else "", shape]))
 
     @property
     def fingerprint(self) -> str:

@@ -46,10 +46,11 @@ class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
     `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
-    `reason`. `epochs` were trained of `planned_epochs`. `seconds` are per stage, `losses` the mean of each loss term
-    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the stopping rule looked:
-    it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule stopped the trial, or
-    would have stopped one that was trained on to judge the rule.
+    `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are of one network,
+    `trainings` the networks that were trained for it (generations, peers). `seconds` are per stage, `losses` the mean
+    of each loss term over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the
+    stopping rule looked: it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule
+    stopped the trial, or would have stopped one that was trained on to judge the rule.
     """
 
     candidate: Candidate
@@ -59,6 +60,7 @@ class Outcome:
     architecture: Architecture | None = None
     reason: str | None = None
     epochs: int = 0
+    trainings: int = 1
     seconds: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
     planned_epochs: int = 0
@@ -70,16 +72,23 @@ class Outcome:
         """Epochs that stopping spared."""
         return self.planned_epochs - self.epochs if self.state == "stopped" else 0
 
+    @property
+    def control(self) -> str:
+        """Which control of pruning this trial is: its candidate's."""
+        return self.candidate.control
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
+        values["control"] = self.control
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome that `to_dict` described."""
         known = dict(values)
+        known.pop("control", None)  # follows from the candidate
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:
             known["measured"] = Measured(**known["measured"])

@@ -1,4 +1,4 @@
-"""One suite that every term of the table passes, and faults that it must catch."""
+"""One suite that every term on logits passes, and faults that it must catch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.losses.terms import TERMS, TermFunction
+from nas_compress.losses.permuted_kd import permuted
+from nas_compress.losses.term import LogitFunction, LogitTerm
+from nas_compress.losses.terms import TERMS
 
-Bind = Callable[[Mapping[str, float]], TermFunction]
+Bind = Callable[[Mapping[str, float]], LogitFunction]
+
+LOGIT_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, LogitTerm)}
+RANDOM = {"permuted_kd"}
+"""Another draw gives another value."""
+
+NOT_LEAST_AT_EQUALITY = {"hard_label", "permuted_kd"}
+"""Their target is not the teacher's own distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,53 @@ HAND = {
         expected=2 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5) + 0.5 * math.log(3)),
         settings={"temperature": 2.0},
     ),
+    # with two classes there is nothing to shuffle
+    "permuted_kd": Case(
+        student=[[0.0, 0.0]],
+        labels=[0],
+        teacher=[[2 * math.log(3), 0.0]],
+        expected=4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)),
+        settings={"temperature": 2.0},
+    ),
+    # 0.9 : 0.1 softened by 2 is 3 : 1
+    "teacher_free": Case(
+        student=[[0.0, 0.0]],
+        labels=[0],
+        teacher=[[5.0, 0.0]],
+        expected=4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)),
+        settings={"confidence": 0.9, "temperature": 2.0},
+    ),
+    "hard_label": Case(
+        student=[[math.log(3), 0.0]],
+        labels=[0],
+        teacher=[[0.0, 0.1]],
+        expected=math.log(4),
+        settings={},
+    ),
+    "label_refinery": Case(
+        student=[[math.log(3), 0.0]],
+        labels=[0],
+        teacher=[[0.0, math.log(3)]],
+        expected=0.25 * math.log(4 / 3) + 0.75 * math.log(4),
+        settings={},
+    ),
+    # teacher 1/2, 1/4, 1/4 and student 1/5, 3/5, 1/5, once softened; the rest is 1/2, 1/2 and 3/4, 1/4
+    "dkd": Case(
+        student=[[0.0, 2 * math.log(3), 0.0]],
+        labels=[0],
+        teacher=[[2 * math.log(2), 0.0, 0.0]],
+        expected=4
+        * (3 * (0.5 * math.log(2.5) + 0.5 * math.log(0.625)) + 2 * (0.5 * math.log(2 / 3) + 0.5 * math.log(2))),
+        settings={"temperature": 2.0, "alpha": 3.0, "beta": 2.0},
+    ),
+    # the first class has 3/4, 1/4, 1/2 of the student and 3/4, 1/2, 1/4 of the teacher; constant rows correlate by 0
+    "dist": Case(
+        student=[[2 * math.log(3), 0.0], [0.0, 2 * math.log(3)], [0.0, 0.0]],
+        labels=[0, 0, 0],
+        teacher=[[2 * math.log(3), 0.0], [0.0, 0.0], [0.0, 2 * math.log(3)]],
+        expected=4 * (3 * (1 - 1 / 3) + 5 * (1 - 1 / 2)),
+        settings={"temperature": 2.0, "beta": 3.0, "gamma": 5.0},
+    ),
 }
 
 
@@ -68,6 +124,8 @@ def check_by_hand(bind: Bind, name: str) -> None:
 
 
 def check_doubled_batch(bind: Bind, name: str) -> None:
+    if name in RANDOM:
+        return
     student, labels, teacher = values()
     function = bind(HAND[name].settings)
     once = function(student, labels, teacher)
@@ -76,6 +134,8 @@ def check_doubled_batch(bind: Bind, name: str) -> None:
 
 
 def check_orders(bind: Bind, name: str) -> None:
+    if name in RANDOM:
+        return
     student, labels, teacher = values()
     function = bind(HAND[name].settings)
     expected = function(student, labels, teacher)
@@ -99,7 +159,7 @@ def check_gradients(bind: Bind, name: str) -> None:
 
 def check_large_temperature(bind: Bind, name: str) -> None:
     """`T^2 KL` tends to `||centred difference||^2 / (2 C)` (Hinton et al. 2015, section 2.1)."""
-    if "temperature" not in TERMS[name].settings:
+    if name != "kd":
         return
     student, labels, teacher = values(scale=0.4)
     difference = student - teacher
@@ -111,7 +171,7 @@ def check_large_temperature(bind: Bind, name: str) -> None:
 
 def check_minimum(bind: Bind, name: str) -> None:
     """Terms with a teacher are least, and flat, where the student answers like it."""
-    if not TERMS[name].needs_teacher:
+    if not LOGIT_TERMS[name].needs_teacher or name in NOT_LEAST_AT_EQUALITY:
         return
     other, labels, teacher = values()
     student = teacher.clone().requires_grad_()
@@ -126,15 +186,15 @@ def check_minimum(bind: Bind, name: str) -> None:
 CHECKS = (check_by_hand, check_doubled_batch, check_orders, check_gradients, check_large_temperature, check_minimum)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", LOGIT_TERMS)
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_term_keeps_the_contract(check: Callable[[Bind, str], None], name: str) -> None:
     assert name in HAND, f"{name} needs a hand-worked case"
-    check(TERMS[name].bind, name)
+    check(LOGIT_TERMS[name].bind, name)
 
 
 def test_the_table_and_the_cases_name_the_same_terms() -> None:
-    assert set(HAND) == set(TERMS)
+    assert set(HAND) == set(LOGIT_TERMS)
 
 
 def divergence(first: Tensor, second: Tensor, temperature: float, reduction: str = "batchmean") -> Tensor:
@@ -155,6 +215,20 @@ FAULTS: dict[str, tuple[str, Bind]] = {
     ),
     "teacher learns": ("kd", lambda s: lambda a, y, b: divergence(a, b, s["temperature"]) * s["temperature"] ** 2),
     "half precision": ("cross_entropy", lambda s: lambda a, y, b: F.cross_entropy(a, y)),
+    "dkd's target class kept in the rest": (
+        "dkd",
+        lambda s: lambda a, y, b: divergence(a, b.detach(), s["temperature"]) * s["temperature"] ** 2 * 3,
+    ),
+    "dist between other pairs": (
+        "dist",
+        lambda s: lambda a, y, b: LOGIT_TERMS["dist"].bind(s)(a, y, b.roll(1, dims=0)),
+    ),
+    "hard labels from the student": ("hard_label", lambda s: lambda a, y, b: F.cross_entropy(b.float(), a.argmax(1))),
+    "refinery without its entropy": ("label_refinery", lambda s: lambda a, y, b: divergence(a, b.detach(), 1.0)),
+    "virtual teacher not softened": (
+        "teacher_free",
+        lambda s: lambda a, y, b: LOGIT_TERMS["teacher_free"].bind({**s, "confidence": 0.99})(a, y, b),
+    ),
     "smoothing ignored": ("label_smoothing", lambda s: lambda a, y, b: F.cross_entropy(a.float(), y)),
     "classes weighed": (
         "cross_entropy",
@@ -183,10 +257,42 @@ def caught_by(bind: Bind, name: str) -> set[str]:
         ("teacher learns", {"check_gradients"}),
         ("half precision", {"check_gradients"}),
         ("smoothing ignored", {"check_by_hand"}),
+        ("dkd's target class kept in the rest", {"check_by_hand"}),
+        ("dist between other pairs", {"check_by_hand", "check_minimum"}),
+        ("hard labels from the student", {"check_by_hand", "check_gradients"}),
+        ("refinery without its entropy", {"check_by_hand"}),
+        ("virtual teacher not softened", {"check_by_hand"}),
         ("classes weighed", {"check_by_hand", "check_orders"}),
     ],
 )
 def test_a_planted_fault_is_caught(fault: str, checks: set[str]) -> None:
     name, bind = FAULTS[fault]
     assert checks <= caught_by(bind, name)
-    assert caught_by(TERMS[name].bind, name) == set()
+    assert caught_by(LOGIT_TERMS[name].bind, name) == set()
+
+
+def test_kd_is_its_two_decoupled_parts() -> None:
+    """`KD = TCKD + (1 - p_label) NCKD` for one sample (Zhao et al. 2022, equation 6)."""
+    student, labels, teacher = values(batch=1)
+    whole = LOGIT_TERMS["kd"].bind({"temperature": 1.0})(student, labels, teacher)
+    tiny = 1e-9
+    target = LOGIT_TERMS["dkd"].bind({"temperature": 1.0, "alpha": 1.0, "beta": tiny})(student, labels, teacher)
+    rest = LOGIT_TERMS["dkd"].bind({"temperature": 1.0, "alpha": tiny, "beta": 1.0})(student, labels, teacher)
+    other = 1 - teacher.softmax(dim=1)[0, labels[0]]
+    torch.testing.assert_close(whole, target + other * rest)
+
+
+def test_permuting_keeps_the_largest_and_the_values_and_moves_the_others() -> None:
+    logits = values(batch=64, classes=6)[2]
+    torch.manual_seed(0)
+    mixed = permuted(logits)
+    assert torch.equal(mixed.argmax(dim=1), logits.argmax(dim=1))
+    assert torch.equal(mixed.sort(dim=1).values, logits.sort(dim=1).values)
+    moved = (mixed != logits).float().mean(dim=0)
+    assert bool((moved > 0.3).all())  # of 5 others, each stays in place once in five
+
+
+def test_correlations_do_not_see_scale_and_shift() -> None:
+    student, labels, teacher = values()
+    function = LOGIT_TERMS["dist"].bind({"temperature": 1.0, "beta": 1.0, "gamma": 1e-9})
+    torch.testing.assert_close(function(student + 3, labels, teacher), function(student, labels, teacher - 7))

@@ -1,16 +1,26 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 from nas_compress.candidate import LossTerm, cross_entropy, distillation
 from nas_compress.errors import RequestError
-from nas_compress.losses.terms import TERMS, check_terms, make_loss, needs_teacher
+from nas_compress.losses.terms import TERMS, check_terms, needs_teacher
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.observation import Observation
 
 STUDENT, LABELS, TEACHER = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.randn(4, 3)
 
 
+def total(terms: Sequence[LossTerm], *, teacher: Tensor | None = TEACHER) -> dict[str, Tensor]:
+    guide = None if teacher is None else Observation(logits=teacher)
+    return TrainingLoss(terms)(Observation(logits=STUDENT), LABELS, guide)
+
+
 def test_weights_multiply_each_term_and_names_stay() -> None:
-    light = make_loss(distillation(hard_weight=1.0, soft_weight=1.0, temperature=3.0))(STUDENT, LABELS, TEACHER)
-    heavy = make_loss(distillation(hard_weight=0.5, soft_weight=2.0, temperature=3.0))(STUDENT, LABELS, TEACHER)
+    light = total(distillation(hard_weight=1.0, soft_weight=1.0, temperature=3.0))
+    heavy = total(distillation(hard_weight=0.5, soft_weight=2.0, temperature=3.0))
     assert list(heavy) == ["cross_entropy", "kd"]
     torch.testing.assert_close(heavy["cross_entropy"], 0.5 * light["cross_entropy"])
     torch.testing.assert_close(heavy["kd"], 2.0 * light["kd"])
@@ -18,18 +28,18 @@ def test_weights_multiply_each_term_and_names_stay() -> None:
 
 def test_settings_left_out_take_the_default() -> None:
     default = TERMS["kd"].settings["temperature"].default
-    plain = make_loss([LossTerm(name="kd")])(STUDENT, LABELS, TEACHER)["kd"]
-    said = make_loss([LossTerm(name="kd", settings={"temperature": default})])(STUDENT, LABELS, TEACHER)["kd"]
-    other = make_loss([LossTerm(name="kd", settings={"temperature": default / 2})])(STUDENT, LABELS, TEACHER)["kd"]
+    plain = total([LossTerm(name="kd")])["kd"]
+    said = total([LossTerm(name="kd", settings={"temperature": default})])["kd"]
+    other = total([LossTerm(name="kd", settings={"temperature": default / 2})])["kd"]
     assert plain == said != other
 
 
 def test_only_terms_on_the_teacher_need_it() -> None:
     mixed = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
     assert needs_teacher(mixed) and not needs_teacher(cross_entropy())
-    assert make_loss(cross_entropy())(STUDENT, LABELS, None)
+    assert total(cross_entropy(), teacher=None)
     with pytest.raises(RequestError, match=r"^kd needs the teacher's logits, but got none$"):
-        make_loss(mixed)(STUDENT, LABELS, None)
+        total(mixed, teacher=None)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +59,4 @@ def test_what_no_term_takes_is_refused(term: LossTerm, message: str) -> None:
         check_terms([term])
     assert "\n" not in str(caught.value)
     with pytest.raises(RequestError):
-        make_loss([term])
+        TrainingLoss([term])

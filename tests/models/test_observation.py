@@ -1,6 +1,6 @@
 import torch
 
-from nas_compress.models.observation import ObservableNetwork, Observation
+from nas_compress.observation import ObservableNetwork, Observation
 
 
 class TwoHeads(ObservableNetwork):

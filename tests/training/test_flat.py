@@ -7,8 +7,9 @@ from torch import nn
 from nas_compress.candidate import LossTerm, cross_entropy
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
-from nas_compress.losses.terms import make_loss
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.training.flat import flattened
+from nas_compress.training.lesson import TaughtLesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import learning_rate_at
 
@@ -78,7 +79,7 @@ def test_the_loop_trains_like_one_adamw_over_all_tensors() -> None:
         model,
         Split(name="train", inputs=inputs, labels=labels),
         Views(),
-        loss=make_loss(cross_entropy()),
+        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
         epochs=5,
         batch_size=16,
         learning_rate=0.01,
@@ -109,7 +110,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
             model,
             data,
             Views(shift=1),
-            loss=make_loss(terms),
+            lesson=TaughtLesson(TrainingLoss(terms)),
             epochs=3,
             batch_size=4,
             learning_rate=0.01,

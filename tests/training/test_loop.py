@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from nas_compress.candidate import distillation
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.losses.terms import LossFunction, make_loss
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.training.device import choose_device
+from nas_compress.training.lesson import Lesson, TaughtLesson
 from nas_compress.training.loop import train
 
 COUNT, BATCH, CLASSES = 40, 8, 3
@@ -41,13 +44,34 @@ class Small(nn.Module):
         return self.out(torch.relu(self.norm(self.conv(samples.float() / 16))).mean((2, 3)))
 
 
+Function = Callable[[Tensor, Tensor, "Tensor | None"], dict[str, Tensor]]
+
+
+class Bare:
+    """A lesson that is a function of the logits, the labels and the kept answers."""
+
+    learners = ()
+
+    def __init__(self, function: Function, answers: Tensor | None = None) -> None:
+        self.function, self.answers = function, answers
+
+    def __call__(
+        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        answers = None if self.answers is None else self.answers[view][index]
+        return self.function(model(batch), labels, answers)
+
+
 def plain(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
     return {"cross_entropy": F.cross_entropy(student, labels)}
 
 
-def run(model: nn.Module, samples: Split, loss: LossFunction = plain, seed: int = 0, **changes) -> dict[str, float]:
+def run(
+    model: nn.Module, samples: Split, loss: Function | Lesson = plain, seed: int = 0, **changes
+) -> dict[str, float]:
+    lesson = Bare(loss) if inspect.isfunction(loss) else loss
     settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05, "weight_decay": 0.01}
-    return train(model, samples, VIEWS, loss=loss, seed=seed, **{**settings, **changes})
+    return train(model, samples, VIEWS, lesson=lesson, seed=seed, **{**settings, **changes})
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -121,16 +145,16 @@ def test_kept_answers_are_those_of_the_view_and_the_sample() -> None:
         seen.append(int(view[0]))
         return plain(student, labels, teacher)
 
-    run(model, samples, probe, epochs=30, teacher_logits=code.expand(-1, -1, CLASSES))
+    run(model, samples, Bare(probe, code.expand(-1, -1, CLASSES)), epochs=30)
     assert set(seen) == set(range(VIEWS.count))
 
 
 def test_distillation_brings_the_student_to_the_teacher() -> None:
     samples = noise()
     answers = torch.tensor([4.0, 0.0, -4.0]).expand(VIEWS.count, COUNT, CLASSES)
-    terms = make_loss(distillation(hard_weight=0, soft_weight=1, temperature=2))
+    loss = TrainingLoss(distillation(hard_weight=0, soft_weight=1, temperature=2))
     model = Small()
-    assert run(model, samples, terms, epochs=15, teacher_logits=answers.half())["kd"] < 0.05
+    assert run(model, samples, TaughtLesson(loss, answers=answers.half()), epochs=15)["kd"] < 0.05
     assert bool((model(samples.inputs).argmax(dim=1) == 0).all())
 
 

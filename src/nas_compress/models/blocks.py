@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from nas_compress.models.observation import ObservableNetwork, Observation
+from nas_compress.observation import ObservableNetwork, Observation
 
 
 class ActivationPoint(nn.Module):
@@ -107,7 +107,7 @@ def initialise_(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)

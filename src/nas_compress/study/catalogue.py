@@ -6,9 +6,11 @@ import tomllib
 
 from nas_compress.candidate import BITS
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.groups import CRITERIA
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.stopping.catalogue import RULES
@@ -39,6 +41,8 @@ def _families() -> list[Row]:
             "name": name,
             "summary": family.summary,
             "base_widths": list(family.base_widths),
+            "base_depths": list(family.base_depths),
+            "settings": list(family.settings),
             "source": family.source,
         }
         for name, family in FAMILIES.items()
@@ -58,7 +62,7 @@ def _losses() -> list[Row]:
         {
             "name": name,
             "summary": term.summary,
-            "needs": "teacher logits" if term.needs_teacher else "labels",
+            "needs": f"teacher {term.needs}" if isinstance(term, FeatureTerm) else term.needs,
             "settings": {key: setting.default for key, setting in term.settings.items()},
             "source": term.source,
         }
@@ -67,9 +71,14 @@ def _losses() -> list[Row]:
 
 
 def _pruning() -> list[Row]:
-    return [
-        {"name": name, "summary": criterion.summary, "source": criterion.source} for name, criterion in CRITERIA.items()
+    criteria: list[Row] = [
+        {"name": name, "kind": "criterion", "summary": criterion.summary, "source": criterion.source}
+        for name, criterion in CRITERIA.items()
     ]
+    rankings: list[Row] = [
+        {"name": name, "kind": "ranking", "summary": summary, "source": ""} for name, summary in RANKINGS.items()
+    ]
+    return criteria + rankings
 
 
 def _quantization() -> list[Row]:

@@ -16,7 +16,7 @@ from nas_compress.architecture import Architecture
 from nas_compress.candidate import cross_entropy
 from nas_compress.data.splits import Split
 from nas_compress.files import cache_folder
-from nas_compress.losses.terms import make_loss
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
@@ -24,6 +24,7 @@ from nas_compress.outcome import Measured
 from nas_compress.study.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.study.workbench import Ingredients, check_own_teacher
 from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.training.lesson import TaughtLesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
 
@@ -131,7 +132,7 @@ def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -
         network,
         few,
         parts.dataset.views,
-        loss=make_loss(cross_entropy()),
+        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
         epochs=1,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,

@@ -28,6 +28,7 @@ from nas_compress.study.storage import (
     shown_url,
     study_identity,
 )
+from nas_compress.study.teachable import notes
 from nas_compress.study.workbench import (
     Ingredients,
     baseline,
@@ -65,6 +66,8 @@ def run_study(
         require_same_storage(folder, storage)
     else:
         sized, _ = draw_candidates(parts)
+        for note in notes([item.candidate for item in sized], parts.dataset.classes):
+            reporter.say(note)
         refuse_out_of_reach(parts, within_reach(parts, sized, meter))
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors():

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.losses.terms import LossFunction
-from nas_compress.training.device import fitting_threads, mixed_precision
+from nas_compress.training.device import fitting_threads
 from nas_compress.training.flat import flattened
+from nas_compress.training.lesson import Lesson
 from nas_compress.training.memory import keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
 
@@ -24,21 +24,20 @@ def train(
     samples: Split,
     views: Views,
     *,
-    loss: LossFunction,
+    lesson: Lesson,
     epochs: int,
     batch_size: int,
     learning_rate: float,
     weight_decay: float,
     seed: int,
-    teacher_logits: Tensor | None = None,
     on_epoch: Callable[[int, dict[str, float]], bool | None] | None = None,
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device, uint8 (N, C, H, W). teacher_logits: (views, N, classes) on the same device, read
-    where the loss needs the teacher. An epoch leaves out the samples that do not fill its last batch. on_epoch gets
-    the number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
-    NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
+    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. An epoch leaves
+    out the samples that do not fill its last batch. on_epoch gets the number of finished epochs and their terms; an
+    answer of True, and what it raises, ends the training. Raises NonFiniteLossError with the step (from 0) and the
+    terms. The model is left in eval mode.
     """
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
@@ -49,14 +48,15 @@ def train(
     batch_size = min(batch_size, len(samples))
     steps_per_epoch = len(samples) // batch_size
     steps = epochs * steps_per_epoch
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learners = nn.ModuleList([model, *lesson.learners]).to(device)
+    learners.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     means: dict[str, float] = {}
     step = 0
 
-    model.train()
+    learners.train()
     with (
         fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
-        _optimizer(model, weight_decay) as optimizer,
+        _optimizer(learners, weight_decay) as optimizer,
     ):
         for epoch in range(epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)
@@ -67,15 +67,12 @@ def train(
                 index = order[number * batch_size : (number + 1) * batch_size]
                 batch = views.apply(padded.index_select(0, index), view)
                 labels = samples.labels.index_select(0, index)
-                answers = None if teacher_logits is None else teacher_logits[view].index_select(0, index)
 
                 # forward, backward, update
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
                 optimizer.zero_grad(set_to_none=False)
-                with mixed_precision(device):
-                    logits = model(batch)
-                terms = loss(logits, labels, answers)
+                terms = lesson(model, batch, labels, view=view, index=index, progress=step / steps)
                 _sum(terms).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 history.append({name: term.detach() for name, term in terms.items()})
@@ -85,7 +82,7 @@ def train(
             means = _summary(history, first_step=step - steps_per_epoch)
             if on_epoch is not None and on_epoch(epoch + 1, means):
                 break
-    model.eval()
+    learners.eval()
     return means
 
 

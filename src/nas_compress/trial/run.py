@@ -6,19 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
-from nas_compress.losses.terms import make_loss, needs_teacher
-from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
-from nas_compress.training.loop import train
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
-from nas_compress.trial.sight import Judge, OnEpoch, Sight
+from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
+from nas_compress.trial.generations import earlier_generations, write_ensemble
+from nas_compress.trial.sight import Judge, Sight
+from nas_compress.trial.teach import OnEpoch, teach
 
 
 def run_trial(
@@ -42,20 +39,28 @@ def run_trial(
     watch = Stopwatch()
     check_candidate(candidate)
     try:
-        sight = Sight(judge=judge, shadow=shadow, validation=bench.validation, on_epoch=on_epoch)
-        return _run(candidate, bench, seed=seed, model=model, sight=sight, watch=watch)
+        sight = Sight(judge=judge, shadow=shadow, validation=bench.validation)
+        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, sight=sight, watch=watch)
     except (RequestError, RunError, OSError):
         raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=describe(error), seconds=watch.seconds)
 
 
-def _run(candidate: Candidate, bench: Bench, *, seed: int, model: Path, sight: Sight, watch: Stopwatch) -> Outcome:
+def _run(
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    seed: int,
+    model: Path,
+    on_epoch: OnEpoch | None,
+    sight: Sight,
+    watch: Stopwatch,
+) -> Outcome:
     # shape
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
-        torch.manual_seed(seed)
-        student = build_student(architecture)
+        student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
     bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
@@ -80,27 +85,12 @@ def _run(candidate: Candidate, bench: Bench, *, seed: int, model: Path, sight: S
         epochs=bench.training.epochs,
         budget=bench.training.budget,
         cap=bench.training.cap,
-        macs=cost.macs,
+        macs=cost.macs * candidate.teaching.trainings,
         teacher_macs=bench.teacher_macs,
     )
-    with watch.stage("teacher answers"):
-        answers = bench.teacher.answers if needs_teacher(candidate.losses) else None
+    generations = [*earlier_generations(architecture, (candidate.teaching.generations or 1) - 1, seed=seed), student]
     sight.begin(cost, epochs)
-    student.to(bench.device)
-    with watch.stage("training"):
-        losses = train(
-            student,
-            bench.teacher.train_samples,
-            bench.dataset.views,
-            loss=make_loss(candidate.losses),
-            epochs=epochs,
-            batch_size=bench.training.batch_size,
-            learning_rate=bench.training.learning_rate,
-            weight_decay=bench.training.weight_decay,
-            seed=seed,
-            teacher_logits=answers,
-            on_epoch=lambda done, terms: sight.epoch(student, done),
-        )
+    losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch, sight=sight)
     trained = Outcome(
         candidate=candidate,
         seed=seed,
@@ -108,6 +98,7 @@ def _run(candidate: Candidate, bench: Bench, *, seed: int, model: Path, sight: S
         measured=cost,
         architecture=architecture,
         epochs=epochs,
+        trainings=candidate.teaching.trainings,
         losses=losses,
         planned_epochs=epochs,
         curve=tuple(sight.curve),
@@ -122,6 +113,15 @@ def _run(candidate: Candidate, bench: Bench, *, seed: int, model: Path, sight: S
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )
+    if len(generations) > 1:
+        write_ensemble(
+            generations[:-1],
+            model,
+            **bits,
+            calibration=bench.calibration,
+            validation=bench.dataset.validation,
+            watch=watch,
+        )
     broken = broken_budgets(measured, bench.budgets)
     return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
 

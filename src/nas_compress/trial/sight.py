@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from torch import nn
@@ -10,9 +9,6 @@ from torch import nn
 from nas_compress.data.splits import Split
 from nas_compress.outcome import Measured
 from nas_compress.training.validate import module_accuracy
-
-OnEpoch = Callable[[int, int], None]
-"""(finished epochs, planned epochs)."""
 
 
 class Judge(Protocol):
@@ -29,18 +25,16 @@ class Judge(Protocol):
 
 
 class Sight:
-    """What is seen of a training: its progress, and its accuracy where the judge asks for it."""
+    """What the judge sees of a training: its accuracy where it asks for it."""
 
-    def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split, on_epoch: OnEpoch | None) -> None:
-        self._judge, self._shadow, self._validation, self._on_epoch = judge, shadow, validation, on_epoch
+    def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split) -> None:
+        self._judge, self._shadow, self._validation = judge, shadow, validation
         self.curve: list[tuple[int, float]] = []
         self.spoke_at: int | None = None
         self.reason: str | None = None
-        self._planned = 0
 
     def begin(self, cost: Measured, planned: int) -> None:
         """Training begins."""
-        self._planned = planned
         if self._judge is not None:
             self._judge.begin(cost, planned)
 
@@ -51,8 +45,6 @@ class Sight:
 
     def epoch(self, network: nn.Module, done: int) -> bool:
         """An epoch is over; True where the trial ends here."""
-        if self._on_epoch is not None:
-            self._on_epoch(done, self._planned)
         if self._judge is None or not self._judge.wants(done):
             return False
         self.curve.append((done, module_accuracy(network, self._validation)))

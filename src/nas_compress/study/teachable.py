@@ -1,0 +1,95 @@
+"""Whether a candidate can be taught as it says, found on shapes alone, before anything is trained."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from nas_compress.architecture import Architecture
+from nas_compress.candidate import Candidate
+from nas_compress.errors import RequestError
+from nas_compress.losses.terms import feature_terms
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import build_student
+from nas_compress.observation import Observation
+from nas_compress.study.workbench import Ingredients
+from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.training.lesson import look
+
+SMALLEST_BATCH = {"rkd_distance": 2, "rkd_angle": 3, "similarity_preserving": 2, "dist": 2}
+"""Terms that compare the samples of a batch, and how many they need."""
+
+
+class Teachable:
+    """Checks candidates of one study; each combination of shape and teaching once."""
+
+    def __init__(self, parts: Ingredients) -> None:
+        self._parts = parts
+        self._seen: set[object] = set()
+
+    def require(self, candidate: Candidate, architecture: Architecture) -> None:
+        """Raise RequestError where a loss or the teaching does not fit the student, the teacher or the batches."""
+        watched = bool(feature_terms(candidate.losses))
+        key = (candidate.losses, candidate.teaching, architecture if watched else None)
+        if key in self._seen:
+            return
+        self._require_batch(candidate)
+        if self._parts.spec.teacher.factory is not None:
+            _require_own_teacher(candidate)
+        student = _observe(architecture) if watched else None
+        with torch.device("meta"):
+            TrainingLoss(
+                candidate.losses,
+                student=student,
+                teacher=(student if candidate.teaching.teacher == "mutual" else self._teacher) if watched else None,
+                annealing=candidate.teaching.annealing,
+                soft_stop=candidate.teaching.soft_stop,
+            )
+        self._seen.add(key)
+
+    def _require_batch(self, candidate: Candidate) -> None:
+        size = min(self._parts.spec.training.batch_size, len(self._parts.dataset.train))
+        for term in candidate.losses:
+            least = SMALLEST_BATCH.get(term.name, 1)
+            if size < least:
+                raise RequestError(
+                    f"training.batch_size >= {least} must hold for loss {term.name!r}, which compares samples, "
+                    f"but got {size}"
+                )
+
+    @cached_property
+    def _teacher(self) -> Observation:
+        """What the teacher shows; a module of the user's own shows its logits alone."""
+        section, dataset = self._parts.spec.teacher, self._parts.dataset
+        if section.factory is not None:
+            return Observation(logits=torch.empty((2, dataset.classes), device="meta"))
+        return _observe(teacher_architecture(section, dataset, self._parts.file.label))
+
+
+def notes(candidates: list[Candidate], classes: int) -> list[str]:
+    """What a user should know about the losses of these candidates, one line each."""
+    names = {term.name for candidate in candidates for term in candidate.losses}
+    if "dkd" in names and classes == 2:
+        return ["dkd with two classes: there is one wrong class, so its NCKD is 0 and only TCKD remains"]
+    return []
+
+
+def _require_own_teacher(candidate: Candidate) -> None:
+    teaching = candidate.teaching
+    wanted = (
+        "teacher='ensemble'"
+        if teaching.teacher == "ensemble"
+        else f"checkpoint={teaching.checkpoint:g}"
+        if teaching.checkpoint not in (None, 1.0)
+        else ""
+    )
+    if wanted:
+        raise RequestError(f"teaching with {wanted} needs a teacher that the study trains, not teacher.factory")
+
+
+def _observe(architecture: Architecture) -> Observation:
+    with torch.device("meta"), torch.no_grad():
+        network: nn.Module = build_student(architecture).eval()
+        return look(network, torch.empty((2, *architecture.input_shape), dtype=torch.uint8), relations=True)

@@ -1,0 +1,142 @@
+"""How a student is taught, as values: the terms of its loss, and who its teacher is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas_compress.errors import RequestError, require_known
+
+TEACHERS = ("fixed", "ensemble", "assistant", "born_again", "mutual")
+"""Ways to have a teacher."""
+
+CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
+"""Fractions of the teacher's training after which it is kept."""
+
+_OWN_KNOBS: Mapping[str, Mapping[str, Any]] = {
+    "fixed": {"checkpoint": 1.0},
+    "ensemble": {"members": 3, "average": "probability"},
+    "assistant": {"assistant_size": 0.5},
+    "born_again": {"generations": 2},
+    "mutual": {"peers": 1, "peer_width": 1.0},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerm:
+    """One named term of the training loss, its weight and its settings.
+
+    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
+
+    >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
+    4.0
+    """
+
+    name: str
+    weight: float = 1.0
+    settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
+        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
+        object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
+        if not 0 < self.weight < math.inf:
+            raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
+
+    def setting(self, key: str) -> float:
+        """The value of one setting; KeyError where the term does not carry it."""
+        return dict(self.settings)[key]
+
+
+def cross_entropy() -> tuple[LossTerm, ...]:
+    """Plain cross-entropy on the labels: training without a teacher."""
+    return (LossTerm(name="cross_entropy"),)
+
+
+def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
+    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
+    return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
+
+
+def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
+    """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
+
+    A weight of 0 leaves its term out; both may not be 0.
+    """
+    if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
+        raise RequestError(
+            "hard_weight >= 0, soft_weight >= 0 and one of them > 0 must hold, "
+            f"but got hard_weight={hard_weight}, soft_weight={soft_weight}"
+        )
+    terms = []
+    if hard_weight:
+        terms.append(LossTerm(name="cross_entropy", weight=hard_weight))
+    if soft_weight:
+        terms.append(LossTerm(name="kd", weight=soft_weight, settings={"temperature": temperature}))
+    return tuple(terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Who teaches, and how the teacher's part changes over the training.
+
+    teacher:
+    `fixed`: the study's teacher; `checkpoint` 0.25, 0.5 or 0.75 takes it as it was after that part of its training
+    (Cho, Hariharan 2019, arXiv 1910.01348).
+    `ensemble`: `members` trainings of the study's teacher; `average` is over their `probability` or `logits`. Terms on
+    features look at the first.
+    `assistant`: a smaller network of `assistant_size` times the teacher's width, itself taught by the teacher
+    (Mirzadeh et al. 2020, arXiv 1902.03393).
+    `born_again`: the student taught by the teacher teaches the next of its own shape, `generations` in all; the last
+    is the student (Furlanello et al. 2018, arXiv 1805.04770).
+    `mutual`: `peers` of `peer_width` times the student's width learn beside it, each from the others
+    (Zhang et al. 2018, arXiv 1706.00384); the first network is the student.
+
+    annealing: terms on labels grow, terms on the teacher fall, linearly over the planned steps (Clark et al. 2019,
+    arXiv 1907.04829). soft_stop: the fraction of the planned steps after which terms on the teacher are silent.
+
+    >>> Teaching(teacher="born_again").generations
+    2
+    """
+
+    teacher: str = "fixed"
+    checkpoint: float | None = None
+    members: int | None = None
+    average: str | None = None
+    assistant_size: float | None = None
+    generations: int | None = None
+    peers: int | None = None
+    peer_width: float | None = None
+    annealing: bool = False
+    soft_stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_known("teaching.teacher", self.teacher, TEACHERS)
+        for kind, knobs in _OWN_KNOBS.items():
+            for name, default in knobs.items():
+                value = getattr(self, name)
+                if kind == self.teacher and value is None:
+                    object.__setattr__(self, name, default)
+                elif kind != self.teacher and value is not None:
+                    raise RequestError(
+                        f"{name} belongs to teacher={kind!r}, but got {name}={value!r} and teacher={self.teacher!r}"
+                    )
+        for name, fits, rule in (
+            ("checkpoint", self.checkpoint in (None, *CHECKPOINTS), "must be one of 0.25, 0.5, 0.75, 1.0"),
+            ("members", self.members is None or self.members >= 2, ">= 2 must hold"),
+            ("average", self.average in (None, "probability", "logits"), "must be 'probability' or 'logits'"),
+            ("assistant_size", self.assistant_size is None or 0 < self.assistant_size < 1, "must be in (0, 1)"),
+            ("generations", self.generations is None or self.generations >= 2, ">= 2 must hold"),
+            ("peers", self.peers is None or self.peers >= 1, ">= 1 must hold"),
+            ("peer_width", self.peer_width is None or 0 < self.peer_width < math.inf, "must be in (0, inf)"),
+            ("soft_stop", 0 < self.soft_stop <= 1, "must be in (0, 1]"),
+        ):
+            if not fits:
+                raise RequestError(f"{name} {rule}, but got {name}={getattr(self, name)!r}")
+
+    @property
+    def trainings(self) -> int:
+        """How many networks a trial trains: generations or peers count in its budget."""
+        return (self.generations or 1) * (1 + (self.peers or 0))

@@ -1,0 +1,68 @@
+"""The generations of a born-again student as an ensemble: an accuracy to compare with, not a member of the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas_compress.architecture import Architecture
+from nas_compress.data.splits import Split
+from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.files import write_json
+from nas_compress.measurement.prediction import predict
+from nas_compress.models.families import build_student
+
+
+def earlier_generations(architecture: Architecture, count: int, *, seed: int) -> list[nn.Module]:
+    """So many networks of one shape, each from another seed; torch's random state stays as it was."""
+    generations: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(count):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            generations.append(build_student(architecture))
+    return generations
+
+
+def write_ensemble(
+    earlier: Sequence[nn.Module],
+    student: Path,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    calibration: Tensor,
+    validation: Split,
+    watch: Stopwatch,
+) -> None:
+    """Write `generation-1.onnx`, ... beside the student's file, and `ensemble.json` with what all together reach.
+
+    The ensemble averages the softmax outputs of all files, the student's included; its bytes are the sum of theirs.
+    """
+    files = [student.with_name(f"generation-{number}.onnx") for number in range(1, len(earlier) + 1)]
+    for network, path in zip(earlier, files, strict=True):
+        bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+        write_file(network.cpu(), path, **bits, calibration=calibration, watch=watch)
+    files.append(student)
+    inputs, labels = validation.inputs.cpu().numpy(), validation.labels.cpu().numpy()
+    with watch.stage("ensemble"):
+        probabilities = np.mean([_softmax(predict(path, inputs)) for path in files], axis=0)
+    write_json(
+        student.with_name("ensemble.json"),
+        {
+            "kind": "ensemble of generations",
+            "average": "probability",
+            "members": [path.name for path in files],
+            "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+            "size_bytes": sum(path.stat().st_size for path in files),
+        },
+    )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers

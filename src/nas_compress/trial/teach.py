@@ -1,0 +1,171 @@
+"""Train a student as its candidate's teaching says: who the teacher is, and what the student learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.candidate import Candidate
+from nas_compress.deployment import Stopwatch
+from nas_compress.losses.term import LogitTerm
+from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import build_student
+from nas_compress.observation import ObservableNetwork, Observation
+from nas_compress.teacher.answers import compute_answers
+from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.training.lesson import Lesson, TaughtLesson, look
+from nas_compress.training.loop import train
+from nas_compress.training.mutual import MutualLesson
+from nas_compress.trial.bench import Bench, learning_rate, student_architecture
+from nas_compress.trial.sight import Sight
+
+OnEpoch = Callable[[int, int], None]
+"""(finished epochs, planned epochs)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guide:
+    """What a student learns from: answers (views, N, C) or (views, N, members, C), and a network for its features."""
+
+    answers: Tensor | None
+    network: nn.Module | None
+
+
+def teach(
+    candidate: Candidate,
+    students: list[nn.Module],
+    bench: Bench,
+    *,
+    epochs: int,
+    seed: int,
+    watch: Stopwatch,
+    on_epoch: OnEpoch | None = None,
+    sight: Sight | None = None,
+) -> dict[str, float]:
+    """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
+
+    More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
+    and dropped here. The sight watches the last student, whose training its judge may end.
+    """
+    with watch.stage("teacher answers"):
+        guide = find_guide(candidate, bench)
+    planned = epochs * len(students)
+    losses: dict[str, float] = {}
+    for number, student in enumerate(students):
+        student.to(bench.device)
+        if number:
+            with watch.stage("teacher answers"):
+                guide = _previous(candidate, students[number - 1], bench)
+        with watch.stage("training"):
+            lesson = _lesson(candidate, student, guide, bench, seed=seed)
+            losses = train(
+                student,
+                bench.teacher.train_samples,
+                bench.dataset.views,
+                lesson=lesson,
+                epochs=epochs,
+                batch_size=bench.training.batch_size,
+                learning_rate=learning_rate(candidate, bench.training),
+                weight_decay=bench.training.weight_decay,
+                seed=seed,
+                on_epoch=_after_epoch(
+                    student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
+                ),
+            )
+    return losses
+
+
+def find_guide(candidate: Candidate, bench: Bench) -> Guide:
+    """The teacher that the candidate's terms need, trained or read now where it never was."""
+    teaching, teacher = candidate.teaching, bench.teacher
+    if not needs_teacher(candidate.losses) or teaching.teacher == "mutual":
+        return Guide(answers=None, network=None)
+    wanted = _reads_logits(candidate)
+    if teaching.teacher == "ensemble":
+        return Guide(answers=_together(candidate, bench) if wanted else None, network=teacher.network)
+    if teaching.teacher == "assistant":
+        teacher = assistant(teacher, teaching.assistant_size or 0.5)
+    else:
+        teacher = earlier(teacher, teaching.checkpoint or 1.0)
+    return Guide(answers=teacher.answers if wanted else None, network=teacher.network)
+
+
+def _together(candidate: Candidate, bench: Bench) -> Tensor:
+    """Answers of all members: each for itself (their probabilities are averaged at the term's temperature), or mean."""
+    members = [member(bench.teacher, number).answers for number in range(candidate.teaching.members or 2)]
+    together = torch.stack(members, dim=2)
+    return together.float().mean(dim=2).half() if candidate.teaching.average == "logits" else together
+
+
+def _previous(candidate: Candidate, generation: nn.Module, bench: Bench) -> Guide:
+    """The generation before as the teacher."""
+    answers = None
+    if _reads_logits(candidate):
+        answers = compute_answers(generation, bench.teacher.train_samples, bench.dataset.views)
+    return Guide(answers=answers, network=generation.eval())
+
+
+def _lesson(candidate: Candidate, student: nn.Module, guide: Guide, bench: Bench, *, seed: int) -> Lesson:
+    if candidate.teaching.teacher == "mutual":
+        peers = make_peers(candidate, bench, seed=seed)
+        networks = [student, *peers]
+        seen = [_glance(network, bench) for network in networks]
+        others = [seen[1 if number == 0 else 0] for number in range(len(networks))]
+        losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
+        return MutualLesson(peers, losses)
+    watched = guide.network is not None and bool(feature_terms(candidate.losses))
+    own = _glance(student, bench) if watched else None
+    other = _glance(guide.network, bench) if watched and guide.network is not None else None
+    network = guide.network if isinstance(guide.network, ObservableNetwork) else None
+    return TaughtLesson(_loss(candidate, own, other), answers=guide.answers, teacher=network)
+
+
+def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Module]:
+    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
+    width = candidate.width_multiplier * (candidate.teaching.peer_width or 1.0)
+    shape = student_architecture(replace(candidate, width_multiplier=width), bench.dataset, bench.teacher, seed=seed)
+    peers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(candidate.teaching.peers or 1):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            peers.append(build_student(shape).to(bench.device))
+    return peers
+
+
+def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
+    return TrainingLoss(
+        candidate.losses,
+        student=student,
+        teacher=teacher,
+        annealing=candidate.teaching.annealing,
+        soft_stop=candidate.teaching.soft_stop,
+    )
+
+
+def _glance(network: nn.Module, bench: Bench) -> Observation:
+    """Shapes of everything that the network shows."""
+    training = network.training
+    with torch.no_grad():
+        seen = look(network.eval(), bench.calibration[:2].to(bench.device), relations=True)
+    network.train(training)
+    return seen
+
+
+def _reads_logits(candidate: Candidate) -> bool:
+    terms = [TERMS[term.name] for term in candidate.losses]
+    return any(isinstance(term, LogitTerm) and term.needs_teacher for term in terms)
+
+
+def _after_epoch(
+    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, sight: Sight | None
+) -> Callable[[int, dict[str, float]], bool]:
+    def after(done: int, terms: dict[str, float]) -> bool:
+        if on_epoch is not None:
+            on_epoch(before + done, planned)
+        return sight is not None and sight.epoch(student, done)
+
+    return after
