@@ -1,6 +1,6 @@
-"""A space small enough to be recorded whole (128 points).
+"""A space small enough to be recorded whole (96 points).
 
-family (2) x blocks in the last stage (2) x width multiplier (4) x pruning (2) x precision (2) x teaching (2).
+family (2) x blocks in the last stage (2) x width multiplier (3) x pruning (2) x precision (2) x teaching (2).
 """
 
 from nas_compress.candidate import Candidate, cross_entropy, distillation
@@ -9,7 +9,7 @@ from nas_compress.space.suggest import Suggest
 CHOICES = {
     "family": ("resnet", "mobilenet"),
     "depth_2": (1, 2),
-    "width_multiplier": (0.25, 0.5, 0.75, 1.0),
+    "width_multiplier": (0.25, 0.5, 1.0),
     "pruning_percent": (0, 50),
     "precision": ("float32", "int8"),
     "teaching": ("cross_entropy", "kd"),
@@ -25,7 +25,7 @@ def suggest(trial: Suggest) -> Candidate:
     """Propose one student."""
     family = trial.suggest_categorical("family", CHOICES["family"])
     depth_2 = trial.suggest_int("depth_2", 1, 2)
-    width = trial.suggest_float("width_multiplier", 0.25, 1.0, step=0.25)
+    width = trial.suggest_categorical("width_multiplier", CHOICES["width_multiplier"])
     pruning = trial.suggest_int("pruning_percent", 0, 50, step=50)
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", CHOICES["precision"])]
     teaching = trial.suggest_categorical("teaching", CHOICES["teaching"])
