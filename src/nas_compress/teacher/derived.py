@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
+from nas_compress.pruning.widths import round_to_step
 from nas_compress.teacher.kept import kept_or_trained
 from nas_compress.teacher.teacher import Teacher, teacher_architecture, training_of
 from nas_compress.teaching import cross_entropy, distillation
@@ -98,17 +100,16 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
-    """The shape of an assistant: every width scaled and rounded to 8 channels."""
+    """The shape of an assistant: every width scaled and rounded to 8 channels, and to whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    base = teacher.base_widths or family_named(shape.family).base_widths
-    layers = family_named(shape.family).layers(shape.depths, base)
+    multiples = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
     widths = tuple(
         Width(
-            layer=layer,
-            asked=width * size,
-            channels=max(ASSISTANT_STEP, round(width * size / ASSISTANT_STEP) * ASSISTANT_STEP),
+            layer=width.layer,
+            asked=width.channels * size,
+            channels=round_to_step(width.channels * size, math.lcm(ASSISTANT_STEP, multiples.get(width.layer, 1))),
         )
-        for layer, width in layers
+        for width in shape.widths
     )
     return replace(shape, widths=widths)
 
