@@ -50,6 +50,10 @@ def test_every_field_changes_the_fingerprint() -> None:
         "patch_size": 2,
         "pooling": "mean",
         "distillation_token": True,
+        "pruning_ranking": "local",
+        "pruning_min_channels": 4,
+        "round_to": 4,
+        "init": "inherit",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     changed = [

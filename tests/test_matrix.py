@@ -12,31 +12,45 @@ from nas_compress.candidate import BITS, Candidate, cross_entropy, distillation,
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.groups import CRITERIA
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 
-PRUNINGS = ((0.0, "uniform"), *((0.5, criterion) for criterion in CRITERIA))
+PRUNINGS = (
+    (0.0, "uniform", "global"),
+    *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
+)
 PRECISIONS = tuple((weights, activations) for weights in BITS for activations in BITS if weights <= activations)
 TEACHINGS = (
     cross_entropy(),
     label_smoothing(0.1),
     distillation(hard_weight=0.1, soft_weight=0.9, temperature=2.0),
 )
-COMBINATIONS = list(itertools.product(FAMILIES, PRUNINGS, PRECISIONS, TEACHINGS))
+COMBINATIONS = [  # each family with each pruning and precision; every two of pruning, precision and teaching meet
+    (family, pruning, bits, TEACHINGS[(row + column) % len(TEACHINGS)])
+    for family in FAMILIES
+    for row, pruning in enumerate(PRUNINGS)
+    for column, bits in enumerate(PRECISIONS)
+]
 CHANCE = 0.1
 ACCURACIES: list[float] = []
 
 
 def test_nothing_is_left_out() -> None:
     assert {term.name for teaching in TEACHINGS for term in teaching} == set(TERMS)
-    assert len(COMBINATIONS) == len(FAMILIES) * (1 + len(CRITERIA)) * 3 * 3
+    assert {criterion for _, criterion, _ in PRUNINGS} == set(CRITERIA)
+    assert {ranking for _, _, ranking in PRUNINGS} == set(RANKINGS)
+    for pair in itertools.product(PRUNINGS, TEACHINGS):
+        assert any(pair == (pruning, losses) for _, pruning, _, losses in COMBINATIONS)
+    for bits, losses in itertools.product(PRECISIONS, TEACHINGS):
+        assert any((bits, losses) == tuple(rest) for _, _, *rest in COMBINATIONS)
 
 
 @pytest.mark.parametrize(("family", "pruning", "bits", "losses"), COMBINATIONS)
 def test_every_combination_trains_and_ships(
     family: str,
-    pruning: tuple[float, str],
+    pruning: tuple[float, str, str],
     bits: tuple[int, int],
     losses: tuple,
     bench: Bench,
@@ -48,6 +62,7 @@ def test_every_combination_trains_and_ships(
         width_multiplier=0.5,
         pruning_ratio=pruning[0],
         pruning_criterion=pruning[1],
+        pruning_ranking=pruning[2],
         weight_bits=bits[0],
         activation_bits=bits[1],
         losses=losses,

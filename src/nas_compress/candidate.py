@@ -19,6 +19,9 @@ from nas_compress.teaching import label_smoothing as label_smoothing
 BITS = (32, 8)
 """Bit-widths of weights and activations. 32 is float."""
 
+INITS = ("scratch", "inherit")
+"""Fresh weights, or the teacher's kept channels."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
@@ -34,8 +37,11 @@ class Candidate:
     """One point of a search space: a shape, its bits and how it is taught.
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. The weights always start afresh.
+    (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
+    input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
+    step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
+    teacher's cut leaves of its own.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
@@ -61,6 +67,10 @@ class Candidate:
     patch_size: int | None = None
     pooling: str | None = None
     distillation_token: bool = False
+    pruning_ranking: str = "global"
+    pruning_min_channels: int = 1
+    round_to: int = 0
+    init: str = "scratch"
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -79,6 +89,13 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
+        if self.pruning_min_channels < 1:
+            raise RequestError(
+                f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.pruning_min_channels}"
+            )
+        if self.round_to < 0:
+            raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
+        require_known("init", self.init, INITS)
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits not in BITS:
                 raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
@@ -115,6 +132,8 @@ class Candidate:
     @property
     def channel_step(self) -> int:
         """Widths move in this step: the runtime computes floats in blocks of 16 channels, integers in 8."""
+        if self.round_to:
+            return self.round_to
         return 8 if self.activation_bits < 32 else 16
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +156,17 @@ class Candidate:
         known["depths"] = tuple(known["depths"])
         known["teaching"] = Teaching(**known.get("teaching", {}))
         return cls(**known)
+
+    @property
+    def control(self) -> str:
+        """Which control of "what is pruned matters" this is, in words; empty where it is none.
+
+        Inherited weights, a vote by chance, and a uniform width; after Liu et al. 2019 (arXiv 1810.05270) and Crowley
+        et al. 2018 (arXiv 1810.04622).
+        """
+        uniform = self.pruning_ratio == 0 or self.pruning_criterion == "uniform"
+        shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
+        return ", ".join(filter(None, ["inherited weights" if self.init == "inherit" else "", shape]))
 
     @property
     def fingerprint(self) -> str:

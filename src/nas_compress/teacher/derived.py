@@ -15,10 +15,9 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
-from nas_compress.pruning.widths import round_to_step
 from nas_compress.teacher.kept import kept_or_trained
-from nas_compress.teacher.teacher import Teacher, teacher_architecture, training_of
-from nas_compress.teaching import cross_entropy, distillation
+from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
+from nas_compress.teaching import distillation
 from nas_compress.training.lesson import TaughtLesson
 
 ASSISTANT_STEP = 8
@@ -36,7 +35,7 @@ def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             teacher.folder,
             checkpoint=checkpoint,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training_of(teacher.section, teacher.training),
             samples=teacher.train_samples,
             views=teacher.dataset.views,
@@ -62,7 +61,7 @@ def member(teacher: Teacher, number: int) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             cache_folder() / "teachers" / _fingerprint(teacher, made_by),
             checkpoint=1.0,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training,
             samples=teacher.train_samples,
             views=teacher.dataset.views,
@@ -100,18 +99,16 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
-    """The shape of an assistant: every width scaled and rounded to 8 channels, and to whole heads."""
+    """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    multiples = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
-    widths = tuple(
-        Width(
-            layer=width.layer,
-            asked=width.channels * size,
-            channels=round_to_step(width.channels * size, math.lcm(ASSISTANT_STEP, multiples.get(width.layer, 1))),
-        )
-        for width in shape.widths
-    )
-    return replace(shape, widths=widths)
+    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
+    return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
+
+
+def _scaled(width: Width, size: float, multiple: int) -> Width:
+    step = math.lcm(ASSISTANT_STEP, multiple)
+    asked = width.channels * size
+    return Width(layer=width.layer, asked=asked, channels=max(step, round(asked / step) * step))
 
 
 def _require_trained_here(teacher: Teacher, wanted: str) -> None:

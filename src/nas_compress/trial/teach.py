@@ -20,7 +20,7 @@ from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
-from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.bench import Bench, learning_rate, student_architecture
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -67,7 +67,7 @@ def teach(
                 lesson=lesson,
                 epochs=epochs,
                 batch_size=bench.training.batch_size,
-                learning_rate=bench.training.learning_rate,
+                learning_rate=learning_rate(candidate, bench.training),
                 weight_decay=bench.training.weight_decay,
                 seed=seed,
                 on_epoch=_counted(on_epoch, number * epochs, planned),
