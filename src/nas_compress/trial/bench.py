@@ -120,6 +120,7 @@ def shaped(
             f"but got depths={candidate.depths}"
         )
     layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    multiples = family.multiples([layer for layer, _ in layers], candidate.heads)
     fractions: tuple[float, ...] = ()
     if groups:
         fractions = surviving_fractions(
@@ -135,9 +136,14 @@ def shaped(
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
-        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
+        multiples=multiples,
     )
     if candidate.init == "inherit":
+        if multiples:
+            raise RequestError(
+                "init='inherit' needs a family without attention, whose heads would lose different channels and mix, "
+                f"but got {candidate.family}"
+            )
         if not same or candidate.depths != teacher_depths:
             raise RequestError(
                 "init='inherit' needs a student of the teacher's family and depths, "
