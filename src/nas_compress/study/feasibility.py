@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ class Sized:
     candidate: Candidate
     architecture: Architecture
     weight_bytes: float
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
@@ -46,7 +47,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     parameters: dict[Architecture, int] = {}
     teachable = Teachable(parts)
     sized = []
-    for candidate in sampled.candidates:
+    for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts, vote)
@@ -62,6 +63,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 candidate=candidate,
                 architecture=architecture,
                 weight_bytes=parameters[architecture] * bits / 8,
+                params=params,
             )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled
@@ -122,6 +124,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             path,
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
+            quantization=item.candidate.quantization,
             calibration=samples,
             watch=watch,
         )

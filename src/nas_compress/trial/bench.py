@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate, Teaching
-from nas_compress.data.splits import Dataset
+from nas_compress.data.splits import Dataset, Split
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
@@ -37,6 +37,11 @@ class Bench:
     training: TrainingSection
     budgets: tuple[Budget, ...]
     device: torch.device
+
+    @cached_property
+    def validation(self) -> Split:
+        """The validation split on the training device."""
+        return self.dataset.validation.to(self.device)
 
     @cached_property
     def calibration(self) -> Tensor:
