@@ -6,10 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.precision import Quantization as Quantization
 from nas_compress.precision import check_bits
 from nas_compress.teaching import LossTerm as LossTerm
@@ -18,8 +18,17 @@ from nas_compress.teaching import cross_entropy as cross_entropy
 from nas_compress.teaching import distillation as distillation
 from nas_compress.teaching import label_smoothing as label_smoothing
 
+INITS = ("scratch", "inherit")
+"""Fresh weights, or the teacher's kept channels."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
+
+POOLINGS = ("class_token", "mean")
+"""What a transformer's classifier reads: a learned token, or the mean of the patches."""
+
+FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+"""Fields of a candidate that not every family takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +36,17 @@ class Candidate:
     """One point of a search space: a shape, its bits and how it is taught.
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. The weights always start afresh. `quantization` says how a
-    student of few bits comes to its integers.
+    (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
+    input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
+    step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
+    teacher's cut leaves of its own.
+
+    A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
+    `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
+    teaches); None leaves a value to its family.
+
+    `quantization` says how a student of few bits comes to its integers.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -46,6 +63,15 @@ class Candidate:
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
     teaching: Teaching = field(default_factory=Teaching)
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    patch_size: int | None = None
+    pooling: str | None = None
+    distillation_token: bool = False
+    pruning_ranking: str = "global"
+    pruning_min_channels: int = 1
+    round_to: int = 0
+    init: str = "scratch"
     quantization: Quantization = field(default_factory=Quantization)
 
     def __post_init__(self) -> None:
@@ -65,6 +91,13 @@ class Candidate:
             )
         if not 0 <= self.pruning_ratio < 1:
             raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
+        if self.pruning_min_channels < 1:
+            raise RequestError(
+                f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.pruning_min_channels}"
+            )
+        if self.round_to < 0:
+            raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
+        require_known("init", self.init, INITS)
         check_bits(self.weight_bits, self.activation_bits, self.quantization)
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
@@ -72,9 +105,30 @@ class Candidate:
         if len(set(names)) < len(names):
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
 
+        self._check_transformer()
+
+    def _check_transformer(self) -> None:
+        for name, count in (("heads", self.heads), ("patch_size", self.patch_size)):
+            if count is not None and (count < 1 or count != int(count)):
+                raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={count}")
+        if self.mlp_ratio is not None:
+            object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))
+            if not 0 < self.mlp_ratio < math.inf:
+                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, POOLINGS)
+
+    @property
+    def family_settings(self) -> dict[str, object]:
+        """The values that not every family takes, and that are not their defaults, by name."""
+        values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
+        return {known.name: value for known, value in values if value != known.default}
+
     @property
     def channel_step(self) -> int:
         """Widths move in this step: the runtime computes floats in blocks of 16 channels, integers in 8."""
+        if self.round_to:
+            return self.round_to
         return 8 if self.activation_bits < 32 else 16
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +152,17 @@ class Candidate:
         known["teaching"] = Teaching(**known.get("teaching", {}))
         known["quantization"] = Quantization(**known.get("quantization", {}))
         return cls(**known)
+
+    @property
+    def control(self) -> str:
+        """Which control of "what is pruned matters" this is, in words; empty where it is none.
+
+        Inherited weights, a vote by chance, and a uniform width; after Liu et al. 2019 (arXiv 1810.05270) and Crowley
+        et al. 2018 (arXiv 1810.04622).
+        """
+        uniform = self.pruning_ratio == 0 or self.pruning_criterion == "uniform"
+        shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
+        return ", ".join(filter(None, ["inherited weights" if self.init == "inherit" else "", shape]))
 
     @property
     def fingerprint(self) -> str:

@@ -45,9 +45,9 @@ class Measured:
 class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
-    `over_budget` ended before training; `failed` says why in `reason`. `epochs` are of one network, `trainings` the
-    networks that were trained for it (generations, peers). `seconds` are per stage, `losses` the mean of each loss term
-    over the last epoch.
+    `over_budget` ended before training; `failed` says why in `reason`. `control` says which control of pruning it
+    is, if any. `epochs` are of one network, `trainings` the networks that were trained for it (generations, peers).
+    `seconds` are per stage, `losses` the mean of each loss term over the last epoch.
     """
 
     candidate: Candidate
@@ -61,16 +61,23 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def control(self) -> str:
+        """Which control of pruning this trial is: its candidate's."""
+        return self.candidate.control
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
+        values["control"] = self.control
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome that `to_dict` described."""
         known = dict(values)
+        known.pop("control", None)  # follows from the candidate
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:
             known["measured"] = Measured(**known["measured"])

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from nas_compress.architecture import Architecture
 from nas_compress.errors import RequestError
-from nas_compress.models.blocks import StagedNetwork
-from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.groups import CRITERIA, ChannelGroup, rank_channels, surviving_fractions
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.observation import ObservableNetwork
+from nas_compress.pruning.criteria import CRITERIA, rank_channels
+from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
+from nas_compress.pruning.widths import student_widths
 
-MakeNetwork = Callable[..., StagedNetwork]
+MakeNetwork = Callable[..., ObservableNetwork]
 
 SHAPE = (1, 8, 8)
 DEPTHS = (1, 2, 1)
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA)
-every_family = pytest.mark.parametrize("family", FAMILIES)
+every_family = pytest.mark.parametrize("family", ["resnet", "mobilenet"])  # of one shape: three stages
+
+
+BATCHES = tuple(
+    (torch.randint(0, 17, (8, *SHAPE), generator=chance), torch.randint(0, 10, (8,), generator=chance))
+    for chance in (torch.Generator().manual_seed(seed) for seed in range(2))
+)
 
 
 def votes(network: nn.Module, criterion: str, seed: int = 0) -> tuple[ChannelGroup, ...]:
-    return rank_channels(network, SHAPE, criterion=criterion, seed=seed)
+    return rank_channels(network, SHAPE, criterion=criterion, seed=seed, batches=BATCHES)
 
 
 def scores(groups: tuple[ChannelGroup, ...]) -> np.ndarray:
@@ -50,15 +64,65 @@ class Plain(nn.Module):
 
 @every_criterion
 @every_family
-@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.33, 0.5, 0.75, 0.99])
-def test_as_many_channels_go_as_were_asked(
-    family: str, criterion: str, ratio: float, make_network: MakeNetwork
-) -> None:
+def test_as_many_channels_go_as_were_asked(family: str, criterion: str, make_network: MakeNetwork) -> None:
     groups = votes(make_network(family, DEPTHS), criterion)
     sizes = np.array([len(group.importance) for group in groups])
-    removed = sizes * (1 - np.array(surviving_fractions(groups, ratio)))
-    assert np.allclose(removed, removed.round())
-    assert abs(removed.sum() - ratio * sizes.sum()) <= 0.5 + 1e-9
+    kinds = np.array([group.kind for group in groups])
+    pools = {"global": np.zeros(len(groups)), "local": np.arange(len(groups)), "isomorphic": kinds}
+    assert set(pools) == set(RANKINGS) and 1 < len(set(kinds)) < len(groups)
+    for ranking, ratio in itertools.product(RANKINGS, [0.0, 0.1, 0.33, 0.5, 0.8]):
+        kept = sizes * np.array(surviving_fractions(groups, ratio, ranking=ranking))
+        assert np.allclose(kept, kept.round()) and kept.min() > 0.999
+        for pool in set(pools[ranking]):
+            inside = pools[ranking] == pool
+            assert abs((sizes - kept)[inside].sum() - ratio * sizes[inside].sum()) <= 0.5 + 1e-9, (ranking, ratio)
+
+
+@every_criterion
+def test_each_layer_keeps_its_least_number(criterion: str, make_network: MakeNetwork) -> None:
+    groups = votes(make_network("resnet", DEPTHS), criterion)
+    sizes = np.array([len(group.importance) for group in groups])
+    for ranking in RANKINGS:
+        kept = sizes * np.array(surviving_fractions(groups, 0.6, ranking=ranking, min_channels=3))
+        assert kept.min() > 2.999
+
+
+def test_a_cut_that_would_empty_a_layer_is_refused(make_network: MakeNetwork) -> None:
+    groups = votes(make_network("resnet"), "uniform")
+    with pytest.raises(RequestError, match=r"each layer must keep 1 channel\(s\), but pruning_ratio=0.99 .* stem.conv"):
+        surviving_fractions(groups, 0.99)
+    with pytest.raises(RequestError, match=r"each layer must keep 8 channel\(s\), but pruning_ratio=0.9 "):
+        surviving_fractions(groups, 0.9, min_channels=8)
+    assert min(surviving_fractions(groups, 0.99, ranking="local")) == 1 / 32
+    with pytest.raises(RequestError, match="a pruning ranking must be a known name, but got 'globl'; did you mean"):
+        surviving_fractions(groups, 0.5, ranking="globl")
+
+
+@every_criterion
+@every_family
+def test_half_of_the_channels_make_a_smaller_student(
+    family: str, criterion: str, make_network: MakeNetwork, tmp_path: Path
+) -> None:
+    whole = make_network(family, DEPTHS)
+    groups, known = votes(whole, criterion), FAMILIES[family]
+    layers = [(layer, max(8, base // 4 // 8 * 8)) for layer, base in known.layers(DEPTHS, known.base_widths)]
+    sizes = []
+    for ratio in (0.0, 0.5):
+        fractions = surviving_fractions(groups, ratio)
+        widths = student_widths(
+            layers, groups=groups, fractions=fractions, same_family=True, width_multiplier=1.0, step=1
+        )
+        student = build_student(
+            Architecture(family=family, input_shape=SHAPE, classes=10, depths=DEPTHS, widths=widths, mean=5, std=6.0)
+        )
+        for group, fraction in zip(groups, fractions, strict=True):
+            found = {student.get_submodule(layer).out_channels for layer in group.layers}
+            assert found == {round(fraction * len(group.importance))}, group.layers
+        F.cross_entropy(student.train()(BATCHES[0][0]), BATCHES[0][1]).backward()
+        assert all(value.grad is not None for value in student.parameters())
+        export_onnx(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
+        sizes.append((tmp_path / f"{ratio}.onnx").stat().st_size)
+    assert sizes[1] < 0.8 * sizes[0]
 
 
 @every_criterion
@@ -145,7 +209,7 @@ def test_bn_scales_compare_across_layers() -> None:
     network = Plain()
     with torch.no_grad():
         network.first_norm.weight.fill_(0.01)
-    assert surviving_fractions(votes(network, "bn_scale"), 0.5) == pytest.approx((0, 1))
+    assert surviving_fractions(votes(network, "bn_scale"), 0.5) == pytest.approx((1 / 6, 5 / 6))
 
 
 def test_a_layer_of_zeros_goes_first() -> None:
@@ -153,7 +217,7 @@ def test_a_layer_of_zeros_goes_first() -> None:
     with torch.no_grad():
         network.second.weight.zero_()
         network.classifier.weight.zero_()
-    assert surviving_fractions(votes(network, "l1"), 0.5) == pytest.approx((1, 0))
+    assert surviving_fractions(votes(network, "l1"), 0.5) == pytest.approx((5 / 6, 1 / 6))
 
 
 def test_bn_scale_without_normalisation_is_refused() -> None:
@@ -162,9 +226,68 @@ def test_bn_scale_without_normalisation_is_refused() -> None:
     assert votes(Plain(normalised=False), "l1")
 
 
+def test_l2_squares_what_l1_adds() -> None:
+    network = Plain(normalised=False)
+    with torch.no_grad():
+        network.first.weight.fill_(0.1)
+        network.first.weight[0] = 0
+        network.first.weight[0, 0, 0, 0] = 0.8  # less in sum, more in squares than nine times 0.1
+        network.second.weight.zero_()
+    assert np.argmin(votes(network, "l1")[0].importance) == 0
+    assert np.argmax(votes(network, "l2")[0].importance) == 0
+
+
+def test_fpgm_removes_what_others_can_stand_for() -> None:
+    network = Plain()
+    with torch.no_grad():
+        network.first.weight.copy_(torch.tensor([0.0, 3.0, 4.0, -4.0, 5.0, 12.0]).view(6, 1, 1, 1).expand(6, 1, 3, 3))
+    # distances to the others, by hand: 3+4+4+5+12, 3+1+7+2+9, 4+1+8+1+8, 4+7+8+9+16, 5+2+1+9+7, 12+9+8+16+7
+    sums = np.array([28, 22, 22, 44, 24, 52])
+    assert votes(network, "fpgm")[0].importance == pytest.approx(sums / sums.mean(), rel=1e-5)
+
+
+def test_lamp_weighs_a_channel_against_those_that_outlive_it() -> None:
+    network = Plain(normalised=False)
+    with torch.no_grad():
+        network.first.weight.copy_(torch.arange(1.0, 7.0).sqrt().view(6, 1, 1, 1).expand(6, 1, 3, 3) / 3)
+        network.second.weight.zero_()
+    # squares 1 to 6, each over the sum of itself and all that are larger
+    by_hand = [1 / 21, 2 / 20, 3 / 18, 4 / 15, 5 / 11, 1.0]
+    assert votes(network, "lamp")[0].importance == pytest.approx(by_hand, rel=1e-5)
+
+
+class Gated(nn.Module):
+    """Its logits are the means of four channels, each of which is one number times the sample."""
+
+    def __init__(self, weights: list[float]) -> None:
+        super().__init__()
+        self.conv, self.classifier = nn.Conv2d(1, 4, 1, bias=False), nn.Linear(4, 4, bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor(weights).view(4, 1, 1, 1))
+            self.classifier.weight.copy_(torch.eye(4))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.classifier(self.conv(samples.float()).mean((2, 3)))
+
+
+def test_taylor_is_the_squared_change_of_the_loss_mean_over_batches() -> None:
+    weights, seen = [0.5, -1.0, 0.0, 2.0], ((1, 0), (2, 3))
+    batches = [(torch.full((1, 1, 2, 2), value, dtype=torch.uint8), torch.tensor([label])) for value, label in seen]
+    (group,) = rank_channels(Gated(weights), (1, 2, 2), criterion="taylor", seed=0, batches=batches)
+    by_hand = np.zeros(4)
+    for value, label in seen:
+        logits = value * np.array(weights)
+        answers = np.exp(logits) / np.exp(logits).sum()
+        # gate times its gradient: logit x (answer - label); both the layer and its reader see the same
+        by_hand += (logits * (answers - np.eye(4)[label])) ** 2 / 2
+    assert group.importance == pytest.approx(by_hand, rel=1e-5)
+    with pytest.raises(RequestError, match="'taylor' needs training samples for its gradients, but got none"):
+        rank_channels(Gated(weights), (1, 2, 2), criterion="taylor", seed=0)
+
+
 def test_an_unknown_criterion_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"a pruning criterion must .* got 'l2'; did you mean 'l1'\?"):
-        votes(Plain(), "l2")
+    with pytest.raises(RequestError, match=r"a pruning criterion must .* got 'l3'; did you mean 'l2'\?"):
+        votes(Plain(), "l3")
     with pytest.raises(RequestError, match="0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1"):
         surviving_fractions(votes(Plain(), "uniform"), 1.0)
 

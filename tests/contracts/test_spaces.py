@@ -12,7 +12,7 @@ import pytest
 
 from nas_compress.candidate import Candidate
 from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.groups import CRITERIA
+from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.space.load import Space, load_space, sample_space
 from nas_compress.space.suggest import Choice, RandomWalk
 from nas_compress.spec.shipped import shipped_folder, shipped_names

@@ -47,7 +47,10 @@ MISTAKES = {
     "budgets = 3\n" + GOOD: "budgets: input should be an object, but got budgets=3",
     GOOD + "[budgets]\nmacs = 3": "budgets.macs: input should be an object, but got budgets.macs=3",
     GOOD + '[teacher]\ndepths = ["1"]': "teacher.depths.0: input should be a valid integer",
+    GOOD
+    + '[teacher]\nfactory = "a:b"\nweights = "c"\nbn_sparsity = 0.1': "bn_sparsity needs a teacher that is trained",
     # out of range
+    GOOD + "[teacher]\nbn_sparsity = -1": "teacher.bn_sparsity: input should be greater than or equal to 0",
     GOOD + "[training]\nepochs = 0": "training.epochs: input should be greater than 0, but got training.epochs=0",
     GOOD + "[training]\ncap = 0.5": "training.cap: input should be greater than or equal to 1",
     GOOD + "[training]\nlearning_rate = inf": "should be a finite number, but got training.learning_rate=inf",

@@ -126,7 +126,8 @@ def test_scratch_b_trains_a_smaller_student_longer(bench: Bench, tmp_path: Path)
     ("change", "message"),
     [
         ({"family": "resnets"}, "a family must be a known name, but got 'resnets'; did you mean 'resnet'?"),
-        ({"pruning_criterion": "l2"}, "a pruning criterion must be a known name, but got 'l2'"),
+        ({"pruning_criterion": "l3"}, "a pruning criterion must be a known name, but got 'l3'"),
+        ({"pruning_ranking": "locl"}, "a pruning ranking must be a known name, but got 'locl'; did you mean 'local'?"),
         ({"losses": (LossTerm(name="kdd"),)}, "a loss must be a known name, but got 'kdd'; did you mean 'kd'?"),
         ({"depths": (1, 1)}, "depths must have one entry per stage of resnet (3), but got depths=(1, 1)"),
     ],
@@ -158,14 +159,21 @@ def test_a_uniform_vote_is_a_width_multiplier(family: str, bench: Bench) -> None
 
 
 def test_only_a_vote_by_chance_depends_on_the_seed(bench: Bench) -> None:
-    for criterion in ("l1", "bn_scale", "random"):
+    for criterion in ("l1", "bn_scale", "taylor", "random"):
         candidate = replace(SMALL, pruning_ratio=0.5, pruning_criterion=criterion)
         assert (asked(candidate, bench, seed=1) == asked(candidate, bench, seed=2)) == (criterion != "random")
 
 
 def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
     shapes = [
-        shaped(replace(SMALL, pruning_criterion=name), bench.dataset, groups=(), teacher_family=None, teacher_widths=())
+        shaped(
+            replace(SMALL, pruning_criterion=name),
+            bench.dataset,
+            groups=(),
+            teacher_family=None,
+            teacher_widths=(),
+            teacher_depths=(),
+        )
         for name in ("uniform", "l1")
     ]
     assert shapes[0] == shapes[1]

@@ -90,7 +90,19 @@ def _constant_value(node: onnx.NodeProto, stored: Mapping[str, Array]) -> Array 
         return stored[node.input[0]]
     if node.op_type == "Reshape" and all(name in stored for name in node.input):
         return stored[node.input[0]].reshape(stored[node.input[1]].tolist())
+    if node.op_type == "Unsqueeze" and all(name in stored for name in node.input):
+        return np.expand_dims(stored[node.input[0]], tuple(stored[node.input[1]].tolist()))
+    if node.op_type in ("Cast", "Sqrt") and node.input[0] in stored:
+        return _scale_value(node, stored[node.input[0]])
     return None
+
+
+def _scale_value(node: onnx.NodeProto, value: Array) -> Array | None:
+    """The scale of attention scores, which an exporter writes as a float64 cast to float32, and its square root."""
+    if node.op_type == "Sqrt":
+        return np.sqrt(value)
+    from_double = value.dtype == np.float64 and node.attribute[0].i == onnx.TensorProto.FLOAT
+    return value.astype(np.float32) if from_double else None
 
 
 def _keeps_dimensions(node: onnx.NodeProto) -> bool:

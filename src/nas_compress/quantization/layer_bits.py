@@ -24,12 +24,15 @@ def takes_bits(module: nn.Module) -> bool:
 
 
 def bits_by_layer(layers: tuple[str, ...], *, weight_bits: int) -> dict[str, int]:
-    """Bits of each layer: `weight_bits`, but at least END_BITS for the first and the last one.
+    """Bits of each layer: `weight_bits`, but at least END_BITS for the first one and for those that classify.
+
+    The last layer classifies, and where there are two classifiers both stand in modules called `head`.
 
     >>> bits_by_layer(("stem", "body", "head"), weight_bits=2)
     {'stem': 8, 'body': 2, 'head': 8}
     """
     bits = dict.fromkeys(layers, weight_bits)
-    for end in (*layers[:1], *layers[-1:]):
+    heads = [layer for layer in layers if layer.split(".")[0].endswith("head")]
+    for end in (*layers[:1], *layers[-1:], *heads):
         bits[end] = max(weight_bits, END_BITS)
     return bits

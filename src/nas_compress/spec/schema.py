@@ -38,23 +38,35 @@ class DataSection(Section):
 
 
 class TeacherSection(Section):
-    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`."""
+    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
+
+    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
+    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss, so
+    that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv 1708.06519).
+    """
 
     family: str = "resnet"
     widths: tuple[PositiveInt, ...] | None = None
-    depths: tuple[PositiveInt, ...] = Field(default=(1, 1, 1), min_length=1)
+    depths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    heads: PositiveInt | None = None
+    mlp_ratio: PositiveFloat | None = None
+    patch_size: PositiveInt | None = None
+    pooling: Literal["class_token", "mean"] | None = None
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 3e-3
     seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
+    bn_sparsity: float = Field(default=0.0, ge=0.0)
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:
         if (self.factory is None) != (self.weights is None):
             got = f"factory={self.factory!r}, weights={self.weights!r}"
             raise ValueError(f"factory and weights must be given together, but got {got}")
-        if self.widths is not None and len(self.widths) != len(self.depths):
+        if self.factory is not None and self.bn_sparsity > 0:
+            raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
+        if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):
             got = f"widths={list(self.widths)}, depths={list(self.depths)}"
             raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")
         return self
@@ -65,6 +77,8 @@ class TrainingSection(Section):
 
     `scratch_e` trains every candidate for `epochs`; `scratch_b` gives it the teacher's compute, that is `epochs`
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
+    `inherit_learning_rate` is that of candidates with `init = "inherit"`, by default the same: too small a one makes
+    inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
 
     epochs: PositiveInt = 20
@@ -72,6 +86,7 @@ class TrainingSection(Section):
     cap: float = Field(default=3.0, ge=1.0)
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 3e-3
+    inherit_learning_rate: PositiveFloat | None = None
     weight_decay: float = Field(default=0.01, ge=0.0)
 
 

@@ -9,7 +9,8 @@ from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.precision import METHODS, precisions
-from nas_compress.pruning.groups import CRITERIA
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.study.samplers import SAMPLERS
@@ -38,6 +39,8 @@ def _families() -> list[Row]:
             "name": name,
             "summary": family.summary,
             "base_widths": list(family.base_widths),
+            "base_depths": list(family.base_depths),
+            "settings": list(family.settings),
             "source": family.source,
         }
         for name, family in FAMILIES.items()
@@ -66,9 +69,14 @@ def _losses() -> list[Row]:
 
 
 def _pruning() -> list[Row]:
-    return [
-        {"name": name, "summary": criterion.summary, "source": criterion.source} for name, criterion in CRITERIA.items()
+    criteria: list[Row] = [
+        {"name": name, "kind": "criterion", "summary": criterion.summary, "source": criterion.source}
+        for name, criterion in CRITERIA.items()
     ]
+    rankings: list[Row] = [
+        {"name": name, "kind": "ranking", "summary": summary, "source": ""} for name, summary in RANKINGS.items()
+    ]
+    return criteria + rankings
 
 
 def _quantization() -> list[Row]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from nas_compress.architecture import Architecture
@@ -18,18 +17,17 @@ from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured
+from nas_compress.pruning.criteria import CRITERIA, rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.space.load import Sampled, sample_space
 from nas_compress.spec.schema import TeacherSection
 from nas_compress.study.teachable import Teachable
-from nas_compress.study.workbench import Ingredients
+from nas_compress.study.workbench import Ingredients, untrained_teacher
+from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.trial.bench import check_candidate, shaped
 
 DRAWS = 400
 """Random candidates by which a space is judged."""
-
-EVEN_VOTE = (ChannelGroup(layers=(), position=0.0, importance=(np.arange(1000) + 0.5) / 1000),)
-"""Stands for the vote of a teacher that is not trained yet: the same fraction everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +42,14 @@ class Sized:
 def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
+    vote = _even_vote(parts, sampled)
     parameters: dict[Architecture, int] = {}
     teachable = Teachable(parts)
     sized = []
     for candidate in sampled.candidates:
         try:
             check_candidate(candidate)
-            architecture = _shape(candidate, parts)
+            architecture = _shape(candidate, parts, vote)
             teachable.require(candidate, architecture)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
@@ -130,18 +129,34 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
         return measure_cost(network, path, sample=samples, meter=meter, watch=watch)
 
 
-def _shape(candidate: Candidate, parts: Ingredients) -> Architecture:
-    family, widths = _teacher_shape(parts.spec.teacher)
+def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
+    """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
+    criteria = {item.pruning_criterion for item in sampled.candidates if item.pruning_ratio > 0} & set(CRITERIA)
+    if not criteria:
+        return ()
+    network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
+    for criterion in sorted(criteria - {"uniform"}):
+        try:
+            rank_channels(network, parts.dataset.input_shape, criterion=criterion, seed=0, batches=batches)
+        except RequestError as error:
+            raise RequestError(f"space {parts.space.name}: {error}") from error
+    return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
+
+
+def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
+    family, widths, depths = _teacher_shape(parts.spec.teacher)
     return shaped(
         candidate,
         parts.dataset,
-        groups=EVEN_VOTE if candidate.pruning_ratio > 0 else (),
+        groups=vote if candidate.pruning_ratio > 0 else (),
         teacher_family=family,
         teacher_widths=widths,
+        teacher_depths=depths,
     )
 
 
-def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...]]:
+def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...], tuple[int, ...]]:
     if section.factory is not None:
-        return None, ()
-    return section.family, section.widths or family_named(section.family).base_widths
+        return None, (), ()
+    family = family_named(section.family)
+    return section.family, section.widths or family.base_widths, section.depths or family.base_depths

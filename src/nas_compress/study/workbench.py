@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nas_compress import __version__
 from nas_compress.data.load import load_dataset
@@ -18,6 +19,7 @@ from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
@@ -29,6 +31,7 @@ from nas_compress.study.samplers import make_sampler
 from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
 from nas_compress.training.device import choose_device
+from nas_compress.training.scale_penalty import require_scales
 from nas_compress.trial.bench import Bench
 
 
@@ -69,8 +72,25 @@ def gather(file: StudyFile) -> Ingredients:
         where=where + ("data.factory" if spec.data.factory else "data.name"),
     )
     if spec.teacher.factory is None:
-        teacher_architecture(spec.teacher, dataset, file.label)
+        architecture = teacher_architecture(spec.teacher, dataset, file.label)
+        if spec.teacher.bn_sparsity > 0:
+            require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     return Ingredients(file=file, space=space, dataset=dataset, device=device)
+
+
+def untrained_teacher(parts: Ingredients) -> nn.Module:
+    """The teacher before its training, or the user's as it was brought: its layers and their channels."""
+    section = parts.spec.teacher
+    if section.factory is None or section.weights is None:
+        return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
+    return load_own_teacher(
+        section.factory,
+        section.weights,
+        folder=parts.file.folder,
+        classes=parts.dataset.classes,
+        sample=parts.dataset.train.inputs[:2],
+        label=parts.file.label,
+    )
 
 
 def check_own_teacher(parts: Ingredients) -> None:
@@ -78,18 +98,10 @@ def check_own_teacher(parts: Ingredients) -> None:
 
     RequestError says what is wrong with it.
     """
-    section, label = parts.spec.teacher, parts.file.label
-    if section.factory is None or section.weights is None:
+    if parts.spec.teacher.factory is None:
         return
-    samples = calibration_samples(parts.dataset.train)
-    network = load_own_teacher(
-        section.factory,
-        section.weights,
-        folder=parts.file.folder,
-        classes=parts.dataset.classes,
-        sample=samples[:2],
-        label=label,
-    )
+    label, samples = parts.file.label, calibration_samples(parts.dataset.train)
+    network = untrained_teacher(parts)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path, watch = Path(folder) / "model.onnx", Stopwatch()
         try:

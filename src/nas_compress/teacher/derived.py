@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,8 +16,8 @@ from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
 from nas_compress.teacher.kept import kept_or_trained
-from nas_compress.teacher.teacher import Teacher, teacher_architecture, training_of
-from nas_compress.teaching import cross_entropy, distillation
+from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
+from nas_compress.teaching import distillation
 from nas_compress.training.lesson import TaughtLesson
 
 ASSISTANT_STEP = 8
@@ -34,7 +35,7 @@ def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             teacher.folder,
             checkpoint=checkpoint,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training_of(teacher.section, teacher.training),
             samples=teacher.train_samples,
             views=teacher.dataset.views,
@@ -60,7 +61,7 @@ def member(teacher: Teacher, number: int) -> Teacher:
             teacher_architecture(teacher.section, teacher.dataset, teacher.label),
             cache_folder() / "teachers" / _fingerprint(teacher, made_by),
             checkpoint=1.0,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(teacher.section),
             training=training,
             samples=teacher.train_samples,
             views=teacher.dataset.views,
@@ -98,19 +99,16 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
-    """The shape of an assistant: every width scaled and rounded to 8 channels."""
+    """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    base = teacher.base_widths or family_named(shape.family).base_widths
-    layers = family_named(shape.family).layers(shape.depths, base)
-    widths = tuple(
-        Width(
-            layer=layer,
-            asked=width * size,
-            channels=max(ASSISTANT_STEP, round(width * size / ASSISTANT_STEP) * ASSISTANT_STEP),
-        )
-        for layer, width in layers
-    )
-    return replace(shape, widths=widths)
+    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
+    return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
+
+
+def _scaled(width: Width, size: float, multiple: int) -> Width:
+    step = math.lcm(ASSISTANT_STEP, multiple)
+    asked = width.channels * size
+    return Width(layer=width.layer, asked=asked, channels=max(step, round(asked / step) * step))
 
 
 def _require_trained_here(teacher: Teacher, wanted: str) -> None:

@@ -18,13 +18,18 @@ from nas_compress.data.splits import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import family_named
-from nas_compress.pruning.groups import ChannelGroup, rank_channels
+from nas_compress.models.families import family_named, require_settings
+from nas_compress.pruning.criteria import rank_channels
+from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
 from nas_compress.teacher.kept import Training, kept_or_trained
 from nas_compress.teacher.own_module import load_own_teacher
-from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.lesson import Lesson, TaughtLesson
+from nas_compress.training.scale_penalty import PenalisedLesson
+
+GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
+"""How many batches `taylor` averages over, and the samples of each."""
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps finished, steps in all)."""
@@ -38,6 +43,7 @@ class Teacher:
     fingerprint: str
     family: str | None
     base_widths: tuple[int, ...]
+    depths: tuple[int, ...]
     folder: Path
     dataset: Dataset
     train_samples: Split
@@ -61,7 +67,13 @@ class Teacher:
         """The ranked channel groups; each criterion (and each seed of the random one) is computed once."""
         key = (criterion, seed if criterion == "random" else 0)
         if key not in self._ranked:
-            self._ranked[key] = rank_channels(self.network, self.dataset.input_shape, criterion=criterion, seed=key[1])
+            self._ranked[key] = rank_channels(
+                self.network,
+                self.dataset.input_shape,
+                criterion=criterion,
+                seed=key[1],
+                batches=gradient_batches(self.train_samples),
+            )
         return self._ranked[key]
 
     @cached_property
@@ -74,25 +86,43 @@ class Teacher:
         return {}
 
 
+def gradient_batches(samples: Split) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The first training samples and labels, in the batches on which `taylor` takes gradients."""
+    count = GRADIENT_BATCHES * GRADIENT_BATCH
+    inputs = torch.split(samples.inputs[:count], GRADIENT_BATCH)
+    labels = torch.split(samples.labels[:count], GRADIENT_BATCH)
+    return tuple(zip(inputs, labels, strict=True))
+
+
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
     """The architecture of a teacher that is one of our families."""
     family = family_named(section.family, where=f"{label}: teacher.family")
-    base = section.widths or family.base_widths
-    if len(base) != len(section.depths):
+    depths, base = section.depths or family.base_depths, section.widths or family.base_widths
+    if len(base) != len(depths):
         raise RequestError(
             f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
-            f"but got depths={section.depths}; give widths too for another number of stages"
+            f"but got depths={depths}; give widths too for another number of stages"
         )
-    widths = tuple(Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base))
-    return Architecture(
-        family=section.family,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
-        depths=section.depths,
-        widths=widths,
-        mean=dataset.mean,
-        std=dataset.std,
-    )
+    settings = section.model_dump(include={"heads", "mlp_ratio", "patch_size", "pooling"}, exclude_none=True)
+    require_settings(section.family, settings, where=f"{label}: teacher")
+    try:
+        layers = family.layers(depths, base, mlp_ratio=section.mlp_ratio)
+        return family.complete(
+            Architecture(
+                family=section.family,
+                input_shape=dataset.input_shape,
+                classes=dataset.classes,
+                depths=depths,
+                widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+                mean=dataset.mean,
+                std=dataset.std,
+                heads=section.heads,
+                patch_size=section.patch_size,
+                pooling=section.pooling,
+            )
+        )
+    except RequestError as error:
+        raise RequestError(f"{label}: teacher: {error}") from error
 
 
 def obtain_teacher(
@@ -119,6 +149,7 @@ def obtain_teacher(
         made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
         family: str | None = None
         base: tuple[int, ...] = ()
+        depths: tuple[int, ...] = ()
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
@@ -127,7 +158,8 @@ def obtain_teacher(
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,
         }
-        family, base = section.family, section.widths or family_named(section.family).base_widths
+        family, depths = section.family, architecture.depths
+        base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     store = cache_folder() / "teachers" / fingerprint
@@ -136,7 +168,7 @@ def obtain_teacher(
             architecture,
             store,
             checkpoint=1.0,
-            lesson=lambda: TaughtLesson(TrainingLoss(cross_entropy())),
+            lesson=lambda: teacher_lesson(section),
             training=training_of(section, training),
             samples=samples,
             views=dataset.views,
@@ -149,6 +181,7 @@ def obtain_teacher(
         fingerprint=fingerprint,
         family=family,
         base_widths=base,
+        depths=depths,
         folder=store,
         dataset=dataset,
         train_samples=samples,
@@ -157,6 +190,12 @@ def obtain_teacher(
         training=training,
         label=label,
     )
+
+
+def teacher_lesson(section: TeacherSection) -> Lesson:
+    """What a teacher learns: the labels, and with `bn_sparsity` which channels it can do without."""
+    lesson = TaughtLesson(TrainingLoss(cross_entropy()))
+    return PenalisedLesson(lesson, section.bn_sparsity) if section.bn_sparsity > 0 else lesson
 
 
 def training_of(section: TeacherSection, training: TrainingSection) -> Training:

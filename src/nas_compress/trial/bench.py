@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate, Teaching
@@ -15,9 +15,12 @@ from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import family_named
+from nas_compress.models.families import build_student, family_named, require_settings
 from nas_compress.objective import Budget
-from nas_compress.pruning.groups import CRITERIA, ChannelGroup, surviving_fractions
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.cutting import cut_network
+from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
@@ -42,10 +45,15 @@ class Bench:
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Raise RequestError for names that the candidate uses and nobody knows."""
+    """Raise RequestError for names that the candidate uses and nobody knows, and for values that do not go together."""
     family_named(candidate.family)
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
+    require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
+    require_settings(candidate.family, candidate.family_settings)
+    if candidate.distillation_token and not needs_teacher(candidate.losses):
+        names = ", ".join(term.name for term in candidate.losses)
+        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
@@ -53,10 +61,39 @@ def check_candidate(candidate: Candidate) -> None:
         )
 
 
+def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
+    """The peak of the schedule: inherited weights may have one of their own."""
+    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    return training.learning_rate if own is None else own
+
+
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
     """The candidate's shape: its family's widths, cut by the teacher's vote, scaled and rounded."""
     groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed) if candidate.pruning_ratio > 0 else ()
-    return shaped(candidate, dataset, groups=groups, teacher_family=teacher.family, teacher_widths=teacher.base_widths)
+    return shaped(
+        candidate,
+        dataset,
+        groups=groups,
+        teacher_family=teacher.family,
+        teacher_widths=teacher.base_widths,
+        teacher_depths=teacher.depths,
+    )
+
+
+def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
+    """The network of that architecture on the CPU: with fresh weights by the seed, or with those it inherits."""
+    torch.manual_seed(seed)
+    student = build_student(architecture)
+    if candidate.init == "inherit":
+        free = {width.layer: width.channels for width in architecture.widths}
+        cut = cut_network(
+            teacher.network,
+            architecture.input_shape,
+            groups=teacher.channel_groups(candidate.pruning_criterion, seed=seed),
+            channels=lambda group: next(free[layer] for layer in group.layers if layer in free),
+        )
+        student.load_state_dict(cut.state_dict())
+    return student
 
 
 def shaped(
@@ -66,6 +103,7 @@ def shaped(
     groups: tuple[ChannelGroup, ...],
     teacher_family: str | None,
     teacher_widths: tuple[int, ...],
+    teacher_depths: tuple[int, ...],
 ) -> Architecture:
     """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths."""
     family = family_named(candidate.family)
@@ -76,15 +114,37 @@ def shaped(
             f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
             f"but got depths={candidate.depths}"
         )
+    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    fractions: tuple[float, ...] = ()
+    if groups:
+        fractions = surviving_fractions(
+            groups,
+            candidate.pruning_ratio,
+            ranking=candidate.pruning_ranking,
+            min_channels=candidate.pruning_min_channels,
+        )
     widths = student_widths(
-        family.layers(candidate.depths, base),
+        layers,
         groups=groups,
-        fractions=surviving_fractions(groups, candidate.pruning_ratio) if groups else (),
+        fractions=fractions,
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
+        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
     )
-    return Architecture(
+    if candidate.init == "inherit":
+        if not same or candidate.depths != teacher_depths:
+            raise RequestError(
+                "init='inherit' needs a student of the teacher's family and depths, "
+                f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
+            )
+        for width, (layer, channels) in zip(widths, layers, strict=True):
+            if width.channels > channels:
+                raise RequestError(
+                    f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
+                    f"but got {width.channels} (in steps of {candidate.channel_step})"
+                )
+    architecture = Architecture(
         family=candidate.family,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
@@ -93,4 +153,9 @@ def shaped(
         mean=dataset.mean,
         std=dataset.std,
         stem_stride=candidate.stem_stride,
+        heads=candidate.heads,
+        patch_size=candidate.patch_size,
+        pooling=candidate.pooling,
+        distillation_token=candidate.distillation_token,
     )
+    return family.complete(architecture)

@@ -14,7 +14,7 @@ from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.training.lesson import Lesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.bench import Bench
+from nas_compress.trial.bench import Bench, learning_rate
 
 ROUNDING_RATE = 0.5
 """The peak of the learning rate under rounding, as a fraction of the one before."""
@@ -60,12 +60,12 @@ def fit(
     """
     rounding = epochs_under_rounding(epochs) if candidate.quantization.is_trained else 0
     whole = functools.partial(_fit_part, student, lesson, bench, planned=epochs, on_epoch=on_epoch)
-    losses: dict[str, float] = {}
+    peak, losses = learning_rate(candidate, bench.training), dict[str, float]()
     if epochs > rounding:
-        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
+        losses = whole(begin=0, epochs=epochs - rounding, peak=peak, seed=seed)
     if rounding:
         _make_aware_(student, candidate, bench)
-        losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
+        losses = whole(begin=epochs - rounding, epochs=rounding, peak=ROUNDING_RATE * peak, seed=seed + 1)
     return losses
 
 
@@ -77,7 +77,7 @@ def _fit_part(
     begin: int,
     epochs: int,
     planned: int,
-    rate: float,
+    peak: float,
     seed: int,
     on_epoch: OnEpochTerms | None,
 ) -> dict[str, float]:
@@ -88,7 +88,7 @@ def _fit_part(
         lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,
         batch_size=bench.training.batch_size,
-        learning_rate=bench.training.learning_rate * rate,
+        learning_rate=peak,
         weight_decay=bench.training.weight_decay,
         seed=seed,
         on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(begin + done, terms),

@@ -6,16 +6,13 @@ import functools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
-from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.teach import OnEpoch, teach
 
@@ -46,8 +43,7 @@ def _run(
     # shape
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
-        torch.manual_seed(seed)
-        student = build_student(architecture)
+        student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
     write = functools.partial(

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from nas_compress.errors import RequestError
+from nas_compress.models.blocks import StagedNetwork
+from nas_compress.models.families import FAMILIES
+from nas_compress.pruning.criteria import rank_channels
+from nas_compress.pruning.cutting import cut_network
+
+SHAPE = (1, 8, 8)
+MakeNetwork = Callable[..., StagedNetwork]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_channels_that_do_nothing_are_cut_without_a_trace(family: str, make_network: MakeNetwork) -> None:
+    network = make_network(family, (1, 2, 1))
+    groups = rank_channels(network, SHAPE, criterion="bn_scale", seed=0)
+    silenced: dict[tuple[str, ...], int] = {}
+    with torch.no_grad():
+        for number, group in enumerate(groups):
+            silent = [1, 2, 5][: 1 + number % 3]
+            silenced[group.layers] = len(silent)
+            for layer in group.layers:
+                norm = network.get_submodule(layer.removesuffix("conv") + "norm")
+                norm.weight[silent] = 0
+                norm.bias[silent] = 0
+    samples = torch.randint(0, 17, (4, *SHAPE), dtype=torch.uint8)
+    before = network(samples)
+    cut = cut_network(
+        network,
+        SHAPE,
+        groups=rank_channels(network, SHAPE, criterion="bn_scale", seed=0),
+        channels=lambda group: len(group.importance) - silenced[group.layers],
+    )
+    torch.testing.assert_close(cut(samples), before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(samples), before)
+    assert sum(p.numel() for p in cut.parameters()) < sum(p.numel() for p in network.parameters())
+    for group in groups:
+        found = {cut.get_submodule(layer).out_channels for layer in group.layers}
+        assert found == {len(group.importance) - silenced[group.layers]}
+
+
+@pytest.mark.parametrize("kept", [0, 9])
+def test_a_layer_keeps_at_least_one_channel_and_at_most_its_own(kept: int, make_network: MakeNetwork) -> None:
+    network = make_network("resnet")
+    groups = rank_channels(network, SHAPE, criterion="uniform", seed=0)
+    assert len(groups[0].importance) == 8 and np.all(np.diff(groups[0].importance) > 0)
+    with pytest.raises(RequestError, match=rf"must keep 1 to 8 channels .* but stem.conv was to keep {kept}"):
+        cut_network(network, SHAPE, groups=groups, channels=lambda group: kept)
