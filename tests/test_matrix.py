@@ -153,6 +153,33 @@ def test_every_family_learns_under_rounding(
     TRAINED_ACCURACIES.append(outcome.measured.accuracy)
 
 
+MIXED = [
+    Quantization(method="lsq", stage_bits=(2, 4, 8)),
+    Quantization(method="ste", promoted_layers=2),
+    Quantization(ranges="percentile", end_bits=4),
+    Quantization(ranges="mse", promoted_layers=1),
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("quantization", MIXED)
+def test_layers_of_different_bits_ship_together(
+    family: str, quantization: Quantization, bench: Bench, tmp_path: Path
+) -> None:
+    depths = (1,) * len(FAMILIES[family].base_depths)
+    quantization = replace(quantization, stage_bits=quantization.stage_bits[-len(depths) :])
+    candidate = Candidate(
+        family=family,
+        depths=depths,
+        width_multiplier=0.5,
+        weight_bits=4,
+        activation_bits=8,
+        quantization=quantization,
+    )
+    outcome = run_trial(candidate, bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+
+
 def test_most_of_them_learned() -> None:
     if len(ACCURACIES) < len(COMBINATIONS):
         pytest.skip("needs the combinations above")
