@@ -40,7 +40,7 @@ class Candidate:
     `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
     input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
     step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
-    teacher's cut leaves of its own.
+    teacher's cut leaves of its own. `quantization` says how a student of few bits comes to its integers.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher

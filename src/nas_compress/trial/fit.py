@@ -58,13 +58,21 @@ def fit(
     course of the learning rate, and goes on under rounding with a new and lower one.
     """
     rounding = epochs_under_rounding(epochs) if candidate.quantization.is_trained else 0
-    whole = functools.partial(_fit_part, student, lesson, bench, planned=epochs, on_epoch=on_epoch)
-    peak, losses = learning_rate(candidate, bench.training), dict[str, float]()
+    whole = functools.partial(
+        _fit_part,
+        student,
+        lesson,
+        bench,
+        peak=learning_rate(candidate, bench.training),
+        planned=epochs,
+        on_epoch=on_epoch,
+    )
+    losses: dict[str, float] = {}
     if epochs > rounding:
-        losses = whole(begin=0, epochs=epochs - rounding, peak=peak, seed=seed)
+        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding:
         _make_aware_(student, candidate, bench)
-        losses = whole(begin=epochs - rounding, epochs=rounding, peak=ROUNDING_RATE * peak, seed=seed + 1)
+        losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
     return losses
 
 
@@ -73,10 +81,11 @@ def _fit_part(
     lesson: Lesson,
     bench: Bench,
     *,
+    peak: float,
     begin: int,
     epochs: int,
     planned: int,
-    peak: float,
+    rate: float,
     seed: int,
     on_epoch: OnEpochTerms | None,
 ) -> dict[str, float]:
@@ -87,7 +96,7 @@ def _fit_part(
         lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,
         batch_size=bench.training.batch_size,
-        learning_rate=peak,
+        learning_rate=peak * rate,
         weight_decay=bench.training.weight_decay,
         seed=seed,
         on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(begin + done, terms),
