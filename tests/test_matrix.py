@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_compress.candidate import BITS, Candidate, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import BITS, PRUNED, Candidate, cross_entropy, distillation, label_smoothing
 from nas_compress.losses.terms import TERMS
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import FAMILIES
@@ -29,9 +29,10 @@ TEACHINGS = (
 )
 COMBINATIONS = [  # each family with each pruning and precision; every two of pruning, precision and teaching meet
     (family, pruning, bits, TEACHINGS[(row + column) % len(TEACHINGS)])
-    for family in FAMILIES
+    for family in (*FAMILIES, PRUNED)
     for row, pruning in enumerate(PRUNINGS)
     for column, bits in enumerate(PRECISIONS)
+    if family != PRUNED or row % 3 == 0  # the same votes on the same layers
 ]
 CHANCE = 0.1
 ACCURACIES: list[float] = []
@@ -58,7 +59,7 @@ def test_every_combination_trains_and_ships(
 ) -> None:
     candidate = Candidate(
         family=family,
-        depths=(1, 1, 1),
+        depths=() if family == PRUNED else (1, 1, 1),
         width_multiplier=0.5,
         pruning_ratio=pruning[0],
         pruning_criterion=pruning[1],

@@ -19,6 +19,9 @@ from nas_compress.teaching import label_smoothing as label_smoothing
 BITS = (32, 8)
 """Bit-widths of weights and activations. 32 is float."""
 
+PRUNED = "pruned"
+"""The family of the teacher's own layers, cut: of a module of any make."""
+
 INITS = ("scratch", "inherit")
 """Fresh weights, or the teacher's kept channels."""
 
@@ -32,10 +35,10 @@ class Candidate:
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
     (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
-    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
-    step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
-    teacher's cut leaves of its own.
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the input at once, for
+    larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
+    of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
+    the control that fine-tunes what the teacher's cut leaves of its own.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -58,7 +61,13 @@ class Candidate:
     init: str = "scratch"
 
     def __post_init__(self) -> None:
-        if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
+        if self.family == PRUNED and (self.depths or self.stem_stride != 1):
+            raise RequestError(
+                "depths=() and stem_stride=1 must hold for family 'pruned', which keeps the teacher's own, "
+                f"but got depths={self.depths}, stem_stride={self.stem_stride}"
+            )
+        wrong = any(depth < 1 or depth != int(depth) for depth in self.depths)
+        if wrong or not (self.depths or self.family == PRUNED):
             raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
         if self.stem_stride not in STEM_STRIDES:
             raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={self.stem_stride}")

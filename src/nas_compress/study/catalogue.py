@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from nas_compress.candidate import BITS
+from nas_compress.candidate import BITS, PRUNED
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
@@ -34,7 +34,7 @@ def catalogue(kind: str) -> list[Row]:
 
 
 def _families() -> list[Row]:
-    return [
+    rows: list[Row] = [
         {
             "name": name,
             "summary": family.summary,
@@ -42,6 +42,11 @@ def _families() -> list[Row]:
             "source": family.source,
         }
         for name, family in FAMILIES.items()
+    ]
+    summary = "the teacher's own layers, cut by dependency groups: a module of any make"
+    return [
+        *rows,
+        {"name": PRUNED, "summary": summary, "base_widths": [], "source": "Fang et al. 2023, arXiv 2301.12900"},
     ]
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import PRUNED, Candidate
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student, family_named
+from nas_compress.models.blocks import ActivationPoint
+from nas_compress.models.families import family_named
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured
 from nas_compress.pruning.criteria import CRITERIA, rank_channels
@@ -55,7 +57,9 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
             with torch.device("meta"):
-                parameters[architecture] = sum(p.numel() for p in build_student(architecture).parameters())
+                network = parts.build(architecture)
+            _require_points(candidate, network, parts)
+            parameters[architecture] = sum(p.numel() for p in network.parameters())
         bits = candidate.weight_bits
         sized.append(
             Sized(
@@ -113,7 +117,7 @@ def extremes(sized: list[Sized]) -> Iterator[Sized]:
 def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
     """Export and measure one candidate with fresh weights, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network = build_student(item.architecture)
+    network = parts.build(item.architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "model.onnx"
         watch = Stopwatch()
@@ -130,7 +134,8 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    criteria = {item.pruning_criterion for item in sampled.candidates if item.pruning_ratio > 0} & set(CRITERIA)
+    voted = [item for item in sampled.candidates if item.pruning_ratio > 0 or item.family == PRUNED]
+    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
     network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
@@ -142,12 +147,20 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
 
 
+def _require_points(candidate: Candidate, network: nn.Module, parts: Ingredients) -> None:
+    if candidate.activation_bits < 32 and not any(isinstance(module, ActivationPoint) for module in network.modules()):
+        raise RequestError(
+            f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with activation "
+            f"points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+        )
+
+
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
     family, widths, depths = _teacher_shape(parts.spec.teacher)
     return shaped(
         candidate,
         parts.dataset,
-        groups=vote if candidate.pruning_ratio > 0 else (),
+        groups=vote if candidate.pruning_ratio > 0 or candidate.family == PRUNED else (),
         teacher_family=family,
         teacher_widths=widths,
         teacher_depths=depths,

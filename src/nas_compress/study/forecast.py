@@ -19,7 +19,6 @@ from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
 from nas_compress.study.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.study.workbench import Ingredients, check_own_teacher
@@ -110,13 +109,13 @@ def _teacher_cost(parts: Ingredients) -> tuple[float, int]:
     if parts.spec.teacher.factory is not None:
         return 0.0, 0
     architecture = teacher_architecture(parts.spec.teacher, parts.dataset, parts.file.label)
-    macs = count_macs(build_student(architecture), parts.dataset.input_shape)
+    macs = count_macs(parts.build(architecture), parts.dataset.input_shape)
     return parts.spec.teacher.epochs * _epoch_seconds(architecture, parts), macs
 
 
 def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
     """Seconds of one epoch, from a few batches after a first one that warms up."""
-    network = build_student(architecture).to(parts.device)
+    network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()
     batches = _train_batches(network, TIMED_BATCHES, parts)

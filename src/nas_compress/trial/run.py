@@ -70,7 +70,8 @@ def _run(
         macs=cost.macs * candidate.teaching.trainings,
         teacher_macs=bench.teacher_macs,
     )
-    generations = [*earlier_generations(architecture, (candidate.teaching.generations or 1) - 1, seed=seed), student]
+    count = (candidate.teaching.generations or 1) - 1
+    generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch)
 
     # the file that ships, and its figures
