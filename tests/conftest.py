@@ -15,13 +15,13 @@ from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.blocks import StagedNetwork
 from nas_compress.models.families import build_student, family_named
+from nas_compress.observation import ObservableNetwork
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.teacher import Teacher, obtain_teacher
 from nas_compress.trial.bench import Bench
 
-MakeNetwork = Callable[..., StagedNetwork]
+MakeNetwork = Callable[..., ObservableNetwork]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,15 @@ def make_network() -> MakeNetwork:
 
     def make(
         family: str,
-        depths: tuple[int, ...] = (1, 1, 1),
+        depths: tuple[int, ...] | None = None,
         shape: tuple[int, int, int] = (1, 8, 8),
         step: int = 8,
         shrink: int = 4,
         seed: int = 0,
-    ) -> StagedNetwork:
+    ) -> ObservableNetwork:
         torch.manual_seed(seed)
         known = family_named(family)
+        depths = depths or (1,) * len(known.base_depths)
         widths = tuple(
             Width(layer=layer, asked=base, channels=max(step, base // shrink // step * step))
             for layer, base in known.layers(depths, known.base_widths)
@@ -78,21 +79,21 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="session")
-def trained(make_network: MakeNetwork, digits: Digits) -> dict[str, StagedNetwork]:
+def trained(make_network: MakeNetwork, digits: Digits) -> dict[str, ObservableNetwork]:
     """One network of each family after a few seconds on handwritten digits."""
-    return {
-        family: _fit(make_network(family, depths=(1, 2, 1), shrink=2), digits) for family in ("resnet", "mobilenet")
-    }
+    few = {family: _fit(make_network(family, depths=(1, 2, 1), shrink=2), digits) for family in ("resnet", "mobilenet")}
+    # a transformer learns where things are before it learns what they are
+    return few | {"vit": _fit(make_network("vit", depths=(2,), shrink=2), digits, epochs=10)}
 
 
 def random_samples(count: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.randint(0, 17, (count, *shape), dtype=torch.uint8)
 
 
-def _fit(network: StagedNetwork, digits: Digits) -> StagedNetwork:
+def _fit(network: ObservableNetwork, digits: Digits, *, epochs: int = 4) -> ObservableNetwork:
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
-    for _ in range(4):
+    for _ in range(epochs):
         for batch in torch.randperm(len(digits.train)).split(64):
             optimiser.zero_grad()
             F.cross_entropy(network(digits.train[batch]), digits.train_labels[batch]).backward()

@@ -3,7 +3,15 @@ import json
 
 import pytest
 
-from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import (
+    FAMILY_SETTINGS,
+    Candidate,
+    LossTerm,
+    Teaching,
+    cross_entropy,
+    distillation,
+    label_smoothing,
+)
 from nas_compress.errors import RequestError
 
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
@@ -36,7 +44,12 @@ def test_every_field_changes_the_fingerprint() -> None:
         "weight_bits": 8,
         "activation_bits": 32,
         "losses": cross_entropy(),
-        "teaching": Teaching(annealing=True),
+        "teaching": Teaching(teacher="mutual"),
+        "heads": 2,
+        "mlp_ratio": 3.0,
+        "patch_size": 2,
+        "pooling": "mean",
+        "distillation_token": True,
         "pruning_ranking": "local",
         "pruning_min_channels": 4,
         "round_to": 4,
@@ -48,6 +61,20 @@ def test_every_field_changes_the_fingerprint() -> None:
     ]
     prints = {candidate.fingerprint for candidate in (RICH, *changed)}
     assert len(prints) == 1 + len(changed) == len(others)
+
+
+def test_what_not_every_family_takes_is_told_by_name() -> None:
+    assert PLAIN.family_settings == {}
+    given = {
+        "stem_stride": 2,
+        "heads": 2,
+        "mlp_ratio": 3.0,
+        "patch_size": 4,
+        "pooling": "mean",
+        "distillation_token": True,
+    }
+    assert set(given) == set(FAMILY_SETTINGS)
+    assert dataclasses.replace(PLAIN, **given).family_settings == given
 
 
 def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in() -> None:
@@ -87,6 +114,11 @@ def test_integers_move_in_finer_steps() -> None:
         ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
         ({"weight_bits": 4}, "weight_bits must be one of 32, 8, but got weight_bits=4"),
         ({"weight_bits": 32, "activation_bits": 8}, "weight_bits <= activation_bits must hold"),
+        ({"heads": 0}, "heads must be a whole number of at least 1, but got heads=0"),
+        ({"heads": 1.5}, "got heads=1.5"),
+        ({"patch_size": -2}, "patch_size must be a whole number of at least 1, but got patch_size=-2"),
+        ({"mlp_ratio": 0}, "0 < mlp_ratio < inf must hold, but got mlp_ratio=0"),
+        ({"pooling": "means"}, "pooling must be a known name, but got 'means'; did you mean 'mean'"),
         ({"losses": ()}, "losses must name at least one term"),
         ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_compress.candidate import BITS, PRUNED, Candidate, cross_entropy, distillation, label_smoothing
-from nas_compress.losses.terms import TERMS
+from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.criteria import CRITERIA
@@ -59,7 +59,7 @@ def test_every_combination_trains_and_ships(
 ) -> None:
     candidate = Candidate(
         family=family,
-        depths=() if family == PRUNED else (1, 1, 1),
+        depths=() if family == PRUNED else (1,) * len(FAMILIES[family].base_depths),
         width_multiplier=0.5,
         pruning_ratio=pruning[0],
         pruning_criterion=pruning[1],
@@ -67,6 +67,7 @@ def test_every_combination_trains_and_ships(
         weight_bits=bits[0],
         activation_bits=bits[1],
         losses=losses,
+        distillation_token=family == "vit" and needs_teacher(losses),
     )
     model = tmp_path / "model.onnx"
     outcome = run_trial(candidate, bench, seed=0, model=model)

@@ -21,7 +21,7 @@ class Architecture:
     """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
 
     `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
-    normalises its own input.
+    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's.
     """
 
     family: str
@@ -32,6 +32,10 @@ class Architecture:
     mean: int
     std: float
     stem_stride: int = 1
+    heads: int | None = None
+    patch_size: int | None = None
+    pooling: str | None = None
+    distillation_token: bool = False
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""

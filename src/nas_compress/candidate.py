@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
@@ -28,6 +28,12 @@ INITS = ("scratch", "inherit")
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
+POOLINGS = ("class_token", "mean")
+"""What a transformer's classifier reads: a learned token, or the mean of the patches."""
+
+FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+"""Fields of a candidate that not every family takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -39,6 +45,10 @@ class Candidate:
     larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
     of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
     the control that fine-tunes what the teacher's cut leaves of its own.
+
+    A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
+    `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
+    teaches); None leaves a value to its family.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -55,6 +65,11 @@ class Candidate:
     activation_bits: int = 32
     losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
     teaching: Teaching = field(default_factory=Teaching)
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    patch_size: int | None = None
+    pooling: str | None = None
+    distillation_token: bool = False
     pruning_ranking: str = "global"
     pruning_min_channels: int = 1
     round_to: int = 0
@@ -103,6 +118,25 @@ class Candidate:
         names = [term.name for term in self.losses]
         if len(set(names)) < len(names):
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
+
+        self._check_transformer()
+
+    def _check_transformer(self) -> None:
+        for name, count in (("heads", self.heads), ("patch_size", self.patch_size)):
+            if count is not None and (count < 1 or count != int(count)):
+                raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={count}")
+        if self.mlp_ratio is not None:
+            object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))
+            if not 0 < self.mlp_ratio < math.inf:
+                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, POOLINGS)
+
+    @property
+    def family_settings(self) -> dict[str, object]:
+        """The values that not every family takes, and that are not their defaults, by name."""
+        values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
+        return {known.name: value for known, value in values if value != known.default}
 
     @property
     def channel_step(self) -> int:

@@ -143,9 +143,11 @@ def test_a_foreign_folder_as_out(command: Command, tmp_path: Path) -> None:
         (("--best", "accuracy", "--where", "sise_bytes<=3"), ["'sise_bytes'", "did you mean 'size_bytes'"]),
         (("--best", "accuracy", "--where", "size_bytes<=3"), ["none has size_bytes<=3"]),
         (("--best", "accuracy", "--where", "size_bytes"), ["column operator value"]),
-        (("--trial", 0, "--where", "size_bytes<=3"), ["--where goes with --best"]),
-        (("--trial", 0, "--best", "accuracy"), ["exactly one", "got both"]),
-        ((), ["exactly one", "got neither"]),
+        (("--trial", 0, "--where", "size_bytes<=3"), ["--trial chooses alone"]),
+        (("--trial", 0, "--best", "accuracy"), ["--trial chooses alone"]),
+        (("--trial", 0, "--all"), ["--trial chooses alone"]),
+        (("--all", "--best", "accuracy"), ["at most one of --all and --best"]),
+        (("--where", "accuracy>=1.5"), ["none has accuracy>=1.5"]),
         (("--trial", "two"), ["'two' is not a valid integer", "nas-compress export --help"]),
     ],
 )
@@ -161,6 +163,19 @@ def test_an_export_over_other_files(command: Command, finished: Path, tmp_path: 
     (tmp_path / "full" / "thesis.tex").touch()
     arguments = ("export", finished / "run", "--best", "accuracy", "--out", "full")
     refused(command, tmp_path, "new or empty folder", arguments=arguments)
+
+
+def test_a_mistake_in_show(command: Command, finished: Path, tmp_path: Path) -> None:
+    run = finished / "run"
+    refused(command, tmp_path, "did you mean 'accuracy'", arguments=("show", run, "--where", "acuracy>=0.1"))
+    refused(command, tmp_path, "--best", "'speed'", arguments=("show", run, "--best", "speed"))
+
+
+def test_nothing_is_exported_where_one_of_several_cannot_be(command: Command, finished: Path, tmp_path: Path) -> None:
+    trained = next(path.parent.name for path in sorted((finished / "run" / "trials").glob("*/model.onnx")))
+    arguments = ("export", finished / "run", "--trial", trained, "--trial", 99, "--out", "two")
+    refused(command, tmp_path, "trial 99 does not exist", arguments=arguments)
+    assert not Path("two").exists()
 
 
 def test_a_file_that_is_no_model(command: Command, tmp_path: Path) -> None:

@@ -80,6 +80,31 @@ def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path)
     assert plain[-1].startswith("teacher")
 
 
+def test_show_keeps_what_is_asked_for(command: Command, finished: Path) -> None:
+    rows = read_csv(finished / "run" / "front.csv")[:-1]
+    quick = min(rows, key=lambda row: float(row["latency_ms"]))
+    one = json.loads(command("show", finished / "run", "--best", "latency_ms", "--json").out)
+    assert [str(row["trial"]) for row in one] == [quick["trial"], "teacher"]
+    kept = [row["trial"] for row in rows if int(row["size_bytes"]) <= int(quick["size_bytes"])]
+    where = command("show", finished / "run", "--where", f"size_bytes<={quick['size_bytes']}", "--json")
+    assert [str(row["trial"]) for row in json.loads(where.out)] == [*kept, "teacher"]
+
+
+def test_export_takes_the_knee_or_several(command: Command, finished: Path, tmp_path: Path) -> None:
+    run, knee = finished / "run", json.loads((finished / "run" / "front.json").read_text())["knee"]
+    assert command("export", run, "--out", tmp_path / "knee").out.split() == [str(tmp_path / "knee")]
+    expected = (run / "trials" / str(knee) / "model.onnx").read_bytes()
+    assert (tmp_path / "knee" / "model.onnx").read_bytes() == expected
+    members = [row["trial"] for row in read_csv(run / "front.csv")[:-1]]
+    assert command("export", run, "--all", "--out", tmp_path / "all").out.split() == [
+        str(tmp_path / "all" / f"trial-{trial}") for trial in members
+    ]
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {f"trial-{trial}" for trial in members}
+    again = command("export", run, "--all", "--out", tmp_path / "all")
+    assert again.code == 2
+    assert "new or empty folder" in again.line
+
+
 def test_plot_writes_where_it_is_told(command: Command, finished: Path, tmp_path: Path) -> None:
     before = snapshot(finished)
     answer = command("plot", finished / "run", "--out", tmp_path / "front.svg")

@@ -11,17 +11,32 @@ import torch
 from torch import nn
 
 from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import STEM_STRIDES
+from nas_compress.candidate import FAMILY_SETTINGS, STEM_STRIDES
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student, family_named
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
-DEPTHS = ((1, 1, 1), (2, 1, 3))
+CONVOLUTIONAL = ("resnet", "mobilenet")
 CLASSES = 4
+HEADS = 3
+
+
+def few_layers(family: str) -> tuple[int, ...]:
+    return tuple(1 for _ in FAMILIES[family].base_depths)
+
+
+def more_layers(family: str) -> tuple[int, ...]:
+    return (2, 1, 3)[: len(FAMILIES[family].base_depths)]
+
 
 every_network = pytest.mark.parametrize(
     ("family", "shape", "depths"),
-    [(family, shape, depths) for family in FAMILIES for shape in SHAPES for depths in DEPTHS],
+    [
+        (family, shape, depths(family))
+        for family in FAMILIES
+        for shape in SHAPES
+        for depths in (few_layers, more_layers)
+    ],
 )
 
 
@@ -43,9 +58,20 @@ def free_layers(family: str, depths: tuple[int, ...]) -> list[str]:
 def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> Architecture:
     """Every width differs from every other, and none is a round number."""
     layers = free_layers(family, depths)
-    widths = tuple(Width(layer=layer, asked=0.0, channels=5 + 2 * number) for number, layer in enumerate(layers))
+    multiples = FAMILIES[family].multiples(layers, HEADS)
+    widths = tuple(
+        Width(layer=layer, asked=0.0, channels=multiples.get(layer, 1) * (5 + 2 * number))
+        for number, layer in enumerate(layers)
+    )
     return Recording(
-        family=family, input_shape=shape, classes=CLASSES, depths=depths, widths=widths, mean=100, std=50.0
+        family=family,
+        input_shape=shape,
+        classes=CLASSES,
+        depths=depths,
+        widths=widths,
+        mean=100,
+        std=50.0,
+        heads=HEADS if "heads" in FAMILIES[family].settings else None,
     )
 
 
@@ -63,7 +89,8 @@ def test_the_free_layers_are_exactly_what_build_reads(
     assert sorted(set(ASKED)) == sorted(free_layers(family, depths)) == sorted(w.layer for w in wanted.widths)
     for width in wanted.widths:
         module = network.get_submodule(width.layer)
-        assert isinstance(module, nn.Conv2d) and module.out_channels == width.channels, width.layer
+        found = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+        assert found == width.channels, width.layer
 
 
 @every_network
@@ -78,6 +105,20 @@ def test_it_learns_from_raw_samples(family: str, shape: tuple[int, int, int], de
 
 
 @every_network
+def test_what_is_seen_is_what_it_answers(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> None:
+    network = build_student(architecture(family, shape, depths)).eval()
+    inputs = samples(shape)
+    seen = network.observe(inputs)
+    assert torch.equal(seen.answer, network(inputs)) and seen.distillation_logits is None
+    assert not seen.relations, "nobody asked for them"
+    nn.functional.cross_entropy(seen.answer, torch.tensor([0, 1, 2])).backward()
+    for name, feature in seen.features.items():
+        assert feature.requires_grad and len(feature) == 3, name
+
+
+@pytest.mark.parametrize("family", CONVOLUTIONAL)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("depths", [(1, 1, 1), (2, 1, 3)])
 def test_the_stages_halve_and_the_features_are_named(
     family: str, shape: tuple[int, int, int], depths: tuple[int, ...]
 ) -> None:
@@ -85,9 +126,8 @@ def test_the_stages_halve_and_the_features_are_named(
     inputs = samples(shape)
     seen = network.observe(inputs, relations=True)
     features = seen.features
-    assert not seen.relations and seen.distillation_logits is None
+    assert not seen.relations, "there are none"
     assert list(features) == ["stem", *(f"stage{number}" for number in range(len(depths)))]
-    assert torch.equal(seen.logits, network(inputs)) and seen.answer is seen.logits
     height, width = shape[1:]
     for name, feature in features.items():
         if name not in ("stem", "stage0"):
@@ -95,7 +135,7 @@ def test_the_stages_halve_and_the_features_are_named(
         assert feature.shape[0] == 3 and feature.shape[2:] == (height, width), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONVOLUTIONAL)
 @pytest.mark.parametrize("stride", STEM_STRIDES)
 def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
     for shape in SHAPES:
@@ -109,7 +149,7 @@ def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
 def test_fresh_weights_follow_the_seed(family: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        network = build_student(architecture(family, (1, 8, 8), (1, 1, 1)))
+        network = build_student(architecture(family, (1, 8, 8), few_layers(family)))
         return flat(value for value in network.parameters() if value.ndim > 1)
 
     assert torch.equal(weights(1), weights(1))
@@ -123,14 +163,14 @@ def flat(values: Iterable[torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fresh_activations_keep_their_scale(family: str) -> None:
     torch.manual_seed(0)
-    network = build_student(architecture(family, (3, 32, 32), (2, 2, 2))).train()
+    network = build_student(architecture(family, (3, 32, 32), more_layers(family))).train()
     logits = network(samples((3, 32, 32), 16))
     assert 0.05 < logits.detach().std().item() < 20
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_input_is_normalised_inside(family: str) -> None:
-    network = build_student(architecture(family, (1, 8, 8), (1, 1, 1)))
+    network = build_student(architecture(family, (1, 8, 8), few_layers(family)))
     values = network.raw_input(torch.tensor([[[[100, 150], [50, 0]]]], dtype=torch.uint8))
     torch.testing.assert_close(values, torch.tensor([[[[0.0, 1.0], [-1.0, -2.0]]]]))
 
@@ -138,7 +178,9 @@ def test_the_input_is_normalised_inside(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_table_says_what_it_is(family: str) -> None:
     known = FAMILIES[family]
-    assert known.summary and "arXiv" in known.source and len(known.base_widths) == 3
+    assert known.summary and "arXiv" in known.source
+    assert len(known.base_widths) == len(known.base_depths) > 0 < min(known.base_depths)
+    assert set(known.settings) <= set(FAMILY_SETTINGS)
     assert min(known.base_widths) % 16 == 0, "a full width is one that a float candidate can have"
 
 

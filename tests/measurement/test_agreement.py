@@ -19,7 +19,7 @@ BITS = [(32, 32), (8, 32), (8, 8)]
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("family", ["resnet", "mobilenet"])
+@pytest.mark.parametrize("family", ["resnet", "mobilenet", "vit"])
 def test_trained_file_answers_like_its_module(trained, digits, tmp_path: Path, family: str, bits) -> None:
     module = quantize(trained[family], weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:256])
     path = tmp_path / "m.onnx"

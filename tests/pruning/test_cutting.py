@@ -8,7 +8,6 @@ import torch
 
 from nas_compress.errors import RequestError
 from nas_compress.models.blocks import StagedNetwork
-from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.criteria import rank_channels
 from nas_compress.pruning.cutting import cut_network, most_important
 
@@ -16,7 +15,7 @@ SHAPE = (1, 8, 8)
 MakeNetwork = Callable[..., StagedNetwork]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["resnet", "mobilenet"])
 def test_channels_that_do_nothing_are_cut_without_a_trace(family: str, make_network: MakeNetwork) -> None:
     network = make_network(family, (1, 2, 1))
     groups = rank_channels(network, SHAPE, criterion="bn_scale", seed=0)

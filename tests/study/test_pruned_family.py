@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 
 from nas_compress.errors import RequestError
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
 from nas_compress.spec.study_file import read_study
 from nas_compress.study.feasibility import draw_candidates
 from nas_compress.study.run import run_study
@@ -54,27 +56,28 @@ def written(folder: Path, activation_bits: int = 32) -> Path:
     exec(NET, names)
     torch.manual_seed(0)
     torch.save(names["Net"]().state_dict(), folder / "net.pt")  # type: ignore[operator]
+    space = SPACE.replace("ACTIVATION_BITS", str(activation_bits))
+    if activation_bits == 8:
+        space = space.replace("[32, 8]", "[8]")
     return write_study(
         folder,
         ("widths = [8, 16, 16]\n", 'factory = "my_net:Net"\nweights = "net.pt"\n'),
-        space=SPACE.replace("ACTIVATION_BITS", str(activation_bits)),
+        space=space,
     )
 
 
 def test_a_study_cuts_the_users_module_to_a_front(tmp_path: Path) -> None:
     with quick_and_apart():
         front = run_study(written(tmp_path), out=tmp_path / "run", trials=6)
-    assert len(front) >= 1
-    outcomes = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("run/trials/*/outcome.json"))]
-    assert [outcome["state"] for outcome in outcomes] == ["trained"] * 6
-    sizes = {(one["candidate"]["pruning_ratio"], one["candidate"]["weight_bits"]): one["measured"] for one in outcomes}
-    for (ratio, bits), measured in sizes.items():
-        assert measured["agreement"] >= 0.999, (ratio, bits)
-    for one in outcomes:
-        assert ("inherited weights" in one["control"]) == (one["candidate"]["init"] == "inherit")
-    by_ratio = sorted((one["candidate"]["pruning_ratio"], one["measured"]["parameters"]) for one in outcomes)
-    assert len({ratio for ratio, _ in by_ratio}) > 1
-    assert all(first[1] >= second[1] for first, second in zip(by_ratio, by_ratio[1:], strict=False))
+    assert front.members
+    outcomes = [record.outcome for record in read_records(RunFolder(root=tmp_path / "run"))]
+    assert [outcome.state for outcome in outcomes] == ["trained"] * 6
+    for outcome in outcomes:
+        assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.999
+        assert ("inherited weights" in outcome.control) == (outcome.candidate.init == "inherit")
+    sizes = sorted((one.candidate.pruning_ratio, one.measured.parameters) for one in outcomes if one.measured)
+    assert len({ratio for ratio, _ in sizes}) > 1
+    assert all(first[1] >= second[1] for first, second in itertools.pairwise(sizes))
 
 
 def test_integer_kernels_are_refused_before_training_where_there_are_no_activation_points(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.selecting import best_option, where_option
+
 
 @click.command()
 @click.argument("run")
@@ -51,17 +53,22 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
+@best_option
+@where_option
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def show(run: str, as_json: bool) -> None:
+def show(run: str, best: tuple[str, ...], where: tuple[str, ...], as_json: bool) -> None:
     """Print the front, a row a member, and the teacher.
 
-    Example: nas-compress show digits
+    Example: nas-compress show digits --where 'accuracy>=0.9'
     """
     from nas_compress.cli.tables import print_front
+    from nas_compress.runs.choose import chosen_members
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import read_front
 
-    print_front(read_front(open_run(run)), as_json=as_json)
+    front = read_front(open_run(run))
+    chosen = chosen_members(front, best=best, where=where, everything=not best) if best or where else front.members
+    print_front(front, chosen, as_json=as_json)
 
 
 @click.command()
@@ -80,3 +87,23 @@ def plot(run: str, out: Path | None) -> None:
     from nas_compress.runs.results import draw
 
     click.echo("\n".join(str(path) for path in draw(open_run(run), out)))
+
+
+@click.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write; the run's report.html if not given.")
+def report(run: str, out: Path | None) -> None:
+    """Write the run as one HTML page that needs nothing beside itself.
+
+    It shows the front in linked panels, every trial in a table, a card for each front member, what decided what, and
+    what went wrong.
+
+    Example: nas-compress report digits
+    """
+    from nas_compress.report.page import write_report
+    from nas_compress.runs.folder import open_run
+
+    folder = open_run(run)
+    page = out or folder.root / "report.html"
+    write_report(folder, page)
+    click.echo(str(page))

@@ -12,8 +12,9 @@ import click
 
 from nas_compress import __version__
 from nas_compress.cli.check import check
+from nas_compress.cli.confirm import confirm
 from nas_compress.cli.listing import list_command
-from nas_compress.cli.look import plot, show, status
+from nas_compress.cli.look import plot, report, show, status
 from nas_compress.cli.run import run
 from nas_compress.cli.take import export, measure
 from nas_compress.errors import NasCompressError, RequestError
@@ -30,7 +31,7 @@ def commands() -> None:
     """
 
 
-for command in (check, run, status, show, plot, export, measure, list_command):
+for command in (check, run, status, show, plot, report, confirm, export, measure, list_command):
     commands.add_command(command)
 
 

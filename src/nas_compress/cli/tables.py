@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from nas_compress.front import Front, Point
+from nas_compress.runs.confirmation import Confirmation
 
 
-def print_front(front: Front, *, as_json: bool = False) -> None:
-    """The front members and the teacher, a row each."""
-    rows = front.to_rows()
+def print_front(front: Front, members: Sequence[Point] | None = None, *, as_json: bool = False) -> None:
+    """The front members (all, or only these) and the teacher, a row each."""
+    shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
+    rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -26,6 +28,36 @@ def print_front(front: Front, *, as_json: bool = False) -> None:
         [*shown, *searched],
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
+
+
+def print_confirmation(confirmation: Confirmation) -> None:
+    """Every member and control over its seeds, the teacher, and which members cannot be told apart."""
+    header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", "size_bytes"]
+    rows = [
+        [
+            str(row.trial),
+            row.role,
+            f"{row.seeds}" + (f" ({row.failed} failed)" if row.failed else ""),
+            _fraction(row.validation_search),
+            _spread(row.validation_mean, row.validation_std),
+            _fraction(row.test_shipped),
+            _spread(row.test_mean, row.test_std),
+            "-" if row.size_bytes is None else f"{row.size_bytes:,}",
+        ]
+        for row in confirmation.rows
+    ]
+    validation, test = _fraction(confirmation.teacher_validation), _fraction(confirmation.teacher_test)
+    print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", "-"]])
+    for one, other in confirmation.alike:
+        click.echo(f"trials {one} and {other} are within noise of each other on the test split")
+
+
+def _fraction(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    return _fraction(mean) + (f" ± {std:.4f}" if std is not None else "")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

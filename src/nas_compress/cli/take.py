@@ -7,40 +7,41 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.selecting import all_option, best_option, where_option
+
 
 @click.command()
 @click.argument("run")
-@click.option("--trial", type=int, help="The trial's number.")
-@click.option("--best", metavar="OBJECTIVE", help="The front member that is best in this figure.")
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="CONDITION",
-    help="Only members that keep it, such as 'size_bytes<=64000'.",
-)
+@click.option("--trial", type=int, multiple=True, help="A trial by its number; may be given several times.")
+@best_option
+@where_option
+@all_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the bundle.")
-def export(run: str, trial: int | None, best: str | None, where: tuple[str, ...], out: Path) -> None:
+def export(
+    run: str, trial: tuple[int, ...], best: tuple[str, ...], where: tuple[str, ...], everything: bool, out: Path
+) -> None:
     """Write a trained student as a folder that stands alone.
 
-    Example: nas-compress export digits --best accuracy --where 'size_bytes<=64000' --out small
+    Without --trial, --best and --all it is the knee of the front, the balanced choice. Several students go
+    into folders of their own in --out, named after their trials.
+
+    Example: nas-compress export digits --best latency_ms --where 'accuracy>=0.9' --out small
     """
     from nas_compress.errors import RequestError
-    from nas_compress.runs.bundle import export_bundle
-    from nas_compress.runs.choose import best_member
+    from nas_compress.runs.bundle import export_bundles
+    from nas_compress.runs.choose import chosen_members
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import read_front
 
     folder = open_run(run)
-    if trial is not None and best is None:
-        if where:
-            raise RequestError("--where goes with --best, but --trial was given")
-        number = trial
-    elif best is not None and trial is None:
-        number = int(best_member(read_front(folder), best, where).trial)
-    else:
-        raise RequestError(f"exactly one of --trial and --best must be given, but got {'both' if best else 'neither'}")
-    export_bundle(folder, number, out)
-    click.echo(str(out))
+    if trial and (best or where or everything):
+        raise RequestError("--trial chooses alone, but --best, --where or --all was given too")
+    trials = trial or tuple(
+        int(point.trial) for point in chosen_members(read_front(folder), best=best, where=where, everything=everything)
+    )
+    alone = not everything and max(len(trial), len(best)) < 2
+    for path in export_bundles(folder, {number: out if alone else out / f"trial-{number}" for number in trials}):
+        click.echo(str(path))
 
 
 @click.command()

@@ -13,7 +13,7 @@ Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
 def inline_constants_(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes, and reshaped ones, into initialisers, which are smaller."""
+    """Turn Constant nodes, reshaped ones and second names of stored tensors into initialisers, which are smaller."""
     kept = []
     stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
@@ -74,9 +74,23 @@ def _constant_value(node: onnx.NodeProto, stored: Mapping[str, Array]) -> Array 
         return numpy_helper.to_array(node.attribute[0].t)
     if node.op_type == "Constant" and node.attribute[0].name == "value_ints":
         return np.array(node.attribute[0].ints, dtype=np.int64)
+    if node.op_type == "Identity" and node.input[0] in stored:
+        return stored[node.input[0]]
     if node.op_type == "Reshape" and all(name in stored for name in node.input):
         return stored[node.input[0]].reshape(stored[node.input[1]].tolist())
+    if node.op_type == "Unsqueeze" and all(name in stored for name in node.input):
+        return np.expand_dims(stored[node.input[0]], tuple(stored[node.input[1]].tolist()))
+    if node.op_type in ("Cast", "Sqrt") and node.input[0] in stored:
+        return _scale_value(node, stored[node.input[0]])
     return None
+
+
+def _scale_value(node: onnx.NodeProto, value: Array) -> Array | None:
+    """The scale of attention scores, which an exporter writes as a float64 cast to float32, and its square root."""
+    if node.op_type == "Sqrt":
+        return np.sqrt(value)
+    from_double = value.dtype == np.float64 and node.attribute[0].i == onnx.TensorProto.FLOAT
+    return value.astype(np.float32) if from_double else None
 
 
 def _keeps_dimensions(node: onnx.NodeProto) -> bool:

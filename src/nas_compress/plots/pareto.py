@@ -12,6 +12,7 @@ from nas_compress.front import Front
 from nas_compress.plots import canvas, marks, scales
 from nas_compress.plots.budgets import budgets_in_view, rule
 from nas_compress.plots.panel import draw_panel
+from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
 from nas_compress.plots.strip import draw_strip
 
 CAPTION = (
@@ -20,14 +21,17 @@ CAPTION = (
 )
 
 
-def plot_front(front: Front, path: Path, *, title: str) -> None:
-    """Write a picture of the front to `path` (.png, .svg or .pdf) in one step.
+NOT_REPEATED = Spreads(by_trial={})
+
+
+def plot_front(front: Front, path: Path, *, title: str, spreads: Spreads = NOT_REPEATED) -> None:
+    """Write a picture of the front to `path` (.png, .svg or .pdf) in one step, with bars where members were repeated.
 
     One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
     Accuracies far below the front are drawn at the edge. RequestError for another suffix.
     """
     canvas.require_picture(path)
-    canvas.save(_draw(front, title), path)
+    canvas.save(_draw(front, title, spreads), path)
 
 
 def pairs(front: Front) -> list[tuple[str, str]]:
@@ -36,19 +40,20 @@ def pairs(front: Front) -> list[tuple[str, str]]:
     return [(y, x) if x == "accuracy" else (x, y) for x, y in combinations(names, 2)]
 
 
-def _draw(front: Front, title: str) -> Figure:
+def _draw(front: Front, title: str, spreads: Spreads) -> Figure:
     panels = pairs(front)
     names = [objective.name for objective in front.objectives]
     entries = marks.legend_entries(front, budgets=bool(budgets_in_view(front, names)))
-    figure, axes = canvas.sheet(len(panels) or 1, title=title, caption=_caption(front), entries=entries)
+    figure, axes = canvas.sheet(len(panels) or 1, title=title, caption=_caption(front, spreads), entries=entries)
     for panel, (x, y) in zip(axes, panels, strict=False):
         draw_panel(panel, front, x, y)
+        draw_spreads(panel, front, x, y, spreads)
     if not panels:
         draw_strip(axes[0], front, front.objectives[0])
     return figure
 
 
-def _caption(front: Front) -> str:
+def _caption(front: Front, spreads: Spreads) -> str:
     lines = [CAPTION] if front.points else ["No trial has finished yet."]
     if len(front.objectives) > 1:
         names = [scales.PLAIN[objective.name] for objective in front.objectives]
@@ -60,4 +65,5 @@ def _caption(front: Front) -> str:
     untrained = sum(isnan(point.accuracy) for point in front.points)
     if untrained:
         notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
-    return "\n".join([*lines, " ".join(notes)] if notes else lines)
+    told = [*lines, " ".join(notes), spread_words(spreads)]
+    return "\n".join(line for line in told if line)

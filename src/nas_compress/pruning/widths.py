@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,11 +28,13 @@ def student_widths(
     same_family: bool,
     width_multiplier: float,
     step: int,
+    multiples: Mapping[str, int] | None = None,
 ) -> tuple[Width, ...]:
     """Widths for a family's free `layers` (path, base channels), in the same order.
 
     A layer that the teacher has too takes its group's surviving fraction; any other layer takes the fraction at its
-    relative depth, interpolated between the teacher's groups. Without groups nothing was pruned.
+    relative depth, interpolated between the teacher's groups. Without groups nothing was pruned. A layer in `multiples`
+    gets a multiple of that number too, such as of an attention's heads.
     """
     by_layer = {layer: fraction for group, fraction in zip(groups, fractions, strict=True) for layer in group.layers}
     last = max(1, len(layers) - 1)
@@ -46,5 +48,6 @@ def student_widths(
             positions = [group.position for group in groups]
             fraction = float(np.interp(number / last, positions, fractions))
         asked = base * fraction * width_multiplier
-        widths.append(Width(layer=layer, asked=round(asked, 3), channels=round_to_step(asked, step)))
+        channels = round_to_step(asked, math.lcm(step, (multiples or {}).get(layer, 1)))
+        widths.append(Width(layer=layer, asked=round(asked, 3), channels=channels))
     return tuple(widths)

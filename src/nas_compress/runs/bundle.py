@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from nas_compress.errors import RequestError
@@ -43,11 +44,20 @@ Candidate: {candidate}
 """
 
 
+def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
+    """Write a bundle for each trial into its folder; nothing is written unless all of them can be."""
+    for trial, out in places.items():
+        trained_record(folder, trial)
+        _require_new(out)
+    for trial, out in places.items():
+        export_bundle(folder, trial, out)
+    return list(places.values())
+
+
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
     """Write model.onnx, config.json, metrics.json, README.md and example.py of a trained trial into a new folder."""
     record = trained_record(folder, trial)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"--out must be a new or empty folder, but {out} is not")
+    _require_new(out)
     about = folder.about()
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder.root / record.model, out / "model.onnx")
@@ -83,6 +93,11 @@ def trained_record(folder: RunFolder, trial: int) -> Record:
         ended = f"{record.outcome.state}: {record.outcome.reason}"
         raise RequestError(f"--trial must be a trained trial, but trial {trial} ended as {ended}")
     return record
+
+
+def _require_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
 def _example(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError, nearest, require_known
 from nas_compress.front import Front, Point
@@ -55,19 +55,49 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
     return Condition(column=column, sign=sign, value=value)
 
 
-def best_member(front: Front, objective: str, where: Sequence[str]) -> Point:
-    """The front member that is best in one figure among those that keep every condition."""
-    require_known("--best", objective, DIRECTIONS)
-    conditions = [parse_condition(text, front.columns) for text in where]
+def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
+    """The front members that keep every condition; one text may join several: `accuracy>=0.9 and macs<1e6`.
+
+    RequestError for a condition that cannot be read, and where no member is left.
+    """
+    texts = [text for joined in where for text in re.split(r"\s+and\s+", joined)]
+    conditions = [parse_condition(text, front.columns) for text in texts]
     rows = {row["trial"]: row for row in front.to_rows()}
-    kept = [point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)]
+    kept = tuple(
+        point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)
+    )
     if not kept:
-        asked = " and ".join(where) or "being on the front"
+        asked = " and ".join(texts) or "being on the front"
         raise RequestError(
             f"--where must leave at least one of {len(front.members)} front members, but none has {asked}"
         )
-    chosen = Objective(name=objective)
-    return min(kept, key=lambda point: chosen.cost(point.figure(objective)))
+    return kept
+
+
+def chosen_members(
+    front: Front, *, best: Sequence[str] = (), where: Sequence[str] = (), everything: bool = False
+) -> tuple[Point, ...]:
+    """The members asked for among those that keep every condition, each once.
+
+    `everything` takes all of them, `best` the one that is best in each of these figures; without either the knee
+    of those that are left, the balanced choice. RequestError where both are given.
+    """
+    if everything and best:
+        raise RequestError(f"at most one of --all and --best must be given, but got --all and --best {best[0]}")
+    for name in best:
+        require_known("--best", name, DIRECTIONS)
+    kept = kept_members(front, where)
+    if everything:
+        return kept
+    if not best:
+        balanced = replace(front, points=kept).knee
+        return () if balanced is None else (balanced,)
+    return tuple(dict.fromkeys(_best(kept, name) for name in best))
+
+
+def _best(kept: Sequence[Point], name: str) -> Point:
+    objective = Objective(name=name)
+    return min(kept, key=lambda point: objective.cost(point.figure(name)))
 
 
 def _is_number(text: str) -> bool:

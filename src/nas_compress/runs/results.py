@@ -10,7 +10,9 @@ from nas_compress.front import Front, Point
 from nas_compress.outcome import Measured
 from nas_compress.plots.pareto import plot_front
 from nas_compress.plots.progress import plot_hypervolume
+from nas_compress.plots.spread import Spreads
 from nas_compress.plots.tables import write_front_csv, write_front_json
+from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.spec.schema import StudySpec
@@ -42,7 +44,13 @@ def write_front(folder: RunFolder, front: Front) -> None:
 
 def draw_front(folder: RunFolder, front: Front, title: str) -> None:
     """Draw front.png."""
-    plot_front(front, folder.root / "front.png", title=title)
+    plot_front(front, folder.root / "front.png", title=title, spreads=read_spreads(folder))
+
+
+def read_spreads(folder: RunFolder) -> Spreads:
+    """What confirmation found about the members, nothing where none was confirmed."""
+    found = read_confirmation(folder)
+    return Spreads(by_trial=found.spreads, alike=found.alike) if found else Spreads(by_trial={})
 
 
 def write_history(folder: RunFolder, front: Front, records: Sequence[Record], title: str) -> None:
@@ -94,6 +102,6 @@ def draw(folder: RunFolder, out: Path | None) -> list[Path]:
     history = picture.with_name(
         f"hypervolume{picture.suffix}" if out is None else f"{picture.stem}-hypervolume{picture.suffix}"
     )
-    plot_front(front, picture, title=title)
+    plot_front(front, picture, title=title, spreads=read_spreads(folder))
     _plot_history(front, records, history, title)
     return [picture, history]

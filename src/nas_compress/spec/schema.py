@@ -40,13 +40,19 @@ class DataSection(Section):
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
+    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
+
     `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss, so
     that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv 1708.06519).
     """
 
     family: str = "resnet"
     widths: tuple[PositiveInt, ...] | None = None
-    depths: tuple[PositiveInt, ...] = Field(default=(1, 1, 1), min_length=1)
+    depths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    heads: PositiveInt | None = None
+    mlp_ratio: PositiveFloat | None = None
+    patch_size: PositiveInt | None = None
+    pooling: Literal["class_token", "mean"] | None = None
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 3e-3
     seed: Seed = 0
@@ -61,7 +67,7 @@ class TeacherSection(Section):
             raise ValueError(f"factory and weights must be given together, but got {got}")
         if self.factory is not None and self.bn_sparsity > 0:
             raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
-        if self.widths is not None and len(self.widths) != len(self.depths):
+        if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):
             got = f"widths={list(self.widths)}, depths={list(self.depths)}"
             raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")
         return self

@@ -39,6 +39,8 @@ def _families() -> list[Row]:
             "name": name,
             "summary": family.summary,
             "base_widths": list(family.base_widths),
+            "base_depths": list(family.base_depths),
+            "settings": list(family.settings),
             "source": family.source,
         }
         for name, family in FAMILIES.items()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import PRUNED, Candidate
@@ -46,6 +45,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     vote = _even_vote(parts, sampled)
     parameters: dict[Architecture, int] = {}
+    with_points: set[Architecture] = set()
     teachable = Teachable(parts)
     sized = []
     for candidate in sampled.candidates:
@@ -58,8 +58,14 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
         if architecture not in parameters:
             with torch.device("meta"):
                 network = parts.build(architecture)
-            _require_points(candidate, network, parts)
             parameters[architecture] = sum(p.numel() for p in network.parameters())
+            if any(isinstance(module, ActivationPoint) for module in network.modules()):
+                with_points.add(architecture)
+        if candidate.activation_bits < 32 and architecture not in with_points:
+            raise RequestError(
+                f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
+                f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+            )
         bits = candidate.weight_bits
         sized.append(
             Sized(
@@ -147,14 +153,6 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
 
 
-def _require_points(candidate: Candidate, network: nn.Module, parts: Ingredients) -> None:
-    if candidate.activation_bits < 32 and not any(isinstance(module, ActivationPoint) for module in network.modules()):
-        raise RequestError(
-            f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with activation "
-            f"points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
-        )
-
-
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
     family, widths, depths = _teacher_shape(parts.spec.teacher)
     return shaped(
@@ -170,4 +168,5 @@ def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, .
 def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...], tuple[int, ...]]:
     if section.factory is not None:
         return None, (), ()
-    return section.family, section.widths or family_named(section.family).base_widths, section.depths
+    family = family_named(section.family)
+    return section.family, section.widths or family.base_widths, section.depths or family.base_depths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -98,19 +99,16 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
-    """The shape of an assistant: every width scaled and rounded to 8 channels."""
+    """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    base = teacher.base_widths or family_named(shape.family).base_widths
-    layers = family_named(shape.family).layers(shape.depths, base)
-    widths = tuple(
-        Width(
-            layer=layer,
-            asked=width * size,
-            channels=max(ASSISTANT_STEP, round(width * size / ASSISTANT_STEP) * ASSISTANT_STEP),
-        )
-        for layer, width in layers
-    )
-    return replace(shape, widths=widths)
+    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
+    return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
+
+
+def _scaled(width: Width, size: float, multiple: int) -> Width:
+    step = math.lcm(ASSISTANT_STEP, multiple)
+    asked = width.channels * size
+    return Width(layer=width.layer, asked=asked, channels=max(step, round(asked / step) * step))
 
 
 def _require_trained_here(teacher: Teacher, wanted: str) -> None:

@@ -18,7 +18,7 @@ from nas_compress.data.splits import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import build_student, family_named
+from nas_compress.models.families import build_student, family_named, require_settings
 from nas_compress.pruning.criteria import rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.pruning.module_student import build_network
@@ -103,22 +103,32 @@ def gradient_batches(samples: Split) -> tuple[tuple[Tensor, Tensor], ...]:
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
     """The architecture of a teacher that is one of our families."""
     family = family_named(section.family, where=f"{label}: teacher.family")
-    base = section.widths or family.base_widths
-    if len(base) != len(section.depths):
+    depths, base = section.depths or family.base_depths, section.widths or family.base_widths
+    if len(base) != len(depths):
         raise RequestError(
             f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
-            f"but got depths={section.depths}; give widths too for another number of stages"
+            f"but got depths={depths}; give widths too for another number of stages"
         )
-    widths = tuple(Width(layer=layer, asked=base, channels=base) for layer, base in family.layers(section.depths, base))
-    return Architecture(
-        family=section.family,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
-        depths=section.depths,
-        widths=widths,
-        mean=dataset.mean,
-        std=dataset.std,
-    )
+    settings = section.model_dump(include={"heads", "mlp_ratio", "patch_size", "pooling"}, exclude_none=True)
+    require_settings(section.family, settings, where=f"{label}: teacher")
+    try:
+        layers = family.layers(depths, base, mlp_ratio=section.mlp_ratio)
+        return family.complete(
+            Architecture(
+                family=section.family,
+                input_shape=dataset.input_shape,
+                classes=dataset.classes,
+                depths=depths,
+                widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+                mean=dataset.mean,
+                std=dataset.std,
+                heads=section.heads,
+                patch_size=section.patch_size,
+                pooling=section.pooling,
+            )
+        )
+    except RequestError as error:
+        raise RequestError(f"{label}: teacher: {error}") from error
 
 
 def obtain_teacher(
@@ -175,7 +185,7 @@ def obtain_teacher(
         fingerprint=fingerprint,
         family=family,
         base_widths=base,
-        depths=section.depths if family is not None else (),
+        depths=architecture.depths if family is not None else (),
         folder=store,
         dataset=dataset,
         train_samples=samples,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,7 @@ from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.models.families import FAMILIES, Family, family_named, require_settings
 from nas_compress.objective import Budget
 from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.cutting import cut_network, most_important
@@ -46,11 +47,16 @@ class Bench:
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Raise RequestError for names that the candidate uses and nobody knows."""
+    """Raise RequestError for names that the candidate uses and nobody knows, and for values that do not go together."""
     require_known("a family", candidate.family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
+    if candidate.family != PRUNED:
+        require_settings(candidate.family, candidate.family_settings)
+    if candidate.distillation_token and not needs_teacher(candidate.losses):
+        names = ", ".join(term.name for term in candidate.losses)
+        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
@@ -122,7 +128,7 @@ def shaped(
             f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
             f"but got depths={candidate.depths}"
         )
-    layers = family.layers(candidate.depths, base)
+    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
     widths = student_widths(
         layers,
         groups=groups,
@@ -130,6 +136,7 @@ def shaped(
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
+        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
     )
     if candidate.init == "inherit":
         if not same or candidate.depths != teacher_depths:
@@ -137,13 +144,26 @@ def shaped(
                 "init='inherit' needs a student of the teacher's family and depths, "
                 f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
             )
-        for width, (layer, channels) in zip(widths, layers, strict=True):
-            if width.channels > channels:
-                raise RequestError(
-                    f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                    f"but got {width.channels} (in steps of {candidate.channel_step})"
-                )
-    return _architecture(candidate, dataset, widths)
+        _require_inheritable(candidate, widths, layers, family)
+    return family.complete(_architecture(candidate, dataset, widths))
+
+
+def _require_inheritable(
+    candidate: Candidate, widths: tuple[Width, ...], layers: Sequence[tuple[str, int]], family: Family
+) -> None:
+    """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut."""
+    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    for width, (layer, channels) in zip(widths, layers, strict=True):
+        if width.channels > channels:
+            raise RequestError(
+                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
+                f"but got {width.channels} (in steps of {candidate.channel_step})"
+            )
+        if layer in heads and width.channels != channels:
+            raise RequestError(
+                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads stay as "
+                f"many, but got {width.channels}; family 'pruned' can cut whole heads"
+            )
 
 
 def _fractions(candidate: Candidate, groups: tuple[ChannelGroup, ...]) -> tuple[float, ...]:
@@ -167,4 +187,8 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         mean=dataset.mean,
         std=dataset.std,
         stem_stride=candidate.stem_stride,
+        heads=candidate.heads,
+        patch_size=candidate.patch_size,
+        pooling=candidate.pooling,
+        distillation_token=candidate.distillation_token,
     )

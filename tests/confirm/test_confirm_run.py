@@ -1,0 +1,133 @@
+"""Confirming a real run: killed and resumed, its test split read once, its files and its plots."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas_compress.confirm.run import confirm_run
+from nas_compress.data.load import load_dataset
+from nas_compress.errors import RequestError
+from nas_compress.files import read_json, write_json
+from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.report.page import report_page
+from nas_compress.runs.choose import chosen_members
+from nas_compress.runs.confirmation import read_confirmation
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.results import draw, read_front
+from nas_compress.study.run import run_study
+from running import Command, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path) -> Iterator[None]:
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        yield
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    return command_in(monkeypatch, capfd)
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose most accurate member was killed in the middle of its confirmation, and then confirmed."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    root, log = folder / "run", folder / "log"
+    with quick_and_apart():
+        study = write_study(folder / "study", ("\nepochs = 1\n", "\nepochs = 3\n"))
+        run_study(study, out=root, trials=3)
+        best = str(chosen_members(read_front(RunFolder(root=root)), best=["accuracy"])[0].trial)
+        words = ["confirm", root, "--best", "accuracy", "--seeds", 2, "--controls"]
+        process = start(words, cwd=folder, cache=shared_cache(), log=log)
+        first = root / "confirm" / best / "student-1" / "outcome.json"
+        wait_until(first.is_file, process)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(30)
+        assert not (root / "confirm.json").exists()
+        assert not (root / "confirm" / "test.json").exists()
+        kept = first.stat().st_mtime_ns
+        again = start(words, cwd=folder, cache=shared_cache(), log=log)
+        again.join(120)
+        assert again.exitcode == 0, log.read_text()
+        assert first.stat().st_mtime_ns == kept, "what was finished is not trained again"
+    return RunFolder(root=root)
+
+
+def test_every_repetition_is_kept_and_measures_to_what_the_rows_say(confirmed: RunFolder) -> None:
+    confirmation = read_confirmation(confirmed)
+    assert confirmation is not None
+    (student,) = confirmation.students
+    assert student.seeds == 2
+    assert {row.role for row in confirmation.rows} >= {"student", "uniform_width"}
+    test = load_dataset(name="digits", seed=0).test.reveal(purpose="a test of the tool")
+    places = [confirmed.root / "confirm" / str(student.trial) / f"student-{seed}" for seed in (1, 2)]
+    found = [measure_accuracy(place / "model.onnx", test.inputs.numpy(), test.labels.numpy()) for place in places]
+    assert student.test_mean == pytest.approx(sum(found) / 2)
+    assert [read_json(place / "outcome.json")["seed"] for place in places] == [1, 2]
+    own = confirmed.root / "trials" / str(student.trial) / "model.onnx"
+    assert student.test_shipped == measure_accuracy(own, test.inputs.numpy(), test.labels.numpy())
+    assert confirmation.test_samples == len(test)
+
+
+def test_the_search_never_saw_the_test_split_and_confirmation_reads_it_once(
+    confirmed: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(read_json(confirmed.root / "confirm" / "test.json")["reads"]) == 1
+    members = chosen_members(read_front(confirmed), best=["accuracy"])
+    with caplog.at_level(logging.INFO):
+        again = confirm_run(confirmed, members, seeds=2, controls=True)
+    assert not [message for message in caplog.messages if "revealed" in message]
+    assert again == read_confirmation(confirmed)
+
+
+def test_its_table_and_its_plots_carry_what_was_found(confirmed: RunFolder, tmp_path: Path) -> None:
+    with (confirmed.root / "confirm.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert rows[0]["role"] == "student"
+    assert rows[-1]["trial"] == "teacher"
+    draw(confirmed, tmp_path / "front.svg")
+    assert "Bars: mean and standard deviation" in (tmp_path / "front.svg").read_text()
+    page = report_page(confirmed)
+    assert "Confirmed with new seeds" in page
+    (spread,) = json.loads(page.split('id="data">')[1].split("</script>")[0])["spreads"]
+    assert [spread[0], *spread[1]] == [
+        int(rows[0]["trial"]),
+        float(rows[0]["validation_mean"]),
+        float(rows[0]["validation_std"]),
+    ]
+
+
+def test_mistakes_are_refused_before_anything_is_trained(
+    confirmed: RunFolder, command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(confirmed.root, run)
+    before = snapshot(run)
+    for arguments, words in (
+        (("--seeds", 0), "--seeds"),
+        (("--where", "acuracy>=0.1"), "did you mean 'accuracy'"),
+        (("--best", "speed"), "'speed'"),
+    ):
+        answer = command("confirm", run, *arguments)
+        assert answer.code == 2
+        assert words in answer.line
+    assert "'nothing'" in command("confirm", "nothing").line
+    assert snapshot(run) == before
+    about = read_json(run / "run.json")
+    about["study"]["data"]["seed"] = 7
+    write_json(run / "run.json", about)
+    folder = RunFolder(root=run)
+    with pytest.raises(RequestError, match="the data must be those of the run, but trial"):
+        confirm_run(folder, read_front(folder).members)

@@ -1,0 +1,44 @@
+"""Each control differs from its member in one thing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas_compress.candidate import Candidate, cross_entropy, distillation
+from nas_compress.confirm.controls import CONTROLS
+from nas_compress.measurement.complexity import count_parameters
+from nas_compress.models.families import build_student
+from nas_compress.trial.bench import Bench, student_architecture
+
+
+@pytest.fixture
+def member() -> Candidate:
+    losses = distillation(hard_weight=0.3, soft_weight=0.7, temperature=4.0)
+    return Candidate(
+        family="resnet", depths=(1, 1, 1), width_multiplier=0.75, pruning_ratio=0.5, pruning_criterion="l1",
+        weight_bits=8, losses=losses,
+    )  # fmt: skip
+
+
+def parameters(candidate: Candidate, bench: Bench) -> int:
+    architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
+    with torch.device("meta"):
+        return count_parameters(build_student(architecture))
+
+
+def test_without_teacher_only_the_losses_change(member: Candidate, bench: Bench) -> None:
+    made = CONTROLS["no_teacher"].make(member, bench, 0)
+    assert made.losses == cross_entropy()
+    assert replace(made, losses=member.losses) == member
+
+
+def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, bench: Bench) -> None:
+    made = CONTROLS["uniform_width"].make(member, bench, 0)
+    assert (made.pruning_ratio, made.pruning_criterion) == (0.0, "uniform")
+    assert replace(made, pruning_ratio=0.5, pruning_criterion="l1", width_multiplier=0.75) == member
+    wanted, found = parameters(member, bench), parameters(made, bench)
+    for other in (0.25, 0.5, 0.75, 1.0):
+        assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), bench) - wanted)

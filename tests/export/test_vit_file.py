@@ -1,0 +1,149 @@
+"""A vision transformer's file: integer products of weights, float attention, any pooling, both exporters."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.errors import FloatKernelError
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.agreement import check_agreement
+from nas_compress.measurement.kernels import float_kernels, optimised_operators, require_integer_kernels
+from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.structure import structure_key
+from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.observation import ObservableNetwork
+from nas_compress.quantization.quantize import quantize
+
+BITS = [(32, 32), (8, 32), (8, 8)]
+KINDS = tuple(itertools.product(("mean", "class_token"), (False, True)))
+SHAPE = (1, 8, 8)
+DEPTH = 2
+
+
+def samples(count: int = 64, shape: tuple[int, int, int] = SHAPE) -> Tensor:
+    return torch.randint(0, 17, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def network(
+    pooling: str = "mean", distillation_token: bool = False, *, shape: tuple[int, int, int] = SHAPE, heads: int = 2
+) -> ObservableNetwork:
+    torch.manual_seed(0)
+    layers = FAMILIES["vit"].layers((DEPTH,), (16,))
+    return build_student(
+        Architecture(
+            family="vit",
+            input_shape=shape,
+            classes=10,
+            depths=(DEPTH,),
+            widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+            mean=5,
+            std=6.0,
+            heads=heads,
+            pooling=pooling,
+            distillation_token=distillation_token,
+        )
+    ).eval()
+
+
+def quantized(module: nn.Module, bits: tuple[int, int], shape: tuple[int, int, int] = SHAPE) -> nn.Module:
+    return quantize(module, weight_bits=bits[0], activation_bits=bits[1], calibration=samples(shape=shape))
+
+
+@pytest.mark.parametrize(("pooling", "distillation_token"), KINDS)
+def test_every_weight_is_multiplied_in_integers(tmp_path: Path, pooling: str, distillation_token: bool) -> None:
+    path = tmp_path / "m.onnx"
+    module = quantized(network(pooling, distillation_token), (8, 8))
+    export_onnx(module, SHAPE, path)
+    operators = optimised_operators(path)
+    assert operators.count("QLinearConv") == 1
+    assert operators.count("QGemm") == 6 * DEPTH + 1 + distillation_token
+    # queries with keys, attention with values
+    assert operators.count("FusedMatMul") + operators.count("MatMul") == 2 * DEPTH
+    assert {"Softmax", "Gelu", "LayerNormalization"} < set(operators) and "Gemm" not in operators
+    require_integer_kernels(path)
+    check_agreement(module, path, samples(300))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 7, 5)])
+@pytest.mark.parametrize("bits", BITS)
+def test_any_input_has_its_file(tmp_path: Path, shape: tuple[int, int, int], bits: tuple[int, int]) -> None:
+    path = tmp_path / "m.onnx"
+    module = quantized(network("class_token", True, shape=shape), bits, shape)
+    export_onnx(module, shape, path)
+    check_agreement(module, path, samples(64, shape))
+    if bits == (8, 8):
+        assert float_kernels(path) == ()
+
+
+class OneFloatLayer(nn.Module):
+    """A product of two computed tensors, and one with stored weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored = nn.Parameter(torch.randn(8, 10))
+
+    def forward(self, values: Tensor) -> Tensor:
+        rows = values.float().reshape(-1, 8, 8)
+        return (rows @ rows.transpose(1, 2)).mean(1) @ self.stored
+
+
+def test_a_float_product_of_weights_is_found_beside_attention(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    export_onnx(OneFloatLayer().eval(), SHAPE, path)
+    assert len({"MatMul", "FusedMatMul", "Gemm"}.intersection(optimised_operators(path))) >= 1
+    assert len(float_kernels(path)) == 1
+    export_onnx(network(), SHAPE, path)
+    with pytest.raises(FloatKernelError, match="must multiply no weights in float, but got Conv, Gemm"):
+        require_integer_kernels(path)
+    assert len(float_kernels(path)) == 2 + 6 * DEPTH
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_fresh_and_trained_files_have_one_structure_and_size(tmp_path: Path, bits: tuple[int, int]) -> None:
+    """An exporter may store equal tensors once, and fresh biases and scales are all equal."""
+    fresh, trained = network("class_token", True), network("class_token", True)
+    with torch.no_grad():
+        for value in trained.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    found = []
+    for number, module in enumerate((fresh, trained)):
+        path = tmp_path / f"{number}.onnx"
+        export_onnx(quantized(module, bits), SHAPE, path)
+        found.append((structure_key(path), path.stat().st_size))
+    assert found[0] == found[1]
+    other = tmp_path / "other.onnx"
+    export_onnx(quantized(network("class_token", True, heads=4), bits), SHAPE, other)
+    assert structure_key(other) != found[0][0], "the number of heads changes the work, not the weights"
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_bytes_are_the_weights_and_a_little_more(tmp_path: Path, bits: tuple[int, int]) -> None:
+    module, path = quantized(network("class_token", True), bits), tmp_path / "m.onnx"
+    export_onnx(module, SHAPE, path)
+    payload = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    assert payload < path.stat().st_size < payload + 100 * len(onnx.load(path).graph.node)
+    assert not {"Shape", "Identity", "Sqrt", "Unsqueeze"}.intersection(
+        node.op_type for node in onnx.load(path).graph.node
+    )
+
+
+@pytest.mark.parametrize("bits", [pytest.param((32, 32), marks=pytest.mark.slow), (8, 8)])
+def test_both_backends_write_the_same_function(tmp_path: Path, bits: tuple[int, int]) -> None:
+    if importlib.util.find_spec("onnxscript") is None:
+        pytest.skip("the newer exporter needs onnxscript")
+    module = quantized(network("class_token", True), bits)
+    for backend in ("torchscript", "dynamo"):
+        export_onnx(module, SHAPE, tmp_path / backend, backend=backend)
+    first, second = (predict(tmp_path / backend, samples().numpy()) for backend in ("torchscript", "dynamo"))
+    assert np.abs(first - second).max() < (0.05 if bits == (8, 8) else 1e-5)
+    if bits == (8, 8):
+        assert float_kernels(tmp_path / "dynamo") == ()

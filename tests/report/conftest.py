@@ -1,0 +1,92 @@
+"""Runs to report on, made of records without any training, and a browser where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+
+from nas_compress.candidate import Candidate
+from nas_compress.outcome import Measured, Outcome
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, write_baseline, write_record
+from nas_compress.spec.schema import BudgetSection, DataSection, StudySpec
+from nas_compress.study.run import run_study
+from running import quick_and_apart, write_study
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[WebDriver]:
+    """Headless Chromium that reaches no network."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs a chromium and its chromedriver on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,1000"):
+        options.add_argument(f"--{switch}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of six trials, some of them over budget; only to be read."""
+    folder = tmp_path_factory.mktemp("finished")
+    with quick_and_apart():
+        study = write_study(folder / "study", extra="[budgets.size_bytes]\nat_most = 60000\n")
+        run_study(study, out=folder / "run", trials=6)
+    return RunFolder(root=folder / "run")
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """A run folder with a teacher, as many trained records as asked for, and failures with a reason."""
+
+    def make(*, trained: int = 0, failed: int = 0, reason: str = "ExportError: no", taught: bool = True) -> RunFolder:
+        folder = RunFolder(root=tmp_path_factory.mktemp("made"))
+        spec = StudySpec(
+            name="made", space="cnn", data=DataSection(name="digits"), trials=trained + failed + 1,
+            budgets={"size_bytes": BudgetSection(at_most=300_000.0)},
+        )  # fmt: skip
+        folder.start(
+            {
+                "study": spec.model_dump(mode="json"), "study_folder": ".", "classes": 10,
+                "space": {"name": "cnn", "hash": "0123"}, "versions": {"python": "3"}, "machine": {"cpu": "a cpu"},
+            }
+        )  # fmt: skip
+        measured = Measured(
+            latency_ms=2.0, latency_spread=0.01, latency_noisy=False, size_bytes=900_000, parameters=1, macs=1,
+            accuracy=0.97,
+        )  # fmt: skip
+        if taught:
+            write_baseline(folder, measured)
+        generator = np.random.default_rng(0)
+        candidate = Candidate(family="resnet", depths=(1, 1, 1))
+        for trial in range(trained + failed):
+            outcome = Outcome(candidate=candidate, seed=0, state="failed", reason=reason)
+            if trial < trained:
+                accuracy, latency, size = generator.random(3)
+                figures = replace(
+                    measured, accuracy=float(accuracy), latency_ms=0.1 + float(latency), size_bytes=int(4e5 * size) + 9
+                )
+                outcome = Outcome(candidate=candidate, seed=0, state="trained", measured=figures)
+                if figures.size_bytes > 300_000:
+                    outcome = replace(outcome, reason="size_bytes <= 300000 must hold")
+            params = {"width": int(generator.integers(1, 9)), "family": "resnet"}
+            write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model="x.onnx"))
+        return folder
+
+    return make

@@ -1,0 +1,107 @@
+"""What the page says, read from its file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_compress.cli.main import commands
+from nas_compress.data.load import load_dataset
+from nas_compress.report.page import report_page, write_report
+from nas_compress.report.rows import FIXED
+from nas_compress.runs.folder import RunFolder
+from running import quick_and_apart
+
+Make = Callable[..., RunFolder]
+
+
+def data_of(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    values: dict[str, Any] = json.loads(match[1])
+    return values
+
+
+@pytest.fixture(scope="module")
+def page(finished: RunFolder) -> str:
+    with quick_and_apart():
+        return report_page(finished)
+
+
+def test_every_trial_stands_in_the_table_with_every_column(page: str, finished: RunFolder) -> None:
+    data = data_of(page)
+    assert data["columns"] == [*FIXED, "family", "width_multiplier"]
+    assert [row[0] for row in data["rows"]] == list(range(6))
+    standings = [row[1] for row in data["rows"]]
+    with (finished.root / "front.csv").open() as handle:
+        members = [int(row["trial"]) for row in csv.DictReader(handle) if row["trial"] != "teacher"]
+    assert sorted(members) == [
+        row[0] for row, standing in zip(data["rows"], standings, strict=True) if standing == "front"
+    ]
+    assert "over budget" in standings
+    assert data["knee"] == json.loads((finished.root / "front.json").read_text())["knee"]
+
+
+def test_each_member_has_a_card_whose_confusion_adds_up_to_its_accuracy(page: str, finished: RunFolder) -> None:
+    front = json.loads((finished.root / "front.json").read_text())
+    samples = len(load_dataset(name="digits", seed=0, train_samples=200).validation)
+    for member in front["members"]:
+        start = page.index(f'id="card-{member["trial"]}"')
+        card = page[start : page.index("</details>", start)]
+        right = round(member["accuracy"] * samples)
+        assert f"Confusion on the validation split ({right:,} of {samples:,} right)" in card
+        counts = [
+            int(cell)
+            for cell in re.findall(r'<td(?: class="right")?(?: style="[^"]*")?>(\d+)</td>', card.split("Confusion")[1])
+        ]
+        assert sum(counts) == samples
+        assert f"<b>{member['size_bytes']:,}</b>" in card
+        assert "stem.conv" in card
+
+
+def test_the_page_says_what_it_needs_from_nowhere_else(page: str) -> None:
+    bare = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', bare) == []
+    assert bare.count('src="data:image/png;base64,') == 2
+    assert len(page) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("trained", "failed", "taught", "words"),
+    [
+        (0, 0, False, ["No trial has finished yet: there is no front to show", "0 of 1"]),
+        (0, 0, True, ["No trial has finished yet: there is no front to show", "97 %"]),
+        (0, 3, True, ["None of the 3 trials was measured", "ExportError: no", "3</b><span>failed"]),
+        (1, 0, True, ["1</b><span>on the front", "need at least 10 trained trials", "No trial failed"]),
+    ],
+)
+def test_a_run_of_few_or_only_failed_trials_still_has_a_page(
+    trained: int, failed: int, taught: bool, words: list[str], make_run: Make
+) -> None:
+    page = report_page(make_run(trained=trained, failed=failed, taught=taught))
+    for word in words:
+        assert word in page, word
+    assert len(data_of(page)["rows"]) == trained + failed
+    assert ("plotly.js v" in page) == (trained > 0)
+
+
+def test_what_a_user_named_cannot_break_the_page(make_run: Make) -> None:
+    page = report_page(make_run(failed=1, reason="</script><script>alert(1)</script>"))
+    assert "<script>alert" not in page
+    assert data_of(page)["rows"][0][FIXED.index("reason")] == "</script><script>alert(1)</script>"
+
+
+@pytest.mark.slow
+def test_five_thousand_trials_fit_into_30_megabytes(make_run: Make, tmp_path: Path) -> None:
+    write_report(make_run(trained=4900, failed=100), tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 30_000_000
+
+
+def test_the_command_is_there() -> None:
+    assert "report" in commands.commands

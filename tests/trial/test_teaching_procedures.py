@@ -1,0 +1,147 @@
+"""Every way to have a teacher, in a real trial: what is trained, what is kept, what ships."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation
+from nas_compress.errors import RequestError
+from nas_compress.measurement.prediction import predict
+from nas_compress.models.families import build_student
+from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.trial.run import run_trial
+from nas_compress.trial.teach import find_guide, make_peers
+
+KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
+BASE = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, losses=KD)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(tmp_path_factory.getbasetemp() / "teaching"))
+
+
+@pytest.mark.parametrize(
+    "teaching",
+    [
+        Teaching(checkpoint=0.25),
+        Teaching(teacher="ensemble", members=2),
+        Teaching(teacher="ensemble", members=2, average="logits"),
+        Teaching(teacher="assistant"),
+        Teaching(teacher="born_again"),
+        Teaching(teacher="mutual", peers=2, peer_width=0.5),
+        Teaching(annealing=True),
+        Teaching(soft_stop=0.5),
+    ],
+    ids=lambda teaching: f"{teaching.teacher}-{teaching.average or ''}{teaching.annealing}{teaching.soft_stop}",
+)
+@pytest.mark.parametrize(
+    "losses", [KD, (*KD, LossTerm(name="fitnet"), LossTerm(name="rkd_distance"))], ids=["logits", "features"]
+)
+def test_every_teacher_goes_with_every_kind_of_term(
+    teaching: Teaching, losses: tuple[LossTerm, ...], bench: Bench, tmp_path: Path
+) -> None:
+    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.trainings == teaching.trainings
+    others = {"peers"} if teaching.teacher == "mutual" else set()
+    assert set(outcome.losses) == {term.name for term in losses} | others
+
+
+def test_adaptation_layers_learn_and_never_ship(bench: Bench, tmp_path: Path) -> None:
+    plain, hinted = tmp_path / "plain.onnx", tmp_path / "hinted.onnx"
+    run_trial(BASE, bench, seed=0, model=plain)
+    outcome = run_trial(replace(BASE, losses=(*KD, LossTerm(name="fitnet"))), bench, seed=0, model=hinted)
+    assert outcome.measured is not None
+    assert hinted.stat().st_size == plain.stat().st_size == outcome.measured.size_bytes
+    assert hinted.read_bytes() != plain.read_bytes()
+
+
+def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(bench: Bench) -> None:
+    teacher = bench.teacher
+    quarter, half = earlier(teacher, 0.25), earlier(teacher, 0.5)
+    assert earlier(teacher, 1.0) is teacher and earlier(teacher, 0.5) is half
+    labels = teacher.train_samples.labels
+
+    def loss(who: Teacher) -> float:
+        return float(torch.nn.functional.cross_entropy(who.answers[0].float(), labels))
+
+    assert loss(quarter) > loss(half) > loss(teacher)
+    assert len({who.fingerprint for who in (quarter, half, teacher)}) == 3
+
+
+def test_members_differ_and_their_answers_stand_side_by_side(bench: Bench) -> None:
+    second = member(bench.teacher, 1)
+    assert member(bench.teacher, 0) is bench.teacher and member(bench.teacher, 1) is second
+    guide = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2)), bench)
+    assert guide.answers is not None and guide.answers.shape[2] == 2
+    assert torch.equal(guide.answers[:, :, 0], bench.teacher.answers)
+    assert torch.equal(guide.answers[:, :, 1], second.answers)
+    assert not torch.equal(second.answers, bench.teacher.answers)
+    logits = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2, average="logits")), bench)
+    assert logits.answers is not None and logits.answers.ndim == 3
+
+
+def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench) -> None:
+    made = assistant(bench.teacher, 0.5)
+
+    def count(who: Teacher) -> int:
+        return sum(parameter.numel() for parameter in who.network.parameters())
+
+    assert 0 < count(made) < 0.5 * count(bench.teacher)
+    file = made.folder / "teacher.safetensors"
+    before = file.stat().st_mtime_ns
+    again = assistant(replace(bench.teacher), 0.5)  # a teacher that remembers nothing, as in another process
+    assert again is not made and file.stat().st_mtime_ns == before
+    torch.testing.assert_close(again.answers, made.answers)
+
+
+def test_generations_are_an_ensemble_of_its_own_kind(bench: Bench, tmp_path: Path) -> None:
+    candidate = replace(BASE, teaching=Teaching(teacher="born_again", generations=3))
+    outcome = run_trial(candidate, bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.measured is not None
+    summary = json.loads((tmp_path / "ensemble.json").read_text())
+    files = [tmp_path / name for name in summary["members"]]
+    assert [path.name for path in files] == ["generation-1.onnx", "generation-2.onnx", "model.onnx"]
+    assert summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.size_bytes
+    inputs = bench.dataset.validation.inputs.numpy()
+    answers = [torch.tensor(predict(path, inputs)).softmax(dim=1) for path in files]
+    together = torch.stack(answers).mean(dim=0).argmax(dim=1)
+    assert summary["accuracy"] == pytest.approx(float((together == bench.dataset.validation.labels).float().mean()))
+    assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[1], answers[2])
+
+
+def test_peers_differ_from_the_student_and_leave_the_random_state_alone(bench: Bench) -> None:
+    candidate = replace(BASE, teaching=Teaching(teacher="mutual", peers=2))
+    torch.manual_seed(3)
+    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=3))
+    state = torch.get_rng_state()
+    first, second = make_peers(candidate, bench, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    flat = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (student, first, second)]
+    assert len(flat[0]) == len(flat[1]) == len(flat[2])
+    assert not torch.equal(flat[0], flat[1]) and not torch.equal(flat[1], flat[2])
+
+
+def test_generations_and_peers_share_the_compute_of_scratch_b(bench: Bench, tmp_path: Path) -> None:
+    section = bench.training.model_copy(update={"budget": "scratch_b", "cap": 8.0})
+    rich = replace(bench, training=section, teacher_macs=bench.teacher_macs * 3)
+    alone = run_trial(BASE, rich, seed=0, model=tmp_path / "a.onnx")
+    candidate = replace(BASE, teaching=Teaching(teacher="mutual"))
+    together = run_trial(candidate, rich, seed=0, model=tmp_path / "b.onnx")
+    assert alone.epochs // 2 == together.epochs > 1
+
+
+@pytest.mark.parametrize(
+    "teaching", [Teaching(teacher="mutual"), Teaching(annealing=True), Teaching(checkpoint=0.5)], ids=str
+)
+def test_a_teaching_without_a_term_on_the_teacher_is_refused(teaching: Teaching) -> None:
+    with pytest.raises(RequestError, match=r"teaching needs a term on the teacher among the losses .* cross_entropy"):
+        check_candidate(replace(BASE, losses=cross_entropy(), teaching=teaching))
