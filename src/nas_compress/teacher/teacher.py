@@ -155,6 +155,7 @@ def obtain_teacher(
         made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
         family: str | None = None
         base: tuple[int, ...] = ()
+        depths: tuple[int, ...] = ()
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
@@ -163,7 +164,8 @@ def obtain_teacher(
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,
         }
-        family, base = section.family, section.widths or family_named(section.family).base_widths
+        family, depths = section.family, architecture.depths
+        base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     store = cache_folder() / "teachers" / fingerprint
@@ -185,7 +187,7 @@ def obtain_teacher(
         fingerprint=fingerprint,
         family=family,
         base_widths=base,
-        depths=architecture.depths if family is not None else (),
+        depths=depths,
         folder=store,
         dataset=dataset,
         train_samples=samples,
