@@ -25,6 +25,9 @@ PRUNED = "pruned"
 INITS = ("scratch", "inherit")
 """Fresh weights, or the teacher's kept channels."""
 
+ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit")
+"""Ways to put zeros into dense shapes: by magnitude at once or gradually, two of each four inputs, targeted dropout."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
@@ -44,7 +47,8 @@ class Candidate:
     `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the input at once, for
     larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
     of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
-    the control that fine-tunes what the teacher's cut leaves of its own.
+    the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
+    weights to 0 within the dense shapes, during the one training.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
@@ -74,6 +78,8 @@ class Candidate:
     pruning_min_channels: int = 1
     round_to: int = 0
     init: str = "scratch"
+    zero_pattern: str = "none"
+    zero_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         if self.family == PRUNED and (self.depths or self.stem_stride != 1):
@@ -105,6 +111,17 @@ class Candidate:
         if self.round_to < 0:
             raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
         require_known("init", self.init, INITS)
+        require_known("zero_pattern", self.zero_pattern, ZERO_PATTERNS)
+        object.__setattr__(self, "zero_fraction", float(self.zero_fraction))
+        if not 0 <= self.zero_fraction < 1 or (self.zero_pattern == "none") != (self.zero_fraction == 0):
+            raise RequestError(
+                "0 < zero_fraction < 1 must hold with a zero_pattern, and 0 without, "
+                f"but got zero_pattern={self.zero_pattern!r}, zero_fraction={self.zero_fraction}"
+            )
+        if self.zero_pattern == "two_four" and self.zero_fraction != 0.5:
+            raise RequestError(
+                f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
+            )
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits not in BITS:
                 raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")

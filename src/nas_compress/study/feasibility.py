@@ -25,6 +25,7 @@ from nas_compress.spec.schema import TeacherSection
 from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
+from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, shaped
 
 DRAWS = 400
@@ -61,6 +62,8 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             parameters[architecture] = sum(p.numel() for p in network.parameters())
             if any(isinstance(module, ActivationPoint) for module in network.modules()):
                 with_points.add(architecture)
+        if candidate.zero_pattern != "none":
+            _require_pattern(candidate, architecture, parts)
         if candidate.activation_bits < 32 and architecture not in with_points:
             raise RequestError(
                 f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
@@ -151,6 +154,14 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
     return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
+
+
+def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:
+    try:
+        with torch.device("meta"):
+            sparse_layers(parts.build(architecture), candidate.zero_pattern)
+    except RequestError as error:
+        raise RequestError(f"space {parts.space.name}: {error}") from error
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:

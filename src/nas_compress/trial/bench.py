@@ -26,6 +26,7 @@ from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.training.sparsity import sparse_layers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +88,13 @@ def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teache
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """The network of that architecture on the CPU: with fresh weights by the seed, or with those it inherits."""
     torch.manual_seed(seed)
+    student = _new_student(candidate, architecture, teacher, seed=seed)
+    if candidate.zero_pattern != "none":
+        sparse_layers(student, candidate.zero_pattern)  # refuses what does not fit, before training
+    return student
+
+
+def _new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     if candidate.init == "scratch":
         return teacher.build(architecture)
     free = {width.layer: width.channels for width in architecture.widths}

@@ -19,6 +19,7 @@ from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
+from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.bench import Bench, learning_rate, student_architecture
 
 OnEpoch = Callable[[int, int], None]
@@ -69,9 +70,17 @@ def teach(
                 learning_rate=learning_rate(candidate, bench.training),
                 weight_decay=bench.training.weight_decay,
                 seed=seed,
+                sparsifier=sparsifier_of(candidate, student, seed=seed),
                 on_epoch=_counted(on_epoch, number * epochs, planned),
             )
     return losses
+
+
+def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
+    """What puts the candidate's zeros into the student; None where it has none."""
+    if candidate.zero_pattern == "none":
+        return None
+    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
 
 
 def find_guide(candidate: Candidate, bench: Bench) -> Guide:
