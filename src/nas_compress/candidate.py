@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.precision import Quantization as Quantization
+from nas_compress.precision import check_bits
 from nas_compress.teaching import LossTerm as LossTerm
 from nas_compress.teaching import Teaching as Teaching
 from nas_compress.teaching import cross_entropy as cross_entropy
 from nas_compress.teaching import distillation as distillation
 from nas_compress.teaching import label_smoothing as label_smoothing
-
-BITS = (32, 8)
-"""Bit-widths of weights and activations. 32 is float."""
 
 PRUNED = "pruned"
 """The family of the teacher's own layers, cut: of a module of any make."""
@@ -48,7 +47,8 @@ class Candidate:
     larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
     of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
     the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
-    weights to 0 within the dense shapes, during the one training.
+    weights to 0 within the dense shapes, during the one training. `quantization` says how a student of few
+    bits comes to its integers.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
@@ -78,6 +78,7 @@ class Candidate:
     pruning_min_channels: int = 1
     round_to: int = 0
     init: str = "scratch"
+    quantization: Quantization = field(default_factory=Quantization)
     zero_pattern: str = "none"
     zero_fraction: float = 0.0
 
@@ -122,14 +123,9 @@ class Candidate:
             raise RequestError(
                 f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
             )
-        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
-            if bits not in BITS:
-                raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
-        if self.activation_bits < self.weight_bits:
-            raise RequestError(
-                "weight_bits <= activation_bits must hold (integer kernels need integer weights), "
-                f"but got weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
-            )
+        check_bits(self.weight_bits, self.activation_bits, self.quantization)
+        if self.zero_pattern != "none" and self.weight_bits == 1:
+            raise RequestError("a zero_pattern needs weights that can be 0, but got weight_bits=1 (signs)")
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
@@ -181,6 +177,7 @@ class Candidate:
         )
         known["depths"] = tuple(known["depths"])
         known["teaching"] = Teaching(**known.get("teaching", {}))
+        known["quantization"] = Quantization(**known.get("quantization", {}))
         return cls(**known)
 
     @property

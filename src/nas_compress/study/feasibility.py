@@ -135,6 +135,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             path,
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
+            quantization=item.candidate.quantization,
             calibration=samples,
             watch=watch,
         )

@@ -15,7 +15,7 @@ from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
-from nas_compress.study.reporter import Reporter, Silence
+from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
 from nas_compress.study.search import Search
 from nas_compress.study.storage import (
@@ -69,6 +69,7 @@ def run_study(
         refuse_out_of_reach(parts, within_reach(parts, sized, meter))
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors():
+        reporter = Logged(reporter, folder.log)
         search = _open(parts, folder, storage, total, reporter)
         known = read_baseline(folder)
         if known is not None and len(search.records) >= total:

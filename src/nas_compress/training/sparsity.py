@@ -56,7 +56,7 @@ class Sparsifier:
     def __init__(self, network: nn.Module, *, pattern: str, fraction: float, seed: int) -> None:
         self._weights = [weight for _, weight in sparse_layers(network, pattern)]
         self._pattern, self._fraction, self._seed = pattern, fraction, seed
-        self._chosen = 0.0
+        self._chosen, self._settled = 0.0, False
         self._masks: list[Tensor] = []
         self._held: list[Tensor] = []
         self._random: torch.Generator | None = None
@@ -64,6 +64,8 @@ class Sparsifier:
     @torch.no_grad()
     def before_forward(self, step: int, steps: int) -> None:
         """Choose zeros where this step (from 0) is one for it; drop what targeted dropout aims at."""
+        if self._settled:
+            return
         if self._pattern.startswith("targeted"):
             self._drop()
             return
@@ -89,10 +91,12 @@ class Sparsifier:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """The zeros that ship; targeted dropout makes them now."""
+        """The zeros that ship; targeted dropout makes them now. A training that goes on keeps them."""
         if self._pattern.startswith("targeted"):
             self._held = []
-            self._choose(self._fraction)
+            if not self._settled:
+                self._choose(self._fraction)
+        self._settled = True
 
     def _choose(self, fraction: float) -> None:
         self._chosen = fraction

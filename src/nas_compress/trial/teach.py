@@ -17,10 +17,9 @@ from nas_compress.observation import ObservableNetwork, Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
-from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
-from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.bench import Bench, learning_rate, student_architecture
+from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.fit import fit
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -60,27 +59,16 @@ def teach(
                 guide = _previous(candidate, students[number - 1], bench)
         with watch.stage("training"):
             lesson = _lesson(candidate, student, guide, bench, seed=seed)
-            losses = train(
+            losses = fit(
                 student,
-                bench.teacher.train_samples,
-                bench.dataset.views,
-                lesson=lesson,
+                lesson,
+                candidate,
+                bench,
                 epochs=epochs,
-                batch_size=bench.training.batch_size,
-                learning_rate=learning_rate(candidate, bench.training),
-                weight_decay=bench.training.weight_decay,
                 seed=seed,
-                sparsifier=sparsifier_of(candidate, student, seed=seed),
                 on_epoch=_counted(on_epoch, number * epochs, planned),
             )
     return losses
-
-
-def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
-    """What puts the candidate's zeros into the student; None where it has none."""
-    if candidate.zero_pattern == "none":
-        return None
-    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
 
 
 def find_guide(candidate: Candidate, bench: Bench) -> Guide:
