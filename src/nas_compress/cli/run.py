@@ -11,8 +11,11 @@ import click
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Total of trials, over all runs of this study.")
 @click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="Processes that train at the same time, one thread each."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
-def run(study: str, trials: int | None, storage: str | None, out: Path | None) -> None:
+def run(study: str, trials: int | None, storage: str | None, workers: int, out: Path | None) -> None:
     """Search to the total of trials; the same command goes on.
 
     It may be stopped at any time: what is finished is kept and never repeated.
@@ -26,6 +29,6 @@ def run(study: str, trials: int | None, storage: str | None, out: Path | None) -
 
     file = read_study(study)
     with make_reporter() as reporter:
-        front = run_study(file, out=out, trials=trials, storage=storage, reporter=reporter)
+        front = run_study(file, out=out, trials=trials, storage=storage, workers=workers, reporter=reporter)
     print_front(front)
     click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)

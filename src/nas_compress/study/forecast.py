@@ -63,7 +63,7 @@ def forecast(parts: Ingredients) -> Forecast:
     sized, sampled = draw_candidates(parts)
     teacher_s, teacher_macs = _teacher_cost(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with _passing_meter() as meter:
+    with passing_meter() as meter:
         samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
         reaches = within_reach(parts, sized, meter)
     return Forecast(
@@ -78,7 +78,7 @@ def forecast(parts: Ingredients) -> Forecast:
 
 
 @contextmanager
-def _passing_meter() -> Iterator[LatencyMeter]:
+def passing_meter() -> Iterator[LatencyMeter]:
     """A meter that knows what the cache knows, and keeps nothing there."""
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         cache, known = Path(folder), cache_folder() / "latency"
