@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +136,25 @@ def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.
         budgets=(),
         device=torch.device("cpu"),
     )
+
+
+@pytest.fixture(scope="session")
+def vit_bench(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The same trials with a small transformer as the teacher."""
+    folder = tmp_path_factory.mktemp("vit_teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
+        teacher = obtain_teacher(
+            TeacherSection(family="vit", epochs=6, learning_rate=5e-3),
+            TrainingSection(batch_size=32),
+            bench.dataset,
+            folder=folder,
+            label="study.toml",
+            device=torch.device("cpu"),
+            progress=lambda what, done, count: None,
+        )
+        assert len(teacher.answers)
+    return replace(bench, teacher=teacher, teacher_macs=count_macs(teacher.network, bench.dataset.input_shape))
 
 
 def quick_meter(folder: Path) -> LatencyMeter:

@@ -13,7 +13,9 @@ from nas_compress.candidate import (
     label_smoothing,
 )
 from nas_compress.errors import RequestError
+from nas_compress.precision import Quantization
 
+FLOAT8 = Quantization(weight_format="float8")
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
 RICH = Candidate(
     family="mobilenet",
@@ -24,6 +26,7 @@ RICH = Candidate(
     weight_bits=8,
     activation_bits=8,
     losses=distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
+    quantization=Quantization(ranges="mse"),
 )
 
 
@@ -41,8 +44,8 @@ def test_every_field_changes_the_fingerprint() -> None:
         "width_multiplier": 0.5,
         "pruning_ratio": 0.25,
         "pruning_criterion": "random",
-        "weight_bits": 8,
-        "activation_bits": 32,
+        "weight_bits": 4,
+        "activation_bits": 8,
         "losses": cross_entropy(),
         "teaching": Teaching(teacher="mutual"),
         "heads": 2,
@@ -54,13 +57,15 @@ def test_every_field_changes_the_fingerprint() -> None:
         "pruning_min_channels": 4,
         "round_to": 4,
         "init": "inherit",
+        "quantization": Quantization(method="lsq"),
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
+    rich = dataclasses.replace(RICH, activation_bits=32)
     changed = [
-        dataclasses.replace(RICH, **{name: value}) for name, value in others.items() if getattr(RICH, name) != value
+        dataclasses.replace(rich, **{name: value}) for name, value in others.items() if getattr(rich, name) != value
     ]
-    prints = {candidate.fingerprint for candidate in (RICH, *changed)}
-    assert len(prints) == 1 + len(changed) == len(others)
+    prints = {candidate.fingerprint for candidate in (rich, *changed)}
+    assert len(prints) == 1 + len(changed) == 1 + len(others)
 
 
 def test_what_not_every_family_takes_is_told_by_name() -> None:
@@ -112,13 +117,17 @@ def test_integers_move_in_finer_steps() -> None:
         ({"width_multiplier": float("nan")}, "got width_multiplier=nan"),
         ({"pruning_ratio": 1}, "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1"),
         ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
-        ({"weight_bits": 4}, "weight_bits must be one of 32, 8, but got weight_bits=4"),
-        ({"weight_bits": 32, "activation_bits": 8}, "weight_bits <= activation_bits must hold"),
         ({"heads": 0}, "heads must be a whole number of at least 1, but got heads=0"),
         ({"heads": 1.5}, "got heads=1.5"),
         ({"patch_size": -2}, "patch_size must be a whole number of at least 1, but got patch_size=-2"),
         ({"mlp_ratio": 0}, "0 < mlp_ratio < inf must hold, but got mlp_ratio=0"),
         ({"pooling": "means"}, "pooling must be a known name, but got 'means'; did you mean 'mean'"),
+        ({"weight_bits": 7}, "weight_bits must be one of 32, 16, 8, 6, 5, 4, 3, 2, 1, but got weight_bits=7"),
+        ({"activation_bits": 16}, "activation_bits must be one of 32, 8, 4, but got activation_bits=16"),
+        ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
+        ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
+        ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        ({"quantization": Quantization(method="lsq")}, "weight_bits <= 8 must hold for method='lsq'"),
         ({"losses": ()}, "losses must name at least one term"),
         ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
     ],
@@ -147,3 +156,17 @@ def test_weights_that_teach_nothing_are_refused(hard: float, soft: float) -> Non
 def test_a_term_has_a_weight(weight: float) -> None:
     with pytest.raises(RequestError, match="0 < weight < inf must hold for loss 'kd', but got weight="):
         LossTerm(name="kd", weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [("method", "lqs", "lsq"), ("ranges", "minmax", "min_max"), ("weight_format", "float", "float8")],
+)
+def test_an_unknown_way_to_quantize_names_the_nearest(field: str, value: str, nearest: str) -> None:
+    with pytest.raises(RequestError, match=f"but got '{value}'; did you mean '{nearest}'"):
+        Quantization(**{field: value})
+
+
+def test_a_candidate_from_before_quantization_had_ways_is_read() -> None:
+    values = {name: value for name, value in RICH.to_dict().items() if name != "quantization"}
+    assert Candidate.from_dict(values) == dataclasses.replace(RICH, quantization=Quantization())

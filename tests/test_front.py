@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from math import log10, nan
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from nas_compress.errors import RequestError
 from nas_compress.front import Front, Point, hypervolume, knee, non_dominated
@@ -341,3 +343,25 @@ def test_front_imports_only_arrays() -> None:
     loaded = run.stdout.split()
     assert "numpy" in loaded
     assert not {"torch", "onnx", "onnxruntime", "optuna", "pandas", "matplotlib"} & set(loaded)
+
+
+# in a notebook
+
+
+def test_a_front_is_a_dataframe_and_a_table() -> None:
+    points = (point(0, 0.9, size_bytes=500, searched=(("family", "resnet"),)), point(1, 0.8, size_bytes=100))
+    front = Front(objectives=ACCURACY_SIZE, points=points, classes=10, teacher=TEACHER)
+    frame = front.to_dataframe()
+    assert list(frame.columns) == list(front.columns)
+    assert frame["trial"].tolist() == [0, 1, "teacher"]
+    assert frame["accuracy"].tolist() == [0.9, 0.8, 0.95]
+    assert front._repr_html_().count("<tr") == 4
+    screen = StringIO()
+    Console(file=screen, width=200).print(front)
+    assert len([line for line in screen.getvalue().splitlines() if "0.8" in line and "100" in line]) == 1
+
+
+def test_an_empty_front_has_its_columns_everywhere() -> None:
+    empty = Front(objectives=ACCURACY_SIZE, points=(), classes=10)
+    assert list(empty.to_dataframe().columns) == list(empty.columns)
+    assert "latency_ms" in empty._repr_html_()

@@ -1,17 +1,27 @@
-"""Every family, pruning, precision and teaching, each with each: all of it trains, exports and answers alike."""
+"""Families, prunings, precisions, losses and ways to quantize: all of it trains, exports and answers alike.
+
+The quick suite holds every pair of values in few combinations; the slow one every combination of family, pruning,
+stored form and loss.
+"""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.covering import pairwise, valid_pairs
 
-from nas_compress.candidate import BITS, Candidate, cross_entropy, distillation, label_smoothing
+from nas_compress.candidate import Candidate, LossTerm
+from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import FAMILIES
+from nas_compress.outcome import Outcome
+from nas_compress.precision import METHODS, Quantization, precisions
 from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.trial.bench import Bench
@@ -21,59 +31,120 @@ PRUNINGS = (
     (0.0, "uniform", "global"),
     *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
 )
-PRECISIONS = tuple((weights, activations) for weights in BITS for activations in BITS if weights <= activations)
-TEACHINGS = (
-    cross_entropy(),
-    label_smoothing(0.1),
-    distillation(hard_weight=0.1, soft_weight=0.9, temperature=2.0),
-)
-COMBINATIONS = [  # each family with each pruning and precision; every two of pruning, precision and teaching meet
-    (family, pruning, bits, TEACHINGS[(row + column) % len(TEACHINGS)])
-    for family in FAMILIES
-    for row, pruning in enumerate(PRUNINGS)
-    for column, bits in enumerate(PRECISIONS)
-]
+FORMS = ((32, 32), (8, 32), (8, 8))
+"""Stored floats, stored integers and integer kernels; other widths differ from these in integers and bytes alone."""
+
+ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery", "kd"}
+LOSSES = {
+    name: (LossTerm(name=name),) if name in ALONE else (LossTerm(name="cross_entropy"), LossTerm(name=name))
+    for name in TERMS
+}
+OF_TRANSFORMERS = [name for name, term in TERMS.items() if term.needs in ("tokens", "relations")]
+FACTORS = {
+    "family": list(FAMILIES),
+    "pruning": PRUNINGS,
+    "bits": FORMS,
+    "loss": [name for name in LOSSES if name not in OF_TRANSFORMERS],
+}
+WIDTH_FACTORS = {
+    "family": list(FAMILIES),
+    "bits": precisions(),
+    "method": list(METHODS),
+    "pruning": [PRUNINGS[0], PRUNINGS[1]],
+    "loss": ["cross_entropy", "kd"],
+}
 CHANCE = 0.1
 ACCURACIES: list[float] = []
 
 
+def valid(combination: dict[str, Any]) -> bool:
+    """Whether the values may stand together; those not there yet are no hindrance. The teacher is a resnet."""
+    term = TERMS[combination.get("loss", "cross_entropy")]
+    maps = isinstance(term, FeatureTerm) and term.needs == "maps"
+    if maps and combination.get("family") == "vit":
+        return False
+    return combination.get("method", "calibrate") == "calibrate" or combination.get("bits", (8, 8))[0] <= 8
+
+
+COMBINATIONS = pairwise(FACTORS, valid)
+WIDTHS = pairwise(WIDTH_FACTORS, valid)
+EVERY = [
+    dict(zip(FACTORS, values, strict=True))
+    for values in itertools.product(*FACTORS.values())
+    if valid(dict(zip(FACTORS, values, strict=True)))
+]
+
+
+def candidate_of(combination: dict[str, Any]) -> Candidate:
+    ratio, criterion, ranking = combination["pruning"]
+    weight_bits, activation_bits = combination["bits"]
+    losses = LOSSES[combination["loss"]]
+    return Candidate(
+        family=combination["family"],
+        depths=(1,) * len(FAMILIES[combination["family"]].base_depths),
+        width_multiplier=0.5,
+        pruning_ratio=ratio,
+        pruning_criterion=criterion,
+        pruning_ranking=ranking,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        losses=losses,
+        distillation_token=combination["family"] == "vit" and needs_teacher(losses),
+        quantization=Quantization(method=combination.get("method", "calibrate")),
+    )
+
+
+def name_of(combination: dict[str, Any]) -> str:
+    return " ".join(str(value) for value in combination.values())
+
+
 def test_nothing_is_left_out() -> None:
-    assert {term.name for teaching in TEACHINGS for term in teaching} == set(TERMS)
+    assert {term.name for losses in LOSSES.values() for term in losses} == set(TERMS)
     assert {criterion for _, criterion, _ in PRUNINGS} == set(CRITERIA)
     assert {ranking for _, _, ranking in PRUNINGS} == set(RANKINGS)
-    for pair in itertools.product(PRUNINGS, TEACHINGS):
-        assert any(pair == (pruning, losses) for _, pruning, _, losses in COMBINATIONS)
-    for bits, losses in itertools.product(PRECISIONS, TEACHINGS):
-        assert any((bits, losses) == tuple(rest) for _, _, *rest in COMBINATIONS)
+    for factors, combinations in ((FACTORS, COMBINATIONS), (WIDTH_FACTORS, WIDTHS)):
+        names = list(factors)
+        for first, i, second, j in valid_pairs(factors, valid):
+            one, other = factors[first][i], factors[second][j]
+            assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
+        assert all(valid(each) and list(each) == names for each in combinations)
+    families, maps = len(FAMILIES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
+    assert len(EVERY) == len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
 
 
-@pytest.mark.parametrize(("family", "pruning", "bits", "losses"), COMBINATIONS)
-def test_every_combination_trains_and_ships(
-    family: str,
-    pruning: tuple[float, str, str],
-    bits: tuple[int, int],
-    losses: tuple,
-    bench: Bench,
-    tmp_path: Path,
-) -> None:
-    candidate = Candidate(
-        family=family,
-        depths=(1,) * len(FAMILIES[family].base_depths),
-        width_multiplier=0.5,
-        pruning_ratio=pruning[0],
-        pruning_criterion=pruning[1],
-        pruning_ranking=pruning[2],
-        weight_bits=bits[0],
-        activation_bits=bits[1],
-        losses=losses,
-        distillation_token=family == "vit" and needs_teacher(losses),
-    )
-    model = tmp_path / "model.onnx"
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
+def test_every_pair_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
+    check(candidate_of(combination), bench, tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", EVERY, ids=name_of)
+def test_every_combination_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
+    check(candidate_of(combination), bench, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("combination", WIDTHS, ids=name_of)
+def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    candidate = candidate_of(combination)
+    check(candidate, longer if candidate.quantization.is_trained else bench, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("bits", FORMS, ids=str)
+@pytest.mark.parametrize("loss", OF_TRANSFORMERS)
+def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
+    combination = {"family": "vit", "pruning": PRUNINGS[0], "bits": bits, "loss": loss}
+    check(candidate_of(combination), vit_bench, tmp_path / "model.onnx")
+
+
+def check(candidate: Candidate, bench: Bench, model: Path) -> Outcome:
+    """One trial; what it says of itself must be true of its file."""
     outcome = run_trial(candidate, bench, seed=0, model=model)
     assert outcome.state == "trained", outcome.reason
     measured, architecture = outcome.measured, outcome.architecture
     assert measured is not None and architecture is not None
-    assert set(outcome.losses) == {term.name for term in losses} and outcome.epochs == 1
+    assert set(outcome.losses) == {term.name for term in candidate.losses}
+    assert outcome.epochs == bench.training.epochs
 
     # the shape is the one asked for, and the file holds it
     assert all(width.channels % candidate.channel_step == 0 for width in architecture.widths)
@@ -86,11 +157,13 @@ def test_every_combination_trains_and_ships(
     assert logits.shape == (len(validation), 10) and np.isfinite(logits).all()
     accuracy = float((logits.argmax(axis=1) == validation.labels.numpy()).mean())
     assert measured.accuracy == pytest.approx(accuracy)
-    assert measured.agreement is not None and measured.agreement >= (0.9 if bits == (8, 8) else 0.999)
+    assert measured.agreement is not None
+    assert measured.agreement >= (0.9 if candidate.activation_bits < 32 else 0.999)
     ACCURACIES.append(accuracy)
+    return outcome
 
 
 def test_most_of_them_learned() -> None:
     if len(ACCURACIES) < len(COMBINATIONS):
         pytest.skip("needs the combinations above")
-    assert np.mean(np.array(ACCURACIES) > 2 * CHANCE) > 0.9
+    assert np.mean(np.array(ACCURACIES) > 2 * CHANCE) > 0.8

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.precision import Quantization as Quantization
+from nas_compress.precision import check_bits
 from nas_compress.teaching import LossTerm as LossTerm
 from nas_compress.teaching import Teaching as Teaching
 from nas_compress.teaching import cross_entropy as cross_entropy
 from nas_compress.teaching import distillation as distillation
 from nas_compress.teaching import label_smoothing as label_smoothing
-
-BITS = (32, 8)
-"""Bit-widths of weights and activations. 32 is float."""
 
 INITS = ("scratch", "inherit")
 """Fresh weights, or the teacher's kept channels."""
@@ -41,7 +40,7 @@ class Candidate:
     `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
     input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
     step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
-    teacher's cut leaves of its own.
+    teacher's cut leaves of its own. `quantization` says how a student of few bits comes to its integers.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
@@ -71,6 +70,7 @@ class Candidate:
     pruning_min_channels: int = 1
     round_to: int = 0
     init: str = "scratch"
+    quantization: Quantization = field(default_factory=Quantization)
 
     def __post_init__(self) -> None:
         if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
@@ -96,14 +96,7 @@ class Candidate:
         if self.round_to < 0:
             raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
         require_known("init", self.init, INITS)
-        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
-            if bits not in BITS:
-                raise RequestError(f"{name} must be one of {', '.join(map(str, BITS))}, but got {name}={bits}")
-        if self.activation_bits < self.weight_bits:
-            raise RequestError(
-                "weight_bits <= activation_bits must hold (integer kernels need integer weights), "
-                f"but got weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
-            )
+        check_bits(self.weight_bits, self.activation_bits, self.quantization)
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
@@ -155,6 +148,7 @@ class Candidate:
         )
         known["depths"] = tuple(known["depths"])
         known["teaching"] = Teaching(**known.get("teaching", {}))
+        known["quantization"] = Quantization(**known.get("quantization", {}))
         return cls(**known)
 
     @property

@@ -20,10 +20,12 @@ from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.session import open_session
 from nas_compress.measurement.structure import structure_key
 from nas_compress.outcome import Measured
+from nas_compress.precision import Quantization
 from nas_compress.quantization.quantize import quantize
 
 AGREEMENT_SAMPLES = 512
 CALIBRATION_SAMPLES = 256
+PLAIN = Quantization()
 
 
 class Stopwatch:
@@ -51,6 +53,7 @@ def write_file(
     activation_bits: int,
     calibration: Tensor,
     watch: Stopwatch,
+    quantization: Quantization = PLAIN,
 ) -> nn.Module:
     """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
 
@@ -58,11 +61,16 @@ def write_file(
     """
     with watch.stage("quantize"):
         deployable = quantize(
-            network.eval(), weight_bits=weight_bits, activation_bits=activation_bits, calibration=calibration
+            network.eval(),
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            calibration=calibration,
+            weight_format=quantization.weight_format,
+            ranges=quantization.ranges,
         )
     with watch.stage("export"):
         export_onnx(deployable, _shape(calibration), path)
-    if activation_bits < 32:
+    if activation_bits == 8:
         with watch.stage("kernels"):
             require_integer_kernels(path)
     return deployable

@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan, log10
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import RequestError, require_known
 from nas_compress.objective import DIRECTIONS, Budget, Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
 Floats = NDArray[np.float64]
 
@@ -223,6 +228,26 @@ class Front:
         rows = self.members + ((self.teacher,) if self.teacher else ())
         return [_row(point, self._searched) for point in rows]
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """The rows of `to_rows` as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_rows(), columns=list(self.columns))
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: the members, best first, and the teacher."""
+        shown: str = self.to_dataframe().to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+        return shown
+
+    def __rich__(self) -> Table:
+        """A terminal's table."""
+        from rich.table import Table
+
+        table = Table(*self.columns)
+        for row in self.to_rows():
+            table.add_row(*("" if value is None else _cell(value) for value in row.values()))
+        return table
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of `to_rows`, also where there is no row."""
@@ -246,6 +271,10 @@ class Front:
 
 def _scaled(objective: Objective, value: float) -> float:
     return objective.cost(value if objective.name == "accuracy" else log10(value))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _column(name: str) -> str:

@@ -26,10 +26,23 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
     return (integers - zero_point) * scale
 
 
-@torch.library.custom_op("nas_compress::dequantize_weight", mutates_args=())
-def dequantize_weight(integers: Tensor, scale: Tensor) -> Tensor:
-    """Weights that the runtime keeps as integers: int8 (outputs, ...) times scale (outputs,), in float32."""
-    return integers.to(torch.float32) * scale.reshape(-1, *[1] * (integers.dim() - 1))
+@torch.library.custom_op("nas_compress::stored_weight", mutates_args=())
+def stored_weight(integers: Tensor, scale: Tensor, bits: int, computed_as_float: bool) -> Tensor:
+    """Weights that the file keeps as integers of `bits` bits: int8 (outputs, ...) times scale (outputs,), in float32.
+
+    The runtime computes with the integers, or turns them into floats once when it loads (`computed_as_float`).
+    """
+    return integers.to(torch.float32) * _per_output(scale, integers)
+
+
+@torch.library.custom_op("nas_compress::float8_weight", mutates_args=())
+def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
+    """Weights that the file keeps as e4m3 floats: their bytes, uint8 (outputs, ...), times scale (outputs,)."""
+    return codes.view(torch.float8_e4m3fn).to(torch.float32) * _per_output(scale, codes)
+
+
+def _per_output(scale: Tensor, weights: Tensor) -> Tensor:
+    return scale.reshape(-1, *[1] * (weights.dim() - 1))
 
 
 @dequantize_input.register_fake
@@ -42,6 +55,11 @@ def _(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
     return torch.empty_like(values)
 
 
-@dequantize_weight.register_fake
-def _(integers: Tensor, scale: Tensor) -> Tensor:
+@stored_weight.register_fake
+def _(integers: Tensor, scale: Tensor, bits: int, computed_as_float: bool) -> Tensor:
     return torch.empty_like(integers, dtype=torch.float32)
+
+
+@float8_weight.register_fake
+def _(codes: Tensor, scale: Tensor) -> Tensor:
+    return torch.empty_like(codes, dtype=torch.float32)

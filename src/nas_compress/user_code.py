@@ -16,7 +16,8 @@ from nas_compress.errors import describe, nearest, refusal
 def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterator[Callable[[], object]]:
     """Import `module:callable`; call it inside the block, while `folder` stands first on sys.path.
 
-    RequestError says in one line what is wrong with the reference.
+    A module that is neither there nor installed is looked for in the working folder. RequestError says in one line
+    what is wrong with the reference.
     """
     module, _, name = reference.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
@@ -27,25 +28,30 @@ def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterato
 
 @contextmanager
 def _importable(folder: Path | None, module: str) -> Iterator[None]:
-    """Put the folder first on sys.path, and forget a module of the same name that another folder gave."""
+    """Put the folder first and the working folder last on sys.path.
+
+    A module of the same name that another folder gave before is forgotten.
+    """
     if folder is None:
         yield
         return
-    entry = str(folder.resolve())
-    _forget_foreign(module.partition(".")[0], Path(entry))
+    first, last = folder.resolve(), Path.cwd()
+    top = module.partition(".")[0]
+    home = next((place for place in (first, last) if (place / f"{top}.py").is_file() or (place / top).is_dir()), None)
+    if home is not None:
+        _forget_foreign(top, home)
     importlib.invalidate_caches()
-    sys.path.insert(0, entry)
+    before = list(sys.path)
+    sys.path[:] = [str(first), *before, str(last)]
     try:
         yield
     finally:
-        if entry in sys.path:
-            sys.path.remove(entry)
+        sys.path[:] = before
 
 
 def _forget_foreign(top: str, folder: Path) -> None:
     loaded = getattr(sys.modules.get(top), "__file__", None)
-    here = (folder / f"{top}.py").is_file() or (folder / top).is_dir()
-    if not here or loaded is None or Path(loaded).resolve().is_relative_to(folder):
+    if loaded is None or Path(loaded).resolve().is_relative_to(folder.resolve()):
         return
     for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
         del sys.modules[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -157,8 +158,12 @@ def test_check_prints_a_table_and_writes_nothing(command: Command, tmp_path: Pat
     assert answer.err == ""
     assert snapshot(tmp_path, shared_cache()) == before
     assert answer.out.startswith("tiny: 8 points in space space; digits with 200 training")
-    for row in ("smallest", "middle", "largest", "budget size_bytes <= 30000: within reach", "expected: "):
-        assert [line for line in answer.out.splitlines() if line.startswith(row)], row
+    lines = answer.out.splitlines()
+    for row in ("smallest", "middle", "largest", "teacher", "expected: "):
+        assert [line for line in lines if line.startswith(row)], row
+    (size,) = [line for line in lines if line.startswith("file size ≤ 30 kB")]
+    assert re.search(r"within reach +[\d.]+ kB +\d+% \(\d of 8 candidates, by their weights alone\)", size)
+    assert [line for line in lines if line.startswith("accuracy ≥ 50 %") and "known after training" in line]
 
 
 def test_measure_agrees_with_the_record(command: Command, finished: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from nas_compress.candidate import Candidate, cross_entropy, distillation
 from nas_compress.confirm.controls import CONTROLS
+from nas_compress.errors import RequestError
 from nas_compress.measurement.complexity import count_parameters
 from nas_compress.models.families import build_student
 from nas_compress.trial.bench import Bench, student_architecture
@@ -37,8 +38,18 @@ def test_without_teacher_only_the_losses_change(member: Candidate, bench: Bench)
 
 def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, bench: Bench) -> None:
     made = CONTROLS["uniform_width"].make(member, bench, 0)
-    assert (made.pruning_ratio, made.pruning_criterion) == (0.0, "uniform")
-    assert replace(made, pruning_ratio=0.5, pruning_criterion="l1", width_multiplier=0.75) == member
+    assert made.pruning_ratio == 0.0
+    assert (made.losses, made.weight_bits, made.depths) == (member.losses, member.weight_bits, member.depths)
     wanted, found = parameters(member, bench), parameters(made, bench)
     for other in (0.25, 0.5, 0.75, 1.0):
         assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), bench) - wanted)
+
+
+def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Candidate, bench: Bench) -> None:
+    assert bench.teacher.family == "resnet"
+    fitting = replace(member, width_multiplier=1.0)
+    made = CONTROLS["inherit"].make(fitting, bench, 0)
+    assert made.init == "inherit"
+    assert replace(made, init="scratch") == fitting
+    with pytest.raises(RequestError, match="inherit"):
+        CONTROLS["inherit"].make(replace(member, family="mobilenet"), bench, 0)

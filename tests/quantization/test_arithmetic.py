@@ -5,28 +5,54 @@ import torch
 
 from nas_compress.quantization.arithmetic import (
     activation_range,
+    float8_weights,
     largest_activation,
-    largest_weight,
     quantize_weights,
+    weight_levels,
     weight_scale,
 )
 
 
 def test_integers_of_hand_worked_weights() -> None:
-    weights = torch.tensor([[1.27, -0.635, 0.004], [0.0, 12.7, -12.7]])
+    weights = torch.tensor([[1.27, -0.64, 0.004], [0.0, 12.7, -12.7]])
     scale = weight_scale(weights, 8)
-    assert torch.allclose(scale, torch.tensor([0.01, 0.1]))
+    assert torch.allclose(scale, torch.tensor([0.01, 0.1]), rtol=2**-11)
     assert quantize_weights(weights, scale, 8).tolist() == [[127, -64, 0], [0, 127, -127]]
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 def test_weights_return_within_half_a_step(bits: int) -> None:
     weights = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(1))
     scale = weight_scale(weights, bits)
     integers = quantize_weights(weights, scale, bits)
     shaped = scale.reshape(-1, 1, 1, 1)
-    assert ((integers * shaped - weights).abs() <= shaped * 0.5001).all()
-    assert integers.abs().flatten(1).amax(dim=1).tolist() == [largest_weight(bits)] * 16
+    assert ((integers * shaped - weights).abs() <= shaped * (0.5 + 2**-11 * weight_levels(bits)[1])).all()
+    assert integers.abs().flatten(1).amax(dim=1).tolist() == [weight_levels(bits)[1]] * 16
+
+
+def test_one_bit_is_the_sign_and_the_mean_magnitude() -> None:
+    weights = torch.tensor([[0.5, -1.5, 1.0, 0.0], [-0.25, -0.25, -0.25, -0.25]])
+    scale = weight_scale(weights, 1)
+    assert scale.tolist() == [0.75, 0.25]
+    assert quantize_weights(weights, scale, 1).tolist() == [[1, -1, 1, 1], [-1, -1, -1, -1]]
+    # no other scale is nearer to the weights
+    errors = [((weights[0] - s * torch.tensor([1.0, -1, 1, 1])) ** 2).sum() for s in (0.7, 0.75, 0.8)]
+    assert errors[1] == min(errors)
+
+
+def test_float8_keeps_three_bits_of_each_weight() -> None:
+    weights = torch.randn(8, 27, generator=torch.Generator().manual_seed(2))
+    codes, scale = float8_weights(weights)
+    back = codes.view(torch.float8_e4m3fn).float() * scale[:, None]
+    assert codes.dtype == torch.uint8 and codes.shape == weights.shape
+    large = weights.abs() > 2e-2
+    assert ((back - weights).abs()[large] <= weights.abs()[large] * (2**-4 + 2**-10)).all()
+
+
+def test_scales_are_16_bit_floats_that_saturate() -> None:
+    for weights in (torch.randn(5, 3) * 1e-9, torch.randn(5, 3) * 1e9, torch.randn(5, 3)):
+        scale = weight_scale(weights, 4)
+        assert torch.equal(scale, scale.half().float()) and (scale > 0).all() and scale.isfinite().all()
 
 
 def test_channel_of_zeros_stays_zero_and_finite() -> None:

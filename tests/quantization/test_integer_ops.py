@@ -6,7 +6,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from nas_compress.integer_ops import dequantize_input, dequantize_weight, fake_quantize_activation
+from nas_compress.integer_ops import dequantize_input, fake_quantize_activation, float8_weight, stored_weight
 
 
 def test_activation_ties_go_to_the_even_integer_and_ends_saturate() -> None:
@@ -42,5 +42,11 @@ def test_raw_samples_are_the_quantized_input() -> None:
 
 def test_each_output_channel_has_its_own_scale() -> None:
     integers = torch.tensor([[[[1]], [[2]]], [[[3]], [[-4]]]], dtype=torch.int8)
-    floats = dequantize_weight(integers, torch.tensor([0.5, 2.0]))
+    floats = stored_weight(integers, torch.tensor([0.5, 2.0]), 4, True)
     assert floats.flatten().tolist() == [0.5, 1.0, 6.0, -8.0]
+
+
+def test_float8_bytes_are_read_as_e4m3() -> None:
+    # sign 0, exponent 0111 (bias 7), mantissa 100: 1.5; and its negative
+    codes = torch.tensor([[0b0_0111_100], [0b1_0111_100]], dtype=torch.uint8)
+    assert float8_weight(codes, torch.tensor([1.0, 2.0])).tolist() == [[1.5], [-3.0]]

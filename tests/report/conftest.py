@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.chrome.webdriver import WebDriver
 
+from browsing import browser as browser
 from nas_compress.candidate import Candidate
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
@@ -21,24 +18,6 @@ from nas_compress.study.run import run_study
 from running import quick_and_apart, write_study
 
 MakeRun = Callable[..., RunFolder]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[WebDriver]:
-    """Headless Chromium that reaches no network."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs a chromium and its chromedriver on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,1000"):
-        options.add_argument(f"--{switch}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture(scope="session")

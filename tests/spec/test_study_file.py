@@ -178,7 +178,7 @@ def test_an_exported_bundle_trains_its_candidate_again(tmp_path: Path) -> None:
         {"candidate": {**CANDIDATE.to_dict(), "depths": ["a"]}},
         {"candidate": {**CANDIDATE.to_dict(), "losses": ["kd"]}},
         {"candidate": {**CANDIDATE.to_dict(), "new": 1}},
-        {"candidate": {**CANDIDATE.to_dict(), "weight_bits": 3}},
+        {"candidate": {**CANDIDATE.to_dict(), "weight_bits": 7}},
         {"study": 3},
         {"study": {**SPEC, "trials": 0}},
         {"study_folder": 3},

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from nas_compress.spec.schema import StudySpec
+    from nas_compress.study.forecast import Forecast
 
 
 @click.command()
@@ -16,7 +21,6 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
-    from nas_compress.cli.tables import print_table
     from nas_compress.spec.study_file import read_study
     from nas_compress.study.feasibility import refuse_out_of_reach
     from nas_compress.study.forecast import forecast
@@ -29,32 +33,48 @@ def check(study: str) -> None:
         f"{spec.name}: {_points(told.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
-    header = ["candidate", "bits", "parameters", "macs", "size_bytes", "latency_ms", "seconds per trial"]
-    print_table(
-        header,
-        [
-            [
-                sample.label,
-                f"W{sample.weight_bits}A{sample.activation_bits}",
-                f"{sample.measured.parameters:,}",
-                f"{sample.measured.macs:,}",
-                f"{sample.measured.size_bytes:,}",
-                f"{sample.measured.latency_ms:.4f}",
-                f"{sample.trial_s:.1f}",
-            ]
-            for sample in told.samples
-        ],
+    _print_candidates(told)
+    if spec.budgets:
+        _print_budgets(told, spec)
+    once = "brought along" if told.teacher is None else f"teacher {_duration(told.teacher_s)} unless trained before"
+    click.echo(
+        f"expected: {_duration(told.study_s)} for {spec.trials} trials ({once}, "
+        f"then {_duration(told.trial_s)} a trial on average)"
     )
-    for reach in told.reaches:
-        known = "within reach" if reach.met else "OUT OF REACH"
-        click.echo(f"budget {reach.budget}: {known} (smallest found: {reach.best:,.4g})")
-    if told.fitting is not None:
-        click.echo(f"the weights alone of {told.fitting:.0%} of {len(told.sized)} sampled candidates fit size_bytes")
-    if "accuracy" in spec.budgets:
-        click.echo(f"budget accuracy >= {spec.budgets['accuracy'].at_least:g}: known after training only")
-    click.echo(f"teacher: {_duration(told.teacher_s)}, if it was not trained before")
-    click.echo(f"expected: {_duration(told.study_s)} for {spec.trials} trials and the teacher")
     refuse_out_of_reach(parts, told.reaches)
+
+
+def _print_candidates(told: Forecast) -> None:
+    """The three candidates and the teacher, in units for people."""
+    from nas_compress.cli.tables import rich_table
+    from nas_compress.plots.scales import shown
+
+    names = ("parameters", "macs", "size_bytes", "latency_ms")
+    rows = [
+        [sample.label, f"W{sample.weight_bits}A{sample.activation_bits}"]
+        + [shown(name, sample.measured.figure(name)) for name in names]
+        + [_duration(sample.trial_s)]
+        for sample in told.samples
+    ]
+    if told.teacher is not None:
+        figures = [shown(name, told.teacher.figure(name)) for name in names]
+        rows.append(["teacher", "W32A32", *figures, _duration(told.teacher_s)])
+    rich_table(["candidate", "bits", "parameters", "multiply-adds", "file", "latency", "training"], rows)
+
+
+def _print_budgets(told: Forecast, spec: StudySpec) -> None:
+    """Each budget: whether it can be met, by what, and by how much of the space."""
+    from nas_compress.cli.tables import rich_table
+    from nas_compress.plots.budgets import rule
+    from nas_compress.plots.scales import shown
+
+    rows = []
+    for reach, share in zip(told.reaches, told.shares, strict=True):
+        verdict = "within reach" if reach.met else "OUT OF REACH"
+        part = f"{share.fraction:.0%} ({share.kept} of {share.judged} candidates, {share.how})"
+        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), part])
+    rows += [[rule(budget), "known after training", "", ""] for budget in spec.budget_list if budget.name == "accuracy"]
+    rich_table(["budget", "verdict", "best found", "share of the space"], rows)
 
 
 def _points(points: float) -> str:

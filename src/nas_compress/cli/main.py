@@ -13,6 +13,8 @@ import click
 from nas_compress import __version__
 from nas_compress.cli.check import check
 from nas_compress.cli.confirm import confirm
+from nas_compress.cli.dashboard import dashboard
+from nas_compress.cli.init import init
 from nas_compress.cli.listing import list_command
 from nas_compress.cli.look import plot, report, show, status
 from nas_compress.cli.run import run
@@ -31,7 +33,7 @@ def commands() -> None:
     """
 
 
-for command in (check, run, status, show, plot, report, confirm, export, measure, list_command):
+for command in (init, check, run, status, show, plot, report, dashboard, confirm, export, measure, list_command):
     commands.add_command(command)
 
 

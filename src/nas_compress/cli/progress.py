@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,37 +18,38 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from nas_compress.front import Front
+from nas_compress.objective import Objective
+from nas_compress.plots.scales import PLAIN, shown
 from nas_compress.runs.records import Record
+from nas_compress.study.reporter import Silence, trial_line
 
 EVERY_S = 15.0
 """Seconds between two plain lines about one long stage."""
 
 
-def make_reporter() -> BarReporter | LineReporter:
-    """Bars where stderr is a terminal, plain lines where it is not."""
+def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietReporter:
+    """Bars where stderr is a terminal, plain lines where it is not, nothing if `quiet`."""
+    if quiet:
+        return QuietReporter()
     console = Console(stderr=True)
     return BarReporter(console) if console.is_terminal else LineReporter()
 
 
-def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
-    """One finished trial in words."""
-    outcome, measured = record.outcome, record.outcome.measured
-    if measured is None or outcome.state == "failed":
-        told = f"failed: {outcome.reason}"
-    elif outcome.state == "stopped":
-        told = f"stopped after {outcome.epochs} of {outcome.planned_epochs} epochs: {outcome.reason}"
-    elif measured.accuracy is None:
-        told = f"over budget before training: {outcome.reason}"
-    else:
-        noisy = " (noisy)" if measured.latency_noisy else ""
-        told = f"{measured.accuracy:.2%}  {measured.latency_ms:.3f} ms{noisy}  {measured.size_bytes:,} bytes"
-        told += f"  over budget: {outcome.reason}" if outcome.reason else ""
-    if record.repeats is not None:
-        told += f"  (answered by trial {record.repeats})"
-    star = " *" if any(point.trial == record.trial for point in front.members) else ""
-    return f"[{finished}/{total}] trial {record.trial}: {told}{star}  front {len(front.members)}"
+def standing_line(front: Front) -> str:
+    """How the study stands: the front's size, its hypervolume, and the best of each objective."""
+    told = [f"front of {len(front.members)}"]
+    if front.reference is not None:
+        told.append(f"hypervolume {front.hypervolume():.4f}")
+    if front.members:
+        told += [f"best {PLAIN[o.name]} {shown(o.name, _best(front, o))}" for o in front.objectives]
+    return "  ".join(told)
+
+
+def _best(front: Front, objective: Objective) -> float:
+    return min((point.figure(objective.name) for point in front.members), key=objective.cost)
 
 
 class LineReporter:
@@ -83,8 +85,20 @@ class LineReporter:
         click.echo(trial_line(record, front, finished, total), err=True)
 
 
+class QuietReporter(Silence):
+    """Nothing on stderr but errors; the run's log file has every line."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
 class BarReporter:
-    """A bar for the study and one for what is being done, with the time left."""
+    """How the study stands, a bar for its trials and one for what is being done, with the time left."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -95,19 +109,22 @@ class BarReporter:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            auto_refresh=False,
         )
+        self._standing = Text("no trial has finished yet", style="bold")
+        self._live = Live(Group(self._standing, self._bars), console=console, refresh_per_second=4)
         self._study: TaskID | None = None
         self._stage: TaskID | None = None
         self._name = ""
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
@@ -128,5 +145,6 @@ class BarReporter:
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Move the upper bar and print the trial's line."""
         if self._study is not None:
-            self._bars.update(self._study, completed=finished, description=f"trials, front of {len(front.members)}")
+            self._bars.update(self._study, completed=finished)
+        self._standing.plain = standing_line(front)
         self.say(trial_line(record, front, finished, total))

@@ -15,7 +15,8 @@ import click
     "--workers", type=click.IntRange(min=1), default=1, help="Processes that train at the same time, one thread each."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
-def run(study: str, trials: int | None, storage: str | None, workers: int, out: Path | None) -> None:
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors; run.log in the run folder tells it all.")
+def run(study: str, trials: int | None, storage: str | None, workers: int, out: Path | None, quiet: bool) -> None:
     """Search to the total of trials; the same command goes on.
 
     It may be stopped at any time: what is finished is kept and never repeated.
@@ -28,7 +29,8 @@ def run(study: str, trials: int | None, storage: str | None, workers: int, out: 
     from nas_compress.study.run import run_study
 
     file = read_study(study)
-    with make_reporter() as reporter:
+    with make_reporter(quiet=quiet) as reporter:
         front = run_study(file, out=out, trials=trials, storage=storage, workers=workers, reporter=reporter)
     print_front(front)
-    click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)
+    if not quiet:
+        click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from nas_compress.front import Front, Point
 from nas_compress.runs.confirmation import Confirmation
@@ -28,6 +33,19 @@ def print_front(front: Front, members: Sequence[Point] | None = None, *, as_json
         [*shown, *searched],
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
+
+
+def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with a rule under its heading; in a pipe as wide as it needs, without colours."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, name in enumerate(header):
+        numeric = all(line[column][:1].isdigit() and len(line[column]) < 12 for line in rows if line[column])
+        table.add_column(name, justify="right" if numeric else "left")
+    for line in rows:
+        table.add_row(*map(escape, line), style="red" if any("OUT OF" in cell for cell in line) else None)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table, highlight=False)
+    console.print()
 
 
 def print_confirmation(confirmation: Confirmation) -> None:

@@ -72,7 +72,7 @@ def confirm_run(
         parts = _gather(folder, records)
         bench = make_bench(parts, find_teacher(parts, reporter.stage), LatencyMeter())
         bench = replace(bench, budgets=())  # the full budget, whatever a repetition measures
-        plan = _plan(folder, records, bench, seeds=seeds, controls=controls)
+        plan = _plan(folder, records, bench, seeds=seeds, controls=controls, reporter=reporter)
         outcomes = [_train(item, bench, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
         files = [item.place / "model.onnx" for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
         files += [folder.root / record.model for record in records] + [folder.root / TEACHER]
@@ -102,21 +102,32 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
 
 
 def _plan(
-    folder: RunFolder, records: Sequence[Record], bench: Bench, *, seeds: int, controls: bool
+    folder: RunFolder, records: Sequence[Record], bench: Bench, *, seeds: int, controls: bool, reporter: Reporter
 ) -> list[Repetition]:
     plan = []
     for record in records:
-        own = record.outcome.candidate
-        roles = {STUDENT: own}
+        roles = {STUDENT: record.outcome.candidate}
         if controls:
-            roles |= {name: control.make(own, bench, record.outcome.seed) for name, control in CONTROLS.items()}
+            roles |= _controls(record, bench, reporter)
         for role, candidate in roles.items():
-            if role != STUDENT and candidate == own:
-                continue  # the member is its own control
             for seed in range(record.outcome.seed + 1, record.outcome.seed + 1 + seeds):
                 place = repetition_folder(folder, record.trial, role, seed)
                 plan.append(Repetition(record=record, role=role, seed=seed, candidate=candidate, place=place))
     return plan
+
+
+def _controls(record: Record, bench: Bench, reporter: Reporter) -> dict[str, Candidate]:
+    """The controls of a member by their names, without those that it is itself; says which it cannot have."""
+    made: dict[str, Candidate] = {}
+    for name, control in CONTROLS.items():
+        try:
+            candidate = control.make(record.outcome.candidate, bench, record.outcome.seed)
+        except RequestError as error:
+            reporter.say(f"trial {record.trial} has no control {name}: {error}")
+            continue
+        if candidate != record.outcome.candidate:
+            made[name] = candidate
+    return made
 
 
 def _train(item: Repetition, bench: Bench, reporter: Reporter, number: int, total: int) -> Outcome:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
+from nas_compress.export.stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
 
 
@@ -40,22 +41,48 @@ def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
 def _translations() -> dict[Any, Any]:
     """What each integer operator means, as onnxscript functions."""
     from onnxscript import opset20 as op
+    from onnxscript import values
 
     def input_(samples: Any, scale: float, zero_point: int) -> Any:
         return op.DequantizeLinear(samples, *_parameters(op, scale, zero_point))
 
-    def activation(values: Any, scale: float, zero_point: int, highest: int) -> Any:
+    def activation(floats: Any, scale: float, zero_point: int, highest: int) -> Any:
         parameters = _parameters(op, scale, zero_point)
-        return op.DequantizeLinear(op.QuantizeLinear(values, *parameters), *parameters)
+        if highest < 255:
+            ends = [torch.tensor((end - zero_point) * scale) for end in (0, highest)]
+            floats = op.Clip(floats, *(op.Constant(value=_proto(end)) for end in ends))
+        return op.DequantizeLinear(op.QuantizeLinear(floats, *parameters), *parameters)
 
-    def weight(integers: Any, scale: Any) -> Any:
-        return op.DequantizeLinear(integers, scale, axis=0)
+    ours = values.Opset(DOMAIN, 1)
+    stored_op = values.Op(ours, STORED_WEIGHT, _schema(STORED_WEIGHT, "tensor(int8)", ("bits", "computed_as_float")))
+    float8_op = values.Op(ours, FLOAT8_WEIGHT, _schema(FLOAT8_WEIGHT, "tensor(uint8)", ()))
+
+    def weight(integers: Any, scale: Any, bits: int, computed_as_float: bool) -> Any:
+        return stored_op(integers, scale, bits=bits, computed_as_float=int(computed_as_float))
+
+    def float8(codes: Any, scale: Any) -> Any:
+        return float8_op(codes, scale)
 
     return {
         torch.ops.nas_compress.dequantize_input.default: input_,
         torch.ops.nas_compress.fake_quantize_activation.default: activation,
-        torch.ops.nas_compress.dequantize_weight.default: weight,
+        torch.ops.nas_compress.stored_weight.default: weight,
+        torch.ops.nas_compress.float8_weight.default: float8,
     }
+
+
+def _schema(name: str, stored: str, attributes: tuple[str, ...]) -> Any:
+    """What an operator of DOMAIN takes and gives."""
+    schema: Any = onnx.defs.OpSchema
+    parameter = schema.FormalParameter
+    return schema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[parameter("values", stored), parameter("scale", "tensor(float)")],
+        outputs=[parameter("weight", "tensor(float)")],
+        attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
+    )
 
 
 def _parameters(op: Any, scale: float, zero_point: int) -> tuple[Any, Any]:

@@ -64,6 +64,18 @@ def initialisers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return {tensor.name: tensor for tensor in graph.initializer}
 
 
+def stored_values(graph: onnx.GraphProto, name: str) -> Array | None:
+    """What a tensor holds that is stored, or cast from a stored one to 32-bit floats; else None."""
+    stored = initialisers(graph)
+    if name in stored:
+        return numpy_helper.to_array(stored[name])
+    made = makers(graph).get(name)
+    if made is not None and made.op_type == "Cast" and made.attribute[0].i == onnx.TensorProto.FLOAT:
+        source = stored.get(made.input[0])
+        return None if source is None else numpy_helper.to_array(source).astype(np.float32)
+    return None
+
+
 def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The node that computes each tensor, by the tensor's name."""
     return {name: node for node in graph.node for name in node.output}

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from nas_compress.export.graph import Array, drop_unread_nodes_, initialisers, makers
+from nas_compress.export.graph import Array, drop_unread_nodes_, makers, stored_values
 
 Makers = Mapping[str, onnx.NodeProto]
 
@@ -59,7 +59,8 @@ def _reshape_instead_of_flatten_(gemm: onnx.NodeProto, graph: onnx.GraphProto, m
 
 def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
     if len(weights.input) < 3:
-        zeros = np.zeros(_array(graph, weights.input[1]).shape, dtype=np.int8)
+        scale = stored_values(graph, weights.input[1])
+        zeros = np.zeros(0 if scale is None else scale.shape, dtype=np.int8)
         weights.input.append(_store(graph, f"{weights.output[0]}.zero_point", zeros))
 
 
@@ -67,19 +68,18 @@ def _write_integer_bias_(
     gemm: onnx.NodeProto, values: onnx.NodeProto, weights: onnx.NodeProto, graph: onnx.GraphProto
 ) -> None:
     """Store the bias as int32 in units of (scale of the values) x (scale of the weights)."""
-    if len(gemm.input) < 3 or gemm.input[2] not in initialisers(graph):
+    if len(gemm.input) < 3:
         return
-    bias, limits = _array(graph, gemm.input[2]), np.iinfo(np.int32)
-    scale = (_array(graph, values.input[1]) * _array(graph, weights.input[1])).astype(np.float32)
+    bias, limits = stored_values(graph, gemm.input[2]), np.iinfo(np.int32)
+    scales = [stored_values(graph, node.input[1]) for node in (values, weights)]
+    if bias is None or scales[0] is None or scales[1] is None:
+        return
+    scale = (scales[0] * scales[1]).astype(np.float32)
     integers = np.clip(np.rint(bias / scale.astype(np.float64)), limits.min, limits.max).astype(np.int32)
     name = f"{gemm.output[0]}.bias"
     inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
     graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
     gemm.input[2] = name
-
-
-def _array(graph: onnx.GraphProto, name: str) -> Array:
-    return numpy_helper.to_array(initialisers(graph)[name])
 
 
 def _store(graph: onnx.GraphProto, name: str, values: Array) -> str:

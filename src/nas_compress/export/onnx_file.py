@@ -15,6 +15,8 @@ from nas_compress.errors import ExportError, RequestError, RunError, first_line,
 from nas_compress.export.dynamo import export_to_onnx
 from nas_compress.export.graph import drop_unread_nodes_, inline_constants_, pool_over_whole_planes_
 from nas_compress.export.integer_linear import make_linear_layers_integer_
+from nas_compress.export.small_tensors import share_halves_
+from nas_compress.export.stored_weights import store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.files import write_atomically
@@ -63,8 +65,10 @@ def _is_ready(model: nn.Module) -> bool:
 def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes: int) -> onnx.ModelProto:
     graph = exported.graph
     inline_constants_(graph)
+    store_weights_(graph)
     pool_over_whole_planes_(graph)
     make_linear_layers_integer_(graph)
+    share_halves_(graph)
     drop_unread_nodes_(graph)
     _describe_ends_(graph, sample_shape, classes)
     return strip(exported)

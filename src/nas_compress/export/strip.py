@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import string
+from collections.abc import Iterator
+
 import onnx
 from onnx import helper, numpy_helper
 
@@ -33,10 +37,10 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """Old to new names: `t0`, `t1`, ... for what is stored, `v0`, `v1`, ... for what is computed."""
+    """Old names to the shortest new ones, in the order of their first use."""
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     names[""] = ""
-    stored, zeros, numbers = initialisers(graph), dict[int, str](), {"t": 0, "v": 0}
+    stored, zeros, fresh = initialisers(graph), dict[int, str](), _shortest_names()
     for node in graph.node:
         for name in (*node.input, *node.output):
             if name in names:
@@ -45,12 +49,16 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
             if zero in zeros:
                 names[name] = zeros[zero]
                 continue
-            letter = "t" if name in stored else "v"
-            names[name] = f"{letter}{numbers[letter]}"
-            numbers[letter] += 1
+            names[name] = next(fresh)
             if zero is not None:
                 zeros[zero] = names[name]
     return names
+
+
+def _shortest_names() -> Iterator[str]:
+    """`a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file names every tensor two or three times."""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_letters, repeat=length))
 
 
 def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
@@ -66,11 +74,25 @@ def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
     bare.input.extend(names[name] for name in node.input)
     bare.output.extend(names[name] for name in node.output)
     for attribute in node.attribute:
+        if _is_default(node.op_type, attribute):
+            continue
         kept = bare.attribute.add()
         kept.CopyFrom(attribute)
         kept.doc_string = ""
     return bare
 
 
+def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
+    """Whether the operator means the same without the attribute."""
+    if operator == "Conv" and attribute.name in ("dilations", "strides", "pads"):
+        return set(attribute.ints) == {int(attribute.name != "pads")}
+    known = onnx.defs.get_schema(operator, OPSET).attributes.get(attribute.name)
+    if known is None or not known.default_value.name:
+        return False
+    return bool(helper.get_attribute_value(known.default_value) == helper.get_attribute_value(attribute))
+
+
 def _bare_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    if tensor.HasField("raw_data"):
+        return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=tensor.raw_data, name=name)
     return numpy_helper.from_array(numpy_helper.to_array(tensor), name)

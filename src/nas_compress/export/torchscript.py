@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx import symbolic_helper
 
+from nas_compress.export.stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
 
 # Parts of torch without types of their own.
@@ -76,7 +77,8 @@ def _give_meaning_to_integer_operators() -> None:
     for name, symbolic in (
         ("dequantize_input", _dequantize_input),
         ("fake_quantize_activation", _fake_quantize_activation),
-        ("dequantize_weight", _dequantize_weight),
+        ("stored_weight", _stored_weight),
+        ("float8_weight", _float8_weight),
     ):
         onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
 
@@ -89,11 +91,32 @@ def _fake_quantize_activation(
     graph: Graph, values: torch.Value, scale: torch.Value, zero_point: torch.Value, highest: torch.Value
 ) -> torch.Value:
     parameters = _scale(graph, scale), _zero_point(graph, zero_point)
+    most = helper._get_const(highest, "i", "highest")
+    if most < 255:
+        step, zero = helper._get_const(scale, "f", "scale"), helper._get_const(zero_point, "i", "zero_point")
+        ends = [graph.op("Constant", value_t=torch.tensor((end - zero) * step)) for end in (0, most)]
+        values = graph.op("Clip", values, *ends)
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", values, *parameters), *parameters)
 
 
-def _dequantize_weight(graph: Graph, integers: torch.Value, scale: torch.Value) -> torch.Value:
-    return graph.op("DequantizeLinear", integers, scale, axis_i=0)
+def _stored_weight(
+    graph: Graph, integers: torch.Value, scale: torch.Value, bits: torch.Value, computed_as_float: torch.Value
+) -> torch.Value:
+    how = {
+        "bits_i": helper._get_const(bits, "i", "bits"),
+        "computed_as_float_i": helper._parse_arg(computed_as_float, "b"),
+    }
+    return _float_like(graph.op(f"{DOMAIN}::{STORED_WEIGHT}", integers, scale, **how), integers)
+
+
+def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torch.Value:
+    return _float_like(graph.op(f"{DOMAIN}::{FLOAT8_WEIGHT}", codes, scale), codes)
+
+
+def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:
+    """Say the shape and type of what an operator of ours makes; the exporter asks for a kernel's size."""
+    made.setType(cast(Any, stored.type()).with_dtype(torch.float32))
+    return made
 
 
 def _scale(graph: Graph, scale: torch.Value) -> torch.Value:

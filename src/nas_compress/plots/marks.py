@@ -21,7 +21,7 @@ INK = "#222222"
 FORBIDDEN = "#F9EBE1"
 FORBIDDEN_INK = "#A34700"
 
-_SHAPES = ("s", "D", "^", "P", "h")
+_SHAPES = ("s", "D", "^", "P", "h", "X", "p", "<", ">", "d", "8", "H", "1", "2", "3", "4")
 _CROWD = 150
 
 

@@ -8,30 +8,78 @@ from torch import Tensor
 SMALLEST_RELATIVE_SCALE = 2.0**-12
 """Of a layer's largest scale. Biases become int32 in units of the scale: a tiny one would overflow them."""
 
+SMALLEST_SCALE = 2.0**-24
+"""The smallest 16-bit float above 0."""
+
 
 def weight_scale(weights: Tensor, bits: int) -> Tensor:
     """One positive scale (outputs,) per output channel, so that the largest weight gets the largest integer.
 
-    Symmetric: the zero point is 0. A channel of far smaller weights than its layer's largest gets a larger
-    scale, and a layer of zeros scale 1.
+    Symmetric: the zero point is 0. One bit takes the mean of the magnitudes instead, which is nearest to all weights
+    at once (Rastegari et al. 2016, arXiv 1603.05279, equation 6). A channel of far smaller weights than its layer's
+    largest gets a larger scale, and a layer of zeros scale 1.
 
     >>> weight_scale(torch.tensor([[-2.54, 1.0], [0.0, 0.0]]), 8)
-    tensor([2.0000e-02, 4.8828e-06])
+    tensor([2.0004e-02, 4.8876e-06])
     """
-    scale = weights.detach().flatten(1).abs().amax(dim=1).to(torch.float32) / largest_weight(bits)
+    magnitudes = weights.detach().flatten(1).abs().to(torch.float32)
+    scale = magnitudes.mean(dim=1) if bits == 1 else magnitudes.amax(dim=1) / weight_levels(bits)[1]
+    return usable_scale(scale)
+
+
+def nearest_scale(weights: Tensor, bits: int) -> Tensor:
+    """Scales (outputs,) with which rounding to `bits` bits changes each channel's weights least, squared.
+
+    Tried are 100 fractions of the scale that keeps the largest weight; one bit has its best scale in closed form.
+    """
+    widest = weight_scale(weights, bits)
+    if bits == 1:
+        return widest
+    flat, best, least = weights.detach().flatten(1), widest, torch.full_like(widest, torch.inf)
+    for fraction in torch.linspace(0.1, 1.0, 100).tolist():
+        scale = widest * fraction
+        error = (quantize_weights(flat, scale, bits) * scale[:, None] - flat).square().sum(dim=1)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return usable_scale(best)
+
+
+def usable_scale(scale: Tensor) -> Tensor:
+    """Scales (outputs,) as the file stores them: 16-bit floats, in float32, greater than 0.
+
+    None is so small beside the layer's largest that a bias would overflow int32.
+    """
     if float(scale.max()) < torch.finfo(torch.float32).tiny:
         return torch.ones_like(scale)
-    return scale.clamp(min=float(scale.max()) * SMALLEST_RELATIVE_SCALE)
+    kept = scale.clamp(min=max(float(scale.max()) * SMALLEST_RELATIVE_SCALE, SMALLEST_SCALE))
+    return to_half(kept).to(torch.float32)
+
+
+def to_half(values: Tensor) -> Tensor:
+    """The nearest 16-bit floats; what lies outside their range saturates."""
+    largest = torch.finfo(torch.float16).max
+    return values.detach().clamp(-largest, largest).to(torch.float16)
 
 
 def quantize_weights(weights: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Weights (outputs, ...) as int8 integers of at most `bits` bits, ties to even, -2^(bits-1) unused.
+    """Weights (outputs, ...) as int8 integers of `bits` bits, ties to even; what lies outside saturates.
 
     >>> quantize_weights(torch.tensor([[-2.54, 1.0]]), torch.tensor([0.02]), 8)
     tensor([[-127,   50]], dtype=torch.int8)
+    >>> quantize_weights(torch.tensor([[-2.54, 0.0]]), torch.tensor([1.27]), 1)
+    tensor([[-1,  1]], dtype=torch.int8)
     """
+    if bits == 1:
+        return torch.where(weights.detach() < 0, -1, 1).to(torch.int8)
     scaled = torch.round(weights.detach() / per_channel(scale, weights.dim()))
-    return scaled.clamp(-largest_weight(bits), largest_weight(bits)).to(torch.int8)
+    return scaled.clamp(*weight_levels(bits)).to(torch.int8)
+
+
+def float8_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The bytes of e4m3 floats, uint8 (outputs, ...), and a scale (outputs,) that uses their whole range."""
+    largest = torch.finfo(torch.float8_e4m3fn).max
+    scale = usable_scale(weights.detach().flatten(1).abs().amax(dim=1).to(torch.float32) / largest)
+    scaled = (weights.detach() / per_channel(scale, weights.dim())).clamp(-largest, largest)
+    return scaled.to(torch.float8_e4m3fn).view(torch.uint8), scale
 
 
 def activation_range(lowest: float, highest: float, bits: int) -> tuple[float, int]:
@@ -49,9 +97,16 @@ def activation_range(lowest: float, highest: float, bits: int) -> tuple[float, i
     return scale, min(round(-lowest / scale), largest_activation(bits))
 
 
-def largest_weight(bits: int) -> int:
-    """The largest signed integer of that many bits."""
-    return int(2 ** (bits - 1) - 1)
+def weight_levels(bits: int) -> tuple[int, int]:
+    """The lowest and highest integer of a weight: 8 bits leave -128 out, fewer use all (Esser et al. 2020).
+
+    >>> [weight_levels(bits) for bits in (8, 4, 2, 1)]
+    [(-127, 127), (-8, 7), (-2, 1), (-1, 1)]
+    """
+    if bits == 1:
+        return -1, 1
+    highest = 2 ** (bits - 1) - 1
+    return (-highest if bits == 8 else -highest - 1), highest
 
 
 def largest_activation(bits: int) -> int:

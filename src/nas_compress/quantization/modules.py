@@ -1,4 +1,4 @@
-"""The parts of a quantized network. Final modules for evaluation and export; they do not train."""
+"""The parts of a quantized network: for evaluation and export, they do not train."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch.nn import functional as F
 
 from nas_compress.integer_ops import (
     dequantize_input,
-    dequantize_weight,
     fake_quantize_activation,
+    float8_weight,
+    stored_weight,
 )
 from nas_compress.quantization import arithmetic
+from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
 
 
 class IntegerWeight(nn.Module):
@@ -26,51 +28,83 @@ class IntegerWeight(nn.Module):
     integers: Tensor
     scale: Tensor
 
-    def __init__(self, weights: Tensor, *, bits: int, computed_as_float: bool) -> None:
+    def __init__(self, integers: Tensor, scale: Tensor, *, bits: int, computed_as_float: bool) -> None:
         super().__init__()
-        scale = arithmetic.weight_scale(weights, bits)
-        self.register_buffer("integers", arithmetic.quantize_weights(weights, scale, bits))
-        shaped = arithmetic.per_channel(scale, weights.dim()) if computed_as_float else scale
-        self.register_buffer("scale", shaped)
-        self.computed_as_float = computed_as_float
+        self.register_buffer("integers", integers)
+        self.register_buffer("scale", scale)
+        self.bits, self.computed_as_float = bits, computed_as_float
 
     def forward(self) -> Tensor:
         """The float32 weights that the integers stand for."""
-        if self.computed_as_float:
-            return self.integers.to(torch.float32) * self.scale
-        return cast(Tensor, dequantize_weight(self.integers, self.scale))
+        return cast(Tensor, stored_weight(self.integers, self.scale, self.bits, self.computed_as_float))
 
 
-class IntegerConv2d(nn.Module):
-    """A convolution with integer weights and a float bias, which the runtime rounds when it loads."""
+class Float8Weight(nn.Module):
+    """The weights of one layer as the bytes of e4m3 floats (outputs, ...) and one scale per output channel."""
+
+    codes: Tensor
+    scale: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        codes, scale = arithmetic.float8_weights(weights)
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale)
+
+    def forward(self) -> Tensor:
+        """The float32 weights that the bytes stand for."""
+        return cast(Tensor, float8_weight(self.codes, self.scale))
+
+
+class HalfWeight(nn.Module):
+    """The weights of one layer as 16-bit floats (outputs, ...)."""
+
+    halves: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("halves", arithmetic.to_half(weights))
+
+    def forward(self) -> Tensor:
+        """The same numbers as float32."""
+        return self.halves.to(torch.float32)
+
+
+class StoredConv2d(nn.Module):
+    """A convolution whose weights a module of their own gives, with a bias of 16-bit floats."""
 
     bias: Tensor | None
 
-    def __init__(self, conv: nn.Conv2d, *, bits: int, computed_as_float: bool) -> None:
+    def __init__(self, conv: nn.Conv2d | FakeQuantConv2d, weight: nn.Module) -> None:
         super().__init__()
-        self.weight = IntegerWeight(conv.weight, bits=bits, computed_as_float=computed_as_float)
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
+        self.weight = weight
+        self.register_buffer("bias", _half(conv.bias))
         self.stride, self.padding = conv.stride, conv.padding
         self.dilation, self.groups = conv.dilation, conv.groups
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
-        return F.conv2d(values, self.weight(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+        bias = None if self.bias is None else self.bias.to(torch.float32)
+        return F.conv2d(values, self.weight(), bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class IntegerLinear(nn.Module):
-    """A linear layer with integer weights and a float bias."""
+class StoredLinear(nn.Module):
+    """A linear layer whose weights a module of their own gives, with a bias of 16-bit floats."""
 
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear, *, bits: int, computed_as_float: bool) -> None:
+    def __init__(self, linear: nn.Linear | FakeQuantLinear, weight: nn.Module) -> None:
         super().__init__()
-        self.weight = IntegerWeight(linear.weight, bits=bits, computed_as_float=computed_as_float)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
+        self.weight = weight
+        self.register_buffer("bias", _half(linear.bias))
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return F.linear(values, self.weight(), self.bias)
+        return F.linear(values, self.weight(), None if self.bias is None else self.bias.to(torch.float32))
+
+
+def _half(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else arithmetic.to_half(bias)
 
 
 class QuantizedInput(nn.Module):
@@ -100,15 +134,22 @@ class QuantizedActivation(nn.Module):
 
 
 class RangeObserver(nn.Module):
-    """Stands at an activation point during calibration and remembers the lowest and highest value seen."""
+    """Stands at an activation point during calibration and keeps some of the values, the smallest and largest too."""
+
+    KEPT = 16_384
 
     def __init__(self) -> None:
         super().__init__()
-        self.lowest, self.highest = torch.zeros(()), torch.zeros(())
+        self._seen: list[Tensor] = []
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
-        lowest, highest = torch.aminmax(values)
-        # Unlike Python's min, torch's hands on a nan.
-        self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
+        flat = values.detach().reshape(-1)
+        # evenly spread, at an odd distance so that no channel or column is left out
+        self._seen += [flat[:: max(1, flat.numel() // self.KEPT) | 1], *(end.reshape(1) for end in torch.aminmax(flat))]
         return values
+
+    @property
+    def values(self) -> Tensor:
+        """What was kept: float32 (n,) on the CPU."""
+        return torch.cat(self._seen).float().cpu()

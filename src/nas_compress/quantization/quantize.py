@@ -2,63 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 from torch import Tensor, nn
 
-from nas_compress.candidate import BITS
-from nas_compress.errors import RequestError
 from nas_compress.models.blocks import RawInput
-from nas_compress.quantization.calibration import quantize_activations_
+from nas_compress.precision import Quantization, check_bits
+from nas_compress.quantization import arithmetic
+from nas_compress.quantization.awareness import freeze_
+from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.folding import fold_batch_norm_
-from nas_compress.quantization.modules import IntegerConv2d, IntegerLinear, QuantizedInput
+from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.quantization.modules import (
+    Float8Weight,
+    HalfWeight,
+    IntegerWeight,
+    QuantizedActivation,
+    QuantizedInput,
+    StoredConv2d,
+    StoredLinear,
+)
 from nas_compress.quantization.replacing import replace_modules_
+from nas_compress.quantization.trainable import ActivationQuantizer
 
 
-def quantize(model: nn.Module, *, weight_bits: int, activation_bits: int, calibration: Tensor | None) -> nn.Module:
+def quantize(
+    model: nn.Module,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    calibration: Tensor | None,
+    weight_format: str = "integer",
+    ranges: str = "min_max",
+) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
-    (32, 32) only folds batch normalisation. (8, 32) stores weights as integers. (8, 8) computes in integers:
-    it needs a network with activation points and `calibration`, real training samples as uint8 (n, C, H, W).
-    Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877).
+    Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, or e4m3
+    floats (`weight_format` float8), those of 16 bits floats. The first and last layer keep 8 bits where the others
+    have fewer. With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in
+    integers: that needs a network with activation points and `calibration`, real training samples as uint8
+    (n, C, H, W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule
+    `ranges`. A model that was trained under quantization (`make_aware_`) keeps the integers it was trained with.
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
     """
-    _require_bits(weight_bits, activation_bits)
+    check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=weight_format))
     network = deepcopy(model).cpu().eval().requires_grad_(False)
+    bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
+    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
+    freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)
     if activation_bits < 32:
-        quantize_activations_(network, _samples(calibration), bits=activation_bits)
+        if not is_aware:
+            samples = None if calibration is None else calibration.cpu()
+            calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
-    if weight_bits < 32:
-        _quantize_weights_(network, bits=weight_bits, computed_as_float=activation_bits == 32)
+    store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
+    _store_weights_(network, bits, store if weight_format == "integer" else _float8)
     return network.eval()
 
 
-def _require_bits(weight_bits: int, activation_bits: int) -> None:
-    if weight_bits not in BITS or activation_bits not in BITS or weight_bits > activation_bits:
-        raise RequestError(
-            f"bits of {' or '.join(map(str, BITS))} and weight_bits <= activation_bits must hold, "
-            f"but got weight_bits={weight_bits}, activation_bits={activation_bits}"
-        )
+Store = Callable[[Tensor, int], nn.Module]
+"""(weights, their bits) to the module that keeps them."""
 
 
-def _samples(calibration: Tensor | None) -> Tensor:
-    if calibration is None or len(calibration) == 0:
-        raise RequestError("activation_bits=8 needs at least one calibration sample, but got none")
-    return calibration.cpu()
+def _quantizer(bits: int) -> MakeQuantizer:
+    return lambda lowest, highest: QuantizedActivation(*arithmetic.activation_range(lowest, highest, bits), bits=bits)
 
 
-def _quantize_weights_(network: nn.Module, *, bits: int, computed_as_float: bool) -> None:
-    def conv2d(conv: nn.Conv2d) -> nn.Module:
-        # Other paddings are an operation of their own, which the float layer does best itself.
-        if conv.padding_mode != "zeros":
-            return conv
-        return IntegerConv2d(conv, bits=bits, computed_as_float=computed_as_float)
+def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
+    choose = arithmetic.nearest_scale if by_error else arithmetic.weight_scale
 
-    def linear(layer: nn.Linear) -> nn.Module:
-        return IntegerLinear(layer, bits=bits, computed_as_float=computed_as_float)
+    def store(weights: Tensor, bits: int) -> nn.Module:
+        scale = choose(weights, bits)
+        integers = arithmetic.quantize_weights(weights, scale, bits)
+        return IntegerWeight(integers, scale, bits=bits, computed_as_float=computed_as_float)
 
-    replace_modules_(network, nn.Conv2d, conv2d)
-    replace_modules_(network, nn.Linear, linear)
+    return store
+
+
+def _float8(weights: Tensor, bits: int) -> nn.Module:
+    return Float8Weight(weights)
+
+
+def _store_weights_(network: nn.Module, bits: Mapping[str, int], store: Store) -> None:
+    """Put a layer with stored weights in place of each float layer of fewer than 32 bits."""
+    wanted = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits < 32}
+
+    def weight(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+        return HalfWeight(layer.weight) if wanted[layer] == 16 else store(layer.weight, wanted[layer])
+
+    replace_modules_(network, nn.Conv2d, lambda conv: StoredConv2d(conv, weight(conv)) if conv in wanted else conv)
+    replace_modules_(network, nn.Linear, lambda layer: StoredLinear(layer, weight(layer)) if layer in wanted else layer)

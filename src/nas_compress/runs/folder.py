@@ -34,6 +34,11 @@ class RunFolder:
         return (self.root / "study.journal").absolute()
 
     @property
+    def log(self) -> Path:
+        """What the runs of this study told, a line each with its time."""
+        return self.root / "run.log"
+
+    @property
     def teacher(self) -> Path:
         """The teacher's folder."""
         return self.root / "teacher"

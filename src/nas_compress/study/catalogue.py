@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 
-from nas_compress.candidate import BITS
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
+from nas_compress.precision import METHODS, precisions
 from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
@@ -82,16 +82,30 @@ def _pruning() -> list[Row]:
 
 
 def _quantization() -> list[Row]:
-    summaries = {
-        (32, 32): "float32",
-        (8, 32): "weights stored as int8 per channel, computed in float",
-        (8, 8): "integer kernels: int8 weights per channel, uint8 activations, ranges by calibration",
-    }
-    pairs = [(weights, activations) for weights in BITS for activations in BITS if weights <= activations]
-    return [
-        {"weight_bits": weights, "activation_bits": activations, "summary": summaries[weights, activations]}
-        for weights, activations in pairs
+    rows: list[Row] = [
+        {"weight_bits": weights, "activation_bits": activations, "summary": _precision_summary(weights, activations)}
+        for weights, activations in precisions()
     ]
+    float8 = "weights stored as e4m3 floats per channel (weight_format='float8'), computed in float"
+    rows.append({"weight_bits": 8, "activation_bits": 32, "summary": float8})
+    return rows + [
+        {"weight_bits": "<= 8", "activation_bits": "any", "summary": f"method={name!r}: {summary}"}
+        for name, summary in METHODS.items()
+    ]
+
+
+def _precision_summary(weight_bits: int, activation_bits: int) -> str:
+    if weight_bits == 32:
+        return "float32"
+    if weight_bits == 16:
+        return "weights stored as 16-bit floats, computed in float32"
+    levels = "the sign alone" if weight_bits == 1 else f"int{weight_bits}"
+    packed = levels + (" per channel" if weight_bits == 8 else " per channel, packed into bytes")
+    if activation_bits == 32:
+        return f"weights stored as {packed}, computed in float"
+    if activation_bits < 8:
+        return f"simulated, with float kernels: weights {packed}, uint{activation_bits} activations"
+    return f"integer kernels: weights {packed}, uint{activation_bits} activations"
 
 
 def _samplers() -> list[Row]:

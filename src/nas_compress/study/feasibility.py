@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ class Sized:
     candidate: Candidate
     architecture: Architecture
     weight_bytes: float
-    params: Mapping[str, object]
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
@@ -124,6 +124,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             path,
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
+            quantization=item.candidate.quantization,
             calibration=samples,
             watch=watch,
         )

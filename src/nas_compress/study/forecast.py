@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import cross_entropy
+from nas_compress.candidate import Candidate, cross_entropy
 from nas_compress.data.splits import Split
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
 from nas_compress.study.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
+from nas_compress.study.shares import Share, budget_shares
 from nas_compress.study.workbench import Ingredients, check_own_teacher
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.training.lesson import TaughtLesson
@@ -46,14 +46,16 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What `check` tells. `fitting` is the fraction of `sized` whose weights fit a budget of size_bytes."""
+    """What `check` tells. `teacher` is what its file costs, None for one that the user brings."""
 
     points: float
     sized: list[Sized]
     samples: tuple[Sample, ...]
     reaches: tuple[Reach, ...]
-    fitting: float | None
+    shares: tuple[Share, ...]
+    teacher: Measured | None
     teacher_s: float
+    trial_s: float
     study_s: float
 
 
@@ -61,19 +63,23 @@ def forecast(parts: Ingredients) -> Forecast:
     """Build, export and time the smallest, a middle and the largest candidate; nothing is kept."""
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
-    teacher_s, teacher_macs = _teacher_cost(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     with passing_meter() as meter:
+        teacher, teacher_s = _teacher_cost(parts, meter)
+        teacher_macs = teacher.macs if teacher else 0
         samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
-        reaches = within_reach(parts, sized, meter)
+        reaches, shares = within_reach(parts, sized, meter), budget_shares(parts, sized, meter)
+    trial_s = sum(sample.trial_s for sample in samples) / len(samples)
     return Forecast(
         points=sampled.points,
         sized=sized,
         samples=samples,
         reaches=reaches,
-        fitting=_fitting(parts, sized),
+        shares=shares,
+        teacher=teacher,
         teacher_s=teacher_s,
-        study_s=teacher_s + parts.spec.trials * sum(sample.trial_s for sample in samples) / len(samples),
+        trial_s=trial_s,
+        study_s=teacher_s + parts.spec.trials * trial_s,
     )
 
 
@@ -106,12 +112,15 @@ def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, te
     )
 
 
-def _teacher_cost(parts: Ingredients) -> tuple[float, int]:
-    if parts.spec.teacher.factory is not None:
-        return 0.0, 0
-    architecture = teacher_architecture(parts.spec.teacher, parts.dataset, parts.file.label)
-    macs = count_macs(build_student(architecture), parts.dataset.input_shape)
-    return parts.spec.teacher.epochs * _epoch_seconds(architecture, parts), macs
+def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | None, float]:
+    """What the teacher's file costs, and the seconds of its training; nothing for one that the user brings."""
+    section = parts.spec.teacher
+    if section.factory is not None:
+        return None, 0.0
+    architecture = teacher_architecture(section, parts.dataset, parts.file.label)
+    plain = Candidate(family=section.family, depths=architecture.depths)
+    measured = measure_untrained(Sized(candidate=plain, architecture=architecture, weight_bytes=0.0), parts, meter)
+    return measured, section.epochs * _epoch_seconds(architecture, parts)
 
 
 def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
@@ -140,10 +149,3 @@ def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -
         seed=0,
     )
     return max(1, count // training.batch_size)
-
-
-def _fitting(parts: Ingredients, sized: list[Sized]) -> float | None:
-    for budget in parts.spec.budget_list:
-        if budget.name == "size_bytes":
-            return sum(item.weight_bytes <= budget.limit for item in sized) / len(sized)
-    return None

@@ -16,7 +16,7 @@ from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.crew import Crew
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
-from nas_compress.study.reporter import Reporter, Silence
+from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
 from nas_compress.study.samplers import SAMPLERS
 from nas_compress.study.search import Search
@@ -76,6 +76,7 @@ def run_study(
         refuse_out_of_reach(parts, within_reach(parts, sized, meter))
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors():
+        reporter = Logged(reporter, folder.log)
         search = _open(parts, folder, storage, total, reporter)
         queue_start_points(search.study, parts)
         known = read_baseline(folder)

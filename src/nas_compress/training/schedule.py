@@ -14,6 +14,15 @@ def learning_rate_at(step: int, *, steps: int, peak: float, warmup: float = 0.15
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def epochs_under_rounding(epochs: int) -> int:
+    """Of so many epochs the last ones, in which a student of trained quantization rounds: a quarter, at least one.
+
+    >>> [epochs_under_rounding(epochs) for epochs in (1, 4, 14, 40)]
+    [1, 1, 4, 10]
+    """
+    return max(1, math.floor(epochs / 4 + 0.5))
+
+
 def planned_epochs(*, epochs: int, budget: str, cap: float, macs: int, teacher_macs: int) -> int:
     """Epochs of one trial: Scratch-E trains all alike, Scratch-B spends the teacher's compute, capped.
 

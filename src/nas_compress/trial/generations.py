@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.data.splits import Split
-from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.deployment import Stopwatch
 from nas_compress.files import write_json
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import build_student
@@ -32,20 +32,18 @@ def write_ensemble(
     earlier: Sequence[nn.Module],
     student: Path,
     *,
-    weight_bits: int,
-    activation_bits: int,
-    calibration: Tensor,
+    write: Callable[[nn.Module, Path], nn.Module],
     validation: Split,
     watch: Stopwatch,
 ) -> None:
     """Write `generation-1.onnx`, ... beside the student's file, and `ensemble.json` with what all together reach.
 
-    The ensemble averages the softmax outputs of all files, the student's included; its bytes are the sum of theirs.
+    `write` writes one network as the student was written. The ensemble averages the softmax outputs of all files, the
+    student's included; its bytes are the sum of theirs.
     """
     files = [student.with_name(f"generation-{number}.onnx") for number in range(1, len(earlier) + 1)]
     for network, path in zip(earlier, files, strict=True):
-        bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-        write_file(network.cpu(), path, **bits, calibration=calibration, watch=watch)
+        write(network.cpu(), path)
     files.append(student)
     inputs, labels = validation.inputs.cpu().numpy(), validation.labels.cpu().numpy()
     with watch.stage("ensemble"):

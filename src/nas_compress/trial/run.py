@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,10 +64,17 @@ def _run(
         student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
-    bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
+    write = functools.partial(
+        write_file,
+        weight_bits=candidate.weight_bits,
+        activation_bits=candidate.activation_bits,
+        quantization=candidate.quantization,
+        calibration=bench.calibration,
+        watch=watch,
+    )
     with TemporaryDirectory() as folder:
         untrained = Path(folder) / "untrained.onnx"
-        write_file(student, untrained, **bits, calibration=bench.calibration, watch=watch)
+        write(student, untrained)
         cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
     broken = broken_budgets(cost, bench.budgets)
     if broken:
@@ -109,19 +117,12 @@ def _run(
 
     # the file that ships, and its figures
     student.cpu()
-    deployable = write_file(student, model, **bits, calibration=bench.calibration, watch=watch)
+    deployable = write(student, model)
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )
     if len(generations) > 1:
-        write_ensemble(
-            generations[:-1],
-            model,
-            **bits,
-            calibration=bench.calibration,
-            validation=bench.dataset.validation,
-            watch=watch,
-        )
+        write_ensemble(generations[:-1], model, write=write, validation=bench.dataset.validation, watch=watch)
     broken = broken_budgets(measured, bench.budgets)
     return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
 

@@ -18,9 +18,9 @@ from nas_compress.observation import ObservableNetwork, Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
-from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
-from nas_compress.trial.bench import Bench, learning_rate, student_architecture
+from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.fit import fit
 from nas_compress.trial.sight import Sight
 
 OnEpoch = Callable[[int, int], None]
@@ -62,15 +62,12 @@ def teach(
                 guide = _previous(candidate, students[number - 1], bench)
         with watch.stage("training"):
             lesson = _lesson(candidate, student, guide, bench, seed=seed)
-            losses = train(
+            losses = fit(
                 student,
-                bench.teacher.train_samples,
-                bench.dataset.views,
-                lesson=lesson,
+                lesson,
+                candidate,
+                bench,
                 epochs=epochs,
-                batch_size=bench.training.batch_size,
-                learning_rate=learning_rate(candidate, bench.training),
-                weight_decay=bench.training.weight_decay,
                 seed=seed,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, sight if student is students[-1] else None

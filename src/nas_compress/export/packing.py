@@ -1,0 +1,72 @@
+"""Integers of fewer than 8 bits in bytes: the layout, as pure functions on numpy arrays.
+
+A width is a sum of fields of 4, 2 and 1 bits (6 = 4 + 2), since 8 is a multiple of each: a field's bytes hold 8 / field
+codes, lowest first, and no code crosses a byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Codes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Integers = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+GROUP = 8
+"""Codes are filled up with zeros to a multiple of this many, so that every field ends with a whole byte."""
+
+
+def fields(bits: int) -> tuple[int, ...]:
+    """The fields of a code of 1 to 7 bits, the highest bits first.
+
+    >>> [fields(bits) for bits in (6, 5, 3, 1)]
+    [(4, 2), (4, 1), (2, 1), (1,)]
+    """
+    return tuple(field for field in (4, 2, 1) if bits & field)
+
+
+def levels(bits: int) -> tuple[int, ...]:
+    """The integer of each code: -1 and 1 for one bit, else -2^(bits-1) to 2^(bits-1) - 1.
+
+    >>> levels(1), levels(2)
+    ((-1, 1), (-2, -1, 0, 1))
+    """
+    if bits == 1:
+        return (-1, 1)
+    return tuple(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
+
+
+def encode(integers: Integers, bits: int) -> Codes:
+    """The code of each integer, in row order: uint8 (n,). ValueError where `bits` bits have none for it."""
+    flat = integers.reshape(-1).astype(np.int64)
+    known = np.array(levels(bits))
+    codes = np.clip(np.searchsorted(known, flat), 0, len(known) - 1)
+    if not np.array_equal(known[codes], flat):
+        raise ValueError(f"integers must be among {known[0]} to {known[-1]} for {bits} bits")
+    return codes.astype(np.uint8)
+
+
+def pack(codes: Codes, bits: int) -> tuple[Codes, ...]:
+    """One array of bytes (m,) for each of `fields(bits)`."""
+    filled = np.concatenate([codes, np.zeros(-len(codes) % GROUP, dtype=np.uint8)])
+    parts, above = [], bits
+    for field in fields(bits):
+        above -= field
+        rows = ((filled >> above) & (2**field - 1)).reshape(-1, GROUP // field)
+        parts.append(np.bitwise_or.reduce(rows << shifts(field), axis=1).astype(np.uint8))
+    return tuple(parts)
+
+
+def unpack(parts: tuple[Codes, ...], bits: int, count: int) -> Codes:
+    """The first `count` codes of what `pack` made: uint8 (count,). The file's own nodes do the same."""
+    codes = np.zeros(len(parts[0]) * GROUP // fields(bits)[0], dtype=np.uint8)
+    for field, part in zip(fields(bits), parts, strict=True):
+        read = (part[:, None] >> shifts(field)) & (2**field - 1)
+        codes = (codes << field) | read.reshape(-1)
+    return codes[:count].astype(np.uint8)
+
+
+def shifts(field: int) -> Codes:
+    """By how many bits each code of a byte lies above the byte's lowest."""
+    return np.arange(0, GROUP, field, dtype=np.uint8)

@@ -1,0 +1,91 @@
+"""The bit-widths that a student may have, which of them go together, and how it comes to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_compress.errors import RequestError, require_known
+
+WEIGHT_BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
+"""Bits of a weight. 32 and 16 are floats, 8 and fewer integers with a scale per output channel, 1 is the sign alone."""
+
+ACTIVATION_BITS = (32, 8, 4)
+"""Bits of the tensors between layers. 32 is float; 4 are simulated: no kernel of the runtime computes with them."""
+
+WEIGHT_FORMATS = ("integer", "float8")
+"""What 8 bits of a weight mean: an integer, or a float of 4 exponent and 3 mantissa bits (e4m3)."""
+
+END_BITS = 8
+"""What the first and the last layer keep at least: they are small and sensitive (Esser et al. 2020)."""
+
+METHODS = {
+    "calibrate": "after training, from the weights and from samples (Jacob et al. 2018, arXiv 1712.05877)",
+    "lsq": "in training, with learned steps (Esser et al. 2020, arXiv 1902.08153); one bit by sign and mean magnitude "
+    "(Rastegari et al. 2016, arXiv 1603.05279)",
+    "ste": "in training, with ranges by smallest and largest value (Jacob et al. 2018, arXiv 1712.05877)",
+}
+"""When and how numbers are rounded."""
+
+RANGES = ("min_max", "percentile", "mse")
+"""How calibration chooses the range of a tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a student of few bits comes to its integers.
+
+    method: one of METHODS; those in training round over the last quarter of the epochs. ranges: one of RANGES, by
+    which activations are calibrated (`mse` chooses the weights' scales too).
+    """
+
+    method: str = "calibrate"
+    ranges: str = "min_max"
+    weight_format: str = "integer"
+
+    def __post_init__(self) -> None:
+        require_known("a quantization method", self.method, METHODS)
+        require_known("ranges", self.ranges, RANGES)
+        require_known("weight_format", self.weight_format, WEIGHT_FORMATS)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the student learns under rounding."""
+        return self.method != "calibrate"
+
+
+def precisions() -> tuple[tuple[int, int], ...]:
+    """Every pair of weight and activation bits that `check_bits` accepts."""
+    return tuple(
+        (weights, values) for weights in WEIGHT_BITS for values in ACTIVATION_BITS if values == 32 or weights <= 8
+    )
+
+
+def check_bits(weight_bits: int, activation_bits: int, quantization: Quantization | None = None) -> None:
+    """Raise RequestError for bits that do not exist or do not go together, or not with this way to them."""
+    for name, bits, known in (
+        ("weight_bits", weight_bits, WEIGHT_BITS),
+        ("activation_bits", activation_bits, ACTIVATION_BITS),
+    ):
+        if bits not in known:
+            raise RequestError(f"{name} must be one of {', '.join(map(str, known))}, but got {name}={bits}")
+    if activation_bits < 32 and weight_bits > 8:
+        raise RequestError(
+            "weight_bits <= 8 must hold where activation_bits < 32 (integer kernels need integer weights), "
+            f"but got {weight_bits=}, {activation_bits=}"
+        )
+    if quantization is None:
+        return
+    if quantization.weight_format == "float8" and (weight_bits, activation_bits, quantization.is_trained) != (
+        8,
+        32,
+        False,
+    ):
+        raise RequestError(
+            "weight_bits=8, activation_bits=32 and method='calibrate' must hold for weight_format='float8', "
+            f"but got {weight_bits=}, {activation_bits=}, method={quantization.method!r}"
+        )
+    if quantization.is_trained and weight_bits > 8:
+        raise RequestError(
+            f"weight_bits <= 8 must hold for method={quantization.method!r} (floats need no learned rounding), "
+            f"but got {weight_bits=}"
+        )

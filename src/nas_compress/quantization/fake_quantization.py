@@ -1,0 +1,66 @@
+"""Rounding that lets gradients through, as autograd functions: what trained quantization computes with."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, step: Tensor, lowest: int, highest: int, gradient_scale: float) -> Tensor:
+        scaled = values / step
+        integers = scaled.round().clamp_(lowest, highest)
+        ctx.save_for_backward(scaled, integers, step)
+        ctx.bounds, ctx.gradient_scale = (lowest, highest), gradient_scale
+        return integers * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None, None, None]:
+        (gradient,) = gradients
+        scaled, integers, step = ctx.saved_tensors
+        lowest, highest = ctx.bounds
+        inside = (scaled >= lowest) & (scaled <= highest)
+        to_values = gradient * inside
+        # sum of gradient * (integers - scaled) inside the range and gradient * integers outside
+        to_step = torch.addcmul(gradient * integers, to_values, scaled, value=-1).sum_to_size(step.shape)
+        return to_values, to_step * ctx.gradient_scale, None, None, None
+
+
+def learned_step(values: Tensor, step: Tensor, *, lowest: int, highest: int, gradient_scale: float) -> Tensor:
+    """Round `values` to multiples `lowest` to `highest` of `step` (a positive tensor that broadcasts to them).
+
+    Learned step size quantization (Esser et al. 2020, arXiv 1902.08153): gradients reach the values inside the range,
+    and the step by equation 3, `round(v/s) - v/s` inside and the bound outside, times `gradient_scale`.
+    """
+    return cast(Tensor, _LearnedStep.apply(values, step, lowest, highest, gradient_scale))  # type: ignore[no-untyped-call]
+
+
+class _Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor) -> Tensor:
+        scale = weights.abs().mean(dim=tuple(range(1, weights.dim())), keepdim=True)
+        ctx.save_for_backward(weights, scale)
+        return torch.where(weights < 0, -scale, scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        (gradient,) = gradients
+        weights, scale = ctx.saved_tensors
+        return cast(Tensor, gradient * (1 / weights[0].numel() + scale * (weights.abs() <= 1)))
+
+
+def binary_weights(weights: Tensor) -> Tensor:
+    """Each output channel's mean magnitude times the signs; 0 counts as positive. weights (outputs, ...).
+
+    Binary-weight networks (Rastegari et al. 2016, arXiv 1603.05279): the gradient is that of their section 3.1,
+    `g * (1/n + scale * [|w| <= 1])` with n weights a channel.
+    """
+    return cast(Tensor, _Sign.apply(weights))  # type: ignore[no-untyped-call]
+
+
+def straight_through(values: Tensor, step: Tensor, *, lowest: int, highest: int) -> Tensor:
+    """Round to multiples of a given step; gradients pass inside the range (Bengio et al. 2013, arXiv 1308.3432)."""
+    return learned_step(values, step.detach(), lowest=lowest, highest=highest, gradient_scale=0.0)

@@ -1,0 +1,106 @@
+"""The parts of a network in quantization-aware training. Each knows the integers that the file will hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas_compress.quantization import arithmetic
+from nas_compress.quantization.fake_quantization import learned_step
+from nas_compress.quantization.weight_quantizers import WeightQuantizer
+
+MOMENTUM = 0.01
+"""Of the running ranges: the share of the newest batch (Jacob et al. 2018, arXiv 1712.05877, section 3.1)."""
+
+
+class FakeQuantConv2d(nn.Module):
+    """A convolution that rounds its weights in every forward pass; weights and bias stay the given layer's own."""
+
+    def __init__(self, conv: nn.Conv2d, quantizer: WeightQuantizer) -> None:
+        super().__init__()
+        self.weight, self.bias, self.quantizer = conv.weight, conv.bias, quantizer
+        self.stride, self.padding = conv.stride, conv.padding
+        self.dilation, self.groups = conv.dilation, conv.groups
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
+        weight = self.quantizer(self.weight)
+        return F.conv2d(values, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class FakeQuantLinear(nn.Module):
+    """A linear layer that rounds its weights in every forward pass; weights and bias stay the given layer's own."""
+
+    def __init__(self, linear: nn.Linear, quantizer: WeightQuantizer) -> None:
+        super().__init__()
+        self.weight, self.bias, self.quantizer = linear.weight, linear.bias, quantizer
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        return F.linear(values, self.quantizer(self.weight), self.bias)
+
+
+class ActivationQuantizer(nn.Module, ABC):
+    """Rounds the tensor between two layers to unsigned integers of `bits` bits."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    @abstractmethod
+    def forward(self, values: Tensor) -> Tensor:
+        """Rounded values of the same shape."""
+
+    @abstractmethod
+    def scale_and_zero_point(self) -> tuple[float, int]:
+        """How the file rounds."""
+
+
+class LearnedStepActivation(ActivationQuantizer):
+    """A learned step (Esser et al. 2020, arXiv 1902.08153) around a fixed zero point, by the step's logarithm."""
+
+    def __init__(self, scale: float, zero_point: int, *, bits: int) -> None:
+        super().__init__(bits)
+        self.log_step = nn.Parameter(torch.tensor(scale).log())
+        self.zero_point = zero_point
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Rounded values of the same shape."""
+        lowest, highest = -self.zero_point, arithmetic.largest_activation(self.bits) - self.zero_point
+        gradient_scale = (values[0].numel() * max(1, highest)) ** -0.5
+        return learned_step(values, self.log_step.exp(), lowest=lowest, highest=highest, gradient_scale=gradient_scale)
+
+    def scale_and_zero_point(self) -> tuple[float, int]:
+        """The learned step and the zero point."""
+        return float(self.log_step.detach().exp()), self.zero_point
+
+
+class RunningRangeActivation(ActivationQuantizer):
+    """The range is a running mean of each batch's smallest and largest value; gradients pass straight through."""
+
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, lowest: float, highest: float, *, bits: int) -> None:
+        super().__init__(bits)
+        self.register_buffer("lowest", torch.tensor(min(lowest, 0.0)))
+        self.register_buffer("highest", torch.tensor(max(highest, 0.0)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Rounded values of the same shape; in training mode the range follows them."""
+        if self.training:
+            lowest, highest = torch.aminmax(values.detach())
+            self.lowest.lerp_(lowest.clamp(max=0).to(self.lowest.dtype), MOMENTUM)
+            self.highest.lerp_(highest.clamp(min=0).to(self.highest.dtype), MOMENTUM)
+        most = arithmetic.largest_activation(self.bits)
+        span = self.highest - self.lowest
+        scale = torch.where(span > 0, span, most) / most
+        zero_point = (-self.lowest / scale).round().clamp(0, most).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, 0, most)
+
+    def scale_and_zero_point(self) -> tuple[float, int]:
+        """Scale and zero point of the range as it is now."""
+        return arithmetic.activation_range(float(self.lowest), float(self.highest), self.bits)

@@ -1,0 +1,123 @@
+"""One student's training: float, and for trained quantization under rounding at the end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nas_compress.candidate import Candidate
+from nas_compress.quantization.awareness import make_aware_
+from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.training.lesson import Lesson
+from nas_compress.training.loop import train
+from nas_compress.training.schedule import epochs_under_rounding
+from nas_compress.trial.bench import Bench, learning_rate
+
+ROUNDING_RATE = 0.5
+"""The peak of the learning rate under rounding, as a fraction of the one before."""
+
+OnEpochTerms = Callable[[int, dict[str, float]], bool]
+"""(finished epochs, their terms) to whether the training ends here."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartOfLesson:
+    """A lesson that is continued: its progress runs from `begin` to `end`."""
+
+    lesson: Lesson
+    begin: float
+    end: float
+
+    @property
+    def learners(self) -> Sequence[nn.Module]:
+        """Modules that are trained beside the model."""
+        return self.lesson.learners
+
+    def __call__(
+        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """The lesson's terms; see `Lesson`."""
+        whole = self.begin + (self.end - self.begin) * progress
+        return self.lesson(model, batch, labels, view=view, index=index, progress=whole)
+
+
+def fit(
+    student: nn.Module,
+    lesson: Lesson,
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    epochs: int,
+    seed: int,
+    on_epoch: OnEpochTerms | None = None,
+) -> dict[str, float]:
+    """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
+
+    Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
+    course of the learning rate, and goes on under rounding with a new and lower one. Where `on_epoch` answers True the
+    training ends there, also before the rounding.
+    """
+    ended = False
+
+    def watched(done: int, terms: dict[str, float]) -> bool:
+        nonlocal ended
+        ended = on_epoch is not None and on_epoch(done, terms)
+        return ended
+
+    rounding = epochs_under_rounding(epochs) if candidate.quantization.is_trained else 0
+    whole = functools.partial(
+        _fit_part,
+        student,
+        lesson,
+        bench,
+        peak=learning_rate(candidate, bench.training),
+        planned=epochs,
+        on_epoch=watched,
+    )
+    losses: dict[str, float] = {}
+    if epochs > rounding:
+        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
+    if rounding and not ended:
+        _make_aware_(student, candidate, bench)
+        losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
+    return losses
+
+
+def _fit_part(
+    student: nn.Module,
+    lesson: Lesson,
+    bench: Bench,
+    *,
+    peak: float,
+    begin: int,
+    epochs: int,
+    planned: int,
+    rate: float,
+    seed: int,
+    on_epoch: OnEpochTerms,
+) -> dict[str, float]:
+    return train(
+        student,
+        bench.teacher.train_samples,
+        bench.dataset.views,
+        lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
+        epochs=epochs,
+        batch_size=bench.training.batch_size,
+        learning_rate=peak * rate,
+        weight_decay=bench.training.weight_decay,
+        seed=seed,
+        on_epoch=lambda done, terms: on_epoch(begin + done, terms),
+    )
+
+
+def _make_aware_(student: nn.Module, candidate: Candidate, bench: Bench) -> None:
+    make_aware_(
+        student,
+        method=candidate.quantization.method,
+        bits=bits_by_layer(weight_layers(student), weight_bits=candidate.weight_bits),
+        activation_bits=candidate.activation_bits,
+        calibration=bench.calibration.to(bench.device),
+    )

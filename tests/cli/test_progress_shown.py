@@ -1,0 +1,57 @@
+"""What a run shows on stderr: bars with the study's standing in a terminal, nothing if quiet, a log in any case."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from nas_compress.cli.progress import BarReporter, standing_line
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.runs.results import read_front
+from running import Command, write_study
+
+
+def test_the_standing_names_the_best_of_each_objective(finished: Path) -> None:
+    front = read_front(RunFolder(root=finished / "run"))
+    line = standing_line(front)
+    best = max(point.accuracy for point in front.members)
+    assert line.startswith(f"front of {len(front.members)}  hypervolume {front.hypervolume():.4f}  ")
+    assert f"best accuracy {100 * best:.4g} %" in line
+    assert "best latency" in line
+    assert "best file size" in line
+
+
+def test_a_terminal_sees_trials_epochs_and_the_standing(finished: Path) -> None:
+    folder, screen = RunFolder(root=finished / "run"), io.StringIO()
+    front, record = read_front(folder), read_records(folder)[0]
+    with BarReporter(Console(file=screen, force_terminal=True, width=160)) as reporter:
+        reporter.begin(1, 5)
+        reporter.stage("trial 1", 3, 14)
+        reporter.trial(record, front, 2, 5)
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "[2/5] trial 0: " in seen
+    last = seen[seen.rindex("front of") :]
+    assert standing_line(front) in last
+    assert re.search(r"trials .*2/5", last)
+    assert re.search(r"trial 1 .*3/14", last)
+
+
+def test_a_quiet_run_says_nothing_and_its_log_says_all(command: Command, tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    answer = command("run", "study", "--trials", 1, "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[-1].startswith("teacher")
+    log = (tmp_path / "runs" / "tiny" / "run.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S", line) for line in log)
+    told = [line[20:] for line in log]
+    assert told[0].startswith("study tiny: 1 trials on ")
+    assert [line for line in told if line.startswith("[1/1] trial 0: ")]
+    assert "trial 0: 1/1" in told
+    command("run", "study", "--trials", 1)
+    again = (tmp_path / "runs" / "tiny" / "run.log").read_text().splitlines()
+    assert again[: len(log)] == log
+    assert "nothing to do" in again[-1]
