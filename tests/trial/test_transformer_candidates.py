@@ -150,8 +150,9 @@ def test_settings_of_another_family_are_refused(change: dict[str, object], messa
 
 def test_weights_cut_out_of_heads_are_refused(few_digits: Dataset) -> None:
     inherits = replace(VIT, init="inherit", pruning_ratio=0.5, pruning_criterion="l1")
-    with pytest.raises(RequestError, match=r"init='inherit' needs a family without attention, .* but got vit"):
-        shape(inherits, few_digits, votes(TeacherSection(family="vit", depths=(2,)), few_digits, "l1"), "vit", (64,))
+    vote = votes(TeacherSection(family="vit", depths=(2,)), few_digits, "l1")
+    with pytest.raises(RequestError, match=r"init='inherit' needs the teacher's 64 channels in attention .* whole heads"):
+        shape(inherits, few_digits, vote, "vit", (64,), (2,))
 
 
 def test_what_does_not_fit_the_data_is_refused(few_digits: Dataset) -> None:
