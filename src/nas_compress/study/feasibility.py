@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nas_compress.architecture import Architecture
@@ -25,6 +26,7 @@ from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.trial.bench import check_candidate, shaped
+from nas_compress.trial.bit_plan import plan_bits
 
 DRAWS = 400
 """Random candidates by which a space is judged."""
@@ -57,7 +59,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
         if architecture not in parameters:
             with torch.device("meta"):
                 parameters[architecture] = sum(p.numel() for p in build_student(architecture).parameters())
-        bits = candidate.weight_bits
+        bits = float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits))
         sized.append(
             Sized(
                 candidate=candidate,
@@ -125,6 +127,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
             quantization=item.candidate.quantization,
+            layer_bits=plan_bits(item.candidate, network, ()),
             calibration=samples,
             watch=watch,
         )

@@ -24,6 +24,7 @@ from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.bit_plan import plan_bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,12 @@ class Bench:
     def calibration(self) -> Tensor:
         """Training samples that set activation ranges: uint8 (n, C, H, W) on the CPU."""
         return calibration_samples(self.dataset.train)
+
+
+def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict[str, int]:
+    """Weight bits of each layer of the candidate's network, by path; promotion asks the teacher once."""
+    asks = candidate.quantization.promoted_layers > 0
+    return plan_bits(candidate, network, bench.teacher.sensitivities(candidate.weight_bits) if asks else ())
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -120,6 +127,7 @@ def shaped(
             f"but got depths={candidate.depths}"
         )
     layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    multiples = family.multiples([layer for layer, _ in layers], candidate.heads)
     fractions: tuple[float, ...] = ()
     if groups:
         fractions = surviving_fractions(
@@ -135,9 +143,14 @@ def shaped(
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
-        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
+        multiples=multiples,
     )
     if candidate.init == "inherit":
+        if multiples:
+            raise RequestError(
+                "init='inherit' needs a family without attention, whose heads would lose different channels and mix, "
+                f"but got {candidate.family}"
+            )
         if not same or candidate.depths != teacher_depths:
             raise RequestError(
                 "init='inherit' needs a student of the teacher's family and depths, "
