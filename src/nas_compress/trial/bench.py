@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate, Teaching
-from nas_compress.data.splits import Dataset
+from nas_compress.data.splits import Dataset, Split
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
@@ -38,6 +38,11 @@ class Bench:
     training: TrainingSection
     budgets: tuple[Budget, ...]
     device: torch.device
+
+    @cached_property
+    def validation(self) -> Split:
+        """The validation split on the training device."""
+        return self.dataset.validation.to(self.device)
 
     @cached_property
     def calibration(self) -> Tensor:
@@ -122,6 +127,7 @@ def shaped(
             f"but got depths={candidate.depths}"
         )
     layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    multiples = family.multiples([layer for layer, _ in layers], candidate.heads)
     fractions: tuple[float, ...] = ()
     if groups:
         fractions = surviving_fractions(
@@ -137,9 +143,14 @@ def shaped(
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
-        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
+        multiples=multiples,
     )
     if candidate.init == "inherit":
+        if multiples:
+            raise RequestError(
+                "init='inherit' needs a family without attention, whose heads would lose different channels and mix, "
+                f"but got {candidate.family}"
+            )
         if not same or candidate.depths != teacher_depths:
             raise RequestError(
                 "init='inherit' needs a student of the teacher's family and depths, "
