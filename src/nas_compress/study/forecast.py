@@ -18,7 +18,6 @@ from nas_compress.data.splits import Split
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
 from nas_compress.study.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.study.shares import Share, budget_shares
@@ -64,7 +63,7 @@ def forecast(parts: Ingredients) -> Forecast:
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with _passing_meter() as meter:
+    with passing_meter() as meter:
         teacher, teacher_s = _teacher_cost(parts, meter)
         teacher_macs = teacher.macs if teacher else 0
         samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
@@ -84,7 +83,7 @@ def forecast(parts: Ingredients) -> Forecast:
 
 
 @contextmanager
-def _passing_meter() -> Iterator[LatencyMeter]:
+def passing_meter() -> Iterator[LatencyMeter]:
     """A meter that knows what the cache knows, and keeps nothing there."""
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         cache, known = Path(folder), cache_folder() / "latency"
@@ -125,7 +124,7 @@ def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | N
 
 def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
     """Seconds of one epoch, from a few batches after a first one that warms up."""
-    network = build_student(architecture).to(parts.device)
+    network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()
     batches = _train_batches(network, TIMED_BATCHES, parts)
