@@ -26,6 +26,8 @@ RICH = Candidate(
     weight_bits=8,
     activation_bits=8,
     losses=distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
+    zero_pattern="one_shot",
+    zero_fraction=0.5,
     quantization=Quantization(ranges="mse"),
 )
 
@@ -57,6 +59,8 @@ def test_every_field_changes_the_fingerprint() -> None:
         "pruning_min_channels": 4,
         "round_to": 4,
         "init": "inherit",
+        "zero_pattern": "gradual",
+        "zero_fraction": 0.25,
         "quantization": Quantization(method="lsq"),
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}

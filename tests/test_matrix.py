@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.covering import pairwise, valid_pairs
 
-from nas_compress.candidate import Candidate, LossTerm
+from nas_compress.candidate import PRUNED, Candidate, LossTerm
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
@@ -31,6 +31,7 @@ PRUNINGS = (
     (0.0, "uniform", "global"),
     *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
 )
+FAMILY_NAMES = [*FAMILIES, PRUNED]
 FORMS = ((32, 32), (8, 32), (8, 8))
 """Stored floats, stored integers and integer kernels; other widths differ from these in integers and bytes alone."""
 
@@ -41,13 +42,13 @@ LOSSES = {
 }
 OF_TRANSFORMERS = [name for name, term in TERMS.items() if term.needs in ("tokens", "relations")]
 FACTORS = {
-    "family": list(FAMILIES),
+    "family": FAMILY_NAMES,
     "pruning": PRUNINGS,
     "bits": FORMS,
     "loss": [name for name in LOSSES if name not in OF_TRANSFORMERS],
 }
 WIDTH_FACTORS = {
-    "family": list(FAMILIES),
+    "family": FAMILY_NAMES,
     "bits": precisions(),
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
@@ -81,7 +82,7 @@ def candidate_of(combination: dict[str, Any]) -> Candidate:
     losses = LOSSES[combination["loss"]]
     return Candidate(
         family=combination["family"],
-        depths=(1,) * len(FAMILIES[combination["family"]].base_depths),
+        depths=() if combination["family"] == PRUNED else (1,) * len(FAMILIES[combination["family"]].base_depths),
         width_multiplier=0.5,
         pruning_ratio=ratio,
         pruning_criterion=criterion,
@@ -108,7 +109,7 @@ def test_nothing_is_left_out() -> None:
             one, other = factors[first][i], factors[second][j]
             assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
         assert all(valid(each) and list(each) == names for each in combinations)
-    families, maps = len(FAMILIES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
+    families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
     assert len(EVERY) == len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
 
 

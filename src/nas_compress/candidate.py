@@ -18,8 +18,14 @@ from nas_compress.teaching import cross_entropy as cross_entropy
 from nas_compress.teaching import distillation as distillation
 from nas_compress.teaching import label_smoothing as label_smoothing
 
+PRUNED = "pruned"
+"""The family of the teacher's own layers, cut: of a module of any make."""
+
 INITS = ("scratch", "inherit")
 """Fresh weights, or the teacher's kept channels."""
+
+ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit")
+"""Ways to put zeros into dense shapes: by magnitude at once or gradually, two of each four inputs, targeted dropout."""
 
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
@@ -37,10 +43,12 @@ class Candidate:
 
     `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
     (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
-    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the
-    input at once, for larger images. Widths are rounded to multiples of `round_to`, or of the runtime's own
-    step where it is 0. The weights start afresh, unless `init` is "inherit": the control that fine-tunes what the
-    teacher's cut leaves of its own. `quantization` says how a student of few bits comes to its integers.
+    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the input at once, for
+    larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
+    of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
+    the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
+    weights to 0 within the dense shapes, during the one training. `quantization` says how a student of few
+    bits comes to its integers.
 
     A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
     `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
@@ -73,9 +81,17 @@ class Candidate:
     round_to: int = 0
     init: str = "scratch"
     quantization: Quantization = field(default_factory=Quantization)
+    zero_pattern: str = "none"
+    zero_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.depths or any(depth < 1 or depth != int(depth) for depth in self.depths):
+        if self.family == PRUNED and (self.depths or self.stem_stride != 1):
+            raise RequestError(
+                "depths=() and stem_stride=1 must hold for family 'pruned', which keeps the teacher's own, "
+                f"but got depths={self.depths}, stem_stride={self.stem_stride}"
+            )
+        wrong = any(depth < 1 or depth != int(depth) for depth in self.depths)
+        if wrong or not (self.depths or self.family == PRUNED):
             raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
         if self.stem_stride not in STEM_STRIDES:
             raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={self.stem_stride}")
@@ -99,7 +115,20 @@ class Candidate:
             raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
         require_known("init", self.init, INITS)
         self._settle_stage_bits()
+        require_known("zero_pattern", self.zero_pattern, ZERO_PATTERNS)
+        object.__setattr__(self, "zero_fraction", float(self.zero_fraction))
+        if not 0 <= self.zero_fraction < 1 or (self.zero_pattern == "none") != (self.zero_fraction == 0):
+            raise RequestError(
+                "0 < zero_fraction < 1 must hold with a zero_pattern, and 0 without, "
+                f"but got zero_pattern={self.zero_pattern!r}, zero_fraction={self.zero_fraction}"
+            )
+        if self.zero_pattern == "two_four" and self.zero_fraction != 0.5:
+            raise RequestError(
+                f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
+            )
         check_bits(self.weight_bits, self.activation_bits, self.quantization)
+        if self.zero_pattern != "none" and self.weight_bits == 1:
+            raise RequestError("a zero_pattern needs weights that can be 0, but got weight_bits=1 (signs)")
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]

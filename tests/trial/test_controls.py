@@ -29,7 +29,7 @@ def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, 
     control = uniform_control(voted, bench.dataset, bench.teacher, seed=0)
     assert control.pruning_ratio == 0 and control.control == "uniform width" and voted.control == ""
     shapes = [student_architecture(one, bench.dataset, bench.teacher, seed=0) for one in (voted, control)]
-    counts = [parameter_count(shape) for shape in shapes]
+    counts = [parameter_count(shape, bench.teacher) for shape in shapes]
     assert counts[1] == pytest.approx(counts[0], rel=0.03)
     assert [width.channels for width in shapes[0].widths] != [width.channels for width in shapes[1].widths]
 

@@ -28,14 +28,10 @@ def shape(
     groups: tuple[ChannelGroup, ...] = (),
     teacher: str | None = None,
     widths: tuple[int, ...] = (),
+    depths: tuple[int, ...] = (),
 ) -> Architecture:
     return shaped(
-        candidate,
-        dataset,
-        groups=groups,
-        teacher_family=teacher,
-        teacher_widths=widths,
-        teacher_depths=(),
+        candidate, dataset, groups=groups, teacher_family=teacher, teacher_widths=widths, teacher_depths=depths
     )
 
 
@@ -85,7 +81,8 @@ def test_a_transformer_teacher_votes_itself(few_digits: Dataset, criterion: str,
     groups = votes(section, few_digits, criterion)
     free = [layer for layer, _ in FAMILIES["vit"].layers((2,), (48,))]
     assert [sorted(set(group.layers) & set(free)) for group in groups] == [[layer] for layer in free]
-    assert [len(group.importance) for group in groups] == [48, 48, 96, 48, 96]
+    assert [group.channels for group in groups] == [48, 48, 96, 48, 96]
+    assert [len(group.importance) for group in groups] == [48, 3, 96, 3, 96]  # an attention goes head by head
     assert all(group.importance.std() > 0 for group in groups)
     assert [group.position for group in groups] == [0, 0.25, 0.5, 0.75, 1]
     assert groups[0].layers[1:] == tuple(
@@ -100,12 +97,12 @@ def test_l1_finds_what_is_near_zero_in_a_transformer(few_digits: Dataset) -> Non
     layer = network.get_submodule("layers.0")
     with torch.no_grad():
         for part in (layer.attention.query, layer.attention.key, layer.attention.value):
-            part.weight[5] *= 1e-3
-        layer.attention.output.weight[:, 5] *= 1e-3
+            part.weight[16:32] *= 1e-3  # the second of four heads
+        layer.attention.output.weight[:, 16:32] *= 1e-3
         layer.mlp.inner.weight[[7, 9]] *= 1e-3
         layer.mlp.outer.weight[:, [7, 9]] *= 1e-3
     groups = rank_channels(network, few_digits.input_shape, criterion="l1", seed=0)
-    assert groups[1].importance.argmin() == 5
+    assert groups[1].importance.argmin() == 1
     assert set(groups[2].importance.argsort()[:2]) == {7, 9}
 
 
@@ -150,8 +147,9 @@ def test_settings_of_another_family_are_refused(change: dict[str, object], messa
 
 def test_weights_cut_out_of_heads_are_refused(few_digits: Dataset) -> None:
     inherits = replace(VIT, init="inherit", pruning_ratio=0.5, pruning_criterion="l1")
-    with pytest.raises(RequestError, match=r"init='inherit' needs a family without attention, .* but got vit"):
-        shape(inherits, few_digits, votes(TeacherSection(family="vit", depths=(2,)), few_digits, "l1"), "vit", (64,))
+    vote = votes(TeacherSection(family="vit", depths=(2,)), few_digits, "l1")
+    with pytest.raises(RequestError, match=r"needs the teacher's 64 channels in attention .* whole heads"):
+        shape(inherits, few_digits, vote, "vit", (64,), (2,))
 
 
 def test_what_does_not_fit_the_data_is_refused(few_digits: Dataset) -> None:

@@ -38,18 +38,17 @@ class Criterion:
 
 
 def geometric_median(group: Any) -> Tensor | None:
-    """Sum of a filter's distances to the other filters of its layer, mean over the group's layers, over its mean.
+    """Sum of a filter's distances to the other filters of its layer, added over the group's layers, over its mean.
 
     He et al. 2019, arXiv 1811.00250, equation 6. (torch-pruning's own takes distances of absolute weights, to which a
     filter and its negative are the same.)
     """
-    filters = [
-        item.dep.target.module.weight.detach()[item.idxs].flatten(1)
-        for item in group
-        if cuts_outputs(item.dep) and len(item.idxs) == len(group[0].idxs)
-    ]
-    distances = [torch.cdist(weights, weights, compute_mode="donot_use_mm_for_euclid_dist") for weights in filters]
-    total = torch.stack([distance.sum(dim=1) for distance in distances]).mean(dim=0)
+    total = torch.zeros(len(group[0].idxs))
+    for item in group:
+        if cuts_outputs(item.dep):
+            filters = item.dep.target.module.weight.detach()[item.idxs].flatten(1)
+            distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
+            total.index_add_(0, torch.tensor(item.root_idxs), distances)
     return total / total.mean()
 
 
@@ -112,7 +111,7 @@ def rank_channels(
     scores = _scores(copy, traced, criterion, seed, batches)
     last = max(1, len(traced) - 1)
     return tuple(
-        ChannelGroup(layers=group.layers, position=number / last, importance=values, kind=group.kind)
+        ChannelGroup(layers=group.layers, position=number / last, importance=values, kind=group.kind, unit=group.unit)
         for number, (group, values) in enumerate(zip(traced, scores, strict=True))
     )
 
@@ -123,14 +122,14 @@ def _scores(
     score = CRITERIA[criterion].score
     if score is None:
         random = np.random.default_rng(seed)
-        sizes = [group.channels for group in traced]
+        sizes = [len(group.units) for group in traced]
         even = criterion != "random"
         return [(np.arange(size) + 0.5) / size if even else random.random(size) for size in sizes]
     if not CRITERIA[criterion].needs_gradients:
         return [_scored(score(), group, criterion) for group in traced]
     if not batches:
         raise RequestError(f"criterion {criterion!r} needs training samples for its gradients, but got none")
-    sums = [np.zeros(group.channels) for group in traced]
+    sums = [np.zeros(len(group.units)) for group in traced]
     for samples, labels in batches:
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -148,5 +147,5 @@ def _scored(score: Score, group: TracedGroup, criterion: str) -> NDArray[np.floa
             f"criterion {criterion!r} needs batch normalisation, but the group of layer {group.layers[0]} has none"
         )
     # a group whose weights are all 0 has no mean to divide by
-    scores: NDArray[np.float64] = values.detach().double().nan_to_num(nan=0.0).numpy()
-    return scores
+    scores = values.detach().double().nan_to_num(nan=0.0).numpy()
+    return np.array([scores[list(unit)].mean() for unit in group.units])

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nas_compress.errors import RequestError, describe
+from nas_compress.pruning.units import attention_of, blocks, equal_parts, head_count, strided
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChannelGroup:
-    """Layers whose output channels can only go together, and one importance per channel (float64, any scale).
+    """Layers whose output channels can only go together, and one importance per unit (float64, any scale).
 
+    A unit is one channel, one attention head, or one channel of each group of a grouped layer; `unit` are its channels.
     `position` is the place of the first of them in forward order, from 0 (input) to 1 (output). `kind` is the same for
     groups of the same structure.
     """
@@ -30,19 +32,32 @@ class ChannelGroup:
     position: float
     importance: NDArray[np.float64]
     kind: str = ""
+    unit: int = 1
+
+    @property
+    def channels(self) -> int:
+        """The channels that the group has in all."""
+        return len(self.importance) * self.unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TracedGroup:
-    """A group in a traced network: its layers in forward order, their channels, and torch-pruning's own group.
+    """A group in a traced network: its layers in forward order, its units, and torch-pruning's own group.
 
-    `kind` is the same for groups of the same structure.
+    `units` are channels of torch-pruning's root that go as a whole. `kind` is the same for groups of the same
+    structure. `attention` is the path of the module whose heads the units are, None elsewhere.
     """
 
     layers: tuple[str, ...]
-    channels: int
+    units: tuple[tuple[int, ...], ...]
     kind: str
     group: Any
+    attention: str | None = None
+
+    @property
+    def unit(self) -> int:
+        """Channels of one unit."""
+        return len(self.units[0])
 
 
 def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tuple[nn.Module, list[TracedGroup]]:
@@ -69,11 +84,30 @@ def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tupl
         layers = {names[item.dep.target.module] for item in group if cuts_outputs(item.dep)}
         ordered = tuple(sorted(layers, key=order.__getitem__))
         if ordered and called[-1] not in ordered:
-            channels = _channels(copy, ordered[0])
-            traced.append(TracedGroup(layers=ordered, channels=channels, kind=_kind(group), group=group))
+            traced.append(_with_units(group, ordered, copy, graph))
     if not traced:
         raise RequestError("the teacher must be traceable for its vote, but torch-pruning found no channels to remove")
     return copy, sorted(traced, key=lambda item: order[item.layers[0]])
+
+
+def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: Any) -> TracedGroup:
+    attention = attention_of(group, layers, network)
+    heads = head_count(network.get_submodule(attention)) if attention is not None else None
+    reader = next((item for item in reversed(group.items) if _cuts_inputs(item.dep)), None)
+    if heads is not None and reader is not None and len(reader.idxs) % heads[1] == 0:
+        # seen from the layer behind it, attention has one channel where a fused layer makes three
+        size = len(reader.idxs)
+        group = graph.get_pruning_group(reader.dep.target.module, reader.dep.handler, list(range(size)))
+        units = blocks(size, heads[1])
+    else:
+        attention, size = None, len(group[0].idxs)
+        parts = equal_parts(item.dep.target.module for item in group)
+        units = strided(size, parts if size % parts == 0 else 1)
+    return TracedGroup(layers=layers, units=units, kind=_kind(group), group=group, attention=attention)
+
+
+def _cuts_inputs(dependency: Any) -> bool:
+    return dependency.handler in (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
 
 
 def cuts_outputs(dependency: Any) -> bool:
@@ -109,8 +143,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         yield
-
-
-def _channels(network: nn.Module, layer: str) -> int:
-    module = network.get_submodule(layer)
-    return int(module.out_channels if isinstance(module, nn.Conv2d) else module.out_features)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.pruning.groups import ChannelGroup
 
 RANKINGS: Mapping[str, str] = {
-    "global": "the channels of all groups compete: the vote decides how much each layer loses",
+    "global": "the channels of all groups compete, and so do their heads: the vote decides how much each layer loses",
     "local": "the channels of one group compete: each layer loses the same fraction",
     "isomorphic": "the channels of groups of the same structure compete (Fang et al. 2024, arXiv 2407.04616)",
 }
@@ -22,15 +22,15 @@ def surviving_fractions(
 ) -> tuple[float, ...]:
     """Remove the `ratio` least important channels of each ranking's pool; the fraction that each group keeps.
 
-    The `min_channels` most important ones of each group stay (all of a smaller group), and others of its pool go in
-    their place. RequestError where a pool has too few others.
+    Heads compete with heads, not with channels. The `min_channels` most important ones of each group stay (all of a
+    smaller group), and others of its pool go in their place. RequestError where a pool has too few others.
     """
     require_known("a pruning ranking", ranking, RANKINGS)
     if not 0 <= ratio < 1:
         raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={ratio}")
     pools: dict[object, list[int]] = {}
     for number, group in enumerate(groups):
-        key = {"global": "", "local": number, "isomorphic": group.kind}[ranking]
+        key = {"global": group.unit, "local": number, "isomorphic": group.kind}[ranking]
         pools.setdefault(key, []).append(number)
     kept: dict[int, float] = {}
     for members in pools.values():

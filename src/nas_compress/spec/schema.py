@@ -41,8 +41,10 @@ class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
     What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
-    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss, so
-    that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv 1708.06519).
+
+        `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
+    so that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv
+    1708.06519).
     """
 
     family: str = "resnet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
+from nas_compress.candidate import PRUNED
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS
@@ -36,7 +37,7 @@ def catalogue(kind: str) -> list[Row]:
 
 
 def _families() -> list[Row]:
-    return [
+    rows: list[Row] = [
         {
             "name": name,
             "summary": family.summary,
@@ -46,6 +47,11 @@ def _families() -> list[Row]:
             "source": family.source,
         }
         for name, family in FAMILIES.items()
+    ]
+    summary = "the teacher's own layers, cut by dependency groups: a module of any make"
+    return [
+        *rows,
+        {"name": PRUNED, "summary": summary, "base_widths": [], "source": "Fang et al. 2023, arXiv 2301.12900"},
     ]
 
 

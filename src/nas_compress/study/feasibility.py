@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import PRUNED, Candidate
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student, family_named
+from nas_compress.models.blocks import ActivationPoint
+from nas_compress.models.families import family_named
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured
 from nas_compress.pruning.criteria import CRITERIA, rank_channels
@@ -25,6 +26,7 @@ from nas_compress.spec.schema import TeacherSection
 from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
+from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, shaped
 from nas_compress.trial.bit_plan import plan_bits
 
@@ -47,6 +49,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     vote = _even_vote(parts, sampled)
     parameters: dict[Architecture, int] = {}
+    with_points: set[Architecture] = set()
     teachable = Teachable(parts)
     sized = []
     for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
@@ -58,7 +61,17 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
             with torch.device("meta"):
-                parameters[architecture] = sum(p.numel() for p in build_student(architecture).parameters())
+                network = parts.build(architecture)
+            parameters[architecture] = sum(p.numel() for p in network.parameters())
+            if any(isinstance(module, ActivationPoint) for module in network.modules()):
+                with_points.add(architecture)
+        if candidate.zero_pattern != "none":
+            _require_pattern(candidate, architecture, parts)
+        if candidate.activation_bits < 32 and architecture not in with_points:
+            raise RequestError(
+                f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
+                f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+            )
         bits = float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits))
         sized.append(
             Sized(
@@ -117,7 +130,7 @@ def extremes(sized: list[Sized]) -> Iterator[Sized]:
 def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
     """Export and measure one candidate with fresh weights, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network = build_student(item.architecture)
+    network = parts.build(item.architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "model.onnx"
         watch = Stopwatch()
@@ -136,7 +149,8 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    criteria = {item.pruning_criterion for item in sampled.candidates if item.pruning_ratio > 0} & set(CRITERIA)
+    voted = [item for item in sampled.candidates if item.pruning_ratio > 0 or item.family == PRUNED]
+    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
     network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
@@ -148,12 +162,20 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
 
 
+def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:
+    try:
+        with torch.device("meta"):
+            sparse_layers(parts.build(architecture), candidate.zero_pattern)
+    except RequestError as error:
+        raise RequestError(f"space {parts.space.name}: {error}") from error
+
+
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
     family, widths, depths = _teacher_shape(parts.spec.teacher)
     return shaped(
         candidate,
         parts.dataset,
-        groups=vote if candidate.pruning_ratio > 0 else (),
+        groups=vote if candidate.pruning_ratio > 0 or candidate.family == PRUNED else (),
         teacher_family=family,
         teacher_widths=widths,
         teacher_depths=depths,

@@ -18,7 +18,6 @@ from nas_compress.data.splits import Split
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
 from nas_compress.study.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.study.shares import Share, budget_shares
@@ -125,7 +124,7 @@ def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | N
 
 def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
     """Seconds of one epoch, from a few batches after a first one that warms up."""
-    network = build_student(architecture).to(parts.device)
+    network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()
     batches = _train_batches(network, TIMED_BATCHES, parts)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError
 from nas_compress.losses.terms import feature_terms
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import build_student
 from nas_compress.observation import Observation
 from nas_compress.study.workbench import Ingredients
 from nas_compress.teacher.teacher import teacher_architecture
@@ -38,7 +36,7 @@ class Teachable:
         self._require_batch(candidate)
         if self._parts.spec.teacher.factory is not None:
             _require_own_teacher(candidate)
-        student = _observe(architecture) if watched else None
+        student = _observe(architecture, self._parts) if watched else None
         with torch.device("meta"):
             TrainingLoss(
                 candidate.losses,
@@ -65,7 +63,7 @@ class Teachable:
         section, dataset = self._parts.spec.teacher, self._parts.dataset
         if section.factory is not None:
             return Observation(logits=torch.empty((2, dataset.classes), device="meta"))
-        return _observe(teacher_architecture(section, dataset, self._parts.file.label))
+        return _observe(teacher_architecture(section, dataset, self._parts.file.label), self._parts)
 
 
 def notes(candidates: list[Candidate], classes: int) -> list[str]:
@@ -89,7 +87,9 @@ def _require_own_teacher(candidate: Candidate) -> None:
         raise RequestError(f"teaching with {wanted} needs a teacher that the study trains, not teacher.factory")
 
 
-def _observe(architecture: Architecture) -> Observation:
+def _observe(architecture: Architecture, parts: Ingredients) -> Observation:
     with torch.device("meta"), torch.no_grad():
-        network: nn.Module = build_student(architecture).eval()
-        return look(network, torch.empty((2, *architecture.input_shape), dtype=torch.uint8), relations=True)
+        network = parts.build(architecture).eval()
+        device = next(network.parameters()).device
+        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8, device=device)
+        return look(network, samples, relations=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nas_compress import __version__
+from nas_compress.architecture import Architecture
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
@@ -21,6 +22,7 @@ from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
 from nas_compress.outcome import Measured
+from nas_compress.pruning.module_student import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.space.load import Space, check_given, fixed_space, load_space
@@ -30,7 +32,7 @@ from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
 from nas_compress.study.stopping import study_rule
 from nas_compress.teacher.own_module import load_own_teacher
-from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture
+from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.training.device import choose_device
 from nas_compress.training.scale_penalty import require_scales
 from nas_compress.trial.bench import Bench
@@ -49,6 +51,11 @@ class Ingredients:
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """A student of that architecture with fresh weights, before there is a teacher."""
+        make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
+        return build_network(architecture, make)
 
 
 def gather(file: StudyFile) -> Ingredients:

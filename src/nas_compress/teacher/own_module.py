@@ -14,13 +14,8 @@ from nas_compress.errors import RequestError, describe
 from nas_compress.user_code import user_callable
 
 
-def load_own_teacher(
-    factory: str, weights: str, *, folder: Path, classes: int, sample: Tensor, label: str
-) -> nn.Module:
-    """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
-
-    sample: raw uint8 (n, C, H, W). Every mistake is a RequestError of one line.
-    """
+def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
+    """What the user's factory builds, without the weights; RequestError where it builds no module."""
     with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
         try:
             module = build()
@@ -32,6 +27,17 @@ def load_own_teacher(
         raise RequestError(
             f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
         )
+    return module
+
+
+def load_own_teacher(
+    factory: str, weights: str, *, folder: Path, classes: int, sample: Tensor, label: str
+) -> nn.Module:
+    """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
+
+    sample: raw uint8 (n, C, H, W). Every mistake is a RequestError of one line.
+    """
+    module = build_own_module(factory, folder=folder, label=label)
     _load_weights(module, folder / weights, label)
     module.eval()
     try:

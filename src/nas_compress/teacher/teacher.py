@@ -18,14 +18,15 @@ from nas_compress.data.splits import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import family_named, require_settings
+from nas_compress.models.families import build_student, family_named, require_settings
 from nas_compress.pruning.criteria import rank_channels
 from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.module_student import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
 from nas_compress.teacher.kept import Training, kept_or_trained
-from nas_compress.teacher.own_module import load_own_teacher
+from nas_compress.teacher.own_module import build_own_module, load_own_teacher
 from nas_compress.training.lesson import Lesson, TaughtLesson
 from nas_compress.training.scale_penalty import PenalisedLesson
 
@@ -54,6 +55,11 @@ class Teacher:
     section: TeacherSection
     training: TrainingSection
     label: str
+    make: Callable[[], nn.Module]
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """A student of that architecture with fresh weights, on the CPU; family `pruned` is cut from a new teacher."""
+        return build_network(architecture, self.make)
 
     @cached_property
     def answers(self) -> Tensor:
@@ -203,7 +209,16 @@ def obtain_teacher(
         section=section,
         training=training,
         label=label,
+        make=teacher_maker(section, dataset, folder=folder, label=label),
     )
+
+
+def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Callable[[], nn.Module]:
+    """What builds the teacher's module without its trained weights."""
+    factory = section.factory
+    if factory is not None:
+        return lambda: build_own_module(factory, folder=folder, label=label)
+    return lambda: build_student(teacher_architecture(section, dataset, label))
 
 
 def teacher_lesson(section: TeacherSection) -> Lesson:

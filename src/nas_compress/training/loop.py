@@ -17,6 +17,7 @@ from nas_compress.training.flat import flattened
 from nas_compress.training.lesson import Lesson
 from nas_compress.training.memory import keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
+from nas_compress.training.sparsity import Sparsifier
 
 
 def train(
@@ -30,14 +31,15 @@ def train(
     learning_rate: float,
     weight_decay: float,
     seed: int,
+    sparsifier: Sparsifier | None = None,
     on_epoch: Callable[[int, dict[str, float]], bool | None] | None = None,
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. An epoch leaves
-    out the samples that do not fill its last batch. on_epoch gets the number of finished epochs and their terms; an
-    answer of True, and what it raises, ends the training. Raises NonFiniteLossError with the step (from 0) and the
-    terms. The model is left in eval mode.
+    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A sparsifier sets
+    weights to 0 and keeps them there. An epoch leaves out the samples that do not fill its last batch. on_epoch gets
+    the number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
+    NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
     """
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
@@ -72,9 +74,15 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
                 optimizer.zero_grad(set_to_none=False)
+                if sparsifier is not None:
+                    sparsifier.before_forward(step, steps)
                 terms = lesson(model, batch, labels, view=view, index=index, progress=step / steps)
                 _sum(terms).backward()  # type: ignore[no-untyped-call]
+                if sparsifier is not None:
+                    sparsifier.before_update()
                 optimizer.step()
+                if sparsifier is not None:
+                    sparsifier.after_update()
                 history.append({name: term.detach() for name, term in terms.items()})
                 step += 1
 
@@ -82,6 +90,8 @@ def train(
             means = _summary(history, first_step=step - steps_per_epoch)
             if on_epoch is not None and on_epoch(epoch + 1, means):
                 break
+    if sparsifier is not None:
+        sparsifier.finish()
     learners.eval()
     return means
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate, Teaching
+from nas_compress.architecture import Architecture, Width
+from nas_compress.candidate import PRUNED, Candidate, Teaching
 from nas_compress.data.splits import Dataset, Split
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student, family_named, require_settings
+from nas_compress.models.families import FAMILIES, Family, family_named, require_settings
 from nas_compress.objective import Budget
 from nas_compress.pruning.criteria import CRITERIA
-from nas_compress.pruning.cutting import cut_network
+from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.module_student import pruned_widths
 from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_plan import plan_bits
 
 
@@ -58,11 +61,12 @@ def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict
 
 def check_candidate(candidate: Candidate) -> None:
     """Raise RequestError for names that the candidate uses and nobody knows, and for values that do not go together."""
-    family_named(candidate.family)
+    require_known("a family", candidate.family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
-    require_settings(candidate.family, candidate.family_settings)
+    if candidate.family != PRUNED:
+        require_settings(candidate.family, candidate.family_settings)
     if candidate.distillation_token and not needs_teacher(candidate.losses):
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
@@ -81,7 +85,8 @@ def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
 
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
     """The candidate's shape: its family's widths, cut by the teacher's vote, scaled and rounded."""
-    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed) if candidate.pruning_ratio > 0 else ()
+    voted = candidate.pruning_ratio > 0 or candidate.family == PRUNED
+    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed) if voted else ()
     return shaped(
         candidate,
         dataset,
@@ -95,16 +100,25 @@ def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teache
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """The network of that architecture on the CPU: with fresh weights by the seed, or with those it inherits."""
     torch.manual_seed(seed)
-    student = build_student(architecture)
-    if candidate.init == "inherit":
-        free = {width.layer: width.channels for width in architecture.widths}
-        cut = cut_network(
-            teacher.network,
-            architecture.input_shape,
-            groups=teacher.channel_groups(candidate.pruning_criterion, seed=seed),
-            channels=lambda group: next(free[layer] for layer in group.layers if layer in free),
-        )
-        student.load_state_dict(cut.state_dict())
+    student = _new_student(candidate, architecture, teacher, seed=seed)
+    if candidate.zero_pattern != "none":
+        sparse_layers(student, candidate.zero_pattern)  # refuses what does not fit, before training
+    return student
+
+
+def _new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
+    if candidate.init == "scratch":
+        return teacher.build(architecture)
+    free = {width.layer: width.channels for width in architecture.widths}
+    keep = most_important(
+        teacher.channel_groups(candidate.pruning_criterion, seed=seed),
+        lambda group: next(free[layer] for layer in group.layers if layer in free),
+    )
+    cut = cut_network(teacher.network, architecture.input_shape, keep)
+    if candidate.family == PRUNED:
+        return cut
+    student = teacher.build(architecture)
+    student.load_state_dict(cut.state_dict())
     return student
 
 
@@ -118,6 +132,14 @@ def shaped(
     teacher_depths: tuple[int, ...],
 ) -> Architecture:
     """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths."""
+    if candidate.family == PRUNED:
+        widths = pruned_widths(
+            groups,
+            _fractions(candidate, groups),
+            width_multiplier=candidate.width_multiplier,
+            step=candidate.channel_step,
+        )
+        return _architecture(candidate, dataset, widths)
     family = family_named(candidate.family)
     same = candidate.family == teacher_family
     base = teacher_widths if same else family.base_widths
@@ -127,42 +149,56 @@ def shaped(
             f"but got depths={candidate.depths}"
         )
     layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
-    multiples = family.multiples([layer for layer, _ in layers], candidate.heads)
-    fractions: tuple[float, ...] = ()
-    if groups:
-        fractions = surviving_fractions(
-            groups,
-            candidate.pruning_ratio,
-            ranking=candidate.pruning_ranking,
-            min_channels=candidate.pruning_min_channels,
-        )
     widths = student_widths(
         layers,
         groups=groups,
-        fractions=fractions,
+        fractions=_fractions(candidate, groups),
         same_family=same,
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
-        multiples=multiples,
+        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
     )
     if candidate.init == "inherit":
-        if multiples:
-            raise RequestError(
-                "init='inherit' needs a family without attention, whose heads would lose different channels and mix, "
-                f"but got {candidate.family}"
-            )
         if not same or candidate.depths != teacher_depths:
             raise RequestError(
                 "init='inherit' needs a student of the teacher's family and depths, "
                 f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
             )
-        for width, (layer, channels) in zip(widths, layers, strict=True):
-            if width.channels > channels:
-                raise RequestError(
-                    f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                    f"but got {width.channels} (in steps of {candidate.channel_step})"
-                )
-    architecture = Architecture(
+        _require_inheritable(candidate, widths, layers, family)
+    return family.complete(_architecture(candidate, dataset, widths))
+
+
+def _require_inheritable(
+    candidate: Candidate, widths: tuple[Width, ...], layers: Sequence[tuple[str, int]], family: Family
+) -> None:
+    """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut."""
+    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    for width, (layer, channels) in zip(widths, layers, strict=True):
+        if width.channels > channels:
+            raise RequestError(
+                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
+                f"but got {width.channels} (in steps of {candidate.channel_step})"
+            )
+        if layer in heads and width.channels != channels:
+            raise RequestError(
+                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads stay as "
+                f"many, but got {width.channels}; family 'pruned' can cut whole heads"
+            )
+
+
+def _fractions(candidate: Candidate, groups: tuple[ChannelGroup, ...]) -> tuple[float, ...]:
+    if not groups:
+        return ()
+    return surviving_fractions(
+        groups,
+        candidate.pruning_ratio,
+        ranking=candidate.pruning_ranking,
+        min_channels=candidate.pruning_min_channels,
+    )
+
+
+def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, ...]) -> Architecture:
+    return Architecture(
         family=candidate.family,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
@@ -176,4 +212,3 @@ def shaped(
         pooling=candidate.pooling,
         distillation_token=candidate.distillation_token,
     )
-    return family.complete(architecture)

@@ -10,7 +10,6 @@ from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
 from nas_compress.data.splits import Dataset
 from nas_compress.measurement.complexity import count_parameters
-from nas_compress.models.families import build_student
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bench import student_architecture
 
@@ -26,11 +25,11 @@ def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *,
     in the candidate's step, so that the count is met only as nearly as that allows; `round_to=1` meets it best.
     """
     plain = replace(candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch")
-    wanted = parameter_count(student_architecture(candidate, dataset, teacher, seed=seed))
+    wanted = parameter_count(student_architecture(candidate, dataset, teacher, seed=seed), teacher)
 
     def excess(multiplier: float) -> int:
         thinner = replace(plain, width_multiplier=multiplier)
-        return parameter_count(student_architecture(thinner, dataset, teacher, seed=seed)) - wanted
+        return parameter_count(student_architecture(thinner, dataset, teacher, seed=seed), teacher) - wanted
 
     low, high = 0.0, candidate.width_multiplier
     while excess(high) < 0:
@@ -42,7 +41,7 @@ def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *,
     return replace(plain, width_multiplier=nearest)
 
 
-def parameter_count(architecture: Architecture) -> int:
-    """The parameters of the network of that architecture, counted without giving it memory."""
+def parameter_count(architecture: Architecture, teacher: Teacher) -> int:
+    """The parameters of the student of that architecture, counted without giving it memory where that can be."""
     with torch.device("meta"):
-        return count_parameters(build_student(architecture))
+        return count_parameters(teacher.build(architecture))

@@ -13,6 +13,7 @@ from nas_compress.quantization.awareness import make_aware_
 from nas_compress.training.lesson import Lesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import epochs_under_rounding
+from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.bench import Bench, learning_rate, planned_bits
 
 ROUNDING_RATE = 0.5
@@ -57,7 +58,7 @@ def fit(
 
     Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
     course of the learning rate, and goes on under rounding with a new and lower one. Where `on_epoch` answers True the
-    training ends there, also before the rounding.
+    training ends there, also before the rounding. Zeros are chosen before it.
     """
     ended = False
 
@@ -75,6 +76,7 @@ def fit(
         peak=learning_rate(candidate, bench.training),
         planned=epochs,
         on_epoch=watched,
+        sparsifier=sparsifier_of(candidate, student, seed=seed),
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
@@ -83,6 +85,13 @@ def fit(
         _make_aware_(student, candidate, bench)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
     return losses
+
+
+def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
+    """What puts the candidate's zeros into the student; None where it has none."""
+    if candidate.zero_pattern == "none":
+        return None
+    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
 
 
 def _fit_part(
@@ -97,6 +106,7 @@ def _fit_part(
     rate: float,
     seed: int,
     on_epoch: OnEpochTerms,
+    sparsifier: Sparsifier | None,
 ) -> dict[str, float]:
     return train(
         student,
@@ -108,6 +118,7 @@ def _fit_part(
         learning_rate=peak * rate,
         weight_decay=bench.training.weight_decay,
         seed=seed,
+        sparsifier=sparsifier,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )
 

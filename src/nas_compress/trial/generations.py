@@ -15,16 +15,18 @@ from nas_compress.data.splits import Split
 from nas_compress.deployment import Stopwatch
 from nas_compress.files import write_json
 from nas_compress.measurement.prediction import predict
-from nas_compress.models.families import build_student
+
+Build = Callable[[Architecture], nn.Module]
+"""An architecture to a network with fresh weights."""
 
 
-def earlier_generations(architecture: Architecture, count: int, *, seed: int) -> list[nn.Module]:
+def earlier_generations(architecture: Architecture, count: int, *, build: Build, seed: int) -> list[nn.Module]:
     """So many networks of one shape, each from another seed; torch's random state stays as it was."""
     generations: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         for number in range(count):
             torch.manual_seed((seed + 1 + number) % 2**32)
-            generations.append(build_student(architecture))
+            generations.append(build(architecture))
     return generations
 
 

@@ -97,7 +97,8 @@ def _run(
         macs=cost.macs * candidate.teaching.trainings,
         teacher_macs=bench.teacher_macs,
     )
-    generations = [*earlier_generations(architecture, (candidate.teaching.generations or 1) - 1, seed=seed), student]
+    count = (candidate.teaching.generations or 1) - 1
+    generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
     losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch, sight=sight)
     trained = Outcome(

@@ -13,7 +13,6 @@ from nas_compress.deployment import Stopwatch
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import build_student
 from nas_compress.observation import ObservableNetwork, Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
@@ -129,7 +128,7 @@ def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Modu
     with torch.random.fork_rng(devices=[]):
         for number in range(candidate.teaching.peers or 1):
             torch.manual_seed((seed + 1 + number) % 2**32)
-            peers.append(build_student(shape).to(bench.device))
+            peers.append(bench.teacher.build(shape).to(bench.device))
     return peers
 
 

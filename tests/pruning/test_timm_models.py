@@ -1,0 +1,65 @@
+"""Networks that nobody here wrote: three of timm's, with random weights. Needs the extra `timm`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas_compress.architecture import Architecture
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.prediction import predict
+from nas_compress.pruning.criteria import rank_channels
+from nas_compress.pruning.module_student import build_pruned, pruned_widths
+from nas_compress.pruning.ranking import surviving_fractions
+from nas_compress.quantization.quantize import quantize
+
+timm = pytest.importorskip("timm", reason="needs timm: pip install -c constraints.txt -e '.[timm]'")
+
+SHAPE = (1, 28, 28)
+SAMPLES = torch.randint(0, 256, (6, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SMALL_VIT = {"img_size": 28, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 4}
+MODELS = {
+    "resnet10t": {},
+    "mobilenetv3_small_050": {},
+    "vit_tiny_patch16_224": SMALL_VIT,
+}
+
+
+class Raw(nn.Module):
+    """A timm model on raw samples."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.model = timm.create_model(name, num_classes=10, in_chans=1, **MODELS[name])
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.model(samples.float() / 127.5 - 1)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # its models look at their shapes
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("criterion", ["l1", "taylor"])
+def test_it_is_cut_trains_and_ships(name: str, criterion: str, tmp_path: Path) -> None:
+    make: Callable[[], nn.Module] = lambda: Raw(name)  # noqa: E731
+    teacher = make()
+    batches = [(SAMPLES, torch.arange(6))]
+    groups = rank_channels(teacher, SHAPE, criterion=criterion, seed=0, batches=batches)
+    fractions = surviving_fractions(groups, 0.5, ranking="isomorphic")
+    widths = pruned_widths(groups, fractions, width_multiplier=1.0, step=8)
+    student = build_pruned(
+        make, Architecture(family="pruned", input_shape=SHAPE, classes=10, depths=(), widths=widths, mean=0, std=1.0)
+    ).train()
+    F.cross_entropy(student(SAMPLES), torch.arange(6)).backward()
+    assert all(value.grad is not None for value in student.parameters())
+    counts = [sum(value.numel() for value in network.parameters()) for network in (teacher, student)]
+    assert counts[1] < 0.6 * counts[0]
+    for bits in (32, 8):
+        deployable = quantize(student.eval(), weight_bits=bits, activation_bits=32, calibration=SAMPLES)
+        export_onnx(deployable, SHAPE, tmp_path / "model.onnx")
+        answers = torch.tensor(predict(tmp_path / "model.onnx", SAMPLES.numpy()))
+        torch.testing.assert_close(answers, deployable(SAMPLES), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,68 @@
+"""Zeros within dense shapes go with every family and precision."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from nas_compress.candidate import PRUNED, ZERO_PATTERNS, Candidate, cross_entropy
+from nas_compress.errors import RequestError
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import FAMILIES
+from nas_compress.precision import Quantization
+from nas_compress.training.lesson import TaughtLesson
+from nas_compress.trial.bench import Bench, new_student, student_architecture
+from nas_compress.trial.fit import fit
+from nas_compress.trial.run import run_trial
+
+PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]
+PRECISIONS = [(32, 32), (8, 32), (8, 8), (4, 32)]
+FAMILY_NAMES = [*FAMILIES, PRUNED]
+COMBINATIONS = [
+    (pattern, FAMILY_NAMES[number % len(FAMILY_NAMES)], bits)
+    for number, (bits, pattern) in enumerate(itertools.product(PRECISIONS, PATTERNS))
+]
+
+
+def candidate(family: str, pattern: str) -> Candidate:
+    depths = () if family == PRUNED else (1,) * len(FAMILIES[family].base_depths)
+    return Candidate(family=family, depths=depths, width_multiplier=0.5, zero_pattern=pattern, zero_fraction=0.5)
+
+
+@pytest.mark.parametrize(("pattern", "family", "bits"), COMBINATIONS)
+def test_every_pattern_trains_and_ships(
+    pattern: str, family: str, bits: tuple[int, int], bench: Bench, tmp_path: Path
+) -> None:
+    sparse = replace(candidate(family, pattern), weight_bits=bits[0], activation_bits=bits[1])
+    outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.measured is not None and outcome.measured.agreement is not None
+    assert outcome.measured.agreement >= (0.9 if bits == (8, 8) else 0.999)
+
+
+@pytest.mark.parametrize("pattern", ["gradual", "targeted_weight"])
+def test_zeros_stay_under_trained_quantization(pattern: str, bench: Bench, tmp_path: Path) -> None:
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2, "batch_size": 60}))
+    sparse = replace(
+        candidate("resnet", pattern), weight_bits=4, activation_bits=32, quantization=Quantization(method="lsq")
+    )
+    student = new_student(
+        sparse, student_architecture(sparse, bench.dataset, bench.teacher, seed=0), bench.teacher, seed=0
+    )
+    fit(student, TaughtLesson(TrainingLoss(cross_entropy())), sparse, longer, epochs=2, seed=0)
+    weights = [
+        module.weight for module in student.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)
+    ]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    zeros = sum(int((weight == 0).sum()) for weight in matrices) / sum(weight.numel() for weight in matrices)
+    assert zeros == pytest.approx(0.5, abs=0.03)
+
+
+def test_two_of_four_on_other_widths_is_refused_before_training(bench: Bench, tmp_path: Path) -> None:
+    odd = replace(candidate("resnet", "two_four"), width_multiplier=0.4, round_to=1)
+    with pytest.raises(RequestError, match="'two_four' needs inputs in fours, but layer stages"):
+        run_trial(odd, bench, seed=0, model=tmp_path / "model.onnx", on_epoch=lambda *_: pytest.fail("it was trained"))
