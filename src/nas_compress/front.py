@@ -59,6 +59,27 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     return _volume(table[(table < corner).all(axis=1)], corner)
 
 
+def spread_subset(costs: np.ndarray, reference: np.ndarray, count: int) -> NDArray[np.intp]:
+    """`count` rows of costs (n, m) chosen one after the other, each adding most hypervolume below `reference` (m,).
+
+    The greedy choice holds at least 63 % of the largest volume that so many rows can have. A row can only add less
+    than it did earlier, so most are not computed again (Guerreiro et al. 2016, doi 10.1162/EVCO_a_00159).
+    """
+    table, corner = _table(costs), np.asarray(reference, dtype=np.float64)
+    shifted = np.minimum(table - corner, 0.0)
+    gains = np.prod(-shifted, axis=1)
+    chosen: list[int] = []
+    fresh = np.zeros(len(table), dtype=np.intp)
+    while len(chosen) < min(count, len(table)):
+        row = int(gains.argmax())
+        if fresh[row] < len(chosen):
+            gains[row], fresh[row] = _gain(shifted[row], shifted[chosen]), len(chosen)
+        else:
+            chosen.append(row)
+            gains[row] = -1.0
+    return np.array(chosen, dtype=np.intp)
+
+
 def knee(costs: np.ndarray) -> int:
     """The index of the row of costs (n, m) nearest to the ideal point: the balanced choice of the front.
 

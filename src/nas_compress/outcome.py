@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
 
-State = Literal["trained", "over_budget", "failed"]
+State = Literal["trained", "over_budget", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,12 @@ class Measured:
 class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
-    `over_budget` ended before training; `failed` says why in `reason`. `control` says which control of pruning it
-    is, if any. `epochs` are of one network, `trainings` the networks that were trained for it (generations, peers).
-    `seconds` are per stage, `losses` the mean of each loss term over the last epoch.
+    `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
+    `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are of one network,
+    `trainings` the networks that were trained for it (generations, peers). `seconds` are per stage, `losses` the mean
+    of each loss term over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the
+    stopping rule looked: it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule
+    stopped the trial, or would have stopped one that was trained on to judge the rule.
     """
 
     candidate: Candidate
@@ -60,6 +63,14 @@ class Outcome:
     trainings: int = 1
     seconds: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=dict)
+    planned_epochs: int = 0
+    curve: tuple[tuple[int, float], ...] = ()
+    spoke_at: int | None = None
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs that stopping spared."""
+        return self.planned_epochs - self.epochs if self.state == "stopped" else 0
 
     @property
     def control(self) -> str:
@@ -83,4 +94,5 @@ class Outcome:
             known["measured"] = Measured(**known["measured"])
         if known.get("architecture") is not None:
             known["architecture"] = Architecture.from_dict(known["architecture"])
+        known["curve"] = tuple((int(epoch), float(accuracy)) for epoch, accuracy in known.get("curve", ()))
         return cls(**known)

@@ -11,7 +11,7 @@ import torch
 from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.errors import RequestError
 from nas_compress.objective import Budget
-from nas_compress.outcome import Outcome
+from nas_compress.outcome import Measured, Outcome
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bench import Bench, shaped, student_architecture
 from nas_compress.trial.run import broken_budgets, run_trial
@@ -186,3 +186,59 @@ def test_labels_alone_never_ask_the_teacher(bench: Bench, tmp_path: Path) -> Non
     assert not silent.folder.exists()
     assert run_trial(KD, few, seed=0, model=tmp_path / "b.onnx").state == "trained"
     assert (silent.folder / "logits.safetensors").is_file()
+
+
+class Strict:
+    """Asks after the given epochs, and speaks at the first of them whose accuracy is below a bar."""
+
+    def __init__(self, *epochs: int, bar: float) -> None:
+        self.epochs, self.bar = epochs, bar
+        self.begun: tuple[Measured, int] | None = None
+        self.seen: list[tuple[int, float]] = []
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        self.begun = cost, planned
+
+    def wants(self, epoch: int) -> bool:
+        return epoch in self.epochs
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        self.seen.append((epoch, accuracy))
+        return f"below {self.bar}" if accuracy < self.bar else None
+
+
+def test_a_stopped_trial_says_when_and_why_and_leaves_no_file(bench: Bench, tmp_path: Path) -> None:
+    judge, epochs = Strict(2, 3, bar=2.0), []
+    outcome = run_trial(
+        SMALL,
+        training(bench, epochs=4, batch_size=60),
+        seed=0,
+        model=tmp_path / "model.onnx",
+        on_epoch=lambda done, planned: epochs.append((done, planned)),
+        judge=judge,
+    )
+    assert epochs == [(1, 4), (2, 4)]
+    assert (outcome.state, outcome.reason, outcome.epochs, outcome.planned_epochs) == ("stopped", "below 2.0", 2, 4)
+    assert outcome.epochs_saved == 2 and outcome.spoke_at == 2
+    assert outcome.curve == tuple(judge.seen) and 0 <= outcome.curve[0][1] <= 1
+    assert outcome.measured is not None and outcome.measured.accuracy is None and judge.begun == (outcome.measured, 4)
+    assert list(tmp_path.iterdir()) == []
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+
+
+def test_a_trial_in_the_shadow_is_trained_to_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
+    patient = training(bench, epochs=3, batch_size=60)
+    alone, watched = tmp_path / "alone.onnx", tmp_path / "watched.onnx"
+    run_trial(SMALL, patient, seed=0, model=alone)
+    outcome = run_trial(SMALL, patient, seed=0, model=watched, judge=Strict(1, 2, 3, bar=2.0), shadow=True)
+    assert (outcome.state, outcome.spoke_at, outcome.epochs_saved) == ("trained", 1, 0)
+    assert [epoch for epoch, _ in outcome.curve] == [1, 2, 3]
+    assert watched.read_bytes() == alone.read_bytes()
+    assert outcome.measured is not None and outcome.measured.accuracy == pytest.approx(outcome.curve[-1][1], abs=0.01)
+
+
+def test_an_outcome_of_before_early_stopping_is_read() -> None:
+    old = Outcome(candidate=SMALL, seed=0, state="failed", reason="why").to_dict()
+    for name in ("planned_epochs", "curve", "spoke_at"):
+        del old[name]
+    assert Outcome.from_dict(old).curve == ()

@@ -6,7 +6,7 @@ import json
 
 import click
 
-KINDS = ("families", "spaces", "losses", "pruning", "quantization", "samplers", "data", "studies")
+KINDS = ("families", "spaces", "losses", "pruning", "quantization", "samplers", "stopping", "data", "studies")
 
 
 @click.command("list")

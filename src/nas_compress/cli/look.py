@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -22,9 +23,11 @@ def status(run: str, as_json: bool) -> None:
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front
+    from nas_compress.runs.savings import savings
 
     folder = open_run(run)
     records, front = read_records(folder), read_front(folder)
+    saved = savings(records, front)
     states = Counter("repeated" if record.repeats is not None else record.outcome.state for record in records)
     values = {
         "study": folder.spec().name,
@@ -34,6 +37,7 @@ def status(run: str, as_json: bool) -> None:
         "states": dict(states),
         "front": len(front.members),
         "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
+        "stopping": asdict(saved),
         "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
     }
@@ -46,6 +50,8 @@ def status(run: str, as_json: bool) -> None:
     )
     if values["hypervolume"] is not None:
         click.echo(f"hypervolume {values['hypervolume']:.4f}")
+    if saved.stopped or saved.would_stop:
+        click.echo(str(saved))
     for record in records:
         if record.outcome.state == "failed":
             click.echo(f"trial {record.trial} failed: {record.outcome.reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from nas_compress.files import write_json, write_text
@@ -19,10 +20,11 @@ def write_front_csv(front: Front, path: Path) -> None:
     write_text(path, text.getvalue())
 
 
-def write_front_json(front: Front, path: Path) -> None:
+def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object] | None = None) -> None:
     """Write objectives, budgets, members, knee, teacher and hypervolume as JSON.
 
-    `hypervolume` and `reference` are null where there is neither a teacher nor a given reference.
+    stopping: what early stopping saved. `hypervolume` and `reference` are null where there is neither a teacher nor a
+    given reference.
     """
     knee, reference = front.knee, front.reference
     summary = {
@@ -34,6 +36,7 @@ def write_front_json(front: Front, path: Path) -> None:
         "teacher": _values(front.teacher) if front.teacher else None,
         "hypervolume": front.hypervolume() if reference else None,
         "reference": dict(reference) if reference else None,
+        **({} if stopping is None else {"stopping": dict(stopping)}),
     }
     write_json(path, summary)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from nas_compress.front import Front, Point
@@ -15,6 +16,7 @@ from nas_compress.plots.tables import write_front_csv, write_front_json
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.runs.savings import Savings
 from nas_compress.spec.schema import StudySpec
 
 
@@ -36,10 +38,10 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
     )
 
 
-def write_front(folder: RunFolder, front: Front) -> None:
+def write_front(folder: RunFolder, front: Front, saved: Savings) -> None:
     """Write front.csv and front.json."""
     write_front_csv(front, folder.root / "front.csv")
-    write_front_json(front, folder.root / "front.json")
+    write_front_json(front, folder.root / "front.json", stopping=asdict(saved))
 
 
 def draw_front(folder: RunFolder, front: Front, title: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -12,7 +12,7 @@ from types import ModuleType
 
 from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError, describe, nearest
-from nas_compress.space.suggest import RandomWalk, Suggest
+from nas_compress.space.suggest import GivenWalk, RandomWalk, Suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +73,44 @@ def fixed_space(candidate: Candidate) -> Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Candidates drawn at random from a space, each once, and the estimated number of points in it."""
+    """Candidates drawn at random from a space, each once, and the estimated number of points in it.
+
+    `params` are what was suggested for each.
+    """
 
     candidates: tuple[Candidate, ...]
+    params: tuple[Mapping[str, object], ...]
     points: float
 
 
 def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
     """Walk the space at random `draws` times. The size is exact where every walk meets equally many choices."""
     random = Random(seed)
-    found: dict[str, Candidate] = {}
+    found: dict[str, tuple[Candidate, Mapping[str, object]]] = {}
     ways = 0.0
     for _ in range(draws):
         walk = RandomWalk(random)
         candidate = space.suggest(walk)
-        found.setdefault(candidate.fingerprint, candidate)
+        found.setdefault(candidate.fingerprint, (candidate, walk.params))
         ways += walk.ways
-    return Sampled(candidates=tuple(found.values()), points=ways / draws)
+    return Sampled(
+        candidates=tuple(candidate for candidate, _ in found.values()),
+        params=tuple(params for _, params in found.values()),
+        points=ways / draws,
+    )
+
+
+def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
+    """Raise RequestError where given parameters are none of the space's, or no value that it suggests."""
+    walk = GivenWalk(Random(0), given)
+    space.suggest(walk)
+    if walk.refused is not None:
+        raise RequestError(f"{walk.refused} ({where})")
+    if walk.unused:
+        raise RequestError(
+            f"every parameter must be searched beside the others given, but got {walk.unused[0]!r} ({where})"
+            f"{nearest(walk.unused[0], walk.params)}"
+        )
 
 
 def _import(path: Path, place: str) -> ModuleType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Protocol, TypeVar
 
@@ -63,3 +63,44 @@ class RandomWalk:
         self.ways *= len(choices)
         self.params[name] = value
         return value
+
+
+class GivenWalk(RandomWalk):
+    """A walk that takes the given values where it is asked for them; `refused` tells the first that is no choice."""
+
+    def __init__(self, random: Random, given: Mapping[str, object]) -> None:
+        super().__init__(random)
+        self._given = given
+        self.refused: str | None = None
+
+    @property
+    def unused(self) -> list[str]:
+        """Given names that nobody asked for."""
+        return [name for name in self._given if name not in self.params]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Take the given value if it lies in the interval or on the grid."""
+        if name not in self._given or step is not None:
+            return super().suggest_float(name, low, high, step=step, log=log)
+        value = self._given[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            self._refuse(name, f"{low} <= {name} <= {high}")
+            return super().suggest_float(name, low, high, step=step, log=log)
+        self.params[name] = float(value)
+        return float(value)
+
+    def _draw(self, name: str, choices: Sequence[Choice]) -> Choice:
+        if name in self.params or name not in self._given:
+            return super()._draw(name, choices)
+        value = self._given[name]
+        for choice in choices:
+            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                self.params[name] = choice
+                return choice
+        self._refuse(name, f"{name} in {list(choices)}")
+        return super()._draw(name, choices)
+
+    def _refuse(self, name: str, rule: str) -> None:
+        self.refused = self.refused or f"{rule} must hold, but got {name}={self._given[name]!r}"

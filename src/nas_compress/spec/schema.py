@@ -93,10 +93,41 @@ class TrainingSection(Section):
 
 
 class SearchSection(Section):
-    """`[search]`: who proposes candidates."""
+    """`[search]`: who proposes candidates, where it starts, and when their training stops.
+
+    `start` names candidates to try first: the smallest and the largest of the space (in bytes, of 400 drawn), and the
+    one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
+    the sampler fills.
+
+    `stop` is a stopping rule, or `shadow`: every trial is trained to its end and the run reports what the rule named
+    by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha compares,
+    geometric if not given; `eta` of that many trials one goes on there. `risk` is how often `dominated` may err.
+    """
 
     sampler: str = "tpe"
     startup_trials: PositiveInt = 10
+    start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
+    enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
+    stop: Literal["none", "moasha", "dominated", "shadow"] = "none"
+    shadow: Literal["moasha", "dominated"] = "moasha"
+    rungs: tuple[PositiveInt, ...] | None = None
+    eta: int = Field(default=3, ge=2)
+    risk: float = Field(default=0.05, gt=0.0, le=0.5)
+
+    @property
+    def rule(self) -> str:
+        """The rule that looks at trials, acting or in the shadow."""
+        return self.shadow if self.stop == "shadow" else self.stop
+
+    @model_validator(mode="after")
+    def _rungs_of_a_rule(self) -> Self:
+        if self.rungs is None:
+            return self
+        if self.rule != "moasha":
+            raise ValueError(f"rungs belong to the rule moasha, but got rungs with the rule {self.rule}")
+        if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"rungs must be one or more rising epochs, but got rungs={list(self.rungs)}")
+        return self
 
 
 class BudgetSection(Section):
@@ -135,6 +166,9 @@ class StudySpec(Section):
             budgets = self.budget_list
         except RequestError as error:
             raise ValueError(str(error)) from error
+        if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
+            got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
+            raise ValueError(f"rungs must lie below training.epochs, but got {got}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
         for budget in budgets:

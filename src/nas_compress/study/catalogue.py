@@ -14,13 +14,14 @@ from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
+from nas_compress.stopping.catalogue import RULES
 from nas_compress.study.samplers import SAMPLERS
 
 Row = dict[str, object]
 
 
 def catalogue(kind: str) -> list[Row]:
-    """Rows of one kind: families, spaces, losses, pruning, quantization, samplers, data, studies."""
+    """Rows of one kind: families, spaces, losses, pruning, quantization, samplers, stopping, data, studies."""
     tables = {
         "families": _families,
         "spaces": _spaces,
@@ -28,6 +29,7 @@ def catalogue(kind: str) -> list[Row]:
         "pruning": _pruning,
         "quantization": _quantization,
         "samplers": _samplers,
+        "stopping": _stopping,
         "data": _data,
         "studies": _studies,
     }
@@ -114,6 +116,10 @@ def _precision_summary(weight_bits: int, activation_bits: int) -> str:
 
 def _samplers() -> list[Row]:
     return [{"name": name, "summary": kind.summary} for name, kind in SAMPLERS.items()]
+
+
+def _stopping() -> list[Row]:
+    return [{"name": name, "summary": summary} for name, summary in RULES.items()]
 
 
 def _data() -> list[Row]:

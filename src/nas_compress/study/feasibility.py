@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -39,6 +39,7 @@ class Sized:
     candidate: Candidate
     architecture: Architecture
     weight_bytes: float
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
@@ -49,7 +50,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     with_points: set[Architecture] = set()
     teachable = Teachable(parts)
     sized = []
-    for candidate in sampled.candidates:
+    for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts, vote)
@@ -75,6 +76,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 candidate=candidate,
                 architecture=architecture,
                 weight_bytes=parameters[architecture] * bits / 8,
+                params=params,
             )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled

@@ -79,6 +79,8 @@ def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
     outcome, measured = record.outcome, record.outcome.measured
     if measured is None or outcome.state == "failed":
         told = f"failed: {outcome.reason}"
+    elif outcome.state == "stopped":
+        told = f"stopped after {outcome.epochs} of {outcome.planned_epochs} epochs: {outcome.reason}"
     elif measured.accuracy is None:
         told = f"over budget before training: {outcome.reason}"
     else:

@@ -60,7 +60,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
 
 
 def tell(study: optuna.Study, record: Record, objectives: Sequence[Objective], *, classes: int) -> None:
-    """Tell Optuna how a trial ended. A trial that failed is FAIL; one over budget is complete but infeasible."""
+    """Tell Optuna how a trial ended: failed is FAIL, over budget complete but infeasible, stopped plainly complete."""
     if record.outcome.state == "failed":
         study.tell(record.trial, state=TrialState.FAIL)
     else:
@@ -68,7 +68,11 @@ def tell(study: optuna.Study, record: Record, objectives: Sequence[Objective], *
 
 
 def told_values(outcome: Outcome, objectives: Sequence[Objective], *, classes: int) -> list[float]:
-    """The objectives' values in their own directions. An untrained student is told at chance level, 1 / classes."""
+    """The objectives' values in their own directions.
+
+    An untrained student is told at chance level, 1 / classes; one that was stopped at the accuracy that it had, so
+    that the sampler learns from it.
+    """
     return [_figure(outcome, objective.name, classes) for objective in objectives]
 
 
@@ -84,5 +88,5 @@ def _figure(outcome: Outcome, name: str, classes: int) -> float:
     if measured is None:
         raise ValueError("a failed trial has no figures")
     if name == "accuracy" and measured.accuracy is None:
-        return 1 / classes
+        return outcome.curve[-1][1] if outcome.curve else 1 / classes
     return measured.figure(name)

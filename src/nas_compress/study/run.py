@@ -17,7 +17,9 @@ from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
+from nas_compress.study.samplers import SAMPLERS
 from nas_compress.study.search import Search
+from nas_compress.study.start_points import queue_start_points
 from nas_compress.study.storage import (
     known_errors,
     open_storage,
@@ -71,12 +73,16 @@ def run_study(
     with folder.locked(), known_errors():
         reporter = Logged(reporter, folder.log)
         search = _open(parts, folder, storage, total, reporter)
+        queue_start_points(search.study, parts)
         known = read_baseline(folder)
         if known is not None and len(search.records) >= total:
             search.teacher = known
             reporter.say(f"nothing to do: {len(search.records)} trials are finished, the total asked for is {total}")
         else:
             reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
+            warning = SAMPLERS[parts.spec.search.sampler].warning
+            if warning is not None:
+                reporter.say(f"warning: {warning}")
             reporter.begin(len(search.records), total)
             _prepare(search, meter)
         search.run(total, meter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import optuna
@@ -17,11 +18,14 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
 from nas_compress.runs.results import draw_front, make_front, write_front, write_history
+from nas_compress.runs.savings import savings
 from nas_compress.space.suggest import Suggest
+from nas_compress.stopping.rules import Rule
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
 from nas_compress.study.resume import RUN, constraints, give_up, tell
-from nas_compress.study.samplers import make_sampler
+from nas_compress.study.samplers import sampler_for
+from nas_compress.study.stopping import TrialJudge, study_rule
 from nas_compress.study.workbench import Ingredients
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
@@ -44,6 +48,11 @@ class Search:
     bench: Bench | None = None
     started: float = field(default_factory=time.monotonic)
     _drawn: float = -math.inf
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The stopping rule."""
+        return study_rule(self.parts.spec)
 
     @property
     def front(self) -> Front:
@@ -68,14 +77,17 @@ class Search:
 
     def _next(self, before: float) -> Record:
         spec = self.parts.spec
-        # one seed a trial: a study that was stopped and goes on proposes what it would have proposed
-        seed = (spec.seed * 1_000_003 + len(self.records)) % 2**32
-        self.study.sampler = make_sampler(spec.search.sampler, seed=seed, startup_trials=spec.search.startup_trials)
+        self.study.sampler = sampler_for(
+            spec.search.sampler,
+            seed=spec.seed,
+            finished=len(self.records),
+            startup_trials=spec.search.startup_trials,
+        )
         trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)
             candidate = self.parts.space.suggest(cast(Suggest, trial))
-            outcome, model, repeats = self._try(trial.number, candidate)
+            outcome, model, repeats = self._try(trial, candidate)
             record = Record(
                 trial=trial.number,
                 params=dict(trial.params),
@@ -92,7 +104,7 @@ class Search:
             raise
         return record
 
-    def _try(self, number: int, candidate: Candidate) -> tuple[Outcome, str, int | None]:
+    def _try(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None]:
         for record in self.records:
             if record.outcome.candidate == candidate and record.outcome.state != "failed":
                 return (
@@ -102,16 +114,18 @@ class Search:
                 )
         if self.bench is None:
             raise RuntimeError("the bench is made before the first trial")
-        place = self.folder.trial(number)
+        spec, place = self.parts.spec, self.folder.trial(trial.number)
         write_json(place / "candidate.json", candidate.to_dict())
         outcome = run_trial(
             candidate,
             self.bench,
-            seed=self.parts.spec.seed,
+            seed=spec.seed,
             model=place / "model.onnx",
-            on_epoch=lambda done, count: self.reporter.stage(f"trial {number}", done, count),
+            on_epoch=lambda done, count: self.reporter.stage(f"trial {trial.number}", done, count),
+            judge=TrialJudge(trial=trial, rule=self.rule, objectives=spec.objective_list),
+            shadow=spec.search.stop == "shadow",
         )
-        return outcome, f"trials/{number}/model.onnx" if outcome.state == "trained" else "", None
+        return outcome, f"trials/{trial.number}/model.onnx" if outcome.state == "trained" else "", None
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
@@ -136,7 +150,7 @@ class Search:
 
     def _write(self, front: Front, *, sparing: bool = False) -> None:
         """Write the front's files; the picture, if sparing, only so often that it costs few seconds."""
-        write_front(self.folder, front)
+        write_front(self.folder, front, savings(self.records, front))
         started = time.monotonic()
         if not sparing or started >= self._drawn + DRAW_EVERY_S:
             draw_front(self.folder, front, self.parts.spec.name)
@@ -146,7 +160,19 @@ class Search:
 def _attributes(record: Record) -> dict[str, Any]:
     outcome = record.outcome.to_dict()
     return {
-        **{name: outcome[name] for name in ("state", "reason", "seed", "epochs", "candidate", "measured", "seconds")},
+        **{
+            name: outcome[name]
+            for name in (
+                "state",
+                "reason",
+                "seed",
+                "epochs",
+                "planned_epochs",
+                "candidate",
+                "measured",
+                "seconds",
+            )
+        },
         "model": record.model,
         "repeats": record.repeats,
     }

@@ -25,11 +25,12 @@ from nas_compress.outcome import Measured
 from nas_compress.pruning.module_student import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
-from nas_compress.space.load import Space, fixed_space, load_space
+from nas_compress.space.load import Space, check_given, fixed_space, load_space
 from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
+from nas_compress.study.stopping import study_rule
 from nas_compress.teacher.own_module import load_own_teacher
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.training.device import choose_device
@@ -61,12 +62,15 @@ def gather(file: StudyFile) -> Ingredients:
     """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
     spec, where = file.spec, f"{file.label}: "
     make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    study_rule(spec, where + "search.stop")
     if file.candidate is not None:
         space = fixed_space(file.candidate)
     else:
         space = load_space(
             spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
         )
+        for number, given in enumerate(spec.search.enqueue):
+            check_given(space, given, where=f"{where}search.enqueue[{number}]")
     device = choose_device(spec.device)
     dataset = load_dataset(
         name=spec.data.name,

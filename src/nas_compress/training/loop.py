@@ -32,15 +32,14 @@ def train(
     weight_decay: float,
     seed: int,
     sparsifier: Sparsifier | None = None,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    on_epoch: Callable[[int, dict[str, float]], bool | None] | None = None,
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
     samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A
-    sparsifier sets weights to 0 and keeps them there. An epoch leaves
-    out the samples that do not fill its last batch. on_epoch gets the number of finished epochs and their terms; what
-    it raises ends the training. Raises NonFiniteLossError with the step (from 0) and the terms. The model is left in
-    eval mode.
+    sparsifier sets weights to 0 and keeps them there. An epoch leaves out the samples that do not fill its last batch.
+    on_epoch gets the number of finished epochs and their terms; an answer of True, and what it raises, ends the
+    training. Raises NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
     """
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
@@ -89,8 +88,8 @@ def train(
 
             # look at the epoch: one transfer from the device for all its steps
             means = _summary(history, first_step=step - steps_per_epoch)
-            if on_epoch is not None:
-                on_epoch(epoch + 1, means)
+            if on_epoch is not None and on_epoch(epoch + 1, means):
+                break
     if sparsifier is not None:
         sparsifier.finish()
     learners.eval()

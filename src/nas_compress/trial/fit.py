@@ -20,7 +20,8 @@ from nas_compress.trial.bench import Bench, learning_rate
 ROUNDING_RATE = 0.5
 """The peak of the learning rate under rounding, as a fraction of the one before."""
 
-OnEpochTerms = Callable[[int, dict[str, float]], None]
+OnEpochTerms = Callable[[int, dict[str, float]], bool]
+"""(finished epochs, their terms) to whether the training ends here."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,8 +58,16 @@ def fit(
     """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
 
     Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
-    course of the learning rate, and goes on under rounding with a new and lower one. Zeros are chosen before.
+    course of the learning rate, and goes on under rounding with a new and lower one. Where `on_epoch` answers True the
+    training ends there, also before the rounding. Zeros are chosen before it.
     """
+    ended = False
+
+    def watched(done: int, terms: dict[str, float]) -> bool:
+        nonlocal ended
+        ended = on_epoch is not None and on_epoch(done, terms)
+        return ended
+
     rounding = epochs_under_rounding(epochs) if candidate.quantization.is_trained else 0
     whole = functools.partial(
         _fit_part,
@@ -67,13 +76,13 @@ def fit(
         bench,
         peak=learning_rate(candidate, bench.training),
         planned=epochs,
-        on_epoch=on_epoch,
+        on_epoch=watched,
         sparsifier=sparsifier_of(candidate, student, seed=seed),
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
-    if rounding:
+    if rounding and not ended:
         _make_aware_(student, candidate, bench)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
     return losses
@@ -97,7 +106,7 @@ def _fit_part(
     planned: int,
     rate: float,
     seed: int,
-    on_epoch: OnEpochTerms | None,
+    on_epoch: OnEpochTerms,
     sparsifier: Sparsifier | None,
 ) -> dict[str, float]:
     return train(
@@ -111,7 +120,7 @@ def _fit_part(
         weight_decay=bench.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
-        on_epoch=None if on_epoch is None else lambda done, terms: on_epoch(begin + done, terms),
+        on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )
 
 

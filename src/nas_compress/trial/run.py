@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,23 +15,33 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
+from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
 
 
 def run_trial(
-    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None = None
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    seed: int,
+    model: Path,
+    on_epoch: OnEpoch | None = None,
+    judge: Judge | None = None,
+    shadow: bool = False,
 ) -> Outcome:
     """Train the candidate from scratch and write its ONNX file to `model`.
 
     The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
     trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
     `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
-    an untrained file.
+    an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
+    trained on, and the outcome says when the judge spoke.
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
-        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, watch=watch)
+        sight = Sight(judge=judge, shadow=shadow, validation=bench.validation)
+        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, sight=sight, watch=watch)
     except (RequestError, RunError, OSError):
         raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
@@ -38,7 +49,14 @@ def run_trial(
 
 
 def _run(
-    candidate: Candidate, bench: Bench, *, seed: int, model: Path, on_epoch: OnEpoch | None, watch: Stopwatch
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    seed: int,
+    model: Path,
+    on_epoch: OnEpoch | None,
+    sight: Sight,
+    watch: Stopwatch,
 ) -> Outcome:
     # shape
     with watch.stage("architecture"):
@@ -80,7 +98,23 @@ def _run(
     )
     count = (candidate.teaching.generations or 1) - 1
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
-    losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch)
+    sight.begin(cost, epochs)
+    losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch, sight=sight)
+    trained = Outcome(
+        candidate=candidate,
+        seed=seed,
+        state="trained",
+        measured=cost,
+        architecture=architecture,
+        epochs=epochs,
+        trainings=candidate.teaching.trainings,
+        losses=losses,
+        planned_epochs=epochs,
+        curve=tuple(sight.curve),
+        spoke_at=sight.spoke_at,
+    )
+    if sight.stopped:
+        return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
 
     # the file that ships, and its figures
     student.cpu()
@@ -90,18 +124,8 @@ def _run(
     )
     if len(generations) > 1:
         write_ensemble(generations[:-1], model, write=write, validation=bench.dataset.validation, watch=watch)
-    return Outcome(
-        candidate=candidate,
-        seed=seed,
-        state="trained",
-        measured=measured,
-        architecture=architecture,
-        reason=broken_budgets(measured, bench.budgets) or None,
-        epochs=epochs,
-        trainings=candidate.teaching.trainings,
-        seconds=watch.seconds,
-        losses=losses,
-    )
+    broken = broken_budgets(measured, bench.budgets)
+    return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
 
 
 def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:

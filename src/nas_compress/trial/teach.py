@@ -20,6 +20,7 @@ from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.mutual import MutualLesson
 from nas_compress.trial.bench import Bench, student_architecture
 from nas_compress.trial.fit import fit
+from nas_compress.trial.sight import Sight
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -42,11 +43,12 @@ def teach(
     seed: int,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
+    sight: Sight | None = None,
 ) -> dict[str, float]:
     """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
 
     More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
-    and dropped here.
+    and dropped here. The sight watches the last student, whose training its judge may end.
     """
     with watch.stage("teacher answers"):
         guide = find_guide(candidate, bench)
@@ -66,7 +68,9 @@ def teach(
                 bench,
                 epochs=epochs,
                 seed=seed,
-                on_epoch=_counted(on_epoch, number * epochs, planned),
+                on_epoch=_after_epoch(
+                    student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
+                ),
             )
     return losses
 
@@ -152,7 +156,12 @@ def _reads_logits(candidate: Candidate) -> bool:
     return any(isinstance(term, LogitTerm) and term.needs_teacher for term in terms)
 
 
-def _counted(on_epoch: OnEpoch | None, before: int, planned: int) -> Callable[[int, dict[str, float]], None] | None:
-    if on_epoch is None:
-        return None
-    return lambda done, terms: on_epoch(before + done, planned)
+def _after_epoch(
+    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, sight: Sight | None
+) -> Callable[[int, dict[str, float]], bool]:
+    def after(done: int, terms: dict[str, float]) -> bool:
+        if on_epoch is not None:
+            on_epoch(before + done, planned)
+        return sight is not None and sight.epoch(student, done)
+
+    return after

@@ -1,0 +1,133 @@
+"""Early stopping for any Optuna study, with one objective or several; Optuna's own pruning refuses several.
+
+This module does not import Optuna: it needs the few members of its trials that the protocols below name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nas_compress.errors import RequestError
+from nas_compress.stopping.curve import Curve
+from nas_compress.stopping.rules import Rule
+
+CURVE = "learning_curve"
+"""The trial's user attribute that holds its curve."""
+
+
+class _Name(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Frozen(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> _Name: ...
+    @property
+    def user_attrs(self) -> Mapping[str, Any]: ...
+
+
+class _Study(Protocol):
+    @property
+    def directions(self) -> Sequence[_Name]: ...
+    def get_trials(self, deepcopy: bool = True) -> Iterable[_Frozen]: ...
+
+
+class _Trial(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def study(self) -> _Study: ...
+    def set_user_attr(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(kw_only=True, eq=False)
+class Watch:
+    """One trial under a rule: report its learned value, and end it where an answer comes back.
+
+    Return the values at hand from the objective then, so that Optuna gets a complete trial from which the sampler
+    learns; a trial that fails or is pruned teaches most samplers little.
+
+    >>> import optuna
+    >>> from nas_compress.stopping.moasha import MoAsha
+    >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
+    >>> rule = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)
+    >>> def objective(trial):
+    ...     width = trial.suggest_int("width", 1, 64)
+    ...     watch = Watch(trial=trial, rule=rule, known=[width], planned=9)    # known before training
+    ...     for epoch in range(1, 10):
+    ...         accuracy = (1 - 1 / epoch) * (1 - 1 / width)                   # train one epoch
+    ...         if watch.report(epoch, accuracy):
+    ...             break
+    ...     return accuracy, width
+    >>> sampler = optuna.samplers.RandomSampler(seed=0)
+    >>> study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    >>> study.optimize(objective, n_trials=30)
+    >>> finished = [trial for trial in study.trials if curve_of(trial.user_attrs[CURVE]).finished]
+    >>> 0 < len(finished) < 30
+    True
+
+    `known` are the other objectives' values in the study's order, `learned` is the index of the reported one, both in
+    their own directions. What was reported stands in the trial's user attribute `learning_curve`, together with the
+    step at which the rule first spoke: trials of other processes see it, and a caller that trains on regardless can
+    count what the rule would have cost.
+    """
+
+    trial: _Trial
+    rule: Rule
+    known: Sequence[float]
+    planned: int
+    learned: int = 0
+    spoke_at: int | None = None
+    _points: list[tuple[int, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len(self.known) + 1 != len(self.trial.study.directions) or not 0 <= self.learned <= len(self.known):
+            raise RequestError(
+                "known must hold every objective but the learned one, "
+                f"but got {len(self.known)} of {len(self.trial.study.directions)} and learned={self.learned}"
+            )
+
+    def report(self, step: int, value: float) -> str | None:
+        """Note the learned value after `step`; why the trial should stop, or None. Steps unwanted by the rule pass."""
+        if not self.rule.wants(step, self.planned):
+            return None
+        signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in self.trial.study.directions]
+        own = signs.pop(self.learned)
+        # a value that is not a number is the worst there is, not one that compares with nothing
+        self._points.append((step, own * value if math.isfinite(value) else math.inf))
+        known = tuple(sign * float(cost) for sign, cost in zip(signs, self.known, strict=True))
+        curve = Curve(known=known, planned=self.planned, points=tuple(self._points))
+        reason = self.rule.verdict(curve, self._others())
+        if reason is not None and self.spoke_at is None:
+            self.spoke_at = step
+        self.trial.set_user_attr(CURVE, curve_attribute(curve, self.spoke_at))
+        return reason
+
+    def _others(self) -> list[Curve]:
+        """Curves of trials that run or are complete, each as far as the rule would have let it go."""
+        return [
+            curve_of(trial.user_attrs[CURVE])
+            for trial in self.trial.study.get_trials(deepcopy=False)
+            if trial.number != self.trial.number
+            and trial.state.name in ("RUNNING", "COMPLETE")
+            and CURVE in trial.user_attrs
+        ]
+
+
+def curve_attribute(curve: Curve, spoke_at: int | None) -> dict[str, Any]:
+    """A curve as plain values for a user attribute; infinity becomes None, which JSON knows."""
+    points = [[step, cost if math.isfinite(cost) else None] for step, cost in curve.points]
+    return {"known": list(curve.known), "planned": curve.planned, "points": points, "spoke_at": spoke_at}
+
+
+def curve_of(values: Mapping[str, Any]) -> Curve:
+    """The curve that `curve_attribute` described, up to the step at which the rule spoke."""
+    points = tuple((int(step), math.inf if cost is None else float(cost)) for step, cost in values["points"])
+    curve = Curve(known=tuple(values["known"]), planned=int(values["planned"]), points=points)
+    return curve if values["spoke_at"] is None else curve.until(int(values["spoke_at"]))

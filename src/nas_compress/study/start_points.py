@@ -1,0 +1,60 @@
+"""Candidates that a study tries first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import optuna
+
+from nas_compress.study.feasibility import Sized, draw_candidates
+from nas_compress.study.workbench import Ingredients
+
+STARTED = "nas_compress:start_points"
+"""The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
+
+
+def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
+    """The parameters that the study file asks to try first, its own before those found in the space; none twice.
+
+    sized: candidates drawn from the space, smallest first.
+    """
+    chosen: Mapping[str, Callable[[], Sized]] = {
+        "smallest": lambda: sized[0],
+        "largest": lambda: sized[-1],
+        "teacher": lambda: _like_the_teacher(parts, sized),
+    }
+    found: list[Mapping[str, object]] = [*parts.spec.search.enqueue]
+    for name in parts.spec.search.start:
+        params = chosen[name]().params
+        if params not in found:
+            found.append(params)
+    return found
+
+
+def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
+    """Queue the start points once in the life of a study."""
+    search = parts.spec.search
+    if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
+        return
+    sized, _ = draw_candidates(parts)
+    for params in start_points(parts, sized):
+        study.enqueue_trial(dict(params))
+    study.set_user_attr(STARTED, True)
+
+
+def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
+    """Nothing pruned, float, as deep and wide as the teacher; else the nearest in the numbers of weights."""
+    section = parts.spec.teacher
+    family = section.family if section.factory is None else None
+
+    def distance(item: Sized) -> tuple[bool, bool, float, float, int]:
+        candidate = item.candidate
+        return (
+            candidate.family != family,
+            candidate.depths != section.depths,
+            candidate.pruning_ratio,
+            abs(candidate.width_multiplier - 1),
+            -candidate.weight_bits,
+        )
+
+    return min(sized, key=distance)

@@ -1,0 +1,156 @@
+"""Independent TPE for several objectives that sorts the trials once a proposal.
+
+Optuna's own `TPESampler` proposes the same way, but sorts all trials again for each parameter, which at 2,000 trials
+and 13 parameters takes most of its time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_compress.front import spread_subset
+from nas_compress.stopping.order import fronts
+from nas_compress.study.parzen import best_draw
+
+Floats = NDArray[np.float64]
+
+GOOD = 0.1
+"""The part of all finished trials that counts as good."""
+DRAWS = 24
+"""Values drawn for each parameter, of which the best is proposed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """Parameters of the good trials, and of the others from the oldest to the newest."""
+
+    trial: int
+    good: list[dict[str, Any]]
+    bad: list[dict[str, Any]]
+    random: bool
+
+
+class IndependentTPESampler(BaseSampler):
+    """The tree-structured Parzen estimator, each parameter on its own.
+
+    Bergstra et al. 2011; Ozaki et al. 2022 (doi 10.1613/jair.1.13188) for several objectives. Good are the first
+    tenth of the finished trials by non-dominated fronts, the last front cut by hypervolume; trials that break a
+    constraint come after all others, by their total violation; trials that still run count as bad. The first
+    `startup_trials` are random. Trials that failed are left out.
+    """
+
+    def __init__(self, *, seed: int, startup_trials: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._uniform = RandomSampler(seed=seed)
+        self._startup_trials = startup_trials
+        self._split: _Split | None = None
+
+    def reseed_rng(self) -> None:
+        """Draw a new seed."""
+        self._random = np.random.default_rng()
+        self._uniform.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """None: every parameter is proposed on its own."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Propose one parameter."""
+        if self._split is None or self._split.trial != trial.number:
+            self._split = self._divide(study, trial)
+        if self._split.random:
+            return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+        good, bad = (
+            _observed(params, param_name, param_distribution) for params in (self._split.good, self._split.bad)
+        )
+        value = best_draw(param_distribution, good, bad, _recency(len(bad)), draws=DRAWS, random=self._random)
+        return param_distribution.to_external_repr(value)
+
+    def _divide(self, study: Study, trial: FrozenTrial) -> _Split:
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        trials = [t for t in study.get_trials(deepcopy=False, states=states) if t.number != trial.number]
+        finished = [t for t in trials if t.state != TrialState.RUNNING]
+        if len(finished) < self._startup_trials or not finished:
+            return _Split(trial=trial.number, good=[], bad=[], random=True)
+        signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+        good = _best(finished, signs, math.ceil(GOOD * len(finished)))
+        return _Split(
+            trial=trial.number,
+            good=[t.params for t in finished if t.number in good],
+            bad=[t.params for t in trials if t.number not in good],
+            random=False,
+        )
+
+
+def _best(trials: Sequence[FrozenTrial], signs: Floats, count: int) -> set[int]:
+    """Numbers of the `count` best: feasible ones by fronts, then pruned ones, then the least infeasible."""
+    violation = {t.number: sum(v for v in t.constraints.values() if v > 0) for t in trials}
+    told = [t for t in trials if violation[t.number] == 0 and t.state == TrialState.COMPLETE]
+    numbers = np.array([t.number for t in told], dtype=np.intp)
+    chosen = numbers[
+        _first(np.array([t.values for t in told], dtype=np.float64).reshape(-1, len(signs)) * signs, count)
+    ]
+    others = sorted(
+        (t for t in trials if violation[t.number] > 0 or t.state != TrialState.COMPLETE),
+        key=lambda t: (violation[t.number], t.number),
+    )
+    return {*chosen.tolist(), *(t.number for t in others[: count - len(chosen)])}
+
+
+def _first(costs: Floats, count: int) -> NDArray[np.intp]:
+    """The first `count` rows by fronts; of the front that does not fit whole, those that add most hypervolume."""
+    if count >= len(costs):
+        return np.arange(len(costs))
+    number = fronts(costs, enough=count)
+    rows: list[int] = []
+    for front in range(int(number.max()) + 1):
+        members = np.flatnonzero(number == front)
+        if len(rows) + len(members) > count:
+            members = members[spread_subset(costs[members], _worst(costs[members]), count - len(rows))]
+        rows += members.tolist()
+        if len(rows) >= count:
+            break
+    return np.array(rows, dtype=np.intp)
+
+
+def _worst(costs: Floats) -> Floats:
+    """A reference a little beyond the worst of each column, so that extreme rows add something."""
+    worst = costs.max(axis=0)
+    return np.asarray(worst + np.maximum(0.1 * np.abs(worst), 1e-12), dtype=np.float64)
+
+
+def _observed(params: list[dict[str, Any]], name: str, distribution: BaseDistribution) -> Floats:
+    """The values of one parameter where it was proposed, as Optuna's internal numbers."""
+    values = [given[name] for given in params if name in given]
+    if isinstance(distribution, CategoricalDistribution):
+        codes = {choice: index for index, choice in enumerate(distribution.choices)}
+        if len(codes) == len(distribution.choices):  # else 1 and True, or two nan, would be one
+            return np.array([codes[value] for value in values], dtype=np.float64)
+    elif all(type(value) in (int, float) for value in values):
+        return np.array(values, dtype=np.float64)
+    return np.array([distribution.to_internal_repr(value) for value in values], dtype=np.float64)
+
+
+def _recency(count: int) -> Floats:
+    """Weights of the bad trials, from old to new: the last 25 count fully, the others ever less."""
+    if count <= 25:
+        return np.ones(count)
+    return np.concatenate([np.linspace(1 / count, 1.0, count - 25), np.ones(25)])

@@ -1,0 +1,54 @@
+"""What is seen of a trial while it trains, and who may end it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from nas_compress.data.splits import Split
+from nas_compress.outcome import Measured
+from nas_compress.training.validate import module_accuracy
+
+
+class Judge(Protocol):
+    """Decides during training whether a trial goes on."""
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """Training begins: the figures of the untrained file, and the epochs of a full training."""
+
+    def wants(self, epoch: int) -> bool:
+        """Whether the accuracy after this epoch is asked for."""
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        """Why the trial should end here, or None."""
+
+
+class Sight:
+    """What the judge sees of a training: its accuracy where it asks for it."""
+
+    def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split) -> None:
+        self._judge, self._shadow, self._validation = judge, shadow, validation
+        self.curve: list[tuple[int, float]] = []
+        self.spoke_at: int | None = None
+        self.reason: str | None = None
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """Training begins."""
+        if self._judge is not None:
+            self._judge.begin(cost, planned)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the judge ended the trial."""
+        return self.spoke_at is not None and not self._shadow
+
+    def epoch(self, network: nn.Module, done: int) -> bool:
+        """An epoch is over; True where the trial ends here."""
+        if self._judge is None or not self._judge.wants(done):
+            return False
+        self.curve.append((done, module_accuracy(network, self._validation)))
+        reason = self._judge.verdict(*self.curve[-1])
+        if reason is not None and self.spoke_at is None:
+            self.spoke_at, self.reason = done, reason
+        return self.stopped
