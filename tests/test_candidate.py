@@ -28,6 +28,8 @@ RICH = Candidate(
     losses=distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
     zero_pattern="one_shot",
     zero_fraction=0.5,
+    factorization="tucker",
+    rank_fraction=0.5,
     quantization=Quantization(ranges="mse"),
 )
 
@@ -61,6 +63,8 @@ def test_every_field_changes_the_fingerprint() -> None:
         "init": "inherit",
         "zero_pattern": "gradual",
         "zero_fraction": 0.25,
+        "factorization": "low_rank",
+        "rank_fraction": 0.25,
         "quantization": Quantization(method="lsq"),
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}

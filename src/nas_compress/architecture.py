@@ -36,6 +36,8 @@ class Architecture:
     patch_size: int | None = None
     pooling: str | None = None
     distillation_token: bool = False
+    factorization: str = "none"
+    rank_fraction: float = 1.0
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""

@@ -27,6 +27,9 @@ INITS = ("scratch", "inherit")
 ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit")
 """Ways to put zeros into dense shapes: by magnitude at once or gradually, two of each four inputs, targeted dropout."""
 
+FACTORIZATIONS = ("none", "low_rank", "tucker")
+"""Layers whole, as two thinner ones, or with kernels as three."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
@@ -47,12 +50,9 @@ class Candidate:
     larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
     of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
     the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
-    weights to 0 within the dense shapes, during the one training. `quantization` says how a student of few
-    bits comes to its integers.
-
-    A transformer alone takes `heads` per layer, `mlp_ratio` (inner width of the perceptrons over the stream's),
-    `patch_size` in pixels, `pooling` and `distillation_token` (a second token and classifier, which the teacher
-    teaches); None leaves a value to its family.
+    weights to 0 within the dense shapes, during the one training. `factorization` replaces layers by products of
+    thinner ones, with `rank_fraction` of their channels between them. `quantization` says how a student of few bits
+    comes to its integers.
 
     `quantization` says how a student of few bits comes to its integers.
 
@@ -83,6 +83,8 @@ class Candidate:
     quantization: Quantization = field(default_factory=Quantization)
     zero_pattern: str = "none"
     zero_fraction: float = 0.0
+    factorization: str = "none"
+    rank_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.family == PRUNED and (self.depths or self.stem_stride != 1):
@@ -121,6 +123,13 @@ class Candidate:
             raise RequestError(
                 "0 < zero_fraction < 1 must hold with a zero_pattern, and 0 without, "
                 f"but got zero_pattern={self.zero_pattern!r}, zero_fraction={self.zero_fraction}"
+            )
+        require_known("factorization", self.factorization, FACTORIZATIONS)
+        object.__setattr__(self, "rank_fraction", float(self.rank_fraction))
+        if not 0 < self.rank_fraction <= 1 or (self.factorization == "none") != (self.rank_fraction == 1):
+            raise RequestError(
+                "0 < rank_fraction < 1 must hold with a factorization, and 1 without, "
+                f"but got factorization={self.factorization!r}, rank_fraction={self.rank_fraction}"
             )
         if self.zero_pattern == "two_four" and self.zero_fraction != 0.5:
             raise RequestError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nas_compress.architecture import Architecture
 from nas_compress.errors import RequestError, refusal, require_known
 from nas_compress.models import mobilenet, resnet, vit
+from nas_compress.models.factorised import factorise_
 from nas_compress.observation import ObservableNetwork
 
 Layers = Callable[[tuple[int, ...], tuple[int, ...], "float | None"], list[tuple[str, int]]]
@@ -97,4 +98,7 @@ def build_student(architecture: Architecture) -> ObservableNetwork:
             "an input shape of at least 1 each and at least 2 classes must hold, "
             f"but got {architecture.input_shape} and {architecture.classes}"
         )
-    return family.build(architecture)
+    network = family.build(architecture)
+    if architecture.factorization != "none":
+        factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)
+    return network

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas_compress.architecture import Architecture, Width
 from nas_compress.candidate import PRUNED
 from nas_compress.errors import RequestError
+from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import build_student
 from nas_compress.pruning.cutting import cut_network
 from nas_compress.pruning.groups import ChannelGroup, TracedGroup
@@ -54,6 +55,8 @@ def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> n
         module = make()
     network = cut_network(module, architecture.input_shape, keep).requires_grad_(True)
     initialise_anew_(network)
+    if architecture.factorization != "none":
+        factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)
     return network
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES, Family, family_named, require_settings
 from nas_compress.objective import Budget
 from nas_compress.pruning.criteria import CRITERIA
@@ -115,10 +116,12 @@ def _new_student(candidate: Candidate, architecture: Architecture, teacher: Teac
         lambda group: next(free[layer] for layer in group.layers if layer in free),
     )
     cut = cut_network(teacher.network, architecture.input_shape, keep)
-    if candidate.family == PRUNED:
-        return cut
-    student = teacher.build(architecture)
-    student.load_state_dict(cut.state_dict())
+    student: nn.Module = cut
+    if candidate.family != PRUNED:
+        student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
+        student.load_state_dict(cut.state_dict())
+    if candidate.factorization != "none":
+        factorise_(student, rank_fraction=candidate.rank_fraction, kind=candidate.factorization)
     return student
 
 
@@ -211,4 +214,6 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         patch_size=candidate.patch_size,
         pooling=candidate.pooling,
         distillation_token=candidate.distillation_token,
+        factorization=candidate.factorization,
+        rank_fraction=candidate.rank_fraction,
     )

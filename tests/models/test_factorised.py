@@ -1,0 +1,79 @@
+"""Layers as products of thinner ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.errors import RequestError
+from nas_compress.models.factorised import Factorised, channel_svd, factorise_, low_rank, tucker
+from nas_compress.models.families import FAMILIES
+from nas_compress.trial.bench import Bench
+from nas_compress.trial.run import run_trial
+
+IMAGES = torch.randn(2, 16, 9, 7, generator=torch.Generator().manual_seed(0))
+
+
+def convolution(**settings: object) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(16, 24, 3, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "bias": False}])
+def test_full_rank_equals_the_dense_layer(settings: dict[str, object]) -> None:
+    layer = convolution(**settings)
+    for thin in (channel_svd(layer, 24), tucker(layer, 16, 24)):
+        torch.testing.assert_close(thin(IMAGES), layer(IMAGES), rtol=1e-5, atol=1e-5)
+    dense = nn.Linear(16, 24)
+    values = torch.randn(5, 16)
+    torch.testing.assert_close(low_rank(dense, 16)(values), dense(values), rtol=1e-5, atol=1e-5)
+
+
+def test_the_error_is_what_the_dropped_singular_values_say() -> None:
+    layer = nn.Linear(20, 12, bias=False)
+    values = torch.linalg.svdvals(layer.weight.detach())
+    thin = low_rank(layer, 8)
+    product = thin[2].weight @ thin[0].weight
+    assert (product - layer.weight).norm().item() == pytest.approx(values[8:].norm().item(), rel=1e-4)
+    assert thin[0].weight.norm().item() == pytest.approx(thin[2].weight.norm().item(), rel=1e-4)
+
+
+def test_parameters_by_hand() -> None:
+    layer = convolution(bias=False)
+    counts = [sum(p.numel() for p in thin.parameters()) for thin in (channel_svd(layer, 8), tucker(layer, 8, 8))]
+    assert counts == [8 * (16 * 9 + 24), 16 * 8 + 9 * 8 * 8 + 8 * 24]
+
+
+def test_only_what_gets_smaller_is_factorised() -> None:
+    network = nn.Sequential(convolution(), nn.Conv2d(24, 24, 3, groups=24), nn.Conv2d(24, 8, 1), nn.Linear(64, 64))
+    factorise_(network, rank_fraction=0.25, kind="tucker")
+    assert [type(layer) for layer in network] == [Factorised, nn.Conv2d, nn.Conv2d, Factorised]
+    assert len(network[0]) == 5 and len(network[3]) == 3
+
+
+@pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("resnet", "tucker"), ("resnet", "low_rank"), ("mobilenet", "tucker"), ("vit", "low_rank"), (PRUNED, "tucker")],
+)
+def test_it_trains_and_ships(family: str, kind: str, bits: tuple[int, int], bench: Bench, tmp_path: Path) -> None:
+    depths = () if family == PRUNED else (1,) * len(FAMILIES[family].base_depths)
+    dense = Candidate(family=family, depths=depths, weight_bits=bits[0], activation_bits=bits[1])
+    thin = replace(dense, factorization=kind, rank_fraction=0.5)
+    outcomes = [run_trial(one, bench, seed=0, model=tmp_path / "model.onnx") for one in (dense, thin)]
+    assert [outcome.state for outcome in outcomes] == ["trained"] * 2, outcomes[1].reason
+    whole, split = (outcome.measured for outcome in outcomes)
+    assert whole is not None and split is not None
+    assert split.parameters < whole.parameters and split.macs < whole.macs
+    assert split.agreement is not None and split.agreement >= (0.9 if bits == (8, 8) else 0.999)
+
+
+@pytest.mark.parametrize("change", [{"factorization": "tucker"}, {"rank_fraction": 0.5}, {"factorization": "svd"}])
+def test_a_factorization_needs_a_fraction(change: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match=r"0 < rank_fraction < 1 must hold|factorization must be a known name"):
+        Candidate(family="resnet", depths=(1, 1, 1), **change)  # type: ignore[arg-type]
