@@ -51,7 +51,14 @@ def _families() -> list[Row]:
     summary = "the teacher's own layers, cut by dependency groups: a module of any make"
     return [
         *rows,
-        {"name": PRUNED, "summary": summary, "base_widths": [], "source": "Fang et al. 2023, arXiv 2301.12900"},
+        {
+            "name": PRUNED,
+            "summary": summary,
+            "base_widths": [],
+            "base_depths": [],
+            "settings": [],
+            "source": "Fang et al. 2023, arXiv 2301.12900",
+        },
     ]
 
 
