@@ -139,7 +139,7 @@ def line(name: str, runs: list[Replay], plain: list[Replay] | None, target: floa
     volumes = " ".join(
         f"{statistics.median(run.volume_at(budget * part) for run in runs):.3f}" for part in (0.25, 0.5, 1)
     )
-    reached = statistics.median(run.epochs_to(target) for run in runs)
+    reached = statistics.median_low(run.epochs_to(target) for run in runs)
     stops = sum(run.stopped for run in runs)
     told = f"{name:20} {volumes}  {reached if np.isfinite(reached) else '-':>6}  "
     told += f"{statistics.median(run.trials for run in runs):6.0f}  "

@@ -1,4 +1,4 @@
-"""Small image classifiers of which mostly the teaching is searched: terms, weights, temperature, kind of teacher.
+"""Small image classifiers of which mostly the teaching is searched: terms, weights, who teaches (103,482 points).
 
 family (3) x width (2) x precision (3); then a term on logits (8) with its weight and temperature, a term on features
 (none, or 3 to 5 by family) at two strengths, and who teaches (6) with or without annealing or a stop of the soft loss.

@@ -125,17 +125,22 @@ def test_integers_move_in_finer_steps() -> None:
         ({"width_multiplier": float("nan")}, "got width_multiplier=nan"),
         ({"pruning_ratio": 1}, "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1"),
         ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
-        ({"heads": 0}, "heads must be a whole number of at least 1, but got heads=0"),
-        ({"heads": 1.5}, "got heads=1.5"),
-        ({"patch_size": -2}, "patch_size must be a whole number of at least 1, but got patch_size=-2"),
-        ({"mlp_ratio": 0}, "0 < mlp_ratio < inf must hold, but got mlp_ratio=0"),
-        ({"pooling": "means"}, "pooling must be a known name, but got 'means'; did you mean 'mean'"),
         ({"weight_bits": 7}, "weight_bits must be one of 32, 16, 8, 6, 5, 4, 3, 2, 1, but got weight_bits=7"),
         ({"activation_bits": 16}, "activation_bits must be one of 32, 8, 4, but got activation_bits=16"),
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
+        (
+            {"quantization": Quantization(promoted_layers=2), "weight_bits": 8},
+            "weight_bits < 8 must hold",
+        ),
         ({"quantization": Quantization(method="lsq")}, "weight_bits <= 8 must hold for method='lsq'"),
+        ({"heads": 0}, "heads must be a whole number of at least 1, but got heads=0"),
+        ({"heads": 1.5}, "got heads=1.5"),
+        ({"patch_size": -2}, "patch_size must be a whole number of at least 1, but got patch_size=-2"),
+        ({"mlp_ratio": 0}, "0 < mlp_ratio < inf must hold, but got mlp_ratio=0"),
+        ({"pooling": "means"}, "pooling must be a known name, but got 'means'; did you mean 'mean'"),
         ({"losses": ()}, "losses must name at least one term"),
         ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
     ],
@@ -178,3 +183,27 @@ def test_an_unknown_way_to_quantize_names_the_nearest(field: str, value: str, ne
 def test_a_candidate_from_before_quantization_had_ways_is_read() -> None:
     values = {name: value for name, value in RICH.to_dict().items() if name != "quantization"}
     assert Candidate.from_dict(values) == dataclasses.replace(RICH, quantization=Quantization())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("stage_bits", (2, 7), r"stage_bits must be among 8, 6, 5, 4, 3, 2, 1, but got stage_bits=\(2, 7\)"),
+        ("end_bits", 16, "end_bits must be among 8, 6, 5, 4, 3, 2, 1, but got end_bits=16"),
+        ("promoted_layers", -1, "promoted_layers >= 0 must hold, but got promoted_layers=-1"),
+    ],
+)
+def test_bits_of_parts_are_checked(field: str, value: object, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Quantization(**{field: value})
+
+
+def test_stages_of_equal_bits_are_one_width_and_others_keep_their_widest() -> None:
+    equal, mixed = (
+        dataclasses.replace(PLAIN, activation_bits=8, weight_bits=8, quantization=Quantization(stage_bits=bits))
+        for bits in ((4, 4, 4), (2, 6, 4))
+    )
+    assert equal == dataclasses.replace(PLAIN, activation_bits=8, weight_bits=4)
+    assert (mixed.weight_bits, mixed.quantization.stage_bits) == (6, (2, 6, 4))
+    assert Candidate.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
+    assert hash(mixed) == hash(dataclasses.replace(mixed))

@@ -131,6 +131,25 @@ def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], be
     check(candidate, longer if candidate.quantization.is_trained else bench, tmp_path / "model.onnx")
 
 
+MIXED = {
+    "stages": Quantization(method="lsq", stage_bits=(2, 4, 8)),
+    "promoted": Quantization(method="ste", promoted_layers=2),
+    "percentile": Quantization(ranges="percentile", end_bits=4),
+    "mse": Quantization(ranges="mse", promoted_layers=1),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mixture", MIXED)
+def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench: Bench, tmp_path: Path) -> None:
+    stages = len(FAMILIES[family].base_depths)
+    quantization = replace(MIXED[mixture], stage_bits=MIXED[mixture].stage_bits[-stages:])
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
+    candidate = replace(candidate_of(combination), quantization=quantization)
+    check(candidate, longer if quantization.is_trained else bench, tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("bits", FORMS, ids=str)
 @pytest.mark.parametrize("loss", OF_TRANSFORMERS)
 def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
@@ -159,7 +178,7 @@ def check(candidate: Candidate, bench: Bench, model: Path) -> Outcome:
     accuracy = float((logits.argmax(axis=1) == validation.labels.numpy()).mean())
     assert measured.accuracy == pytest.approx(accuracy)
     assert measured.agreement is not None
-    assert measured.agreement >= (0.9 if candidate.activation_bits < 32 else 0.999)
+    assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]
     ACCURACIES.append(accuracy)
     return outcome
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
@@ -53,6 +53,8 @@ class Candidate:
     weights to 0 within the dense shapes, during the one training. `factorization` replaces layers by products of
     thinner ones, with `rank_fraction` of their channels between them. `quantization` says how a student of few bits
     comes to its integers.
+
+    `quantization` says how a student of few bits comes to its integers.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -114,6 +116,7 @@ class Candidate:
         if self.round_to < 0:
             raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
         require_known("init", self.init, INITS)
+        self._settle_stage_bits()
         require_known("zero_pattern", self.zero_pattern, ZERO_PATTERNS)
         object.__setattr__(self, "zero_fraction", float(self.zero_fraction))
         if not 0 <= self.zero_fraction < 1 or (self.zero_pattern == "none") != (self.zero_fraction == 0):
@@ -159,6 +162,19 @@ class Candidate:
         """The values that not every family takes, and that are not their defaults, by name."""
         values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
         return {known.name: value for known, value in values if value != known.default}
+
+    def _settle_stage_bits(self) -> None:
+        """Stages of different bits have the widest as `weight_bits`; equal ones are no more than `weight_bits`."""
+        stage_bits = self.quantization.stage_bits
+        if not stage_bits:
+            return
+        if len(stage_bits) != len(self.depths):
+            raise RequestError(
+                f"stage_bits must have one entry per stage ({len(self.depths)}), but got stage_bits={stage_bits}"
+            )
+        object.__setattr__(self, "weight_bits", max(stage_bits))
+        if len(set(stage_bits)) == 1:
+            object.__setattr__(self, "quantization", replace(self.quantization, stage_bits=()))
 
     @property
     def channel_step(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +54,12 @@ def write_file(
     calibration: Tensor,
     watch: Stopwatch,
     quantization: Quantization = PLAIN,
+    layer_bits: Mapping[str, int] | None = None,
 ) -> nn.Module:
     """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
 
-    calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations.
+    calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations. layer_bits:
+    weight bits by path, where layers differ.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -67,6 +69,7 @@ def write_file(
             calibration=calibration,
             weight_format=quantization.weight_format,
             ranges=quantization.ranges,
+            layer_bits=layer_bits,
         )
     with watch.stage("export"):
         export_onnx(deployable, _shape(calibration), path)

@@ -35,14 +35,27 @@ class Quantization:
     """How a student of few bits comes to its integers.
 
     method: one of METHODS; those in training round over the last quarter of the epochs. ranges: one of RANGES, by
-    which activations are calibrated (`mse` chooses the weights' scales too).
+    which activations are calibrated (`mse` chooses the weights' scales too). stage_bits: weight bits of each stage,
+    instead of one width for all. end_bits: those of the first layer and the classifier, where the others have 8 or
+    fewer. promoted_layers: so many others, the most sensitive ones of the teacher, get 8 bits.
     """
 
     method: str = "calibrate"
     ranges: str = "min_max"
     weight_format: str = "integer"
+    stage_bits: tuple[int, ...] = ()
+    end_bits: int = END_BITS
+    promoted_layers: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stage_bits", tuple(self.stage_bits))
+        narrow = [bits for bits in WEIGHT_BITS if bits <= END_BITS]
+        for name, values in (("stage_bits", self.stage_bits), ("end_bits", (self.end_bits,))):
+            if not set(values) <= set(narrow):
+                got = self.stage_bits if name == "stage_bits" else self.end_bits
+                raise RequestError(f"{name} must be among {', '.join(map(str, narrow))}, but got {name}={got}")
+        if self.promoted_layers < 0:
+            raise RequestError(f"promoted_layers >= 0 must hold, but got promoted_layers={self.promoted_layers}")
         require_known("a quantization method", self.method, METHODS)
         require_known("ranges", self.ranges, RANGES)
         require_known("weight_format", self.weight_format, WEIGHT_FORMATS)
@@ -75,14 +88,16 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         )
     if quantization is None:
         return
-    if quantization.weight_format == "float8" and (weight_bits, activation_bits, quantization.is_trained) != (
-        8,
-        32,
-        False,
-    ):
+    float8 = quantization.weight_format == "float8"
+    if float8 and (weight_bits, activation_bits, quantization.is_trained) != (8, 32, False):
         raise RequestError(
             "weight_bits=8, activation_bits=32 and method='calibrate' must hold for weight_format='float8', "
             f"but got {weight_bits=}, {activation_bits=}, method={quantization.method!r}"
+        )
+    if quantization.promoted_layers and weight_bits >= END_BITS:
+        raise RequestError(
+            f"weight_bits < {END_BITS} must hold where promoted_layers > 0, but got {weight_bits=}, "
+            f"promoted_layers={quantization.promoted_layers}"
         )
     if quantization.is_trained and weight_bits > 8:
         raise RequestError(

@@ -70,6 +70,8 @@ def test_precision_is_read_from_the_searched_bits(front: Front) -> None:
         ((("bits", 8),), "int8"),
         ((("weight_bits", 8), ("activation_bits", 8)), "int8"),
         ((("weight_bits", 8), ("activation_bits", 32)), "int8 weights"),
+        ((("weight_bits", 16), ("activation_bits", 32)), "float16 weights"),
+        ((("weight_bits", 2), ("activation_bits", 4)), "int2, 4-bit activations simulated"),
         ((("bits", "w4a8"),), "w4a8"),
     ]
     points = [replace(point, searched=searched) for searched, _ in cases]

@@ -34,10 +34,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """A run folder with a teacher, as many trained records as asked for, and failures with a reason."""
 
-    def make(*, trained: int = 0, failed: int = 0, reason: str = "ExportError: no", taught: bool = True) -> RunFolder:
+    def make(
+        *, trained: int = 0, failed: int = 0, stopped: int = 0, reason: str = "ExportError: no", taught: bool = True
+    ) -> RunFolder:
         folder = RunFolder(root=tmp_path_factory.mktemp("made"))
         spec = StudySpec(
-            name="made", space="cnn", data=DataSection(name="digits"), trials=trained + failed + 1,
+            name="made", space="cnn", data=DataSection(name="digits"), trials=trained + failed + stopped + 1,
             budgets={"size_bytes": BudgetSection(at_most=300_000.0)},
         )  # fmt: skip
         folder.start(
@@ -54,14 +56,20 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
             write_baseline(folder, measured)
         generator = np.random.default_rng(0)
         candidate = Candidate(family="resnet", depths=(1, 1, 1))
-        for trial in range(trained + failed):
+        curve = ((1, 0.25), (2, 0.5), (4, 0.75))
+        for trial in range(trained + failed + stopped):
             outcome = Outcome(candidate=candidate, seed=0, state="failed", reason=reason)
+            if trial >= trained + failed:
+                outcome = replace(
+                    outcome, state="stopped", reason="a forecast", epochs=4, planned_epochs=9, curve=curve,
+                    measured=replace(measured, accuracy=None),
+                )  # fmt: skip
             if trial < trained:
                 accuracy, latency, size = generator.random(3)
                 figures = replace(
                     measured, accuracy=float(accuracy), latency_ms=0.1 + float(latency), size_bytes=int(4e5 * size) + 9
                 )
-                outcome = Outcome(candidate=candidate, seed=0, state="trained", measured=figures)
+                outcome = Outcome(candidate=candidate, seed=0, state="trained", measured=figures, curve=curve)
                 if figures.size_bytes > 300_000:
                     outcome = replace(outcome, reason="size_bytes <= 300000 must hold")
             params = {"width": int(generator.integers(1, 9)), "family": "resnet"}

@@ -91,6 +91,15 @@ def test_a_run_of_few_or_only_failed_trials_still_has_a_page(
     assert ("plotly.js v" in page) == (trained > 0)
 
 
+def test_trials_that_were_stopped_are_listed_and_curves_drawn(make_run: Make) -> None:
+    page = report_page(make_run(trained=1, stopped=2))
+    assert "2</b><span>stopped" in page
+    assert page.count('<td>4 of 9</td><td class="text">a forecast</td>') == 2
+    assert "10 saved by stopping 2 trials" in page
+    assert 'd="M0.0 100.0 L33.3 50.0 L100.0 0.0"' in page
+    assert [row[1] for row in data_of(page)["rows"]] == ["front", "stopped", "stopped"]
+
+
 def test_what_a_user_named_cannot_break_the_page(make_run: Make) -> None:
     page = report_page(make_run(failed=1, reason="</script><script>alert(1)</script>"))
     assert "<script>alert" not in page

@@ -69,6 +69,7 @@ def test_it_serves_names_directions_constraints_and_artefacts(address: str, run:
         names = {artifact["filename"] for artifact in trial["artifacts"]}
         own = record.repeats is None
         assert names == ({"outcome.json"} | ({"model.onnx"} if own and record.model else set()))
+    assert detail["trials"][0]["datetime_start"] < detail["trials"][0]["datetime_complete"]
     assert {artifact["filename"] for artifact in detail["artifacts"]} == {"front.png", "hypervolume.png"}
 
 

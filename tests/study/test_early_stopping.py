@@ -84,6 +84,16 @@ def _figures(front: Front) -> list[tuple[float, int]]:
     return sorted((point.accuracy, point.size_bytes) for point in front.points)
 
 
+def test_without_accuracy_among_the_objectives_nothing_stops(tmp_path: Path, untrained: None) -> None:
+    study = write(
+        tmp_path / "study", 'stop = "moasha"', ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]')
+    )
+    run_study(study)
+    records, trials = finished(tmp_path / "runs" / "tiny")
+    assert [record.outcome.state for record in records] == ["trained", "trained"]
+    assert all(CURVE not in trial.user_attrs for trial in trials)
+
+
 def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Kept in the storage alone: the verdicts over what a dead process left are those over what it knew."""
     study = write(tmp_path / "study", 'stop = "moasha"\nrungs = [1, 2]')

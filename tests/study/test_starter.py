@@ -69,6 +69,7 @@ def test_a_study_of_ones_own_model_and_data_runs_unchanged(command: Command, own
     assert answer.code == 0, answer.err
     assert answer.out.split() == ["mine/study.toml", "mine/space.py"]
     assert answer.err == "next: nas-compress check mine\n"
+    assert "bn_scale" not in (own / "mine" / "space.py").read_text(), "this teacher has no batch normalisation"
     front = run_study("mine", trials=1)
     assert front.teacher is not None
     assert len(front.points) == 1
@@ -88,6 +89,7 @@ def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command
     assert own_space.startswith('"""What may vary in mine')
     assert f"began as the built-in space {space}." in own_space
     assert "def suggest(trial: Suggest) -> Candidate:" in own_space
+    assert '"bn_scale"' in own_space
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ import click
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Total of trials, over all runs of this study.")
 @click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="Processes that train at the same time, one thread each."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors; run.log in the run folder tells it all.")
-def run(study: str, trials: int | None, storage: str | None, out: Path | None, quiet: bool) -> None:
+def run(study: str, trials: int | None, storage: str | None, workers: int, out: Path | None, quiet: bool) -> None:
     """Search to the total of trials; the same command goes on.
 
     It may be stopped at any time: what is finished is kept and never repeated.
@@ -27,7 +30,7 @@ def run(study: str, trials: int | None, storage: str | None, out: Path | None, q
 
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
-        front = run_study(file, out=out, trials=trials, storage=storage, reporter=reporter)
+        front = run_study(file, out=out, trials=trials, storage=storage, workers=workers, reporter=reporter)
     print_front(front)
     if not quiet:
         click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)

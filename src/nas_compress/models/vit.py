@@ -23,8 +23,12 @@ MLP_RATIO = 2.0
 POOLING = "mean"
 """What a candidate gets that leaves them open."""
 
-EMBEDDING_STD = 0.02
-"""Of fresh positions and tokens: a normal distribution, cut off at two standard deviations."""
+EMBEDDING_STD = 0.5
+"""Of fresh patches, positions and tokens, a normal distribution cut off at two standard deviations.
+
+Positions begin as strong as patches: with the usual 0.02 beside patches of 1 the same network learns them so late that
+after 14 epochs of handwritten digits it is right on 0.57 of them instead of 0.95.
+"""
 
 
 def layers(
@@ -147,8 +151,9 @@ class Classifier(nn.Module):
 
 
 def _initialise_(network: VisionTransformer) -> None:
-    """Fresh weights in place: patches by fan-in (LeCun et al. 1998), positions small, the rest as elsewhere."""
+    """Fresh weights in place: patches and positions of one strength, the rest as elsewhere."""
     initialise_(network)
     embedding = network.embedding
-    nn.init.normal_(embedding.conv.weight, std=embedding.conv.weight[0].numel() ** -0.5)
+    fan_in = embedding.conv.weight[0].numel()
+    nn.init.normal_(embedding.conv.weight, std=EMBEDDING_STD * fan_in**-0.5)
     nn.init.trunc_normal_(embedding.position, std=EMBEDDING_STD, a=-2 * EMBEDDING_STD, b=2 * EMBEDDING_STD)

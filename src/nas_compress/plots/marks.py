@@ -33,8 +33,11 @@ def precision(point: Point) -> str | None:
         return None
     if bits in (32, "32", "float"):
         return "float"
-    weights = f"int{bits}" if isinstance(bits, int) else str(bits)
-    return f"{weights} weights" if searched.get("activation_bits") == 32 else weights
+    weights = "float16" if bits == 16 else f"int{bits}" if isinstance(bits, int) else str(bits)
+    activations = searched.get("activation_bits")
+    if isinstance(activations, int) and activations < 8:
+        return f"{weights}, {activations}-bit activations simulated"
+    return f"{weights} weights" if activations == 32 else weights
 
 
 def shapes(points: Iterable[Point]) -> dict[str | None, str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 from torch import nn
 
+from nas_compress.errors import RequestError
 from nas_compress.precision import END_BITS
 from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
+
+_STAGE = re.compile(r"stages\.(\d+)\.")
 
 
 def weight_layers(network: nn.Module) -> tuple[str, ...]:
@@ -23,13 +29,44 @@ def takes_bits(module: nn.Module) -> bool:
     return type(module) in (nn.Linear, FakeQuantConv2d, FakeQuantLinear)
 
 
-def bits_by_layer(layers: tuple[str, ...], *, weight_bits: int) -> dict[str, int]:
-    """Bits of each layer: `weight_bits`, but at least END_BITS for the first and the last one.
+def bits_by_layer(
+    layers: tuple[str, ...],
+    *,
+    weight_bits: int,
+    stage_bits: tuple[int, ...] = (),
+    end_bits: int = END_BITS,
+    promoted: Collection[str] = (),
+) -> dict[str, int]:
+    """Bits of each layer: its stage's where these are given, else `weight_bits`.
+
+    The first layer and those that classify (the last one, and all in modules whose name ends with `head`) have
+    `end_bits`, or more where everything has more; `promoted` layers have END_BITS. RequestError where there are fewer
+    `stage_bits` than stages.
 
     >>> bits_by_layer(("stem", "body", "head"), weight_bits=2)
     {'stem': 8, 'body': 2, 'head': 8}
     """
-    bits = dict.fromkeys(layers, weight_bits)
-    for end in (*layers[:1], *layers[-1:]):
-        bits[end] = max(weight_bits, END_BITS)
+    bits = {layer: _stage_bits(layer, stage_bits) or weight_bits for layer in layers}
+    for end in end_layers(layers):
+        bits[end] = end_bits if weight_bits <= END_BITS else weight_bits
+    for layer in promoted:
+        bits[layer] = max(bits[layer], END_BITS)
     return bits
+
+
+def end_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The first layer and those that classify."""
+    heads = [layer for layer in layers if layer.split(".")[0].endswith("head")]
+    return tuple(dict.fromkeys((*layers[:1], *heads, *layers[-1:])))
+
+
+def _stage_bits(layer: str, stage_bits: tuple[int, ...]) -> int | None:
+    found = _STAGE.match(layer)
+    if not stage_bits or found is None:
+        return None
+    stage = int(found[1])
+    if stage >= len(stage_bits):
+        raise RequestError(
+            f"stage_bits must have one entry per stage, but got {stage_bits} for stage {stage} ({layer})"
+        )
+    return stage_bits[stage]

@@ -35,22 +35,24 @@ def quantize(
     calibration: Tensor | None,
     weight_format: str = "integer",
     ranges: str = "min_max",
+    layer_bits: Mapping[str, int] | None = None,
 ) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
     Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, or e4m3
     floats (`weight_format` float8), those of 16 bits floats. The first and last layer keep 8 bits where the others
-    have fewer. With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in
-    integers: that needs a network with activation points and `calibration`, real training samples as uint8
-    (n, C, H, W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule
-    `ranges`. A model that was trained under quantization (`make_aware_`) keeps the integers it was trained with.
+    have fewer, unless `layer_bits` gives each layer's bits by path. With 32-bit activations the file stores such
+    weights and computes in floats; with fewer it computes in integers (4 bits are simulated): that needs a network
+    with activation points and `calibration`, real training samples as uint8 (n, C, H, W). Post-training quantization
+    by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained under
+    quantization (`make_aware_`) keeps the integers it was trained with.
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
     """
     check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=weight_format))
     network = deepcopy(model).cpu().eval().requires_grad_(False)
-    bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
+    bits = layer_bits or bits_by_layer(weight_layers(network), weight_bits=weight_bits)
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
     freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)

@@ -68,10 +68,12 @@ class LearnedStepActivation(ActivationQuantizer):
         self.zero_point = zero_point
 
     def forward(self, values: Tensor) -> Tensor:
-        """Rounded values of the same shape."""
+        """Rounded values of the same shape, float32 under mixed precision too: 16 bits hold fewer than 256 steps."""
         lowest, highest = -self.zero_point, arithmetic.largest_activation(self.bits) - self.zero_point
         gradient_scale = (values[0].numel() * max(1, highest)) ** -0.5
-        return learned_step(values, self.log_step.exp(), lowest=lowest, highest=highest, gradient_scale=gradient_scale)
+        return learned_step(
+            values.float(), self.log_step.exp(), lowest=lowest, highest=highest, gradient_scale=gradient_scale
+        )
 
     def scale_and_zero_point(self) -> tuple[float, int]:
         """The learned step and the zero point."""
@@ -99,7 +101,7 @@ class RunningRangeActivation(ActivationQuantizer):
         span = self.highest - self.lowest
         scale = torch.where(span > 0, span, most) / most
         zero_point = (-self.lowest / scale).round().clamp(0, most).to(torch.int32)
-        return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, 0, most)
+        return torch.fake_quantize_per_tensor_affine(values.float(), scale, zero_point, 0, most)
 
     def scale_and_zero_point(self) -> tuple[float, int]:
         """Scale and zero point of the range as it is now."""

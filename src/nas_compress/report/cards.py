@@ -32,13 +32,13 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "seconds": dict(outcome.seconds),
         "params": dict(record.params),
         "model": record.model,
-        "curve": _curve(outcome.to_dict().get("curve", ())),
+        "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
         "confusion": None if counts is None else _confusion(counts),
     }
 
 
-def _curve(points: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+def _curve(points: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
     """The learning curve as a path in a box of 100 by 100, and its ends; None where fewer than two were recorded."""
     if len(points) < 2:
         return None
@@ -48,7 +48,7 @@ def _curve(points: Sequence[Sequence[float]]) -> dict[str, Any] | None:
         f"{100 * (epoch - epochs[0]) / across:.1f} {100 - 100 * (accuracy - low) / ((high - low) or 1.0):.1f}"
         for epoch, accuracy in points
     ]
-    return {"path": "M" + " L".join(places), "first": int(epochs[0]), "last": int(epochs[-1]), "low": low, "high": high}
+    return {"path": "M" + " L".join(places), "first": epochs[0], "last": epochs[-1], "low": low, "high": high}
 
 
 def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.results import make_front, read_spreads
+from nas_compress.runs.savings import savings
 from nas_compress.study.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
 
 ASSETS = Path(__file__).parent / "assets"
@@ -67,6 +68,7 @@ def report_page(folder: RunFolder) -> str:
         conditional=conditional_parameters(records),
         fewest_trials=FEWEST_TRIALS,
         ended=_ended(records, front),
+        savings=str(savings(records, front)),
         longest_list=LONGEST_LIST,
         settings=_settings(spec.model_dump(mode="json")),
         picture=_picture(folder, front, spec.name),

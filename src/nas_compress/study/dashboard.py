@@ -134,7 +134,7 @@ class _Mute(WSGIRequestHandler):
 def _visible(trial: FrozenTrial, stored: Mapping[str, str]) -> FrozenTrial:
     """The trial with its artefacts, and its constraints also where optuna-dashboard looks for them."""
     constraints = list(trial.constraints.values())
-    return optuna.create_trial(
+    copy = optuna.create_trial(
         state=trial.state,
         values=trial.values,
         params=trial.params,
@@ -143,3 +143,5 @@ def _visible(trial: FrozenTrial, stored: Mapping[str, str]) -> FrozenTrial:
         system_attrs={**trial.system_attrs, **stored, OLD_CONSTRAINTS: constraints},
         intermediate_values=trial.intermediate_values,
     )
+    copy.datetime_start, copy.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return copy

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nas_compress.architecture import Architecture
@@ -27,6 +28,7 @@ from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, shaped
+from nas_compress.trial.bit_plan import plan_bits
 
 DRAWS = 400
 """Random candidates by which a space is judged."""
@@ -70,7 +72,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
                 f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
             )
-        bits = candidate.weight_bits
+        bits = float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits))
         sized.append(
             Sized(
                 candidate=candidate,
@@ -138,6 +140,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
             weight_bits=item.candidate.weight_bits,
             activation_bits=item.candidate.activation_bits,
             quantization=item.candidate.quantization,
+            layer_bits=plan_bits(item.candidate, network, ()),
             calibration=samples,
             watch=watch,
         )

@@ -63,7 +63,7 @@ def forecast(parts: Ingredients) -> Forecast:
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with _passing_meter() as meter:
+    with passing_meter() as meter:
         teacher, teacher_s = _teacher_cost(parts, meter)
         teacher_macs = teacher.macs if teacher else 0
         samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
@@ -83,7 +83,7 @@ def forecast(parts: Ingredients) -> Forecast:
 
 
 @contextmanager
-def _passing_meter() -> Iterator[LatencyMeter]:
+def passing_meter() -> Iterator[LatencyMeter]:
     """A meter that knows what the cache knows, and keeps nothing there."""
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         cache, known = Path(folder), cache_folder() / "latency"

@@ -14,6 +14,7 @@ from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.spec.study_file import StudyFile, read_study
+from nas_compress.study.crew import Crew
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
@@ -46,16 +47,20 @@ def run_study(
     out: Path | None = None,
     trials: int | None = None,
     storage: str | None = None,
+    workers: int = 1,
     reporter: Reporter | None = None,
 ) -> Front:
     """Run a study to its total of `trials` and return its front; what was finished before is not repeated.
 
     study: a study.toml, its folder, a built-in name, or one that `read_study` gave. out: the run folder, by default
-    `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder. Raises RequestError
+    `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder. workers: processes
+    that train at the same time, one thread each; one trains here. Raises RequestError
     before anything is written where the request is wrong, and RunError where the run cannot go on.
     """
     if trials is not None and trials < 1:
         raise RequestError(f"trials >= 1 must hold, but got trials={trials}")
+    if workers < 1:
+        raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     file = named_apart(study if isinstance(study, StudyFile) else read_study(study))
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
@@ -85,7 +90,13 @@ def run_study(
                 reporter.say(f"warning: {warning}")
             reporter.begin(len(search.records), total)
             _prepare(search, meter)
-        search.run(total, meter)
+        left = min(workers, total - len(search.records))
+        crew = _hire(search, left) if left > 1 else None
+        try:
+            search.run(total, meter, crew)
+        finally:
+            if crew is not None:
+                crew.close()
     return search.front
 
 
@@ -138,6 +149,18 @@ def _prepare(search: Search, meter: LatencyMeter) -> None:
     search.teacher = baseline(search.folder, teacher, search.parts.dataset, meter)
     search.reporter.say(_teacher_line(search.teacher))
     search.bench = make_bench(search.parts, teacher, meter)
+
+
+def _hire(search: Search, count: int) -> Crew:
+    """Workers, which find the teacher and its answers in the cache."""
+    if search.bench is not None:
+        _ = search.bench.teacher.answers
+    search.reporter.say(f"{count} workers; latencies of the front are measured again when they are done")
+    return Crew(
+        count,
+        search.parts.file,
+        lambda number, done, epochs: search.reporter.stage(f"trial {number}", done, epochs),
+    )
 
 
 def _teacher_line(measured: Measured) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -21,12 +21,14 @@ from nas_compress.runs.results import draw_front, make_front, write_front, write
 from nas_compress.runs.savings import savings
 from nas_compress.space.suggest import Suggest
 from nas_compress.stopping.rules import Rule
+from nas_compress.study.crew import Crew, Job
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
 from nas_compress.study.resume import RUN, constraints, give_up, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import TrialJudge, study_rule
 from nas_compress.study.workbench import Ingredients
+from nas_compress.study.worker import Task
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 
@@ -59,52 +61,127 @@ class Search:
         """The front of all finished trials."""
         return make_front(self.parts.spec, self.parts.dataset.classes, self.teacher, self.records)
 
-    def run(self, total: int, meter: LatencyMeter) -> None:
-        """Try candidates until `total` trials are finished; then measure the front's noisy latencies again."""
+    def run(self, total: int, meter: LatencyMeter, crew: Crew | None = None) -> None:
+        """Try candidates until `total` trials are finished; then measure the front's noisy latencies again.
+
+        A crew tries several at once. What it measured beside training counts as noisy.
+        """
         before = max((record.finished_s for record in self.records), default=0.0)
         self._write(self.front)
-        while len(self.records) < total:
-            members = self._members()
-            record = self._next(before)
-            self.records.append(record)
-            front = self.front
-            if [point.trial for point in front.members] != members:
-                self._write(front, sparing=True)
-            self.reporter.trial(record, front, len(self.records), total)
+        if crew is None:
+            while len(self.records) < total:
+                self._take(self._next(before), total)
+        else:
+            self._share(crew, total, before)
         self._measure_again(meter)
         self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
 
+    def _take(self, record: Record, total: int) -> None:
+        """Add a finished trial, and write the front where it changed."""
+        members = self._members()
+        self.records.append(record)
+        front = self.front
+        if [point.trial for point in front.members] != members:
+            self._write(front, sparing=True)
+        self.reporter.trial(record, front, len(self.records), total)
+
     def _next(self, before: float) -> Record:
+        trial, candidate = self._propose(0)
+        try:
+            outcome, model, repeats = self._known(candidate) or self._try(trial, candidate)
+            return self._settle(trial, outcome, model, repeats, before)
+        except BaseException:
+            self._give_back(trial)
+            raise
+
+    def _share(self, crew: Crew, total: int, before: float) -> None:
+        """Keep the crew busy; a candidate that one of them tries already waits for its outcome."""
+        running: dict[int, optuna.Trial] = {}
+        waiting: list[tuple[optuna.Trial, Candidate]] = []
+        try:
+            while len(self.records) < total:
+                while crew.idle and len(self.records) + len(running) + len(waiting) < total:
+                    waiting.append(self._propose(len(running) + len(waiting)))
+                    waiting = self._begin(crew, running, waiting, total, before)
+                if running:
+                    job, outcome = crew.next_end()
+                    trial = running[job.task.number]
+                    self._take(
+                        self._settle(trial, _beside_others(outcome), _model(trial, outcome), None, before), total
+                    )
+                    del running[trial.number]
+                waiting = self._begin(crew, running, waiting, total, before)
+        except BaseException:
+            crew.close()
+            for trial in [*running.values(), *(trial for trial, _ in waiting)]:
+                self._give_back(trial)
+            raise
+
+    def _begin(
+        self,
+        crew: Crew,
+        running: dict[int, optuna.Trial],
+        waiting: list[tuple[optuna.Trial, Candidate]],
+        total: int,
+        before: float,
+    ) -> list[tuple[optuna.Trial, Candidate]]:
+        """Answer or begin what waits; return what still has to wait."""
+        left = []
+        for trial, candidate in waiting:
+            answer = self._known(candidate)
+            if answer is not None:
+                self._take(self._settle(trial, *answer, before), total)
+            elif not crew.idle or candidate in crew.candidates:
+                left.append((trial, candidate))
+            else:
+                crew.give(self._job(trial, candidate))
+                running[trial.number] = trial
+        return left
+
+    def _job(self, trial: optuna.Trial, candidate: Candidate) -> Job:
+        place = self.folder.trial(trial.number)
+        write_json(place / "candidate.json", candidate.to_dict())
+        return Job(
+            task=Task(number=trial.number, candidate=candidate, model=place / "model.onnx"),
+            judge=TrialJudge(trial=trial, rule=self.rule, objectives=self.parts.spec.objective_list),
+        )
+
+    def _propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         spec = self.parts.spec
         self.study.sampler = sampler_for(
             spec.search.sampler,
             seed=spec.seed,
-            finished=len(self.records),
+            finished=len(self.records) + in_flight,
             startup_trials=spec.search.startup_trials,
         )
         trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)
-            candidate = self.parts.space.suggest(cast(Suggest, trial))
-            outcome, model, repeats = self._try(trial, candidate)
-            record = Record(
-                trial=trial.number,
-                params=dict(trial.params),
-                outcome=outcome,
-                finished_s=before + time.monotonic() - self.started,
-                model=model,
-                repeats=repeats,
-            )
-            self._tell(trial, record)
+            return trial, self.parts.space.suggest(cast(Suggest, trial))
         except BaseException:
-            frozen = self.study.trials[trial.number]
-            if not frozen.state.is_finished():
-                give_up(self.study, frozen, self.folder)
+            self._give_back(trial)
             raise
+
+    def _give_back(self, trial: optuna.Trial) -> None:
+        frozen = self.study.trials[trial.number]
+        if not frozen.state.is_finished():
+            give_up(self.study, frozen, self.folder)
+
+    def _settle(self, trial: optuna.Trial, outcome: Outcome, model: str, repeats: int | None, before: float) -> Record:
+        record = Record(
+            trial=trial.number,
+            params=dict(trial.params),
+            outcome=outcome,
+            finished_s=before + time.monotonic() - self.started,
+            model=model,
+            repeats=repeats,
+        )
+        self._tell(trial, record)
         return record
 
-    def _try(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None]:
+    def _known(self, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
+        """What an earlier trial of the same candidate came to."""
         for record in self.records:
             if record.outcome.candidate == candidate and record.outcome.state != "failed":
                 return (
@@ -112,20 +189,22 @@ class Search:
                     record.model,
                     record.trial if record.repeats is None else record.repeats,
                 )
+        return None
+
+    def _try(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None]:
         if self.bench is None:
             raise RuntimeError("the bench is made before the first trial")
-        spec, place = self.parts.spec, self.folder.trial(trial.number)
-        write_json(place / "candidate.json", candidate.to_dict())
+        job = self._job(trial, candidate)
         outcome = run_trial(
             candidate,
             self.bench,
-            seed=spec.seed,
-            model=place / "model.onnx",
+            seed=self.parts.spec.seed,
+            model=job.task.model,
             on_epoch=lambda done, count: self.reporter.stage(f"trial {trial.number}", done, count),
-            judge=TrialJudge(trial=trial, rule=self.rule, objectives=spec.objective_list),
-            shadow=spec.search.stop == "shadow",
+            judge=job.judge,
+            shadow=self.parts.spec.search.stop == "shadow",
         )
-        return outcome, f"trials/{trial.number}/model.onnx" if outcome.state == "trained" else "", None
+        return outcome, _model(trial, outcome), None
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
@@ -176,3 +255,15 @@ def _attributes(record: Record) -> dict[str, Any]:
         "model": record.model,
         "repeats": record.repeats,
     }
+
+
+def _model(trial: optuna.Trial, outcome: Outcome) -> str:
+    """The path of a trial's file in the run folder; empty where it left none."""
+    return f"trials/{trial.number}/model.onnx" if outcome.state == "trained" else ""
+
+
+def _beside_others(outcome: Outcome) -> Outcome:
+    """Other workers computed while this latency was measured: it is measured again if it comes onto the front."""
+    if outcome.measured is None:
+        return outcome
+    return replace(outcome, measured=replace(outcome.measured, latency_noisy=True))

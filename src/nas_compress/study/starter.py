@@ -11,6 +11,7 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.files import write_text
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.spec.study_file import read_study
+from nas_compress.study.feasibility import draw_candidates
 from nas_compress.study.workbench import check_own_teacher, gather
 
 LARGE_IMAGE = 20
@@ -18,6 +19,9 @@ LARGE_IMAGE = 20
 
 WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
 """Where the weights of a teacher are looked for if not told."""
+
+BN_CRITERION = '"bn_scale"'
+"""As a space names it; it needs a teacher with batch normalisation."""
 
 STUDY = """\
 # {name}: which small students of my network are best?
@@ -109,6 +113,7 @@ def write_starter(starter: Starter) -> list[Path]:
         check_own_teacher(parts)
         if starter.space is None and max(parts.dataset.input_shape[1:]) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
+        _fit_to_teacher(study, space)
     except BaseException:
         for path in (study, space):
             path.unlink(missing_ok=True)
@@ -116,6 +121,19 @@ def write_starter(starter: Starter) -> list[Path]:
             starter.folder.rmdir()
         raise
     return [study, space]
+
+
+def _fit_to_teacher(study: Path, space: Path) -> None:
+    """Draw from the space as `run` will; where a teacher without batch normalisation cannot vote by it, leave that out.
+
+    RequestError where the space does not fit the study for another reason.
+    """
+    try:
+        draw_candidates(gather(read_study(study)))
+    except RequestError:
+        fitting = space.read_text(encoding="utf-8").replace(f"{BN_CRITERION}, ", "").replace(f", {BN_CRITERION}", "")
+        write_text(space, fitting)
+        draw_candidates(gather(read_study(study)))
 
 
 def _study_text(starter: Starter) -> str:

@@ -41,6 +41,8 @@ class TrialJudge:
         """The costs of the untrained file are the known objectives."""
         names = [objective.name for objective in self.objectives]
         self._planned = planned
+        if LEARNED not in names:  # then the rule is none, and asks nothing
+            return
         self._watch = Watch(
             trial=self.trial,
             rule=self.rule,

@@ -22,6 +22,7 @@ from nas_compress.models.families import build_student, family_named, require_se
 from nas_compress.pruning.criteria import rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.pruning.module_student import build_network
+from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.teacher.answers import cached_answers
 from nas_compress.teacher.kept import Training, kept_or_trained
@@ -31,6 +32,8 @@ from nas_compress.training.scale_penalty import PenalisedLesson
 
 GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
 """How many batches `taylor` averages over, and the samples of each."""
+
+SENSITIVITY_SAMPLES = 256
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, steps finished, steps in all)."""
@@ -81,6 +84,17 @@ class Teacher:
                 batches=gradient_batches(self.train_samples),
             )
         return self._ranked[key]
+
+    def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
+        """What each layer's weights at so few bits do to the answers, measured once on training samples."""
+        if bits not in self._sensitivities:
+            samples = self.train_samples.inputs[:SENSITIVITY_SAMPLES]
+            self._sensitivities[bits] = layer_sensitivities(self.network, samples, bits=bits)
+        return self._sensitivities[bits]
+
+    @cached_property
+    def _sensitivities(self) -> dict[int, tuple[Sensitivity, ...]]:
+        return {}
 
     @cached_property
     def derived(self) -> dict[str, Teacher]:

@@ -36,10 +36,10 @@ def train(
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A
-    sparsifier sets weights to 0 and keeps them there. An epoch leaves out the samples that do not fill its last batch.
-    on_epoch gets the number of finished epochs and their terms; an answer of True, and what it raises, ends the
-    training. Raises NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
+    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A sparsifier sets
+    weights to 0 and keeps them there. An epoch leaves out the samples that do not fill its last batch. on_epoch gets
+    the number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
+    NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
     """
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")

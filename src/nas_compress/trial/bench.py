@@ -28,6 +28,7 @@ from nas_compress.pruning.widths import student_widths
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.sparsity import sparse_layers
+from nas_compress.trial.bit_plan import plan_bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +52,12 @@ class Bench:
     def calibration(self) -> Tensor:
         """Training samples that set activation ranges: uint8 (n, C, H, W) on the CPU."""
         return calibration_samples(self.dataset.train)
+
+
+def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict[str, int]:
+    """Weight bits of each layer of the candidate's network, by path; promotion asks the teacher once."""
+    asks = candidate.quantization.promoted_layers > 0
+    return plan_bits(candidate, network, bench.teacher.sensitivities(candidate.weight_bits) if asks else ())
 
 
 def check_candidate(candidate: Candidate) -> None:

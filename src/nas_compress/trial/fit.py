@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from nas_compress.candidate import Candidate
 from nas_compress.quantization.awareness import make_aware_
-from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.training.lesson import Lesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.bench import Bench, learning_rate
+from nas_compress.trial.bench import Bench, learning_rate, planned_bits
 
 ROUNDING_RATE = 0.5
 """The peak of the learning rate under rounding, as a fraction of the one before."""
@@ -128,7 +127,7 @@ def _make_aware_(student: nn.Module, candidate: Candidate, bench: Bench) -> None
     make_aware_(
         student,
         method=candidate.quantization.method,
-        bits=bits_by_layer(weight_layers(student), weight_bits=candidate.weight_bits),
+        bits=planned_bits(candidate, student, bench),
         activation_bits=candidate.activation_bits,
         calibration=bench.calibration.to(bench.device),
     )

@@ -13,7 +13,7 @@ from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
+from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
@@ -69,6 +69,7 @@ def _run(
         weight_bits=candidate.weight_bits,
         activation_bits=candidate.activation_bits,
         quantization=candidate.quantization,
+        layer_bits=planned_bits(candidate, student, bench),
         calibration=bench.calibration,
         watch=watch,
     )

@@ -1,0 +1,85 @@
+"""When trained quantization should begin: accuracy on digits by the share of epochs under rounding.
+
+Run: python benchmarks/rounding_schedule.py
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from nas_compress.candidate import cross_entropy
+from nas_compress.data.load import load_dataset
+from nas_compress.data.splits import Dataset
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import build_student
+from nas_compress.quantization.awareness import make_aware_
+from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.quantization.quantize import quantize
+from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.loop import train
+from nas_compress.trial.fit import ROUNDING_RATE
+from nets import architecture
+
+EPOCHS, SEEDS, WIDTHS, ROUNDING = 14, 3, (4, 2), (0, 2, 4, 7, 14)
+RATE = 0.01
+
+
+def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float, seed: int) -> None:
+    train(
+        network,
+        dataset.train,
+        dataset.views,
+        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        epochs=epochs,
+        batch_size=32,
+        learning_rate=rate,
+        weight_decay=1e-4,
+        seed=seed,
+    )
+
+
+def accuracy(network: nn.Module, dataset: Dataset, bits: int) -> float:
+    """Of the frozen student, which the file follows."""
+    samples = dataset.train.inputs[:256]
+    frozen = quantize(network, weight_bits=bits, activation_bits=8, calibration=samples, ranges="mse")
+    with torch.no_grad():
+        right = frozen(dataset.validation.inputs).argmax(dim=1) == dataset.validation.labels
+    return float(right.float().mean())
+
+
+def main() -> None:
+    dataset = load_dataset(name="digits", shift=1)
+    print("| family | weight bits | " + " | ".join(f"{count} of {EPOCHS} epochs" for count in ROUNDING) + " |")
+    print("|---|---|" + "---|" * len(ROUNDING))
+    for family in ("resnet", "mobilenet"):
+        found: dict[tuple[int, int], list[float]] = {}
+        for seed in range(SEEDS):
+            for rounding in ROUNDING:
+                torch.manual_seed(seed)
+                shape = architecture(family, dataset.input_shape, depths=(1, 1, 1), multiplier=0.5)
+                started = build_student(shape)
+                if rounding < EPOCHS:
+                    fit(started, dataset, epochs=EPOCHS - rounding, rate=RATE, seed=seed)
+                for bits in WIDTHS:
+                    network = deepcopy(started)
+                    if rounding:
+                        make_aware_(
+                            network,
+                            method="lsq",
+                            bits=bits_by_layer(weight_layers(network), weight_bits=bits),
+                            activation_bits=8,
+                            calibration=dataset.train.inputs[:256],
+                        )
+                        rate = RATE if rounding == EPOCHS else ROUNDING_RATE * RATE
+                        fit(network, dataset, epochs=rounding, rate=rate, seed=seed + 1)
+                    found.setdefault((bits, rounding), []).append(accuracy(network, dataset, bits))
+        for bits in WIDTHS:
+            means = [100 * sum(found[bits, rounding]) / SEEDS for rounding in ROUNDING]
+            print(f"| {family} | {bits} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
