@@ -66,6 +66,11 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
+    if candidate.factorization != "none" and candidate.activation_bits < 32:
+        raise RequestError(
+            f"activation_bits=32 must hold with factorization={candidate.factorization!r}, whose thin layers have no "
+            f"integer kernels yet, but got activation_bits={candidate.activation_bits}"
+        )
     if candidate.family != PRUNED:
         require_settings(candidate.family, candidate.family_settings)
     if candidate.distillation_token and not needs_teacher(candidate.losses):
