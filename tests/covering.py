@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 Combination = dict[str, Any]
 
 
 def valid_pairs(
-    factors: Mapping[str, Sequence[Any]], valid: Callable[[Combination], bool]
+    factors: Mapping[str, Sequence[Any]],
+    valid: Callable[[Combination], bool],
+    apart: Collection[tuple[str, str]] = (),
 ) -> set[tuple[str, int, str, int]]:
-    """Pairs of (factor, place of its value) that may stand together; `valid` judges also incomplete combinations."""
+    """Pairs of (factor, place of its value) that may stand together; `valid` judges also incomplete combinations.
+
+    apart: pairs of factors of which not every pair of values is wanted.
+    """
     return {
         (first, i, second, j)
         for first, second in itertools.combinations(factors, 2)
+        if (first, second) not in apart
         for i, one in enumerate(factors[first])
         for j, other in enumerate(factors[second])
         if valid({first: one, second: other})
@@ -23,13 +29,15 @@ def valid_pairs(
 
 
 def pairwise(
-    factors: Mapping[str, Sequence[Any]], valid: Callable[[Combination], bool] = lambda combination: True
+    factors: Mapping[str, Sequence[Any]],
+    valid: Callable[[Combination], bool] = lambda combination: True,
+    apart: Collection[tuple[str, str]] = (),
 ) -> list[Combination]:
     """Combinations that hold every valid pair, found greedily; the same ones each time.
 
     A pair that no valid combination holds raises ValueError.
     """
-    open_pairs = valid_pairs(factors, valid)
+    open_pairs = valid_pairs(factors, valid, apart)
     combinations = []
     while open_pairs:
         first, i, second, j = min(open_pairs, key=lambda pair: (list(factors).index(pair[0]), pair[1:]))
