@@ -190,6 +190,7 @@ class Candidate:
             {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
         ]
         values["depths"] = list(self.depths)
+        values["quantization"]["stage_bits"] = list(self.quantization.stage_bits)
         return values
 
     @classmethod
