@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.covering import pairwise, valid_pairs
 
+from covering import pairwise, valid_pairs
 from nas_compress.candidate import PRUNED, Candidate, LossTerm
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher

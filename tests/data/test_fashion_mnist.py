@@ -64,6 +64,7 @@ def test_plain_and_recompressed_copies_pass(tmp_path: Path, name: str, level: in
         (gzip.compress(CONTENTS + b"x"), "must hold content of SHA-256"),
         (b"", "must hold content of SHA-256"),
     ],
+    ids=["cut off", "garbage", "other content", "empty"],
 )
 def test_a_broken_file_is_named_and_the_next_place_tried(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: bytes, reason: str

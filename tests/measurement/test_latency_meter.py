@@ -7,12 +7,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
-from tests.timing import cache_in, meter_with_level, save_net
 
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import Latency, LatencyMeter
 from nas_compress.measurement.machine import describe_machine
 from nas_compress.measurement.reference_net import reference_net
+from timing import cache_in, meter_with_level, save_net
 
 
 def test_the_first_measurement_learns_the_level_and_more_work_takes_longer(tmp_path: Path) -> None:

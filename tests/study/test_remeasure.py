@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.timing import meter_with_level, save_net
 
 from nas_compress.candidate import Candidate
 from nas_compress.objective import Budget
@@ -14,6 +13,7 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
+from timing import meter_with_level, save_net
 
 MEASURED = Measured(
     latency_ms=99.0, latency_spread=0.5, latency_noisy=True, size_bytes=1, parameters=1, macs=1, accuracy=0.9
