@@ -52,11 +52,8 @@ def _best(front: Front, objective: Objective) -> float:
     return min((point.figure(objective.name) for point in front.members), key=objective.cost)
 
 
-class LineReporter:
-    """Plain lines for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._shown = 0.0
+class _WithoutScreen:
+    """Nothing to set up, nothing to take down."""
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +62,13 @@ class LineReporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+class LineReporter(_WithoutScreen):
+    """Plain lines for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -85,16 +89,8 @@ class LineReporter:
         click.echo(trial_line(record, front, finished, total), err=True)
 
 
-class QuietReporter(Silence):
+class QuietReporter(_WithoutScreen, Silence):
     """Nothing on stderr but errors; the run's log file has every line."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
 
 class BarReporter:

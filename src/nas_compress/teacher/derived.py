@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -18,7 +19,7 @@ from nas_compress.models.families import family_named
 from nas_compress.teacher.kept import kept_or_trained
 from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
 from nas_compress.teaching import distillation
-from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.lesson import Lesson, TaughtLesson
 
 ASSISTANT_STEP = 8
 """An assistant's widths are multiples of this."""
@@ -29,22 +30,11 @@ def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
     if checkpoint == 1:
         return teacher
     _require_trained_here(teacher, f"checkpoint={checkpoint:g}")
-
-    def make() -> Teacher:
-        network = kept_or_trained(
-            teacher_architecture(teacher.section, teacher.dataset, teacher.label),
-            teacher.folder,
-            checkpoint=checkpoint,
-            lesson=lambda: teacher_lesson(teacher.section),
-            training=training_of(teacher.section, teacher.training),
-            samples=teacher.train_samples,
-            views=teacher.dataset.views,
-            label=teacher.label,
-            on_epoch=lambda done, count: teacher.progress("teacher", done, count),
-        )
-        return _derived(teacher, network, f"checkpoint {checkpoint:g}", {"checkpoint": checkpoint})
-
-    return _once(teacher, f"checkpoint {checkpoint:g}", make)
+    return _once(
+        teacher,
+        {"checkpoint": checkpoint},
+        lambda folder: _trained(teacher, teacher.folder, checkpoint=checkpoint),
+    )
 
 
 def member(teacher: Teacher, number: int) -> Teacher:
@@ -53,24 +43,11 @@ def member(teacher: Teacher, number: int) -> Teacher:
         return teacher
     _require_trained_here(teacher, "teacher='ensemble'")
     seed = (teacher.section.seed + number) % 2**32
-    made_by: dict[str, object] = {"seed": seed}
-
-    def make() -> Teacher:
-        training = replace(training_of(teacher.section, teacher.training), seed=seed)
-        network = kept_or_trained(
-            teacher_architecture(teacher.section, teacher.dataset, teacher.label),
-            cache_folder() / "teachers" / _fingerprint(teacher, made_by),
-            checkpoint=1.0,
-            lesson=lambda: teacher_lesson(teacher.section),
-            training=training,
-            samples=teacher.train_samples,
-            views=teacher.dataset.views,
-            label=teacher.label,
-            on_epoch=lambda done, count: teacher.progress(f"teacher {number + 1}", done, count),
-        )
-        return _derived(teacher, network, f"member {number}", made_by)
-
-    return _once(teacher, f"member {number}", make)
+    return _once(
+        teacher,
+        {"seed": seed},
+        lambda folder: _trained(teacher, folder, seed=seed, called=f"teacher {number + 1}"),
+    )
 
 
 def assistant(teacher: Teacher, size: float) -> Teacher:
@@ -79,23 +56,17 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
     Of the teacher's family; a teacher of the user's own has an assistant of family resnet.
     """
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
-    made_by: dict[str, object] = {"assistant_size": size}
-
-    def make() -> Teacher:
-        network = kept_or_trained(
-            assistant_architecture(teacher, size),
-            cache_folder() / "teachers" / _fingerprint(teacher, made_by),
-            checkpoint=1.0,
+    return _once(
+        teacher,
+        {"assistant_size": size},
+        lambda folder: _trained(
+            teacher,
+            folder,
+            architecture=assistant_architecture(teacher, size),
             lesson=lambda: TaughtLesson(TrainingLoss(losses), answers=teacher.answers),
-            training=training_of(teacher.section, teacher.training),
-            samples=teacher.train_samples,
-            views=teacher.dataset.views,
-            label=teacher.label,
-            on_epoch=lambda done, count: teacher.progress("assistant", done, count),
-        )
-        return _derived(teacher, network, f"assistant {size:g}", made_by)
-
-    return _once(teacher, f"assistant {size:g}", make)
+            called="assistant",
+        ),
+    )
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
@@ -118,21 +89,43 @@ def _require_trained_here(teacher: Teacher, wanted: str) -> None:
         )
 
 
-def _once(teacher: Teacher, name: str, make: Callable[[], Teacher]) -> Teacher:
-    if name not in teacher.derived:
-        teacher.derived[name] = make()
-    return teacher.derived[name]
+def _once(teacher: Teacher, made_by: Mapping[str, object], make: Callable[[Path], nn.Module]) -> Teacher:
+    """The teacher that `make` gives in a folder of its own; made for the first time, or remembered."""
+    fingerprint = _fingerprint(teacher, made_by)
+    if fingerprint not in teacher.derived:
+        folder = cache_folder() / "teachers" / fingerprint
+        network = make(folder)
+        origin = {"from": teacher.fingerprint, **made_by}
+        write_json(folder / "teacher.json", {"fingerprint": fingerprint, "made_by": origin})
+        teacher.derived[fingerprint] = replace(teacher, network=network.eval(), fingerprint=fingerprint, folder=folder)
+    return teacher.derived[fingerprint]
 
 
-def _fingerprint(teacher: Teacher, made_by: dict[str, object]) -> str:
+def _trained(
+    teacher: Teacher,
+    folder: Path,
+    *,
+    architecture: Architecture | None = None,
+    checkpoint: float = 1.0,
+    lesson: Callable[[], Lesson] | None = None,
+    seed: int | None = None,
+    called: str = "teacher",
+) -> nn.Module:
+    """A network trained as the teacher was, but for what is given."""
+    training = training_of(teacher.section, teacher.training)
+    return kept_or_trained(
+        architecture or teacher_architecture(teacher.section, teacher.dataset, teacher.label),
+        folder,
+        checkpoint=checkpoint,
+        lesson=lesson or (lambda: teacher_lesson(teacher.section)),
+        training=training if seed is None else replace(training, seed=seed),
+        samples=teacher.train_samples,
+        views=teacher.dataset.views,
+        label=teacher.label,
+        on_epoch=lambda done, count: teacher.progress(called, done, count),
+    )
+
+
+def _fingerprint(teacher: Teacher, made_by: Mapping[str, object]) -> str:
     text = json.dumps({"from": teacher.fingerprint, **made_by}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _derived(teacher: Teacher, network: nn.Module, name: str, made_by: dict[str, object]) -> Teacher:
-    fingerprint = _fingerprint(teacher, made_by)
-    folder = cache_folder() / "teachers" / fingerprint
-    write_json(
-        folder / "teacher.json", {"fingerprint": fingerprint, "made_by": {"from": teacher.fingerprint, **made_by}}
-    )
-    return replace(teacher, network=network.eval(), fingerprint=fingerprint, folder=folder)
