@@ -78,6 +78,14 @@ def quick_and_apart(cache: Path | None = None) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path) -> Iterator[None]:
+    """Each test in a folder of its own, apart from the user's cache; for the modules that import it."""
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        yield
+
+
 def write_study(folder: Path, *changes: tuple[str, str], space: str = SPACE, extra: str = "") -> Path:
     """The tiny study with pieces of its text changed; `extra` is put at the end."""
     text = STUDY

@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nas_compress.study.run import run_study
 from running import Command, command_in, quick_and_apart, write_study
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path) -> Iterator[None]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        yield
+from running import own_cache as own_cache
 
 
 @pytest.fixture

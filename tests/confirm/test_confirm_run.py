@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import draw, read_front
 from nas_compress.study.run import run_study
 from running import Command, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path) -> Iterator[None]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        yield
+from running import own_cache as own_cache
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
@@ -17,16 +16,10 @@ from nas_compress.runs.bundle import export_bundle, trained_record
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.run import run_study
+from running import own_cache as own_cache
 from running import quick_and_apart, write_study
 
 BUDGET = "[budgets.size_bytes]\nat_most = 60000\n"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path) -> Iterator[None]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        yield
 
 
 @pytest.fixture(scope="module")

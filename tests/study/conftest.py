@@ -1,18 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from running import quick_and_apart
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path) -> Iterator[None]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        yield
+from running import own_cache as own_cache
 
 
 @pytest.fixture
