@@ -61,6 +61,15 @@ def test_every_teacher_goes_with_every_kind_of_term(
     assert set(outcome.losses) == {term.name for term in losses} | others
 
 
+@pytest.mark.parametrize("teaching", [Teaching(soft_stop=0.5), Teaching(annealing=True)], ids=["stopped", "annealed"])
+def test_the_teacher_may_fall_silent_where_features_are_all_that_it_gives(
+    teaching: Teaching, bench: Bench, tmp_path: Path
+) -> None:
+    losses = (*cross_entropy(), LossTerm(name="rkd_distance"))
+    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+
+
 def test_adaptation_layers_learn_and_never_ship(bench: Bench, tmp_path: Path) -> None:
     plain, hinted = tmp_path / "plain.onnx", tmp_path / "hinted.onnx"
     run_trial(BASE, bench, seed=0, model=plain)
