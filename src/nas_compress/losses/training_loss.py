@@ -74,9 +74,10 @@ class TrainingLoss(nn.Module):
         self, student: Observation, labels: Tensor, teacher: Observation | None, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Every term by name, weighted; 0 for one that is not active now."""
-        if self._taught and teacher is None:
-            raise RequestError(f"{', '.join(self._taught)} needs the teacher's logits, but got none")
         weights = self.active(progress)
+        taught = [name for name in self._taught if name in weights]
+        if taught and teacher is None:
+            raise RequestError(f"{', '.join(taught)} needs a teacher's answers or features, but got none")
         guide = student if teacher is None else teacher  # only terms on labels are left without a teacher
         values = {}
         for name, part in self._parts.items():

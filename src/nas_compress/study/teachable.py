@@ -27,24 +27,25 @@ class Teachable:
         self._parts = parts
         self._seen: set[object] = set()
 
-    def require(self, candidate: Candidate, architecture: Architecture) -> None:
-        """Raise RequestError where a loss or the teaching does not fit the student, the teacher or the batches."""
+    def require(self, candidate: Candidate, architecture: Architecture, *, peer: Architecture | None = None) -> None:
+        """Raise RequestError where a loss or the teaching does not fit the student, the teacher or the batches.
+
+        peer: the shape of the networks that learn beside the student, in mutual learning.
+        """
         watched = bool(feature_terms(candidate.losses))
-        key = (candidate.losses, candidate.teaching, architecture if watched else None)
+        key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
         if key in self._seen:
             return
         self._require_batch(candidate)
         if self._parts.spec.teacher.factory is not None:
             _require_own_teacher(candidate)
         student = _observe(architecture, self._parts) if watched else None
-        with torch.device("meta"):
-            TrainingLoss(
-                candidate.losses,
-                student=student,
-                teacher=(student if candidate.teaching.teacher == "mutual" else self._teacher) if watched else None,
-                annealing=candidate.teaching.annealing,
-                soft_stop=candidate.teaching.soft_stop,
-            )
+        if peer is None:
+            _require_loss(candidate, student, self._teacher if watched else None)
+        else:  # each learns from the other
+            other = _observe(peer, self._parts) if watched else None
+            _require_loss(candidate, student, other)
+            _require_loss(candidate, other, student)
         self._seen.add(key)
 
     def _require_batch(self, candidate: Candidate) -> None:
@@ -64,6 +65,18 @@ class Teachable:
         if section.factory is not None:
             return Observation(logits=torch.empty((2, dataset.classes), device="meta"))
         return _observe(teacher_architecture(section, dataset, self._parts.file.label), self._parts)
+
+
+def _require_loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> None:
+    teaching = candidate.teaching
+    with torch.device("meta"):
+        TrainingLoss(
+            candidate.losses,
+            student=student,
+            teacher=teacher,
+            annealing=teaching.annealing,
+            soft_stop=teaching.soft_stop,
+        )
 
 
 def notes(candidates: list[Candidate], classes: int) -> list[str]:

@@ -19,6 +19,7 @@ from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
+from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
 
@@ -112,7 +113,7 @@ def _run(
         epochs=bench.training.epochs,
         budget=bench.training.budget,
         cap=bench.training.cap,
-        macs=cost.macs * candidate.teaching.trainings,
+        macs=macs_together(candidate, cost.macs, bench, seed=seed),
         teacher_macs=bench.teacher_macs,
     )
     count = (candidate.teaching.generations or 1) - 1
