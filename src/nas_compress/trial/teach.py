@@ -16,6 +16,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.observation import Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.mutual import MutualLesson
 from nas_compress.trial.bench import Bench
@@ -45,11 +46,13 @@ def teach(
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     sight: Sight | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
     """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
 
     More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
     and dropped here. The sight watches the last student, whose training its judge may end.
+    With a `checkpoint` what was killed goes on after its last epoch.
     """
     with watch.stage("teacher answers"):
         guide = find_guide(candidate, bench)
@@ -69,6 +72,7 @@ def teach(
                 bench,
                 epochs=epochs,
                 seed=seed,
+                checkpoint=checkpoint,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
                 ),
