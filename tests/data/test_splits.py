@@ -1,8 +1,5 @@
 import logging
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -74,27 +71,3 @@ def test_tensors_of_another_kind_are_refused(inputs: torch.Tensor, labels: torch
         Split(name="train", inputs=inputs, labels=labels)
     with pytest.raises(RequestError, match="must be"):
         HeldOutSplit(inputs=inputs, labels=labels)
-
-
-def test_the_type_checker_keeps_search_code_off_the_test_split(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    code = tmp_path / "search.py"
-    code.write_text(
-        "from nas_compress.data.splits import Dataset, Split\n"
-        "def train(split: Split) -> None: ...\n"
-        "def search(data: Dataset) -> None:\n"
-        "    train(data.validation)\n"
-        "    train(data.test)\n"
-        "    data.test.inputs\n"
-    )
-    source = Path(__file__).parents[2] / "src"
-    settings = tmp_path / "mypy.ini"
-    settings.write_text(
-        f"[mypy]\nmypy_path = {source}\n[mypy-torch.*]\nfollow_imports = skip\n"
-        "[mypy-nas_compress.*]\nignore_errors = True\n"
-    )
-    options = [f"--config-file={settings}", f"--cache-dir={tmp_path}"]
-    command = [sys.executable, "-m", "mypy", *options, str(code)]
-    report = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    wrong = [line.split(":")[1] for line in report.splitlines() if ": error:" in line]
-    assert wrong == ["5", "6"], report

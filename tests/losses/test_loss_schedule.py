@@ -39,6 +39,14 @@ def test_a_term_that_is_silent_counts_as_zero_and_sends_no_gradient() -> None:
     assert float(terms["kd"]) == 0 and not terms["kd"].requires_grad and float(terms["cross_entropy"].detach()) > 0
 
 
+def test_after_the_soft_stop_no_teacher_is_needed() -> None:
+    loss = TrainingLoss(TAUGHT, soft_stop=0.5)
+    student, labels = Observation(logits=torch.zeros(2, 3)), torch.tensor([0, 1])
+    with pytest.raises(RequestError, match="kd needs a teacher's answers or features, but got none"):
+        loss(student, labels, None, 0.49)
+    assert set(loss(student, labels, None, 0.5)) == {"cross_entropy", "kd"}
+
+
 def test_warm_up_is_linear_and_never_zero() -> None:
     loss = TrainingLoss([LossTerm(name="dkd", settings={"warm_up": 0.2})])
     assert 0 < loss.active(0.0)["dkd"] < 0.01

@@ -38,7 +38,7 @@ def test_only_terms_on_the_teacher_need_it() -> None:
     mixed = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
     assert needs_teacher(mixed) and not needs_teacher(cross_entropy())
     assert total(cross_entropy(), teacher=None)
-    with pytest.raises(RequestError, match=r"^kd needs the teacher's logits, but got none$"):
+    with pytest.raises(RequestError, match=r"^kd needs a teacher's answers or features, but got none$"):
         total(mixed, teacher=None)
 
 
