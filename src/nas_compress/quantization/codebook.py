@@ -42,7 +42,7 @@ def cluster(weights: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def nearest(weights: Tensor, values: Tensor) -> Tensor:
     """The place, int64, of the value nearest to each weight among `values` (k,), which rise."""
-    return torch.bucketize(weights, (values[1:] + values[:-1]) / 2)
+    return torch.bucketize(weights.contiguous(), (values[1:] + values[:-1]) / 2)
 
 
 def shared_integers(values: Tensor) -> tuple[Tensor, Tensor]:
