@@ -19,6 +19,7 @@ from nas_compress.candidate import PRUNED, Candidate, LossTerm
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
+from nas_compress.model_file import FORMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.outcome import Outcome
 from nas_compress.precision import METHODS, Quantization, precisions
@@ -32,7 +33,7 @@ PRUNINGS = (
     *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
 )
 FAMILY_NAMES = [*FAMILIES, PRUNED]
-FORMS = ((32, 32), (8, 32), (8, 8))
+STORED = ((32, 32), (8, 32), (8, 8))
 """Stored floats, stored integers and integer kernels; other widths differ from these in integers and bytes alone."""
 
 ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery", "kd"}
@@ -44,7 +45,7 @@ OF_TRANSFORMERS = [name for name, term in TERMS.items() if term.needs in ("token
 FACTORS = {
     "family": FAMILY_NAMES,
     "pruning": PRUNINGS,
-    "bits": FORMS,
+    "bits": STORED,
     "loss": [name for name in LOSSES if name not in OF_TRANSFORMERS],
 }
 WIDTH_FACTORS = {
@@ -122,7 +123,7 @@ def test_nothing_is_left_out() -> None:
             assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
         assert all(rule(each) and list(each) == names for each in combinations)
     families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
-    assert len(EVERY) == len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
+    assert len(EVERY) == len(PRUNINGS) * len(STORED) * (families * len(FACTORS["loss"]) - maps)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -161,10 +162,11 @@ def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench
     longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
     combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
     candidate = replace(candidate_of(combination), quantization=quantization)
-    check(candidate, longer if quantization.is_trained else bench, tmp_path / "model.onnx")
+    name = FORMS["compressed" if quantization.weight_format == "codebook" else "onnx"]
+    check(candidate, longer if quantization.is_trained else bench, tmp_path / name)
 
 
-@pytest.mark.parametrize("bits", FORMS, ids=str)
+@pytest.mark.parametrize("bits", STORED, ids=str)
 @pytest.mark.parametrize("loss", OF_TRANSFORMERS)
 def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
     combination = {"family": "vit", "pruning": PRUNINGS[0], "bits": bits, "loss": loss}

@@ -16,3 +16,9 @@ OPSET = 20
 
 IR_VERSION = 9
 """The file format version that came with OPSET."""
+
+FORMS = {"onnx": "model.onnx", "compressed": "model.onnx.xz"}
+"""Forms in which a file ships, and its name in each: as onnxruntime reads it, or in an xz container."""
+
+COMPRESSED = ".xz"
+"""The end of a name that says that the file is in a container."""

@@ -20,7 +20,8 @@ class Measured:
     latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
     its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
     same class; max_difference: the largest difference of a logit. parameters and macs (a multiply-add is one) are
-    counted on the torch module.
+    counted on the torch module. steps: bytes that the same network has in the forms of `export.layout.STEPS` and
+    compressed, where its weights are integers or have zeros.
     """
 
     latency_ms: float
@@ -32,6 +33,7 @@ class Measured:
     accuracy: float | None = None
     agreement: float | None = None
     max_difference: float | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     def figure(self, name: str) -> float:
         """One figure by its objective's name; ValueError where it was not measured."""

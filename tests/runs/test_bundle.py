@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
 import pytest
 
 from nas_compress.errors import RequestError
+from nas_compress.export.container import compress
 from nas_compress.runs.bundle import export_bundle, trained_record
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import read_records
+from nas_compress.runs.records import read_record, read_records, write_record
 from nas_compress.study.run import run_study
 from running import own_cache as own_cache
 from running import quick_and_apart, write_study
@@ -102,6 +105,22 @@ def test_the_config_trains_the_same_file_again(bundle: Path, tmp_path: Path) -> 
     assert again.name.startswith("tiny-")
     assert len(front.points) == 1
     assert (again / "trials" / "0" / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
+
+
+def test_a_compressed_file_is_opened_by_the_example(run: RunFolder, trial: int, tmp_path: Path) -> None:
+    compressed = RunFolder(root=shutil.copytree(run.root, tmp_path / "run"))
+    record = read_record(compressed, trial)
+    assert record is not None
+    content = (compressed.root / record.model).read_bytes()
+    (compressed.root / f"{record.model}.xz").write_bytes(compress(content))
+    write_record(compressed, replace(record, model=f"{record.model}.xz"))
+    export_bundle(compressed, trial, tmp_path / "bundle")
+    assert not (tmp_path / "bundle" / "model.onnx").exists()
+    assert "`model.onnx.xz` takes raw samples" in (tmp_path / "bundle" / "README.md").read_text()
+    example = tmp_path / "bundle" / "example.py"
+    answer = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd="/")
+    assert answer.stdout.startswith("class "), answer.stderr
+    assert "nas_compress" not in example.read_text()
 
 
 def test_a_trial_over_budget_is_not_exported(run: RunFolder, tmp_path: Path) -> None:

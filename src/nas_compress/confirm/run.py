@@ -48,6 +48,11 @@ class Repetition:
     candidate: Candidate
     place: Path
 
+    @property
+    def file(self) -> Path:
+        """Its model, in the member's own form."""
+        return self.place / Path(self.record.model).name
+
 
 def confirm_run(
     folder: RunFolder,
@@ -74,7 +79,7 @@ def confirm_run(
         bench = replace(bench, budgets=())  # the full budget, whatever a repetition measures
         plan = _plan(folder, records, bench, seeds=seeds, controls=controls, reporter=reporter)
         outcomes = [_train(item, bench, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
-        files = [item.place / "model.onnx" for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
+        files = [item.file for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
         files += [folder.root / record.model for record in records] + [folder.root / TEACHER]
         test = _test_accuracies(folder, parts.dataset, files)
         confirmation = _confirmation(folder, records, plan, outcomes, test, len(parts.dataset.test))
@@ -140,7 +145,7 @@ def _train(item: Repetition, bench: Bench, reporter: Reporter, number: int, tota
         item.candidate,
         bench,
         seed=item.seed,
-        model=item.place / "model.onnx",
+        model=item.file,
         on_epoch=lambda done, count: reporter.stage(label, done, count),
     )
     write_repetition(item.place, outcome)
@@ -181,7 +186,7 @@ def _confirmation(
         for role in dict.fromkeys(item.role for item in plan if item.record is record):
             pairs = [pair for pair in zip(plan, outcomes, strict=True) if pair[0].record is record]
             own = [(item, outcome) for item, outcome in pairs if item.role == role]
-            places = [item.place / "model.onnx" for item, outcome in own if _done(outcome)]
+            places = [item.file for item, outcome in own if _done(outcome)]
             rows.append(
                 summarise(
                     record.trial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,3 +20,11 @@ class Layout:
 
 PACKED = Layout()
 """As many bytes as the weights have bits."""
+
+STEPS: Mapping[str, Layout] = {
+    "float32": Layout(integers="floats"),
+    "one byte each": Layout(integers="bytes"),
+    "packed": Layout(),
+    "without zeros": Layout(sparse=True),
+}
+"""From a float of 32 bits for each weight of the student to the fewest bytes, before any compression."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +13,18 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from nas_compress.errors import ExportError, RequestError, RunError, first_line, require_known
+from nas_compress.export.container import smallest_container
 from nas_compress.export.dynamo import export_to_onnx
 from nas_compress.export.graph import drop_unread_nodes_, inline_constants_, pool_over_whole_planes_
 from nas_compress.export.integer_linear import make_linear_layers_integer_
-from nas_compress.export.layout import PACKED, Layout
+from nas_compress.export.layout import PACKED, STEPS, Layout
 from nas_compress.export.small_tensors import share_halves_
 from nas_compress.export.stored_weights import store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.zeros import leave_out_zeros_
 from nas_compress.files import write_atomically
-from nas_compress.model_file import BATCH_NAME, INPUT_NAME, OUTPUT_NAME
+from nas_compress.model_file import BATCH_NAME, COMPRESSED, INPUT_NAME, OUTPUT_NAME
 
 Backend = Literal["torchscript", "dynamo"]
 
@@ -39,12 +41,47 @@ def export_onnx(
 ) -> None:
     """Write `model` in evaluation mode to one stripped file; `model` stays as it is.
 
-    The file takes `input`, uint8 (N, C, H, W) with (C, H, W) = `sample_shape`, and gives `logits`, float32
-    (N, classes). The same weights give the same bytes. The file is whole or not there.
+    A path that ends in `.xz` gets it in a container (`export.container`), of packed weights or of one byte a weight,
+    whichever is smaller there. The file takes `input`, uint8 (N, C, H, W) with (C, H, W) = `sample_shape`, and gives
+    `logits`, float32 (N, classes). The same weights give the same bytes. The file is whole or not there.
 
     Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot
     write it, RunError where the disk cannot take the file.
     """
+    traced = _trace(model, sample_shape, backend)
+    layouts = [layout, replace(layout, integers="bytes", sparse=False)] if path.suffix == COMPRESSED else [layout]
+    contents = [traced.content(each) for each in layouts]
+    content = smallest_container(contents) if path.suffix == COMPRESSED else contents[0]
+    try:
+        write_atomically(path, lambda temporary: _fill(temporary, content))
+    except OSError as error:
+        raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
+
+
+def size_steps(
+    model: nn.Module, sample_shape: tuple[int, int, int], *, backend: Backend = "torchscript"
+) -> dict[str, int]:
+    """The bytes of a network's file in each of STEPS, and at last `compressed`; each is a file that could ship."""
+    traced = _trace(model, sample_shape, backend)
+    contents = {name: traced.content(layout) for name, layout in STEPS.items()}
+    sizes = {name: len(content) for name, content in contents.items()}
+    return sizes | {"compressed": len(smallest_container(list(contents.values())[1:]))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Traced:
+    """What an exporter wrote down."""
+
+    exported: onnx.ModelProto
+    sample_shape: tuple[int, int, int]
+    classes: int
+
+    def content(self, layout: Layout) -> bytes:
+        """The bytes of the file that ships."""
+        return _ship(_copy(self.exported), self.sample_shape, self.classes, layout)
+
+
+def _trace(model: nn.Module, sample_shape: tuple[int, int, int], backend: Backend) -> _Traced:
     require_known("a backend", backend, EXPORTERS)
     network = model if _is_ready(model) else deepcopy(model).cpu().eval()
     samples = torch.zeros((2, *sample_shape), dtype=torch.uint8)
@@ -55,11 +92,7 @@ def export_onnx(
         raise
     except Exception as error:  # exporters raise many kinds, none of which they document
         raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
-    content = _ship(exported, sample_shape, classes, layout).SerializeToString(deterministic=True)
-    try:
-        write_atomically(path, lambda temporary: _fill(temporary, content))
-    except OSError as error:
-        raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
+    return _Traced(exported=exported, sample_shape=sample_shape, classes=classes)
 
 
 def _is_ready(model: nn.Module) -> bool:
@@ -69,9 +102,8 @@ def _is_ready(model: nn.Module) -> bool:
     )
 
 
-def _ship(
-    exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes: int, layout: Layout
-) -> onnx.ModelProto:
+def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes: int, layout: Layout) -> bytes:
+    """The bytes of the stripped file; `exported` becomes it, and is of no use after that."""
     graph = exported.graph
     inline_constants_(graph)
     store_weights_(graph, layout)
@@ -82,7 +114,14 @@ def _ship(
     share_halves_(graph)
     drop_unread_nodes_(graph)
     _describe_ends_(graph, sample_shape, classes)
-    return strip(exported)
+    content: bytes = strip(exported).SerializeToString(deterministic=True)
+    return content
+
+
+def _copy(exported: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(exported)
+    return copy
 
 
 def _classes(network: nn.Module, samples: Tensor) -> int:

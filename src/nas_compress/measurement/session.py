@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 import onnx
@@ -9,7 +10,7 @@ import onnxruntime as ort
 from onnx.external_data_helper import uses_external_data
 
 from nas_compress.errors import RequestError
-from nas_compress.model_file import INPUT_NAME, OUTPUT_NAME
+from nas_compress.model_file import COMPRESSED, INPUT_NAME, OUTPUT_NAME
 
 ERRORS_ONLY = 3
 
@@ -19,14 +20,15 @@ def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.Infer
 
     RequestError unless the file is a single ONNX model that loads, with input `input` and output `logits`.
     """
-    read_model(path)
+    content = read_content(path)
+    _parse(content, path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no common root
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {reason}") from error
@@ -36,10 +38,22 @@ def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.Infer
 
 def read_model(path: Path) -> onnx.ModelProto:
     """The file's content; RequestError where it is missing, no ONNX model or keeps data elsewhere."""
+    return _parse(read_content(path), path)
+
+
+def read_content(path: Path) -> bytes:
+    """The ONNX model's bytes, out of its container where the name ends in `.xz`; RequestError where that cannot be."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise RequestError(f"a model file must be readable, but got {path}: {error.strerror}") from error
+    try:
+        return lzma.decompress(content) if Path(path).suffix == COMPRESSED else content
+    except lzma.LZMAError as error:
+        raise RequestError(f"a compressed model file must be whole, but got {path}: {error}") from error
+
+
+def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except Exception:  # protobuf's own error, whose package ships no types

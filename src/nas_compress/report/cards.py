@@ -7,10 +7,12 @@ from typing import Any
 
 from nas_compress.errors import RequestError
 from nas_compress.measurement.contents import stored_layers
+from nas_compress.measurement.session import read_content
+from nas_compress.outcome import Measured
 from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record
+from nas_compress.runs.records import Record, read_baseline
 
 WIDEST_MATRIX = 20
 """Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
@@ -35,6 +37,7 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "model": record.model,
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
+        "steps": _steps(outcome.measured, read_baseline(folder)),
         "confusion": None if counts is None else _confusion(counts),
     }
 
@@ -58,10 +61,18 @@ def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
         layers = stored_layers(path)
     except (RequestError, OSError):
         return None
-    total = path.stat().st_size
+    total, shipped = len(read_content(path)), path.stat().st_size
     graph = total - sum(layer.size_bytes for layer in layers)
     most = max([graph, *(layer.size_bytes for layer in layers)])
-    return {"layers": layers, "graph": graph, "total": total, "most": most}
+    return {"layers": layers, "graph": graph, "total": total, "most": most, "shipped": shipped}
+
+
+def _steps(measured: Measured | None, teacher: Measured | None) -> list[tuple[str, int]]:
+    """Bytes from the teacher's file to the member's in its last form; empty where the member has but one form."""
+    if measured is None or not measured.steps:
+        return []
+    first = [] if teacher is None else [("the teacher, float32", teacher.size_bytes)]
+    return [*first, *((f"this network, {name}", size) for name, size in measured.steps.items())]
 
 
 def _confusion(counts: Counts) -> dict[str, Any]:

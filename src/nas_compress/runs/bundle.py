@@ -8,24 +8,38 @@ from pathlib import Path
 
 from nas_compress.errors import RequestError
 from nas_compress.files import write_json, write_text
+from nas_compress.model_file import FORMS
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
 
 EXAMPLE = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])
+{loader}
 samples = np.zeros((1, {channels}, {height}, {width}), dtype=np.uint8)  # put your own raw samples here
 (logits,) = session.run(["logits"], {{"input": samples}})
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
+LOADERS = {
+    FORMS["onnx"]: """from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])""",
+    FORMS["compressed"]: """import lzma
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
+}
+"""How each form of a file is opened."""
+
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. `model.onnx` takes raw samples, `input`: uint8
+A student found by nas-compress, trained from scratch. `{file}` takes raw samples, `input`: uint8
 (N, {channels}, {height}, {width}) as the data set stores them, and gives `logits`: float32 (N, {classes}).
 
 | figure | this model | teacher |
@@ -55,12 +69,12 @@ def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
 
 
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
-    """Write model.onnx, config.json, metrics.json, README.md and example.py of a trained trial into a new folder."""
+    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder."""
     record = trained_record(folder, trial)
     _require_new(out)
     about = folder.about()
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder.root / record.model, out / "model.onnx")
+    shutil.copyfile(folder.root / record.model, out / Path(record.model).name)
     write_json(
         out / "config.json",
         {
@@ -105,7 +119,8 @@ def _example(record: Record) -> str:
     if architecture is None:
         raise RequestError(f"trial {record.trial} has no architecture in its record")
     channels, height, width = architecture.input_shape
-    return EXAMPLE.format(channels=channels, height=height, width=width, classes=architecture.classes)
+    loader = LOADERS[Path(record.model).name]
+    return EXAMPLE.format(loader=loader, channels=channels, height=height, width=width, classes=architecture.classes)
 
 
 def _card(folder: RunFolder, record: Record, example: str) -> str:
@@ -122,6 +137,7 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
     )
     channels, height, width = architecture.input_shape
     return CARD.format(
+        file=Path(record.model).name,
         study=folder.spec().name,
         trial=record.trial,
         channels=channels,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.model_file import FORMS
 from nas_compress.objective import DIRECTIONS, Budget, Objective
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -139,6 +140,16 @@ class SearchSection(Section):
         return self
 
 
+class ExportSection(Section):
+    """`[export]`: the form in which students ship, and in which their bytes count.
+
+    `onnx` is a file that onnxruntime reads as it is; `compressed` is that file in an xz container, which three lines of
+    Python open. Accuracy and latency are measured on what comes out of it.
+    """
+
+    form: Literal["onnx", "compressed"] = "onnx"
+
+
 class BudgetSection(Section):
     """`[budgets.<figure>]`: `at_least` for what is maximised, `at_most` for what is minimised."""
 
@@ -163,6 +174,7 @@ class StudySpec(Section):
     teacher: TeacherSection = TeacherSection()
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
+    export: ExportSection = ExportSection()
     budgets: dict[str, BudgetSection] = {}
 
     @model_validator(mode="after")
@@ -184,6 +196,11 @@ class StudySpec(Section):
             if budget.name == "accuracy" and budget.limit > 1:
                 raise ValueError(f"budgets.accuracy.at_least <= 1 must hold (a fraction), but got {budget.limit:g}")
         return self
+
+    @property
+    def file_name(self) -> str:
+        """The name of a student's file in its folder."""
+        return FORMS[self.export.form]
 
     @property
     def objective_list(self) -> tuple[Objective, ...]:

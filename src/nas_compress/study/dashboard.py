@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from nas_compress.errors import RequestError
+from nas_compress.model_file import FORMS
 from nas_compress.runs.folder import RunFolder
 
 REFRESH_S = 5.0
@@ -34,7 +35,7 @@ OLD_CONSTRAINTS = "constraints"
 ARTIFACTS = "artifacts:"
 """What Optuna's attributes of artefacts begin with."""
 
-FILES = {"model.onnx": "application/octet-stream", "outcome.json": "application/json"}
+FILES = {**dict.fromkeys(FORMS.values(), "application/octet-stream"), "outcome.json": "application/json"}
 """What each trial's folder gives as artefacts."""
 
 PICTURES = ("front.png", "hypervolume.png")

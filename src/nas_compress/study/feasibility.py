@@ -136,7 +136,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
     samples = calibration_samples(parts.dataset.train)
     network, candidate = parts.build(item.architecture), item.candidate
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        path = Path(folder) / "model.onnx"
+        path = Path(folder) / parts.spec.file_name
         watch = Stopwatch()
         write_file(
             with_zeros(network, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction),

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.errors import RequestError
+from nas_compress.model_file import FORMS
 from nas_compress.objective import Budget, Objective
 from nas_compress.outcome import Outcome
 from nas_compress.runs.folder import RunFolder
@@ -39,7 +40,8 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
     One that was cut before its candidate was whole is not queued (False): the sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
-    (folder.trial(trial.number) / "model.onnx").unlink(missing_ok=True)
+    for name in FORMS.values():
+        (folder.trial(trial.number) / name).unlink(missing_ok=True)
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     if whole:
         study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})

@@ -109,7 +109,7 @@ class Search:
                 if running:
                     job, outcome = crew.next_end()
                     trial = running[job.task.number]
-                    self._take(self._settle(trial, outcome, _model(trial, outcome), None, before), total)
+                    self._take(self._settle(trial, outcome, self._model(trial, outcome), None, before), total)
                     del running[trial.number]
                 waiting = self._begin(crew, running, waiting, total, before)
         except BaseException:
@@ -139,6 +139,10 @@ class Search:
                 running[trial.number] = trial
         return left
 
+    def _model(self, trial: optuna.Trial, outcome: Outcome) -> str:
+        """The path of a trial's file in the run folder; empty where it left none."""
+        return f"trials/{trial.number}/{self.parts.spec.file_name}" if outcome.state == "trained" else ""
+
     def _job(self, trial: optuna.Trial, candidate: Candidate) -> Job:
         place = self.folder.trial(trial.number)
         write_json(place / "candidate.json", candidate.to_dict())
@@ -146,7 +150,7 @@ class Search:
             task=Task(
                 number=trial.number,
                 candidate=candidate,
-                model=place / "model.onnx",
+                model=place / self.parts.spec.file_name,
                 checkpoint=self.folder.checkpoint(candidate),
             ),
             judge=TrialJudge(trial=trial, rule=self.rule, objectives=self.parts.spec.objective_list),
@@ -210,7 +214,7 @@ class Search:
             judge=job.judge,
             shadow=self.parts.spec.search.stop == "shadow",
         )
-        return outcome, _model(trial, outcome), None
+        return outcome, self._model(trial, outcome), None
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
@@ -262,8 +266,3 @@ def _attributes(record: Record) -> dict[str, Any]:
         "model": record.model,
         "repeats": record.repeats,
     }
-
-
-def _model(trial: optuna.Trial, outcome: Outcome) -> str:
-    """The path of a trial's file in the run folder; empty where it left none."""
-    return f"trials/{trial.number}/model.onnx" if outcome.state == "trained" else ""
