@@ -23,7 +23,8 @@ class Family:
 
     `base_widths` and `base_depths` have one entry per stage. `settings` are the candidate's fields that this family
     takes and others may not. `complete` fills in what an architecture leaves open and checks that it fits together;
-    `multiples` tells of which number a free layer's width must be a multiple, where there is one.
+    `multiples` tells of which number a free layer's width must be a multiple, where there is one. `mixes_kernels`:
+    float parts stand between the integer ones, so that only measuring tells whether integer kernels pay.
     """
 
     summary: str
@@ -35,6 +36,7 @@ class Family:
     build: Callable[[Architecture], ObservableNetwork]
     complete: Callable[[Architecture], Architecture] = lambda architecture: architecture
     multiples: Callable[[Sequence[str], int | None], Mapping[str, int]] = lambda layers, heads: {}
+    mixes_kernels: bool = False
 
     def layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], *, mlp_ratio: float | None = None
@@ -72,6 +74,7 @@ FAMILIES: Mapping[str, Family] = {
         build=vit.build,
         complete=vit.complete,
         multiples=vit.multiples,
+        mixes_kernels=True,
     ),
 }
 

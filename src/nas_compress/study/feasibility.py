@@ -12,7 +12,7 @@ import torch
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import PRUNED, Candidate
-from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
+from nas_compress.deployment import Stopwatch, calibration_samples
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.blocks import ActivationPoint
@@ -29,6 +29,7 @@ from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, shaped
 from nas_compress.trial.bit_plan import plan_bits
+from nas_compress.trial.form import settle_form
 from nas_compress.trial.peers import peer_shape
 
 DRAWS = 400
@@ -136,19 +137,16 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
     samples = calibration_samples(parts.dataset.train)
     network = parts.build(item.architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        path = Path(folder) / "model.onnx"
-        watch = Stopwatch()
-        write_file(
+        form = settle_form(
+            item.candidate,
             network,
-            path,
-            weight_bits=item.candidate.weight_bits,
-            activation_bits=item.candidate.activation_bits,
-            quantization=item.candidate.quantization,
+            Path(folder),
             layer_bits=plan_bits(item.candidate, network, ()),
             calibration=samples,
-            watch=watch,
+            meter=meter,
+            watch=Stopwatch(),
         )
-        return measure_cost(network, path, sample=samples, meter=meter, watch=watch)
+    return form.cost
 
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
