@@ -121,6 +121,7 @@ def _run(
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
     checkpoint = None if place is None else _checkpoint(place, shipped, seed=seed, epochs=epochs, sight=sight)
+    derived_before = bench.teacher.derived_epochs
     losses = teach(
         shipped,
         generations,
@@ -147,6 +148,7 @@ def _run(
         curve=tuple(sight.curve),
         spoke_at=sight.spoke_at,
         integer_latency_ms=form.integer_latency_ms,
+        teacher_epochs=bench.teacher.derived_epochs - derived_before,
     )
     if sight.stopped:
         return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
