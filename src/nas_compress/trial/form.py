@@ -18,6 +18,7 @@ from nas_compress.deployment import Stopwatch, measure_cost, write_file
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import FAMILIES
 from nas_compress.outcome import Measured
+from nas_compress.training.sparsity import with_zeros
 
 MARGIN = 0.02
 """By so much float kernels must be faster to be preferred: repeats of one latency differ by about as much."""
@@ -50,16 +51,18 @@ def settle_form(
     folder: where the files may lie, which stay there. calibration: uint8 (n, C, H, W). Only families that mix kernels
     have a choice, and only where the candidate has 8-bit activations.
     """
+    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
     for form in _forms(candidate):
         path = folder / f"untrained-{form.activation_bits}.onnx"
         write_file(
-            student,
+            untrained,
             path,
             weight_bits=form.weight_bits,
             activation_bits=form.activation_bits,
             quantization=form.quantization,
             layer_bits=layer_bits,
+            sparse=form.zero_pattern != "none",
             calibration=calibration,
             watch=watch,
         )

@@ -160,6 +160,7 @@ def _run(
         activation_bits=shipped.activation_bits,
         quantization=shipped.quantization,
         layer_bits=layer_bits,
+        sparse=shipped.zero_pattern != "none",
         calibration=bench.calibration,
         watch=watch,
     )
