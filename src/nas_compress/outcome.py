@@ -19,8 +19,8 @@ class Measured:
     accuracy: fraction of the validation split (None before training). latency_ms: batch 1, one thread;
     latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
     its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
-    same class; max_difference: the largest difference of a logit. parameters and macs (a multiply-add is one) are
-    counted on the torch module.
+    same class; max_difference: the largest difference of a logit. zero_fraction: of the weights of convolutions and
+    products (None before training). parameters and macs (a multiply-add is one) are counted on the torch module.
     """
 
     latency_ms: float
@@ -32,6 +32,7 @@ class Measured:
     accuracy: float | None = None
     agreement: float | None = None
     max_difference: float | None = None
+    zero_fraction: float | None = None
 
     def figure(self, name: str) -> float:
         """One figure by its objective's name; ValueError where it was not measured."""

@@ -14,7 +14,7 @@ from nas_compress.observation import ObservableNetwork
 Layers = Callable[[tuple[int, ...], tuple[int, ...], "float | None"], list[tuple[str, int]]]
 """(depths, base widths, MLP ratio or None) to free widths as (layer path, base channels)."""
 
-TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
