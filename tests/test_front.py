@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from nas_compress.dominance import hypervolume, knee, non_dominated
 from nas_compress.errors import RequestError
-from nas_compress.front import Front, Point, hypervolume, knee, non_dominated
+from nas_compress.front import Front
 from nas_compress.objective import Budget, Objective
+from nas_compress.point import Point
 
 
 def point(

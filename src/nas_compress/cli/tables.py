@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
+from nas_compress.point import Point
 from nas_compress.runs.confirmation import Confirmation
 
 NO_FASTER = (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Point
 from nas_compress.measurement.contents import stored_layers
+from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
 from nas_compress.outcome import Measured
 from nas_compress.plots.pareto import plot_front
 from nas_compress.plots.progress import plot_hypervolume
 from nas_compress.plots.spread import Spreads
-from nas_compress.plots.tables import write_front_csv, write_front_json
+from nas_compress.point import Point
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.front_files import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
 from nas_compress.spec.schema import StudySpec

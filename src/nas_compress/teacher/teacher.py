@@ -192,6 +192,7 @@ def obtain_teacher(
             classes=dataset.classes,
             sample=dataset.train.inputs[:2],
             label=label,
+            features=section.features,
         )
         made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
         family: str | None = None
@@ -200,7 +201,9 @@ def obtain_teacher(
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
-            "teacher": section.model_dump(mode="json"),
+            "teacher": section.model_dump(
+                mode="json", exclude={"features"}
+            ),  # a module of the user's own alone has them
             "batch_size": training.batch_size,
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,
