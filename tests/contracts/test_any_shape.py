@@ -32,13 +32,13 @@ DEPTHS = {"resnet": (3, 2, 2), "mobilenet": (2, 3, 2), "vit": (3,)}
 LABELS = torch.arange(8) % 10
 
 some = settings(
-    max_examples=12,
+    max_examples=10,
     derandomize=True,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-many = settings(some, max_examples=300)
+many = settings(some, max_examples=100)
 
 
 @st.composite
