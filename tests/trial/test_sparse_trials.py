@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from nas_compress.candidate import PRUNED, Candidate, cross_entropy
+from nas_compress.candidate import PRUNED, ZERO_PATTERNS, Candidate, cross_entropy
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
@@ -18,10 +19,23 @@ from nas_compress.trial.bench import Bench, new_student, student_architecture
 from nas_compress.trial.fit import fit
 from nas_compress.trial.run import run_trial
 
+PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]
+FAMILY_NAMES = [*FAMILIES, PRUNED]
+
 
 def candidate(family: str, pattern: str) -> Candidate:
     depths = () if family == PRUNED else (1,) * len(FAMILIES[family].base_depths)
     return Candidate(family=family, depths=depths, width_multiplier=0.5, zero_pattern=pattern, zero_fraction=0.5)
+
+
+@pytest.mark.parametrize(("pattern", "family"), list(zip(PATTERNS, itertools.cycle(FAMILY_NAMES), strict=False)))
+def test_every_pattern_ships_in_a_codebook(pattern: str, family: str, bench: Bench, tmp_path: Path) -> None:
+    # the modules of users' own have it after training only
+    sparse = replace(candidate(family, pattern), weight_bits=4, quantization=Quantization(weight_format="codebook"))
+    outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.999
+    assert (outcome.measured.zero_fraction or 0) > 0.25
 
 
 @pytest.mark.parametrize("pattern", ["gradual", "targeted_weight"])

@@ -45,7 +45,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(kw_only=True, eq=False)
 class Teacher:
-    """A trained network in eval mode on the study's device, and what students ask of it."""
+    """A trained network in eval mode on the study's device, and what students ask of it.
+
+    `derived_epochs` counts those that this process has trained for teachers derived from it.
+    """
 
     network: nn.Module
     fingerprint: str
@@ -60,6 +63,7 @@ class Teacher:
     training: TrainingSection
     label: str
     make: Callable[[], nn.Module]
+    derived_epochs: int = 0
 
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, on the CPU; family `pruned` is cut from a new teacher."""
