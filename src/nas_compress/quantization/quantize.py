@@ -49,6 +49,11 @@ def quantize(
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
+
+    >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
+    ...                  calibration=None)
+    >>> type(small[0]).__name__
+    'StoredLinear'
     """
     check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=weight_format))
     network = deepcopy(model).cpu().eval().requires_grad_(False)

@@ -24,17 +24,23 @@ class Judge(Protocol):
         """Why the trial should end here, or None."""
 
 
+LOOKS = 5
+"""Validations during a training, for its learning curve; together they cost a few percent of it at most."""
+
+
 class Sight:
-    """What the judge sees of a training: its accuracy where it asks for it."""
+    """What is seen of a training: its accuracy a few times on the way, and wherever the judge asks for it."""
 
     def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split) -> None:
         self._judge, self._shadow, self._validation = judge, shadow, validation
         self.curve: list[tuple[int, float]] = []
+        self._looks: frozenset[int] = frozenset()
         self.spoke_at: int | None = None
         self.reason: str | None = None
 
     def begin(self, cost: Measured, planned: int) -> None:
         """Training begins."""
+        self._looks = frozenset(-(-planned * look // LOOKS) for look in range(1, LOOKS + 1))
         if self._judge is not None:
             self._judge.begin(cost, planned)
 
@@ -45,9 +51,11 @@ class Sight:
 
     def epoch(self, network: nn.Module, done: int) -> bool:
         """An epoch is over; True where the trial ends here."""
-        if self._judge is None or not self._judge.wants(done):
+        asked = self._judge is not None and self._judge.wants(done)
+        if asked or done in self._looks:
+            self.curve.append((done, module_accuracy(network, self._validation)))
+        if self._judge is None or not asked:
             return False
-        self.curve.append((done, module_accuracy(network, self._validation)))
         reason = self._judge.verdict(*self.curve[-1])
         if reason is not None and self.spoke_at is None:
             self.spoke_at, self.reason = done, reason
