@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.precision import Quantization
 
 FLOAT8 = Quantization(weight_format="float8")
+CODEBOOK = Quantization(weight_format="codebook")
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
 RICH = Candidate(
     family="mobilenet",
@@ -130,6 +131,7 @@ def test_integers_move_in_finer_steps() -> None:
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (
             {"quantization": Quantization(promoted_layers=2), "weight_bits": 8},

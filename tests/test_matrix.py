@@ -148,6 +148,8 @@ MIXED = {
     "promoted": Quantization(method="ste", promoted_layers=2),
     "percentile": Quantization(ranges="percentile", end_bits=4),
     "mse": Quantization(ranges="mse", promoted_layers=1),
+    "codebook": Quantization(method="lsq", weight_format="codebook"),
+    "codebook after training": Quantization(weight_format="codebook", promoted_layers=1),
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nas_compress.data.splits import Split
+from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.agreement import check_agreement
 from nas_compress.measurement.complexity import count_macs, count_parameters
@@ -58,11 +59,12 @@ def write_file(
     watch: Stopwatch,
     quantization: Quantization = PLAIN,
     layer_bits: Mapping[str, int] | None = None,
+    sparse: bool = False,
 ) -> nn.Module:
     """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
 
     calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations. layer_bits:
-    weight bits by path, where layers differ.
+    weight bits by path, where layers differ. sparse: zeros are left out of the file where that is smaller.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -75,7 +77,7 @@ def write_file(
             layer_bits=layer_bits,
         )
     with watch.stage("export"):
-        export_onnx(deployable, _shape(calibration), path)
+        export_onnx(deployable, _shape(calibration), path, layout=Layout(sparse=sparse))
     if activation_bits == 8:
         with watch.stage("kernels"):
             require_integer_kernels(path)

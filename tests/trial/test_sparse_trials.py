@@ -37,7 +37,9 @@ def candidate(family: str, pattern: str) -> Candidate:
 def test_every_pattern_trains_and_ships(
     pattern: str, family: str, bits: tuple[int, int], bench: Bench, tmp_path: Path
 ) -> None:
-    sparse = replace(candidate(family, pattern), weight_bits=bits[0], activation_bits=bits[1])
+    # of 4 bits are the places in a codebook; the modules of users' own have it after training only
+    shared = Quantization(weight_format="codebook" if bits[0] == 4 else "integer")
+    sparse = replace(candidate(family, pattern), weight_bits=bits[0], activation_bits=bits[1], quantization=shared)
     outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.measured is not None and outcome.measured.agreement is not None

@@ -101,6 +101,8 @@ def _quantization() -> list[Row]:
     ]
     float8 = "weights stored as e4m3 floats per channel (weight_format='float8'), computed in float"
     rows.append({"weight_bits": 8, "activation_bits": 32, "summary": float8})
+    shared = "places of 2^bits values that a layer shares, found by k-means and learned (weight_format='codebook')"
+    rows.append({"weight_bits": "<= 6", "activation_bits": "any", "summary": shared})
     return rows + [
         {"weight_bits": "<= 8", "activation_bits": "any", "summary": f"method={name!r}: {summary}"}
         for name, summary in METHODS.items()

@@ -26,7 +26,7 @@ from nas_compress.spec.schema import TeacherSection
 from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches
-from nas_compress.training.sparsity import sparse_layers
+from nas_compress.training.sparsity import sparse_layers, with_zeros
 from nas_compress.trial.bench import check_candidate, shaped
 from nas_compress.trial.bit_plan import plan_bits
 from nas_compress.trial.peers import peer_shape
@@ -134,17 +134,18 @@ def extremes(sized: list[Sized]) -> Iterator[Sized]:
 def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
     """Export and measure one candidate with fresh weights, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network = parts.build(item.architecture)
+    network, candidate = parts.build(item.architecture), item.candidate
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "model.onnx"
         watch = Stopwatch()
         write_file(
-            network,
+            with_zeros(network, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction),
             path,
-            weight_bits=item.candidate.weight_bits,
-            activation_bits=item.candidate.activation_bits,
-            quantization=item.candidate.quantization,
-            layer_bits=plan_bits(item.candidate, network, ()),
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            quantization=candidate.quantization,
+            layer_bits=plan_bits(candidate, network, ()),
+            sparse=candidate.zero_pattern != "none",
             calibration=samples,
             watch=watch,
         )

@@ -17,6 +17,7 @@ from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
+from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
@@ -97,13 +98,14 @@ def _run(
         activation_bits=candidate.activation_bits,
         quantization=candidate.quantization,
         layer_bits=planned_bits(candidate, student, bench),
+        sparse=candidate.zero_pattern != "none",
         calibration=bench.calibration,
         watch=watch,
     )
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
         untrained = Path(folder) / "untrained.onnx"
-        write(student, untrained)
+        write(with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction), untrained)
         cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
     broken = broken_budgets(cost, bench.budgets)
     if broken:
