@@ -49,10 +49,14 @@ class Outcome:
     `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
     `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are the student's own,
     `trainings` the networks that were trained for it (generations, peers), `teacher_epochs` those of assistants and
-    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean
-    of each loss term over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the
-    stopping rule looked: it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule
-    stopped the trial, or would have stopped one that was trained on to judge the rule.
+    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean of each loss term
+    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) a few times on the way and where
+    the stopping rule looked: it is for decisions and readers, never a figure of the front. `spoke_at` is the epoch at
+    which the rule stopped the trial, or would have stopped one that was trained on to judge the rule.
+
+    >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
+    >>> Outcome.from_dict(outcome.to_dict()) == outcome
+    True
     """
 
     candidate: Candidate

@@ -128,7 +128,10 @@ def _precision_summary(weight_bits: int, activation_bits: int) -> str:
 
 
 def _samplers() -> list[Row]:
-    return [{"name": name, "summary": kind.summary} for name, kind in SAMPLERS.items()]
+    return [
+        {"name": name, "summary": kind.summary, "proposal": kind.cost, "source": kind.source}
+        for name, kind in SAMPLERS.items()
+    ]
 
 
 def _stopping() -> list[Row]:
