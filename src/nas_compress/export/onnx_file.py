@@ -44,6 +44,13 @@ def export_onnx(
 
     Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot
     write it, RunError where the disk cannot take the file.
+
+    >>> class Flat(nn.Linear):
+    ...     def forward(self, samples):
+    ...         return super().forward(samples.flatten(1).float())
+    >>> export_onnx(Flat(64, 10), (1, 8, 8), Path("flat.onnx"))
+    >>> 64 * 10 * 4 < Path("flat.onnx").stat().st_size < 4000
+    True
     """
     require_known("a backend", backend, EXPORTERS)
     network = model if _is_ready(model) else deepcopy(model).cpu().eval()

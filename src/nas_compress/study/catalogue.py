@@ -11,6 +11,7 @@ from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.precision import METHODS, precisions
 from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
@@ -91,7 +92,10 @@ def _pruning() -> list[Row]:
     rankings: list[Row] = [
         {"name": name, "kind": "ranking", "summary": summary, "source": ""} for name, summary in RANKINGS.items()
     ]
-    return criteria + rankings
+    blocks: list[Row] = [
+        {"name": name, "kind": "kept_blocks", "summary": summary, "source": ""} for name, summary in KEPT_BLOCKS.items()
+    ]
+    return criteria + rankings + blocks
 
 
 def _quantization() -> list[Row]:
@@ -124,7 +128,10 @@ def _precision_summary(weight_bits: int, activation_bits: int) -> str:
 
 
 def _samplers() -> list[Row]:
-    return [{"name": name, "summary": kind.summary} for name, kind in SAMPLERS.items()]
+    return [
+        {"name": name, "summary": kind.summary, "proposal": kind.cost, "source": kind.source}
+        for name, kind in SAMPLERS.items()
+    ]
 
 
 def _stopping() -> list[Row]:

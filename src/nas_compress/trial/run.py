@@ -44,6 +44,15 @@ def run_trial(
     an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
     trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
     the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
+
+    >>> from nas_compress.measurement.latency import LatencyMeter
+    >>> from nas_compress.spec.study_file import read_study
+    >>> from nas_compress.study.workbench import find_teacher, gather, make_bench
+    >>> parts = gather(read_study("mine"))
+    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+    >>> run_trial(half, bench, seed=0, model=Path("half.onnx")).state
+    'trained'
     """
     watch = Stopwatch()
     check_candidate(candidate)
