@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from nas_compress.spec.schema import StudySpec
     from nas_compress.study.forecast import Forecast
+    from nas_compress.study.shares import Share
 
 
 @click.command()
@@ -21,9 +22,11 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
+    from nas_compress.measurement.machine import describe_machine
     from nas_compress.spec.study_file import read_study
     from nas_compress.study.feasibility import refuse_out_of_reach
     from nas_compress.study.forecast import forecast
+    from nas_compress.study.notes import notes
     from nas_compress.study.workbench import gather
 
     parts = gather(read_study(study))
@@ -34,6 +37,8 @@ def check(study: str) -> None:
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(told)
+    for note in notes([item.candidate for item in told.sized], classes=data.classes, machine=describe_machine()):
+        click.echo(f"note: {note}")
     if spec.budgets:
         _print_budgets(told, spec)
     once = "brought along" if told.teacher is None else f"teacher {_duration(told.teacher_s)} unless trained before"
@@ -71,10 +76,18 @@ def _print_budgets(told: Forecast, spec: StudySpec) -> None:
     rows = []
     for reach, share in zip(told.reaches, told.shares, strict=True):
         verdict = "within reach" if reach.met else "OUT OF REACH"
-        part = f"{share.fraction:.0%} ({share.kept} of {share.judged} candidates, {share.how})"
-        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), part])
+        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), _share(share, told.points)])
     rows += [[rule(budget), "known after training", "", ""] for budget in spec.budget_list if budget.name == "accuracy"]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)
+
+
+def _share(share: Share, points: float) -> str:
+    """The share of the space; its interval too, unless every point was judged."""
+    judged = f"({share.kept} of {share.judged} candidates, {share.how})"
+    if share.judged >= points:
+        return f"{share.fraction:.0%} {judged}"
+    low, high = share.interval
+    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {judged}"
 
 
 def _points(points: float) -> str:

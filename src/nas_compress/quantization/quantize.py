@@ -51,6 +51,11 @@ def quantize(
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
+
+    >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
+    ...                  calibration=None)
+    >>> type(small[0]).__name__
+    'StoredLinear'
     """
     # with bits of their own the layers may differ, and those of 8 bits are integers
     format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_compress.errors import RequestError
+from nas_compress.export.container import compress
 from nas_compress.measurement.contents import stored_layers
 from nas_compress.measurement.session import read_content
-from nas_compress.outcome import Measured
+from nas_compress.model_file import COMPRESSED
 from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
+from nas_compress.runs.speed import speed_notes
 
 WIDEST_MATRIX = 20
 """Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
@@ -21,12 +23,14 @@ MOST_CONFUSIONS = 10
 
 
 def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None) -> dict[str, Any]:
-    """The values of one card: figures, layers, losses, bytes by layer, confusion."""
+    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer, confusion."""
     outcome = record.outcome
     return {
         "trial": record.trial,
         "point": point,
         "measured": outcome.measured,
+        "speed": "\n".join(speed_notes([record], [record.trial])),
+        "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,
         "architecture": outcome.architecture,
         "epochs": outcome.epochs,
@@ -37,7 +41,7 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "model": record.model,
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
-        "steps": _steps(outcome.measured, read_baseline(folder)),
+        "steps": _steps(folder, record),
         "confusion": None if counts is None else _confusion(counts),
     }
 
@@ -67,12 +71,18 @@ def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
     return {"layers": layers, "graph": graph, "total": total, "most": most, "shipped": shipped}
 
 
-def _steps(measured: Measured | None, teacher: Measured | None) -> list[tuple[str, int]]:
-    """Bytes from the teacher's file to the member's in its last form; empty where the member has but one form."""
-    if measured is None or not measured.steps:
+def _steps(folder: RunFolder, record: Record) -> list[tuple[str, int]]:
+    """Bytes from the teacher's file to the member's own, compressed; empty where its file cannot be read."""
+    measured, teacher, path = record.outcome.measured, read_baseline(folder), folder.root / record.model
+    try:
+        content = read_content(path)
+    except RequestError:
         return []
-    first = [] if teacher is None else [("the teacher, float32", teacher.size_bytes)]
-    return [*first, *((f"this network, {name}", size) for name, size in measured.steps.items())]
+    steps = [] if teacher is None else [("the teacher, float32", teacher.size_bytes)]
+    if measured is not None:
+        steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]
+    steps.append(("this file", len(content)))
+    return [*steps, ("compressed", path.stat().st_size if path.suffix == COMPRESSED else len(compress(content)))]
 
 
 def _confusion(counts: Counts) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nas_compress.candidate import Candidate
-from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
+from nas_compress.deployment import Stopwatch, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
@@ -19,8 +19,8 @@ from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
+from nas_compress.trial.form import settle_form
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
@@ -49,6 +49,15 @@ def run_trial(
     an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
     trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
     the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
+
+    >>> from nas_compress.measurement.latency import LatencyMeter
+    >>> from nas_compress.spec.study_file import read_study
+    >>> from nas_compress.study.workbench import find_teacher, gather, make_bench
+    >>> parts = gather(read_study("mine"))
+    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+    >>> run_trial(half, bench, seed=0, model=Path("half.onnx")).state
+    'trained'
     """
     watch = Stopwatch()
     check_candidate(candidate)
@@ -88,21 +97,20 @@ def _run(
         student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
-    write = functools.partial(
-        write_file,
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        quantization=candidate.quantization,
-        layer_bits=planned_bits(candidate, student, bench),
-        sparse=candidate.zero_pattern != "none",
-        calibration=bench.calibration,
-        watch=watch,
-    )
+    layer_bits = planned_bits(candidate, student, bench)
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
-        untrained = Path(folder) / f"untrained{''.join(model.suffixes)}"
-        write(with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction), untrained)
-        cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
+        form = settle_form(
+            candidate,
+            student,
+            Path(folder),
+            name=model.name,
+            layer_bits=layer_bits,
+            calibration=bench.calibration,
+            meter=bench.meter,
+            watch=watch,
+        )
+    cost, shipped = form.cost, form.candidate
     compressed = model.suffix == COMPRESSED
     sure = replace(cost, size_bytes=int(cost.size_bytes * SURE_SIZE)) if compressed else cost
     broken = broken_budgets(sure, bench.budgets)
@@ -115,6 +123,7 @@ def _run(
             architecture=architecture,
             reason=broken,
             seconds=watch.seconds,
+            integer_latency_ms=form.integer_latency_ms,
         )
 
     # training from scratch
@@ -128,10 +137,10 @@ def _run(
     count = (candidate.teaching.generations or 1) - 1
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
-    checkpoint = None if place is None else _checkpoint(place, candidate, seed=seed, epochs=epochs, sight=sight)
+    checkpoint = None if place is None else _checkpoint(place, shipped, seed=seed, epochs=epochs, sight=sight)
     derived_before = bench.teacher.derived_epochs
     losses = teach(
-        candidate,
+        shipped,
         generations,
         bench,
         epochs=epochs,
@@ -155,18 +164,28 @@ def _run(
         planned_epochs=epochs,
         curve=tuple(sight.curve),
         spoke_at=sight.spoke_at,
+        integer_latency_ms=form.integer_latency_ms,
         teacher_epochs=bench.teacher.derived_epochs - derived_before,
     )
     if sight.stopped:
         return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
 
     # the file that ships, and its figures
-    student.cpu()
-    deployable = write(student, model)
+    write = functools.partial(
+        write_file,
+        weight_bits=shipped.weight_bits,
+        activation_bits=shipped.activation_bits,
+        quantization=shipped.quantization,
+        layer_bits=layer_bits,
+        sparse=shipped.zero_pattern != "none",
+        calibration=bench.calibration,
+        watch=watch,
+    )
+    deployable = write(student.cpu(), model)
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )
-    if candidate.weight_bits <= 8 or candidate.zero_pattern != "none":
+    if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, architecture.input_shape))
     if len(generations) > 1:
