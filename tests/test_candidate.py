@@ -66,6 +66,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "factorization": "low_rank",
         "rank_fraction": 0.25,
         "quantization": Quantization(method="lsq"),
+        "sharing": "mlp",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     rich = dataclasses.replace(RICH, activation_bits=32)

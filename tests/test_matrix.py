@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from covering import pairwise, valid_pairs
-from nas_compress.candidate import PRUNED, Candidate, LossTerm
+from nas_compress.candidate import FACTORIZATIONS, PRUNED, Candidate, LossTerm
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
@@ -53,6 +53,7 @@ WIDTH_FACTORS = {
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
     "loss": ["cross_entropy", "kd"],
+    "factorization": list(FACTORIZATIONS),
 }
 CHANCE = 0.1
 ACCURACIES: list[float] = []
@@ -101,6 +102,8 @@ def candidate_of(combination: dict[str, Any]) -> Candidate:
         losses=losses,
         distillation_token=combination["family"] == "vit" and needs_teacher(losses),
         quantization=Quantization(method=combination.get("method", "calibrate")),
+        factorization=combination.get("factorization", "none"),
+        rank_fraction=0.5 if combination.get("factorization", "none") != "none" else 1.0,
     )
 
 
@@ -160,6 +163,27 @@ def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench
     combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
     candidate = replace(candidate_of(combination), quantization=quantization)
     check(candidate, longer if quantization.is_trained else bench, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("sharing", "bits", "method", "factorization"),
+    [
+        ("all", (4, 8), "lsq", "low_rank"),
+        ("attention", (1, 32), "ste", "none"),
+        ("mlp", (8, 8), "calibrate", "low_rank"),
+    ],
+)
+def test_layers_that_share_weights_ship(
+    sharing: str, bits: tuple[int, int], method: str, factorization: str, bench: Bench, tmp_path: Path
+) -> None:
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    combination = {"family": "vit", "pruning": PRUNINGS[1], "bits": bits, "loss": "kd", "method": method}
+    candidate = candidate_of(combination | {"factorization": factorization})
+    check(
+        replace(candidate, depths=(3,), sharing=sharing),
+        longer if method != "calibrate" else bench,
+        tmp_path / "m.onnx",
+    )
 
 
 @pytest.mark.parametrize("bits", FORMS, ids=str)

@@ -21,7 +21,8 @@ class Architecture:
     """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
 
     `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
-    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's.
+    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` and `sharing` are a
+    transformer's. Layers that share weights have one width, under the first one's name.
     """
 
     family: str
@@ -38,6 +39,7 @@ class Architecture:
     distillation_token: bool = False
     factorization: str = "none"
     rank_fraction: float = 1.0
+    sharing: str = "none"
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""

@@ -30,13 +30,16 @@ ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "
 FACTORIZATIONS = ("none", "low_rank", "tucker")
 """Layers whole, as two thinner ones, or with kernels as three."""
 
+SHARINGS = ("none", "attention", "mlp", "all")
+"""Which weights all layers of a transformer have in common."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
 POOLINGS = ("class_token", "mean")
 """What a transformer's classifier reads: a learned token, or the mean of the patches."""
 
-FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "sharing")
 """Fields of a candidate that not every family takes."""
 
 
@@ -51,8 +54,8 @@ class Candidate:
     of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
     the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
     weights to 0 within the dense shapes, during the one training. `factorization` replaces layers by products of
-    thinner ones, with `rank_fraction` of their channels between them. `quantization` says how a student of few bits
-    comes to its integers.
+    thinner ones, with `rank_fraction` of their channels between them. `sharing` lets all layers of a transformer have
+    the same weights: of their attention, of their MLP, or both.
 
     `quantization` says how a student of few bits comes to its integers.
 
@@ -85,6 +88,7 @@ class Candidate:
     zero_fraction: float = 0.0
     factorization: str = "none"
     rank_fraction: float = 1.0
+    sharing: str = "none"
 
     def __post_init__(self) -> None:
         if self.family == PRUNED and (self.depths or self.stem_stride != 1):
@@ -156,6 +160,12 @@ class Candidate:
                 raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
         if self.pooling is not None:
             require_known("pooling", self.pooling, POOLINGS)
+        require_known("sharing", self.sharing, SHARINGS)
+        if self.sharing != "none" and self.init == "inherit":
+            raise RequestError(
+                "init='inherit' needs layers with weights of their own, as the teacher's have, "
+                f"but got sharing={self.sharing!r}"
+            )
 
     @property
     def family_settings(self) -> dict[str, object]:

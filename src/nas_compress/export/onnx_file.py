@@ -67,7 +67,7 @@ def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes
     inline_constants_(graph)
     store_weights_(graph)
     pool_over_whole_planes_(graph)
-    make_linear_layers_integer_(graph)
+    make_linear_layers_integer_(exported)
     share_halves_(graph)
     drop_unread_nodes_(graph)
     _describe_ends_(graph, sample_shape, classes)

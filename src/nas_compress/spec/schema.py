@@ -40,7 +40,8 @@ class DataSection(Section):
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
-    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
+    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's,
+    `stem_stride` (the stride of the first layer, for larger images) a convolutional network's.
 
         `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
     so that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv
@@ -60,6 +61,7 @@ class TeacherSection(Section):
     factory: str | None = None
     weights: str | None = None
     bn_sparsity: float = Field(default=0.0, ge=0.0)
+    stem_stride: Literal[1, 2, 4] = 1
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:

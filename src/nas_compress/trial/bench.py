@@ -66,11 +66,6 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     check_terms(candidate.losses)
-    if candidate.factorization != "none" and candidate.activation_bits < 32:
-        raise RequestError(
-            f"activation_bits=32 must hold with factorization={candidate.factorization!r}, whose thin layers have no "
-            f"integer kernels yet, but got activation_bits={candidate.activation_bits}"
-        )
     if candidate.family != PRUNED:
         require_settings(candidate.family, candidate.family_settings)
     if candidate.distillation_token and not needs_teacher(candidate.losses):
@@ -173,7 +168,8 @@ def shaped(
                 f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
             )
         _require_inheritable(candidate, widths, layers, family)
-    return family.complete(_architecture(candidate, dataset, widths))
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    return family.complete(_architecture(candidate, dataset, distinct))
 
 
 def _require_inheritable(
@@ -221,4 +217,5 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         distillation_token=candidate.distillation_token,
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
+        sharing=candidate.sharing,
     )
