@@ -1,18 +1,25 @@
 """How far the same file's latency strays over repeats, beside the plain median over the same time.
 
-    python benchmarks/latency.py [--quick]
+    python benchmarks/latency.py [--quick] [--beside 1]
 
 Three convolution stacks of about 0.1, 0.5 and 6 ms are measured 20 times each (5 with --quick). `gated` is
 the tool's own meter, patient as at the end of a study; `median` takes all runs within as many seconds, each
 after one of the meter. Percentages are of the median.
+
+`--beside N` instead compares, turn by turn, the meter's figure while N processes train but hold still when it asks
+(`window`) and while they do not (`no window`) with the figure while they rest altogether.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.machine import describe_machine
+from nas_compress.measurement.quiet import QuietWindow
 from nas_compress.measurement.timed_net import TimedNet
 
 STACKS = {"0.1 ms": (16, 7, 14), "0.5 ms": (64, 5, 14), "6 ms": (64, 14, 28)}
@@ -62,10 +70,75 @@ def row(name: str, estimator: str, values: list[float], seconds: list[float], no
     return f"{name:8} {estimator:10} {median:9.4f} {strays[0]:7.2f} {strays[1]:9.2f} {took}  {noisy}"
 
 
+def train_on(folder: Path, rest: Event) -> None:
+    """Train for ever, in batches of some 20 ms, in the window of that folder; hold altogether while `rest` is set."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    window = QuietWindow(folder)
+    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.Flatten(), nn.Linear(4608, 10))
+    batch = torch.rand(64, 1, 16, 16)
+    with window.busy():
+        while True:
+            net(batch).sum().backward()
+            window.pause()
+            while rest.is_set():
+                time.sleep(0.01)
+                window.pause()
+
+
+@contextmanager
+def trainers(count: int, folder: Path) -> Iterator[Event]:
+    """So many training processes; the event lets them rest."""
+    context = multiprocessing.get_context("spawn")
+    rest = context.Event()
+    processes = [context.Process(target=train_on, args=(folder, rest), daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield rest
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def compare(count: int, repeats: int, folder: Path) -> None:
+    """Latencies while others train, over those while they rest."""
+    levels = {"resting": folder, "window": folder, "no window": folder / "apart"}
+    meters = {name: LatencyMeter(cache=place) for name, place in levels.items()}
+    with trainers(count, folder) as rest:
+        for name, sizes in STACKS.items():
+            model = folder / "stack.onnx"
+            model.write_bytes(conv_stack(*sizes))
+            found: dict[str, list[float]] = {how: [] for how in meters}
+            noisy = dict.fromkeys(meters, 0)
+            for _ in range(repeats):
+                for how, meter in meters.items():
+                    (rest.set if how == "resting" else rest.clear)()
+                    time.sleep(0.1)
+                    latency = meter.measure(model, patient=True)
+                    noisy[how] += latency.noisy
+                    if not latency.noisy:
+                        found[how].append(latency.latency_ms)
+            medians = {how: statistics.median(values) if values else float("nan") for how, values in found.items()}
+            for how, median in medians.items():
+                ratio = median / medians["resting"]
+                print(f"{name:8} {how:10} {median:9.4f} {100 * (ratio - 1):+7.2f} %  {noisy[how]} of {repeats} noisy")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="5 repeats instead of 20")
-    repeats = 5 if parser.parse_args().quick else 20
+    parser.add_argument("--beside", type=int, metavar="N", help="beside N training processes")
+    given = parser.parse_args()
+    repeats = 5 if given.quick else 20
+    if given.beside:
+        print(f"{describe_machine()}; {repeats} repeats beside {given.beside} training processes")
+        with tempfile.TemporaryDirectory() as folder:
+            compare(given.beside, repeats, Path(folder))
+        return
     print(f"{describe_machine()}; {repeats} repeats")
     print("net      estimator         ms   std % max-min %   s, med    s, max  noisy")
     with tempfile.TemporaryDirectory() as folder:

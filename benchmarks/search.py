@@ -27,7 +27,7 @@ import numpy as np
 import optuna
 from scipy.stats import wilcoxon
 
-from nas_compress.front import hypervolume, non_dominated
+from nas_compress.dominance import hypervolume, non_dominated
 from nas_compress.stopping.adapter import Watch
 from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.study.samplers import SAMPLERS, sampler_for

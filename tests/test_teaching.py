@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ def test_a_candidate_keeps_its_teaching_through_json_and_reads_older_files() -> 
     )
     values = json.loads(json.dumps(candidate.to_dict()))
     assert Candidate.from_dict(values) == candidate
+    mutual = replace(candidate, teaching=Teaching(teacher="mutual", peer_family="resnet", peer_depths=(2, 1, 1)))
+    assert Candidate.from_dict(json.loads(json.dumps(mutual.to_dict()))) == mutual
     del values["teaching"]
     assert Candidate.from_dict(values).teaching == Teaching()
 
@@ -55,6 +58,8 @@ def test_a_candidate_keeps_its_teaching_through_json_and_reads_older_files() -> 
         ({"teacher": "born_again", "generations": 1}, "generations >= 2 must hold"),
         ({"teacher": "mutual", "peers": 0}, "peers >= 1 must hold"),
         ({"teacher": "mutual", "peer_width": 0.0}, "peer_width must be"),
+        ({"peer_family": "vit"}, "peer_family belongs to teacher='mutual', but got peer_family='vit'"),
+        ({"peer_depths": (1,)}, "peer_depths belongs to teacher='mutual'"),
         ({"soft_stop": 0.0}, r"soft_stop must be in \(0, 1\]"),
     ],
 )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas_compress.candidate import Candidate as Candidate
     from nas_compress.candidate import LossTerm as LossTerm
+    from nas_compress.dominance import hypervolume as hypervolume
     from nas_compress.errors import NasCompressError as NasCompressError
     from nas_compress.export.onnx_file import export_onnx as export_onnx
     from nas_compress.front import Front as Front
-    from nas_compress.front import hypervolume as hypervolume
     from nas_compress.models.families import build_student as build_student
     from nas_compress.objective import Objective as Objective
     from nas_compress.outcome import Outcome as Outcome
@@ -37,7 +37,7 @@ _HOMES = {
     "StudySpec": "spec.schema",
     "build_student": "models.families",
     "export_onnx": "export.onnx_file",
-    "hypervolume": "front",
+    "hypervolume": "dominance",
     "measure": "study.measure",
     "quantize": "quantization.quantize",
     "run_study": "study.run",

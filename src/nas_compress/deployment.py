@@ -41,8 +41,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            elapsed = time.perf_counter() - started
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 4)
+            self.add(name, time.perf_counter() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add to a stage what was spent elsewhere."""
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
 
 
 def write_file(

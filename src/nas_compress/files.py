@@ -11,11 +11,14 @@ from typing import Any
 
 import platformdirs
 
+TEMPORARY = ".part-"
+"""How the names of files and folders begin that are not whole; those of dead processes may be removed."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}.", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

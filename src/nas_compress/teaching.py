@@ -20,7 +20,7 @@ _OWN_KNOBS: Mapping[str, Mapping[str, Any]] = {
     "ensemble": {"members": 3, "average": "probability"},
     "assistant": {"assistant_size": 0.5},
     "born_again": {"generations": 2},
-    "mutual": {"peers": 1, "peer_width": 1.0},
+    "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
 }
 
 
@@ -91,8 +91,9 @@ class Teaching:
     (Mirzadeh et al. 2020, arXiv 1902.03393).
     `born_again`: the student taught by the teacher teaches the next of its own shape, `generations` in all; the last
     is the student (Furlanello et al. 2018, arXiv 1805.04770).
-    `mutual`: `peers` of `peer_width` times the student's width learn beside it, each from the others
-    (Zhang et al. 2018, arXiv 1706.00384); the first network is the student.
+    `mutual`: `peers` learn beside the student, each from the others (Zhang et al. 2018, arXiv 1706.00384); the student
+    is reported, never the better one. Peers have its shape with `peer_width` times its width multiplier, `peer_depths`
+    blocks per stage, or another family: `peer_family`, at that family's base depths if none are given.
 
     annealing: terms on labels grow, terms on the teacher fall, linearly over the planned steps (Clark et al. 2019,
     arXiv 1907.04829). soft_stop: the fraction of the planned steps after which terms on the teacher are silent.
@@ -109,11 +110,15 @@ class Teaching:
     generations: int | None = None
     peers: int | None = None
     peer_width: float | None = None
+    peer_family: str | None = None
+    peer_depths: tuple[int, ...] | None = None
     annealing: bool = False
     soft_stop: float = 1.0
 
     def __post_init__(self) -> None:
         require_known("teaching.teacher", self.teacher, TEACHERS)
+        if self.peer_depths is not None:
+            object.__setattr__(self, "peer_depths", tuple(self.peer_depths))  # JSON gives a list
         for kind, knobs in _OWN_KNOBS.items():
             for name, default in knobs.items():
                 value = getattr(self, name)
@@ -139,7 +144,12 @@ class Teaching:
     @property
     def trainings(self) -> int:
         """How many networks a trial trains: generations or peers count in its budget."""
-        return (self.generations or 1) * (1 + (self.peers or 0))
+        return (self.generations or 1) * self.side_by_side
+
+    @property
+    def side_by_side(self) -> int:
+        """How many of them learn at the same time: the student and its peers."""
+        return 1 + (self.peers or 0)
 
 
 def temperatures(weight_bits: int) -> tuple[float, ...]:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
 from nas_compress.objective import Budget, Objective
 from nas_compress.plots.panel import staircase
 from nas_compress.plots.pareto import pairs, plot_front
+from nas_compress.point import Point
 
 
 def objectives(*names: str) -> tuple[Objective, ...]:
@@ -147,3 +148,18 @@ def test_the_same_front_gives_the_same_pixels(front: Front, tmp_path: Path) -> N
     for name in ("one.png", "two.png"):
         plot_front(front, tmp_path / name, title="a study")
     assert np.array_equal(*(np.frombuffer((tmp_path / n).read_bytes(), np.uint8) for n in ("one.png", "two.png")))
+
+
+def test_a_front_plots_itself_as_a_picture_that_notebooks_show(front: Front, tmp_path: Path) -> None:
+    picture = front.plot(title="seven students")
+    shown = picture._repr_png_()
+    assert shown.startswith(b"\x89PNG")
+    assert len(picture.figure.axes) == 3
+    picture.figure.axes[0].set_xlabel("changed by hand")
+    picture.save(tmp_path / "front.svg")
+    assert {"seven students", "changed by hand"} <= set(
+        re.findall(r"<!-- (.*?) -->", (tmp_path / "front.svg").read_text())
+    )
+    assert picture._repr_png_() != shown
+    with pytest.raises(RequestError, match=r"must end in .png, .svg, .pdf, but got 'front.doc'"):
+        picture.save(tmp_path / "front.doc")

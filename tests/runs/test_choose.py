@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
 from nas_compress.objective import Objective
+from nas_compress.point import Point
 from nas_compress.runs.choose import OPERATORS, chosen_members, kept_members, parse_condition
 
 

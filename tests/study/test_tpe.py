@@ -125,7 +125,7 @@ def problem(trial: optuna.Trial) -> tuple[float, float]:
 
 def test_it_finds_a_better_front_than_chance() -> None:
     def volume(sampler: BaseSampler) -> float:
-        from nas_compress.front import hypervolume
+        from nas_compress.dominance import hypervolume
 
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         study.optimize(problem, n_trials=60)

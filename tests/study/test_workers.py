@@ -86,7 +86,14 @@ def test_a_candidate_that_kills_every_worker_is_a_failed_trial(tmp_path: Path) -
     crew = Crew(1, file, kill)
     try:
         candidate = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
-        crew.give(Job(task=Task(number=7, candidate=candidate, model=tmp_path / "model.onnx"), judge=NoJudge()))
+        crew.give(
+            Job(
+                task=Task(
+                    number=7, candidate=candidate, model=tmp_path / "model.onnx", checkpoint=tmp_path / "state.pt"
+                ),
+                judge=NoJudge(),
+            )
+        )
         started = time.monotonic()
         job, outcome = crew.next_end()
         assert job.deaths == TRIES and time.monotonic() - started < 300

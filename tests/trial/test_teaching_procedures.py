@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation
 from nas_compress.errors import RequestError
+from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import build_student
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.trial.peers import macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_guide, make_peers
+from nas_compress.trial.teach import find_guide, lesson_of
 
 KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
 BASE = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, losses=KD)
@@ -37,10 +40,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
         Teaching(teacher="assistant"),
         Teaching(teacher="born_again"),
         Teaching(teacher="mutual", peers=2, peer_width=0.5),
+        Teaching(teacher="mutual", peer_family="mobilenet", peer_width=2.0),
         Teaching(annealing=True),
         Teaching(soft_stop=0.5),
     ],
-    ids=lambda teaching: f"{teaching.teacher}-{teaching.average or ''}{teaching.annealing}{teaching.soft_stop}",
+    ids=lambda teaching: (
+        f"{teaching.teacher}-{teaching.average or teaching.peer_family or ''}{teaching.annealing}{teaching.soft_stop}"
+    ),
 )
 @pytest.mark.parametrize(
     "losses", [KD, (*KD, LossTerm(name="fitnet"), LossTerm(name="rkd_distance"))], ids=["logits", "features"]
@@ -51,6 +57,7 @@ def test_every_teacher_goes_with_every_kind_of_term(
     outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.trainings == teaching.trainings
+    assert outcome.epochs_spent == teaching.trainings * outcome.epochs + outcome.teacher_epochs
     others = {"peers"} if teaching.teacher == "mutual" else set()
     assert set(outcome.losses) == {term.name for term in losses} | others
 
@@ -98,8 +105,11 @@ def test_members_differ_and_their_answers_stand_side_by_side(bench: Bench) -> No
     assert logits.answers is not None and logits.answers.ndim == 3
 
 
-def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench) -> None:
-    made = assistant(bench.teacher, 0.5)
+def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench, tmp_path: Path) -> None:
+    candidate = replace(BASE, teaching=Teaching(teacher="assistant", assistant_size=0.4))
+    costs = [run_trial(candidate, bench, seed=0, model=tmp_path / "m.onnx").teacher_epochs for _ in range(2)]
+    assert costs == [bench.teacher.section.epochs, 0]  # the trial that needs it first pays for it
+    made = assistant(bench.teacher, 0.4)
 
     def count(who: Teacher) -> int:
         return sum(parameter.numel() for parameter in who.network.parameters())
@@ -107,7 +117,7 @@ def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench) -> 
     assert 0 < count(made) < 0.5 * count(bench.teacher)
     file = made.folder / "teacher.safetensors"
     before = file.stat().st_mtime_ns
-    again = assistant(replace(bench.teacher), 0.5)  # a teacher that remembers nothing, as in another process
+    again = assistant(replace(bench.teacher), 0.4)  # a teacher that remembers nothing, as in another process
     assert again is not made and file.stat().st_mtime_ns == before
     torch.testing.assert_close(again.answers, made.answers)
 
@@ -146,6 +156,43 @@ def test_generations_and_peers_share_the_compute_of_scratch_b(bench: Bench, tmp_
     candidate = replace(BASE, teaching=Teaching(teacher="mutual"))
     together = run_trial(candidate, rich, seed=0, model=tmp_path / "b.onnx")
     assert alone.epochs // 2 == together.epochs > 1
+
+
+@pytest.mark.parametrize(
+    ("student", "peers", "shape"),
+    [
+        ({}, {}, ("resnet", (1, 1, 1), 1)),
+        ({"stem_stride": 2}, {"peer_depths": (2, 1, 1)}, ("resnet", (2, 1, 1), 2)),
+        ({"stem_stride": 2, "init": "inherit"}, {"peer_family": "vit"}, ("vit", (4,), 1)),
+        ({"weight_bits": 8, "activation_bits": 8}, {"peer_family": "pruned"}, ("pruned", (), 1)),
+        ({"family": "vit", "depths": (2,), "heads": 2}, {"peer_family": "mobilenet"}, ("mobilenet", (1, 1, 1), 1)),
+    ],
+    ids=["same", "deeper", "transformer", "pruned", "convolutional"],
+)
+def test_peers_have_the_shape_that_is_asked_for(
+    student: dict[str, Any], peers: dict[str, Any], shape: tuple[object, ...], bench: Bench, tmp_path: Path
+) -> None:
+    candidate = replace(BASE, **student, teaching=Teaching(teacher="mutual", peers=2, **peers))
+    described = peer_of(candidate)
+    assert (described.family, described.depths, described.stem_stride) == shape
+    assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
+    made = make_peers(candidate, bench, seed=0)
+    macs = [count_macs(peer, bench.dataset.input_shape) for peer in made]
+    assert macs_together(candidate, 1000, bench, seed=0) == 1000 + sum(macs)
+    student_macs = count_macs(
+        build_student(student_architecture(BASE, bench.dataset, bench.teacher, seed=0)), (1, 8, 8)
+    )
+    assert (macs[0] == student_macs) == (not student and not peers)
+
+
+def test_each_network_of_a_mixed_pair_looks_at_the_other(bench: Bench) -> None:
+    """The student's adaptation layer leads to the peer's width, and the peer's to the student's."""
+    losses = (*KD, LossTerm(name="fitnet"))
+    candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
+    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=0))
+    lesson = lesson_of(candidate, student, find_guide(candidate, bench), bench, seed=0)
+    shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in lesson.learners[1:]]
+    assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 
 
 @pytest.mark.parametrize(

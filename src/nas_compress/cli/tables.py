@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
+from nas_compress.point import Point
 from nas_compress.runs.confirmation import Confirmation
 
 
@@ -26,7 +27,7 @@ def print_front(front: Front, members: Sequence[Point] | None = None, *, as_json
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)
-    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs"]
+    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
     knee = front.knee
     print_table(

@@ -11,10 +11,10 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.summary import alike, summarise
 from nas_compress.data.splits import Dataset
 from nas_compress.errors import RequestError
-from nas_compress.front import Point
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.outcome import Outcome
+from nas_compress.point import Point
 from nas_compress.runs.bundle import trained_record
 from nas_compress.runs.confirmation import (
     STUDENT,

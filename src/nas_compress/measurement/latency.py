@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.errors import RequestError
@@ -19,6 +20,7 @@ from nas_compress.measurement.estimate import (
 from nas_compress.measurement.estimate import Latency as Latency
 from nas_compress.measurement.latency_cache import LatencyCache
 from nas_compress.measurement.machine import boot_name, describe_machine
+from nas_compress.measurement.quiet import QuietWindow
 from nas_compress.measurement.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.measurement.timed_net import TimedNet
 
@@ -34,7 +36,8 @@ class LatencyMeter:
     `cache` is a folder (default: `latency` in the cache folder). A measurement ends at `blocks` accepted
     blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying; sooner, unless it is
     `patient`, where 0.15 s brought no accepted block: slow states last for seconds, so a later try does better. The
-    first one after a boot takes 1.5 s more, to learn the machine's fast level.
+    first one after a boot takes 1.5 s more, to learn the machine's fast level. It is taken in a quiet `window`, which
+    the meters of one `cache` share; a latency that others computed beside is noisy.
     """
 
     def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 12) -> None:
@@ -43,7 +46,9 @@ class LatencyMeter:
         if not blocks >= 1:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
         self._time_limit_s, self._blocks = time_limit_s, blocks
-        path = (cache or cache_folder() / "latency") / f"{describe_machine().key}.json"
+        folder = cache or cache_folder() / "latency"
+        path = folder / f"{describe_machine().key}.json"
+        self.window = QuietWindow(folder)
         self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
         self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
 
@@ -54,14 +59,23 @@ class LatencyMeter:
         and one that is not noisy is kept. Raises RequestError for a file that cannot be timed, RunError where
         the cache cannot be written.
         """
-        kept = self._cache.find(key) if key is not None else None
+        kept = self._kept(key)
         if kept is not None:
             return kept
         candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS)
+        with self.window.still() as alone:
+            kept = self._kept(key)  # another process may have measured it while this one waited
+            return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
+
+    def _kept(self, key: str | None) -> Latency | None:
+        return self._cache.find(key) if key is not None else None
+
+    def _measure(self, candidate: TimedNet, *, key: str | None, patient: bool, alone: bool) -> Latency:
         level = self._cache.level() or self._learned()
         recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
         level = after_measurement(level, recorded, now=time.time())
-        latency = settle(recorded, level, blocks=self._blocks)
+        settled = settle(recorded, level, blocks=self._blocks)
+        latency = settled if alone else replace(settled, noisy=True)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency
 

@@ -8,25 +8,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from nas_compress.front import Front
 from nas_compress.objective import Budget
 from nas_compress.plots import marks, scales
+from nas_compress.plots.drawn import DrawnFront
 from nas_compress.plots.labels import SIZE
 
 
-def budgets_in_view(front: Front, names: Sequence[str]) -> list[Budget]:
+def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:
     """The budgets on these figures whose limit lies within the axis."""
     ranges = {name: scales.limits(front, name) for name in names}
     return [b for b in front.budgets if b.name in ranges and ranges[b.name][0] < b.limit < ranges[b.name][1]]
 
 
-def nearest_limit(front: Front, name: str, ends: tuple[float, float]) -> float:
+def nearest_limit(front: DrawnFront, name: str, ends: tuple[float, float]) -> float:
     """Where the figure is at its worst: the strictest budget in view, else the worse end of the axis."""
     limits = [budget.limit for budget in budgets_in_view(front, [name])]
     return max([*limits, ends[0]]) if name == "accuracy" else min([*limits, ends[1]])
 
 
-def budget_lines(axes: Axes, front: Front, x: str, y: str) -> list[NDArray[np.float64]]:
+def budget_lines(axes: Axes, front: DrawnFront, x: str, y: str) -> list[NDArray[np.float64]]:
     """Both ends (2, 2) of the line that each budget in view draws across the axes."""
     across, up = axes.get_xlim(), axes.get_ylim()
     return [
@@ -41,7 +41,7 @@ def rule(budget: Budget) -> str:
     return f"{scales.PLAIN[budget.name]} {sign} {scales.shown(budget.name, budget.limit)}"
 
 
-def draw_budgets(axes: Axes, front: Front, x: str | None, y: str) -> None:
+def draw_budgets(axes: Axes, front: DrawnFront, x: str | None, y: str) -> None:
     """Shade what lies beyond each budget on the figures of the axes, with a dashed line and its limit."""
     for budget in budgets_in_view(front, [name for name in (x, y) if name is not None]):
         if budget.name == x:

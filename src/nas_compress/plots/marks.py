@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nas_compress.front import Front, Point
+from nas_compress.plots.drawn import DrawnFront
+from nas_compress.point import Point
 
 # Okabe and Ito's palette, which colour-blind eyes tell apart too: https://jfly.uni-koeln.de/color
 MEMBER = "#0072B2"
@@ -47,7 +48,7 @@ def shapes(points: Iterable[Point]) -> dict[str | None, str]:
     return named | {kind: _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(map(str, known)))}
 
 
-def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: Front) -> None:
+def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: DrawnFront) -> None:
     """Draw points at (x, y), each as what it is; those below the axis become arrows at its edge, counted."""
     markers = shapes(front.points)
     members = {id(member) for member in front.members}
@@ -85,7 +86,7 @@ def draw_teacher(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, marker="*", markersize=15, color=TEACHER, mec=INK, zorder=6)
 
 
-def legend_entries(front: Front, *, budgets: bool) -> list[Line2D | Patch]:
+def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
     """One entry for each kind of mark that this front's plot has; `budgets` where a budget lies in view."""
     single = len(front.objectives) == 1
     entries: list[Line2D | Patch] = []
@@ -105,7 +106,7 @@ def legend_entries(front: Front, *, budgets: bool) -> list[Line2D | Patch]:
     return entries + _precision_entries(front)
 
 
-def _precision_entries(front: Front) -> list[Line2D | Patch]:
+def _precision_entries(front: DrawnFront) -> list[Line2D | Patch]:
     markers = shapes(front.points)
     kinds = {kind for point in front.points if (kind := precision(point)) is not None}
     return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in sorted(kinds)]

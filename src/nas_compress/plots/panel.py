@@ -10,14 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from nas_compress.front import Front, Point, non_dominated
+from nas_compress.dominance import non_dominated
 from nas_compress.objective import DIRECTIONS, Objective
 from nas_compress.plots import marks, scales
 from nas_compress.plots.budgets import budget_lines, draw_budgets, nearest_limit
+from nas_compress.plots.drawn import DrawnFront
 from nas_compress.plots.labels import put_label
+from nas_compress.point import Point
 
 
-def draw_panel(axes: Axes, front: Front, x: str, y: str) -> None:
+def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     """Draw the front over a cost `x` and a figure `y`: points, the pair's staircase, budgets, labels."""
     scales.dress(axes.xaxis, x, *scales.limits(front, x))
     scales.dress(axes.yaxis, y, *scales.limits(front, y))
@@ -51,7 +53,7 @@ def plain(axes: Axes) -> None:
     axes.tick_params(labelsize=8.5)
 
 
-def visible(front: Front, *names: str) -> list[Point]:
+def visible(front: DrawnFront, *names: str) -> list[Point]:
     """The points of which all these figures were measured."""
     return [point for point in front.points if not any(isnan(point.figure(name)) for name in names)]
 
@@ -74,7 +76,7 @@ def staircase(members: Sequence[Point], x: str, y: str, right: float, worst: flo
     return np.array(corners)
 
 
-def _draw_named(axes: Axes, front: Front, x: str, y: str, stairs: NDArray[np.float64]) -> None:
+def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[np.float64]) -> None:
     """Draw the knee's ring and the teacher's star, and name both where there is room."""
     places = [(point.figure(x), point.figure(y)) for point in visible(front, x, y)]
     if front.teacher is not None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nas_compress.front import Front
 from nas_compress.plots import canvas, marks, scales
 from nas_compress.plots.budgets import budgets_in_view, rule
+from nas_compress.plots.drawn import DrawnFront
 from nas_compress.plots.panel import draw_panel
+from nas_compress.plots.picture import Picture
 from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
 from nas_compress.plots.strip import draw_strip
 
@@ -24,23 +25,27 @@ CAPTION = (
 NOT_REPEATED = Spreads(by_trial={})
 
 
-def plot_front(front: Front, path: Path, *, title: str, spreads: Spreads = NOT_REPEATED) -> None:
-    """Write a picture of the front to `path` (.png, .svg or .pdf) in one step, with bars where members were repeated.
-
-    One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
-    Accuracies far below the front are drawn at the edge. RequestError for another suffix.
-    """
+def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = NOT_REPEATED) -> None:
+    """Write the picture of a front to `path` (.png, .svg or .pdf) in one step; RequestError for another suffix."""
     canvas.require_picture(path)
-    canvas.save(_draw(front, title, spreads), path)
+    front_picture(front, title=title, spreads=spreads).save(path)
 
 
-def pairs(front: Front) -> list[tuple[str, str]]:
+def front_picture(front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED) -> Picture:
+    """One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
+
+    Bars stand where members were repeated. Accuracies far below the front are drawn at the edge.
+    """
+    return Picture(_draw(front, title, spreads))
+
+
+def pairs(front: DrawnFront) -> list[tuple[str, str]]:
     """Each pair of objectives as (across, upright); accuracy is always upright."""
     names = [objective.name for objective in front.objectives]
     return [(y, x) if x == "accuracy" else (x, y) for x, y in combinations(names, 2)]
 
 
-def _draw(front: Front, title: str, spreads: Spreads) -> Figure:
+def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
     panels = pairs(front)
     names = [objective.name for objective in front.objectives]
     entries = marks.legend_entries(front, budgets=bool(budgets_in_view(front, names)))
@@ -53,7 +58,7 @@ def _draw(front: Front, title: str, spreads: Spreads) -> Figure:
     return figure
 
 
-def _caption(front: Front, spreads: Spreads) -> str:
+def _caption(front: DrawnFront, spreads: Spreads) -> str:
     lines = [CAPTION] if front.points else ["No trial has finished yet."]
     if len(front.objectives) > 1:
         names = [scales.PLAIN[objective.name] for objective in front.objectives]

@@ -11,12 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Front, Point
 from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots.drawn import DrawnFront
 from nas_compress.plots.panel import plain
+from nas_compress.point import Point
 
 
-def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: Front, path: Path, *, title: str) -> None:
+def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront, path: Path, *, title: str) -> None:
     """Write a picture of the hypervolume over trials (left) and over time (right).
 
     `finished` are (seconds since the study began, point) of each finished trial; `front` gives the objectives
@@ -66,7 +67,7 @@ def _time_unit(seconds: float) -> tuple[str, float]:
     return "seconds", 1.0
 
 
-def _caption(front: Front, reference: Sequence[tuple[str, float]]) -> str:
+def _caption(front: DrawnFront, reference: Sequence[tuple[str, float]]) -> str:
     parts = ["accuracy" if name == "accuracy" else "decades" for name, _ in reference]
     origin = ", ".join(f"{scales.PLAIN[name]} {scales.shown(name, value)}" for name, value in reference)
     source = "" if front.reference_figures else " (chance and the teacher's costs)"

@@ -9,7 +9,7 @@ from statistics import median
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from nas_compress.front import Front
+from nas_compress.plots.drawn import DrawnFront
 
 WORDS = {
     "accuracy": "accuracy (%)",
@@ -35,7 +35,7 @@ def shown(name: str, value: float) -> str:
     return _shortened(value, "B" if name == "size_bytes" else "")
 
 
-def limits(front: Front, name: str) -> tuple[float, float]:
+def limits(front: DrawnFront, name: str) -> tuple[float, float]:
     """The range of an axis: all that matters, with a margin; accuracies far below the front fall outside."""
     return _accuracy_limits(front) if name == "accuracy" else _cost_limits(front, name)
 
@@ -97,12 +97,12 @@ def _shortened(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}".strip()
 
 
-def _figures(front: Front, name: str) -> list[float]:
+def _figures(front: DrawnFront, name: str) -> list[float]:
     points = front.points + ((front.teacher,) if front.teacher else ())
     return [value for value in (point.figure(name) for point in points) if not isnan(value)]
 
 
-def _accuracy_limits(front: Front) -> tuple[float, float]:
+def _accuracy_limits(front: DrawnFront) -> tuple[float, float]:
     """Down to the weakest member, but no further from the best than four times the median member is."""
     crowd = front.members if len(front.objectives) > 1 else front.members + front.dominated
     values = sorted(point.accuracy for point in crowd if not isnan(point.accuracy))
@@ -114,7 +114,7 @@ def _accuracy_limits(front: Front) -> tuple[float, float]:
     return max(low - margin, -margin), min(top + 1.5 * margin, 1 + 0.5 * margin)
 
 
-def _cost_limits(front: Front, name: str) -> tuple[float, float]:
+def _cost_limits(front: DrawnFront, name: str) -> tuple[float, float]:
     values = _figures(front, name) or [1.0, 10.0]
     low, high = min(values), max(values)
     near = [b.limit for b in front.budgets if b.name == name and low / 2 <= b.limit <= high * 2]

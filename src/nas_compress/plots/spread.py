@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from nas_compress.front import Front
 from nas_compress.plots import marks
+from nas_compress.plots.drawn import DrawnFront
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Spreads:
     alike: Sequence[tuple[int, int]] = ()
 
 
-def draw_spreads(axes: Axes, front: Front, x: str, y: str, spreads: Spreads) -> None:
+def draw_spreads(axes: Axes, front: DrawnFront, x: str, y: str, spreads: Spreads) -> None:
     """Draw a bar of mean and standard deviation at each repeated member; only over an upright accuracy."""
     if y != "accuracy":
         return

@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nas_compress.front import Front
 from nas_compress.objective import Objective
 from nas_compress.plots import marks, scales
 from nas_compress.plots.budgets import draw_budgets
+from nas_compress.plots.drawn import DrawnFront
 from nas_compress.plots.labels import put_label
 from nas_compress.plots.panel import axis_words, plain
 
 
-def draw_strip(axes: Axes, front: Front, objective: Objective) -> None:
+def draw_strip(axes: Axes, front: DrawnFront, objective: Objective) -> None:
     """Draw one figure of every trial and the best so far; the teacher is a line across."""
     name = objective.name
     scales.dress(axes.yaxis, name, *scales.limits(front, name))
@@ -40,7 +40,7 @@ def draw_strip(axes: Axes, front: Front, objective: Objective) -> None:
             put_label(axes, (order, value), f"trial {point.trial}", np.array(drawn), marks.INK)
 
 
-def _draw_best(axes: Axes, front: Front, objective: Objective) -> None:
+def _draw_best(axes: Axes, front: DrawnFront, objective: Objective) -> None:
     usable = {id(point) for point in front.members + front.dominated}
     costs = [objective.cost(p.figure(objective.name)) if id(p) in usable else np.inf for p in front.points]
     best = np.minimum.accumulate(np.array([*costs, np.inf]))

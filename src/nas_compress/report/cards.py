@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Point
 from nas_compress.measurement.contents import stored_layers
+from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
@@ -28,6 +28,7 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "candidate": outcome.candidate,
         "architecture": outcome.architecture,
         "epochs": outcome.epochs,
+        "epochs_spent": outcome.epochs_spent,
         "losses": dict(outcome.losses),
         "seconds": dict(outcome.seconds),
         "params": dict(record.params),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Split
 from nas_compress.errors import NasCompressError, describe, first_line
-from nas_compress.front import Point
 from nas_compress.measurement.prediction import predict
+from nas_compress.point import Point
 from nas_compress.runs.folder import RunFolder
 
 TIME_LIMIT_S = 8.0

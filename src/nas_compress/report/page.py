@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from nas_compress.front import Front
 from nas_compress.plots import scales
 from nas_compress.plots.budgets import nearest_limit, rule
 from nas_compress.plots.panel import axis_words, staircase
-from nas_compress.plots.pareto import pairs, plot_front
+from nas_compress.plots.pareto import front_picture, pairs
 from nas_compress.report.cards import card
 from nas_compress.report.confusion import confusions
 from nas_compress.report.rows import STANDINGS, standing, table
@@ -152,10 +151,8 @@ def _teacher(front: Front) -> Mapping[str, float] | None:
 
 def _picture(folder: RunFolder, front: Front, title: str) -> str:
     """The static picture, for paper and for readers without scripts, as a data URL."""
-    with tempfile.TemporaryDirectory(prefix="nas_compress_") as place:
-        path = Path(place) / "front.png"
-        plot_front(front, path, title=title, spreads=read_spreads(folder))
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    png = front_picture(front, title=title, spreads=read_spreads(folder)).png()
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError, nearest, require_known
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
 from nas_compress.objective import DIRECTIONS, Objective
+from nas_compress.point import Point
 
 OPERATORS: dict[str, Callable[[object, object], bool]] = {
     "<=": operator.le,  # type: ignore[dict-item]

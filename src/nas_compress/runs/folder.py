@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError, RunError, nearest
-from nas_compress.files import read_json, write_json
+from nas_compress.files import TEMPORARY, read_json, write_json
 from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.study_file import parse_spec
 
@@ -46,6 +48,20 @@ class RunFolder:
     def trial(self, number: int) -> Path:
         """The folder of one trial."""
         return self.root / "trials" / str(number)
+
+    @property
+    def checkpoints(self) -> Path:
+        """States of trainings that were cut, by candidate; there only while a run has not reached its total."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, candidate: Candidate) -> Path:
+        """Where the training of a candidate goes on."""
+        return self.checkpoints / f"{candidate.fingerprint}.pt"
+
+    def tidy(self) -> None:
+        """Remove what dead processes left half written. Only who holds the folder may do it."""
+        for path in self.root.rglob(f"{TEMPORARY}*"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def spec(self) -> StudySpec:
         """The study's specification as it was started."""

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nas_compress.front import Front, Point
+from nas_compress.front import Front
 from nas_compress.outcome import Measured
 from nas_compress.plots.pareto import plot_front
 from nas_compress.plots.progress import plot_hypervolume
 from nas_compress.plots.spread import Spreads
-from nas_compress.plots.tables import write_front_csv, write_front_json
+from nas_compress.point import Point
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.front_files import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
 from nas_compress.spec.schema import StudySpec
@@ -28,7 +29,8 @@ def read_front(folder: RunFolder) -> Front:
 def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
     """Points from every measured trial that did not repeat another; the teacher as the reference."""
     points = [_point(record) for record in records if record.repeats is None and record.outcome.measured is not None]
-    teacher = _figures("teacher", baseline, model="teacher/model.onnx") if baseline is not None else None
+    own = spec.teacher.epochs if spec.teacher.factory is None else None
+    teacher = _figures("teacher", baseline, "teacher/model.onnx", epochs_spent=own) if baseline is not None else None
     return Front(
         objectives=spec.objective_list,
         budgets=spec.budget_list,
@@ -74,15 +76,24 @@ def _point(record: Record) -> Point:
     if measured is None:
         raise ValueError(f"trial {record.trial} was not measured")
     feasible = record.outcome.state == "trained" and record.outcome.reason is None
-    return _figures(record.trial, measured, record.model, tuple(record.params.items()), feasible)
+    return _figures(
+        record.trial,
+        measured,
+        record.model,
+        searched=tuple(record.params.items()),
+        feasible=feasible,
+        epochs_spent=record.outcome.epochs_spent,
+    )
 
 
 def _figures(
     trial: int | str,
     measured: Measured,
     model: str,
+    *,
     searched: tuple[tuple[str, object], ...] = (),
     feasible: bool = True,
+    epochs_spent: int | None = None,
 ) -> Point:
     return Point(
         trial=trial,
@@ -91,6 +102,7 @@ def _figures(
         size_bytes=measured.size_bytes,
         parameters=measured.parameters,
         macs=measured.macs,
+        epochs_spent=epochs_spent,
         model=model,
         searched=searched,
         feasible=feasible,

@@ -29,6 +29,7 @@ from nas_compress.teacher.teacher import gradient_batches
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, shaped
 from nas_compress.trial.bit_plan import plan_bits
+from nas_compress.trial.peers import peer_shape
 
 DRAWS = 400
 """Random candidates by which a space is judged."""
@@ -56,7 +57,10 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
         try:
             check_candidate(candidate)
             architecture = _shape(candidate, parts, vote)
-            teachable.require(candidate, architecture)
+            peer = None
+            if candidate.teaching.teacher == "mutual":
+                peer = peer_shape(candidate, lambda each: _shape(each, parts, vote))
+            teachable.require(candidate, architecture, peer=peer)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:

@@ -39,6 +39,7 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
     One that was cut before its candidate was whole is not queued (False): the sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
+    (folder.trial(trial.number) / "model.onnx").unlink(missing_ok=True)
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     if whole:
         study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})

@@ -77,6 +77,7 @@ def run_study(
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors():
         reporter = Logged(reporter, folder.log)
+        folder.tidy()
         search = _open(parts, folder, storage, total, reporter)
         queue_start_points(search.study, parts)
         known = read_baseline(folder)
@@ -155,7 +156,7 @@ def _hire(search: Search, count: int) -> Crew:
     """Workers, which find the teacher and its answers in the cache."""
     if search.bench is not None:
         _ = search.bench.teacher.answers
-    search.reporter.say(f"{count} workers; latencies of the front are measured again when they are done")
+    search.reporter.say(f"{count} workers, which hold still while one of them measures a latency")
     return Crew(
         count,
         search.parts.file,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -64,7 +65,7 @@ class Search:
     def run(self, total: int, meter: LatencyMeter, crew: Crew | None = None) -> None:
         """Try candidates until `total` trials are finished; then measure the front's noisy latencies again.
 
-        A crew tries several at once. What it measured beside training counts as noisy.
+        A crew tries several at once, which hold still while one of them measures.
         """
         before = max((record.finished_s for record in self.records), default=0.0)
         self._write(self.front)
@@ -73,6 +74,7 @@ class Search:
                 self._take(self._next(before), total)
         else:
             self._share(crew, total, before)
+        shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         self._measure_again(meter)
         self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
@@ -107,9 +109,7 @@ class Search:
                 if running:
                     job, outcome = crew.next_end()
                     trial = running[job.task.number]
-                    self._take(
-                        self._settle(trial, _beside_others(outcome), _model(trial, outcome), None, before), total
-                    )
+                    self._take(self._settle(trial, outcome, _model(trial, outcome), None, before), total)
                     del running[trial.number]
                 waiting = self._begin(crew, running, waiting, total, before)
         except BaseException:
@@ -143,7 +143,12 @@ class Search:
         place = self.folder.trial(trial.number)
         write_json(place / "candidate.json", candidate.to_dict())
         return Job(
-            task=Task(number=trial.number, candidate=candidate, model=place / "model.onnx"),
+            task=Task(
+                number=trial.number,
+                candidate=candidate,
+                model=place / "model.onnx",
+                checkpoint=self.folder.checkpoint(candidate),
+            ),
             judge=TrialJudge(trial=trial, rule=self.rule, objectives=self.parts.spec.objective_list),
         )
 
@@ -200,6 +205,7 @@ class Search:
             self.bench,
             seed=self.parts.spec.seed,
             model=job.task.model,
+            checkpoint=job.task.checkpoint,
             on_epoch=lambda done, count: self.reporter.stage(f"trial {trial.number}", done, count),
             judge=job.judge,
             shadow=self.parts.spec.search.stop == "shadow",
@@ -214,6 +220,7 @@ class Search:
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
         write_record(self.folder, record)
+        self.folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
         tell(self.study, record, spec.objective_list, classes=classes)
 
     def _measure_again(self, meter: LatencyMeter) -> None:
@@ -260,10 +267,3 @@ def _attributes(record: Record) -> dict[str, Any]:
 def _model(trial: optuna.Trial, outcome: Outcome) -> str:
     """The path of a trial's file in the run folder; empty where it left none."""
     return f"trials/{trial.number}/model.onnx" if outcome.state == "trained" else ""
-
-
-def _beside_others(outcome: Outcome) -> Outcome:
-    """Other workers computed while this latency was measured: it is measured again if it comes onto the front."""
-    if outcome.measured is None:
-        return outcome
-    return replace(outcome, measured=replace(outcome.measured, latency_noisy=True))

@@ -7,12 +7,12 @@ from functools import cached_property
 import torch
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import PRUNED, Candidate, Teaching
 from nas_compress.errors import RequestError
 from nas_compress.losses.terms import feature_terms
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.observation import Observation
-from nas_compress.study.workbench import Ingredients
+from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.training.lesson import look
 
@@ -27,24 +27,25 @@ class Teachable:
         self._parts = parts
         self._seen: set[object] = set()
 
-    def require(self, candidate: Candidate, architecture: Architecture) -> None:
-        """Raise RequestError where a loss or the teaching does not fit the student, the teacher or the batches."""
+    def require(self, candidate: Candidate, architecture: Architecture, *, peer: Architecture | None = None) -> None:
+        """Raise RequestError where a loss or the teaching does not fit the student, the teacher or the batches.
+
+        peer: the shape of the networks that learn beside the student, in mutual learning.
+        """
         watched = bool(feature_terms(candidate.losses))
-        key = (candidate.losses, candidate.teaching, architecture if watched else None)
+        key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
         if key in self._seen:
             return
         self._require_batch(candidate)
         if self._parts.spec.teacher.factory is not None:
             _require_own_teacher(candidate)
         student = _observe(architecture, self._parts) if watched else None
-        with torch.device("meta"):
-            TrainingLoss(
-                candidate.losses,
-                student=student,
-                teacher=(student if candidate.teaching.teacher == "mutual" else self._teacher) if watched else None,
-                annealing=candidate.teaching.annealing,
-                soft_stop=candidate.teaching.soft_stop,
-            )
+        if peer is None:
+            _require_loss(candidate, student, self._guide(candidate.teaching) if watched else None)
+        else:  # each learns from the other
+            other = _observe(peer, self._parts) if watched else None
+            _require_loss(candidate, student, other)
+            _require_loss(candidate, other, student)
         self._seen.add(key)
 
     def _require_batch(self, candidate: Candidate) -> None:
@@ -57,13 +58,37 @@ class Teachable:
                     f"but got {size}"
                 )
 
+    def _guide(self, teaching: Teaching) -> Observation:
+        """What the student's teacher shows. An assistant is of one of our families, whatever its own teacher is."""
+        return self._assistant if teaching.teacher == "assistant" else self._teacher
+
     @cached_property
     def _teacher(self) -> Observation:
-        """What the teacher shows; a module of the user's own shows its logits alone."""
+        """What the study's teacher shows; a module of the user's own what its named modules give."""
+        section = self._parts.spec.teacher
+        if section.factory is None:
+            return self._assistant
+        with torch.no_grad():
+            samples = self._parts.dataset.train.inputs[:2]
+            return look(untrained_teacher(self._parts).eval(), samples, watched=section.features)
+
+    @cached_property
+    def _assistant(self) -> Observation:
+        """What a network of the teacher's family shows: of its depth, though wider than an assistant."""
         section, dataset = self._parts.spec.teacher, self._parts.dataset
-        if section.factory is not None:
-            return Observation(logits=torch.empty((2, dataset.classes), device="meta"))
         return _observe(teacher_architecture(section, dataset, self._parts.file.label), self._parts)
+
+
+def _require_loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> None:
+    teaching = candidate.teaching
+    with torch.device("meta"):
+        TrainingLoss(
+            candidate.losses,
+            student=student,
+            teacher=teacher,
+            annealing=teaching.annealing,
+            soft_stop=teaching.soft_stop,
+        )
 
 
 def notes(candidates: list[Candidate], classes: int) -> list[str]:
@@ -88,8 +113,9 @@ def _require_own_teacher(candidate: Candidate) -> None:
 
 
 def _observe(architecture: Architecture, parts: Ingredients) -> Observation:
-    with torch.device("meta"), torch.no_grad():
+    """What a network of that shape shows of two samples: on shapes alone, but for a module of the user's own make."""
+    device = torch.device("cpu" if architecture.family == PRUNED else "meta")
+    with device, torch.no_grad():
         network = parts.build(architecture).eval()
-        device = next(network.parameters()).device
-        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8, device=device)
-        return look(network, samples, relations=True)
+        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8)
+        return look(network, samples, relations=True, watched=parts.spec.teacher.features)

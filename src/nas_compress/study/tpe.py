@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_compress.front import spread_subset
+from nas_compress.dominance import spread_subset
 from nas_compress.stopping.order import fronts
 from nas_compress.study.parzen import best_draw
 

@@ -15,10 +15,10 @@ import torch
 
 from nas_compress.candidate import Candidate
 from nas_compress.errors import NasCompressError
+from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.stopping.rules import Rule
-from nas_compress.study.forecast import passing_meter
 from nas_compress.study.stopping import study_rule
 from nas_compress.study.workbench import find_teacher, gather, make_bench
 from nas_compress.trial.run import run_trial
@@ -26,11 +26,12 @@ from nas_compress.trial.run import run_trial
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One trial to be trained: its number, its candidate and where its file goes."""
+    """One trial to be trained: its number, its candidate and where its file and the state of its training go."""
 
     number: int
     candidate: Candidate
     model: Path
+    checkpoint: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,29 +74,31 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    parts = gather(file)
-    rule, shadow = study_rule(file.spec), file.spec.search.stop == "shadow"
-    with passing_meter() as meter:
+    meter = LatencyMeter()
+    with meter.window.busy():
+        parts = gather(file)
         bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), meter)
-        while True:
-            try:
-                task: Task = connection.recv()
-            except EOFError:
-                return
-            try:
-                outcome = run_trial(
-                    task.candidate,
-                    bench,
-                    seed=file.spec.seed,
-                    model=task.model,
-                    on_epoch=lambda done, count: connection.send(Progressed(done=done, count=count)),
-                    judge=_Asking(connection, rule),
-                    shadow=shadow,
-                )
-            except (NasCompressError, OSError) as error:
-                connection.send(Ended(outcome=None, error=error))
-            else:
-                connection.send(Ended(outcome=outcome))
+    rule, shadow = study_rule(file.spec), file.spec.search.stop == "shadow"
+    while True:
+        try:
+            task: Task = connection.recv()
+        except EOFError:
+            return
+        try:
+            outcome = run_trial(
+                task.candidate,
+                bench,
+                seed=file.spec.seed,
+                model=task.model,
+                checkpoint=task.checkpoint,
+                on_epoch=lambda done, count: connection.send(Progressed(done=done, count=count)),
+                judge=_Asking(connection, rule),
+                shadow=shadow,
+            )
+        except (NasCompressError, OSError) as error:
+            connection.send(Ended(outcome=None, error=error))
+        else:
+            connection.send(Ended(outcome=outcome))
 
 
 class _Asking:

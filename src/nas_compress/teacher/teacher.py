@@ -41,7 +41,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(kw_only=True, eq=False)
 class Teacher:
-    """A trained network in eval mode on the study's device, and what students ask of it."""
+    """A trained network in eval mode on the study's device, and what students ask of it.
+
+    `derived_epochs` counts those that this process has trained for teachers derived from it.
+    """
 
     network: nn.Module
     fingerprint: str
@@ -56,6 +59,7 @@ class Teacher:
     training: TrainingSection
     label: str
     make: Callable[[], nn.Module]
+    derived_epochs: int = 0
 
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, on the CPU; family `pruned` is cut from a new teacher."""
@@ -167,6 +171,7 @@ def obtain_teacher(
             classes=dataset.classes,
             sample=dataset.train.inputs[:2],
             label=label,
+            features=section.features,
         )
         made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
         family: str | None = None
@@ -175,7 +180,9 @@ def obtain_teacher(
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
-            "teacher": section.model_dump(mode="json"),
+            "teacher": section.model_dump(
+                mode="json", exclude={"features"}
+            ),  # a module of the user's own alone has them
             "batch_size": training.batch_size,
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas_compress.data.splits import Split
 from nas_compress.data.views import Views
 from nas_compress.errors import NonFiniteLossError, RequestError
+from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.device import fitting_threads
 from nas_compress.training.flat import flattened
 from nas_compress.training.lesson import Lesson
@@ -32,13 +33,16 @@ def train(
     weight_decay: float,
     seed: int,
     sparsifier: Sparsifier | None = None,
+    pause: Callable[[], None] | None = None,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[int, dict[str, float]], bool | None] | None = None,
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
     samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A sparsifier sets
-    weights to 0 and keeps them there. An epoch leaves out the samples that do not fill its last batch. on_epoch gets
-    the number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
+    weights to 0 and keeps them there. `pause` is called before each batch, and may wait. An epoch leaves out the
+    samples that do not fill its last batch. With a `checkpoint` it goes on where a killed one was. on_epoch gets the
+    number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
     NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
     """
     if epochs < 1 or batch_size < 1:
@@ -52,19 +56,22 @@ def train(
     steps = epochs * steps_per_epoch
     learners = nn.ModuleList([model, *lesson.learners]).to(device)
     learners.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    means: dict[str, float] = {}
-    step = 0
 
     learners.train()
     with (
         fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
         _optimizer(learners, weight_decay) as optimizer,
     ):
-        for epoch in range(epochs):
+        state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)
+        begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state)
+        step = begin * steps_per_epoch
+        for epoch in range(begin, epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)
             chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
             history: list[dict[str, Tensor]] = []
             for number, view in enumerate(chosen):
+                if pause is not None:
+                    pause()
                 # batch: one view for all its samples
                 index = order[number * batch_size : (number + 1) * batch_size]
                 batch = views.apply(padded.index_select(0, index), view)
@@ -90,6 +97,8 @@ def train(
             means = _summary(history, first_step=step - steps_per_epoch)
             if on_epoch is not None and on_epoch(epoch + 1, means):
                 break
+            if checkpoint is not None:
+                checkpoint.epoch(state, epoch + 1, means, last=epoch + 1 == epochs)
     if sparsifier is not None:
         sparsifier.finish()
     learners.eval()

@@ -5,7 +5,8 @@ A file of such a network is as fast as the dense one on a CPU, and as large unle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,24 @@ class Sparsifier:
             if not self._settled:
                 self._choose(self._fraction)
         self._settled = True
+
+    def state(self) -> dict[str, Any]:
+        """What the steps so far came to, as values that later steps leave alone."""
+        return {
+            "chosen": self._chosen,
+            "settled": self._settled,
+            "masks": [mask.clone() for mask in self._masks],
+            "held": [weight.clone() for weight in self._held],
+            "random": None if self._random is None else self._random.get_state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._chosen, self._settled = state["chosen"], state["settled"]
+        self._masks, self._held = list(state["masks"]), list(state["held"])
+        if state["random"] is not None:
+            self._random = torch.Generator(self._weights[0].device)
+            self._random.set_state(state["random"])
 
     def _choose(self, fraction: float) -> None:
         self._chosen = fraction

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.candidate import Candidate
 from nas_compress.quantization.awareness import make_aware_
+from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.lesson import Lesson
 from nas_compress.training.loop import train
 from nas_compress.training.schedule import epochs_under_rounding
@@ -52,6 +53,7 @@ def fit(
     *,
     epochs: int,
     seed: int,
+    checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
     """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
@@ -76,6 +78,7 @@ def fit(
         peak=learning_rate(candidate, bench.training),
         planned=epochs,
         on_epoch=watched,
+        checkpoint=checkpoint,
         sparsifier=sparsifier_of(candidate, student, seed=seed),
     )
     losses: dict[str, float] = {}
@@ -106,6 +109,7 @@ def _fit_part(
     rate: float,
     seed: int,
     on_epoch: OnEpochTerms,
+    checkpoint: Checkpoint | None,
     sparsifier: Sparsifier | None,
 ) -> dict[str, float]:
     return train(
@@ -119,6 +123,8 @@ def _fit_part(
         weight_decay=bench.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
+        pause=bench.meter.window.pause,
+        checkpoint=checkpoint,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )
 

@@ -7,14 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
+from nas_compress.files import TEMPORARY
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
+from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
+from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
 
@@ -28,6 +33,7 @@ def run_trial(
     on_epoch: OnEpoch | None = None,
     judge: Judge | None = None,
     shadow: bool = False,
+    checkpoint: Path | None = None,
 ) -> Outcome:
     """Train the candidate from scratch and write its ONNX file to `model`.
 
@@ -35,13 +41,24 @@ def run_trial(
     trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
     `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
     an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
-    trained on, and the outcome says when the judge spoke.
+    trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
+    the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
         sight = Sight(judge=judge, shadow=shadow, validation=bench.validation)
-        return _run(candidate, bench, seed=seed, model=model, on_epoch=on_epoch, sight=sight, watch=watch)
+        with bench.meter.window.busy():
+            return _run(
+                candidate,
+                bench,
+                seed=seed,
+                model=model,
+                on_epoch=on_epoch,
+                sight=sight,
+                watch=watch,
+                place=checkpoint,
+            )
     except (RequestError, RunError, OSError):
         raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
@@ -57,6 +74,7 @@ def _run(
     on_epoch: OnEpoch | None,
     sight: Sight,
     watch: Stopwatch,
+    place: Path | None,
 ) -> Outcome:
     # shape
     with watch.stage("architecture"):
@@ -73,7 +91,8 @@ def _run(
         calibration=bench.calibration,
         watch=watch,
     )
-    with TemporaryDirectory() as folder:
+    model.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
         untrained = Path(folder) / "untrained.onnx"
         write(student, untrained)
         cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
@@ -94,13 +113,27 @@ def _run(
         epochs=bench.training.epochs,
         budget=bench.training.budget,
         cap=bench.training.cap,
-        macs=cost.macs * candidate.teaching.trainings,
+        macs=macs_together(candidate, cost.macs, bench, seed=seed),
         teacher_macs=bench.teacher_macs,
     )
     count = (candidate.teaching.generations or 1) - 1
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
-    losses = teach(candidate, generations, bench, epochs=epochs, seed=seed, watch=watch, on_epoch=on_epoch, sight=sight)
+    checkpoint = None if place is None else _checkpoint(place, candidate, seed=seed, epochs=epochs, sight=sight)
+    derived_before = bench.teacher.derived_epochs
+    losses = teach(
+        candidate,
+        generations,
+        bench,
+        epochs=epochs,
+        seed=seed,
+        watch=watch,
+        on_epoch=on_epoch,
+        sight=sight,
+        checkpoint=checkpoint,
+    )
+    if checkpoint is not None:
+        watch.add("training", checkpoint.before_s)
     trained = Outcome(
         candidate=candidate,
         seed=seed,
@@ -113,6 +146,7 @@ def _run(
         planned_epochs=epochs,
         curve=tuple(sight.curve),
         spoke_at=sight.spoke_at,
+        teacher_epochs=bench.teacher.derived_epochs - derived_before,
     )
     if sight.stopped:
         return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
@@ -127,6 +161,15 @@ def _run(
         write_ensemble(generations[:-1], model, write=write, validation=bench.dataset.validation, watch=watch)
     broken = broken_budgets(measured, bench.budgets)
     return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
+
+
+def _checkpoint(place: Path, candidate: Candidate, *, seed: int, epochs: int, sight: Sight) -> Checkpoint:
+    """The state that a killed process left of this training, if any."""
+    identity: dict[str, str | int] = {"candidate": candidate.fingerprint, "seed": seed, "epochs": epochs}
+    identity["torch"] = str(torch.__version__)
+    checkpoint = Checkpoint(path=place, identity=identity, notes=sight.notes)
+    sight.recall(checkpoint.known)
+    return checkpoint
 
 
 def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:

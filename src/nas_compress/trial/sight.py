@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -37,6 +38,18 @@ class Sight:
         """Training begins."""
         if self._judge is not None:
             self._judge.begin(cost, planned)
+
+    def notes(self) -> dict[str, Any]:
+        """What was seen so far, in plain values; `recall` takes them back."""
+        return {"curve": self.curve, "spoke_at": self.spoke_at, "reason": self.reason}
+
+    def recall(self, notes: Mapping[str, Any]) -> None:
+        """Go on after what a killed process saw; the judge, who does not know it, is told, and spoke on it already."""
+        for epoch, accuracy in notes.get("curve", ()):
+            self.curve.append((epoch, accuracy))
+            if self._judge is not None:
+                self._judge.verdict(epoch, accuracy)
+        self.spoke_at, self.reason = notes.get("spoke_at"), notes.get("reason")
 
     @property
     def stopped(self) -> bool:

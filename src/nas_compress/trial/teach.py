@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,15 @@ from nas_compress.deployment import Stopwatch
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.observation import ObservableNetwork, Observation
+from nas_compress.observation import Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.mutual import MutualLesson
-from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.bench import Bench
 from nas_compress.trial.fit import fit
+from nas_compress.trial.peers import make_peers
 from nas_compress.trial.sight import Sight
 
 OnEpoch = Callable[[int, int], None]
@@ -44,11 +46,13 @@ def teach(
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     sight: Sight | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
     """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
 
     More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
     and dropped here. The sight watches the last student, whose training its judge may end.
+    With a `checkpoint` what was killed goes on after its last epoch.
     """
     with watch.stage("teacher answers"):
         guide = find_guide(candidate, bench)
@@ -60,7 +64,7 @@ def teach(
             with watch.stage("teacher answers"):
                 guide = _previous(candidate, students[number - 1], bench)
         with watch.stage("training"):
-            lesson = _lesson(candidate, student, guide, bench, seed=seed)
+            lesson = lesson_of(candidate, student, guide, bench, seed=seed)
             losses = fit(
                 student,
                 lesson,
@@ -68,6 +72,7 @@ def teach(
                 bench,
                 epochs=epochs,
                 seed=seed,
+                checkpoint=checkpoint,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
                 ),
@@ -105,31 +110,31 @@ def _previous(candidate: Candidate, generation: nn.Module, bench: Bench) -> Guid
     return Guide(answers=answers, network=generation.eval())
 
 
-def _lesson(candidate: Candidate, student: nn.Module, guide: Guide, bench: Bench, *, seed: int) -> Lesson:
+def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, bench: Bench, *, seed: int) -> Lesson:
+    """What the student is taught with: by its guide, or in mutual learning beside peers that are made here."""
+    watched = bool(feature_terms(candidate.losses))
     if candidate.teaching.teacher == "mutual":
-        peers = make_peers(candidate, bench, seed=seed)
-        networks = [student, *peers]
-        seen = [_glance(network, bench) for network in networks]
-        others = [seen[1 if number == 0 else 0] for number in range(len(networks))]
-        losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
-        return MutualLesson(peers, losses)
-    watched = guide.network is not None and bool(feature_terms(candidate.losses))
+        return _mutual_lesson(candidate, student, make_peers(candidate, bench, seed=seed), bench, watched=watched)
+    watched = watched and guide.network is not None
     own = _glance(student, bench) if watched else None
     other = _glance(guide.network, bench) if watched and guide.network is not None else None
-    network = guide.network if isinstance(guide.network, ObservableNetwork) else None
-    return TaughtLesson(_loss(candidate, own, other), answers=guide.answers, teacher=network)
+    return TaughtLesson(
+        _loss(candidate, own, other),
+        answers=guide.answers,
+        teacher=guide.network if watched else None,
+        watched=bench.teacher.section.features,
+    )
 
 
-def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Module]:
-    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
-    width = candidate.width_multiplier * (candidate.teaching.peer_width or 1.0)
-    shape = student_architecture(replace(candidate, width_multiplier=width), bench.dataset, bench.teacher, seed=seed)
-    peers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(candidate.teaching.peers or 1):
-            torch.manual_seed((seed + 1 + number) % 2**32)
-            peers.append(bench.teacher.build(shape).to(bench.device))
-    return peers
+def _mutual_lesson(
+    candidate: Candidate, student: nn.Module, peers: list[nn.Module], bench: Bench, *, watched: bool
+) -> MutualLesson:
+    """Each network's loss, with adaptation layers to the one that it looks at where terms on features ask for them."""
+    networks = [student, *peers]
+    seen = [_glance(network, bench) if watched else None for network in networks]
+    others = [seen[1], *([seen[0]] * len(peers))]
+    losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
+    return MutualLesson(peers, losses, watched=bench.teacher.section.features)
 
 
 def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
@@ -146,7 +151,8 @@ def _glance(network: nn.Module, bench: Bench) -> Observation:
     """Shapes of everything that the network shows."""
     training = network.training
     with torch.no_grad():
-        seen = look(network.eval(), bench.calibration[:2].to(bench.device), relations=True)
+        samples, watched = bench.calibration[:2].to(bench.device), bench.teacher.section.features
+        seen = look(network.eval(), samples, relations=True, watched=watched)
     network.train(training)
     return seen
 

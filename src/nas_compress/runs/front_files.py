@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas_compress.files import write_json, write_text
-from nas_compress.front import COLUMNS, Front, Point
+from nas_compress.front import Front
+from nas_compress.point import COLUMNS, Point
 
 
 def write_front_csv(front: Front, path: Path) -> None:

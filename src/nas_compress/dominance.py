@@ -1,0 +1,153 @@
+"""Dominance on plain arrays: which points no other dominates, the volume that they hold, and the knee among them.
+
+In every array of costs a row is a point and a column an objective, and small is good.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.errors import RequestError
+
+Floats = NDArray[np.float64]
+
+
+def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
+    """Mark the rows of costs (n, m) that no other row dominates; the result is (n,).
+
+    A row dominates another if it is nowhere larger and somewhere smaller. Of equal rows the first is marked.
+    RequestError where costs is not a table or holds a nan.
+    """
+    table = _table(costs)
+    keep = np.zeros(len(table), dtype=np.bool_)
+    for index in np.lexsort(table.T[::-1]):  # a row is dominated only by rows that sort before it
+        keep[index] = not (table[keep] <= table[index]).all(axis=1).any()
+    return keep
+
+
+def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
+    """The volume that costs (n, m) dominate below `reference` (m,), exact for any m.
+
+    Rows that are not smaller than the reference in every column add nothing. One sorted pass for 2 columns,
+    a sweep that maintains a staircase for 3 (Fonseca et al. 2006, doi 10.1109/CEC.2006.1688440), and for more
+    a recursion over slices along the last column: slow beyond 5 columns or some hundred rows.
+    RequestError for shapes that do not fit, nan and -inf.
+    """
+    table, corner = _table(costs), np.asarray(reference, dtype=np.float64)
+    if corner.shape != table.shape[1:] or not np.isfinite(corner).all():
+        raise RequestError(
+            f"the reference must be {table.shape[1]} finite numbers, one a column, but got {corner.tolist()}"
+        )
+    if np.isneginf(table).any():
+        raise RequestError("costs must be greater than -inf, but got -inf")
+    return _volume(table[(table < corner).all(axis=1)], corner)
+
+
+def spread_subset(costs: np.ndarray, reference: np.ndarray, count: int) -> NDArray[np.intp]:
+    """`count` rows of costs (n, m) chosen one after the other, each adding most hypervolume below `reference` (m,).
+
+    The greedy choice holds at least 63 % of the largest volume that so many rows can have. A row can only add less
+    than it did earlier, so most are not computed again (Guerreiro et al. 2016, doi 10.1162/EVCO_a_00159).
+    """
+    table, corner = _table(costs), np.asarray(reference, dtype=np.float64)
+    shifted = np.minimum(table - corner, 0.0)
+    gains = np.prod(-shifted, axis=1)
+    chosen: list[int] = []
+    fresh = np.zeros(len(table), dtype=np.intp)
+    while len(chosen) < min(count, len(table)):
+        row = int(gains.argmax())
+        if fresh[row] < len(chosen):
+            gains[row], fresh[row] = volume_gain(shifted[row], shifted[chosen]), len(chosen)
+        else:
+            chosen.append(row)
+            gains[row] = -1.0
+    return np.array(chosen, dtype=np.intp)
+
+
+def knee(costs: np.ndarray) -> int:
+    """The index of the row of costs (n, m) nearest to the ideal point: the balanced choice of the front.
+
+    Among the rows that no other dominates, every column is brought to 0..1 (a column without extent to 0);
+    the knee has the smallest Euclidean distance to 0. Of equally near rows the first wins.
+    RequestError where there is no row.
+    """
+    members = np.flatnonzero(non_dominated(costs))
+    if not len(members):
+        raise RequestError("a knee needs at least one row, but got none")
+    table = _table(costs)[members]
+    extent = np.ptp(table, axis=0)
+    scaled = (table - table.min(axis=0)) / np.where(extent > 0, extent, 1.0)
+    distances = np.sqrt((scaled**2).sum(axis=1))
+    nearest = np.flatnonzero(np.isclose(distances, distances.min(), rtol=1e-9, atol=1e-12))
+    return int(members[nearest[0]])
+
+
+def _table(costs: np.ndarray) -> Floats:
+    table = np.asarray(costs, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] < 1:
+        raise RequestError(f"costs must have the shape (points, objectives), but got {table.shape}")
+    if np.isnan(table).any():
+        raise RequestError("costs must be numbers, but got nan")
+    return table
+
+
+def _volume(table: Floats, corner: Floats) -> float:
+    if not len(table):
+        return 0.0
+    if len(corner) == 1:
+        return float(corner[0] - table.min())
+    if len(corner) == 2:
+        return _area(table, corner)
+    return _sweep(table, corner) if len(corner) == 3 else _slices(table, corner)
+
+
+def _area(table: Floats, corner: Floats) -> float:
+    order = table[np.lexsort((table[:, 1], table[:, 0]))]
+    lowest = np.minimum.accumulate(np.concatenate([corner[1:], order[:, 1]]))
+    return float(((corner[0] - order[:, 0]) * (lowest[:-1] - lowest[1:])).sum())
+
+
+def _sweep(table: Floats, corner: Floats) -> float:
+    """Rise along the third column, and widen the area of the first two at every point."""
+    right, top, end = (float(value) for value in corner)
+    steps, heights = [-np.inf, right], [top, -np.inf]
+    volume = area = 0.0
+    level = end
+    for x, y, z in sorted(table.tolist(), key=lambda row: row[2]):
+        volume += area * (z - level)
+        area += _widen(steps, heights, x, y)
+        level = z
+    return volume + area * (end - level)
+
+
+def _widen(steps: list[float], heights: list[float], x: float, y: float) -> float:
+    """Put (x, y) into a staircase that falls to the right, in place, and return the area that this adds."""
+    if heights[bisect_right(steps, x) - 1] <= y:
+        return 0.0
+    first = last = bisect_left(steps, x)
+    added = (steps[first] - x) * (heights[first - 1] - y)
+    while heights[last] >= y:
+        added += (steps[last + 1] - steps[last]) * (heights[last] - y)
+        last += 1
+    steps[first:last], heights[first:last] = [x], [y]
+    return added
+
+
+def _slices(table: Floats, corner: Floats) -> float:
+    order = table[np.argsort(table[:, -1], kind="stable")]
+    levels = np.append(order[:, -1], corner[-1])
+    volume = 0.0
+    for index, thickness in enumerate(np.diff(levels)):
+        if thickness > 0:
+            section = order[: index + 1, :-1]
+            volume += float(thickness) * _volume(section[non_dominated(section)], corner[:-1])
+    return volume
+
+
+def volume_gain(row: Floats, archive: Floats) -> float:
+    """What `row` adds to the archive: its own box less the part of it that the archive fills."""
+    shared = hypervolume(np.maximum(archive, row), np.zeros(len(row)))
+    return max(0.0, float(np.prod(-row)) - shared)

@@ -1,0 +1,110 @@
+"""A trial that is cut anywhere and begun again ends in the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, distillation
+from nas_compress.outcome import Measured
+from nas_compress.trial.bench import Bench
+from nas_compress.trial.run import run_trial
+
+SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+KD = distillation(hard_weight=0.2, soft_weight=0.8, temperature=2.0)
+CANDIDATES = {
+    "adapters": replace(SMALL, losses=(*KD, LossTerm(name="fitnet", weight=0.1))),
+    "zeros and rounding": replace(
+        SMALL,
+        zero_pattern="targeted_weight",
+        zero_fraction=0.5,
+        weight_bits=4,
+        activation_bits=8,
+        quantization=Quantization(method="lsq"),
+    ),
+    "generations": replace(SMALL, losses=KD, teaching=Teaching(teacher="born_again", generations=2)),
+    "peers": replace(SMALL, losses=KD, teaching=Teaching(teacher="mutual", peers=1)),
+}
+EPOCHS = 4
+
+
+class Cut(BaseException):
+    """Like a signal: nothing in a trial catches it."""
+
+
+class Looker:
+    """Asks for every accuracy and never stops."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, float]] = []
+
+    def begin(self, cost: Measured, planned: int) -> None: ...
+
+    def wants(self, epoch: int) -> bool:
+        return True
+
+    def verdict(self, epoch: int, accuracy: float) -> None:
+        self.told.append((epoch, accuracy))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if "rounding" in name else pytest.mark.slow) for name in CANDIDATES]
+)
+def test_a_cut_training_goes_on_to_the_same_bytes(
+    name: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_compress.training.checkpoint.COST", float("inf"))  # every epoch is written
+    candidate = CANDIDATES[name]
+    bench = replace(bench, training=bench.training.model_copy(update={"epochs": EPOCHS, "batch_size": 100}))
+    whole = run_trial(candidate, bench, seed=0, model=tmp_path / "whole.onnx", judge=Looker())
+    state, seen = tmp_path / "states" / "trial.pt", list[int]()
+    cuts = [2, 4, 6] if name == "generations" else [2, 4]
+
+    def cut(done: int, planned: int) -> None:
+        seen.append(done)
+        if done in cuts:
+            cuts.remove(done)
+            raise Cut
+
+    while True:
+        torch.manual_seed(len(seen))  # what a new process has in its generator must not matter
+        looker = Looker()
+        try:
+            again = run_trial(
+                candidate,
+                bench,
+                seed=0,
+                model=tmp_path / "cut.onnx",
+                checkpoint=state,
+                on_epoch=cut,
+                judge=looker,
+            )
+        except Cut:
+            assert not (tmp_path / "cut.onnx").exists() and state.is_file()
+        else:
+            break
+    last = 2 * EPOCHS if name == "generations" else EPOCHS
+    assert sorted(set(seen)) == list(range(1, last + 1)) and len(seen) == last + (3 if name == "generations" else 2)
+    assert (tmp_path / "cut.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert again.curve == whole.curve == tuple(looker.told) and again.losses == whole.losses
+    assert {path.name for path in state.parent.iterdir()} == {"trial.pt"}, "nothing half written is left"
+
+
+def test_a_state_that_does_not_fit_is_trained_afresh(bench: Bench, tmp_path: Path) -> None:
+    state, seen = tmp_path / "trial.pt", list[int]()
+    state.write_bytes(b"torn")
+    for seed in (1, 0):  # the second one meets the first one's state
+        run_trial(
+            SMALL,
+            bench,
+            seed=seed,
+            model=tmp_path / f"{seed}.onnx",
+            checkpoint=state,
+            on_epoch=lambda done, planned: seen.append(done),
+        )
+    assert seen.count(1) == 2
+    run_trial(SMALL, bench, seed=0, model=tmp_path / "whole.onnx")
+    assert (tmp_path / "0.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
