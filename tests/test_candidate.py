@@ -86,6 +86,7 @@ def test_what_not_every_family_takes_is_told_by_name() -> None:
         "patch_size": 4,
         "pooling": "mean",
         "distillation_token": True,
+        "sharing": "all",
     }
     assert set(given) == set(FAMILY_SETTINGS)
     assert dataclasses.replace(PLAIN, **given).family_settings == given
