@@ -19,8 +19,8 @@ class Measured:
     accuracy: fraction of the validation split (None before training). latency_ms: batch 1, one thread;
     latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
     its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
-    same class; max_difference: the largest difference of a logit. parameters and macs (a multiply-add is one) are
-    counted on the torch module.
+    same class; max_difference: the largest difference of a logit. zero_fraction: of the weights of convolutions and
+    products (None before training). parameters and macs (a multiply-add is one) are counted on the torch module.
     """
 
     latency_ms: float
@@ -32,6 +32,7 @@ class Measured:
     accuracy: float | None = None
     agreement: float | None = None
     max_difference: float | None = None
+    zero_fraction: float | None = None
 
     def figure(self, name: str) -> float:
         """One figure by its objective's name; ValueError where it was not measured."""
@@ -48,10 +49,14 @@ class Outcome:
     `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
     `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are the student's own,
     `trainings` the networks that were trained for it (generations, peers), `teacher_epochs` those of assistants and
-    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean
-    of each loss term over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the
-    stopping rule looked: it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule
-    stopped the trial, or would have stopped one that was trained on to judge the rule.
+    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean of each loss term
+    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) a few times on the way and where
+    the stopping rule looked: it is for decisions and readers, never a figure of the front. `spoke_at` is the epoch at
+    which the rule stopped the trial, or would have stopped one that was trained on to judge the rule.
+
+    >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
+    >>> Outcome.from_dict(outcome.to_dict()) == outcome
+    True
     """
 
     candidate: Candidate

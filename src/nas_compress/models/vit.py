@@ -80,11 +80,12 @@ def complete(architecture: Architecture) -> Architecture:
     heads, pooling = architecture.heads or HEADS, architecture.pooling or POOLING
     require_known("pooling", pooling, POOLINGS)
     require_known("sharing", architecture.sharing, SHARINGS)
-    for layer in multiples([width.layer for width in architecture.widths], heads):
+    attentions = list(multiples([width.layer for width in architecture.widths], heads))
+    for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
         channels = architecture.channels(layer)
-        if heads < 1 or channels % heads:
+        if count < 1 or channels % count:
             raise RequestError(
-                f"heads must divide the channels of each attention, but got heads={heads} for {channels} of {layer}"
+                f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
             )
     return dataclasses.replace(architecture, heads=heads, patch_size=size, pooling=pooling)
 
@@ -112,6 +113,7 @@ class VisionTransformer(ObservableNetwork):
         super().__init__()
         inputs, height, width = shape.input_shape
         size, self.width = shape.patch_size or 1, shape.channels("embedding.conv")
+        self.heads = shape.heads or HEADS
         patches = (height // size) * (width // size)
         self.pools_patches = shape.pooling == "mean"
         extra = (not self.pools_patches) + shape.distillation_token
@@ -130,7 +132,8 @@ class VisionTransformer(ObservableNetwork):
         places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
         first = [f"layers.0.{place.split('.', 2)[2]}" if repeats(place, shape.sharing) else place for place in places]
         attention, mlp = (shape.channels(place) for place in first)
-        return EncoderLayer(self.width, attention=attention, mlp=mlp, heads=shape.heads or 1, tokens=self.tokens)
+        heads = (shape.layer_heads or (self.heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
+        return EncoderLayer(self.width, attention=attention, mlp=mlp, heads=heads, tokens=self.tokens)
 
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         """Features `embedding`, `layer0`, `layer1`, ...: (B, tokens, width), tokens as the embedding orders them."""
