@@ -16,7 +16,7 @@ from nas_compress.candidate import PRUNED, Candidate, Teaching
 from nas_compress.data.splits import Dataset, Split
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.terms import check_terms, needs_teacher
+from nas_compress.losses.terms import TERMS, check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES, family_named, require_settings
@@ -75,6 +75,11 @@ def check_candidate(candidate: Candidate) -> None:
     if candidate.distillation_token and not needs_teacher(candidate.losses):
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
+    if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
+        raise RequestError(
+            "mutual learning needs a term on labels, which its networks cannot learn from each other, "
+            f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
