@@ -38,9 +38,8 @@ class Method:
 
     def page(self) -> str:
         """The page as Markdown."""
-        lines = [f"# {self.name}", "", f"{_sentence(self.summary)}", "", "| | |", "|---|---|"]
-        lines.append(f"| Source | {linked(self.source) or 'our own, or common knowledge'} |")
-        lines.append(f"| Cost | {self.cost} |")
+        lines = [f"# {self.name}", "", _sentence(self.summary), ""]
+        lines += [f"**Source:** {linked(self.source) or 'our own, or common knowledge'}", "", f"**Cost:** {self.cost}"]
         lines += ["", f"```{self.language}", self.use, "```"]
         if self.settings:
             lines += ["", "| setting | default | range |", "|---|---|---|"]
@@ -94,7 +93,7 @@ def _losses() -> Iterator[Method]:
             summary=term.summary,
             source=term.source,
             cost=_loss_cost(term),
-            use=f'LossTerm(name="{name}", weight=1.0{inside})'.replace("'", '"'),
+            use=f'LossTerm({first}name="{name}", weight=1.0{more})',
             settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
             docs=_implementation(term.build if isinstance(term, FeatureTerm) else term.bind, name),
         )
