@@ -46,7 +46,7 @@ def network(family: str, multiplier: float) -> ObservableNetwork:
     shape = Architecture(
         family=family, input_shape=SHAPE, classes=10, depths=known.base_depths, widths=widths, mean=128, std=74.0
     )
-    return build_student(known.complete(shape))
+    return build_student(known.complete(shape)).to(memory_format=torch.channels_last)  # as the loop lays it out
 
 
 def losses(name: str) -> tuple[LossTerm, ...]:

@@ -66,7 +66,11 @@ def test_every_field_changes_the_fingerprint() -> None:
         "zero_fraction": 0.25,
         "factorization": "low_rank",
         "rank_fraction": 0.25,
+        "kept_blocks": "last",
+        "head_ratio": 0.25,
+        "min_heads": 2,
         "quantization": Quantization(method="lsq"),
+        "sharing": "mlp",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     rich = dataclasses.replace(RICH, activation_bits=32)
@@ -86,6 +90,8 @@ def test_what_not_every_family_takes_is_told_by_name() -> None:
         "patch_size": 4,
         "pooling": "mean",
         "distillation_token": True,
+        "head_ratio": 0.5,
+        "sharing": "all",
     }
     assert set(given) == set(FAMILY_SETTINGS)
     assert dataclasses.replace(PLAIN, **given).family_settings == given

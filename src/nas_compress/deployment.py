@@ -20,6 +20,7 @@ from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.session import open_session
 from nas_compress.measurement.structure import structure_key
+from nas_compress.measurement.zeros import weight_zero_fraction
 from nas_compress.outcome import Measured
 from nas_compress.precision import Quantization
 from nas_compress.quantization.quantize import quantize
@@ -121,6 +122,8 @@ def measure_file(
         agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
+    with watch.stage("count"):
+        zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
         latency = meter.measure(path, key=structure_key(path), patient=patient)
     return replace(
@@ -132,6 +135,7 @@ def measure_file(
         accuracy=accuracy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
+        zero_fraction=zero_fraction,
     )
 
 

@@ -17,6 +17,7 @@ FIXED = (
     "latency_noisy",
     "agreement",
     "max_difference",
+    "zero_fraction",
     "weight_bits",
     "activation_bits",
     "epochs",

@@ -40,6 +40,17 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
     )
 
 
+def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
+    """The measured fraction of zeros among the weights of each trial that was asked for zeros, by its number."""
+    return {
+        record.trial: record.outcome.measured.zero_fraction
+        for record in records
+        if record.outcome.candidate.zero_pattern != "none"
+        and record.outcome.measured is not None
+        and record.outcome.measured.zero_fraction is not None
+    }
+
+
 def write_front(folder: RunFolder, front: Front, saved: Savings) -> None:
     """Write front.csv and front.json."""
     write_front_csv(front, folder.root / "front.csv")

@@ -11,21 +11,24 @@ from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.precision import METHODS, precisions
 from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.stopping.catalogue import RULES
 from nas_compress.study.samplers import SAMPLERS
+from nas_compress.teaching import TEACHER_SETTINGS, TEACHERS
 
 Row = dict[str, object]
 
 
 def catalogue(kind: str) -> list[Row]:
-    """Rows of one kind: families, spaces, losses, pruning, quantization, samplers, stopping, data, studies."""
+    """Rows of one kind, such as families, spaces, losses or teaching."""
     tables = {
         "families": _families,
         "spaces": _spaces,
         "losses": _losses,
+        "teaching": _teaching,
         "pruning": _pruning,
         "quantization": _quantization,
         "samplers": _samplers,
@@ -83,6 +86,13 @@ def _losses() -> list[Row]:
     ]
 
 
+def _teaching() -> list[Row]:
+    return [
+        {"name": name, "summary": summary, "settings": dict(TEACHER_SETTINGS[name]), "source": source}
+        for name, (summary, source) in TEACHERS.items()
+    ]
+
+
 def _pruning() -> list[Row]:
     criteria: list[Row] = [
         {"name": name, "kind": "criterion", "summary": criterion.summary, "source": criterion.source}
@@ -91,7 +101,10 @@ def _pruning() -> list[Row]:
     rankings: list[Row] = [
         {"name": name, "kind": "ranking", "summary": summary, "source": ""} for name, summary in RANKINGS.items()
     ]
-    return criteria + rankings
+    blocks: list[Row] = [
+        {"name": name, "kind": "kept_blocks", "summary": summary, "source": ""} for name, summary in KEPT_BLOCKS.items()
+    ]
+    return criteria + rankings + blocks
 
 
 def _quantization() -> list[Row]:
