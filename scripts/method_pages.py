@@ -87,7 +87,9 @@ def _sentence(text: str) -> str:
 def _losses() -> Iterator[Method]:
     for name, term in TERMS.items():
         given = {key: setting.default for key, setting in term.settings.items()}
-        inside = f", settings={{{', '.join(f'{key!r}: {value:g}' for key, value in given.items())}}}" if given else ""
+        numbers = ", ".join(f'"{key}": {value:g}' for key, value in given.items())
+        more = f",\n    settings={{{numbers}}},\n" if given else ""
+        first = "\n    " if given else ""
         yield Method(
             name=name,
             summary=term.summary,
