@@ -19,7 +19,6 @@ from nas_compress.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candid
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
-from nas_compress.model_file import FORMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.outcome import Outcome
 from nas_compress.precision import METHODS, Quantization, precisions
@@ -33,7 +32,7 @@ PRUNINGS = (
     *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
 )
 FAMILY_NAMES = [*FAMILIES, PRUNED]
-STORED = ((32, 32), (8, 32), (8, 8))
+FORMS = ((32, 32), (8, 32), (8, 8))
 """Stored floats, stored integers and integer kernels; other widths differ from these in integers and bytes alone."""
 
 ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery", "kd"}
@@ -45,7 +44,7 @@ OF_TRANSFORMERS = [name for name, term in TERMS.items() if term.needs in ("token
 FACTORS = {
     "family": FAMILY_NAMES,
     "pruning": PRUNINGS,
-    "bits": STORED,
+    "bits": FORMS,
     "loss": [name for name in LOSSES if name not in OF_TRANSFORMERS],
     "zeros": list(ZERO_PATTERNS),
     "layers": list(FACTORIZATIONS),
@@ -57,6 +56,7 @@ WIDTH_FACTORS = {
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
     "loss": ["cross_entropy", "kd"],
+    "layers": list(FACTORIZATIONS),
 }
 CHANCE = 0.1
 ACCURACIES: list[float] = []
@@ -67,8 +67,6 @@ def valid(combination: dict[str, Any]) -> bool:
     term = TERMS[combination.get("loss", "cross_entropy")]
     maps = isinstance(term, FeatureTerm) and term.needs == "maps"
     if maps and combination.get("family") == "vit":
-        return False
-    if combination.get("layers", "none") != "none" and combination.get("bits", (32, 32))[1] < 32:
         return False
     return combination.get("method", "calibrate") == "calibrate" or combination.get("bits", (8, 8))[0] <= 8
 
@@ -142,8 +140,8 @@ def test_nothing_is_left_out() -> None:
             assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
         assert all(rule(each) and list(each) == names for each in combinations)
     families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
-    plain = len(PRUNINGS) * len(STORED) * (families * len(FACTORS["loss"]) - maps)
-    assert len(EVERY) == plain + 2 * families * (len(ZERO_PATTERNS) * (3 + 2 * (len(FACTORIZATIONS) - 1)) - 3)
+    plain = len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
+    assert len(EVERY) == plain + 2 * families * len(FORMS) * (len(ZERO_PATTERNS) * len(FACTORIZATIONS) - 1)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -182,11 +180,32 @@ def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench
     longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
     combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
     candidate = replace(candidate_of(combination), quantization=quantization)
-    name = FORMS["compressed" if quantization.weight_format == "codebook" else "onnx"]
+    name = "model.onnx.xz" if quantization.weight_format == "codebook" else "model.onnx"
     check(candidate, longer if quantization.is_trained else bench, tmp_path / name)
 
 
-@pytest.mark.parametrize("bits", STORED, ids=str)
+@pytest.mark.parametrize(
+    ("sharing", "bits", "method", "layers"),
+    [
+        ("all", (4, 8), "lsq", "low_rank"),
+        ("attention", (1, 32), "ste", "none"),
+        ("mlp", (8, 8), "calibrate", "low_rank"),
+    ],
+)
+def test_layers_that_share_weights_ship(
+    sharing: str, bits: tuple[int, int], method: str, layers: str, bench: Bench, tmp_path: Path
+) -> None:
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    combination = {"family": "vit", "pruning": PRUNINGS[1], "bits": bits, "loss": "kd", "method": method}
+    candidate = candidate_of(combination | {"layers": layers})
+    check(
+        replace(candidate, depths=(3,), sharing=sharing),
+        longer if method != "calibrate" else bench,
+        tmp_path / "m.onnx",
+    )
+
+
+@pytest.mark.parametrize("bits", FORMS, ids=str)
 @pytest.mark.parametrize("loss", OF_TRANSFORMERS)
 def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
     combination = {"family": "vit", "pruning": PRUNINGS[0], "bits": bits, "loss": loss}

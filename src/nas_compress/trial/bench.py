@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,11 +70,6 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
-    if candidate.factorization != "none" and candidate.activation_bits < 32:
-        raise RequestError(
-            f"activation_bits=32 must hold with factorization={candidate.factorization!r}, whose thin layers have no "
-            f"integer kernels yet, but got activation_bits={candidate.activation_bits}"
-        )
     if candidate.family != PRUNED:
         require_settings(candidate.family, candidate.family_settings)
     if candidate.distillation_token and not needs_teacher(candidate.losses):
@@ -83,6 +79,11 @@ def check_candidate(candidate: Candidate) -> None:
         raise RequestError(
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
             f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
+    if candidate.teaching.teacher == "apprentice" and not candidate.quantization.is_trained:
+        raise RequestError(
+            "teaching.teacher='apprentice' needs a student that learns under rounding "
+            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.quantization.method!r}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
@@ -215,7 +216,10 @@ def shaped(
             heads=next(iter(heads.values())),
             min_heads=candidate.min_heads,
         )
-    return family.complete(replace(_architecture(candidate, dataset, widths), layer_heads=layer_heads))
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
+    layer_heads = tuple(itertools.compress(layer_heads, own))
+    return family.complete(replace(_architecture(candidate, dataset, distinct), layer_heads=layer_heads))
 
 
 def _require_inheritable(
@@ -275,4 +279,5 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         distillation_token=candidate.distillation_token,
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
+        sharing=candidate.sharing,
     )
