@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 
 from nas_compress.errors import RequestError, first_line
+from nas_compress.measurement.session import read_content
+from nas_compress.model_file import COMPRESSED
 
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
@@ -49,7 +51,11 @@ def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3  # errors only
-    content = source if isinstance(source, bytes) else str(source)
+    content: bytes | str
+    if isinstance(source, bytes):
+        content = source
+    else:
+        content = read_content(source) if source.suffix == COMPRESSED else str(source)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no narrower root
