@@ -59,6 +59,17 @@ def hit(run: ForkServerProcess, chance: random.Random) -> bool:
     return True
 
 
+def wait_for_work(run: ForkServerProcess, folder: RunFolder, chance: random.Random) -> None:
+    """Some time: often until another trial begins, so that trainings are hit too, and sometimes none at all."""
+    begun, end = len(list(folder.root.glob("trials/*/candidate.json"))), time.monotonic() + 60
+    if chance.random() < 0.8:
+        while run.is_alive() and time.monotonic() < end:
+            run.join(0.05)
+            if len(list(folder.root.glob("trials/*/candidate.json"))) > begun:
+                break
+    run.join(chance.expovariate(1.0))
+
+
 def kept(records: list[Record]) -> dict[int, object]:
     """What no later run may change of finished trials; a noisy latency may be measured again."""
     return {
@@ -74,10 +85,11 @@ def test_kills_at_any_time_lose_nothing_and_leave_nothing(tmp_path: Path) -> Non
     run_study(study, trials=1)  # the teacher, which is not at stake
     before, total, kills, log = kept(read_records(folder)), 12, 0, tmp_path / "log"
     while kills < KILLS or len(before) < total:
+        log.touch()
         arguments = ["run", study, "--workers", 2, "--trials", total]
         run = start(arguments, cwd=tmp_path, cache=shared_cache(), log=log)
         while kills < KILLS and run.is_alive():
-            run.join(chance.expovariate(1 / 3))
+            wait_for_work(run, folder, chance)
             kills += run.is_alive() and hit(run, chance)
         run.join(600)
         assert run.exitcode in (0, -signal.SIGKILL), log.read_text()

@@ -34,7 +34,12 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         drop_torn_line(journal)
         return JournalStorage(JournalFileBackend(str(journal.absolute())))
     try:
-        return RDBStorage(url)
+        return RDBStorage(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+    except ImportError as error:
+        raise RequestError(
+            f"--storage {shown_url(url)} needs a driver that is not installed ({error}); "
+            "for PostgreSQL: pip install 'nas-compress[postgres]'"
+        ) from error
     except Exception as error:
         raise RunError(f"--storage must be reachable, but {shown_url(url)} is not: {_first_line(error)}") from error
 
@@ -67,7 +72,7 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
 
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
     """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
-    directions = [objective.direction for objective in spec.objective_list]
+    directions = list(spec.directions)
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
@@ -81,7 +86,7 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(spec.objectives))
+            study.set_metric_names(list(spec.value_names))
         return study
     different = differing_keys(known, identity)
     if different:
