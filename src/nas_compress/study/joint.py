@@ -141,7 +141,7 @@ class Joint:
             params=trial.params,
             outcome=outcome,
             finished_s=known[OUTCOME]["finished_s"],
-            model=self._fetched(trial.number, known.get(FILE)),
+            model=known["model"] if known["repeats"] is not None else self._fetched(trial.number, known.get(FILE)),
             repeats=known["repeats"],
         )
 
