@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +17,22 @@ from nas_compress.cli.main import commands
 from nas_compress.spec.schema import StudySpec
 from nas_compress.study.catalogue import catalogue
 
-METHODS = ("families", "pruning", "quantization", "losses", "samplers", "spaces", "data")
+sys.path.insert(0, str(Path(__file__).parent))
+from method_pages import docstring, index_page, linked, method_pages
+
+TABLES = ("quantization", "data", "studies")
+"""Kinds of which `nas-compress list` prints more than their methods."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the methods' pages into the navigation."""
+    reference = next(part["Reference"] for part in config.nav or [] if isinstance(part, dict) and "Reference" in part)
+    kinds = {
+        kind.capitalize(): [f"reference/methods/{kind}/{method.name}.md" for method in methods]
+        for kind, methods in method_pages().items()
+    }
+    reference.append({"Each method": [{kind: pages} for kind, pages in kinds.items()]})
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -28,9 +45,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def pages() -> dict[str, str]:
     """Every generated file by its place in the site."""
     schema = StudySpec.model_json_schema()
+    kinds = method_pages()
     return {
         "reference/study-file.md": study_file_page(schema),
-        "reference/methods.md": methods_page(),
+        "reference/methods.md": index_page(kinds) + tables(),
+        **{
+            f"reference/methods/{kind}/{method.name}.md": method.page()
+            for kind, methods in kinds.items()
+            for method in methods
+        },
         "reference/commands.md": commands_page(),
         "reference/python.md": python_page(),
         "study.schema.json": json.dumps(schema, indent=2),
@@ -73,14 +96,15 @@ def _type(value: dict[str, Any]) -> str:
     return " ".join([value.get("type", "any"), *rules])
 
 
-def methods_page() -> str:
-    """Every table that `nas-compress list` prints, with sources."""
-    lines = ["# Methods", "", "What a study file and a space may name; `nas-compress list KIND` prints the same."]
-    for kind in METHODS:
+def tables() -> str:
+    """The tables that `nas-compress list` prints of what is no single method."""
+    lines: list[str] = []
+    for kind in TABLES:
         rows = catalogue(kind)
-        header = list(rows[0])
-        lines += ["", f"## {kind.capitalize()}", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-        lines += ["| " + " | ".join(str(row[name]).replace("|", "\\|") for name in header) + " |" for row in rows]
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        lines += ["", f"## {kind.capitalize()}: all", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+        cells = [[str(row.get(name, "")).replace("|", "\\|") for name in header] for row in rows]
+        lines += ["| " + " | ".join(linked(cell) for cell in line) + " |" for line in cells]
     return "\n".join(lines) + "\n"
 
 
@@ -106,6 +130,6 @@ def python_page() -> str:
             signature = str(inspect.signature(value))
         except (TypeError, ValueError):
             signature = ""
-        doc = inspect.getdoc(value) or ""
-        lines += ["", f"## {name}", "", "```python", f"{name}{signature}", "```", "", "```text", doc, "```"]
+        doc = docstring(inspect.getdoc(value) or "")
+        lines += ["", f"## {name}", "", "```python", f"{name}{signature}", "```", "", doc]
     return "\n".join(lines) + "\n"

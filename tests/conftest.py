@@ -18,8 +18,10 @@ from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
 from nas_compress.observation import ObservableNetwork
 from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.study.run import run_study
 from nas_compress.teacher.teacher import Teacher, obtain_teacher
 from nas_compress.trial.bench import Bench
+from running import quick_and_apart, write_study
 
 MakeNetwork = Callable[..., ObservableNetwork]
 
@@ -159,3 +161,13 @@ def vit_bench(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def quick_meter(folder: Path) -> LatencyMeter:
     return LatencyMeter(cache=folder, time_limit_s=0.01, blocks=1)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `study/` and its `run/` of five trials, some of them over budget; only to be read."""
+    folder = tmp_path_factory.mktemp("finished")
+    with quick_and_apart():
+        study = write_study(folder / "study", extra="[budgets.size_bytes]\nat_most = 60000\n")
+        run_study(study, out=folder / "run", trials=5)
+    return folder

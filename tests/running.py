@@ -170,7 +170,7 @@ def _child(arguments: list[str], cwd: Path, cache: Path, log: Path, limit: int) 
         entry.main()
 
 
-def wait_until(condition: Callable[[], bool], process: ForkServerProcess, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], process: ForkServerProcess, seconds: float = 300) -> None:
     """Wait for something that the process does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.precision import Quantization
 
 FLOAT8 = Quantization(weight_format="float8")
+CODEBOOK = Quantization(weight_format="codebook")
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
 RICH = Candidate(
     family="mobilenet",
@@ -65,6 +66,9 @@ def test_every_field_changes_the_fingerprint() -> None:
         "zero_fraction": 0.25,
         "factorization": "low_rank",
         "rank_fraction": 0.25,
+        "kept_blocks": "last",
+        "head_ratio": 0.25,
+        "min_heads": 2,
         "quantization": Quantization(method="lsq"),
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
@@ -85,6 +89,7 @@ def test_what_not_every_family_takes_is_told_by_name() -> None:
         "patch_size": 4,
         "pooling": "mean",
         "distillation_token": True,
+        "head_ratio": 0.5,
     }
     assert set(given) == set(FAMILY_SETTINGS)
     assert dataclasses.replace(PLAIN, **given).family_settings == given
@@ -130,6 +135,7 @@ def test_integers_move_in_finer_steps() -> None:
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (
             {"quantization": Quantization(promoted_layers=2), "weight_bits": 8},

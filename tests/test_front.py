@@ -23,6 +23,7 @@ def point(
     *,
     latency_ms: float = 0.1,
     size_bytes: int = 1000,
+    epochs_spent: int | None = None,
     model: str = "",
     searched: tuple[tuple[str, object], ...] = (),
     feasible: bool = True,
@@ -32,6 +33,7 @@ def point(
         accuracy=accuracy,
         latency_ms=latency_ms,
         size_bytes=size_bytes,
+        epochs_spent=epochs_spent,
         parameters=10,
         macs=20,
         model=model,
@@ -302,18 +304,18 @@ def test_a_student_worse_than_the_teacher_in_two_figures_adds_nothing_to_the_his
 def test_rows_are_the_members_then_the_teacher_with_every_searched_parameter() -> None:
     points = (
         point(0, 0.8, size_bytes=2000, model="trials/0/model.onnx", searched=(("bits", 8),)),
-        point(1, 0.9, size_bytes=5000, searched=(("width", 0.5), ("macs", "few"))),
+        point(1, 0.9, size_bytes=5000, epochs_spent=7, searched=(("width", 0.5), ("macs", "few"))),
         point(2, 0.1, size_bytes=9000, searched=(("depth", 3),)),  # dominated: no row, but its column
     )
     front = Front(objectives=ACCURACY_SIZE, classes=10, points=points, teacher=TEACHER)
-    figures = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "model")
+    figures = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model")
     assert front.columns == (*figures, "bits", "width", "searched_macs", "depth")
     rows = front.to_rows()
     assert all(tuple(row) == front.columns for row in rows)
     assert [tuple(row.values()) for row in rows] == [
-        (1, 0.9, 0.1, 5000, 10, 20, "", None, 0.5, "few", None),
-        (0, 0.8, 0.1, 2000, 10, 20, "trials/0/model.onnx", 8, None, None, None),
-        ("teacher", 0.95, 1.0, 100_000, 10, 20, "", None, None, None, None),
+        (1, 0.9, 0.1, 5000, 10, 20, 7, "", None, 0.5, "few", None),
+        (0, 0.8, 0.1, 2000, 10, 20, None, "trials/0/model.onnx", 8, None, None, None),
+        ("teacher", 0.95, 1.0, 100_000, 10, 20, None, "", None, None, None, None),
     ]
 
 

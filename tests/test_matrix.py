@@ -1,7 +1,7 @@
-"""Families, prunings, precisions, losses and ways to quantize: all of it trains, exports and answers alike.
+"""Families, prunings, patterns of zeros, factorised layers, precisions, losses: all of it trains, exports and answers.
 
 The quick suite holds every pair of values in few combinations; the slow one every combination of family, pruning,
-stored form and loss.
+stored form and loss, and every one of family, pattern, factorisation and stored form with and without a vote.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from covering import pairwise, valid_pairs
-from nas_compress.candidate import PRUNED, Candidate, LossTerm
+from nas_compress.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.losses.terms import TERMS, needs_teacher
 from nas_compress.measurement.prediction import predict
@@ -46,7 +46,10 @@ FACTORS = {
     "pruning": PRUNINGS,
     "bits": FORMS,
     "loss": [name for name in LOSSES if name not in OF_TRANSFORMERS],
+    "zeros": list(ZERO_PATTERNS),
+    "layers": list(FACTORIZATIONS),
 }
+LAYER_FACTORS = FACTORS | {"pruning": [PRUNINGS[0], PRUNINGS[1]], "loss": ["kd"]}
 WIDTH_FACTORS = {
     "family": list(FAMILIES),
     "bits": precisions(),
@@ -64,6 +67,8 @@ def valid(combination: dict[str, Any]) -> bool:
     maps = isinstance(term, FeatureTerm) and term.needs == "maps"
     if maps and combination.get("family") == "vit":
         return False
+    if combination.get("layers", "none") != "none" and combination.get("bits", (32, 32))[1] < 32:
+        return False
     return combination.get("method", "calibrate") == "calibrate" or combination.get("bits", (8, 8))[0] <= 8
 
 
@@ -73,15 +78,24 @@ def valid_width(combination: dict[str, Any]) -> bool:
     return valid(combination) and not (bits[1] == 4 and family not in (None, "resnet"))
 
 
-APART = {("pruning", "loss")}
-"""Where weights are cut and what they then learn meet in the slow suite only."""
+APART = {("pruning", "loss"), ("loss", "zeros"), ("loss", "layers")}
+"""What is done to layers and what they then learn meet in the slow suite only, or not pair by pair."""
 
 COMBINATIONS = pairwise(FACTORS, valid, APART)
 WIDTHS = pairwise(WIDTH_FACTORS, valid_width)
-EVERY = [
-    dict(zip(FACTORS, values, strict=True))
-    for values in itertools.product(*FACTORS.values())
-    if valid(dict(zip(FACTORS, values, strict=True)))
+PLAIN_LAYERS = {"zeros": ["none"], "layers": ["none"]}
+
+
+def product(factors: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every combination that may stand."""
+    found = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    return [combination for combination in found if valid(combination)]
+
+
+EVERY = product(FACTORS | PLAIN_LAYERS) + [
+    combination
+    for combination in product(LAYER_FACTORS)
+    if (combination["zeros"], combination["layers"]) != ("none", "none")
 ]
 
 
@@ -89,6 +103,7 @@ def candidate_of(combination: dict[str, Any]) -> Candidate:
     ratio, criterion, ranking = combination["pruning"]
     weight_bits, activation_bits = combination["bits"]
     losses = LOSSES[combination["loss"]]
+    zeros, layers = combination.get("zeros", "none"), combination.get("layers", "none")
     return Candidate(
         family=combination["family"],
         depths=() if combination["family"] == PRUNED else (1,) * len(FAMILIES[combination["family"]].base_depths),
@@ -101,6 +116,10 @@ def candidate_of(combination: dict[str, Any]) -> Candidate:
         losses=losses,
         distillation_token=combination["family"] == "vit" and needs_teacher(losses),
         quantization=Quantization(method=combination.get("method", "calibrate")),
+        zero_pattern=zeros,
+        zero_fraction=0.0 if zeros == "none" else 0.5,
+        factorization=layers,
+        rank_fraction=1.0 if layers == "none" else 0.5,
     )
 
 
@@ -122,7 +141,8 @@ def test_nothing_is_left_out() -> None:
             assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
         assert all(rule(each) and list(each) == names for each in combinations)
     families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
-    assert len(EVERY) == len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
+    plain = len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
+    assert len(EVERY) == plain + 2 * families * (len(ZERO_PATTERNS) * (3 + 2 * (len(FACTORIZATIONS) - 1)) - 3)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -148,6 +168,8 @@ MIXED = {
     "promoted": Quantization(method="ste", promoted_layers=2),
     "percentile": Quantization(ranges="percentile", end_bits=4),
     "mse": Quantization(ranges="mse", promoted_layers=1),
+    "codebook": Quantization(method="lsq", weight_format="codebook"),
+    "codebook after training": Quantization(weight_format="codebook", promoted_layers=1),
 }
 
 
@@ -192,6 +214,10 @@ def check(candidate: Candidate, bench: Bench, model: Path) -> Outcome:
     assert measured.agreement is not None
     assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]
     ACCURACIES.append(accuracy)
+    assert measured.zero_fraction is not None
+    if candidate.zero_pattern != "none":
+        dense = 0.25 if candidate.zero_pattern == "two_four" else 0.04  # depthwise layers have no four inputs
+        assert measured.zero_fraction > candidate.zero_fraction - dense, "in the file"
     return outcome
 
 

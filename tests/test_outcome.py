@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import Candidate, distillation
+from nas_compress.candidate import Candidate, Teaching, distillation
 from nas_compress.outcome import Measured, Outcome
 
 ARCHITECTURE = Architecture(
@@ -49,6 +49,39 @@ def test_every_outcome_survives_json() -> None:
     unmeasured = replace(TRAINED, state="over_budget", measured=replace(TRAINED.measured, accuracy=None), reason="x")
     for outcome in (TRAINED, failed, unmeasured):
         assert through_json(outcome) == outcome
+
+
+@pytest.mark.parametrize(
+    ("teaching", "stopped_at", "spent", "saved"),
+    [
+        (Teaching(), 4, 4, 0),
+        (Teaching(), 3, 3, 1),
+        (Teaching(teacher="born_again", generations=3), 4, 12, 0),
+        (Teaching(teacher="born_again", generations=3), 1, 9, 3),  # two generations whole, and one epoch of the last
+        (Teaching(teacher="mutual", peers=2), 4, 12, 0),
+        (Teaching(teacher="mutual", peers=2), 1, 3, 9),  # all three end together
+    ],
+    ids=["plain", "plain stopped", "born again", "born again stopped", "mutual", "mutual stopped"],
+)
+def test_every_network_of_a_trial_costs_epochs(teaching: Teaching, stopped_at: int, spent: int, saved: int) -> None:
+    outcome = replace(
+        TRAINED,
+        candidate=replace(TRAINED.candidate, teaching=teaching),
+        trainings=teaching.trainings,
+        planned_epochs=4,
+        epochs=stopped_at,
+        state="trained" if stopped_at == 4 else "stopped",
+    )
+    assert (outcome.epochs_spent, outcome.epochs_saved) == (spent, saved)
+    assert replace(outcome, teacher_epochs=20).epochs_spent == spent + 20
+    assert through_json(outcome) == outcome and outcome.to_dict()["epochs_spent"] == spent
+
+
+def test_what_was_never_trained_and_what_an_older_file_tells_cost_what_they_did() -> None:
+    mutual = replace(TRAINED.candidate, teaching=Teaching(teacher="mutual", peers=2))
+    assert Outcome(candidate=mutual, seed=0, state="over_budget").epochs_spent == 0
+    older = {key: value for key, value in TRAINED.to_dict().items() if "epochs" not in key or key == "epochs"}
+    assert Outcome.from_dict(older).epochs_spent == 4
 
 
 def test_architectures_survive_json_and_hash() -> None:

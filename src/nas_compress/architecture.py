@@ -21,7 +21,8 @@ class Architecture:
     """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
 
     `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
-    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's.
+    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's, and so are
+    `layer_heads`, where its layers differ in their number of heads.
     """
 
     family: str
@@ -38,6 +39,7 @@ class Architecture:
     distillation_token: bool = False
     factorization: str = "none"
     rank_fraction: float = 1.0
+    layer_heads: tuple[int, ...] = ()
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""
@@ -52,5 +54,6 @@ class Architecture:
         known = dict(values)
         known["input_shape"] = tuple(known["input_shape"])
         known["depths"] = tuple(known["depths"])
+        known["layer_heads"] = tuple(known.get("layer_heads", ()))
         known["widths"] = tuple(Width(**width) for width in known["widths"])
         return cls(**known)

@@ -36,7 +36,7 @@ STEM_STRIDES = (1, 2, 4)
 POOLINGS = ("class_token", "mean")
 """What a transformer's classifier reads: a learned token, or the mean of the patches."""
 
-FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio")
 """Fields of a candidate that not every family takes."""
 
 
@@ -52,9 +52,10 @@ class Candidate:
     the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
     weights to 0 within the dense shapes, during the one training. `factorization` replaces layers by products of
     thinner ones, with `rank_fraction` of their channels between them. `quantization` says how a student of few bits
-    comes to its integers.
-
-    `quantization` says how a student of few bits comes to its integers.
+    comes to its integers. Where a student of the teacher's family has fewer blocks than it, `kept_blocks` says for
+    which of them its own stand, in the vote and in what they inherit. `head_ratio` is the fraction of the teacher's
+    attention heads that go as a whole, by their importance, while each layer keeps `min_heads`; attention then takes
+    no part in the vote of `pruning_ratio`.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -85,6 +86,9 @@ class Candidate:
     zero_fraction: float = 0.0
     factorization: str = "none"
     rank_fraction: float = 1.0
+    kept_blocks: str = "first"
+    head_ratio: float = 0.0
+    min_heads: int = 1
 
     def __post_init__(self) -> None:
         if self.family == PRUNED and (self.depths or self.stem_stride != 1):
@@ -147,7 +151,11 @@ class Candidate:
         self._check_transformer()
 
     def _check_transformer(self) -> None:
-        for name, count in (("heads", self.heads), ("patch_size", self.patch_size)):
+        object.__setattr__(self, "head_ratio", float(self.head_ratio))
+        if not 0 <= self.head_ratio < 1:
+            raise RequestError(f"0 <= head_ratio < 1 must hold, but got head_ratio={self.head_ratio}")
+        counts = (("heads", self.heads), ("patch_size", self.patch_size), ("min_heads", self.min_heads))
+        for name, count in counts:
             if count is not None and (count < 1 or count != int(count)):
                 raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={count}")
         if self.mlp_ratio is not None:
@@ -213,7 +221,8 @@ class Candidate:
         Inherited weights, a vote by chance, and a uniform width; after Liu et al. 2019 (arXiv 1810.05270) and Crowley
         et al. 2018 (arXiv 1810.04622).
         """
-        uniform = self.pruning_ratio == 0 or self.pruning_criterion == "uniform"
+        voted = self.pruning_ratio > 0 and self.pruning_criterion != "uniform"
+        uniform = not voted and self.head_ratio == 0
         shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
         return ", ".join(filter(None, ["inherited weights" if self.init == "inherit" else "", shape]))
 

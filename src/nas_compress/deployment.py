@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nas_compress.data.splits import Split
+from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.agreement import check_agreement
 from nas_compress.measurement.complexity import count_macs, count_parameters
@@ -19,6 +20,7 @@ from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.session import open_session
 from nas_compress.measurement.structure import structure_key
+from nas_compress.measurement.zeros import weight_zero_fraction
 from nas_compress.outcome import Measured
 from nas_compress.precision import Quantization
 from nas_compress.quantization.quantize import quantize
@@ -58,11 +60,12 @@ def write_file(
     watch: Stopwatch,
     quantization: Quantization = PLAIN,
     layer_bits: Mapping[str, int] | None = None,
+    sparse: bool = False,
 ) -> nn.Module:
     """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
 
     calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations. layer_bits:
-    weight bits by path, where layers differ.
+    weight bits by path, where layers differ. sparse: zeros are left out of the file where that is smaller.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -75,7 +78,7 @@ def write_file(
             layer_bits=layer_bits,
         )
     with watch.stage("export"):
-        export_onnx(deployable, _shape(calibration), path)
+        export_onnx(deployable, _shape(calibration), path, layout=Layout(sparse=sparse))
     if activation_bits == 8:
         with watch.stage("kernels"):
             require_integer_kernels(path)
@@ -119,6 +122,8 @@ def measure_file(
         agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
     with watch.stage("accuracy"):
         accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
+    with watch.stage("count"):
+        zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
         latency = meter.measure(path, key=structure_key(path), patient=patient)
     return replace(
@@ -130,6 +135,7 @@ def measure_file(
         accuracy=accuracy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
+        zero_fraction=zero_fraction,
     )
 
 

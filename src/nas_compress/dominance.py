@@ -35,6 +35,9 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     a sweep that maintains a staircase for 3 (Fonseca et al. 2006, doi 10.1109/CEC.2006.1688440), and for more
     a recursion over slices along the last column: slow beyond 5 columns or some hundred rows.
     RequestError for shapes that do not fit, nan and -inf.
+
+    >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
+    3.0
     """
     table, corner = _table(costs), np.asarray(reference, dtype=np.float64)
     if corner.shape != table.shape[1:] or not np.isfinite(corner).all():

@@ -16,7 +16,15 @@ from collections.abc import Iterable
 
 
 class NasCompressError(Exception):
-    """Root of all exceptions raised on purpose by nas_compress."""
+    """Root of all exceptions raised on purpose by nas_compress.
+
+    >>> from nas_compress import Candidate
+    >>> try:
+    ...     Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=1.2)
+    ... except NasCompressError as error:
+    ...     print(error)
+    0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1.2
+    """
 
 
 class RequestError(NasCompressError):

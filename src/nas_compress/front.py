@@ -28,6 +28,16 @@ class Front:
 
     `classes` gives the chance level 1 / classes. `reference_figures` replaces, by objective, the figures at
     which the hypervolume begins; without it they are the chance level and the teacher's costs.
+
+    >>> def student(trial, accuracy, size_bytes):
+    ...     return Point(trial=trial, accuracy=accuracy, latency_ms=0.1, size_bytes=size_bytes, parameters=1, macs=1)
+    >>> front = Front(
+    ...     objectives=(Objective(name="accuracy"), Objective(name="size_bytes")),
+    ...     points=(student(0, 0.9, 20_000), student(1, 0.8, 30_000), student(2, 0.95, 90_000)),
+    ...     classes=10,
+    ... )
+    >>> [point.trial for point in front.members]
+    [2, 0]
     """
 
     objectives: tuple[Objective, ...]

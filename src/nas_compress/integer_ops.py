@@ -27,10 +27,11 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
 
 
 @torch.library.custom_op("nas_compress::stored_weight", mutates_args=())
-def stored_weight(integers: Tensor, scale: Tensor, bits: int, computed_as_float: bool) -> Tensor:
+def stored_weight(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_float: bool) -> Tensor:
     """Weights that the file keeps as integers of `bits` bits: int8 (outputs, ...) times scale (outputs,), in float32.
 
-    The runtime computes with the integers, or turns them into floats once when it loads (`computed_as_float`).
+    codebook: the 2^bits integers that the layer shares, int8 (2^bits,), or (0,) where they are those of its width. The
+    runtime computes with the integers, or turns them into floats once when it loads (`computed_as_float`).
     """
     return integers.to(torch.float32) * _per_output(scale, integers)
 
@@ -56,7 +57,7 @@ def _(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
 
 
 @stored_weight.register_fake
-def _(integers: Tensor, scale: Tensor, bits: int, computed_as_float: bool) -> Tensor:
+def _(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_float: bool) -> Tensor:
     return torch.empty_like(integers, dtype=torch.float32)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+
+BEFORE_STAGES = ("stem", "embedding")
+"""Names of features that come before the first stage or layer."""
 
 Relations = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values of an attention layer, each (B, heads, tokens, head width)."""
@@ -17,7 +21,8 @@ class Observation:
     """One forward pass over B samples: logits and what the network computed on the way, in forward order.
 
     logits: (B, C), or (B, members, C) of an ensemble. features: convolutional families `stem`, `stage0`, `stage1`, ...,
-    each (B, c, h, w); a transformer `embedding`, `layer0`, `layer1`, ..., each (B, tokens, width). relations: of a
+    each (B, c, h, w); a transformer `embedding`, `layer0`, `layer1`, ..., each (B, tokens, width); a module of any make
+    those of its submodules that were named, each of these kinds or a vector (B, width). relations: of a
     transformer by layer, queries, keys and values, each (B, heads, tokens, head width); empty where they were not asked
     for, or there are none. distillation_logits: (B, C) of the classifier on the distillation token, where the network
     has one; `logits` are then those of the other classifier alone, and calling the network gives the mean of the two
@@ -53,3 +58,23 @@ class ObservableNetwork(nn.Module, ABC):
     def forward(self, samples: Tensor) -> Tensor:
         """Map raw uint8 samples (B, C, H, W) to logits (B, classes)."""
         return self.observe(samples).answer
+
+
+def watch(module: nn.Module, samples: Tensor, names: Sequence[str]) -> Observation:
+    """Answer samples (B, C, H, W) with a module of any make, and show what its named submodules gave, in forward order.
+
+    Of a submodule that is called more than once, the last answer; one that is not called is left out.
+    """
+    features: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def keep(part: nn.Module, given: object, answer: Tensor) -> None:
+            features[name] = answer
+
+        return keep
+
+    with ExitStack() as hooks:
+        for name in names:
+            hooks.callback(module.get_submodule(name).register_forward_hook(keeper(name)).remove)
+        logits = module(samples)
+    return Observation(logits=logits, features=features)

@@ -19,8 +19,8 @@ class Measured:
     accuracy: fraction of the validation split (None before training). latency_ms: batch 1, one thread;
     latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
     its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
-    same class; max_difference: the largest difference of a logit. parameters and macs (a multiply-add is one) are
-    counted on the torch module.
+    same class; max_difference: the largest difference of a logit. zero_fraction: of the weights of convolutions and
+    products (None before training). parameters and macs (a multiply-add is one) are counted on the torch module.
     """
 
     latency_ms: float
@@ -32,6 +32,7 @@ class Measured:
     accuracy: float | None = None
     agreement: float | None = None
     max_difference: float | None = None
+    zero_fraction: float | None = None
 
     def figure(self, name: str) -> float:
         """One figure by its objective's name; ValueError where it was not measured."""
@@ -46,11 +47,16 @@ class Outcome:
     """One candidate and seed: how the trial ended and what was measured.
 
     `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
-    `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are of one network,
-    `trainings` the networks that were trained for it (generations, peers). `seconds` are per stage, `losses` the mean
-    of each loss term over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) where the
-    stopping rule looked: it is for decisions, never a figure of the front. `spoke_at` is the epoch at which the rule
-    stopped the trial, or would have stopped one that was trained on to judge the rule.
+    `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are the student's own,
+    `trainings` the networks that were trained for it (generations, peers), `teacher_epochs` those of assistants and
+    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean of each loss term
+    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) a few times on the way and where
+    the stopping rule looked: it is for decisions and readers, never a figure of the front. `spoke_at` is the epoch at
+    which the rule stopped the trial, or would have stopped one that was trained on to judge the rule.
+
+    >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
+    >>> Outcome.from_dict(outcome.to_dict()) == outcome
+    True
     """
 
     candidate: Candidate
@@ -66,11 +72,23 @@ class Outcome:
     planned_epochs: int = 0
     curve: tuple[tuple[int, float], ...] = ()
     spoke_at: int | None = None
+    teacher_epochs: int = 0
+
+    @property
+    def epochs_spent(self) -> int:
+        """Epochs of all networks that were trained for the trial: its whole cost in trainings."""
+        together = self.candidate.teaching.side_by_side
+        earlier = max(0, self.trainings - together) * self.planned_epochs
+        return earlier + together * self.epochs + self.teacher_epochs
 
     @property
     def epochs_saved(self) -> int:
-        """Epochs that stopping spared."""
-        return self.planned_epochs - self.epochs if self.state == "stopped" else 0
+        """Epochs that stopping spared, of the student and the peers that learned beside it."""
+        return self.spared(self.epochs) if self.state == "stopped" else 0
+
+    def spared(self, epoch: int) -> int:
+        """Epochs that an end after this one spares."""
+        return (self.planned_epochs - epoch) * self.candidate.teaching.side_by_side
 
     @property
     def control(self) -> str:
@@ -82,13 +100,15 @@ class Outcome:
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
         values["control"] = self.control
+        values["epochs_spent"] = self.epochs_spent
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome that `to_dict` described."""
         known = dict(values)
-        known.pop("control", None)  # follows from the candidate
+        for derived in ("control", "epochs_spent"):
+            known.pop(derived, None)
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:
             known["measured"] = Measured(**known["measured"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nas_compress.errors import RequestError, require_known
 from nas_compress.objective import DIRECTIONS
 
-COLUMNS = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "model")
+COLUMNS = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model")
 """The columns of a table of points, before one column for each searched parameter."""
 
 
@@ -15,9 +15,9 @@ COLUMNS = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs"
 class Point:
     """The figures of one finished trial, or of the teacher (whose trial is the word `teacher`).
 
-    accuracy is a fraction of the validation split, nan where the trial ended before training. model is the
-    path of the ONNX file, relative to the run folder; `searched` are the searched parameters by name;
-    `feasible` says that every budget is kept.
+    accuracy is a fraction of the validation split, nan where the trial ended before training. epochs_spent are those of
+    all networks that were trained for it, None where that is not known. model is the path of the ONNX file, relative to
+    the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is kept.
     """
 
     trial: int | str
@@ -26,6 +26,7 @@ class Point:
     size_bytes: int
     parameters: int
     macs: int
+    epochs_spent: int | None = None
     model: str = ""
     searched: tuple[tuple[str, object], ...] = ()
     feasible: bool = True

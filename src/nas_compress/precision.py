@@ -12,8 +12,9 @@ WEIGHT_BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
 ACTIVATION_BITS = (32, 8, 4)
 """Bits of the tensors between layers. 32 is float; 4 are simulated: no kernel of the runtime computes with them."""
 
-WEIGHT_FORMATS = ("integer", "float8")
-"""What 8 bits of a weight mean: an integer, or a float of 4 exponent and 3 mantissa bits (e4m3)."""
+WEIGHT_FORMATS = ("integer", "float8", "codebook")
+"""What a weight's bits mean: an integer; at 8 bits a float of 4 exponent and 3 mantissa bits (e4m3); at 6 and fewer the
+place of a value that the layer's weights share (Han et al. 2016, arXiv 1510.00149)."""
 
 END_BITS = 8
 """What the first and the last layer keep at least: they are small and sensitive (Esser et al. 2020)."""
@@ -93,6 +94,11 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         raise RequestError(
             "weight_bits=8, activation_bits=32 and method='calibrate' must hold for weight_format='float8', "
             f"but got {weight_bits=}, {activation_bits=}, method={quantization.method!r}"
+        )
+    if quantization.weight_format == "codebook" and weight_bits >= END_BITS and not quantization.stage_bits:
+        raise RequestError(
+            f"weight_bits < {END_BITS} must hold for weight_format='codebook' (8-bit integers are finer than 256 "
+            f"shared values), but got {weight_bits=}"
         )
     if quantization.promoted_layers and weight_bits >= END_BITS:
         raise RequestError(

@@ -144,7 +144,12 @@ class Teaching:
     @property
     def trainings(self) -> int:
         """How many networks a trial trains: generations or peers count in its budget."""
-        return (self.generations or 1) * (1 + (self.peers or 0))
+        return (self.generations or 1) * self.side_by_side
+
+    @property
+    def side_by_side(self) -> int:
+        """How many of them learn at the same time: the student and its peers."""
+        return 1 + (self.peers or 0)
 
 
 def temperatures(weight_bits: int) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from nas_compress.data.load import load_dataset
 from nas_compress.measurement.prediction import measure_accuracy
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
-FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "model"]
+FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -76,7 +76,9 @@ def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path)
     table = read_csv(finished / "run" / "front.csv")
     assert [str(row["trial"]) for row in rows] == [row["trial"] for row in table]
     assert [row["accuracy"] for row in rows] == [float(row["accuracy"]) for row in table]
+    assert [row["epochs_spent"] for row in rows] == [1] * (len(rows) - 1) + [2]  # a trial's, and the teacher's own
     plain = command("show", finished / "run").out.splitlines()
+    assert "epochs_spent" in plain[0]
     assert len(plain) == len(table) + 1
     assert plain[-1].startswith("teacher")
 

@@ -6,9 +6,10 @@ import io
 import re
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from nas_compress.cli.progress import BarReporter, standing_line
+from nas_compress.cli.progress import BarReporter, LineReporter, standing_line
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
@@ -38,6 +39,38 @@ def test_a_terminal_sees_trials_epochs_and_the_standing(finished: Path) -> None:
     assert standing_line(front) in last
     assert re.search(r"trials .*2/5", last)
     assert re.search(r"trial 1 .*3/14", last)
+
+
+def test_with_workers_a_terminal_sees_what_each_of_them_does(finished: Path) -> None:
+    folder, screen = RunFolder(root=finished / "run"), io.StringIO()
+    front, record = read_front(folder), read_records(folder)[0]
+    with BarReporter(Console(file=screen, force_terminal=True, width=160)) as reporter:
+        reporter.begin(0, 5)
+        reporter.stage("teacher answers", 9, 9)
+        reporter.stage("worker 2, trial 10", 0, 14)
+        reporter.stage("worker 1, trial 0", 14, 14)
+        reporter.trial(record, front, 1, 5)
+        reporter.stage("worker 1, trial 11", 3, 14)
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    last = seen[seen.rindex("front of") :]
+    assert re.search(r"worker 1, trial 11 .*3/14", last)
+    assert re.search(r"worker 2, trial 10, cost of its file .*0/14", last)
+    assert "trial 0" not in last and "teacher" not in last
+
+
+def test_lines_tell_what_all_workers_do_and_forget_a_dead_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nas_compress.cli.progress.EVERY_S", 0.0)
+    reporter = LineReporter()
+    reporter.stage("worker 1, trial 3", 2, 9)
+    reporter.stage("worker 2, trial 4", 9, 9)
+    reporter.stage("worker 2, trial 3", 0, 9)
+    assert capsys.readouterr().err.splitlines() == [
+        "worker 1, trial 3: 2/9",
+        "worker 1, trial 3: 2/9; worker 2, trial 4, its file measured: 9/9",
+        "worker 2, trial 3, cost of its file: 0/9; worker 2, trial 4, its file measured: 9/9",
+    ]
 
 
 def test_a_quiet_run_says_nothing_and_its_log_says_all(command: Command, tmp_path: Path) -> None:

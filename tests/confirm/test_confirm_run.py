@@ -52,7 +52,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         assert not (root / "confirm" / "test.json").exists()
         kept = first.stat().st_mtime_ns
         again = start(words, cwd=folder, cache=shared_cache(), log=log)
-        again.join(120)
+        again.join(600)
         assert again.exitcode == 0, log.read_text()
         assert first.stat().st_mtime_ns == kept, "what was finished is not trained again"
     return RunFolder(root=root)

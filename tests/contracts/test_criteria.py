@@ -21,7 +21,7 @@ from nas_compress.observation import ObservableNetwork
 from nas_compress.pruning.criteria import CRITERIA, rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
-from nas_compress.pruning.widths import student_widths
+from nas_compress.pruning.widths import student_fractions, student_widths
 
 MakeNetwork = Callable[..., ObservableNetwork]
 
@@ -109,9 +109,8 @@ def test_half_of_the_channels_make_a_smaller_student(
     sizes = []
     for ratio in (0.0, 0.5):
         fractions = surviving_fractions(groups, ratio)
-        widths = student_widths(
-            layers, groups=groups, fractions=fractions, same_family=True, width_multiplier=1.0, step=1
-        )
+        survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=True)
+        widths = student_widths(layers, list(survivors.values()), width_multiplier=1.0, step=1)
         student = build_student(
             Architecture(family=family, input_shape=SHAPE, classes=10, depths=DEPTHS, widths=widths, mean=5, std=6.0)
         )

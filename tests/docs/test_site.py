@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from documented import PAGES, ROOT, blocks
+from nas_compress.candidate import Candidate, LossTerm, Quantization
 from nas_compress.cli.main import commands
 from nas_compress.losses.terms import TERMS
-from nas_compress.spec.schema import StudySpec
-from running import shared_cache
-
-ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+from nas_compress.models.families import FAMILIES
+from nas_compress.precision import METHODS
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.ranking import RANKINGS
+from nas_compress.spec.schema import SearchSection, StudySpec
+from nas_compress.stopping.catalogue import RULES
+from nas_compress.study.samplers import SAMPLERS
 
 
 @pytest.fixture(scope="module")
@@ -49,35 +54,34 @@ def test_the_site_asks_no_other_host_for_styles_or_scripts(site: Path) -> None:
     assert re.findall(r'<(?:script|link)[^>]*(?:src|href)="https?://(?!localhost)[^"]*\.(?:js|css)', text) == []
 
 
-@pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "README.md", ROOT / "examples" / "README.md"], ids=lambda path: path.name
-)
+def test_every_method_has_a_page_with_its_source_and_cost(site: Path) -> None:
+    shown = {path.parent.name for path in site.glob("reference/methods/*/*/index.html")}
+    assert {*TERMS, *CRITERIA, *RANKINGS, *FAMILIES, *METHODS, *SAMPLERS, *RULES} <= shown
+    page = (site / "reference" / "methods" / "losses" / "dkd" / "index.html").read_text()
+    for words in ("https://arxiv.org/abs/2203.08679", "its answers come from a cache", "beta", "(B, C)"):
+        assert words in page, words
+    assert 'href="../kd/"' in page, "the navigation names every method"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_in_a_code_block_is_known_with_its_options(page: Path) -> None:
-    blocks = re.findall(r"```(?:sh|text)\n(.*?)```", page.read_text(), re.DOTALL)
-    lines = [line.split("  #")[0].split() for block in blocks for line in block.splitlines()]
+    lines = [
+        shlex.split(line, comments=True)
+        for block in blocks("sh", "text", page=page)
+        for line in block.text.splitlines()
+    ]
     for _, name, *words in (line for line in lines if line[:1] == ["nas-compress"]):
         known = {option for item in commands.commands[name].params for option in item.opts}
         assert {word for word in words if word.startswith("--")} <= known, (name, words)
 
 
-@pytest.mark.slow
-def test_the_tutorial_runs_as_printed(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "examples" / "own", tmp_path / "own")
-    (tmp_path / "bin").mkdir()
-    for name, words in (("python", ""), ("nas-compress", "-m nas_compress")):
-        command = tmp_path / "bin" / name
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        command.chmod(0o755)
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    environment = os.environ | {
-        "PATH": path,
-        "NAS_COMPRESS_CACHE": str(shared_cache()),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
-    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL):
-        answer = subprocess.run(
-            ["bash", "-euc", block], cwd=tmp_path / "own", env=environment, capture_output=True, text=True
-        )
-        assert answer.returncode == 0, (block, answer.stderr)
-    assert (tmp_path / "own" / "runs" / "mine" / "report.html").is_file()
-    assert (tmp_path / "own" / "student" / "model.onnx").is_file()
+def test_every_snippet_of_a_method_is_valid() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from method_pages import method_pages
+
+    names = {"Candidate": Candidate, "LossTerm": LossTerm, "Quantization": Quantization}
+    for method in (method for methods in method_pages().values() for method in methods):
+        if method.language == "toml":
+            SearchSection.model_validate(tomllib.loads(method.use)["search"])
+        else:
+            exec(method.use, dict(names))

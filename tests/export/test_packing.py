@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_compress.export.packing import encode, fields, levels, pack, unpack
+from nas_compress.export.packing import encode, fields, levels, pack, packed_bytes, unpack, zero_first
 
 WIDTHS = (1, 2, 3, 4, 5, 6)
 every_width = pytest.mark.parametrize("bits", WIDTHS)
@@ -38,14 +38,22 @@ def test_bytes_of_hand_worked_codes() -> None:
 def test_integers_of_any_shape_return(bits: int, data: st.DataObject) -> None:
     elements = st.sampled_from(levels(bits))
     integers = data.draw(arrays.arrays(np.int8, SHAPES, elements=elements))
-    codes = encode(integers, bits)
+    codes = encode(integers, levels(bits))
     parts = pack(codes, bits)
     back = np.array(levels(bits))[unpack(parts, bits, integers.size)].reshape(integers.shape)
     assert np.array_equal(back, integers)
-    assert sum(part.nbytes for part in parts) == -(-integers.size // 8) * bits
+    assert sum(part.nbytes for part in parts) == packed_bytes(integers.size, bits)
+
+
+@pytest.mark.parametrize("bits", WIDTHS[1:])
+def test_zero_has_the_code_that_is_left_out(bits: int) -> None:
+    assert levels(bits)[0] == 0 and sorted(levels(bits)) == list(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
+    shared = zero_first((5, -128, 0, 127))
+    assert encode(np.array([[0, 5], [127, -128]]), shared).tolist() == [0, 2, 3, 1]
+    assert zero_first((5, -1)) == (-1, 5)
 
 
 @pytest.mark.parametrize(("bits", "integer"), [(1, 0), (2, 2), (3, -5), (4, 8)])
 def test_integer_without_a_code_is_refused(bits: int, integer: int) -> None:
-    with pytest.raises(ValueError, match=f"for {bits} bits"):
-        encode(np.array([integer], dtype=np.int8), bits)
+    with pytest.raises(ValueError, match="integers must be among"):
+        encode(np.array([integer], dtype=np.int8), levels(bits))

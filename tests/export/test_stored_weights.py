@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.agreement import check_agreement
 from nas_compress.measurement.kernels import float_kernels, optimised_operators
@@ -22,6 +23,7 @@ from nas_compress.models.blocks import ActivationPoint, ConvUnit, Head, RawInput
 from nas_compress.precision import precisions
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
+from nas_compress.training.sparsity import with_zeros
 
 PACKED = [6, 5, 4, 3, 2, 1]
 SAMPLES = torch.randint(0, 17, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -138,6 +140,39 @@ def test_an_awkward_network_answers_like_its_module(tmp_path: Path, bits) -> Non
     check_agreement(module, tmp_path / "m.onnx", SAMPLES)
 
 
+@pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (4, 32), (3, 8)], ids=str)
+@pytest.mark.parametrize("zeros", [0.5, 0.95])
+def test_a_file_without_its_zeros_is_smaller_and_the_same(
+    make_network, tmp_path: Path, bits: tuple[int, int], zeros: float
+) -> None:
+    network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=zeros)
+    module = write(network, *bits, tmp_path / "dense.onnx")
+    export_onnx(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
+    dense, sparse = tmp_path / "dense.onnx", tmp_path / "sparse.onnx"
+    assert np.array_equal(predict(dense, SAMPLES.numpy()), predict(sparse, SAMPLES.numpy()))
+    assert optimised_operators(dense) == optimised_operators(sparse)
+    assert structure_key(dense) == structure_key(sparse)
+    # a bit of the mask for each weight, and what its zeros took; half of it at least
+    saved = (zeros - 1 / bits[0]) * parameter_bytes(network, bits[0])
+    assert sparse.stat().st_size < dense.stat().st_size - 0.5 * saved
+
+
+@every_activation
+def test_codebooks_stand_once_a_layer_and_unpack_to_the_same_integers(tmp_path: Path, activation_bits: int) -> None:
+    module = write(awkward(), 3, activation_bits, tmp_path / "m.onnx", "codebook")
+    weights = [part for part in module.modules() if isinstance(part, IntegerWeight) and part.bits == 3]
+    found = unpacked_by_the_runtime(tmp_path / "m.onnx")
+    for weight in weights:
+        integers = weight.integers.numpy()
+        assert set(integers.reshape(-1).tolist()) <= set(weight.codebook.tolist())
+        assert any(value.shape == integers.shape and np.array_equal(value, integers) for value in found)
+    tables = [tensor for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer if list(tensor.dims) == [8]]
+    assert sum(tensor.data_type != onnx.TensorProto.UINT8 for tensor in tables) == len(weights) == 5
+    check_agreement(module, tmp_path / "m.onnx", SAMPLES)
+    if activation_bits == 8:
+        assert float_kernels(tmp_path / "m.onnx") == ()
+
+
 def test_float8_is_folded_to_the_float_graph(make_network, tmp_path: Path) -> None:
     network = make_network("resnet")
     write(network, 32, 32, tmp_path / "float.onnx")
@@ -208,7 +243,11 @@ def test_a_reader_needs_onnxruntime_and_numpy_only(tmp_path: Path) -> None:
     widths = [16, 8, *PACKED]
     modules = [write(awkward(), bits, 32, tmp_path / f"{bits}.onnx") for bits in widths]
     modules.append(write(awkward(), 8, 32, tmp_path / "float8.onnx", "float8"))
-    paths = [str(tmp_path / f"{name}.onnx") for name in (*widths, "float8")]
+    modules.append(write(awkward(), 4, 32, tmp_path / "codebook.onnx", "codebook"))
+    sparse = tmp_path / "sparse.onnx"
+    modules.append(write(with_zeros(awkward(), pattern="one_shot", fraction=0.7), 16, 32, sparse))
+    export_onnx(modules[-1], (1, 8, 8), sparse, layout=Layout(sparse=True))
+    paths = [str(tmp_path / f"{name}.onnx") for name in (*widths, "float8", "codebook", "sparse")]
     np.save(tmp_path / "samples.npy", SAMPLES.numpy())
     command = [sys.executable, "-I", "-c", READER, str(tmp_path / "samples.npy"), *paths]
     subprocess.run(command, check=True, capture_output=True)

@@ -3,7 +3,7 @@ import pytest
 
 from nas_compress.architecture import Width
 from nas_compress.pruning.groups import ChannelGroup
-from nas_compress.pruning.widths import round_to_step, student_widths
+from nas_compress.pruning.widths import round_to_step, student_fractions, student_widths, whole_heads
 
 
 def group(*layers: str, position: float) -> ChannelGroup:
@@ -31,16 +31,8 @@ def test_rounding_is_to_the_nearest_and_never_to_nothing() -> None:
 
 
 def widths(layers: list[tuple[str, int]], *, same_family: bool, multiplier: float = 1.0, step: int = 8) -> list[Width]:
-    return list(
-        student_widths(
-            layers,
-            groups=GROUPS,
-            fractions=FRACTIONS,
-            same_family=same_family,
-            width_multiplier=multiplier,
-            step=step,
-        )
-    )
+    fractions = student_fractions(layers, groups=GROUPS, fractions=FRACTIONS, same_family=same_family)
+    return list(student_widths(layers, list(fractions.values()), width_multiplier=multiplier, step=step))
 
 
 def test_another_family_takes_the_fraction_at_its_depth() -> None:
@@ -67,7 +59,16 @@ def test_a_single_layer_stands_at_the_input() -> None:
 
 
 def test_without_a_vote_only_the_multiplier_counts() -> None:
-    found = student_widths(
-        [("a", 32), ("b", 64)], groups=(), fractions=(), same_family=True, width_multiplier=0.75, step=16
-    )
+    layers = [("a", 32), ("b", 64)]
+    fractions = student_fractions(layers, groups=(), fractions=(), same_family=True)
+    assert fractions == {"a": 1.0, "b": 1.0}
+    found = student_widths(layers, list(fractions.values()), width_multiplier=0.75, step=16)
     assert [(width.asked, width.channels) for width in found] == [(24, 32), (48, 48)]
+
+
+def test_heads_go_as_a_whole_and_each_layer_keeps_its_least() -> None:
+    layers = tuple(Width(layer=name, asked=48.0, channels=48) for name in "abc")
+    cut, heads = whole_heads(layers, {"a": 0.5, "c": 0.0}, heads=6, min_heads=2)
+    assert heads == (3, 2)
+    assert [(width.asked, width.channels) for width in cut] == [(24, 24), (48, 48), (0, 16)]
+    assert whole_heads(layers[:1], {"a": 0.0}, heads=1, min_heads=4)[1] == (1,)

@@ -42,7 +42,7 @@ def test_raw_samples_are_the_quantized_input() -> None:
 
 def test_each_output_channel_has_its_own_scale() -> None:
     integers = torch.tensor([[[[1]], [[2]]], [[[3]], [[-4]]]], dtype=torch.int8)
-    floats = stored_weight(integers, torch.tensor([0.5, 2.0]), 4, True)
+    floats = stored_weight(integers, torch.tensor([0.5, 2.0]), torch.zeros(0, dtype=torch.int8), 4, True)
     assert floats.flatten().tolist() == [0.5, 1.0, 6.0, -8.0]
 
 

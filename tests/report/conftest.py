@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,20 +15,14 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_baseline, write_record
 from nas_compress.spec.schema import BudgetSection, DataSection, StudySpec
-from nas_compress.study.run import run_study
-from running import quick_and_apart, write_study
 
 MakeRun = Callable[..., RunFolder]
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run of six trials, some of them over budget; only to be read."""
-    folder = tmp_path_factory.mktemp("finished")
-    with quick_and_apart():
-        study = write_study(folder / "study", extra="[budgets.size_bytes]\nat_most = 60000\n")
-        run_study(study, out=folder / "run", trials=6)
-    return RunFolder(root=folder / "run")
+def finished(finished: Path) -> RunFolder:
+    """A run of five trials, some of them over budget; only to be read."""
+    return RunFolder(root=finished / "run")
 
 
 @pytest.fixture(scope="module")

@@ -22,20 +22,14 @@ from nas_compress.files import read_json, write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.study.dashboard import Mirror, make_dashboard
-from nas_compress.study.run import run_study
-from running import quick_and_apart, write_study
 
 pytest.importorskip("optuna_dashboard")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def run(finished: Path) -> RunFolder:
     """Five trials, some of them over budget."""
-    folder = tmp_path_factory.mktemp("shown")
-    with quick_and_apart():
-        study = write_study(folder, extra="[budgets.size_bytes]\nat_most = 60000\n")
-        run_study(study, out=folder / "run", trials=5)
-    return RunFolder(root=folder / "run")
+    return RunFolder(root=finished / "run")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +40,12 @@ def address(run: RunFolder) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as response:
+        content: bytes = response.read()
+        return content
 
 
 def ask(url: str) -> Any:
@@ -68,9 +68,27 @@ def test_it_serves_names_directions_constraints_and_artefacts(address: str, run:
     for trial, record in zip(detail["trials"], records, strict=True):
         names = {artifact["filename"] for artifact in trial["artifacts"]}
         own = record.repeats is None
-        assert names == ({"outcome.json"} | ({"model.onnx"} if own and record.model else set()))
+        pictures = ({"curve.png"} if record.outcome.curve else set()) | {"place.png"}
+        assert names == {"outcome.json"} | pictures | ({"model.onnx"} if own and record.model else set())
+    assert any(record.outcome.curve for record in records)
     assert detail["trials"][0]["datetime_start"] < detail["trials"][0]["datetime_complete"]
     assert {artifact["filename"] for artifact in detail["artifacts"]} == {"front.png", "hypervolume.png"}
+
+
+def test_artefacts_are_the_files_of_the_run_and_pictures_drawn_on_demand(address: str, run: RunFolder) -> None:
+    trained = next(record for record in read_records(run) if record.model and record.outcome.curve)
+    (summary,) = ask(f"{address}/api/studies")["study_summaries"]
+    trials = ask(f"{address}/api/studies/{summary['study_id']}?after=0")["trials"]
+    shown = trials[trained.trial]
+    content = {
+        artifact["filename"]: fetch(
+            f"{address}/artifacts/{summary['study_id']}/{shown['trial_id']}/{artifact['artifact_id']}"
+        )
+        for artifact in shown["artifacts"]
+    }
+    assert content["model.onnx"] == (run.root / trained.model).read_bytes()
+    assert content["curve.png"].startswith(b"\x89PNG") and content["place.png"].startswith(b"\x89PNG")
+    assert content["curve.png"] != content["place.png"]
 
 
 def test_a_browser_shows_the_study(address: str, browser: WebDriver) -> None:

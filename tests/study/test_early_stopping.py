@@ -57,7 +57,7 @@ def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, 
             assert trial.values == figures and outcome.epochs == outcome.curve[-1][0] < 3
             assert not (root / "trials" / str(record.trial) / "model.onnx").exists()
         if record.repeats is None:
-            assert [point[0] for point in trial.user_attrs[CURVE]["points"]] == [step for step, _ in outcome.curve]
+            assert {point[0] for point in trial.user_attrs[CURVE]["points"]} <= {step for step, _ in outcome.curve}
     saved = read_json(root / "front.json")["stopping"]
     assert saved["stopped"] == len(stopped)
     assert saved["epochs_trained"] + saved["epochs_saved"] == 3 * len(own)

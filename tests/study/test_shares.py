@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from nas_compress.cli.check import _share
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
+from nas_compress.objective import Budget
 from nas_compress.spec.study_file import read_study
 from nas_compress.study.feasibility import draw_candidates
-from nas_compress.study.shares import budget_shares
+from nas_compress.study.shares import Share, budget_shares
 from nas_compress.study.workbench import gather
 from running import quick_and_apart, write_study
 
@@ -35,3 +37,12 @@ def test_shares_are_those_of_all_eight_points(tmp_path: Path) -> None:
     assert kept["parameters"][0] == sum(count <= weights[1] for count in weights)
     assert kept["latency_ms"][0] == 8
     assert next(share for share in shares if share.budget.name == "macs").fraction == pytest.approx(kept["macs"][0] / 8)
+
+
+def test_few_candidates_leave_a_wide_interval_and_many_a_narrow_one() -> None:
+    budget = Budget(name="latency_ms", limit=1.0)
+    few, many = (Share(budget=budget, kept=count // 2, judged=count, how="timed") for count in (8, 400))
+    assert few.interval == pytest.approx((0.215, 0.785), abs=1e-3), "Wilson's interval of 4 of 8, from its formula"
+    assert many.interval == pytest.approx((0.451, 0.549), abs=1e-3)
+    assert _share(few, 1e9) == "50%, likely 22% to 78% (4 of 8 candidates, timed)"
+    assert _share(few, 8) == "50% (4 of 8 candidates, timed)"

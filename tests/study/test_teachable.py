@@ -6,8 +6,10 @@ import functools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from nas_compress.candidate import Candidate, LossTerm, Teaching
 from nas_compress.errors import RequestError
@@ -103,3 +105,60 @@ def test_two_classes_leave_half_of_dkd() -> None:
     assert notes([taught("kd")], 2) == notes([taught("dkd")], 3) == []
     (line,) = notes([taught("kd"), taught("dkd")], 2)
     assert "NCKD is 0" in line
+
+
+def own(folder: Path, features: str) -> Ingredients:
+    (folder / "study").mkdir(exist_ok=True)
+    (folder / "study" / "shown_net.py").write_text(NET)
+    scope: dict[str, Any] = {}
+    exec(NET, scope)
+    torch.save(scope["build"]().state_dict(), folder / "study" / "net.pt")
+    section = f'factory = "shown_net:build"\nweights = "net.pt"\n{features}\n'
+    return gather(read_study(write_study(folder / "study", (FAMILY_SECTION, section))))
+
+
+FAMILY_SECTION = "widths = [8, 16, 16]\nepochs = 2\nlearning_rate = 0.01\n"
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer1, self.layer2, self.out = nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, samples):
+        return self.out(self.layer2(self.layer1(samples.float()).relu()).relu().mean((2, 3)))
+
+def build():
+    return Net()
+"""
+
+
+@pytest.mark.parametrize("student", ["resnet", "pruned", "vit"])
+def test_a_module_of_ones_own_teaches_what_it_shows(student: str, tmp_path: Path) -> None:
+    candidates = {
+        name: replace(
+            taught(name),
+            family=student,
+            depths=DEPTHS.get(student, ()),
+            teaching=Teaching(teacher="assistant") if student == "resnet" and name == "rkd_angle" else Teaching(),
+        )
+        for name in ("rkd_distance", "rkd_angle", "attention_transfer", "hidden_state")
+    }
+    bare, shown = own(tmp_path, ""), own(tmp_path, 'features = ["layer1", "layer2"]')
+    check(candidates["rkd_distance"], shown)
+    with pytest.raises(RequestError, match=r"its answers alone; teacher.features names the modules of one's own"):
+        check(candidates["rkd_distance"], bare)
+    with pytest.raises(RequestError, match=r"'hidden_state' needs a (student|teacher) with tokens"):
+        check(candidates["hidden_state"], shown)
+    if student == "vit":
+        with pytest.raises(RequestError, match="'attention_transfer' needs a student with feature maps"):
+            check(candidates["attention_transfer"], shown)
+    else:
+        check(candidates["attention_transfer"], shown)
+        check(candidates["rkd_angle"], bare if student == "resnet" else shown)  # an assistant is of a family of ours
+
+
+def test_features_of_a_family_are_its_own() -> None:
+    with pytest.raises(RequestError, match=r"study.toml: teacher: features are named for .* features=\['stage0'\]"):
+        ingredients("resnet", ("[teacher]", '[teacher]\nfeatures = ["stage0"]'))

@@ -32,9 +32,11 @@ class Assassin(Silence):
     def __init__(self) -> None:
         self.killed: list[int] = []
         self.told: list[int] = []
+        self.stages: list[tuple[str, int, int]] = []
 
     def stage(self, name: str, done: int, count: int) -> None:
-        if name.startswith("trial") and not self.killed:
+        self.stages.append((name, done, count))
+        if "trial" in name and done and not self.killed:
             victim = multiprocessing.active_children()[0]
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
@@ -51,6 +53,9 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
     front = run_study(study, workers=2, reporter=reporter)
     assert reporter.killed and reporter.told == [1, 2, 3, 4, 5]
     assert not multiprocessing.active_children()
+    seen = {name for name, _, _ in reporter.stages if "trial" in name}
+    assert {name.split(",")[0] for name in seen} == {"worker 1", "worker 2"}, "each worker says what it does"
+    assert all((name, 0, 2) in reporter.stages for name in seen), "before its first epoch too"
     root = tmp_path / "runs" / "tiny"
     records = read_records(RunFolder(root=root))
     trials = optuna.load_study(study_name="tiny", storage=open_storage(None, root / "study.journal")).trials
@@ -78,8 +83,8 @@ def test_a_candidate_that_kills_every_worker_is_a_failed_trial(tmp_path: Path) -
     file = read_study(write_study(tmp_path / "study"))
     run_study(file, trials=1)
 
-    def kill(number: int, done: int, count: int) -> None:
-        for pid in crew.pids:
+    def kill(worker: int, number: int, done: int, count: int) -> None:
+        for pid in crew.pids if done else ():
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,16 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(place: Path, weights: str = "net.safetensors", factory: str = "my_net:build", classes: int = 10) -> nn.Module:
-    return load_own_teacher(factory, weights, folder=place, classes=classes, sample=SAMPLE, label="study.toml")
+def load(
+    place: Path,
+    weights: str = "net.safetensors",
+    factory: str = "my_net:build",
+    classes: int = 10,
+    features: Sequence[str] = (),
+) -> nn.Module:
+    return load_own_teacher(
+        factory, weights, folder=place, classes=classes, sample=SAMPLE, label="study.toml", features=features
+    )
 
 
 def refused(place: Path, **changes: object) -> str:
@@ -117,6 +126,37 @@ def test_a_file_that_cannot_be_read_is_refused(place: Path) -> None:
 def test_code_that_does_not_hold_is_told(code: str, message: str, place: Path) -> None:
     (place / "my_net.py").write_text(code)
     assert message in refused(place)
+
+
+PARTS = "self.spare, self.pairs, self.flat = nn.Identity(), Pair(), Flat()"
+CALLS = "maps = self.conv(samples.float()); self.pairs(maps), self.flat(maps)"
+MORE = """
+class Pair(nn.Module):
+    forward = lambda self, maps: (maps, maps)
+
+class Flat(nn.Module):
+    forward = lambda self, maps: maps.mT.reshape(-1, 6)
+"""
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (
+            ["con"],
+            "an entry of teacher.features must be a known name, but got 'con' (study.toml); did you mean 'conv'?",
+        ),
+        (["conv", "spare"], "but 'spare' is not called"),
+        (["pairs"], "a tensor of 2, 3 or 4 dimensions, 2 rows for 2 samples, but 'pairs' gives tuple"),
+        (["flat"], "2 rows for 2 samples, but 'flat' gives (72, 6)"),
+    ],
+)
+def test_features_must_be_modules_that_give_a_row_a_sample(features: list[str], message: str, place: Path) -> None:
+    code = CODE.replace("super().__init__()", "super().__init__()\n        " + PARTS)
+    code = code.replace("(self, samples):\n", "(self, samples):\n        " + CALLS + "\n")
+    (place / "my_net.py").write_text(code + MORE)
+    assert message in refused(place, features=features)
+    assert load(place, features=["conv", "norm", "out"]).conv.out_channels == 6  # type: ignore[union-attr]
 
 
 def test_the_number_of_classes_must_be_the_datas(place: Path) -> None:

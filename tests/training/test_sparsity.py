@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +15,9 @@ from nas_compress.data.splits import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.measurement.zeros import multiplied_weights, weight_zero_fraction
 from nas_compress.observation import ObservableNetwork
+from nas_compress.precision import precisions
 from nas_compress.quantization.quantize import quantize
 from nas_compress.training.lesson import TaughtLesson
 from nas_compress.training.loop import train
@@ -92,10 +92,17 @@ def test_the_zeros_are_exact_after_every_step(pattern: str, make_network: MakeNe
     assert zeros == pytest.approx(0.5, abs=0.03 if pattern.startswith("targeted") else 1.01 / total)
 
 
-@pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
-@pytest.mark.parametrize("pattern", ["gradual", "two_four", "targeted_unit"])
+FEW_BITS = [(32, 32), (8, 8)]
+EVERY_WIDTH = [bits for bits in precisions() if bits[0] > 1 and bits[1] == 32]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "precision"),
+    [("gradual", EVERY_WIDTH), ("two_four", FEW_BITS), ("targeted_unit", FEW_BITS)],
+    ids=["gradual", "two_four", "targeted_unit"],
+)
 def test_the_zeros_reach_the_file(
-    pattern: str, bits: tuple[int, int], make_network: MakeNetwork, few_digits: Dataset, tmp_path: Path
+    pattern: str, precision: list[tuple[int, int]], make_network: MakeNetwork, few_digits: Dataset, tmp_path: Path
 ) -> None:
     network = make_network("resnet", step=8)
     train(
@@ -111,15 +118,23 @@ def test_the_zeros_reach_the_file(
         sparsifier=Sparsifier(network, pattern=pattern, fraction=0.5, seed=0),
     )
     network.to(memory_format=torch.contiguous_format)
-    wanted = {tuple(weight.shape): (weight == 0) for _, weight in sparse_layers(network, pattern)}
+    wanted = [(weight == 0).numpy() for _, weight in sparse_layers(network, pattern)]
+    all_weights = sum(weight.numel() for _, weight in sparse_layers(network, "one_shot"))
     samples = few_digits.train.inputs[:32]
-    deployable = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=samples)
-    export_onnx(deployable, (1, 8, 8), tmp_path / "model.onnx")
-    tensors = [torch.tensor(numpy_helper.to_array(one)) for one in onnx.load(tmp_path / "model.onnx").graph.initializer]
-    for shape, zeros in wanted.items():
-        turned = [tensor.mT if tensor.ndim == 2 else tensor for tensor in tensors]
-        stored = [tensor for tensor in (*tensors, *turned) if tuple(tensor.shape) == shape]
-        assert any(bool((tensor[zeros] == 0).all()) for tensor in stored), shape
+    for weight_bits, activation_bits in precision:
+        path = tmp_path / f"{weight_bits}-{activation_bits}.onnx"
+        deployable = quantize(network, weight_bits=weight_bits, activation_bits=activation_bits, calibration=samples)
+        export_onnx(deployable, (1, 8, 8), path)
+        stored = multiplied_weights(path)
+        assert sum(weight.size for weight in stored) == all_weights
+        for zeros in wanted:
+            turned = [weight if weight.shape == zeros.shape else weight.T for weight in stored]
+            same = [weight for weight in turned if weight.shape == zeros.shape]
+            assert any((weight[zeros] == 0).all() for weight in same), (weight_bits, zeros.shape)
+        counted = sum((weight == 0).sum() for weight in stored) / all_weights
+        assert weight_zero_fraction(path) == pytest.approx(counted)
+        if weight_bits >= 16:  # few bits round small weights to 0 as well
+            assert counted == pytest.approx(sum(zeros.sum() for zeros in wanted) / all_weights, abs=1e-3)
 
 
 def test_an_input_not_in_fours_is_refused() -> None:

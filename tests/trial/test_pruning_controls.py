@@ -75,7 +75,7 @@ def test_only_inherited_weights_have_a_learning_rate_of_their_own(bench: Bench) 
     [
         (
             {"family": "mobilenet"},
-            "of the teacher's family and depths, resnet (1, 1, 1), but got mobilenet",
+            "of the teacher's family and at most its depths, resnet (1, 1, 1), but got mobilenet",
         ),
         ({"depths": (1, 2, 1)}, "resnet (1, 1, 1), but got resnet (1, 2, 1)"),
         ({"width_multiplier": 2.0}, "init='inherit' needs at most the teacher's 16 channels in stem.conv, but got"),

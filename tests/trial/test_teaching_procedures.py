@@ -57,6 +57,7 @@ def test_every_teacher_goes_with_every_kind_of_term(
     outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.trainings == teaching.trainings
+    assert outcome.epochs_spent == teaching.trainings * outcome.epochs + outcome.teacher_epochs
     others = {"peers"} if teaching.teacher == "mutual" else set()
     assert set(outcome.losses) == {term.name for term in losses} | others
 
@@ -104,8 +105,11 @@ def test_members_differ_and_their_answers_stand_side_by_side(bench: Bench) -> No
     assert logits.answers is not None and logits.answers.ndim == 3
 
 
-def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench) -> None:
-    made = assistant(bench.teacher, 0.5)
+def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench, tmp_path: Path) -> None:
+    candidate = replace(BASE, teaching=Teaching(teacher="assistant", assistant_size=0.4))
+    costs = [run_trial(candidate, bench, seed=0, model=tmp_path / "m.onnx").teacher_epochs for _ in range(2)]
+    assert costs == [bench.teacher.section.epochs, 0]  # the trial that needs it first pays for it
+    made = assistant(bench.teacher, 0.4)
 
     def count(who: Teacher) -> int:
         return sum(parameter.numel() for parameter in who.network.parameters())
@@ -113,7 +117,7 @@ def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench) -> 
     assert 0 < count(made) < 0.5 * count(bench.teacher)
     file = made.folder / "teacher.safetensors"
     before = file.stat().st_mtime_ns
-    again = assistant(replace(bench.teacher), 0.5)  # a teacher that remembers nothing, as in another process
+    again = assistant(replace(bench.teacher), 0.4)  # a teacher that remembers nothing, as in another process
     assert again is not made and file.stat().st_mtime_ns == before
     torch.testing.assert_close(again.answers, made.answers)
 

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from nas_compress.spec.schema import StudySpec
     from nas_compress.study.forecast import Forecast
+    from nas_compress.study.shares import Share
 
 
 @click.command()
@@ -71,10 +72,18 @@ def _print_budgets(told: Forecast, spec: StudySpec) -> None:
     rows = []
     for reach, share in zip(told.reaches, told.shares, strict=True):
         verdict = "within reach" if reach.met else "OUT OF REACH"
-        part = f"{share.fraction:.0%} ({share.kept} of {share.judged} candidates, {share.how})"
-        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), part])
+        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), _share(share, told.points)])
     rows += [[rule(budget), "known after training", "", ""] for budget in spec.budget_list if budget.name == "accuracy"]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)
+
+
+def _share(share: Share, points: float) -> str:
+    """The share of the space; its interval too, unless every point was judged."""
+    judged = f"({share.kept} of {share.judged} candidates, {share.how})"
+    if share.judged >= points:
+        return f"{share.fraction:.0%} {judged}"
+    low, high = share.interval
+    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {judged}"
 
 
 def _points(points: float) -> str:

@@ -15,7 +15,8 @@ import click
 def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
     """Show a run with optuna-dashboard until Ctrl-C.
 
-    Trials over budget are shown as infeasible, models and outcomes as artefacts; new trials appear by themselves.
+    Trials over budget are shown as infeasible. Each trial offers its model, its outcome, its learning
+    curve and a picture of its place among the others. New trials appear by themselves.
 
     Example: nas-compress dashboard digits --port 8080
     """

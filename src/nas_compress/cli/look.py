@@ -65,16 +65,20 @@ def status(run: str, as_json: bool) -> None:
 def show(run: str, best: tuple[str, ...], where: tuple[str, ...], as_json: bool) -> None:
     """Print the front, a row a member, and the teacher.
 
+    Members that were trained to have zeros show the fraction of 0 among their file's weights.
+
     Example: nas-compress show digits --where 'accuracy>=0.9'
     """
     from nas_compress.cli.tables import print_front
     from nas_compress.runs.choose import chosen_members
     from nas_compress.runs.folder import open_run
-    from nas_compress.runs.results import read_front
+    from nas_compress.runs.records import read_records
+    from nas_compress.runs.results import read_front, zero_fractions
 
-    front = read_front(open_run(run))
+    folder = open_run(run)
+    front = read_front(folder)
     chosen = chosen_members(front, best=best, where=where, everything=not best) if best or where else front.members
-    print_front(front, chosen, as_json=as_json)
+    print_front(front, chosen, zeros=zero_fractions(read_records(folder)), as_json=as_json)
 
 
 @click.command()

@@ -29,6 +29,9 @@ from nas_compress.study.reporter import Silence, trial_line
 EVERY_S = 15.0
 """Seconds between two plain lines about one long stage."""
 
+TRIAL = "trial"
+"""The word before a trial's number in the name of its stage."""
+
 
 def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietReporter:
     """Bars where stderr is a terminal, plain lines where it is not, nothing if `quiet`."""
@@ -52,6 +55,36 @@ def _best(front: Front, objective: Objective) -> float:
     return min((point.figure(objective.name) for point in front.members), key=objective.cost)
 
 
+def stage_words(name: str, done: int, count: int) -> str:
+    """What goes on, in words: a trial is timed before its first epoch, and exported and measured after its last."""
+    if TRIAL not in name or 0 < done < count:
+        return name
+    return f"{name}, its file measured" if done else f"{name}, cost of its file"
+
+
+class Stages:
+    """What goes on now: one stage at a time, or one trial for each worker."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[int, int]] = {}
+
+    @property
+    def running(self) -> list[tuple[str, int, int]]:
+        """(name, done, count) of each, in the order of their names."""
+        return [(name, *self._running[name]) for name in sorted(self._running)]
+
+    def tell(self, name: str, done: int, count: int) -> None:
+        """A stage began or went on. What is no trial is over then; a trial may have come to another worker."""
+        if name not in self._running:
+            self.end(int(name.rsplit(" ", 1)[1]) if TRIAL in name else None)
+            self._running = {known: stage for known, stage in self._running.items() if TRIAL in known}
+        self._running[name] = (done, count)
+
+    def end(self, trial: int | None) -> None:
+        """A trial is over."""
+        self._running = {name: stage for name, stage in self._running.items() if not name.endswith(f"{TRIAL} {trial}")}
+
+
 class _WithoutScreen:
     """Nothing to set up, nothing to take down."""
 
@@ -69,6 +102,7 @@ class LineReporter(_WithoutScreen):
 
     def __init__(self) -> None:
         self._shown = 0.0
+        self._stages = Stages()
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -78,14 +112,17 @@ class LineReporter(_WithoutScreen):
         """Print nothing: what is said before tells it."""
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Print a line now and then."""
+        """Print a line now and then, about all that goes on at the same time."""
+        self._stages.tell(name, done, count)
         if time.monotonic() - self._shown >= EVERY_S:
             self._shown = time.monotonic()
-            click.echo(f"{name}: {done}/{count}", err=True)
+            told = [f"{stage_words(*stage)}: {stage[1]}/{stage[2]}" for stage in self._stages.running]
+            click.echo("; ".join(told), err=True)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Print a line for each trial."""
         self._shown = time.monotonic()
+        self._stages.end(record.trial)
         click.echo(trial_line(record, front, finished, total), err=True)
 
 
@@ -94,7 +131,7 @@ class QuietReporter(_WithoutScreen, Silence):
 
 
 class BarReporter:
-    """How the study stands, a bar for its trials and one for what is being done, with the time left."""
+    """How the study stands, a bar for its trials, and one for what is done now, or for each worker, with time left."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -110,8 +147,8 @@ class BarReporter:
         self._standing = Text("no trial has finished yet", style="bold")
         self._live = Live(Group(self._standing, self._bars), console=console, refresh_per_second=4)
         self._study: TaskID | None = None
-        self._stage: TaskID | None = None
-        self._name = ""
+        self._stages = Stages()
+        self._shown: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -131,16 +168,25 @@ class BarReporter:
         self._study = self._bars.add_task("trials", total=total, completed=finished)
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Move the lower bar."""
-        if self._stage is None or name != self._name:
-            if self._stage is not None:
-                self._bars.remove_task(self._stage)
-            self._stage, self._name = self._bars.add_task(name, total=count), name
-        self._bars.update(self._stage, completed=done, total=count)
+        """Move a lower bar."""
+        self._stages.tell(name, done, count)
+        self._show_stages()
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Move the upper bar and print the trial's line."""
         if self._study is not None:
             self._bars.update(self._study, completed=finished)
+        self._stages.end(record.trial)
+        self._show_stages()
         self._standing.plain = standing_line(front)
         self.say(trial_line(record, front, finished, total))
+
+    def _show_stages(self) -> None:
+        running = {name: (done, count) for name, done, count in self._stages.running}
+        for name in self._shown.keys() - running.keys():
+            self._bars.remove_task(self._shown.pop(name))
+        for name, (done, count) in running.items():
+            if name not in self._shown:
+                self._shown[name] = self._bars.add_task(name, total=count)
+            words = stage_words(name, done, count)
+            self._bars.update(self._shown[name], description=words, completed=done, total=count)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -17,23 +17,42 @@ from nas_compress.front import Front
 from nas_compress.point import Point
 from nas_compress.runs.confirmation import Confirmation
 
+NO_FASTER = (
+    "zeros: a fraction of the file's weights; latencies are those of dense files, the runtime multiplies zeros too"
+)
 
-def print_front(front: Front, members: Sequence[Point] | None = None, *, as_json: bool = False) -> None:
-    """The front members (all, or only these) and the teacher, a row each."""
+
+def print_front(
+    front: Front,
+    members: Sequence[Point] | None = None,
+    *,
+    zeros: Mapping[int | str, float] | None = None,
+    as_json: bool = False,
+) -> None:
+    """The front members (all, or only these) and the teacher, a row each.
+
+    zeros: the fraction of zeros of the trials that were asked for some; a column where a member is among them.
+    """
     shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
     rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
+    with_zeros = zeros is not None and not shown_trials.isdisjoint(zeros)
+    if zeros is not None and with_zeros:
+        rows = [{**row, "zeros": zeros.get(cast("int | str", row["trial"]))} for row in rows]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)
-    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs"]
+    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
+    shown += ["zeros"] if with_zeros else []
     knee = front.knee
     print_table(
         [*shown, *searched],
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
+    if with_zeros:
+        click.echo(NO_FASTER)
 
 
 def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -94,9 +113,7 @@ def _cell(name: str, value: Any, knee: Point | None) -> str:
         return "-"
     if name == "trial" and knee is not None and value == knee.trial:
         return f"{value} knee"
-    if name == "accuracy":
-        return f"{value:.4f}"
-    if name == "latency_ms":
+    if name in ("accuracy", "latency_ms", "zeros"):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 

@@ -54,11 +54,13 @@ def _translations() -> dict[Any, Any]:
         return op.DequantizeLinear(op.QuantizeLinear(floats, *parameters), *parameters)
 
     ours = values.Opset(DOMAIN, 1)
-    stored_op = values.Op(ours, STORED_WEIGHT, _schema(STORED_WEIGHT, "tensor(int8)", ("bits", "computed_as_float")))
-    float8_op = values.Op(ours, FLOAT8_WEIGHT, _schema(FLOAT8_WEIGHT, "tensor(uint8)", ()))
+    int8, float_, uint8 = "tensor(int8)", "tensor(float)", "tensor(uint8)"
+    stored_schema = _schema(STORED_WEIGHT, (int8, float_, int8), ("bits", "computed_as_float"))
+    stored_op = values.Op(ours, STORED_WEIGHT, stored_schema)
+    float8_op = values.Op(ours, FLOAT8_WEIGHT, _schema(FLOAT8_WEIGHT, (uint8, float_), ()))
 
-    def weight(integers: Any, scale: Any, bits: int, computed_as_float: bool) -> Any:
-        return stored_op(integers, scale, bits=bits, computed_as_float=int(computed_as_float))
+    def weight(integers: Any, scale: Any, codebook: Any, bits: int, computed_as_float: bool) -> Any:
+        return stored_op(integers, scale, codebook, bits=bits, computed_as_float=int(computed_as_float))
 
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
@@ -71,15 +73,15 @@ def _translations() -> dict[Any, Any]:
     }
 
 
-def _schema(name: str, stored: str, attributes: tuple[str, ...]) -> Any:
-    """What an operator of DOMAIN takes and gives."""
+def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> Any:
+    """What an operator of DOMAIN takes, by its inputs' types, and gives."""
     schema: Any = onnx.defs.OpSchema
     parameter = schema.FormalParameter
     return schema(
         name,
         DOMAIN,
         1,
-        inputs=[parameter("values", stored), parameter("scale", "tensor(float)")],
+        inputs=[parameter(f"input_{place}", kind) for place, kind in enumerate(inputs)],
         outputs=[parameter("weight", "tensor(float)")],
         attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
     )

@@ -6,6 +6,7 @@ codes, lowest first, and no code crosses a byte.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,23 +28,33 @@ def fields(bits: int) -> tuple[int, ...]:
 
 
 def levels(bits: int) -> tuple[int, ...]:
-    """The integer of each code: -1 and 1 for one bit, else -2^(bits-1) to 2^(bits-1) - 1.
+    """The integer of each code: -1 and 1 for one bit, else two's complement, so that 0 has the code 0.
 
     >>> levels(1), levels(2)
-    ((-1, 1), (-2, -1, 0, 1))
+    ((-1, 1), (0, 1, -2, -1))
     """
     if bits == 1:
         return (-1, 1)
-    return tuple(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
+    return (*range(2 ** (bits - 1)), *range(-(2 ** (bits - 1)), 0))
 
 
-def encode(integers: Integers, bits: int) -> Codes:
-    """The code of each integer, in row order: uint8 (n,). ValueError where `bits` bits have none for it."""
-    flat = integers.reshape(-1).astype(np.int64)
-    known = np.array(levels(bits))
-    codes = np.clip(np.searchsorted(known, flat), 0, len(known) - 1)
+def zero_first(shared: Sequence[int]) -> tuple[int, ...]:
+    """A codebook in the order of its codes: 0, where it has one, has the code 0.
+
+    >>> zero_first((-90, -7, 0, 127))
+    (0, -90, -7, 127)
+    """
+    return tuple(sorted(shared, key=lambda value: (value != 0, value)))
+
+
+def encode(integers: Integers, table: Sequence[int]) -> Codes:
+    """The code of each integer, its place in `table`, in row order: uint8 (n,). ValueError where it is not there."""
+    flat, known = integers.reshape(-1).astype(np.int64), np.array(table)
+    order = np.argsort(known, kind="stable")
+    codes = order[np.clip(np.searchsorted(known[order], flat), 0, len(known) - 1)]
     if not np.array_equal(known[codes], flat):
-        raise ValueError(f"integers must be among {known[0]} to {known[-1]} for {bits} bits")
+        wrong = flat[known[codes] != flat][0]
+        raise ValueError(f"integers must be among {sorted(table)}, but got {wrong}")
     return codes.astype(np.uint8)
 
 
@@ -65,6 +76,15 @@ def unpack(parts: tuple[Codes, ...], bits: int, count: int) -> Codes:
         read = (part[:, None] >> shifts(field)) & (2**field - 1)
         codes = (codes << field) | read.reshape(-1)
     return codes[:count].astype(np.uint8)
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """The bytes of so many codes.
+
+    >>> packed_bytes(9, 3)
+    6
+    """
+    return -(-count // GROUP) * bits
 
 
 def shifts(field: int) -> Codes:

@@ -2,24 +2,30 @@
 
 The exporters leave one node for each weight, `StoredWeight` or `Float8Weight` of the domain DOMAIN. Here these become
 ordinary ONNX operators on stored tensors alone, which onnxruntime folds: its graph is that of a file with 8-bit
-weights, bit by bit. All weights of one width share one tensor of bytes and the nodes that unpack it.
+weights, bit by bit. All weights of one width share one tensor of bytes and the nodes that unpack it; a layer that has
+a codebook of its own looks its weights up there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from nas_compress.export.graph import Array, drop_unread_nodes_, initialisers, replace_nodes_
-from nas_compress.export.packing import GROUP, encode, fields, levels, pack, shifts
+from nas_compress.export.graph import Array, drop_unread_nodes_, replace_nodes_
+from nas_compress.export.layout import Layout
+from nas_compress.export.packing import encode, levels, packed_bytes, zero_first
+from nas_compress.export.shared_rows import split
+from nas_compress.export.sparse import Form
+from nas_compress.export.streams import Nodes, Stream, spread
+from nas_compress.export.tensor_store import TensorStore
 
 DOMAIN = "nas_compress"
 STORED_WEIGHT = "StoredWeight"
-"""int8 (outputs, ...) and scale (outputs,) to float32; attributes `bits` and `computed_as_float`."""
+"""int8 (outputs, ...), scale (outputs,) and codebook, int8 (2^bits,) or (0,), to float32; attributes `bits` and
+`computed_as_float`."""
 FLOAT8_WEIGHT = "Float8Weight"
 """The bytes of e4m3 floats, uint8 (outputs, ...), and scale (outputs,) to float32."""
 
@@ -29,6 +35,7 @@ class _Weight:
     node: onnx.NodeProto
     values: Array
     scale: Array
+    codebook: tuple[int, ...]
     bits: int
     computed_as_float: bool
 
@@ -36,26 +43,36 @@ class _Weight:
     def output(self) -> str:
         return str(self.node.output[0])
 
+    @property
+    def table(self) -> tuple[int, ...]:
+        """The integer of each code."""
+        return self.codebook or levels(self.bits)
 
-def store_weights_(graph: onnx.GraphProto) -> None:
+    @property
+    def group(self) -> tuple[int, bool, bool]:
+        """Weights that are equal in this are unpacked together."""
+        return self.bits, self.computed_as_float, bool(self.codebook)
+
+
+def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
     """Replace every node of DOMAIN by ordinary operators that end in the same tensor."""
-    store = _Store(graph)
+    store = TensorStore(graph)
     found, rest = _each_once(graph)
-    unpacked: list[onnx.NodeProto] = []
+    unpacked: Nodes = []
     weights = [_read(node, store) for node in found if node.op_type == STORED_WEIGHT]
-    for weight in (weight for weight in weights if weight.bits == 8):
-        unpacked += _dequantize(weight, store.keep(f"{weight.output}.integers", weight.values), store)
-    groups = sorted({(weight.bits, weight.computed_as_float) for weight in weights if weight.bits < 8})
-    for bits, computed_as_float in groups:
-        members = [w for w in weights if (w.bits, w.computed_as_float) == (bits, computed_as_float)]
-        unpacked += _unpack_together(members, bits, store)
+    packed = [weight for weight in weights if weight.bits < 8 and layout.integers == "packed"]
+    for weight in (weight for weight in weights if weight not in packed):
+        unpacked += _whole(weight, layout, store)
+    for group in sorted({weight.group for weight in packed}):
+        members = [weight for weight in packed if weight.group == group]
+        unpacked += _unpack_together(members, layout, store)
     for node in (node for node in found if node.op_type == FLOAT8_WEIGHT):
         unpacked += _float8(node, store)
     replace_nodes_(graph, unpacked + rest)
     drop_unread_nodes_(graph)
 
 
-def _each_once(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+def _each_once(graph: onnx.GraphProto) -> tuple[Nodes, Nodes]:
     """The nodes of DOMAIN, one for each stored weight however many read it, and all other nodes."""
     kept: dict[tuple[str, ...], onnx.NodeProto] = {}
     instead: dict[str, str] = {}
@@ -69,117 +86,81 @@ def _each_once(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.
     return list(kept.values()), rest
 
 
-class _Store:
-    """The graph's stored tensors; what the unpacking shares is kept once."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph, self._known = graph, initialisers(graph)
-
-    def array(self, name: str) -> Array:
-        return numpy_helper.to_array(self._known[name])
-
-    def keep(self, name: str, values: Array) -> str:
-        return self.add(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-    def add(self, tensor: onnx.TensorProto) -> str:
-        if tensor.name not in self._known:
-            self.graph.initializer.append(tensor)
-            self._known[tensor.name] = tensor
-        return tensor.name
-
-    def constant(self, values: Sequence[int], kind: type[np.generic]) -> str:
-        """A small tensor (n,), named after its content and so stored once."""
-        return self.keep(f"{kind.__name__}{list(values)}", np.array(values, dtype=kind))
-
-
-def _read(node: onnx.NodeProto, store: _Store) -> _Weight:
+def _read(node: onnx.NodeProto, store: TensorStore) -> _Weight:
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     return _Weight(
         node=node,
         values=store.array(node.input[0]),
         scale=store.array(node.input[1]),
+        codebook=zero_first(store.array(node.input[2]).tolist()),
         bits=attributes["bits"],
         computed_as_float=bool(attributes["computed_as_float"]),
     )
 
 
-def _unpack_together(weights: list[_Weight], bits: int, store: _Store) -> list[onnx.NodeProto]:
-    """Nodes from one tensor of bytes for each field to every weight of one width."""
-    codes = np.concatenate([encode(weight.values, bits) for weight in weights])
-    sizes = [weight.values.size for weight in weights]
-    kind = np.float32 if weights[0].computed_as_float else np.int8
-    name = f"{bits}bits.{kind.__name__}"
-    nodes, joined = _join_fields(codes, bits, name, store)
-    table = store.keep(f"{name}.levels", np.array(levels(bits), dtype=kind))
-    nodes += [
-        helper.make_node("Cast", [joined], [f"{name}.index"], to=TensorProto.INT32),
-        helper.make_node("Gather", [table, f"{name}.index"], [f"{name}.all"]),
-    ]
+def _whole(weight: _Weight, layout: Layout, store: TensorStore) -> Nodes:
+    """Each integer in a byte of its own, or as the float that it stands for."""
+    if layout.integers != "floats":
+        return _dequantize(weight, store.keep(f"{weight.output}.integers", weight.values), store)
+    scale = weight.scale.reshape(-1, *[1] * (weight.values.ndim - 1))
+    store.keep(weight.output, weight.values.astype(np.float32) * scale)
+    return []
+
+
+def _unpack_together(weights: list[_Weight], layout: Layout, store: TensorStore) -> Nodes:
+    """Nodes from one row of codes to every weight of one width."""
+    bits, computed_as_float, has_codebooks = weights[0].group
+    kind = np.float32 if computed_as_float else np.int8
+    name = f"{bits}bits.{kind.__name__}{'.codebook' if has_codebooks else ''}"
+    codes = np.concatenate([encode(weight.values, weight.table) for weight in weights])
+    stream = Stream(name=name, values=codes, bits=bits)
+    # one bit has no 0
+    dense = Form(kind="dense", size_bytes=packed_bytes(len(codes), bits))
+    nodes, row, around = spread(stream, stream.form if layout.sparse and bits > 1 else dense, store)
+    nodes.append(helper.make_node("Cast", [row], [f"{name}.index"], to=TensorProto.INT32))
+    row = f"{name}.index"
+    if not has_codebooks:
+        table = store.keep(f"{name}.levels", np.array(levels(bits), dtype=kind))
+        nodes.append(helper.make_node("Gather", [table, row], [f"{name}.all"]))
+        row = f"{name}.all"
     flat = [f"{weight.output}.flat" for weight in weights]
-    filling = -len(codes) % GROUP
-    if filling:
-        sizes, flat = [*sizes, filling], [*flat, f"{name}.filling"]
-    if len(flat) == 1:
-        flat = [f"{name}.all"]
-    else:
-        nodes.append(helper.make_node("Split", [f"{name}.all", store.constant(sizes, np.int64)], flat, axis=0))
-    for weight, part in zip(weights, flat, strict=False):
-        shaped = f"{weight.output}.integers"
+    cut, flat = split(row, [weight.values.size for weight in weights], flat, around, store)
+    nodes += cut
+    for weight, part in zip(weights, flat, strict=True):
+        shaped = f"{weight.output}.shaped"
         nodes.append(helper.make_node("Reshape", [part, store.constant(weight.values.shape, np.int64)], [shaped]))
-        nodes += _dequantize(weight, shaped, store)
+        if has_codebooks:
+            table = store.keep(f"{weight.output}.codebook", np.array(weight.codebook, dtype=kind))
+            nodes.append(helper.make_node("Gather", [table, shaped], [f"{weight.output}.integers"]))
+            shaped = f"{weight.output}.integers"
+        nodes += _dequantize(weight, shaped, store, is_float=computed_as_float)
     return nodes
 
 
-def _join_fields(codes: Array, bits: int, name: str, store: _Store) -> tuple[list[onnx.NodeProto], str]:
-    """Nodes that read each field out of its bytes and put the fields of a code side by side; the codes' name."""
-    nodes, joined = [], ""
-    for field, part in zip(fields(bits), pack(codes, bits), strict=True):
-        stored = store.keep(f"{name}.{field}", part.reshape(-1, 1))
-        at = f"{name}.{field}"
-        nodes += [
-            helper.make_node(
-                "BitShift", [stored, store.constant(shifts(field).tolist(), np.uint8)], [f"{at}.low"], direction="RIGHT"
-            ),
-            helper.make_node("BitwiseAnd", [f"{at}.low", store.constant([2**field - 1], np.uint8)], [f"{at}.rows"]),
-            helper.make_node("Reshape", [f"{at}.rows", store.constant([-1], np.int64)], [f"{at}.codes"]),
-        ]
-        if not joined:
-            joined = f"{at}.codes"
-            continue
-        nodes += [
-            helper.make_node(
-                "BitShift", [joined, store.constant([field], np.uint8)], [f"{at}.above"], direction="LEFT"
-            ),
-            helper.make_node("BitwiseOr", [f"{at}.above", f"{at}.codes"], [f"{at}.joined"]),
-        ]
-        joined = f"{at}.joined"
-    return nodes, joined
-
-
-def _dequantize(weight: _Weight, integers: str, store: _Store) -> list[onnx.NodeProto]:
-    """From integers (or, unpacked for float kernels, their floats) to the weight's own tensor."""
+def _dequantize(weight: _Weight, integers: str, store: TensorStore, *, is_float: bool = False) -> Nodes:
+    """From integers (or, where `is_float`, their floats) to the weight's own tensor."""
     if not weight.computed_as_float:
         half, scale = _half_scale(weight.output, weight.scale, store)
         return [half, helper.make_node("DequantizeLinear", [integers, scale], [weight.output], axis=0)]
-    if weight.bits < 8:
+    if is_float:
         return _scaled(integers, weight.output, weight.scale, weight.values.ndim, store)
     cast = helper.make_node("Cast", [integers], [f"{integers}.float"], to=TensorProto.FLOAT)
     return [cast, *_scaled(f"{integers}.float", weight.output, weight.scale, weight.values.ndim, store)]
 
 
-def _float8(node: onnx.NodeProto, store: _Store) -> list[onnx.NodeProto]:
+def _float8(node: onnx.NodeProto, store: TensorStore) -> Nodes:
     values, output = store.array(node.input[0]), node.output[0]
     tensor = helper.make_tensor(f"{output}.e4m3", TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
     cast = helper.make_node("Cast", [store.add(tensor)], [f"{output}.float"], to=TensorProto.FLOAT)
     return [cast, *_scaled(f"{output}.float", output, store.array(node.input[1]), values.ndim, store)]
 
 
-def _scaled(values: str, output: str, scale: Array, dimensions: int, store: _Store) -> list[onnx.NodeProto]:
+def _scaled(values: str, output: str, scale: Array, dimensions: int, store: TensorStore) -> Nodes:
     half, name = _half_scale(output, scale.reshape(-1, *[1] * (dimensions - 1)), store)
     return [half, helper.make_node("Mul", [values, name], [output])]
 
 
-def _half_scale(output: str, scale: Array, store: _Store) -> tuple[onnx.NodeProto, str]:
+def _half_scale(output: str, scale: Array, store: TensorStore) -> tuple[onnx.NodeProto, str]:
     """A scale stored in 16 bits, which every scale fits (`arithmetic.usable_scale`), and cast to 32."""
     stored, name = store.keep(f"{output}.half", scale.astype(np.float16)), f"{output}.scale"
     return helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT), name

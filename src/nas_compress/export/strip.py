@@ -86,6 +86,8 @@ def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
     """Whether the operator means the same without the attribute."""
     if operator == "Conv" and attribute.name in ("dilations", "strides", "pads"):
         return set(attribute.ints) == {int(attribute.name != "pads")}
+    if operator == "Conv" and attribute.name == "kernel_shape":
+        return True  # that of the weights
     known = onnx.defs.get_schema(operator, OPSET).attributes.get(attribute.name)
     if known is None or not known.default_value.name:
         return False
@@ -93,6 +95,10 @@ def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
 
 
 def _bare_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    """The tensor without comments; 64-bit integers, mostly sizes, in as many bytes as each number needs."""
+    if tensor.data_type == onnx.TensorProto.INT64:
+        values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+        return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, int64_data=values, name=name)
     if tensor.HasField("raw_data"):
         return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=tensor.raw_data, name=name)
     return numpy_helper.from_array(numpy_helper.to_array(tensor), name)

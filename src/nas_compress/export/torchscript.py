@@ -100,13 +100,18 @@ def _fake_quantize_activation(
 
 
 def _stored_weight(
-    graph: Graph, integers: torch.Value, scale: torch.Value, bits: torch.Value, computed_as_float: torch.Value
+    graph: Graph,
+    integers: torch.Value,
+    scale: torch.Value,
+    codebook: torch.Value,
+    bits: torch.Value,
+    computed_as_float: torch.Value,
 ) -> torch.Value:
     how = {
         "bits_i": helper._get_const(bits, "i", "bits"),
         "computed_as_float_i": helper._parse_arg(computed_as_float, "b"),
     }
-    return _float_like(graph.op(f"{DOMAIN}::{STORED_WEIGHT}", integers, scale, **how), integers)
+    return _float_like(graph.op(f"{DOMAIN}::{STORED_WEIGHT}", integers, scale, codebook, **how), integers)
 
 
 def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torch.Value:

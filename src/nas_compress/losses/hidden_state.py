@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas_compress.errors import RequestError
 from nas_compress.losses.pairing import by_relative_depth, common_tokens, stages
 from nas_compress.losses.term import FeatureLoss
 from nas_compress.observation import Observation
@@ -45,8 +46,14 @@ def hidden_states(student: Observation, teacher: Observation) -> HiddenState:
 
 
 def embeddings(student: Observation, teacher: Observation) -> HiddenState:
-    """The loss of the embedding layers alone."""
-    return HiddenState(student, teacher, [(next(iter(student.features)), next(iter(teacher.features)))], "embedding")
+    """The loss of the embedding layers alone; RequestError where one shows none by that name."""
+    for seen, who in ((student, "student"), (teacher, "teacher")):
+        if "embedding" not in seen.features:
+            raise RequestError(
+                f"loss 'embedding' needs a {who} that shows a module 'embedding', "
+                f"but it shows {', '.join(seen.features)}"
+            )
+    return HiddenState(student, teacher, [("embedding", "embedding")], "embedding")
 
 
 def _norm(values: Tensor) -> Tensor:

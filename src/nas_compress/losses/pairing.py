@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.observation import Observation
+from nas_compress.observation import BEFORE_STAGES, Observation
 
 
 def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
@@ -24,13 +24,15 @@ def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tu
 
 
 def stages(features: Mapping[str, Tensor]) -> list[str]:
-    """The names after the first, which is the stem's or the embedding's."""
-    return list(features)[1:]
+    """The names of stages or layers: all but the stem's or the embedding's."""
+    return [name for name in features if name not in BEFORE_STAGES]
 
 
 def pooled_embedding(observation: Observation) -> Tensor:
-    """The last feature, averaged over positions: (B, channels or width), float32."""
+    """The last feature, averaged over positions where it has any: (B, channels or width), float32."""
     last = observation.features[list(observation.features)[-1]].float()
+    if last.ndim == 2:
+        return last
     return last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3))
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nas_compress.candidate import LossTerm
 from nas_compress.errors import RequestError
+from nas_compress.losses.pairing import stages
 from nas_compress.losses.schedule import Factor, schedule
 from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, complete_settings
 from nas_compress.losses.terms import TERMS, check_terms
@@ -96,7 +97,9 @@ def _fitting(
 ) -> FeatureLoss:
     for seen, who in ((student, "student"), (teacher, "teacher")):
         if seen is None or not _gives(seen, term.needs):
-            raise RequestError(f"loss {name!r} needs a {who} with {_WORDS[term.needs]}, but it has none")
+            bare = seen is not None and not seen.features
+            found = "shows its answers alone; teacher.features names the modules of one's own" if bare else "has none"
+            raise RequestError(f"loss {name!r} needs a {who} with {_WORDS[term.needs]}, but it {found}")
     if student is None or teacher is None:
         raise ValueError("both were checked above")
     return term.build(settings, student, teacher)
@@ -113,8 +116,8 @@ _WORDS = {
 def _gives(seen: Observation, needs: str) -> bool:
     if needs == "relations":
         return bool(seen.relations)
-    dimensions = {"features": (3, 4), "maps": (4,), "tokens": (3,)}[needs]
-    return bool(seen.features) and all(feature.ndim in dimensions for feature in seen.features.values())
+    dimensions = {"features": (2, 3, 4), "maps": (4,), "tokens": (3,)}[needs]
+    return bool(stages(seen.features)) and all(feature.ndim in dimensions for feature in seen.features.values())
 
 
 def _both_kinds(terms: Sequence[LossTerm]) -> bool:

@@ -14,7 +14,7 @@ from nas_compress.observation import ObservableNetwork
 Layers = Callable[[tuple[int, ...], tuple[int, ...], "float | None"], list[tuple[str, int]]]
 """(depths, base widths, MLP ratio or None) to free widths as (layer path, base channels)."""
 
-TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token")
+TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,17 @@ def require_settings(family: str, given: Mapping[str, object], where: str = "") 
 
 
 def build_student(architecture: Architecture) -> ObservableNetwork:
-    """A network of that architecture with fresh weights from torch's global random state."""
+    """A network of that architecture with fresh weights from torch's global random state.
+
+    >>> import torch
+    >>> from nas_compress.architecture import Width
+    >>> layers = FAMILIES["resnet"].layers((1, 1, 1), (8, 16, 16))
+    >>> network = build_student(Architecture(
+    ...     family="resnet", input_shape=(1, 8, 8), classes=10, depths=(1, 1, 1), mean=5, std=6.0,
+    ...     widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers)))
+    >>> tuple(network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape)
+    (2, 10)
+    """
     family = family_named(architecture.family)
     if min(architecture.input_shape) < 1 or architecture.classes < 2:
         raise RequestError(

@@ -63,11 +63,12 @@ def complete(architecture: Architecture) -> Architecture:
         )
     heads, pooling = architecture.heads or HEADS, architecture.pooling or POOLING
     require_known("pooling", pooling, POOLINGS)
-    for layer in multiples([width.layer for width in architecture.widths], heads):
+    attentions = list(multiples([width.layer for width in architecture.widths], heads))
+    for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
         channels = architecture.channels(layer)
-        if heads < 1 or channels % heads:
+        if count < 1 or channels % count:
             raise RequestError(
-                f"heads must divide the channels of each attention, but got heads={heads} for {channels} of {layer}"
+                f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
             )
     return dataclasses.replace(architecture, heads=heads, patch_size=size, pooling=pooling)
 
@@ -95,6 +96,7 @@ class VisionTransformer(ObservableNetwork):
         super().__init__()
         inputs, height, width = shape.input_shape
         size, self.width = shape.patch_size or 1, shape.channels("embedding.conv")
+        self.heads = shape.heads or HEADS
         patches = (height // size) * (width // size)
         self.pools_patches = shape.pooling == "mean"
         extra = (not self.pools_patches) + shape.distillation_token
@@ -106,7 +108,7 @@ class VisionTransformer(ObservableNetwork):
                 self.width,
                 attention=shape.channels(f"layers.{layer}.attention.query"),
                 mlp=shape.channels(f"layers.{layer}.mlp.inner"),
-                heads=shape.heads or 1,
+                heads=(shape.layer_heads or (self.heads,) * shape.depths[0])[layer],
                 tokens=self.tokens,
             )
             for layer in range(*shape.depths)

@@ -81,6 +81,26 @@ def draw_knee(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, marker="o", markersize=12, color="none", mec=INK, mew=1.4, zorder=6)
 
 
+def draw_arrow(axes: Axes, x: float, y: float, words: str) -> None:
+    """Point at (x, y), or at the edge of the panel where it lies below it, and say what is there."""
+    low, high = axes.get_ylim()
+    place = (x, max(y, low + 0.015 * (high - low)))
+    right = axes.transAxes.inverted().transform(axes.transData.transform(place))[0] > 0.5
+    axes.annotate(
+        words,
+        place,
+        xytext=(-34 if right else 34, 26),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        fontsize=9,
+        fontweight="bold",
+        color=INK,
+        zorder=8,
+        arrowprops={"arrowstyle": "->", "color": INK, "shrinkB": 5},
+        bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1},
+    )
+
+
 def draw_teacher(axes: Axes, x: float, y: float) -> None:
     """Draw the teacher's star."""
     axes.plot(x, y, marker="*", markersize=15, color=TEACHER, mec=INK, zorder=6)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nas_compress.plots import canvas, marks, scales
 from nas_compress.plots.budgets import budgets_in_view, rule
 from nas_compress.plots.drawn import DrawnFront
-from nas_compress.plots.panel import draw_panel
+from nas_compress.plots.panel import draw_panel, visible
 from nas_compress.plots.picture import Picture
 from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
 from nas_compress.plots.strip import draw_strip
@@ -31,12 +31,20 @@ def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = 
     front_picture(front, title=title, spreads=spreads).save(path)
 
 
-def front_picture(front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED) -> Picture:
+def front_picture(
+    front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED, trial: int | None = None
+) -> Picture:
     """One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
 
-    Bars stand where members were repeated. Accuracies far below the front are drawn at the edge.
+    Bars stand where members were repeated. Accuracies far below the front are drawn at the edge. An arrow points at
+    `trial`, if it is given and was measured.
     """
-    return Picture(_draw(front, title, spreads))
+    figure = _draw(front, title, spreads)
+    for panel, (x, y) in zip(figure.axes, pairs(front), strict=False):
+        for point in visible(front, x, y):
+            if point.trial == trial:
+                marks.draw_arrow(panel, point.figure(x), point.figure(y), f"trial {trial}")
+    return Picture(figure)
 
 
 def pairs(front: DrawnFront) -> list[tuple[str, str]]:

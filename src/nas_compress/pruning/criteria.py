@@ -111,7 +111,14 @@ def rank_channels(
     scores = _scores(copy, traced, criterion, seed, batches)
     last = max(1, len(traced) - 1)
     return tuple(
-        ChannelGroup(layers=group.layers, position=number / last, importance=values, kind=group.kind, unit=group.unit)
+        ChannelGroup(
+            layers=group.layers,
+            position=number / last,
+            importance=values,
+            kind=group.kind,
+            unit=group.unit,
+            attention=group.attention is not None,
+        )
         for number, (group, values) in enumerate(zip(traced, scores, strict=True))
     )
 

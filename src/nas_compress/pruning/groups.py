@@ -25,7 +25,7 @@ class ChannelGroup:
 
     A unit is one channel, one attention head, or one channel of each group of a grouped layer; `unit` are its channels.
     `position` is the place of the first of them in forward order, from 0 (input) to 1 (output). `kind` is the same for
-    groups of the same structure.
+    groups of the same structure. The units of `attention` are heads.
     """
 
     layers: tuple[str, ...]
@@ -33,6 +33,7 @@ class ChannelGroup:
     importance: NDArray[np.float64]
     kind: str = ""
     unit: int = 1
+    attention: bool = False
 
     @property
     def channels(self) -> int:

@@ -16,30 +16,56 @@ RANKINGS: Mapping[str, str] = {
 }
 """Who competes with whom, by the ranking's name."""
 
+CHANNEL_WORDS = ("pruning_ratio", "channel(s)")
+"""What is refused, in words: the setting, and what it removes."""
+
 
 def surviving_fractions(
-    groups: Sequence[ChannelGroup], ratio: float, *, ranking: str = "global", min_channels: int = 1
+    groups: Sequence[ChannelGroup],
+    ratio: float,
+    *,
+    ranking: str = "global",
+    min_channels: int = 1,
+    head_ratio: float = 0.0,
+    min_heads: int = 1,
 ) -> tuple[float, ...]:
     """Remove the `ratio` least important channels of each ranking's pool; the fraction that each group keeps.
 
     Heads compete with heads, not with channels. The `min_channels` most important ones of each group stay (all of a
-    smaller group), and others of its pool go in their place. RequestError where a pool has too few others.
+    smaller group), and others of its pool go in their place. With a `head_ratio` the heads of all attention compete
+    for it alone, and each layer keeps `min_heads`. RequestError where a pool has too few others, or there are no heads.
     """
     require_known("a pruning ranking", ranking, RANKINGS)
     if not 0 <= ratio < 1:
         raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={ratio}")
+    apart = [number for number, group in enumerate(groups) if head_ratio > 0 and group.attention]
+    if head_ratio > 0:
+        require_heads(groups)
     pools: dict[object, list[int]] = {}
     for number, group in enumerate(groups):
+        if number in apart:
+            continue
         key = {"global": group.unit, "local": number, "isomorphic": group.kind}[ranking]
         pools.setdefault(key, []).append(number)
     kept: dict[int, float] = {}
     for members in pools.values():
         shares = _pool([groups[number] for number in members], ratio, min_channels)
         kept.update(zip(members, shares, strict=True))
+    if apart:
+        shares = _pool([groups[number] for number in apart], head_ratio, min_heads, ("head_ratio", "head(s)"))
+        kept.update(zip(apart, shares, strict=True))
     return tuple(kept[number] for number in range(len(groups)))
 
 
-def _pool(groups: Sequence[ChannelGroup], ratio: float, min_channels: int) -> list[float]:
+def require_heads(groups: Sequence[ChannelGroup]) -> None:
+    """Raise RequestError where none of the groups is of attention."""
+    if not any(group.attention for group in groups):
+        raise RequestError("head_ratio needs a teacher with attention heads, but the teacher has none")
+
+
+def _pool(
+    groups: Sequence[ChannelGroup], ratio: float, min_channels: int, words: tuple[str, str] = CHANNEL_WORDS
+) -> list[float]:
     sizes = [len(group.importance) for group in groups]
     free = [group.importance.copy() for group in groups]
     for scores in free:
@@ -51,8 +77,8 @@ def _pool(groups: Sequence[ChannelGroup], ratio: float, min_channels: int) -> li
     if asked > possible:
         smallest = min(groups, key=lambda group: len(group.importance))
         raise RequestError(
-            f"each layer must keep {min_channels} channel(s), but pruning_ratio={ratio} removes {asked} of "
-            f"{sum(sizes)} and would empty {smallest.layers[0]} ({len(smallest.importance)} channels)"
+            f"each layer must keep {min_channels} {words[1]}, but {words[0]}={ratio} removes {asked} of "
+            f"{sum(sizes)} and would empty {smallest.layers[0]} ({len(smallest.importance)} {words[1]})"
         )
     removed = np.zeros(len(pooled), dtype=bool)
     removed[np.argsort(pooled, kind="stable")[:asked]] = True

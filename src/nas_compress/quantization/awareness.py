@@ -17,6 +17,7 @@ from nas_compress.models.blocks import ConvUnit
 from nas_compress.precision import METHODS
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.codebook import nearest
 from nas_compress.quantization.modules import IntegerWeight, QuantizedActivation, StoredConv2d, StoredLinear
 from nas_compress.quantization.replacing import replace_modules_
 from nas_compress.quantization.trainable import (
@@ -26,7 +27,13 @@ from nas_compress.quantization.trainable import (
     LearnedStepActivation,
     RunningRangeActivation,
 )
-from nas_compress.quantization.weight_quantizers import LargestWeight, LearnedStepWeight, SignWeight, WeightQuantizer
+from nas_compress.quantization.weight_quantizers import (
+    LargestWeight,
+    LearnedStepWeight,
+    SharedWeight,
+    SignWeight,
+    WeightQuantizer,
+)
 
 
 def make_aware_(
@@ -37,12 +44,14 @@ def make_aware_(
     activation_bits: int,
     calibration: Tensor | None,
     ranges: str = "mse",
+    weight_format: str = "integer",
 ) -> None:
     """Let a network round its weights and activations from now on, in place, and learn under that.
 
     `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
-    `ste`. Activations of fewer than 32 bits start from the ranges that `calibration` shows: uint8 (n, C, H, W) on the
-    network's device. Each of the network's parameters stays one, those of a learned step are added.
+    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps. Activations of
+    fewer than 32 bits start from the ranges that `calibration` shows: uint8 (n, C, H, W) on the network's device. Each
+    of the network's parameters stays one, those of a learned step or of shared values are added.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:
@@ -53,8 +62,12 @@ def make_aware_(
     chosen = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits <= 8}
 
     def quantizer(layer: nn.Conv2d | nn.Linear) -> WeightQuantizer:
+        if weight_format == "codebook" and chosen[layer] < 8:
+            return SharedWeight(layer.weight, chosen[layer])
         return _weight_quantizer(layer.weight, chosen[layer], method)
 
+    if weight_format == "codebook":
+        _make_factors_positive_(network)
     replace_modules_(
         network, nn.Conv2d, lambda conv: FakeQuantConv2d(conv, quantizer(conv)) if conv in chosen else conv
     )
@@ -95,7 +108,13 @@ def _running_range(bits: int, device: torch.device) -> MakeQuantizer:
 def _frozen(layer: FakeQuantConv2d | FakeQuantLinear, computed_as_float: bool) -> IntegerWeight:
     quantizer, weights = layer.quantizer, layer.weight.detach()
     scale = arithmetic.usable_scale(quantizer.scale(weights))
-    return IntegerWeight(quantizer.integers(weights), scale, bits=quantizer.bits, computed_as_float=computed_as_float)
+    return IntegerWeight(
+        quantizer.integers(weights),
+        scale,
+        bits=quantizer.bits,
+        computed_as_float=computed_as_float,
+        codebook=quantizer.codebook,
+    )
 
 
 def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) -> StoredConv2d:
@@ -106,16 +125,41 @@ def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) 
     before = torch.zeros_like(factor) if conv.bias is None else conv.bias.detach()
     quantizer, weights = conv.quantizer, conv.weight.detach()
     integers = quantizer.integers(weights) * arithmetic.per_channel(torch.sign(factor), weights.dim()).to(torch.int8)
-    # a negative factor turns the lowest integer, which has no opposite, into the highest
-    integers = integers.clamp(*arithmetic.weight_levels(quantizer.bits))
-    if quantizer.bits == 1:
-        integers = torch.where(integers == 0, 1, integers).to(torch.int8)
+    if quantizer.codebook is not None:
+        integers = _nearest_shared(integers, quantizer.codebook)
+    else:
+        # a negative factor turns the lowest integer, which has no opposite, into the highest
+        integers = integers.clamp(*arithmetic.weight_levels(quantizer.bits))
+        if quantizer.bits == 1:
+            integers = torch.where(integers == 0, 1, integers).to(torch.int8)
     scale = arithmetic.usable_scale(quantizer.scale(weights) * factor.abs())
-    stored = StoredConv2d(
-        conv, IntegerWeight(integers, scale, bits=quantizer.bits, computed_as_float=computed_as_float)
+    weight = IntegerWeight(
+        integers, scale, bits=quantizer.bits, computed_as_float=computed_as_float, codebook=quantizer.codebook
     )
+    stored = StoredConv2d(conv, weight)
     stored.bias = arithmetic.to_half(norm.bias.detach() + (before - norm.running_mean) * factor)
     return stored
+
+
+@torch.no_grad()
+def _make_factors_positive_(network: nn.Module) -> None:
+    """Turn the signs of negative factors of batch normalisation into those of the weights before it.
+
+    Shared values have no opposites in their codebook, so that a sign could not be folded into them later.
+    """
+    for unit in [module for module in network.modules() if isinstance(module, ConvUnit)]:
+        conv, norm = unit.get_submodule("conv"), unit.get_submodule("norm")
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            sign = torch.where(norm.weight < 0, -1.0, 1.0)
+            for tensor in (conv.weight, conv.bias, norm.weight, norm.running_mean):
+                if tensor is not None:
+                    tensor.mul_(arithmetic.per_channel(sign, tensor.dim()))
+
+
+def _nearest_shared(integers: Tensor, codebook: Tensor) -> Tensor:
+    """Integers of the codebook, int8: the others, whose factor became negative in training, as the nearest to them."""
+    rising = codebook.sort().values
+    return rising[nearest(integers.float(), rising.float())]
 
 
 def _frozen_activation(quantizer: ActivationQuantizer) -> nn.Module:

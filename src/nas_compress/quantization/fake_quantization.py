@@ -64,3 +64,26 @@ def binary_weights(weights: Tensor) -> Tensor:
 def straight_through(values: Tensor, step: Tensor, *, lowest: int, highest: int) -> Tensor:
     """Round to multiples of a given step; gradients pass inside the range (Bengio et al. 2013, arXiv 1308.3432)."""
     return learned_step(values, step.detach(), lowest=lowest, highest=highest, gradient_scale=0.0)
+
+
+class _Shared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(values)
+        return values[places]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        (places,) = ctx.saved_tensors
+        summed = torch.bincount(places.reshape(-1), weights=gradient.reshape(-1), minlength=ctx.count)
+        return summed.to(gradient.dtype), None
+
+
+def shared_values(values: Tensor, places: Tensor) -> Tensor:
+    """The value (k,) at each of `places`, int64, of the places' shape.
+
+    A value's gradient is the sum of its weights' gradients (Han et al. 2016, arXiv 1510.00149, section 3.3).
+    """
+    return cast(Tensor, _Shared.apply(values, places))  # type: ignore[no-untyped-call]

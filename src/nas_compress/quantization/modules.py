@@ -21,22 +21,27 @@ from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
 class IntegerWeight(nn.Module):
     """The weights of one layer as int8 integers (outputs, ...) and one float scale per output channel.
 
-    With `computed_as_float` the runtime is to turn them into floats once, when it loads the file; else it
-    computes with the integers.
+    codebook: the integers that the layer's weights share, int8 (2^bits,); without one they are those of its width.
+    With `computed_as_float` the runtime is to turn them into floats once, when it loads the file; else it computes with
+    the integers.
     """
 
     integers: Tensor
     scale: Tensor
+    codebook: Tensor
 
-    def __init__(self, integers: Tensor, scale: Tensor, *, bits: int, computed_as_float: bool) -> None:
+    def __init__(
+        self, integers: Tensor, scale: Tensor, *, bits: int, computed_as_float: bool, codebook: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("integers", integers)
         self.register_buffer("scale", scale)
+        self.register_buffer("codebook", torch.zeros(0, dtype=torch.int8) if codebook is None else codebook)
         self.bits, self.computed_as_float = bits, computed_as_float
 
     def forward(self) -> Tensor:
         """The float32 weights that the integers stand for."""
-        return cast(Tensor, stored_weight(self.integers, self.scale, self.bits, self.computed_as_float))
+        return cast(Tensor, stored_weight(self.integers, self.scale, self.codebook, self.bits, self.computed_as_float))
 
 
 class Float8Weight(nn.Module):

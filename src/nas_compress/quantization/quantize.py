@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 from nas_compress.models.blocks import RawInput
@@ -12,6 +13,7 @@ from nas_compress.precision import Quantization, check_bits
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.awareness import freeze_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.codebook import LARGEST, cluster, shared_integers
 from nas_compress.quantization.folding import fold_batch_norm_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import (
@@ -39,18 +41,25 @@ def quantize(
 ) -> nn.Module:
     """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
 
-    Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, or e4m3
-    floats (`weight_format` float8), those of 16 bits floats. The first and last layer keep 8 bits where the others
-    have fewer, unless `layer_bits` gives each layer's bits by path. With 32-bit activations the file stores such
-    weights and computes in floats; with fewer it computes in integers (4 bits are simulated): that needs a network
-    with activation points and `calibration`, real training samples as uint8 (n, C, H, W). Post-training quantization
-    by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained under
-    quantization (`make_aware_`) keeps the integers it was trained with.
+    Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, e4m3 floats
+    (`weight_format` float8) or values that a layer shares (codebook), those of 16 bits floats. The first and last layer
+    keep 8 bits where the others have fewer, unless `layer_bits` gives each layer's bits by path. With 32-bit
+    activations the file stores such weights and computes in floats; with fewer it computes in integers (4 bits are
+    simulated): that needs a network with activation points and `calibration`, real training samples as uint8 (n, C, H,
+    W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model
+    that was trained under quantization (`make_aware_`) keeps the integers it was trained with.
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
+
+    >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
+    ...                  calibration=None)
+    >>> type(small[0]).__name__
+    'StoredLinear'
     """
-    check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=weight_format))
+    # with bits of their own the layers may differ, and those of 8 bits are integers
+    format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format
+    check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=format_))
     network = deepcopy(model).cpu().eval().requires_grad_(False)
     bits = layer_bits or bits_by_layer(weight_layers(network), weight_bits=weight_bits)
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
@@ -62,7 +71,9 @@ def quantize(
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
     store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
-    _store_weights_(network, bits, store if weight_format == "integer" else _float8)
+    if weight_format == "codebook":
+        store = _shared(store, computed_as_float=activation_bits == 32)
+    _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
     return network.eval()
 
 
@@ -81,6 +92,26 @@ def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
         scale = choose(weights, bits)
         integers = arithmetic.quantize_weights(weights, scale, bits)
         return IntegerWeight(integers, scale, bits=bits, computed_as_float=computed_as_float)
+
+    return store
+
+
+def _shared(integers: Store, *, computed_as_float: bool) -> Store:
+    """Values shared over the layer; 8 bits stay integers with a scale per output channel, which are finer."""
+
+    def store(weights: Tensor, bits: int) -> nn.Module:
+        if bits >= 8:
+            return integers(weights, bits)
+        values, places = cluster(weights, bits)
+        scale = arithmetic.usable_scale(shared_integers(values)[1].reshape(1))
+        codebook = (values / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+        return IntegerWeight(
+            codebook[places],
+            scale.repeat(len(weights)),
+            bits=bits,
+            computed_as_float=computed_as_float,
+            codebook=codebook,
+        )
 
     return store
 

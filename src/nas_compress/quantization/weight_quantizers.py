@@ -1,4 +1,7 @@
-"""How a layer in training rounds its weights: by a learned step, by its largest weight, or to the sign alone."""
+"""How a layer in training rounds its weights.
+
+By a learned step, by its largest weight, to the sign alone, or to values that its weights share.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.quantization import arithmetic
-from nas_compress.quantization.fake_quantization import binary_weights, learned_step, straight_through
+from nas_compress.quantization.codebook import cluster, shared_integers
+from nas_compress.quantization.fake_quantization import binary_weights, learned_step, shared_values, straight_through
 
 
 class WeightQuantizer(nn.Module, ABC):
@@ -25,6 +29,11 @@ class WeightQuantizer(nn.Module, ABC):
     @abstractmethod
     def scale(self, weights: Tensor) -> Tensor:
         """The scale (outputs,) with which `forward` rounds these weights now."""
+
+    @property
+    def codebook(self) -> Tensor | None:
+        """The integers that the layer shares, int8 (2^bits,); None where they are those of its width."""
+        return None
 
     def integers(self, weights: Tensor) -> Tensor:
         """The int8 integers that `forward` rounds these weights to."""
@@ -82,3 +91,47 @@ class SignWeight(WeightQuantizer):
     def scale(self, weights: Tensor) -> Tensor:
         """The mean magnitudes."""
         return weights.detach().flatten(1).abs().mean(dim=1)
+
+
+class SharedWeight(WeightQuantizer):
+    """Weights that share 2^bits values, which alone are learned (Han et al. 2016, arXiv 1510.00149, section 3).
+
+    Which weight has which value is settled from the given weights, by k-means. The values are learned in units of
+    their own size, so that an optimiser with steps of equal size changes them by an equal fraction in every layer.
+    Computed with are the 8-bit integers that the file will hold.
+    """
+
+    start: Tensor
+    places: Tensor
+
+    def __init__(self, weights: Tensor, bits: int) -> None:
+        super().__init__(bits)
+        values, places = cluster(weights, bits)
+        self.register_buffer("start", values)
+        self.register_buffer("places", places)
+        self.moves = nn.Parameter(torch.zeros_like(values))
+
+    @property
+    def values(self) -> Tensor:
+        """The shared values (2^bits,) as they are learned; one that was 0 stays it."""
+        return self.start + self.moves * self.start.square().mean().sqrt() * (self.start != 0)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """The shared values, each where it stands; the given weights tell nothing more."""
+        values = self.values
+        integers, scale = shared_integers(values)
+        # gradients pass the rounding
+        return shared_values(values + (integers * scale - values).detach(), self.places)
+
+    def scale(self, weights: Tensor) -> Tensor:
+        """One scale for the layer, (outputs,)."""
+        return shared_integers(self.values)[1].expand(len(weights))
+
+    @property
+    def codebook(self) -> Tensor | None:
+        """The shared values as integers, int8 (2^bits,)."""
+        return shared_integers(self.values)[0]
+
+    def integers(self, weights: Tensor) -> Tensor:
+        """The int8 integers of all weights."""
+        return shared_integers(self.values)[0][self.places]

@@ -28,6 +28,7 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "candidate": outcome.candidate,
         "architecture": outcome.architecture,
         "epochs": outcome.epochs,
+        "epochs_spent": outcome.epochs_spent,
         "losses": dict(outcome.losses),
         "seconds": dict(outcome.seconds),
         "params": dict(record.params),

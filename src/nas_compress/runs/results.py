@@ -29,7 +29,8 @@ def read_front(folder: RunFolder) -> Front:
 def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
     """Points from every measured trial that did not repeat another; the teacher as the reference."""
     points = [_point(record) for record in records if record.repeats is None and _is_here(record)]
-    teacher = _figures("teacher", baseline, model="teacher/model.onnx") if baseline is not None else None
+    own = spec.teacher.epochs if spec.teacher.factory is None else None
+    teacher = _figures("teacher", baseline, "teacher/model.onnx", epochs_spent=own) if baseline is not None else None
     return Front(
         objectives=spec.objective_list,
         budgets=spec.budget_list,
@@ -37,6 +38,17 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
         classes=classes,
         teacher=teacher,
     )
+
+
+def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
+    """The measured fraction of zeros among the weights of each trial that was asked for zeros, by its number."""
+    return {
+        record.trial: record.outcome.measured.zero_fraction
+        for record in records
+        if record.outcome.candidate.zero_pattern != "none"
+        and record.outcome.measured is not None
+        and record.outcome.measured.zero_fraction is not None
+    }
 
 
 def write_front(folder: RunFolder, front: Front, saved: Savings) -> None:
@@ -80,15 +92,24 @@ def _point(record: Record) -> Point:
     if measured is None:
         raise ValueError(f"trial {record.trial} was not measured")
     feasible = record.outcome.state == "trained" and record.outcome.reason is None
-    return _figures(record.trial, measured, record.model, tuple(record.params.items()), feasible)
+    return _figures(
+        record.trial,
+        measured,
+        record.model,
+        searched=tuple(record.params.items()),
+        feasible=feasible,
+        epochs_spent=record.outcome.epochs_spent,
+    )
 
 
 def _figures(
     trial: int | str,
     measured: Measured,
     model: str,
+    *,
     searched: tuple[tuple[str, object], ...] = (),
     feasible: bool = True,
+    epochs_spent: int | None = None,
 ) -> Point:
     return Point(
         trial=trial,
@@ -97,6 +118,7 @@ def _figures(
         size_bytes=measured.size_bytes,
         parameters=measured.parameters,
         macs=measured.macs,
+        epochs_spent=epochs_spent,
         model=model,
         searched=searched,
         feasible=feasible,

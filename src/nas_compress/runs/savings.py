@@ -11,7 +11,7 @@ from nas_compress.runs.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Savings:
-    """Epochs over the trials that were trained by themselves, repeats left out.
+    """Epochs of all networks (students, generations, peers, assistants) over the trials that did not repeat another.
 
     `stopped` trials spared `epochs_saved` epochs beside the `epochs_trained`. Where the rule only watched, it would
     have stopped `would_stop` trials, spared `epochs_would_save`, and cost the front its members `members_lost`.
@@ -43,9 +43,9 @@ def savings(records: Sequence[Record], front: Front) -> Savings:
     members = {point.trial for point in front.members}
     return Savings(
         stopped=sum(record.outcome.state == "stopped" for record in own),
-        epochs_trained=sum(record.outcome.epochs for record in own),
+        epochs_trained=sum(record.outcome.epochs_spent for record in own),
         epochs_saved=sum(record.outcome.epochs_saved for record in own),
         would_stop=len(watched),
-        epochs_would_save=sum(r.outcome.planned_epochs - (r.outcome.spoke_at or 0) for r in watched),
+        epochs_would_save=sum(r.outcome.spared(r.outcome.spoke_at or 0) for r in watched),
         members_lost=tuple(record.trial for record in watched if record.trial in members),
     )

@@ -42,7 +42,10 @@ class TeacherSection(Section):
 
     What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
 
-        `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
+    `features` names the modules of the user's own network whose outputs count as its stages, in forward order: terms on
+    features need them. Modules called `stem` or `embedding` count as what comes before the first stage.
+
+    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
     so that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv
     1708.06519).
     """
@@ -59,6 +62,7 @@ class TeacherSection(Section):
     seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
+    features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
 
     @model_validator(mode="after")
@@ -66,6 +70,11 @@ class TeacherSection(Section):
         if (self.factory is None) != (self.weights is None):
             got = f"factory={self.factory!r}, weights={self.weights!r}"
             raise ValueError(f"factory and weights must be given together, but got {got}")
+        if self.features and self.factory is None:
+            got = f"features={list(self.features)} for family={self.family!r}"
+            raise ValueError(
+                f"features are named for a teacher of one's own (factory); a family has its own, but got {got}"
+            )
         if self.factory is not None and self.bn_sparsity > 0:
             raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
         if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):

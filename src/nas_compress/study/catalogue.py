@@ -11,6 +11,7 @@ from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.precision import METHODS, precisions
 from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
 from nas_compress.spec.schema import PRUNERS
@@ -92,7 +93,10 @@ def _pruning() -> list[Row]:
     rankings: list[Row] = [
         {"name": name, "kind": "ranking", "summary": summary, "source": ""} for name, summary in RANKINGS.items()
     ]
-    return criteria + rankings
+    blocks: list[Row] = [
+        {"name": name, "kind": "kept_blocks", "summary": summary, "source": ""} for name, summary in KEPT_BLOCKS.items()
+    ]
+    return criteria + rankings + blocks
 
 
 def _quantization() -> list[Row]:
@@ -102,6 +106,8 @@ def _quantization() -> list[Row]:
     ]
     float8 = "weights stored as e4m3 floats per channel (weight_format='float8'), computed in float"
     rows.append({"weight_bits": 8, "activation_bits": 32, "summary": float8})
+    shared = "places of 2^bits values that a layer shares, found by k-means and learned (weight_format='codebook')"
+    rows.append({"weight_bits": "<= 6", "activation_bits": "any", "summary": shared})
     return rows + [
         {"weight_bits": "<= 8", "activation_bits": "any", "summary": f"method={name!r}: {summary}"}
         for name, summary in METHODS.items()
@@ -123,7 +129,10 @@ def _precision_summary(weight_bits: int, activation_bits: int) -> str:
 
 
 def _samplers() -> list[Row]:
-    return [{"name": name, "summary": kind.summary} for name, kind in SAMPLERS.items()]
+    return [
+        {"name": name, "summary": kind.summary, "proposal": kind.cost, "source": kind.source}
+        for name, kind in SAMPLERS.items()
+    ]
 
 
 def _stopping() -> list[Row]:

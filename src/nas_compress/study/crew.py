@@ -41,9 +41,9 @@ class _Worker:
 
 
 class Crew:
-    """`count` worker processes. `progress` is told (trial number, done, count) of their epochs."""
+    """`count` worker processes. `progress` is told (worker from 1, trial number, done, count) of their epochs."""
 
-    def __init__(self, count: int, file: StudyFile, progress: Callable[[int, int, int], None]) -> None:
+    def __init__(self, count: int, file: StudyFile, progress: Callable[[int, int, int, int], None]) -> None:
         self._file, self._progress = file, progress
         self._false_starts = 0
         self._workers = [self._hire() for _ in range(count)]
@@ -67,6 +67,7 @@ class Crew:
         """Let an idle worker begin a job."""
         worker = next(worker for worker in self._workers if worker.job is None)
         worker.job = job
+        self._tell(worker, job, 0, self._file.spec.training.epochs)
         try:
             worker.connection.send(job.task)
         except OSError:  # it died while it was idle: the job stays with it, and `next_end` replaces both
@@ -102,10 +103,11 @@ class Crew:
                 job.taken, self._false_starts = True, 0
             case Begun():
                 job.judge.begin(message.cost, message.planned)
+                self._tell(worker, job, 0, message.planned)
             case Asked():
                 self._answer(worker, job.judge.verdict(message.epoch, message.accuracy))
             case Progressed():
-                self._progress(job.task.number, message.done, message.count)
+                self._tell(worker, job, message.done, message.count)
             case Ended():
                 worker.job = None
                 if message.error is not None:
@@ -114,6 +116,9 @@ class Crew:
                     raise RuntimeError("a worker ended without an outcome")
                 return job, message.outcome
         return None
+
+    def _tell(self, worker: _Worker, job: Job, done: int, count: int) -> None:
+        self._progress(self._workers.index(worker) + 1, job.task.number, done, count)
 
     def _answer(self, worker: _Worker, reason: str | None) -> None:
         try:

@@ -7,16 +7,12 @@ storage trials over budget look feasible. The copy carries both; the run itself 
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
-import uuid
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,6 +20,7 @@ from optuna.trial import FrozenTrial
 
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
+from nas_compress.study.artifacts import RunArtifacts
 
 REFRESH_S = 5.0
 """How often new trials are looked for while the run goes on."""
@@ -33,11 +30,6 @@ OLD_CONSTRAINTS = "constraints"
 
 ARTIFACTS = "artifacts:"
 """What Optuna's attributes of artefacts begin with."""
-
-FILES = {"model.onnx": "application/octet-stream", "outcome.json": "application/json"}
-"""What each trial's folder gives as artefacts."""
-
-PICTURES = ("front.png", "hypervolume.png")
 
 
 class Mirror:
@@ -52,7 +44,7 @@ class Mirror:
         self._folder = folder
         self._url = url
         self.storage = InMemoryStorage()
-        self.artifacts = FileSystemArtifactStore(tempfile.mkdtemp(prefix="nas_compress_"))
+        self.artifacts = RunArtifacts(folder)
         source = self._source()
         self.study = optuna.create_study(
             study_name=source.study_name, storage=self.storage, directions=list(source.directions)
@@ -62,14 +54,8 @@ class Mirror:
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.study.set_metric_names(list(names))
         self._known: set[int] = set()
-        for name in PICTURES:
-            if (folder.root / name).is_file():
-                upload_artifact(
-                    artifact_store=self.artifacts,
-                    file_path=str(folder.root / name),
-                    study_or_trial=self.study,
-                    mimetype="image/png",
-                )
+        for key, value in _attributes(self.artifacts.of_study()).items():
+            self.storage.set_study_system_attr(self.study._study_id, key, value)
         self.refresh()
 
     def refresh(self) -> int:
@@ -81,9 +67,7 @@ class Mirror:
         ]
         for trial in fresh:
             self._known.add(trial.number)
-            files = {self._folder.trial(trial.number) / name: kind for name, kind in FILES.items()}
-            stored = dict(self._store(path, kind) for path, kind in files.items() if path.is_file())
-            self.study.add_trial(_visible(trial, stored))
+            self.study.add_trial(_visible(trial, _attributes(self.artifacts.of_trial(trial.number))))
         return len(fresh)
 
     def _source(self) -> optuna.Study:
@@ -92,14 +76,6 @@ class Mirror:
             return optuna.load_study(study_name=self._folder.spec().name, storage=self._url)
         storage = JournalStorage(JournalFileBackend(str(self._folder.journal)))
         return optuna.load_study(study_name=self._folder.spec().name, storage=storage)
-
-    def _store(self, path: Path, mimetype: str) -> tuple[str, str]:
-        """Keep a file as an artefact; the attribute by which a finished trial names it (Optuna uploads to others)."""
-        name = str(uuid.uuid4())
-        with path.open("rb") as content:
-            self.artifacts.write(name, content)
-        told = {"artifact_id": name, "filename": path.name, "mimetype": mimetype, "encoding": None}
-        return f"{ARTIFACTS}{name}", json.dumps(told)
 
 
 def make_dashboard(mirror: Mirror, *, host: str, port: int) -> WSGIServer:
@@ -129,6 +105,14 @@ def keep_fresh(mirror: Mirror, stop: threading.Event) -> threading.Thread:
 class _Mute(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing of each request."""
+
+
+def _attributes(artifacts: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Artefacts as the system attributes by which Optuna names them."""
+    return {
+        f"{ARTIFACTS}{key}": json.dumps({"artifact_id": key, "filename": name, "mimetype": kind, "encoding": None})
+        for key, name, kind in artifacts
+    }
 
 
 def _visible(trial: FrozenTrial, stored: Mapping[str, str]) -> FrozenTrial:

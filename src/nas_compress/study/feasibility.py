@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
@@ -22,12 +22,11 @@ from nas_compress.outcome import Measured
 from nas_compress.pruning.criteria import CRITERIA, rank_channels
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.space.load import Sampled, sample_space
-from nas_compress.spec.schema import TeacherSection
 from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
-from nas_compress.teacher.teacher import gradient_batches
-from nas_compress.training.sparsity import sparse_layers
-from nas_compress.trial.bench import check_candidate, shaped
+from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
+from nas_compress.training.sparsity import sparse_layers, with_zeros
+from nas_compress.trial.bench import check_candidate, is_voted, shaped
 from nas_compress.trial.bit_plan import plan_bits
 from nas_compress.trial.peers import peer_shape
 
@@ -134,17 +133,18 @@ def extremes(sized: list[Sized]) -> Iterator[Sized]:
 def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
     """Export and measure one candidate with fresh weights, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network = parts.build(item.architecture)
+    network, candidate = parts.build(item.architecture), item.candidate
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "model.onnx"
         watch = Stopwatch()
         write_file(
-            network,
+            with_zeros(network, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction),
             path,
-            weight_bits=item.candidate.weight_bits,
-            activation_bits=item.candidate.activation_bits,
-            quantization=item.candidate.quantization,
-            layer_bits=plan_bits(item.candidate, network, ()),
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            quantization=candidate.quantization,
+            layer_bits=plan_bits(candidate, network, ()),
+            sparse=candidate.zero_pattern != "none",
             calibration=samples,
             watch=watch,
         )
@@ -153,7 +153,7 @@ def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> M
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    voted = [item for item in sampled.candidates if item.pruning_ratio > 0 or item.family == PRUNED]
+    voted = [item for item in sampled.candidates if is_voted(item)]
     criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
@@ -175,19 +175,21 @@ def _require_pattern(candidate: Candidate, architecture: Architecture, parts: In
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
-    family, widths, depths = _teacher_shape(parts.spec.teacher)
+    family, widths, depths, heads = _teacher_shape(parts)
     return shaped(
         candidate,
         parts.dataset,
-        groups=vote if candidate.pruning_ratio > 0 or candidate.family == PRUNED else (),
+        groups=vote if is_voted(candidate) else (),
         teacher_family=family,
         teacher_widths=widths,
         teacher_depths=depths,
+        teacher_heads=heads,
     )
 
 
-def _teacher_shape(section: TeacherSection) -> tuple[str | None, tuple[int, ...], tuple[int, ...]]:
+def _teacher_shape(parts: Ingredients) -> tuple[str | None, tuple[int, ...], tuple[int, ...], int | None]:
+    section = parts.spec.teacher
     if section.factory is not None:
-        return None, (), ()
-    family = family_named(section.family)
-    return section.family, section.widths or family.base_widths, section.depths or family.base_depths
+        return None, (), (), None
+    shape = teacher_architecture(section, parts.dataset, parts.file.label)
+    return section.family, section.widths or family_named(section.family).base_widths, shape.depths, shape.heads

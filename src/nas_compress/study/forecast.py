@@ -99,9 +99,10 @@ def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, te
         epochs=training.epochs,
         budget=training.budget,
         cap=training.cap,
-        macs=measured.macs,
+        macs=measured.macs * item.candidate.teaching.trainings,
         teacher_macs=teacher_macs or measured.macs,
     )
+    epochs *= item.candidate.teaching.trainings
     return Sample(
         label=label,
         measured=measured,

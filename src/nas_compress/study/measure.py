@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.structure import structure_key
-from nas_compress.spec.study_file import StudyFile
+from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.workbench import gather
 
 
-def measure(model: Path, study: StudyFile, *, split: str) -> dict[str, object]:
-    """Accuracy on `validation` or `test`, latency_ms and size_bytes of a file. Reading the test split is logged."""
+def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
+    """Accuracy, latency_ms and size_bytes of an ONNX file on a study's data. Reading the test split is logged.
+
+    study: a study.toml, its folder, a built-in name, or one that `read_study` gave. split: `validation` or `test`.
+    RequestError where there is no such file, or where it does not fit the data.
+
+    >>> from nas_compress import run_study
+    >>> front = run_study("mine", trials=1)
+    >>> found = measure("runs/mine/" + front.members[0].model, "mine")
+    >>> found["accuracy"] == front.members[0].accuracy, found["size_bytes"] == front.members[0].size_bytes
+    (True, True)
+    """
+    require_known("a split", split, ("validation", "test"))
+    model = Path(model)
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
-    dataset = gather(study).dataset
+    dataset = gather(study if isinstance(study, StudyFile) else read_study(study)).dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
     latency = LatencyMeter().measure(model, key=structure_key(model), patient=True)

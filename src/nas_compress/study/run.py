@@ -60,6 +60,10 @@ def run_study(
     hosts, each with a run folder of its own, joins the study. shared: a folder that all of them see, through which
     they get each other's files. workers: processes that train at the same time, one thread each; one trains here.
     Raises RequestError before anything is written where the request is wrong, and RunError where the run cannot go on.
+
+    >>> front = run_study("mine", trials=1)
+    >>> [point.trial for point in front.members]
+    [0]
     """
     if trials is not None and trials < 1:
         raise RequestError(f"trials >= 1 must hold, but got trials={trials}")
@@ -185,7 +189,7 @@ def _hire(search: Search, count: int) -> Crew:
     return Crew(
         count,
         search.parts.file,
-        lambda number, done, epochs: search.reporter.stage(f"trial {number}", done, epochs),
+        lambda worker, number, done, epochs: search.reporter.stage(f"worker {worker}, trial {number}", done, epochs),
     )
 
 

@@ -26,10 +26,13 @@ class SamplerKind:
     """A sampler by name.
 
     `make` gets the proposal's seed, the number of trials that start at random, and the study's seed, for those that
-    draw one sequence over the whole study. `warning` is said when a run starts with it.
+    draw one sequence over the whole study. `warning` is said when a run starts with it; `cost` is what a proposal
+    takes (13 parameters, 3 objectives, one budget).
     """
 
     summary: str
+    source: str
+    cost: str
     make: Callable[[int, int, int], BaseSampler]
     warning: str | None = None
 
@@ -37,28 +40,40 @@ class SamplerKind:
 SAMPLERS: Mapping[str, SamplerKind] = {
     "tpe": SamplerKind(
         summary="tree-structured Parzen estimator, each parameter on its own (the default)",
+        source="Bergstra et al. 2011; several objectives: Ozaki et al. 2022, doi 10.1613/jair.1.13188",
+        cost="29 ms at 500 finished trials, 110 ms at 2,000",
         make=lambda seed, startup, study_seed: IndependentTPESampler(seed=seed, startup_trials=startup),
     ),
     "optuna_tpe": SamplerKind(
         summary="Optuna's own TPE: proposes like tpe, and sorts all trials again for each parameter",
+        source="Ozaki et al. 2022, doi 10.1613/jair.1.13188; Optuna",
+        cost="131 ms at 500 finished trials, 485 ms at 2,000",
         make=lambda seed, startup, study_seed: TPESampler(seed=seed, n_startup_trials=startup),
     ),
     "nsga2": SamplerKind(
         summary="evolutionary, population 20",
+        source="Deb et al. 2002, doi 10.1109/4235.996017; Optuna",
+        cost="19 ms at 500 finished trials, 77 ms at 2,000",
         make=lambda seed, startup, study_seed: NSGAIISampler(seed=seed, population_size=20),
     ),
     "nsga3": SamplerKind(
         summary="evolutionary with reference points, population 20; for four objectives and more",
+        source="Deb and Jain 2014, doi 10.1109/TEVC.2013.2281535; Optuna",
+        cost="19 ms at 500 finished trials, 82 ms at 2,000",
         make=lambda seed, startup, study_seed: NSGAIIISampler(seed=seed, population_size=20),
     ),
     "gp": SamplerKind(
         summary="Gaussian processes and expected hypervolume: few trials that take minutes each",
+        source="Daulton et al. 2020, arXiv 2006.05078; Optuna",
+        cost="8 to 16 s at 100 to 500 finished trials",
         make=lambda seed, startup, study_seed: GPSampler(seed=seed, n_startup_trials=startup),
         warning="the sampler gp takes 8 to 16 s for each proposal at 100 to 500 trials, and draws parameters that not "
         "every candidate has at random; tpe takes milliseconds",
     ),
     "qmc": SamplerKind(
         summary="a scrambled Sobol sequence: covers the space evenly, learns nothing",
+        source="Sobol 1967, doi 10.1016/0041-5553(67)90144-9; Optuna",
+        cost="3 ms at any number of trials",
         make=lambda seed, startup, study_seed: QMCSampler(
             seed=study_seed,
             scramble=True,
@@ -68,6 +83,8 @@ SAMPLERS: Mapping[str, SamplerKind] = {
     ),
     "random": SamplerKind(
         summary="uniform, the control of every other sampler",
+        source="",
+        cost="1 ms at any number of trials",
         make=lambda seed, startup, study_seed: RandomSampler(seed=seed),
     ),
 }

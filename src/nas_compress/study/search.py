@@ -244,6 +244,7 @@ class Search:
         if self.bench is None:
             raise RuntimeError("the bench is made before the first trial")
         job = self._job(trial, candidate)
+        self.reporter.stage(f"trial {trial.number}", 0, self.parts.spec.training.epochs)
         outcome = run_trial(
             candidate,
             self.bench,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy.stats import binomtest
+
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import build_student
@@ -27,8 +29,14 @@ class Share:
 
     @property
     def fraction(self) -> float:
-        """The share of the space, roughly."""
+        """The share of the judged candidates."""
         return self.kept / self.judged
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the share of the whole space lies with 95 % confidence (Wilson 1927)."""
+        found = binomtest(self.kept, self.judged).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
 
 def budget_shares(parts: Ingredients, sized: Sequence[Sized], meter: LatencyMeter) -> tuple[Share, ...]:

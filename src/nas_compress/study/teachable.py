@@ -7,12 +7,12 @@ from functools import cached_property
 import torch
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import PRUNED, Candidate, Teaching
 from nas_compress.errors import RequestError
 from nas_compress.losses.terms import feature_terms
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.observation import Observation
-from nas_compress.study.workbench import Ingredients
+from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.training.lesson import look
 
@@ -41,7 +41,7 @@ class Teachable:
             _require_own_teacher(candidate)
         student = _observe(architecture, self._parts) if watched else None
         if peer is None:
-            _require_loss(candidate, student, self._teacher if watched else None)
+            _require_loss(candidate, student, self._guide(candidate.teaching) if watched else None)
         else:  # each learns from the other
             other = _observe(peer, self._parts) if watched else None
             _require_loss(candidate, student, other)
@@ -58,12 +58,24 @@ class Teachable:
                     f"but got {size}"
                 )
 
+    def _guide(self, teaching: Teaching) -> Observation:
+        """What the student's teacher shows. An assistant is of one of our families, whatever its own teacher is."""
+        return self._assistant if teaching.teacher == "assistant" else self._teacher
+
     @cached_property
     def _teacher(self) -> Observation:
-        """What the teacher shows; a module of the user's own shows its logits alone."""
+        """What the study's teacher shows; a module of the user's own what its named modules give."""
+        section = self._parts.spec.teacher
+        if section.factory is None:
+            return self._assistant
+        with torch.no_grad():
+            samples = self._parts.dataset.train.inputs[:2]
+            return look(untrained_teacher(self._parts).eval(), samples, watched=section.features)
+
+    @cached_property
+    def _assistant(self) -> Observation:
+        """What a network of the teacher's family shows: of its depth, though wider than an assistant."""
         section, dataset = self._parts.spec.teacher, self._parts.dataset
-        if section.factory is not None:
-            return Observation(logits=torch.empty((2, dataset.classes), device="meta"))
         return _observe(teacher_architecture(section, dataset, self._parts.file.label), self._parts)
 
 
@@ -101,8 +113,9 @@ def _require_own_teacher(candidate: Candidate) -> None:
 
 
 def _observe(architecture: Architecture, parts: Ingredients) -> Observation:
-    with torch.device("meta"), torch.no_grad():
+    """What a network of that shape shows of two samples: on shapes alone, but for a module of the user's own make."""
+    device = torch.device("cpu" if architecture.family == PRUNED else "meta")
+    with device, torch.no_grad():
         network = parts.build(architecture).eval()
-        device = next(network.parameters()).device
-        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8, device=device)
-        return look(network, samples, relations=True)
+        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8)
+        return look(network, samples, relations=True, watched=parts.spec.teacher.features)

@@ -101,6 +101,7 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
         classes=parts.dataset.classes,
         sample=parts.dataset.train.inputs[:2],
         label=parts.file.label,
+        features=section.features,
     )
 
 

@@ -113,6 +113,11 @@ def _trained(
 ) -> nn.Module:
     """A network trained as the teacher was, but for what is given."""
     training = training_of(teacher.section, teacher.training)
+
+    def after(done: int, count: int) -> None:
+        teacher.derived_epochs += 1
+        teacher.progress(called, done, count)
+
     return kept_or_trained(
         architecture or teacher_architecture(teacher.section, teacher.dataset, teacher.label),
         folder,
@@ -122,7 +127,7 @@ def _trained(
         samples=teacher.train_samples,
         views=teacher.dataset.views,
         label=teacher.label,
-        on_epoch=lambda done, count: teacher.progress(called, done, count),
+        on_epoch=after,
     )
 
 

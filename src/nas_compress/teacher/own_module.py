@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nas_compress.errors import RequestError, describe
+from nas_compress.errors import RequestError, describe, require_known
+from nas_compress.observation import watch
 from nas_compress.user_code import user_callable
 
 
@@ -31,11 +32,19 @@ def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
 
 
 def load_own_teacher(
-    factory: str, weights: str, *, folder: Path, classes: int, sample: Tensor, label: str
+    factory: str,
+    weights: str,
+    *,
+    folder: Path,
+    classes: int,
+    sample: Tensor,
+    label: str,
+    features: Sequence[str] = (),
 ) -> nn.Module:
     """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
 
-    sample: raw uint8 (n, C, H, W). Every mistake is a RequestError of one line.
+    sample: raw uint8 (n, C, H, W). features: submodules that must give a tensor with a row a sample. Every mistake is a
+    RequestError of one line.
     """
     module = build_own_module(factory, folder=folder, label=label)
     _load_weights(module, folder / weights, label)
@@ -50,7 +59,26 @@ def load_own_teacher(
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(sample), classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise RequestError(f"{label}: the teacher must return logits (N, {classes}), but it returned {shape}")
+    _check_features(module, features, sample, label)
     return module
+
+
+def _check_features(module: nn.Module, features: Sequence[str], sample: Tensor, label: str) -> None:
+    """The named submodules must exist, be called, and give vectors, tokens or maps."""
+    known = [name for name, _ in module.named_modules() if name]
+    for name in features:
+        require_known("an entry of teacher.features", name, known, where=label)
+    with torch.no_grad():
+        given: Mapping[str, Any] = watch(module, sample, features).features
+    for name in features:
+        value = given.get(name)
+        if not isinstance(value, Tensor) or value.ndim not in (2, 3, 4) or len(value) != len(sample):
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            told = f"gives {found}" if name in given else "is not called"
+            raise RequestError(
+                f"{label}: teacher.features must name modules that give a tensor of 2, 3 or 4 dimensions, "
+                f"{len(sample)} rows for {len(sample)} samples, but {name!r} {told}"
+            )
 
 
 def _load_weights(module: nn.Module, path: Path, label: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +20,11 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_settings
+from nas_compress.models.vit import VisionTransformer
 from nas_compress.pruning.criteria import rank_channels
+from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.heads import rank_heads
 from nas_compress.pruning.module_student import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.spec.schema import TeacherSection, TrainingSection
@@ -41,7 +45,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(kw_only=True, eq=False)
 class Teacher:
-    """A trained network in eval mode on the study's device, and what students ask of it."""
+    """A trained network in eval mode on the study's device, and what students ask of it.
+
+    `derived_epochs` counts those that this process has trained for teachers derived from it.
+    """
 
     network: nn.Module
     fingerprint: str
@@ -56,6 +63,7 @@ class Teacher:
     training: TrainingSection
     label: str
     make: Callable[[], nn.Module]
+    derived_epochs: int = 0
 
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, on the CPU; family `pruned` is cut from a new teacher."""
@@ -72,18 +80,41 @@ class Teacher:
             on_view=lambda done, count: self.progress("teacher answers", done, count),
         )
 
-    def channel_groups(self, criterion: str, *, seed: int) -> tuple[ChannelGroup, ...]:
-        """The ranked channel groups; each criterion (and each seed of the random one) is computed once."""
-        key = (criterion, seed if criterion == "random" else 0)
+    def channel_groups(
+        self, criterion: str, *, seed: int, kept: Kept | None = None, heads: bool = False
+    ) -> tuple[ChannelGroup, ...]:
+        """The ranked channel groups; each criterion (and each seed of the random one) is computed once.
+
+        Of the teacher without the blocks that are not `kept`, where these are given; with `heads` those of attention
+        are ranked by their heads' own importance.
+        """
+        key = (criterion, seed if criterion == "random" else 0, kept, heads)
         if key not in self._ranked:
-            self._ranked[key] = rank_channels(
-                self.network,
-                self.dataset.input_shape,
-                criterion=criterion,
-                seed=key[1],
-                batches=gradient_batches(self.train_samples),
-            )
+            network, batches = self.shortened(kept), gradient_batches(self.train_samples)
+            shape = self.dataset.input_shape
+            groups = rank_channels(network, shape, criterion=criterion, seed=key[1], batches=batches)
+            self._ranked[key] = rank_heads(groups, network, shape, batches) if heads else groups
         return self._ranked[key]
+
+    @property
+    def heads(self) -> int | None:
+        """Heads of each attention, where the teacher is a transformer of ours."""
+        return self.network.heads if isinstance(self.network, VisionTransformer) else None
+
+    def shortened(self, kept: Kept | None) -> nn.Module:
+        """The network with its `kept` blocks alone; itself where None."""
+        return self.network if kept is None else without_blocks(self.network, kept)
+
+    def kept_blocks(self, depths: tuple[int, ...], kept: str) -> Kept | None:
+        """Which blocks a student of its family with these depths stands for; None where it has no fewer of them."""
+        if len(depths) != len(self.depths) or all(map(operator.ge, depths, self.depths)):
+            return None
+        importance = self._block_importance if kept == "importance" else ()
+        return choose_blocks(removable_blocks(self.network), depths, kept=kept, importance=importance)
+
+    @cached_property
+    def _block_importance(self) -> tuple[tuple[float, ...], ...]:
+        return block_importance(self.network, gradient_batches(self.train_samples))
 
     def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
         """What each layer's weights at so few bits do to the answers, measured once on training samples."""
@@ -102,7 +133,7 @@ class Teacher:
         return {}
 
     @cached_property
-    def _ranked(self) -> dict[tuple[str, int], tuple[ChannelGroup, ...]]:
+    def _ranked(self) -> dict[tuple[str, int, Kept | None, bool], tuple[ChannelGroup, ...]]:
         return {}
 
 
@@ -165,6 +196,7 @@ def obtain_teacher(
             classes=dataset.classes,
             sample=dataset.train.inputs[:2],
             label=label,
+            features=section.features,
         )
         made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
         family: str | None = None
@@ -173,7 +205,9 @@ def obtain_teacher(
     else:
         architecture = teacher_architecture(section, dataset, label)
         made_by = {
-            "teacher": section.model_dump(mode="json"),
+            "teacher": section.model_dump(
+                mode="json", exclude={"features"}
+            ),  # a module of the user's own alone has them
             "batch_size": training.batch_size,
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.observation import ObservableNetwork, Observation
+from nas_compress.observation import ObservableNetwork, Observation, watch
 from nas_compress.training.device import mixed_precision
 
 
@@ -36,13 +36,18 @@ class TaughtLesson:
 
     answers: the teacher's logits on every sample in every view, (views, N, C), or (views, N, members, C) of an
     ensemble, on the samples' device. teacher: the network itself, in eval mode, run once a batch while some term reads
-    features.
+    features. watched: the modules whose outputs are the features of networks that do not name their own.
     """
 
     def __init__(
-        self, loss: TrainingLoss, *, answers: Tensor | None = None, teacher: ObservableNetwork | None = None
+        self,
+        loss: TrainingLoss,
+        *,
+        answers: Tensor | None = None,
+        teacher: nn.Module | None = None,
+        watched: Sequence[str] = (),
     ) -> None:
-        self._loss, self._answers, self._teacher = loss, answers, teacher
+        self._loss, self._answers, self._teacher, self._watched = loss, answers, teacher, watched
 
     @property
     def learners(self) -> Sequence[nn.Module]:
@@ -54,21 +59,22 @@ class TaughtLesson:
     ) -> dict[str, Tensor]:
         """The loss terms of a batch; see `Lesson`."""
         relations = self._loss.reads_relations(progress)
+        watched = self._watched if self._loss.reads_features(progress) else ()
         with mixed_precision(batch.device):
-            student = look(model, batch, relations=relations)
+            student = look(model, batch, relations=relations, watched=watched)
             seen = None
             if self._teacher is not None and self._loss.reads_features(progress):
                 with torch.no_grad():
-                    seen = self._teacher.observe(batch, relations=relations)
+                    seen = look(self._teacher, batch, relations=relations, watched=watched)
         answers = None if self._answers is None else self._answers[view].index_select(0, index)
         return self._loss(student, labels, _joined(answers, seen), progress)  # type: ignore[no-any-return]
 
 
-def look(model: nn.Module, batch: Tensor, *, relations: bool = False) -> Observation:
-    """What a network shows of a batch; its logits alone where it knows no more."""
+def look(model: nn.Module, batch: Tensor, *, relations: bool = False, watched: Sequence[str] = ()) -> Observation:
+    """What a network shows of a batch: its own features, or what its `watched` modules give where it names none."""
     if isinstance(model, ObservableNetwork):
         return model.observe(batch, relations=relations)
-    return Observation(logits=model(batch))
+    return watch(model, batch, watched)
 
 
 def _joined(answers: Tensor | None, seen: Observation | None) -> Observation | None:

@@ -19,11 +19,13 @@ class MutualLesson:
     peers: the other networks. losses: one per network, the model's first. A term on logits sees the others as an
     ensemble: with `kd` at temperature 1 that has the paper's gradient, as the mean of divergences to several teachers
     differs from the one to their mean by a constant. A term on features looks at the first other network. No gradient
-    passes from one network's loss to another network.
+    passes from one network's loss to another network. watched: see `TaughtLesson`.
     """
 
-    def __init__(self, peers: Sequence[nn.Module], losses: Sequence[TrainingLoss]) -> None:
-        self._peers, self._losses = list(peers), list(losses)
+    def __init__(
+        self, peers: Sequence[nn.Module], losses: Sequence[TrainingLoss], *, watched: Sequence[str] = ()
+    ) -> None:
+        self._peers, self._losses, self._watched = list(peers), list(losses), watched
 
     @property
     def learners(self) -> Sequence[nn.Module]:
@@ -35,8 +37,9 @@ class MutualLesson:
     ) -> dict[str, Tensor]:
         """The model's terms by name, and `peers`: the sum of all others' terms."""
         relations = self._losses[0].reads_relations(progress)
+        watched = self._watched if self._losses[0].reads_features(progress) else ()
         with mixed_precision(batch.device):
-            seen = [look(network, batch, relations=relations) for network in (model, *self._peers)]
+            seen = [look(network, batch, relations=relations, watched=watched) for network in (model, *self._peers)]
         terms = [
             loss(own, labels, _others(seen, number), progress)
             for number, (own, loss) in enumerate(zip(seen, self._losses, strict=True))

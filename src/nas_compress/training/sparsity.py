@@ -1,11 +1,12 @@
 """Zeros within dense shapes: which weights are 0, decided and kept while a network trains once.
 
-A file of such a network is as fast as the dense one on a CPU, and as large unless its storage uses the zeros.
+A file of such a network is as fast as the dense one on a CPU, and smaller where its storage leaves the zeros out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -135,6 +136,21 @@ class Sparsifier:
             dropped = torch.rand(shape, generator=self._random, device=device) < DROP_RATE
             self._masks.append(torch.where(dropped, mask, torch.ones_like(mask)))
             weight.mul_(self._masks[-1])
+
+
+@torch.no_grad()
+def with_zeros(network: nn.Module, *, pattern: str, fraction: float) -> nn.Module:
+    """A copy of a network with the zeros that the pattern chooses now, or the network itself for pattern `none`.
+
+    So a fresh network tells what the trained one's file will weigh.
+    """
+    if pattern == "none":
+        return network
+    copy = deepcopy(network)
+    weights = [weight for _, weight in sparse_layers(copy, pattern)]
+    for weight, mask in zip(weights, zero_masks(weights, fraction, pattern=pattern), strict=True):
+        weight.mul_(mask)
+    return copy
 
 
 def zero_fraction_at(step: int, *, steps: int, pattern: str, final: float) -> float:

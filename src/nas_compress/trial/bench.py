@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,14 +18,15 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.terms import check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.factorised import factorise_
-from nas_compress.models.families import FAMILIES, Family, family_named, require_settings
+from nas_compress.models.families import FAMILIES, family_named, require_settings
 from nas_compress.objective import Budget
 from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.cutting import cut_network, most_important
+from nas_compress.pruning.depth import KEPT_BLOCKS, Kept
 from nas_compress.pruning.groups import ChannelGroup
 from nas_compress.pruning.module_student import pruned_widths
 from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
-from nas_compress.pruning.widths import student_widths
+from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.spec.schema import TrainingSection
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.sparsity import sparse_layers
@@ -65,6 +67,7 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("a family", candidate.family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
+    require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.factorization != "none" and candidate.activation_bits < 32:
         raise RequestError(
@@ -91,15 +94,30 @@ def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
 
 def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
     """The candidate's shape: its family's widths, cut by the teacher's vote, scaled and rounded."""
-    voted = candidate.pruning_ratio > 0 or candidate.family == PRUNED
-    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed) if voted else ()
     return shaped(
         candidate,
         dataset,
-        groups=groups,
+        groups=_vote(candidate, teacher, seed=seed) if is_voted(candidate) else (),
         teacher_family=teacher.family,
         teacher_widths=teacher.base_widths,
         teacher_depths=teacher.depths,
+        teacher_heads=teacher.heads,
+    )
+
+
+def is_voted(candidate: Candidate) -> bool:
+    """Whether the teacher has a say in the candidate's widths."""
+    return candidate.pruning_ratio > 0 or candidate.head_ratio > 0 or candidate.family == PRUNED
+
+
+def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
+    """The teacher's blocks that a student of its family stands for; None where that is all of them."""
+    return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
+
+
+def _vote(candidate: Candidate, teacher: Teacher, *, seed: int) -> tuple[ChannelGroup, ...]:
+    return teacher.channel_groups(
+        candidate.pruning_criterion, seed=seed, kept=_kept(candidate, teacher), heads=candidate.head_ratio > 0
     )
 
 
@@ -117,10 +135,10 @@ def _new_student(candidate: Candidate, architecture: Architecture, teacher: Teac
         return teacher.build(architecture)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(
-        teacher.channel_groups(candidate.pruning_criterion, seed=seed),
+        _vote(candidate, teacher, seed=seed),
         lambda group: next(free[layer] for layer in group.layers if layer in free),
     )
-    cut = cut_network(teacher.network, architecture.input_shape, keep)
+    cut = cut_network(teacher.shortened(_kept(candidate, teacher)), architecture.input_shape, keep)
     student: nn.Module = cut
     if candidate.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
@@ -138,8 +156,17 @@ def shaped(
     teacher_family: str | None,
     teacher_widths: tuple[int, ...],
     teacher_depths: tuple[int, ...],
+    teacher_heads: int | None = None,
 ) -> Architecture:
-    """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths."""
+    """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths.
+
+    teacher_heads: of a transformer's attention, where the teacher is one of ours.
+    """
+    if candidate.kept_blocks != "first" and (candidate.family != teacher_family or candidate.family == PRUNED):
+        raise RequestError(
+            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher_family}, "
+            f"but got {candidate.family}"
+        )
     if candidate.family == PRUNED:
         widths = pruned_widths(
             groups,
@@ -157,30 +184,46 @@ def shaped(
             f"but got depths={candidate.depths}"
         )
     layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    fractions = _fractions(candidate, groups)
+    survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
     widths = student_widths(
         layers,
-        groups=groups,
-        fractions=_fractions(candidate, groups),
-        same_family=same,
+        [1.0 if candidate.head_ratio > 0 and layer in heads else survivors[layer] for layer, _ in layers],
         width_multiplier=candidate.width_multiplier,
         step=candidate.channel_step,
-        multiples=family.multiples([layer for layer, _ in layers], candidate.heads),
+        multiples=heads,
     )
     if candidate.init == "inherit":
-        if not same or candidate.depths != teacher_depths:
+        deeper = any(map(operator.gt, candidate.depths, teacher_depths))
+        if not same or deeper or len(candidate.depths) != len(teacher_depths):
             raise RequestError(
-                "init='inherit' needs a student of the teacher's family and depths, "
+                "init='inherit' needs a student of the teacher's family and at most its depths, "
                 f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
             )
-        _require_inheritable(candidate, widths, layers, family)
-    return family.complete(_architecture(candidate, dataset, widths))
+        _require_inheritable(candidate, widths, layers, heads, teacher_heads)
+    layer_heads: tuple[int, ...] = ()
+    if candidate.head_ratio > 0:
+        widths, layer_heads = whole_heads(
+            widths,
+            {layer: survivors[layer] for layer in heads},
+            heads=next(iter(heads.values())),
+            min_heads=candidate.min_heads,
+        )
+    return family.complete(replace(_architecture(candidate, dataset, widths), layer_heads=layer_heads))
 
 
 def _require_inheritable(
-    candidate: Candidate, widths: tuple[Width, ...], layers: Sequence[tuple[str, int]], family: Family
+    candidate: Candidate,
+    widths: tuple[Width, ...],
+    layers: Sequence[tuple[str, int]],
+    heads: Mapping[str, int],
+    teacher_heads: int | None,
 ) -> None:
-    """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut."""
-    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut.
+
+    widths: before whole heads go; heads: the number of them in each attention.
+    """
     for width, (layer, channels) in zip(widths, layers, strict=True):
         if width.channels > channels:
             raise RequestError(
@@ -189,8 +232,12 @@ def _require_inheritable(
             )
         if layer in heads and width.channels != channels:
             raise RequestError(
-                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads stay as "
-                f"many, but got {width.channels}; family 'pruned' can cut whole heads"
+                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads cannot get "
+                f"narrower, but got {width.channels}; head_ratio removes whole heads"
+            )
+        if layer in heads and teacher_heads is not None and heads[layer] != teacher_heads:
+            raise RequestError(
+                f"init='inherit' needs the teacher's {teacher_heads} heads in attention, but got heads={heads[layer]}"
             )
 
 
@@ -202,6 +249,8 @@ def _fractions(candidate: Candidate, groups: tuple[ChannelGroup, ...]) -> tuple[
         candidate.pruning_ratio,
         ranking=candidate.pruning_ranking,
         min_channels=candidate.pruning_min_channels,
+        head_ratio=candidate.head_ratio,
+        min_heads=candidate.min_heads,
     )
 
 

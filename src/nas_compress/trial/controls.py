@@ -24,7 +24,9 @@ def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *,
     what any searched shape has to beat. With equal bits equal parameters are equal bytes of weights. Widths still move
     in the candidate's step, so that the count is met only as nearly as that allows; `round_to=1` meets it best.
     """
-    plain = replace(candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch")
+    plain = replace(
+        candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
+    )
     wanted = parameter_count(student_architecture(candidate, dataset, teacher, seed=seed), teacher)
 
     def excess(multiplier: float) -> int:

@@ -136,4 +136,5 @@ def _make_aware_(student: nn.Module, candidate: Candidate, bench: Bench) -> None
         bits=planned_bits(candidate, student, bench),
         activation_bits=candidate.activation_bits,
         calibration=bench.calibration.to(bench.device),
+        weight_format=candidate.quantization.weight_format,
     )

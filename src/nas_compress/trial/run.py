@@ -17,6 +17,7 @@ from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
+from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
@@ -43,6 +44,15 @@ def run_trial(
     an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
     trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
     the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
+
+    >>> from nas_compress.measurement.latency import LatencyMeter
+    >>> from nas_compress.spec.study_file import read_study
+    >>> from nas_compress.study.workbench import find_teacher, gather, make_bench
+    >>> parts = gather(read_study("mine"))
+    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+    >>> run_trial(half, bench, seed=0, model=Path("half.onnx")).state
+    'trained'
     """
     watch = Stopwatch()
     check_candidate(candidate)
@@ -88,13 +98,14 @@ def _run(
         activation_bits=candidate.activation_bits,
         quantization=candidate.quantization,
         layer_bits=planned_bits(candidate, student, bench),
+        sparse=candidate.zero_pattern != "none",
         calibration=bench.calibration,
         watch=watch,
     )
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
         untrained = Path(folder) / "untrained.onnx"
-        write(student, untrained)
+        write(with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction), untrained)
         cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
     broken = broken_budgets(cost, bench.budgets)
     if broken:
@@ -120,6 +131,7 @@ def _run(
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
     checkpoint = None if place is None else _checkpoint(place, candidate, seed=seed, epochs=epochs, sight=sight)
+    derived_before = bench.teacher.derived_epochs
     losses = teach(
         candidate,
         generations,
@@ -145,6 +157,7 @@ def _run(
         planned_epochs=epochs,
         curve=tuple(sight.curve),
         spoke_at=sight.spoke_at,
+        teacher_epochs=bench.teacher.derived_epochs - derived_before,
     )
     if sight.stopped:
         return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)

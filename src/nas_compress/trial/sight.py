@@ -25,17 +25,23 @@ class Judge(Protocol):
         """Why the trial should end here, or None."""
 
 
+LOOKS = 5
+"""Validations during a training, for its learning curve; together they cost a few percent of it at most."""
+
+
 class Sight:
-    """What the judge sees of a training: its accuracy where it asks for it."""
+    """What is seen of a training: its accuracy a few times on the way, and wherever the judge asks for it."""
 
     def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split) -> None:
         self._judge, self._shadow, self._validation = judge, shadow, validation
         self.curve: list[tuple[int, float]] = []
+        self._looks: frozenset[int] = frozenset()
         self.spoke_at: int | None = None
         self.reason: str | None = None
 
     def begin(self, cost: Measured, planned: int) -> None:
         """Training begins."""
+        self._looks = frozenset(-(-planned * look // LOOKS) for look in range(1, LOOKS + 1))
         if self._judge is not None:
             self._judge.begin(cost, planned)
 
@@ -47,7 +53,7 @@ class Sight:
         """Go on after what a killed process saw; the judge, who does not know it, is told, and spoke on it already."""
         for epoch, accuracy in notes.get("curve", ()):
             self.curve.append((epoch, accuracy))
-            if self._judge is not None:
+            if self._judge is not None and self._judge.wants(epoch):
                 self._judge.verdict(epoch, accuracy)
         self.spoke_at, self.reason = notes.get("spoke_at"), notes.get("reason")
 
@@ -58,9 +64,11 @@ class Sight:
 
     def epoch(self, network: nn.Module, done: int) -> bool:
         """An epoch is over; True where the trial ends here."""
-        if self._judge is None or not self._judge.wants(done):
+        asked = self._judge is not None and self._judge.wants(done)
+        if asked or done in self._looks:
+            self.curve.append((done, module_accuracy(network, self._validation)))
+        if self._judge is None or not asked:
             return False
-        self.curve.append((done, module_accuracy(network, self._validation)))
         reason = self._judge.verdict(*self.curve[-1])
         if reason is not None and self.spoke_at is None:
             self.spoke_at, self.reason = done, reason

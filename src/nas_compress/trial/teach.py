@@ -13,7 +13,7 @@ from nas_compress.deployment import Stopwatch
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.observation import ObservableNetwork, Observation
+from nas_compress.observation import Observation
 from nas_compress.teacher.answers import compute_answers
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.training.checkpoint import Checkpoint
@@ -118,8 +118,12 @@ def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, bench: Ben
     watched = watched and guide.network is not None
     own = _glance(student, bench) if watched else None
     other = _glance(guide.network, bench) if watched and guide.network is not None else None
-    network = guide.network if isinstance(guide.network, ObservableNetwork) else None
-    return TaughtLesson(_loss(candidate, own, other), answers=guide.answers, teacher=network)
+    return TaughtLesson(
+        _loss(candidate, own, other),
+        answers=guide.answers,
+        teacher=guide.network if watched else None,
+        watched=bench.teacher.section.features,
+    )
 
 
 def _mutual_lesson(
@@ -129,7 +133,8 @@ def _mutual_lesson(
     networks = [student, *peers]
     seen = [_glance(network, bench) if watched else None for network in networks]
     others = [seen[1], *([seen[0]] * len(peers))]
-    return MutualLesson(peers, [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)])
+    losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
+    return MutualLesson(peers, losses, watched=bench.teacher.section.features)
 
 
 def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
@@ -146,7 +151,8 @@ def _glance(network: nn.Module, bench: Bench) -> Observation:
     """Shapes of everything that the network shows."""
     training = network.training
     with torch.no_grad():
-        seen = look(network.eval(), bench.calibration[:2].to(bench.device), relations=True)
+        samples, watched = bench.calibration[:2].to(bench.device), bench.teacher.section.features
+        seen = look(network.eval(), samples, relations=True, watched=watched)
     network.train(training)
     return seen
 

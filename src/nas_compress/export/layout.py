@@ -1,0 +1,21 @@
+"""In which forms a file may keep its weights: all hold the same numbers, of which the runtime makes the same graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How integers are kept: as floats of 32 bits, one in a byte, or packed.
+
+    sparse: zeros are left out where that is smaller, so that the bytes depend on the weights.
+    """
+
+    integers: Literal["floats", "bytes", "packed"] = "packed"
+    sparse: bool = False
+
+
+PACKED = Layout()
+"""As many bytes as the weights have bits."""

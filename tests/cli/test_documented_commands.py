@@ -1,0 +1,114 @@
+"""Every command that the documentation prints, on a finished run; those that train are run by the slow tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+
+from documented import Block, blocks, command_lines
+from nas_compress.files import read_json, write_json
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.results import read_front
+from nas_compress.space.load import load_space, sample_space
+from nas_compress.spec.schema import StudySpec
+from nas_compress.spec.study_file import read_study
+from running import Command, quick_and_apart
+
+LOOKING = ("status", "show", "plot", "export", "measure", "list")
+"""Commands that take no longer than a second."""
+
+TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
+"""Commands of the slow tests in tests/docs."""
+
+ELSEWHERE = ("pip", "pytest", "scripts/check", "python", "cd")
+"""Programs of others: CI and the slow tests run these lines."""
+
+
+@pytest.fixture(scope="module")
+def finished_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs that the pages speak of, their figures as good as those of a longer search."""
+    folder = tmp_path_factory.mktemp("documented")
+    shutil.copytree(finished / "study", folder / "studies" / "fashion-mnist")
+    for name in ("digits", "fashion-mnist", "mine", "own-arrays"):
+        run = folder / "runs" / name
+        shutil.copytree(finished / "run", run)
+        about = read_json(run / "run.json")
+        write_json(run / "run.json", about | {"study_folder": str(folder / "studies" / "fashion-mnist")})
+        for path in run.glob("trials/*/outcome.json"):
+            record = read_json(path)
+            measured = record["outcome"]["measured"]
+            if measured["accuracy"] is not None:
+                measured |= {"accuracy": 0.95 + measured["accuracy"] / 20, "size_bytes": measured["size_bytes"] // 4}
+                write_json(path, record)
+    (folder / "small").mkdir()
+    shutil.copy(run / read_front(RunFolder(root=run)).members[0].model, folder / "small")
+    return folder
+
+
+def test_every_line_has_somebody_who_runs_it() -> None:
+    for words in command_lines():
+        known = words[1] in LOOKING + TRAINING if words[0] == "nas-compress" else words[0] in ELSEWHERE
+        assert known, words
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_commands_that_look_at_a_run(name: str, command: Command, finished_runs: Path) -> None:
+    lines = [words for words in command_lines() if words[:2] == ["nas-compress", name]]
+    assert lines
+    for words in lines:
+        with quick_and_apart() as patch:
+            patch.chdir(finished_runs)
+            if name == "export":
+                shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+            answer = command(*words[1:])
+        assert answer.code == 0, (words, answer.err)
+        assert answer.out
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_every_study_file_and_every_section_is_valid(block: Block, tmp_path: Path) -> None:
+    values = tomllib.loads(block.text)
+    whole = {"name": "mine", "space": "cnn", "data": {"name": "digits"}} | values
+    (tmp_path / "study.toml").write_text(block.text)
+    if {"name", "space", "data"} <= values.keys():
+        assert read_study(tmp_path / "study.toml").spec.name == values["name"]
+    spec = StudySpec.model_validate_json(json.dumps(whole))
+    assert values.keys() <= spec.model_fields_set
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("python") if not b.text.startswith("# my_")], ids=str)
+def test_every_block_of_python_runs(block: Block, finished: Path, tmp_path: Path) -> None:
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        shutil.copytree(finished / "study", tmp_path / "mine")
+        exec(block.text, {"__name__": "documented"})
+    if "suggest" in block.text:
+        (tmp_path / "mine" / "space.py").write_text(block.text)
+        space = load_space("space.py", folder=tmp_path / "mine", shipped=tmp_path)
+        assert len({item.family for item in sample_space(space, draws=20, seed=0).candidates}) == 2
+
+
+def test_the_readmes_ten_lines_make_a_study(command: Command, tmp_path: Path) -> None:
+    for block in blocks("python"):
+        if block.text.startswith("# my_"):
+            code = [line for line in block.text.splitlines()[1:] if line.strip()]
+            assert len(code) <= 10
+            (tmp_path / block.text.splitlines()[0].removeprefix("# ")).write_text(block.text)
+    assert {path.name for path in tmp_path.glob("*.py")} == {"my_data.py", "my_models.py"}
+    digits = load_digits()
+    np.save("images.npy", digits.images.astype(np.uint8)[:, None])
+    np.save("labels.npy", digits.target)
+    names: dict[str, object] = {}
+    exec((tmp_path / "my_models.py").read_text() + "\nnetwork = build()", names)
+    save_file(names["network"].state_dict(), "teacher.safetensors")  # type: ignore[attr-defined]
+    (line,) = (words for words in command_lines() if words[:2] == ["nas-compress", "init"] and words[2] == "mine")
+    answer = command(*line[1:])
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "mine" / "study.toml").is_file()

@@ -1,0 +1,130 @@
+"""Random ratios, depths and widths: whatever may be asked for builds, learns a step and ships, or is refused in a line.
+
+Few examples in the quick suite, the same each time; many in the slow one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.errors import RequestError
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.prediction import predict
+from nas_compress.observation import ObservableNetwork
+from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
+from nas_compress.pruning.ranking import RANKINGS
+from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
+
+DEPTHS = {"resnet": (3, 2, 2), "mobilenet": (2, 3, 2), "vit": (3,)}
+LABELS = torch.arange(8) % 10
+
+some = settings(
+    max_examples=10,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+many = settings(some, max_examples=100)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> tuple[str, Candidate]:
+    """The teacher's family, and a candidate of any shape for it."""
+    teacher, family = draw(st.sampled_from([*DEPTHS])), draw(st.sampled_from([*DEPTHS, PRUNED]))
+    stages = 0 if family == PRUNED else len(DEPTHS[family])
+    depths = tuple(draw(st.lists(st.integers(1, 4), min_size=stages, max_size=stages)))
+    init = draw(st.sampled_from(["scratch", "inherit"] if family in (teacher, PRUNED) else ["scratch"]))
+    if init == "inherit":
+        depths = tuple(map(min, depths, DEPTHS.get(family, ())))
+    heads = draw(st.sampled_from([0.0, 0.3, 0.8])) if teacher == "vit" and family in ("vit", PRUNED) else 0.0
+    criteria = [name for name in CRITERIA if name != "bn_scale" or teacher != "vit"]
+    return teacher, Candidate(
+        family=family,
+        depths=depths,
+        kept_blocks=draw(st.sampled_from([*KEPT_BLOCKS])) if family == teacher else "first",
+        width_multiplier=draw(st.floats(0.05, 1.0)),
+        pruning_ratio=draw(st.floats(0.0, 0.9)),
+        pruning_criterion=draw(st.sampled_from(criteria)),
+        pruning_ranking=draw(st.sampled_from([*RANKINGS])),
+        pruning_min_channels=draw(st.integers(1, 3)),
+        head_ratio=heads,
+        min_heads=draw(st.integers(1, 2)),
+        round_to=draw(st.integers(1, 9)),
+        init=init,
+    )
+
+
+@pytest.fixture(scope="module")
+def teachers(bench: Bench, make_network: Callable[..., ObservableNetwork]) -> dict[str, Teacher]:
+    """A teacher of each family with several blocks; how well it does is of no matter here."""
+    made = {}
+    for family, depths in DEPTHS.items():
+        network = make_network(family, depths, shrink=2)
+        widths = {"resnet": (16, 32, 64), "mobilenet": (8, 16, 32), "vit": (32,)}[family]
+        made[family] = replace(
+            bench.teacher,
+            network=network,
+            family=family,
+            depths=depths,
+            base_widths=widths,
+            make=lambda family=family, depths=depths: make_network(family, depths, shrink=2),
+        )
+    return made
+
+
+def build_train_ship(candidate: Candidate, teacher: Teacher, bench: Bench) -> None:
+    shape = bench.dataset.input_shape
+    try:
+        check_candidate(candidate)
+        architecture = student_architecture(candidate, bench.dataset, teacher, seed=0)
+        student = new_student(candidate, architecture, teacher, seed=0).train()
+    except RequestError as error:
+        event("refused")
+        assert "\n" not in str(error) and any(word in str(error) for word in ("must", "needs"))
+        return
+    event(f"{candidate.family} of a {teacher.family}")
+    assert all(width.channels >= 1 for width in architecture.widths)
+    samples = bench.dataset.train.inputs[:8]
+    optimiser = torch.optim.SGD(student.parameters(), lr=1e-3)
+    F.cross_entropy(student(samples), LABELS).backward()
+    assert all(value.grad is not None for value in student.parameters())
+    optimiser.step()
+    student.eval()
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(student, shape, Path(folder) / "model.onnx")
+        answers = predict(Path(folder) / "model.onnx", samples.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(answers, student(samples).numpy(), rtol=1e-3, atol=1e-3)
+
+
+@some
+@given(drawn=candidates())
+def test_any_shape_builds_trains_and_ships(
+    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], bench: Bench
+) -> None:
+    teacher, candidate = drawn
+    build_train_ship(candidate, teachers[teacher], bench)
+
+
+@pytest.mark.slow
+@many
+@given(drawn=candidates())
+def test_many_shapes_build_train_and_ship(
+    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], bench: Bench
+) -> None:
+    teacher, candidate = drawn
+    build_train_ship(candidate, teachers[teacher], bench)
