@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
 from nas_compress.study.joint import GRACE_S, Joint
+from nas_compress.study.on_dask import run_on_dask
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
 from running import shared_cache, start, wait_until, write_study
@@ -192,3 +194,29 @@ def test_a_lost_connection_ends_in_one_line_and_the_run_goes_on(database: str, t
         connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS true"))
     run_study(study, out=tmp_path / "run", storage=database)
     assert len(read_records(RunFolder(root=tmp_path / "run"))) == 6
+
+
+@pytest.mark.slow
+def test_dask_workers_share_a_study(tmp_path: Path) -> None:
+    study, shared = write_study(tmp_path / "study", STEADY), tmp_path / "shared"
+    words = ["run", study, "--on", "dask", "--workers", 2, "--storage", f"sqlite:///{tmp_path}/study.db"]
+    words += ["--shared", shared, "--trials", 5, "--out", tmp_path / "run"]
+    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
+    run.join(900)
+    assert run.exitcode == 0, (tmp_path / "log").read_text()
+    folders = [tmp_path / "run", *(tmp_path / "run" / "hosts").iterdir()]
+    assert len(folders) == 3
+    for folder in folders:
+        assert [record.trial for record in read_records(RunFolder(root=folder))] == [0, 1, 2, 3, 4]
+        assert figures(folder) == figures(tmp_path / "run")
+
+
+def test_dask_without_what_it_needs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, shared = str(write_study(tmp_path / "study")), tmp_path / "shared"
+    with pytest.raises(RequestError, match="--on needs --storage and --shared"):
+        run_on_dask(study, on="dask", storage=None, shared=shared)
+    with pytest.raises(RequestError, match="workers >= 1 must hold, but got workers=0"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared, workers=0)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RequestError, match=r"pip install 'nas-compress\[dask\]'"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared)

@@ -17,6 +17,11 @@ import click
     help="With --storage: a folder that all hosts see, through which they get each other's files.",
 )
 @click.option(
+    "--on",
+    metavar="dask|ADDRESS",
+    help="With --storage and --shared: on that many workers of a local Dask cluster, or of a scheduler's.",
+)
+@click.option(
     "--workers", type=click.IntRange(min=1), default=1, help="Processes that train at the same time, one thread each."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
@@ -26,6 +31,7 @@ def run(
     trials: int | None,
     storage: str | None,
     shared: Path | None,
+    on: str | None,
     workers: int,
     out: Path | None,
     quiet: bool,
@@ -39,13 +45,19 @@ def run(
     from nas_compress.cli.progress import make_reporter
     from nas_compress.cli.tables import print_front
     from nas_compress.spec.study_file import read_study
+    from nas_compress.study.on_dask import run_on_dask
     from nas_compress.study.run import run_study
 
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
-        front = run_study(
-            file, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
-        )
+        if on is not None:
+            front = run_on_dask(
+                study, on=on, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
+            )
+        else:
+            front = run_study(
+                file, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
+            )
     print_front(front)
     if not quiet:
         click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)
