@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,16 +95,14 @@ def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """A PostgreSQL server of this test's own; its URL."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not found:
         pytest.skip("needs PostgreSQL's own programs")
-    place, port = tmp_path_factory.mktemp("postgres"), _free_port()
+    place, port = Path(tempfile.mkdtemp(prefix="nas_compress_postgres_")), _free_port()
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "postgres")
-        for parent in list(place.parents)[:3]:
-            parent.chmod(parent.stat().st_mode | 0o711)
     become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
 
     def call(*words: object) -> None:
@@ -114,6 +113,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     call(found[0] / "pg_ctl", "-D", place / "data", "-o", options, "-l", place / "log", "-w", "start")
     yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     call(found[0] / "pg_ctl", "-D", place / "data", "-m", "immediate", "stop")
+    shutil.rmtree(place)
 
 
 def _free_port() -> int:

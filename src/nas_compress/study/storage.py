@@ -15,6 +15,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors import SafetensorError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.errors import RequestError, RunError
 from nas_compress.runs.folder import RunFolder
@@ -33,8 +34,12 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         drop_torn_line(journal)
         return JournalStorage(JournalFileBackend(str(journal.absolute())))
+    address = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     try:
-        return RDBStorage(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+        try:
+            return RDBStorage(address)
+        except (IntegrityError, ProgrammingError):  # another host made the same tables at the same time
+            return RDBStorage(address)
     except ImportError as error:
         raise RequestError(
             f"--storage {shown_url(url)} needs a driver that is not installed ({error}); "
@@ -76,7 +81,9 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
-        study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions)
+        study = optuna.create_study(
+            study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
+        )  # another host may have made it since
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials or [direction.name.lower() for direction in study.directions] != directions:
