@@ -3,8 +3,7 @@
     python benchmarks/search.py [--seeds 20] [--epochs 360] [--pairs tpe:none tpe:moasha] [--processes 2]
 
 A proposal is answered from the table: its accuracy after each epoch, and its file's figures where it was trained to
-the end. A candidate met again costs nothing and is told as it was, like in a run; one that is not recorded costs
-nothing and is told as failed. `volume` is the hypervolume of the
+the end. A candidate met again costs nothing and is told as it was, like in a run. `volume` is the hypervolume of the
 fully trained candidates (accuracy above a half, decades of latency and of size below the table's worst) as a fraction
 of what the whole table's front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the
 median number of epochs until the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds
@@ -106,15 +105,12 @@ def replay(sampler: str, rule_name: str, seed: int, budget: int) -> Replay:
     trained: list[tuple[float, float, float]] = []
     history: list[tuple[int, float]] = []
     spent = stopped = wrong = trials = 0
-    while spent < budget and len(known) < len(table()) and trials < 4 * len(table()):
+    while spent < budget and len(known) < len(table()) and trials < 2 * len(table()):
         study.sampler = sampler_for(sampler, seed=seed, finished=trials, startup_trials=10)
         trial = study.ask()
         suggest(trial)
         trials += 1
         key = tuple(str(trial.params[name]) for name in NAMES)
-        if key not in table():
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            continue
         recorded = table()[key]
         if key not in known:
             costs = recorded.figures[1:]
