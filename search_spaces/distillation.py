@@ -1,7 +1,8 @@
-"""Small image classifiers of which mostly the teaching is searched: terms, weights, who teaches (103,482 points).
+"""Small image classifiers of which mostly the teaching is searched: terms, weights, who teaches (103,308 points).
 
 family (3) x width (2) x precision (3); then a term on logits (8) with its weight and temperature, a term on features
-(none, or 3 to 5 by family) at two strengths, and who teaches (6) with or without annealing or a stop of the soft loss.
+(none, or 3 to 5 by family) at two strengths, and who teaches (5 or 6) with or without annealing or a stop of the soft
+loss.
 For a teacher of a convolutional family of ours.
 """
 
@@ -71,10 +72,12 @@ def teaching(trial: Suggest, losses: tuple[LossTerm, ...]) -> Teaching:
     names = {term.name for term in losses}
     if names <= set(UNTAUGHT):
         return Teaching()
-    kind = trial.suggest_categorical(
-        "teacher", ["fixed", "half_trained", "ensemble", "assistant", "born_again", "mutual"]
-    )
     labelled = bool(names & set(UNTAUGHT))
+    kinds = ["fixed", "half_trained", "ensemble", "assistant", "born_again"]
+    if labelled:
+        kind = trial.suggest_categorical("teacher", [*kinds, "mutual"])
+    else:  # peers cannot learn from each other what none of them knows
+        kind = trial.suggest_categorical("teacher_alone", kinds)
     fading = trial.suggest_categorical("fading", ["none", "annealing", "soft_stop"]) if labelled else "none"
     return Teaching(
         teacher="fixed" if kind == "half_trained" else kind,

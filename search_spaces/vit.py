@@ -1,9 +1,10 @@
-"""Small vision transformers: patches, depth, width, heads, pooling, pruning, bits and teaching (15,120 points).
+"""Small vision transformers: patches, depth, width, heads, pooling, pruning, bits and teaching (60,480 points).
 
-patch size (2) x layers (3) x width multiplier (3) x heads (2) x MLP ratio (2) x pooling (2) x pruning (none, or 2
-ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at 3 temperatures, with and without a
-token of its own). Patches of 2 and 4 pixels divide sides of 8, 28 and 32. Patches of 2 make four times as many tokens
-as those of 4, and that much more work: small images want them, for larger ones the budget of latency decides.
+patch size (2) x layers (3) x weights shared among layers (4) x width multiplier (3) x heads (2) x MLP ratio (2) x
+pooling (2) x pruning (none, or 2 ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at 3
+temperatures, with and without a token of its own). Shared weights make a file smaller, not faster. Patches of 2 and 4
+pixels divide sides of 8, 28 and 32. Patches of 2 make four times as many tokens as those of 4, and that much more work:
+small images want them, for larger ones the budget of latency decides.
 
 Transformers want a smaller step and more epochs than convolutions: a learning rate of 0.003, and for few samples 40
 epochs. From scratch on handwritten digits one of 58,000 weights is then right on 97 % of the validation split.
@@ -39,4 +40,5 @@ def suggest(trial: Suggest) -> Candidate:
         patch_size=trial.suggest_categorical("patch_size", [2, 4]),
         pooling=trial.suggest_categorical("pooling", ["mean", "class_token"]),
         distillation_token=distillation_token,
+        sharing=trial.suggest_categorical("sharing", ["none", "attention", "mlp", "all"]),
     )

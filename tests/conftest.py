@@ -19,9 +19,10 @@ from nas_compress.models.families import build_student, family_named
 from nas_compress.observation import ObservableNetwork
 from nas_compress.spec.schema import TeacherSection, TrainingSection
 from nas_compress.study.run import run_study
-from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bench import Bench
 from running import quick_and_apart, write_study
+from teachers import small_teacher_in
 
 MakeNetwork = Callable[..., ObservableNetwork]
 
@@ -112,18 +113,8 @@ def few_digits() -> Dataset:
 @pytest.fixture(scope="session")
 def small_teacher(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """A small residual network that was really trained, for about a second."""
-    folder = tmp_path_factory.mktemp("teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
-        return obtain_teacher(
-            TeacherSection(widths=(16, 32, 64), epochs=10, learning_rate=1e-2),
-            TrainingSection(batch_size=32),
-            few_digits,
-            folder=folder,
-            label="study.toml",
-            device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
-        )
+    section = TeacherSection(widths=(16, 32, 64), epochs=10, learning_rate=1e-2)
+    return small_teacher_in(tmp_path_factory.mktemp("teacher"), section, few_digits)
 
 
 @pytest.fixture(scope="session")
@@ -143,19 +134,8 @@ def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.
 @pytest.fixture(scope="session")
 def vit_bench(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """The same trials with a small transformer as the teacher."""
-    folder = tmp_path_factory.mktemp("vit_teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
-        teacher = obtain_teacher(
-            TeacherSection(family="vit", epochs=6, learning_rate=5e-3),
-            TrainingSection(batch_size=32),
-            bench.dataset,
-            folder=folder,
-            label="study.toml",
-            device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
-        )
-        assert len(teacher.answers)
+    section = TeacherSection(family="vit", epochs=6, learning_rate=5e-3)
+    teacher = small_teacher_in(tmp_path_factory.mktemp("vit_teacher"), section, bench.dataset)
     return replace(bench, teacher=teacher, teacher_macs=count_macs(teacher.network, bench.dataset.input_shape))
 
 

@@ -70,6 +70,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "head_ratio": 0.25,
         "min_heads": 2,
         "quantization": Quantization(method="lsq"),
+        "sharing": "mlp",
     }
     assert set(others) == {field.name for field in dataclasses.fields(Candidate)}
     rich = dataclasses.replace(RICH, activation_bits=32)
@@ -90,6 +91,7 @@ def test_what_not_every_family_takes_is_told_by_name() -> None:
         "pooling": "mean",
         "distillation_token": True,
         "head_ratio": 0.5,
+        "sharing": "all",
     }
     assert set(given) == set(FAMILY_SETTINGS)
     assert dataclasses.replace(PLAIN, **given).family_settings == given

@@ -56,6 +56,7 @@ WIDTH_FACTORS = {
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
     "loss": ["cross_entropy", "kd"],
+    "layers": list(FACTORIZATIONS),
 }
 CHANCE = 0.1
 ACCURACIES: list[float] = []
@@ -66,8 +67,6 @@ def valid(combination: dict[str, Any]) -> bool:
     term = TERMS[combination.get("loss", "cross_entropy")]
     maps = isinstance(term, FeatureTerm) and term.needs == "maps"
     if maps and combination.get("family") == "vit":
-        return False
-    if combination.get("layers", "none") != "none" and combination.get("bits", (32, 32))[1] < 32:
         return False
     return combination.get("method", "calibrate") == "calibrate" or combination.get("bits", (8, 8))[0] <= 8
 
@@ -142,7 +141,7 @@ def test_nothing_is_left_out() -> None:
         assert all(rule(each) and list(each) == names for each in combinations)
     families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
     plain = len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
-    assert len(EVERY) == plain + 2 * families * (len(ZERO_PATTERNS) * (3 + 2 * (len(FACTORIZATIONS) - 1)) - 3)
+    assert len(EVERY) == plain + 2 * families * len(FORMS) * (len(ZERO_PATTERNS) * len(FACTORIZATIONS) - 1)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
@@ -182,6 +181,27 @@ def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench
     combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
     candidate = replace(candidate_of(combination), quantization=quantization)
     check(candidate, longer if quantization.is_trained else bench, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("sharing", "bits", "method", "layers"),
+    [
+        ("all", (4, 8), "lsq", "low_rank"),
+        ("attention", (1, 32), "ste", "none"),
+        ("mlp", (8, 8), "calibrate", "low_rank"),
+    ],
+)
+def test_layers_that_share_weights_ship(
+    sharing: str, bits: tuple[int, int], method: str, layers: str, bench: Bench, tmp_path: Path
+) -> None:
+    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    combination = {"family": "vit", "pruning": PRUNINGS[1], "bits": bits, "loss": "kd", "method": method}
+    candidate = candidate_of(combination | {"layers": layers})
+    check(
+        replace(candidate, depths=(3,), sharing=sharing),
+        longer if method != "calibrate" else bench,
+        tmp_path / "m.onnx",
+    )
 
 
 @pytest.mark.parametrize("bits", FORMS, ids=str)

@@ -22,7 +22,8 @@ class Architecture:
 
     `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
     normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's, and so are
-    `layer_heads`, where its layers differ in their number of heads.
+    `layer_heads`, where its layers differ in their number of heads, and `sharing`: layers that share weights have one
+    width and one number of heads, the first one's.
     """
 
     family: str
@@ -40,6 +41,7 @@ class Architecture:
     factorization: str = "none"
     rank_fraction: float = 1.0
     layer_heads: tuple[int, ...] = ()
+    sharing: str = "none"
 
     def channels(self, layer: str) -> int:
         """Output channels of one layer, by the layer's module path."""

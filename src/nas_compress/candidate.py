@@ -30,13 +30,25 @@ ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "
 FACTORIZATIONS = ("none", "low_rank", "tucker")
 """Layers whole, as two thinner ones, or with kernels as three."""
 
+SHARINGS = ("none", "attention", "mlp", "all")
+"""Which weights all layers of a transformer have in common."""
+
 STEM_STRIDES = (1, 2, 4)
 """By how much the first layer may shrink height and width."""
 
 POOLINGS = ("class_token", "mean")
 """What a transformer's classifier reads: a learned token, or the mean of the patches."""
 
-FAMILY_SETTINGS = ("stem_stride", "heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio")
+FAMILY_SETTINGS = (
+    "stem_stride",
+    "heads",
+    "mlp_ratio",
+    "patch_size",
+    "pooling",
+    "distillation_token",
+    "head_ratio",
+    "sharing",
+)
 """Fields of a candidate that not every family takes."""
 
 
@@ -55,7 +67,8 @@ class Candidate:
     comes to its integers. Where a student of the teacher's family has fewer blocks than it, `kept_blocks` says for
     which of them its own stand, in the vote and in what they inherit. `head_ratio` is the fraction of the teacher's
     attention heads that go as a whole, by their importance, while each layer keeps `min_heads`; attention then takes
-    no part in the vote of `pruning_ratio`.
+    no part in the vote of `pruning_ratio`. `sharing` lets all layers of a transformer have the same weights: of their
+    attention, of their MLP, or both.
 
     >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
     ...     family="resnet", depths=(1, 1, 1)).fingerprint
@@ -89,6 +102,7 @@ class Candidate:
     kept_blocks: str = "first"
     head_ratio: float = 0.0
     min_heads: int = 1
+    sharing: str = "none"
 
     def __post_init__(self) -> None:
         if self.family == PRUNED and (self.depths or self.stem_stride != 1):
@@ -164,6 +178,12 @@ class Candidate:
                 raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
         if self.pooling is not None:
             require_known("pooling", self.pooling, POOLINGS)
+        require_known("sharing", self.sharing, SHARINGS)
+        if self.sharing != "none" and self.init == "inherit":
+            raise RequestError(
+                "init='inherit' needs layers with weights of their own, as the teacher's have, "
+                f"but got sharing={self.sharing!r}"
+            )
 
     @property
     def family_settings(self) -> dict[str, object]:

@@ -21,6 +21,7 @@ class Measured:
     its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
     same class; max_difference: the largest difference of a logit. zero_fraction: of the weights of convolutions and
     products (None before training). parameters and macs (a multiply-add is one) are counted on the torch module.
+    float32_latency_ms: of the same architecture as a float32 file; front members of fewer bits have it.
     """
 
     latency_ms: float
@@ -33,6 +34,7 @@ class Measured:
     agreement: float | None = None
     max_difference: float | None = None
     zero_fraction: float | None = None
+    float32_latency_ms: float | None = None
 
     def figure(self, name: str) -> float:
         """One figure by its objective's name; ValueError where it was not measured."""
@@ -53,6 +55,8 @@ class Outcome:
     over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) a few times on the way and where
     the stopping rule looked: it is for decisions and readers, never a figure of the front. `spoke_at` is the epoch at
     which the rule stopped the trial, or would have stopped one that was trained on to judge the rule.
+    `integer_latency_ms`: the file ships with float kernels though the candidate has 8-bit activations, for integer
+    kernels took so long.
 
     >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
     >>> Outcome.from_dict(outcome.to_dict()) == outcome
@@ -72,6 +76,7 @@ class Outcome:
     planned_epochs: int = 0
     curve: tuple[tuple[int, float], ...] = ()
     spoke_at: int | None = None
+    integer_latency_ms: float | None = None
     teacher_epochs: int = 0
 
     @property

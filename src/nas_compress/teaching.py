@@ -9,19 +9,26 @@ from typing import Any
 
 from nas_compress.errors import RequestError, require_known
 
-TEACHERS = ("fixed", "ensemble", "assistant", "born_again", "mutual")
-"""Ways to have a teacher."""
+TEACHERS: Mapping[str, tuple[str, str]] = {
+    "fixed": ("the study's teacher, or as it was earlier in its training", "Cho, Hariharan 2019, arXiv 1910.01348"),
+    "ensemble": ("several trainings of the study's teacher", "Hinton et al. 2015, arXiv 1503.02531"),
+    "assistant": ("a smaller network that the teacher taught", "Mirzadeh et al. 2020, arXiv 1902.03393"),
+    "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
+    "mutual": ("peers that learn beside the student", "Zhang et al. 2018, arXiv 1706.00384"),
+}
+"""Ways to have a teacher: what it is, and the source."""
 
 CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 """Fractions of the teacher's training after which it is kept."""
 
-_OWN_KNOBS: Mapping[str, Mapping[str, Any]] = {
+TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "fixed": {"checkpoint": 1.0},
     "ensemble": {"members": 3, "average": "probability"},
     "assistant": {"assistant_size": 0.5},
     "born_again": {"generations": 2},
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
 }
+"""The settings of each way to have a teacher, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +126,7 @@ class Teaching:
         require_known("teaching.teacher", self.teacher, TEACHERS)
         if self.peer_depths is not None:
             object.__setattr__(self, "peer_depths", tuple(self.peer_depths))  # JSON gives a list
-        for kind, knobs in _OWN_KNOBS.items():
+        for kind, knobs in TEACHER_SETTINGS.items():
             for name, default in knobs.items():
                 value = getattr(self, name)
                 if kind == self.teacher and value is None:

@@ -119,6 +119,11 @@ def check_gradients(make: Make, name: str) -> None:
         assert any(bool(gradient.any()) for gradient in gradients)
         assert all(part.grad is None for part in parts(teacher))
         assert all(parameter.grad is not None for parameter in made.parameters())
+        if kind != torch.float16:  # which autocast does not know on a CPU
+            with torch.autocast("cpu", torch.bfloat16):  # as on a GPU: adaptation layers compute in bfloat16
+                rounded = made(student, teacher)
+            assert rounded.dtype == torch.float32
+            torch.testing.assert_close(rounded, loss, rtol=0.05, atol=1e-3)
 
 
 def check_equality(make: Make, name: str) -> None:

@@ -21,6 +21,7 @@ from nas_compress.measurement.prediction import predict
 from nas_compress.measurement.structure import structure_key
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.observation import ObservableNetwork
+from nas_compress.precision import WEIGHT_BITS
 from nas_compress.quantization.quantize import quantize
 
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -34,22 +35,29 @@ def samples(count: int = 64, shape: tuple[int, int, int] = SHAPE) -> Tensor:
 
 
 def network(
-    pooling: str = "mean", distillation_token: bool = False, *, shape: tuple[int, int, int] = SHAPE, heads: int = 2
+    pooling: str = "mean",
+    distillation_token: bool = False,
+    *,
+    shape: tuple[int, int, int] = SHAPE,
+    heads: int = 2,
+    depth: int = DEPTH,
+    sharing: str = "none",
 ) -> ObservableNetwork:
     torch.manual_seed(0)
-    layers = FAMILIES["vit"].layers((DEPTH,), (16,))
+    layers = FAMILIES["vit"].layers((depth,), (16,))
     return build_student(
         Architecture(
             family="vit",
             input_shape=shape,
             classes=10,
-            depths=(DEPTH,),
+            depths=(depth,),
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
             mean=5,
             std=6.0,
             heads=heads,
             pooling=pooling,
             distillation_token=distillation_token,
+            sharing=sharing,
         )
     ).eval()
 
@@ -82,6 +90,40 @@ def test_any_input_has_its_file(tmp_path: Path, shape: tuple[int, int, int], bit
     check_agreement(module, path, samples(64, shape))
     if bits == (8, 8):
         assert float_kernels(path) == ()
+
+
+def stored_bytes(path: Path) -> int:
+    """Of the tensors of a file without the graph's own numbers: shapes, and scales and zeros of activations."""
+    stored = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type != onnx.TensorProto.INT64]
+    return sum(len(tensor.raw_data) for tensor in stored if tensor.dims)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "bits"),
+    [
+        *(("all", (bits, 32 if bits in (32, 16, 5) else 8)) for bits in WEIGHT_BITS),
+        ("all", (8, 32)),
+        ("attention", (8, 8)),
+        ("mlp", (3, 32)),
+    ],
+)
+def test_shared_weights_are_stored_once(tmp_path: Path, sharing: str, bits: tuple[int, int]) -> None:
+    path = tmp_path / "m.onnx"
+    found = []
+    for depth in (1, 2, 3):
+        module = quantized(network(depth=depth, sharing=sharing), bits)
+        export_onnx(module, SHAPE, path)
+        found.append((stored_bytes(path), path.stat().st_size, len(onnx.load(path).graph.node)))
+    check_agreement(module, path, samples(100))
+    assert bits[1] == 32 or float_kernels(path) == ()
+    (one, _, _), (two, size, nodes), (three, larger, more) = found
+    if sharing == "all":
+        assert one == two == three
+        assert larger - size < 100 * (more - nodes), "the graph grows, by its nodes"
+    else:
+        export_onnx(quantized(network(depth=3), bits), SHAPE, path)
+        unshared = stored_bytes(path)
+        assert two - one == three - two > 0 and unshared - three > (three - one) / 2
 
 
 class OneFloatLayer(nn.Module):

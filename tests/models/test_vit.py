@@ -154,6 +154,31 @@ def test_parameters_and_macs_by_hand() -> None:
     assert count_macs(network, (1, 8, 8)) == pytest.approx(by_hand, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("sharing", "parts"), [("attention", ["attention"]), ("mlp", ["mlp"]), ("all", ["attention", "mlp"])]
+)
+def test_layers_that_share_are_the_first_one_again(sharing: str, parts: list[str]) -> None:
+    one, deep, shared = build(depth=1), build(depth=3), build(depth=3, sharing=sharing)
+    assert [getattr(layer, part) is getattr(shared.layers[0], part) for part in parts for layer in shared.layers] == [
+        True
+    ] * (3 * len(parts))
+    # once for all layers, and as often as there are layers what each has of its own
+    own = sum(
+        count_parameters(deep.layers[0].get_submodule(name)) for name in (*parts, *(f"{part}_norm" for part in parts))
+    )
+    assert count_parameters(shared) == count_parameters(deep) - 2 * own
+    assert sharing != "all" or count_parameters(shared) == count_parameters(one)
+    assert count_macs(shared, (1, 8, 8)) == count_macs(deep, (1, 8, 8)), "smaller, not faster"
+    # the same function as layers of their own that are equal, and the gradient is the sum of theirs
+    deep.load_state_dict(shared.state_dict())
+    torch.testing.assert_close(deep(samples()), shared(samples()))
+    for network in (deep, shared):
+        network(samples()).square().sum().backward()
+    path = f"{parts[0]}.{'query' if parts[0] == 'attention' else 'inner'}.weight"
+    gradients = [layer.get_parameter(path).grad for layer in deep.layers]
+    torch.testing.assert_close(shared.layers[0].get_parameter(path).grad, sum(gradients))
+
+
 def test_free_widths_begin_with_the_familys_own() -> None:
     assert VIT.layers((2,), (48,)) == [
         ("embedding.conv", 48),

@@ -17,6 +17,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
 
 from nas_compress.data.load import load_dataset
 from nas_compress.errors import RequestError, RunError
@@ -109,7 +110,7 @@ def database() -> Iterator[str]:
         subprocess.run([*become, *map(str, words)], check=True, cwd=place, stdout=subprocess.DEVNULL)
 
     call(found[0] / "initdb", "-D", place / "data", "-U", "tester", "-A", "trust")
-    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
+    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
     call(found[0] / "pg_ctl", "-D", place / "data", "-o", options, "-l", place / "log", "-w", "start")
     yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     call(found[0] / "pg_ctl", "-D", place / "data", "-m", "immediate", "stop")
@@ -179,18 +180,15 @@ def test_a_lost_connection_ends_in_one_line_and_the_run_goes_on(database: str, t
     words = ["run", study, "--storage", database, "--out", tmp_path / "run"]
     run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
     wait_until((tmp_path / "run" / "trials" / "0" / "outcome.json").is_file, run, seconds=300)
-    killer = optuna.storages.RDBStorage(database.replace("postgresql", "postgresql+psycopg"))
-    from sqlalchemy import text
+    killer = create_engine(database.replace("postgresql:", "postgresql+psycopg:").replace("/postgres", "/template1"))
 
-    with killer.engine.begin() as connection:  # the server refuses everyone else, and drops who is there
+    with killer.begin() as connection:  # the server refuses everyone else, and drops who is there
         connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS false"))
-        connection.execute(
-            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datid > 0")
-        )
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'"))
     run.join(300)
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert run.exitcode == 1 and last.startswith("nas-compress: the storage must be reachable"), last
-    with killer.engine.begin() as connection:
+    with killer.begin() as connection:
         connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS true"))
     run_study(study, out=tmp_path / "run", storage=database)
     assert len(read_records(RunFolder(root=tmp_path / "run"))) == 6

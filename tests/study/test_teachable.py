@@ -17,7 +17,6 @@ from nas_compress.losses.terms import TERMS
 from nas_compress.space.load import fixed_space
 from nas_compress.spec.study_file import read_study
 from nas_compress.study.feasibility import draw_candidates
-from nas_compress.study.teachable import notes
 from nas_compress.study.workbench import Ingredients, gather
 from running import write_study
 
@@ -99,12 +98,6 @@ def test_what_cannot_be_taught_is_refused(candidate: Candidate, change: tuple[st
     with pytest.raises(RequestError, match=message) as caught:
         check(candidate, ingredients("resnet", change))
     assert "\n" not in str(caught.value)
-
-
-def test_two_classes_leave_half_of_dkd() -> None:
-    assert notes([taught("kd")], 2) == notes([taught("dkd")], 3) == []
-    (line,) = notes([taught("kd"), taught("dkd")], 2)
-    assert "NCKD is 0" in line
 
 
 def own(folder: Path, features: str) -> Ingredients:

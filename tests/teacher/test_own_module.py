@@ -12,9 +12,10 @@ from torch import nn
 
 from nas_compress.data.load import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.spec.schema import TeacherSection
 from nas_compress.teacher.own_module import load_own_teacher
-from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.teacher.teacher import Teacher
+from teachers import small_teacher_in
 
 SAMPLE = torch.randint(0, 17, (2, 1, 8, 8), dtype=torch.uint8)
 CODE = """
@@ -163,21 +164,12 @@ def test_the_number_of_classes_must_be_the_datas(place: Path) -> None:
     assert "must return logits (N, 4), but it returned (2, 10)" in refused(place, classes=4)
 
 
-def obtain(place: Path, **changes: object) -> Teacher:
-    section = TeacherSection(factory="my_net:build", weights="net.pt").model_copy(update=changes)
-    return obtain_teacher(
-        section,
-        TrainingSection(),
-        load_dataset(name="digits", shift=0, train_samples=50),
-        folder=place,
-        label="study.toml",
-        device=torch.device("cpu"),
-        progress=lambda what, done, count: None,
-    )
+def obtain(place: Path, weights: str = "net.pt") -> Teacher:
+    few = load_dataset(name="digits", shift=0, train_samples=50)
+    return small_teacher_in(place, TeacherSection(factory="my_net:build", weights=weights), few)
 
 
-def test_it_votes_and_answers_like_a_trained_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(place / "cache"))
+def test_it_votes_and_answers_like_a_trained_one(place: Path) -> None:
     teacher = obtain(place)
     assert teacher.family is None and teacher.base_widths == ()
     assert teacher.answers.shape == (1, 50, 10)

@@ -10,10 +10,11 @@ from nas_compress.candidate import cross_entropy
 from nas_compress.data.splits import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.spec.schema import TeacherSection
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.lesson import TaughtLesson
 from nas_compress.training.scale_penalty import PenalisedLesson, require_scales
+from teachers import small_teacher_in
 
 
 def test_its_gradient_is_the_weighted_sign_of_each_scale() -> None:
@@ -33,21 +34,10 @@ def test_a_network_without_scales_is_refused() -> None:
         require_scales(nn.Linear(2, 2), where="study.toml: teacher.bn_sparsity")
 
 
-def test_a_taught_teacher_has_smaller_scales(
-    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(tmp_path))
-
+def test_a_taught_teacher_has_smaller_scales(few_digits: Dataset, tmp_path: Path) -> None:
     def obtain(bn_sparsity: float) -> Teacher:
-        return obtain_teacher(
-            TeacherSection(widths=(8, 8, 16), epochs=4, learning_rate=1e-2, bn_sparsity=bn_sparsity),
-            TrainingSection(batch_size=32),
-            few_digits,
-            folder=tmp_path,
-            label="study.toml",
-            device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
-        )
+        section = TeacherSection(widths=(8, 8, 16), epochs=4, learning_rate=1e-2, bn_sparsity=bn_sparsity)
+        return small_teacher_in(tmp_path, section, few_digits)
 
     free, sparse = obtain(0.0), obtain(0.1)
     sums = [torch.cat(require_scales(teacher.network)).abs().sum().item() for teacher in (free, sparse)]

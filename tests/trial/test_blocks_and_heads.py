@@ -100,6 +100,14 @@ def test_fewer_layers_and_heads_train_and_ship(bits: tuple[int, int], vit_bench:
     assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.9
 
 
+def test_layers_that_share_attention_have_one_number_of_heads(vit_bench: Bench) -> None:
+    shared = replace(HEADS, init="scratch", depths=(2,), sharing="attention", head_ratio=0.5)
+    shape = student_architecture(shared, vit_bench.dataset, vit_bench.teacher, seed=0)
+    assert len(shape.layer_heads) == 1
+    network = new_student(shared, shape, vit_bench.teacher, seed=0)
+    assert [layer.attention.heads for layer in network.layers] == [*shape.layer_heads] * 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

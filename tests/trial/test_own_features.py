@@ -13,10 +13,10 @@ from torch import nn
 from nas_compress.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
 from nas_compress.observation import watch
 from nas_compress.spec.schema import TeacherSection
-from nas_compress.teacher.teacher import obtain_teacher
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide, lesson_of
+from teachers import small_teacher_in
 
 CODE = """
 import torch
@@ -52,21 +52,10 @@ def own(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     scope: dict[str, object] = {}
     exec(CODE, scope)
     save_file(scope["build"]().state_dict(), folder / "net.safetensors")  # type: ignore[operator]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
-        teacher = obtain_teacher(
-            TeacherSection(
-                factory="featured_net:build", weights="net.safetensors", features=("stem", "layer1", "layer2")
-            ),
-            bench.training,
-            bench.dataset,
-            folder=folder,
-            label="study.toml",
-            device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
-        )
-        assert len(teacher.answers)
-    return replace(bench, teacher=teacher)
+    section = TeacherSection(
+        factory="featured_net:build", weights="net.safetensors", features=("stem", "layer1", "layer2")
+    )
+    return replace(bench, teacher=small_teacher_in(folder, section, bench.dataset))
 
 
 @pytest.mark.parametrize("teaching", [Teaching(), Teaching(teacher="mutual", peers=1)], ids=["fixed", "mutual"])

@@ -195,6 +195,13 @@ def test_each_network_of_a_mixed_pair_looks_at_the_other(bench: Bench) -> None:
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 
 
+def test_peers_without_labels_have_nothing_to_learn_from_each_other() -> None:
+    losses = (LossTerm(name="label_refinery"), LossTerm(name="rkd_angle"))
+    with pytest.raises(RequestError, match=r"mutual learning needs a term on labels, .* got label_refinery, rkd_angle"):
+        check_candidate(replace(BASE, losses=losses, teaching=Teaching(teacher="mutual")))
+    check_candidate(replace(BASE, losses=losses, teaching=Teaching(teacher="born_again")))
+
+
 @pytest.mark.parametrize(
     "teaching", [Teaching(teacher="mutual"), Teaching(annealing=True), Teaching(checkpoint=0.5)], ids=str
 )

@@ -130,6 +130,10 @@ def test_a_transformers_vote_shapes_either_family(few_digits: Dataset) -> None:
         ({"pooling": "mean"}, "pooling is a setting of vit, but got pooling='mean'"),
         ({"distillation_token": True}, "distillation_token is a setting of vit"),
         (
+            {"sharing": "all"},
+            "sharing is a setting of vit, but got sharing='all' for family 'resnet'",
+        ),
+        (
             {"family": "vit", "stem_stride": 2},
             "stem_stride is a setting of resnet and mobilenet, but got",
         ),

@@ -14,32 +14,22 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.observation import ObservableNetwork, Observation
-from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.spec.schema import TeacherSection
 from nas_compress.teacher.derived import assistant_architecture
-from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bench import Bench, student_architecture
 from nas_compress.trial.run import run_trial
+from teachers import small_teacher_in
 
 ANSWERS = LossTerm(name="kd", settings={"temperature": 2.0})
 
 
 @pytest.fixture(scope="module")
 def transformer(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
-    folder = tmp_path_factory.mktemp("transformer")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
-        section = TeacherSection(
-            family="vit", widths=(24,), depths=(3,), heads=3, mlp_ratio=3.0, pooling="class_token", epochs=2
-        )
-        return obtain_teacher(
-            section,
-            TrainingSection(batch_size=32),
-            few_digits,
-            folder=folder,
-            label="study.toml",
-            device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
-        )
+    section = TeacherSection(
+        family="vit", widths=(24,), depths=(3,), heads=3, mlp_ratio=3.0, pooling="class_token", epochs=2
+    )
+    return small_teacher_in(tmp_path_factory.mktemp("transformer"), section, few_digits)
 
 
 @pytest.fixture(scope="module")

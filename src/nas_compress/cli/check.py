@@ -22,9 +22,11 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
+    from nas_compress.measurement.machine import describe_machine
     from nas_compress.spec.study_file import read_study
     from nas_compress.study.feasibility import refuse_out_of_reach
     from nas_compress.study.forecast import forecast
+    from nas_compress.study.notes import notes
     from nas_compress.study.workbench import gather
 
     parts = gather(read_study(study))
@@ -35,6 +37,8 @@ def check(study: str) -> None:
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(told)
+    for note in notes([item.candidate for item in told.sized], classes=data.classes, machine=describe_machine()):
+        click.echo(f"note: {note}")
     if spec.budgets:
         _print_budgets(told, spec)
     once = "brought along" if told.teacher is None else f"teacher {_duration(told.teacher_s)} unless trained before"

@@ -6,7 +6,18 @@ import json
 
 import click
 
-KINDS = ("families", "spaces", "losses", "pruning", "quantization", "samplers", "stopping", "data", "studies")
+KINDS = (
+    "families",
+    "spaces",
+    "losses",
+    "teaching",
+    "pruning",
+    "quantization",
+    "samplers",
+    "stopping",
+    "data",
+    "studies",
+)
 
 
 @click.command("list")

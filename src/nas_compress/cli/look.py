@@ -74,11 +74,16 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], as_json: bool)
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front, zero_fractions
+    from nas_compress.runs.speed import speed_notes
 
     folder = open_run(run)
     front = read_front(folder)
     chosen = chosen_members(front, best=best, where=where, everything=not best) if best or where else front.members
-    print_front(front, chosen, zeros=zero_fractions(read_records(folder)), as_json=as_json)
+    records = read_records(folder)
+    print_front(front, chosen, zeros=zero_fractions(records), as_json=as_json)
+    if not as_json:
+        for note, trials in speed_notes(records, [point.trial for point in chosen]).items():
+            click.echo(f"trial {', '.join(map(str, trials))}: {note}")
 
 
 @click.command()

@@ -1,7 +1,8 @@
 """Linear layers written so that the runtime computes them in integers.
 
 It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for
-an int32 bias, written out zero points and a Reshape, and else computes in float without a word.
+a Gemm, an int32 bias where there is one, written out zero points and a Reshape, and else computes in float without a
+word. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
 """
 
 from __future__ import annotations
@@ -15,19 +16,51 @@ from onnx import helper, numpy_helper
 from nas_compress.export.graph import Array, drop_unread_nodes_, makers, stored_values
 
 Makers = Mapping[str, onnx.NodeProto]
+Bias = tuple[str, bytes]
+"""The float bias's name and the bytes of its scale: of these there is one integer bias, however many layers read it."""
 
 
-def make_linear_layers_integer_(graph: onnx.GraphProto) -> None:
-    """Rewrite every Gemm of quantized values and quantized weights; the others stay as they are."""
+def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
+    """Rewrite every product of quantized values and quantized weights; the others stay as they are."""
+    graph = model.graph
+    _say_gemm_(model)
     made_by = makers(graph)
+    written: dict[Bias, str] = {}
     for gemm in [node for node in graph.node if node.op_type == "Gemm"]:
         values, weights = _dequantized(gemm.input[0], made_by), made_by.get(gemm.input[1])
         if values is None or weights is None or weights.op_type != "DequantizeLinear":
             continue
         _reshape_instead_of_flatten_(gemm, graph, made_by)
         _write_zero_point_(weights, graph)
-        _write_integer_bias_(gemm, values, weights, graph)
+        _write_integer_bias_(gemm, values, weights, graph, written)
     drop_unread_nodes_(graph)
+
+
+def _say_gemm_(model: onnx.ModelProto) -> None:
+    """Turn each MatMul of quantized rows (n, inputs) and the transpose of quantized weights into a Gemm."""
+    made_by = makers(model.graph)
+    found = []
+    for node in (node for node in model.graph.node if node.op_type == "MatMul"):
+        turned = made_by.get(node.input[1])
+        weights = made_by.get(turned.input[0]) if turned is not None and turned.op_type == "Transpose" else None
+        if turned is None or weights is None or weights.op_type != "DequantizeLinear":
+            continue
+        if _dequantized(node.input[0], made_by) is not None:
+            found.append((node, turned.input[0]))
+    dimensions = _dimensions(model) if found else {}
+    for node, weight in found:
+        if dimensions.get(node.input[0]) == 2:
+            node.CopyFrom(helper.make_node("Gemm", [node.input[0], weight], [node.output[0]], transB=1))
+
+
+def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
+    """How many dimensions each computed tensor has, where that follows from the graph."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in inferred if _has_shape(value)}
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return value.type.tensor_type.HasField("shape")
 
 
 def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
@@ -65,7 +98,11 @@ def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
 
 
 def _write_integer_bias_(
-    gemm: onnx.NodeProto, values: onnx.NodeProto, weights: onnx.NodeProto, graph: onnx.GraphProto
+    gemm: onnx.NodeProto,
+    values: onnx.NodeProto,
+    weights: onnx.NodeProto,
+    graph: onnx.GraphProto,
+    written: dict[Bias, str],
 ) -> None:
     """Store the bias as int32 in units of (scale of the values) x (scale of the weights)."""
     if len(gemm.input) < 3:
@@ -76,10 +113,12 @@ def _write_integer_bias_(
         return
     scale = (scales[0] * scales[1]).astype(np.float32)
     integers = np.clip(np.rint(bias / scale.astype(np.float64)), limits.min, limits.max).astype(np.int32)
-    name = f"{gemm.output[0]}.bias"
-    inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
-    graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
-    gemm.input[2] = name
+    key = gemm.input[2], scale.tobytes()
+    if key not in written:
+        name = written[key] = f"{gemm.output[0]}.bias"
+        inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
+        graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
+    gemm.input[2] = written[key]
 
 
 def _store(graph: onnx.GraphProto, name: str, values: Array) -> str:

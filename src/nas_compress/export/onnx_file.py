@@ -83,7 +83,7 @@ def _ship(
     inline_constants_(graph)
     store_weights_(graph, layout)
     pool_over_whole_planes_(graph)
-    make_linear_layers_integer_(graph)
+    make_linear_layers_integer_(exported)
     if layout.sparse:
         leave_out_zeros_(graph)
     share_halves_(graph)

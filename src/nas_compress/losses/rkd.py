@@ -10,7 +10,7 @@ from nas_compress.losses.pairing import pooled_embedding
 from nas_compress.losses.term import FeatureLoss
 from nas_compress.observation import Observation
 
-ANGLE_SAMPLES = 64
+ANGLE_SAMPLES = 32
 """Angles are taken among so many samples of a batch: their number grows with its cube."""
 
 _EPSILON = 1e-12
@@ -50,9 +50,9 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _distances(embedding: Tensor) -> Tensor:
-    squares = (embedding[:, None] - embedding[None]).pow(2).sum(dim=2)
-    apart = squares > _EPSILON
-    distances = squares.clamp(min=_EPSILON).sqrt() * apart  # the root's slope at 0 is infinite
+    # by differences: through products, near samples would lose their distance to rounding; its slope at 0 is 0
+    distances = torch.cdist(embedding, embedding, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = distances > _EPSILON
     return distances / (distances.sum() / apart.sum().clamp(min=1)).clamp(min=_EPSILON)
 
 

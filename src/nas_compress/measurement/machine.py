@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,19 @@ def describe_machine() -> Machine:
         onnxruntime=runtime,
         torch=_version("torch"),
         key=hashlib.sha256(identity.encode()).hexdigest()[:16],
+    )
+
+
+def integer_caution(system: str, flags: Collection[str]) -> str:
+    """What to know of 8-bit kernels on such a machine, one line; empty where there is nothing.
+
+    Without VNNI or AMX an x86 processor adds pairs of products in 16 bits (VPMADDUBSW): two of 255 * 127 saturate.
+    """
+    if not system.endswith(("x86_64", "AMD64")) or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags):
+        return ""
+    return (
+        "this processor has neither VNNI nor AMX: sums in its 8-bit kernels may saturate, so that an int8 file can be "
+        "less accurate and slower here than on one that has them"
     )
 
 

@@ -35,6 +35,16 @@ def factorise_(network: nn.Module, *, rank_fraction: float, kind: str) -> None:
             network.set_submodule(path, thin)
 
 
+def last_layer(network: nn.Module, path: str) -> str:
+    """The path of the layer itself, or of the last of those in a row that stand for it.
+
+    >>> last_layer(nn.Sequential(nn.Conv2d(1, 8, 3)), "0")
+    '0'
+    """
+    layer = network.get_submodule(path)
+    return f"{path}.{len(layer) - 1}" if isinstance(layer, Factorised) else path
+
+
 def low_rank(layer: nn.Linear, rank: int) -> Factorised:
     """W = (U sqrt S) (sqrt S V^T), cut to `rank`: two linear layers of equal norms."""
     left, right = _split(layer.weight.detach(), rank)

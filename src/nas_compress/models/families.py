@@ -14,7 +14,7 @@ from nas_compress.observation import ObservableNetwork
 Layers = Callable[[tuple[int, ...], tuple[int, ...], "float | None"], list[tuple[str, int]]]
 """(depths, base widths, MLP ratio or None) to free widths as (layer path, base channels)."""
 
-TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio")
+TRANSFORMER_SETTINGS = ("heads", "mlp_ratio", "patch_size", "pooling", "distillation_token", "head_ratio", "sharing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,9 @@ class Family:
 
     `base_widths` and `base_depths` have one entry per stage. `settings` are the candidate's fields that this family
     takes and others may not. `complete` fills in what an architecture leaves open and checks that it fits together;
-    `multiples` tells of which number a free layer's width must be a multiple, where there is one.
+    `multiples` tells of which number a free layer's width must be a multiple, where there is one, and `repeats` whether
+    a free layer is an earlier one again under a given sharing of weights. `mixes_kernels`: float parts stand between
+    the integer ones, so that only measuring tells whether integer kernels pay.
     """
 
     summary: str
@@ -35,6 +37,8 @@ class Family:
     build: Callable[[Architecture], ObservableNetwork]
     complete: Callable[[Architecture], Architecture] = lambda architecture: architecture
     multiples: Callable[[Sequence[str], int | None], Mapping[str, int]] = lambda layers, heads: {}
+    repeats: Callable[[str, str], bool] = lambda layer, sharing: False
+    mixes_kernels: bool = False
 
     def layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], *, mlp_ratio: float | None = None
@@ -72,6 +76,8 @@ FAMILIES: Mapping[str, Family] = {
         build=vit.build,
         complete=vit.complete,
         multiples=vit.multiples,
+        repeats=vit.repeats,
+        mixes_kernels=True,
     ),
 }
 

@@ -7,6 +7,7 @@ stay float.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -62,6 +63,15 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(width, attention, heads=heads, tokens=tokens)
         self.mlp_norm, self.mlp_point = nn.LayerNorm(width), ActivationPoint()
         self.mlp = Perceptron(width, mlp)
+
+    def share_(self, other: EncoderLayer, parts: Sequence[str]) -> None:
+        """Use the other layer's `attention` or `mlp` or both, with normalisation and activation point before it.
+
+        One point means one scale of the integers there, and so one integer bias behind it.
+        """
+        for part in parts:
+            for name in (f"{part}_norm", f"{part}_point", part):
+                setattr(self, name, getattr(other, name))
 
     def forward(self, values: Tensor) -> tuple[Tensor, Relations]:
         """Map (B * tokens, width) to the same shape; also queries, keys and values."""

@@ -1,6 +1,8 @@
 """Small vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), also with a distillation token.
 
-The distillation token and its classifier are DeiT's (Touvron et al. 2021, arXiv 2012.12877, section 4).
+The distillation token and its classifier are DeiT's (Touvron et al. 2021, arXiv 2012.12877, section 4). Layers may
+share weights as ALBERT's do (Lan et al. 2020, arXiv 1909.11942, section 3.1): stored once, computed as often as there
+are layers.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import POOLINGS
+from nas_compress.candidate import POOLINGS, SHARINGS
 from nas_compress.errors import RequestError, require_known
 from nas_compress.models.blocks import ActivationPoint, RawInput, initialise_
 from nas_compress.models.transformer import EncoderLayer, PatchEmbedding
@@ -53,6 +55,20 @@ def multiples(layers: Sequence[str], heads: int | None) -> dict[str, int]:
     return {layer: heads or HEADS for layer in layers if layer.endswith(".attention.query")}
 
 
+def repeats(layer: str, sharing: str) -> bool:
+    """Whether a free layer has the weights of the first encoder layer's, and so its width.
+
+    >>> repeats("layers.1.attention.query", "attention"), repeats("layers.0.mlp.inner", "all")
+    (True, False)
+    """
+    place, number, part, *_ = [*layer.split("."), "", ""]
+    return place == "layers" and number != "0" and part in _shared_parts(sharing)
+
+
+def _shared_parts(sharing: str) -> tuple[str, ...]:
+    return {"attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}.get(sharing, ())
+
+
 def complete(architecture: Architecture) -> Architecture:
     """The architecture with the family's defaults for what it leaves open; RequestError where parts do not fit."""
     _, height, width = architecture.input_shape
@@ -63,6 +79,7 @@ def complete(architecture: Architecture) -> Architecture:
         )
     heads, pooling = architecture.heads or HEADS, architecture.pooling or POOLING
     require_known("pooling", pooling, POOLINGS)
+    require_known("sharing", architecture.sharing, SHARINGS)
     attentions = list(multiples([width.layer for width in architecture.widths], heads))
     for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
         channels = architecture.channels(layer)
@@ -103,19 +120,20 @@ class VisionTransformer(ObservableNetwork):
         self.tokens = extra + patches
         self.raw_input = RawInput(shape.mean, shape.std)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                self.width,
-                attention=shape.channels(f"layers.{layer}.attention.query"),
-                mlp=shape.channels(f"layers.{layer}.mlp.inner"),
-                heads=(shape.layer_heads or (self.heads,) * shape.depths[0])[layer],
-                tokens=self.tokens,
-            )
-            for layer in range(*shape.depths)
-        )
+        self.layers = nn.ModuleList(self._layer(number, shape) for number in range(*shape.depths))
+        for layer in self.layers:
+            layer.share_(self.layers[0], _shared_parts(shape.sharing))
         self.head = Classifier(self.width, shape.classes)
         self.distillation_head = Classifier(self.width, shape.classes) if shape.distillation_token else None
         _initialise_(self)
+
+    def _layer(self, number: int, shape: Architecture) -> EncoderLayer:
+        """A layer of its own; what it is to share takes the first one's shape."""
+        places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
+        first = [f"layers.0.{place.split('.', 2)[2]}" if repeats(place, shape.sharing) else place for place in places]
+        attention, mlp = (shape.channels(place) for place in first)
+        heads = (shape.layer_heads or (self.heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
+        return EncoderLayer(self.width, attention=attention, mlp=mlp, heads=heads, tokens=self.tokens)
 
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         """Features `embedding`, `layer0`, `layer1`, ...: (B, tokens, width), tokens as the embedding orders them."""

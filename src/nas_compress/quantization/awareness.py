@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.blocks import ConvUnit
+from nas_compress.models.factorised import last_layer
 from nas_compress.precision import METHODS
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
@@ -78,11 +79,13 @@ def make_aware_(
 
 def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
     """Put the integers that training ended with in place of every part that rounds; needs evaluation mode."""
-    for path, unit in [(path, unit) for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]:
-        conv, norm, inside = unit.get_submodule("conv"), unit.get_submodule("norm"), f"{path}." if path else ""
+    for path in [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]:
+        inside = f"{path}." if path else ""
+        conv_path, norm_path = last_layer(network, f"{inside}conv"), f"{inside}norm"
+        conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
-            network.set_submodule(f"{inside}conv", _fold(conv, norm, computed_as_float))
-            network.set_submodule(f"{inside}norm", nn.Identity())
+            network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
+            network.set_submodule(norm_path, nn.Identity())
     replace_modules_(network, FakeQuantConv2d, lambda conv: StoredConv2d(conv, _frozen(conv, computed_as_float)))
     replace_modules_(network, FakeQuantLinear, lambda layer: StoredLinear(layer, _frozen(layer, computed_as_float)))
     for kind in (LearnedStepActivation, RunningRangeActivation):

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nas_compress.models.blocks import ConvUnit
-from nas_compress.models.factorised import Factorised
+from nas_compress.models.factorised import last_layer
 
 
 def fold_batch_norm_(network: nn.Module) -> None:
@@ -29,17 +29,11 @@ def fold_batch_norm_(network: nn.Module) -> None:
 
 def _fold_pairs_(network: nn.Module, pairs: list[tuple[str, str]]) -> None:
     for unit_path, norm_path in pairs:
-        conv_path = _last_layer(network, unit_path)
+        conv_path = last_layer(network, unit_path)
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _has_fixed_statistics(norm):
             network.set_submodule(conv_path, fuse_conv_bn_eval(conv, norm))
             network.set_submodule(norm_path, nn.Identity())
-
-
-def _last_layer(network: nn.Module, path: str) -> str:
-    """The path of the layer itself, or of the last of those in a row that stand for it."""
-    layer = network.get_submodule(path)
-    return f"{path}.{len(layer) - 1}" if isinstance(layer, Factorised) else path
 
 
 def _inside(path: str, name: str) -> str:

@@ -11,6 +11,7 @@ from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
+from nas_compress.runs.speed import speed_notes
 
 WIDEST_MATRIX = 20
 """Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
@@ -19,12 +20,14 @@ MOST_CONFUSIONS = 10
 
 
 def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None) -> dict[str, Any]:
-    """The values of one card: figures, layers, losses, bytes by layer, confusion."""
+    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer, confusion."""
     outcome = record.outcome
     return {
         "trial": record.trial,
         "point": point,
         "measured": outcome.measured,
+        "speed": "\n".join(speed_notes([record], [record.trial])),
+        "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,
         "architecture": outcome.architecture,
         "epochs": outcome.epochs,

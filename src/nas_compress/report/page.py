@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from nas_compress.files import write_text
 from nas_compress.front import Front
+from nas_compress.measurement.machine import integer_caution
 from nas_compress.plots import scales
 from nas_compress.plots.budgets import nearest_limit, rule
 from nas_compress.plots.panel import axis_words, staircase
@@ -72,6 +73,7 @@ def report_page(folder: RunFolder) -> str:
         settings=_settings(spec.model_dump(mode="json")),
         picture=_picture(folder, front, spec.name),
         confirmation=read_confirmation(folder),
+        caution=_caution(about["machine"], records),
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         script=(ASSETS / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
@@ -85,6 +87,13 @@ def report_page(folder: RunFolder) -> str:
             "spreads": list(read_spreads(folder).by_trial.items()),
         },
     )
+
+
+def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """What to know of the run's integer kernels on the machine that it ran on."""
+    if all(record.outcome.candidate.activation_bits != 8 for record in records):
+        return ""
+    return integer_caution(str(machine.get("system", "")), machine.get("flags", ()))
 
 
 def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:

@@ -40,7 +40,8 @@ class DataSection(Section):
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
-    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's.
+    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's,
+    `stem_stride` (the stride of the first layer, for larger images) a convolutional network's.
 
     `features` names the modules of the user's own network whose outputs count as its stages, in forward order: terms on
     features need them. Modules called `stem` or `embedding` count as what comes before the first stage.
@@ -64,6 +65,7 @@ class TeacherSection(Section):
     weights: str | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
+    stem_stride: Literal[1, 2, 4] = 1
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:

@@ -18,16 +18,18 @@ from nas_compress.spec.schema import PRUNERS
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.stopping.catalogue import RULES
 from nas_compress.study.samplers import SAMPLERS
+from nas_compress.teaching import TEACHER_SETTINGS, TEACHERS
 
 Row = dict[str, object]
 
 
 def catalogue(kind: str) -> list[Row]:
-    """Rows of one kind: families, spaces, losses, pruning, quantization, samplers, stopping, data, studies."""
+    """Rows of one kind, such as families, spaces, losses or teaching."""
     tables = {
         "families": _families,
         "spaces": _spaces,
         "losses": _losses,
+        "teaching": _teaching,
         "pruning": _pruning,
         "quantization": _quantization,
         "samplers": _samplers,
@@ -82,6 +84,13 @@ def _losses() -> list[Row]:
             "source": term.source,
         }
         for name, term in TERMS.items()
+    ]
+
+
+def _teaching() -> list[Row]:
+    return [
+        {"name": name, "summary": summary, "settings": dict(TEACHER_SETTINGS[name]), "source": source}
+        for name, (summary, source) in TEACHERS.items()
     ]
 
 

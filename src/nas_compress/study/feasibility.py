@@ -12,7 +12,7 @@ import torch
 
 from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
-from nas_compress.deployment import Stopwatch, calibration_samples, measure_cost, write_file
+from nas_compress.deployment import Stopwatch, calibration_samples
 from nas_compress.errors import RequestError
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.blocks import ActivationPoint
@@ -25,9 +25,10 @@ from nas_compress.space.load import Sampled, sample_space
 from nas_compress.study.teachable import Teachable
 from nas_compress.study.workbench import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
-from nas_compress.training.sparsity import sparse_layers, with_zeros
+from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bench import check_candidate, is_voted, shaped
 from nas_compress.trial.bit_plan import plan_bits
+from nas_compress.trial.form import settle_form
 from nas_compress.trial.peers import peer_shape
 
 DRAWS = 400
@@ -133,22 +134,18 @@ def extremes(sized: list[Sized]) -> Iterator[Sized]:
 def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
     """Export and measure one candidate with fresh weights, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network, candidate = parts.build(item.architecture), item.candidate
+    network = parts.build(item.architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        path = Path(folder) / "model.onnx"
-        watch = Stopwatch()
-        write_file(
-            with_zeros(network, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction),
-            path,
-            weight_bits=candidate.weight_bits,
-            activation_bits=candidate.activation_bits,
-            quantization=candidate.quantization,
-            layer_bits=plan_bits(candidate, network, ()),
-            sparse=candidate.zero_pattern != "none",
+        form = settle_form(
+            item.candidate,
+            network,
+            Path(folder),
+            layer_bits=plan_bits(item.candidate, network, ()),
             calibration=samples,
-            watch=watch,
+            meter=meter,
+            watch=Stopwatch(),
         )
-        return measure_cost(network, path, sample=samples, meter=meter, watch=watch)
+    return form.cost
 
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:

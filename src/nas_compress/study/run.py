@@ -18,6 +18,7 @@ from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.crew import Crew
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.study.joint import Joint
+from nas_compress.study.notes import notes
 from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
 from nas_compress.study.samplers import SAMPLERS
@@ -31,7 +32,6 @@ from nas_compress.study.storage import (
     shown_url,
     study_identity,
 )
-from nas_compress.study.teachable import notes
 from nas_compress.study.workbench import (
     Ingredients,
     baseline,
@@ -81,7 +81,8 @@ def run_study(
         require_same_storage(folder, storage)
     else:
         sized, _ = draw_candidates(parts)
-        for note in notes([item.candidate for item in sized], parts.dataset.classes):
+        candidates = [item.candidate for item in sized]
+        for note in notes(candidates, classes=parts.dataset.classes, machine=describe_machine()):
             reporter.say(note)
         refuse_out_of_reach(parts, within_reach(parts, sized, meter))
     total = trials or (1 if file.candidate else file.spec.trials)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import optuna
 
 from nas_compress.candidate import Candidate
+from nas_compress.deployment import calibration_samples
 from nas_compress.files import write_json
 from nas_compress.front import Front
 from nas_compress.measurement.latency import LatencyMeter
@@ -20,9 +21,11 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
 from nas_compress.runs.results import draw_front, make_front, write_front, write_history
 from nas_compress.runs.savings import savings
+from nas_compress.runs.speed import speed_notes
 from nas_compress.space.suggest import Suggest
 from nas_compress.stopping.rules import Rule
 from nas_compress.study.crew import Crew, Job
+from nas_compress.study.float32_form import compare_with_float32, uncompared_members
 from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
@@ -85,6 +88,7 @@ class Search:
             self._share(crew, total, before)
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         self._measure_again(meter)
+        self._compare(meter)
         self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
 
@@ -277,6 +281,20 @@ class Search:
             tried.update(record.trial for record in noisy)
             steady = measure_again(self.folder, noisy, meter, self.parts.spec.budget_list)
             self.records = amend(self.folder, self.records, steady)
+
+    def _compare(self, meter: LatencyMeter) -> None:
+        """Time the float32 form of the front's members, and say which of them are slower."""
+        members = self._members()
+        parts = self.parts
+        compared = compare_with_float32(
+            uncompared_members(self.records, members),
+            build=parts.build,
+            calibration=calibration_samples(parts.dataset.train),
+            meter=meter,
+        )
+        self.records = amend(self.folder, self.records, compared)
+        for note, trials in speed_notes(self.records, compared).items():
+            self.reporter.say(f"trial {', '.join(map(str, trials))}: {note}")
 
     def _members(self) -> list[int | str]:
         return [point.trial for point in self.front.members]

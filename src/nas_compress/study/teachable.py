@@ -91,14 +91,6 @@ def _require_loss(candidate: Candidate, student: Observation | None, teacher: Ob
         )
 
 
-def notes(candidates: list[Candidate], classes: int) -> list[str]:
-    """What a user should know about the losses of these candidates, one line each."""
-    names = {term.name for candidate in candidates for term in candidate.losses}
-    if "dkd" in names and classes == 2:
-        return ["dkd with two classes: there is one wrong class, so its NCKD is 0 and only TCKD remains"]
-    return []
-
-
 def _require_own_teacher(candidate: Candidate) -> None:
     teaching = candidate.teaching
     wanted = (

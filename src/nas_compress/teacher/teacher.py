@@ -155,6 +155,7 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
             f"but got depths={depths}; give widths too for another number of stages"
         )
     settings = section.model_dump(include={"heads", "mlp_ratio", "patch_size", "pooling"}, exclude_none=True)
+    settings |= {"stem_stride": section.stem_stride} if section.stem_stride != 1 else {}
     require_settings(section.family, settings, where=f"{label}: teacher")
     try:
         layers = family.layers(depths, base, mlp_ratio=section.mlp_ratio)
@@ -170,6 +171,7 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
                 heads=section.heads,
                 patch_size=section.patch_size,
                 pooling=section.pooling,
+                stem_stride=section.stem_stride,
             )
         )
     except RequestError as error:

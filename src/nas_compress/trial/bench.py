@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from nas_compress.candidate import PRUNED, Candidate, Teaching
 from nas_compress.data.splits import Dataset, Split
 from nas_compress.deployment import calibration_samples
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.terms import check_terms, needs_teacher
+from nas_compress.losses.terms import TERMS, check_terms, needs_teacher
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES, family_named, require_settings
@@ -69,16 +70,16 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
-    if candidate.factorization != "none" and candidate.activation_bits < 32:
-        raise RequestError(
-            f"activation_bits=32 must hold with factorization={candidate.factorization!r}, whose thin layers have no "
-            f"integer kernels yet, but got activation_bits={candidate.activation_bits}"
-        )
     if candidate.family != PRUNED:
         require_settings(candidate.family, candidate.family_settings)
     if candidate.distillation_token and not needs_teacher(candidate.losses):
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
+    if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
+        raise RequestError(
+            "mutual learning needs a term on labels, which its networks cannot learn from each other, "
+            f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
@@ -210,7 +211,10 @@ def shaped(
             heads=next(iter(heads.values())),
             min_heads=candidate.min_heads,
         )
-    return family.complete(replace(_architecture(candidate, dataset, widths), layer_heads=layer_heads))
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
+    layer_heads = tuple(itertools.compress(layer_heads, own))
+    return family.complete(replace(_architecture(candidate, dataset, distinct), layer_heads=layer_heads))
 
 
 def _require_inheritable(
@@ -270,4 +274,5 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         distillation_token=candidate.distillation_token,
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
+        sharing=candidate.sharing,
     )

@@ -29,7 +29,8 @@ def peer_of(candidate: Candidate) -> Candidate:
     require_known("peer_family", family, [*FAMILIES, PRUNED])
     same = family == candidate.family
     base_depths = candidate.depths if same else () if family == PRUNED else family_named(family).base_depths
-    own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in FAMILY_SETTINGS}
+    of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
+    own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
         candidate,
         family=family,

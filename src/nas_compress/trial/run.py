@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nas_compress.candidate import Candidate
-from nas_compress.deployment import Stopwatch, measure_cost, measure_file, write_file
+from nas_compress.deployment import Stopwatch, measure_file, write_file
 from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.files import TEMPORARY
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
+from nas_compress.trial.form import settle_form
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
@@ -92,21 +92,19 @@ def _run(
         student = new_student(candidate, architecture, bench.teacher, seed=seed)
 
     # cost, before any training
-    write = functools.partial(
-        write_file,
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        quantization=candidate.quantization,
-        layer_bits=planned_bits(candidate, student, bench),
-        sparse=candidate.zero_pattern != "none",
-        calibration=bench.calibration,
-        watch=watch,
-    )
+    layer_bits = planned_bits(candidate, student, bench)
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
-        untrained = Path(folder) / "untrained.onnx"
-        write(with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction), untrained)
-        cost = measure_cost(student, untrained, sample=bench.calibration, meter=bench.meter, watch=watch)
+        form = settle_form(
+            candidate,
+            student,
+            Path(folder),
+            layer_bits=layer_bits,
+            calibration=bench.calibration,
+            meter=bench.meter,
+            watch=watch,
+        )
+    cost, shipped = form.cost, form.candidate
     broken = broken_budgets(cost, bench.budgets)
     if broken:
         return Outcome(
@@ -117,6 +115,7 @@ def _run(
             architecture=architecture,
             reason=broken,
             seconds=watch.seconds,
+            integer_latency_ms=form.integer_latency_ms,
         )
 
     # training from scratch
@@ -130,10 +129,10 @@ def _run(
     count = (candidate.teaching.generations or 1) - 1
     generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
     sight.begin(cost, epochs)
-    checkpoint = None if place is None else _checkpoint(place, candidate, seed=seed, epochs=epochs, sight=sight)
+    checkpoint = None if place is None else _checkpoint(place, shipped, seed=seed, epochs=epochs, sight=sight)
     derived_before = bench.teacher.derived_epochs
     losses = teach(
-        candidate,
+        shipped,
         generations,
         bench,
         epochs=epochs,
@@ -157,14 +156,24 @@ def _run(
         planned_epochs=epochs,
         curve=tuple(sight.curve),
         spoke_at=sight.spoke_at,
+        integer_latency_ms=form.integer_latency_ms,
         teacher_epochs=bench.teacher.derived_epochs - derived_before,
     )
     if sight.stopped:
         return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
 
     # the file that ships, and its figures
-    student.cpu()
-    deployable = write(student, model)
+    write = functools.partial(
+        write_file,
+        weight_bits=shipped.weight_bits,
+        activation_bits=shipped.activation_bits,
+        quantization=shipped.quantization,
+        layer_bits=layer_bits,
+        sparse=shipped.zero_pattern != "none",
+        calibration=bench.calibration,
+        watch=watch,
+    )
+    deployable = write(student.cpu(), model)
     measured = measure_file(
         deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
     )

@@ -1,0 +1,83 @@
+"""The form in which a student ships, settled on untrained files: integer kernels only where they pay.
+
+A transformer's attention, softmax and normalisation stay float, and every product in integers rounds its input first: a
+narrow one is faster with integer weights that the runtime turns into floats when it loads, a wide one with integer
+kernels. Latency does not depend on the weights, so both are timed before training, once per machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.deployment import Stopwatch, measure_cost, write_file
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.models.families import FAMILIES
+from nas_compress.outcome import Measured
+from nas_compress.training.sparsity import with_zeros
+
+MARGIN = 0.02
+"""By so much float kernels must be faster to be preferred: repeats of one latency differ by about as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What ships for a candidate: the candidate with the activation bits that its file has, and what the file costs.
+
+    integer_latency_ms: where float kernels ship instead of integer ones, the latency of those.
+    """
+
+    candidate: Candidate
+    cost: Measured
+    integer_latency_ms: float | None = None
+
+
+def settle_form(
+    candidate: Candidate,
+    student: nn.Module,
+    folder: Path,
+    *,
+    layer_bits: Mapping[str, int],
+    calibration: Tensor,
+    meter: LatencyMeter,
+    watch: Stopwatch,
+) -> Form:
+    """Write the untrained student, on the CPU, in each form that it may ship in, and take the fastest.
+
+    folder: where the files may lie, which stay there. calibration: uint8 (n, C, H, W). Only families that mix kernels
+    have a choice, and only where the candidate has 8-bit activations.
+    """
+    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
+    found = []
+    for form in _forms(candidate):
+        path = folder / f"untrained-{form.activation_bits}.onnx"
+        write_file(
+            untrained,
+            path,
+            weight_bits=form.weight_bits,
+            activation_bits=form.activation_bits,
+            quantization=form.quantization,
+            layer_bits=layer_bits,
+            sparse=form.zero_pattern != "none",
+            calibration=calibration,
+            watch=watch,
+        )
+        cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch)
+        found.append(Form(candidate=form, cost=cost))
+    own, best = found[0], found[-1]
+    if best.cost.latency_ms < (1 - MARGIN) * own.cost.latency_ms:
+        return replace(best, integer_latency_ms=own.cost.latency_ms)
+    return own
+
+
+def _forms(candidate: Candidate) -> list[Candidate]:
+    """The candidate itself, and what it may become."""
+    forms = [candidate]
+    if candidate.activation_bits == 8 and candidate.family != PRUNED and FAMILIES[candidate.family].mixes_kernels:
+        # the step of the widths follows the bits, and the shape must not change
+        forms.append(replace(candidate, activation_bits=32, round_to=candidate.channel_step))
+    return forms

@@ -1,0 +1,27 @@
+"""Small teachers that are really trained, or brought along, each kept in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_compress.data.splits import Dataset
+from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.teacher.teacher import Teacher, obtain_teacher
+
+
+def small_teacher_in(folder: Path, section: TeacherSection, dataset: Dataset, *, batch_size: int = 32) -> Teacher:
+    """The teacher of that section; relative paths start in `folder`, and it is kept there too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_COMPRESS_CACHE", str(folder))
+        return obtain_teacher(
+            section,
+            TrainingSection(batch_size=batch_size),
+            dataset,
+            folder=folder,
+            label="study.toml",
+            device=torch.device("cpu"),
+            progress=lambda what, done, count: None,
+        )
