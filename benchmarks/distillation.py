@@ -1,16 +1,20 @@
-"""What a step of each way of teaching costs, as a ratio to a bare step of plain training beside it.
+"""What a step of each way of teaching costs, as a ratio to a step of plain training of the same student.
 
-    python benchmarks/distillation.py [--seconds 6]
+    python benchmarks/distillation.py [--seconds 6] [--method kd ...]
 
-A bare step is forward, cross-entropy and backward of the same student on a batch that lies ready, run between any two
-steps of the training. The teacher is a resnet (or vit) of about ten times the student's compute; its logits come from
-the cache, its features from one pass a batch. Median ratio [middle half]; the update is included.
+Both are steps of the training loop, update included, and both are first taken as ratios to a bare step (forward,
+cross-entropy and backward on a batch that lies ready) that runs between any two of them, so that the machine's state
+drops out. The teacher is a resnet (or vit) of about ten times the student's compute; its logits come from the cache,
+its features from one pass a batch. Median [middle half].
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import statistics
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -23,11 +27,11 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.machine import describe_machine
 from nas_compress.models.families import build_student, family_named
 from nas_compress.observation import ObservableNetwork
-from nas_compress.training.lesson import TaughtLesson, look
+from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
 from nets import random_samples
-from training_step import Enough, Paced, plain_steps, ratio
+from training_step import WARM_UP, Enough, Paced, plain_steps
 
 SHAPE, BATCH, VIEWS = (1, 8, 8), 64, Views(shift=1)
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
@@ -69,8 +73,8 @@ def lesson_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teacher: 
     )
 
 
-def measure(lesson: TaughtLesson | MutualLesson, student: nn.Module, bare: nn.Module, seconds: float) -> str:
-    """The ratio of a training's step to the bare one."""
+def measure(lesson: Lesson, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
+    """The lower quartile, median and upper quartile of a training's step over the bare one; then the steps."""
     samples = random_samples(20 * BATCH, SHAPE)
     others = plain_steps(bare.train(), samples.inputs[:BATCH], samples.labels[:BATCH])
     paced = Paced(lesson, {"bare": others["bare"]}, seconds=seconds)
@@ -86,32 +90,47 @@ def measure(lesson: TaughtLesson | MutualLesson, student: nn.Module, bare: nn.Mo
             weight_decay=0.01,
             seed=0,
         )
-    return f"{ratio(paced.taken, 'loop')}   n = {len(paced.taken)}"
+    taken = paced.taken[WARM_UP:]
+    return [*statistics.quantiles((step["loop"] / step["bare"] for step in taken), n=4), len(taken)]
+
+
+def lessons(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], Lesson]]:
+    """Every way to teach a student of that family, plain training first."""
+    teacher = network(family, multiplier).eval()
+    transformer = {name: term.needs in ("tokens", "relations") for name, term in TERMS.items()}
+    names = ["cross_entropy"] + [
+        name for name, own in transformer.items() if own == (family == "vit") and name != "cross_entropy"
+    ]
+    found: dict[str, Callable[[ObservableNetwork], Lesson]] = {
+        name: functools.partial(lesson_of, losses(name), teacher=teacher) for name in names
+    }
+    if family == "resnet":
+        together = (*KD, LossTerm(name="fitnet"), LossTerm(name="attention_transfer"), LossTerm(name="rkd_distance"))
+        found["kd + three on features"] = functools.partial(lesson_of, together, teacher=teacher)
+        found["mutual learning, kd"] = lambda student: MutualLesson(
+            [network("resnet", 0.25)], [TrainingLoss(KD), TrainingLoss(KD)]
+        )
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each method")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--method", action="append", help="only these, beside plain training")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine())
-    print(f"{'student':8} {'method':26} step / bare step")
+    print(f"{'student':8} {'method':26} step / step of plain training")
     for family, small, large in (("resnet", 0.25, 1.0), ("vit", 0.5, 2.0)):
-        teacher = network(family, large).eval()
-        for name, term in TERMS.items():
-            transformer = term.needs in ("tokens", "relations")
-            if transformer != (family == "vit") and name != "cross_entropy":
+        plain = 0.0
+        for name, make in lessons(family, large).items():
+            if plain and given.method and name not in given.method:
                 continue
             student = network(family, small)
-            found = measure(lesson_of(losses(name), student, teacher), student, network(family, small), seconds)
-            print(f"{family:8} {name:26} {found}", flush=True)
-    student, peer = network("resnet", 0.25), network("resnet", 0.25)
-    mutual = MutualLesson([peer], [TrainingLoss(KD), TrainingLoss(KD)])
-    print(f"{'resnet':8} {'mutual learning, kd':26} {measure(mutual, student, network('resnet', 0.25), seconds)}")
-    together = (*KD, LossTerm(name="fitnet"), LossTerm(name="attention_transfer"), LossTerm(name="rkd_distance"))
-    student, teacher = network("resnet", 0.25), network("resnet", 1.0).eval()
-    found = measure(lesson_of(together, student, teacher), student, network("resnet", 0.25), seconds)
-    print(f"{'resnet':8} {'kd + three on features':26} {found}")
+            low, middle, high, count = measure(make(student), student, network(family, small), given.seconds)
+            plain = plain or middle
+            told = f"{middle / plain:.2f} [{low / plain:.2f}-{high / plain:.2f}]"
+            print(f"{family:8} {name:26} {told}   n = {count:.0f}", flush=True)
 
 
 if __name__ == "__main__":

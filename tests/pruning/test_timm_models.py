@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
+from foreign import MODELS, Raw, import_timm
 from nas_compress.architecture import Architecture
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.prediction import predict
@@ -18,33 +19,15 @@ from nas_compress.pruning.module_student import build_pruned, pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.quantization.quantize import quantize
 
-timm = pytest.importorskip("timm", reason="needs timm: pip install -c constraints.txt -e '.[timm]'")
-
-SHAPE = (1, 28, 28)
-SAMPLES = torch.randint(0, 256, (6, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-SMALL_VIT = {"img_size": 28, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 4}
-MODELS = {
-    "resnet10t": {},
-    "mobilenetv3_small_050": {},
-    "vit_tiny_patch16_224": SMALL_VIT,
-}
-
-
-class Raw(nn.Module):
-    """A timm model on raw samples."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.model = timm.create_model(name, num_classes=10, in_chans=1, **MODELS[name])
-
-    def forward(self, samples: Tensor) -> Tensor:
-        return self.model(samples.float() / 127.5 - 1)
+SHAPE = (1, 8, 8)
+SAMPLES = torch.randint(0, 17, (6, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # its models look at their shapes
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("criterion", ["l1", "taylor"])
 def test_it_is_cut_trains_and_ships(name: str, criterion: str, tmp_path: Path) -> None:
+    import_timm()
     make: Callable[[], nn.Module] = lambda: Raw(name)  # noqa: E731
     teacher = make()
     batches = [(SAMPLES, torch.arange(6))]

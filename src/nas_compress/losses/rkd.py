@@ -10,7 +10,7 @@ from nas_compress.losses.pairing import pooled_embedding
 from nas_compress.losses.term import FeatureLoss
 from nas_compress.observation import Observation
 
-ANGLE_SAMPLES = 64
+ANGLE_SAMPLES = 32
 """Angles are taken among so many samples of a batch: their number grows with its cube."""
 
 _EPSILON = 1e-12
