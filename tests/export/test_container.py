@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nas_compress.errors import RequestError
 from nas_compress.export.container import compress
-from nas_compress.export.layout import STEPS
+from nas_compress.export.layout import STEPS, Layout
 from nas_compress.export.onnx_file import export_onnx, size_steps
 from nas_compress.measurement.prediction import predict
 from nas_compress.measurement.session import open_session, read_content
@@ -40,7 +40,7 @@ def test_a_compressed_file_is_the_same_model(make_network, digits, tmp_path: Pat
     module = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:64])
     plain, coded = tmp_path / "model.onnx", tmp_path / "model.onnx.xz"
     for path in (plain, coded):
-        export_onnx(module, (1, 8, 8), path)
+        export_onnx(module, (1, 8, 8), path, layout=Layout(sparse=path == coded))
     samples = digits.held_out.numpy()
     assert np.array_equal(predict(plain, samples), predict(coded, samples))
     assert structure_key(plain) == structure_key(coded)
