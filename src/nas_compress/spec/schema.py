@@ -7,12 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from nas_compress.errors import RequestError, require_known
-<<<<<<< HEAD
 from nas_compress.model_file import FORMS
-from nas_compress.objective import DIRECTIONS, Budget, Objective
-=======
 from nas_compress.objective import DIRECTIONS, Budget, Direction, Objective, Reward
->>>>>>> main
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's generators take no other."""

@@ -8,12 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.errors import RequestError
-<<<<<<< HEAD
 from nas_compress.model_file import FORMS
-from nas_compress.objective import Budget, Objective
-=======
 from nas_compress.objective import Budget
->>>>>>> main
 from nas_compress.outcome import Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
