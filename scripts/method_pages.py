@@ -38,9 +38,8 @@ class Method:
 
     def page(self) -> str:
         """The page as Markdown."""
-        lines = [f"# {self.name}", "", f"{_sentence(self.summary)}", "", "| | |", "|---|---|"]
-        lines.append(f"| Source | {linked(self.source) or 'our own, or common knowledge'} |")
-        lines.append(f"| Cost | {self.cost} |")
+        lines = [f"# {self.name}", "", _sentence(self.summary), ""]
+        lines += [f"**Source:** {linked(self.source) or 'our own, or common knowledge'}", "", f"**Cost:** {self.cost}"]
         lines += ["", f"```{self.language}", self.use, "```"]
         if self.settings:
             lines += ["", "| setting | default | range |", "|---|---|---|"]
@@ -88,13 +87,15 @@ def _sentence(text: str) -> str:
 def _losses() -> Iterator[Method]:
     for name, term in TERMS.items():
         given = {key: setting.default for key, setting in term.settings.items()}
-        inside = f", settings={{{', '.join(f'{key!r}: {value:g}' for key, value in given.items())}}}" if given else ""
+        numbers = ", ".join(f'"{key}": {value:g}' for key, value in given.items())
+        more = f",\n    settings={{{numbers}}},\n" if given else ""
+        first = "\n    " if given else ""
         yield Method(
             name=name,
             summary=term.summary,
             source=term.source,
             cost=_loss_cost(term),
-            use=f'LossTerm(name="{name}", weight=1.0{inside})'.replace("'", '"'),
+            use=f'LossTerm({first}name="{name}", weight=1.0{more})',
             settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
             docs=_implementation(term.build if isinstance(term, FeatureTerm) else term.bind, name),
         )

@@ -25,5 +25,6 @@ def browser() -> Iterator[WebDriver]:
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome.command_executor.client_config.timeout = 600  # a busy machine takes its time
     yield chrome
     chrome.quit()

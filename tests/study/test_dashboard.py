@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -89,6 +90,12 @@ def test_artefacts_are_the_files_of_the_run_and_pictures_drawn_on_demand(address
     assert content["model.onnx"] == (run.root / trained.model).read_bytes()
     assert content["curve.png"].startswith(b"\x89PNG") and content["place.png"].startswith(b"\x89PNG")
     assert content["curve.png"] != content["place.png"]
+
+
+def test_a_connection_that_asks_nothing_holds_nobody_up(address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))):
+        assert ask(f"{address}/api/studies")["study_summaries"]
 
 
 def test_a_browser_shows_the_study(address: str, browser: WebDriver) -> None:

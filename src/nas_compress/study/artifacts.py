@@ -6,6 +6,7 @@ Files are read where they lie in the run folder, pictures are drawn when somebod
 from __future__ import annotations
 
 import io
+import threading
 import uuid
 from collections.abc import Callable
 from typing import BinaryIO
@@ -34,6 +35,7 @@ class RunArtifacts:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._known: dict[str, Callable[[], bytes]] = {}
+        self._drawing = threading.Lock()
 
     def of_study(self) -> list[tuple[str, str, str]]:
         """(id, file name, type) of the study's pictures."""
@@ -58,7 +60,8 @@ class RunArtifacts:
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The content of one artefact. ArtifactNotFound where there is none, or its file has gone."""
         try:
-            return io.BytesIO(self._known[artifact_id]())
+            with self._drawing:  # matplotlib's fonts are not made for several threads
+                return io.BytesIO(self._known[artifact_id]())
         except (KeyError, FileNotFoundError) as error:
             raise ArtifactNotFound(f"no artefact {artifact_id}") from error
 

@@ -10,6 +10,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterable, Mapping
+from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -49,7 +50,7 @@ class Mirror:
         self.study = optuna.create_study(
             study_name=source.study_name, storage=self.storage, directions=list(source.directions)
         )
-        names = folder.spec().objectives
+        names = folder.spec().value_names
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.study.set_metric_names(list(names))
@@ -85,7 +86,8 @@ def make_dashboard(mirror: Mirror, *, host: str, port: int) -> WSGIServer:
     except ImportError as error:
         raise RequestError("dashboard needs optuna-dashboard: pip install 'nas-compress[dashboard]'") from error
     try:
-        return make_server(host, port, wsgi(mirror.storage, artifact_store=mirror.artifacts), handler_class=_Mute)
+        application = wsgi(mirror.storage, artifact_store=mirror.artifacts)
+        return make_server(host, port, application, server_class=_Threaded, handler_class=_Mute)
     except OSError as error:
         raise RequestError(f"--port must be free, but {host}:{port} is not: {error.strerror}") from error
 
@@ -100,6 +102,12 @@ def keep_fresh(mirror: Mirror, stop: threading.Event) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+class _Threaded(ThreadingMixIn, WSGIServer):
+    """A thread for each connection: a browser opens some that it does not use, and they must hold nobody up."""
+
+    daemon_threads = True
 
 
 class _Mute(WSGIRequestHandler):
