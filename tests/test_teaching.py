@@ -60,6 +60,11 @@ def test_a_candidate_keeps_its_teaching_through_json_and_reads_older_files() -> 
         ({"teacher": "mutual", "peer_width": 0.0}, "peer_width must be"),
         ({"peer_family": "vit"}, "peer_family belongs to teacher='mutual', but got peer_family='vit'"),
         ({"peer_depths": (1,)}, "peer_depths belongs to teacher='mutual'"),
+        ({"scheme": "joint"}, "scheme belongs to teacher='apprentice'"),
+        (
+            {"teacher": "apprentice", "scheme": "A"},
+            "scheme must be one of joint, fixed, fine_tuned, but",
+        ),
         ({"soft_stop": 0.0}, r"soft_stop must be in \(0, 1\]"),
     ],
 )

@@ -244,7 +244,9 @@ class Candidate:
         voted = self.pruning_ratio > 0 and self.pruning_criterion != "uniform"
         uniform = not voted and self.head_ratio == 0
         shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
-        return ", ".join(filter(None, ["inherited weights" if self.init == "inherit" else "", shape]))
+        inherited = "inherited weights" if self.init == "inherit" else ""
+        started = "weights of a float training" if self.teaching.scheme == "fine_tuned" else ""
+        return ", ".join(filter(None, [inherited, started, shape]))
 
     @property
     def fingerprint(self) -> str:

@@ -15,8 +15,12 @@ TEACHERS: Mapping[str, tuple[str, str]] = {
     "assistant": ("a smaller network that the teacher taught", "Mirzadeh et al. 2020, arXiv 1902.03393"),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
     "mutual": ("peers that learn beside the student", "Zhang et al. 2018, arXiv 1706.00384"),
+    "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
 }
 """Ways to have a teacher: what it is, and the source."""
+
+SCHEMES = ("joint", "fixed", "fine_tuned")
+"""Of an apprentice: the paper's schemes A, B and C."""
 
 CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 """Fractions of the teacher's training after which it is kept."""
@@ -27,6 +31,7 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "assistant": {"assistant_size": 0.5},
     "born_again": {"generations": 2},
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
+    "apprentice": {"scheme": "joint"},
 }
 """The settings of each way to have a teacher, with their defaults."""
 
@@ -102,6 +107,12 @@ class Teaching:
     is reported, never the better one. Peers have its shape with `peer_width` times its width multiplier, `peer_depths`
     blocks per stage, or another family: `peer_family`, at that family's base depths if none are given.
 
+    `apprentice`: a student that rounds from its first step on (Mishra, Marr 2018, arXiv 1711.05852, where the losses
+    are cross-entropy and `kd` at temperature 1 in equal parts). Its `scheme` is `joint` (A: a float network of the
+    teacher's shape learns from the labels beside it and teaches it), `fixed` (B: the study's teacher teaches it) or
+    `fine_tuned` (C: it learns from the labels in float first, then as many epochs under rounding at a tenth of the
+    learning rate: a control, for it inherits weights).
+
     annealing: terms on labels grow, terms on the teacher fall, linearly over the planned steps (Clark et al. 2019,
     arXiv 1907.04829). soft_stop: the fraction of the planned steps after which terms on the teacher are silent.
 
@@ -121,6 +132,7 @@ class Teaching:
     peer_depths: tuple[int, ...] | None = None
     annealing: bool = False
     soft_stop: float = 1.0
+    scheme: str | None = None
 
     def __post_init__(self) -> None:
         require_known("teaching.teacher", self.teacher, TEACHERS)
@@ -143,6 +155,7 @@ class Teaching:
             ("generations", self.generations is None or self.generations >= 2, ">= 2 must hold"),
             ("peers", self.peers is None or self.peers >= 1, ">= 1 must hold"),
             ("peer_width", self.peer_width is None or 0 < self.peer_width < math.inf, "must be in (0, inf)"),
+            ("scheme", self.scheme in (None, *SCHEMES), f"must be one of {', '.join(SCHEMES)}"),
             ("soft_stop", 0 < self.soft_stop <= 1, "must be in (0, 1]"),
         ):
             if not fits:
@@ -150,13 +163,13 @@ class Teaching:
 
     @property
     def trainings(self) -> int:
-        """How many networks a trial trains: generations or peers count in its budget."""
-        return (self.generations or 1) * self.side_by_side
+        """How many networks a trial trains: generations, peers and what an apprentice needs count in its budget."""
+        return (2 if self.scheme == "fine_tuned" else self.generations or 1) * self.side_by_side
 
     @property
     def side_by_side(self) -> int:
-        """How many of them learn at the same time: the student and its peers."""
-        return 1 + (self.peers or 0)
+        """How many of them learn at the same time: the student, its peers or the teacher beside it."""
+        return 1 + (1 if self.scheme == "joint" else self.peers or 0)
 
 
 def temperatures(weight_bits: int) -> tuple[float, ...]:

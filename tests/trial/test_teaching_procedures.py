@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation
+from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.errors import RequestError
 from nas_compress.measurement.complexity import count_macs
+from nas_compress.measurement.kernels import float_kernels
 from nas_compress.measurement.prediction import predict
 from nas_compress.models.families import build_student
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.teaching import SCHEMES
 from nas_compress.trial.bench import Bench, check_candidate, student_architecture
-from nas_compress.trial.peers import macs_together, make_peers, peer_of
+from nas_compress.trial.peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide, lesson_of
 
@@ -208,3 +210,43 @@ def test_peers_without_labels_have_nothing_to_learn_from_each_other() -> None:
 def test_a_teaching_without_a_term_on_the_teacher_is_refused(teaching: Teaching) -> None:
     with pytest.raises(RequestError, match=r"teaching needs a term on the teacher among the losses .* cross_entropy"):
         check_candidate(replace(BASE, losses=cross_entropy(), teaching=teaching))
+
+
+def apprentice(scheme: str) -> Candidate:
+    return replace(
+        BASE,
+        width_multiplier=0.25,
+        weight_bits=2,
+        activation_bits=8,
+        quantization=Quantization(method="lsq"),
+        teaching=Teaching(teacher="apprentice", scheme=scheme),
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, bench: Bench, tmp_path: Path) -> None:
+    candidate, model = apprentice(scheme), tmp_path / "model.onnx"
+    section = bench.training.model_copy(update={"epochs": 2})
+    outcome = run_trial(candidate, replace(bench, training=section), seed=0, model=model)
+    assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
+    assert outcome.trainings == {"joint": 2, "fixed": 1, "fine_tuned": 2}[scheme]
+    assert outcome.epochs_spent == 2 * outcome.trainings
+    assert set(outcome.losses) == {term.name for term in KD} | ({"peers"} if scheme == "joint" else set())
+    assert ("weights of a float training" in outcome.control) == (scheme == "fine_tuned")
+    assert not float_kernels(model) and outcome.measured.size_bytes < outcome.measured.parameters
+    assert outcome.measured.accuracy is not None and outcome.measured.accuracy > 0.3
+
+
+def test_a_teacher_beside_the_student_starts_afresh_and_counts_in_the_budget(bench: Bench) -> None:
+    first, second = fresh_teacher(bench, seed=0), fresh_teacher(bench, seed=1)
+    states = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (first, second)]
+    known = torch.cat([p.detach().flatten() for p in bench.teacher.network.parameters()])
+    assert len(states[0]) == len(known)
+    assert not torch.equal(states[0], states[1]) and not torch.equal(states[0], known)
+    assert macs_together(apprentice("joint"), 10, bench, seed=0) == 10 + bench.teacher_macs
+    assert macs_together(apprentice("fine_tuned"), 10, bench, seed=0) == 20
+
+
+def test_an_apprentice_must_round_in_training() -> None:
+    with pytest.raises(RequestError, match="'apprentice' needs a student that learns under rounding"):
+        check_candidate(replace(BASE, teaching=Teaching(teacher="apprentice")))

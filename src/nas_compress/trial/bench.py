@@ -80,6 +80,11 @@ def check_candidate(candidate: Candidate) -> None:
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
+    if candidate.teaching.teacher == "apprentice" and not candidate.quantization.is_trained:
+        raise RequestError(
+            "teaching.teacher='apprentice' needs a student that learns under rounding "
+            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.quantization.method!r}"
+        )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "

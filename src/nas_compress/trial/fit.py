@@ -20,6 +20,9 @@ from nas_compress.trial.bench import Bench, learning_rate, planned_bits
 ROUNDING_RATE = 0.5
 """The peak of the learning rate under rounding, as a fraction of the one before."""
 
+FINE_TUNING_RATE = 0.1
+"""The same fraction for an apprentice whose float training had all its epochs."""
+
 OnEpochTerms = Callable[[int, dict[str, float]], bool]
 """(finished epochs, their terms) to whether the training ends here."""
 
@@ -59,7 +62,8 @@ def fit(
     """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
 
     Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
-    course of the learning rate, and goes on under rounding with a new and lower one. Where `on_epoch` answers True the
+    course of the learning rate, and goes on under rounding with a new and lower one; an apprentice
+    rounds in all of them. Where `on_epoch` answers True the
     training ends there, also before the rounding. Zeros are chosen before it.
     """
     ended = False
@@ -69,7 +73,7 @@ def fit(
         ended = on_epoch is not None and on_epoch(done, terms)
         return ended
 
-    rounding = epochs_under_rounding(epochs) if candidate.quantization.is_trained else 0
+    rounding, rate = _under_rounding(candidate, epochs)
     whole = functools.partial(
         _fit_part,
         student,
@@ -86,8 +90,17 @@ def fit(
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding and not ended:
         _make_aware_(student, candidate, bench)
-        losses = whole(begin=epochs - rounding, epochs=rounding, rate=ROUNDING_RATE, seed=seed + 1)
+        losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
+
+
+def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
+    """How many of the epochs are under rounding, and the peak of their learning rate as a fraction of the float one."""
+    if not candidate.quantization.is_trained:
+        return 0, 1.0
+    if candidate.teaching.scheme is None:
+        return epochs_under_rounding(epochs), ROUNDING_RATE
+    return epochs, FINE_TUNING_RATE if candidate.teaching.scheme == "fine_tuned" else 1.0
 
 
 def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:

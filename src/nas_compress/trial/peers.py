@@ -58,6 +58,8 @@ def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture])
 def macs_together(candidate: Candidate, macs: int, bench: Bench, *, seed: int) -> int:
     """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
     teaching = candidate.teaching
+    if teaching.scheme == "joint":
+        return macs + bench.teacher_macs
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
     peer = bench.teacher.build(_shape(candidate, bench, seed))
@@ -73,6 +75,13 @@ def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Modu
             torch.manual_seed((seed + 1 + number) % 2**32)
             peers.append(bench.teacher.build(shape).to(bench.device))
     return peers
+
+
+def fresh_teacher(bench: Bench, *, seed: int) -> nn.Module:
+    """A network of the teacher's shape before its training, on the bench's device; for scheme `joint`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((seed + 1) % 2**32)
+        return bench.teacher.make().to(bench.device)
 
 
 def _shape(candidate: Candidate, bench: Bench, seed: int) -> Architecture:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from nas_compress.candidate import Candidate
+from nas_compress.candidate import Candidate, Quantization, Teaching, cross_entropy
 from nas_compress.deployment import Stopwatch
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
@@ -21,7 +21,7 @@ from nas_compress.training.lesson import Lesson, TaughtLesson, look
 from nas_compress.training.mutual import MutualLesson
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.fit import fit
-from nas_compress.trial.peers import make_peers
+from nas_compress.trial.peers import fresh_teacher, make_peers
 from nas_compress.trial.sight import Sight
 
 OnEpoch = Callable[[int, int], None]
@@ -50,6 +50,7 @@ def teach(
 ) -> dict[str, float]:
     """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
 
+    An apprentice of scheme `fine_tuned` has a float training before, which the sight does not watch.
     More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
     and dropped here. The sight watches the last student, whose training its judge may end.
     With a `checkpoint` what was killed goes on after its last epoch.
@@ -57,6 +58,9 @@ def teach(
     with watch.stage("teacher answers"):
         guide = find_guide(candidate, bench)
     planned = epochs * len(students)
+    if candidate.teaching.scheme == "fine_tuned":
+        with watch.stage("training"):
+            _fit_float(candidate, students[-1].to(bench.device), bench, epochs=epochs, seed=seed, checkpoint=checkpoint)
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
         student.to(bench.device)
@@ -80,10 +84,36 @@ def teach(
     return losses
 
 
+def _fit_float(
+    candidate: Candidate, student: nn.Module, bench: Bench, *, epochs: int, seed: int, checkpoint: Checkpoint | None
+) -> None:
+    """The student's float training on the labels alone, which the low-bit control starts from."""
+    plain = replace(
+        candidate,
+        quantization=Quantization(),
+        weight_bits=32,
+        activation_bits=32,
+        round_to=candidate.channel_step,
+        losses=cross_entropy(),
+        teaching=Teaching(),
+        zero_pattern="none",
+        zero_fraction=0.0,
+    )
+    fit(
+        student,
+        TaughtLesson(TrainingLoss(plain.losses)),
+        plain,
+        bench,
+        epochs=epochs,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+
+
 def find_guide(candidate: Candidate, bench: Bench) -> Guide:
     """The teacher that the candidate's terms need, trained or read now where it never was."""
     teaching, teacher = candidate.teaching, bench.teacher
-    if not needs_teacher(candidate.losses) or teaching.teacher == "mutual":
+    if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
         return Guide(answers=None, network=None)
     wanted = _reads_logits(candidate)
     if teaching.teacher == "ensemble":
@@ -115,6 +145,8 @@ def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, bench: Ben
     watched = bool(feature_terms(candidate.losses))
     if candidate.teaching.teacher == "mutual":
         return _mutual_lesson(candidate, student, make_peers(candidate, bench, seed=seed), bench, watched=watched)
+    if candidate.teaching.scheme == "joint":
+        return _joint_lesson(candidate, student, bench, seed=seed, watched=watched)
     watched = watched and guide.network is not None
     own = _glance(student, bench) if watched else None
     other = _glance(guide.network, bench) if watched and guide.network is not None else None
@@ -135,6 +167,14 @@ def _mutual_lesson(
     others = [seen[1], *([seen[0]] * len(peers))]
     losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
     return MutualLesson(peers, losses, watched=bench.teacher.section.features)
+
+
+def _joint_lesson(candidate: Candidate, student: nn.Module, bench: Bench, *, seed: int, watched: bool) -> MutualLesson:
+    """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
+    teacher = fresh_teacher(bench, seed=seed)
+    own, other = (_glance(network, bench) if watched else None for network in (student, teacher))
+    losses = [_loss(candidate, own, other), TrainingLoss(cross_entropy())]
+    return MutualLesson([teacher], losses, watched=bench.teacher.section.features)
 
 
 def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
