@@ -152,5 +152,6 @@ def _slices(table: Floats, corner: Floats) -> float:
 
 def volume_gain(row: Floats, archive: Floats) -> float:
     """What `row` adds to the archive: its own box less the part of it that the archive fills."""
-    shared = hypervolume(np.maximum(archive, row), np.zeros(len(row)))
-    return max(0.0, float(np.prod(-row)) - shared)
+    shared = np.maximum(archive, row)  # checked rows: they are finite or inf, and seen from the reference
+    inside = shared[(shared < 0).all(axis=1)]
+    return max(0.0, float(np.prod(-row)) - _volume(inside, np.zeros(len(row))))

@@ -117,7 +117,10 @@ def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path
 @pytest.mark.parametrize(
     ("search", "words"),
     [
-        ('stop = "moash"', "search.stop: input should be 'none', 'moasha', 'dominated' or 'shadow'"),
+        (
+            'stop = "moash"',
+            "search.stop: input should be 'none', 'moasha', 'dominated', 'shadow', 'median'",
+        ),
         ('stop = "moasha"\nrungs = []', "search: rungs must be one or more rising epochs, but got rungs=[]"),
         ('stop = "moasha"\nrungs = [2, 1]', "rungs must be one or more rising epochs, but got rungs=[2, 1]"),
         ('stop = "moasha"\nrungs = [3]', "rungs must lie below training.epochs, but got search.rungs=[3]"),

@@ -60,7 +60,7 @@ def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
-    return value.type.tensor_type.HasField("shape")
+    return bool(value.type.tensor_type.HasField("shape"))
 
 
 def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from nas_compress.errors import FloatKernelError
+from nas_compress.files import TEMPORARY
 from nas_compress.measurement.session import open_session, read_model
 
 FLOAT_KERNELS = frozenset(
@@ -39,7 +40,7 @@ def float_kernels(path: Path) -> tuple[str, ...]:
 
 
 def _optimised(path: Path) -> onnx.GraphProto:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
         optimised = Path(folder) / "optimised.onnx"
         open_session(path, optimised_path=optimised)
         return read_model(optimised).graph

@@ -120,9 +120,10 @@ class VisionTransformer(ObservableNetwork):
         self.tokens = extra + patches
         self.raw_input = RawInput(shape.mean, shape.std)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
-        self.layers = nn.ModuleList(self._layer(number, shape) for number in range(*shape.depths))
-        for layer in self.layers:
-            layer.share_(self.layers[0], _shared_parts(shape.sharing))
+        layers = [self._layer(number, shape) for number in range(*shape.depths)]
+        self.layers = nn.ModuleList(layers)
+        for layer in layers:
+            layer.share_(layers[0], _shared_parts(shape.sharing))
         self.head = Classifier(self.width, shape.classes)
         self.distillation_head = Classifier(self.width, shape.classes) if shape.distillation_token else None
         _initialise_(self)

@@ -28,7 +28,7 @@ def read_front(folder: RunFolder) -> Front:
 
 def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
     """Points from every measured trial that did not repeat another; the teacher as the reference."""
-    points = [_point(record) for record in records if record.repeats is None and record.outcome.measured is not None]
+    points = [_point(record) for record in records if record.repeats is None and _is_here(record)]
     own = spec.teacher.epochs if spec.teacher.factory is None else None
     teacher = _figures("teacher", baseline, "teacher/model.onnx", epochs_spent=own) if baseline is not None else None
     return Front(
@@ -80,6 +80,11 @@ def _plot_history(front: Front, records: Sequence[Record], path: Path, title: st
         if record.outcome.measured is not None
     ]
     plot_hypervolume(finished, front, path, title=title)
+
+
+def _is_here(record: Record) -> bool:
+    """Whether a record has figures, and its file if it was trained: another host's may lie there only."""
+    return record.outcome.measured is not None and bool(record.model or record.outcome.state != "trained")
 
 
 def _point(record: Record) -> Point:

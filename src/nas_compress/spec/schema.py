@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from nas_compress.errors import RequestError, require_known
-from nas_compress.objective import DIRECTIONS, Budget, Objective
+from nas_compress.objective import DIRECTIONS, Budget, Direction, Objective, Reward
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's generators take no other."""
@@ -103,6 +103,18 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.01, ge=0.0)
 
 
+class RewardSection(Section):
+    """`[search.reward]`: one number instead of a front, accuracy x (figure / target) ^ w; see `Reward`."""
+
+    kind: Literal["soft", "hard"] = "soft"
+    figure: Literal["latency_ms", "size_bytes", "parameters", "macs"] = "latency_ms"
+    target: PositiveFloat
+
+
+PRUNERS = ("median", "halving", "hyperband")
+"""Stopping by Optuna's own pruners, which know one objective only."""
+
+
 class SearchSection(Section):
     """`[search]`: who proposes candidates, where it starts, and when their training stops.
 
@@ -113,22 +125,32 @@ class SearchSection(Section):
     `stop` is a stopping rule, or `shadow`: every trial is trained to its end and the run reports what the rule named
     by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha compares,
     geometric if not given; `eta` of that many trials one goes on there. `risk` is how often `dominated` may err.
+
+    With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
+    pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
     """
 
     sampler: str = "tpe"
     startup_trials: PositiveInt = 10
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
-    stop: Literal["none", "moasha", "dominated", "shadow"] = "none"
+    stop: Literal["none", "moasha", "dominated", "shadow", "median", "halving", "hyperband"] = "none"
     shadow: Literal["moasha", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None
     eta: int = Field(default=3, ge=2)
     risk: float = Field(default=0.05, gt=0.0, le=0.5)
+    reward: RewardSection | None = None
 
     @property
     def rule(self) -> str:
         """The rule that looks at trials, acting or in the shadow."""
         return self.shadow if self.stop == "shadow" else self.stop
+
+    @model_validator(mode="after")
+    def _pruner_of_a_reward(self) -> Self:
+        if self.stop in PRUNERS and self.reward is None:
+            raise ValueError(f"stop={self.stop!r} needs search.reward: Optuna's pruners know one objective only")
+        return self
 
     @model_validator(mode="after")
     def _rungs_of_a_rule(self) -> Self:
@@ -191,6 +213,22 @@ class StudySpec(Section):
     def objective_list(self) -> tuple[Objective, ...]:
         """The objectives as values."""
         return tuple(Objective(name=name) for name in self.objectives)
+
+    @property
+    def reward(self) -> Reward | None:
+        """The one number that the sampler gets instead of the objectives, as a value."""
+        section = self.search.reward
+        return None if section is None else Reward(kind=section.kind, figure=section.figure, target=section.target)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The directions of what the sampler gets."""
+        return tuple(o.direction for o in self.objective_list) if self.reward is None else ("maximize",)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of what the sampler gets."""
+        return self.objectives if self.search.reward is None else ("reward",)
 
     @property
     def budget_list(self) -> tuple[Budget, ...]:

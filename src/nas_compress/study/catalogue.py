@@ -14,6 +14,7 @@ from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.space.load import load_space
+from nas_compress.spec.schema import PRUNERS
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.stopping.catalogue import RULES
 from nas_compress.study.samplers import SAMPLERS
@@ -144,7 +145,8 @@ def _samplers() -> list[Row]:
 
 
 def _stopping() -> list[Row]:
-    return [{"name": name, "summary": summary} for name, summary in RULES.items()]
+    pruners = {name: f"Optuna's own pruner {name}; needs search.reward" for name in PRUNERS}
+    return [{"name": name, "summary": summary} for name, summary in {**RULES, **pruners}.items()]
 
 
 def _data() -> list[Row]:

@@ -10,22 +10,27 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from nas_compress.candidate import Candidate
+from nas_compress.errors import RunError
 from nas_compress.outcome import Outcome
 from nas_compress.spec.study_file import StudyFile
-from nas_compress.study.worker import Asked, Begun, Ended, Message, Progressed, Task, work
+from nas_compress.study.worker import Asked, Begun, Ended, Message, Progressed, Taken, Task, work
 from nas_compress.trial.sight import Judge
 
 TRIES = 3
 """A candidate on which so many workers died is a failed trial: it may need more memory than there is."""
 
+STARTS = 10
+"""So many workers may die one after the other before they begin a task: more cannot be chance."""
+
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """A task and what answers for it in the run."""
+    """A task and what answers for it in the run; `taken` says that a worker has begun it."""
 
     task: Task
     judge: Judge
     deaths: int = 0
+    taken: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,6 +45,7 @@ class Crew:
 
     def __init__(self, count: int, file: StudyFile, progress: Callable[[int, int, int, int], None]) -> None:
         self._file, self._progress = file, progress
+        self._false_starts = 0
         self._workers = [self._hire() for _ in range(count)]
 
     @property
@@ -93,6 +99,8 @@ class Crew:
         if job is None:
             raise RuntimeError(f"a worker without a task sent {message}")
         match message:
+            case Taken():
+                job.taken, self._false_starts = True, 0
             case Begun():
                 job.judge.begin(message.cost, message.planned)
                 self._tell(worker, job, 0, message.planned)
@@ -126,13 +134,24 @@ class Crew:
         self._workers[self._workers.index(worker)] = self._hire()
         if job is None:
             return None
-        job.deaths += 1
+        told = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        if job.taken:
+            job.taken, job.deaths = False, job.deaths + 1
+        else:
+            self._count_false_start(told)
         if job.deaths < TRIES:
             self.give(job)
             return None
-        told = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         reason = f"the worker died {job.deaths} times at this trial, last by {told}; it may need more memory"
         return job, Outcome(candidate=job.task.candidate, seed=self._file.spec.seed, state="failed", reason=reason)
+
+    def _count_false_start(self, told: str) -> None:
+        self._false_starts += 1
+        if self._false_starts >= STARTS:
+            raise RunError(
+                f"workers must be able to start, but {STARTS} died one after the other, last by {told}; "
+                "the same command goes on from here"
+            )
 
     def _hire(self) -> _Worker:
         context = multiprocessing.get_context("spawn")

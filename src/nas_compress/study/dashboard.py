@@ -50,7 +50,7 @@ class Mirror:
         self.study = optuna.create_study(
             study_name=source.study_name, storage=self.storage, directions=list(source.directions)
         )
-        names = folder.spec().objectives
+        names = folder.spec().value_names
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.study.set_metric_names(list(names))

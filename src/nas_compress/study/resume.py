@@ -8,18 +8,17 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.errors import RequestError
-from nas_compress.objective import Budget, Objective
+from nas_compress.objective import Budget
 from nas_compress.outcome import Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
+from nas_compress.spec.schema import PRUNERS, StudySpec
 
 RUN = "run"
 """The trial's user attribute that names the run folder that works on it."""
 
 
-def settle_cut_trials(
-    study: optuna.Study, folder: RunFolder, objectives: Sequence[Objective], *, run: str, classes: int
-) -> int:
+def settle_cut_trials(study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, classes: int) -> int:
     """Settle every RUNNING trial of this run; return how many are queued to be repeated."""
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -27,7 +26,7 @@ def settle_cut_trials(
             continue
         record = read_record(folder, trial.number)
         if record is not None:
-            tell(study, record, objectives, classes=classes)
+            tell(study, record, spec, classes=classes)
         else:
             repeated += give_up(study, trial, folder)
     return repeated
@@ -36,14 +35,16 @@ def settle_cut_trials(
 def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
     """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
 
-    One that was cut before its candidate was whole is not queued (False): the sampler's seed proposes it again.
+    One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
+    sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
     (folder.trial(trial.number) / "model.onnx").unlink(missing_ok=True)
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
-    if whole:
-        study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})
-    return whole
+    queued = trial.params if whole else trial.system_attrs.get("fixed_params")
+    if queued is not None:
+        study.enqueue_trial(queued, user_attrs={"repeats_cut_trial": trial.number})
+    return queued is not None
 
 
 def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
@@ -60,21 +61,28 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, objectives: Sequence[Objective], *, classes: int) -> None:
-    """Tell Optuna how a trial ended: failed is FAIL, over budget complete but infeasible, stopped plainly complete."""
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+    """Tell Optuna how a trial ended.
+
+    Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
+    """
     if record.outcome.state == "failed":
         study.tell(record.trial, state=TrialState.FAIL)
+    elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
+        study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, objectives, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
 
 
-def told_values(outcome: Outcome, objectives: Sequence[Objective], *, classes: int) -> list[float]:
-    """The objectives' values in their own directions.
+def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
+    """The objectives' values in their own directions, or the one reward.
 
     An untrained student is told at chance level, 1 / classes; one that was stopped at the accuracy that it had, so
     that the sampler learns from it.
     """
-    return [_figure(outcome, objective.name, classes) for objective in objectives]
+    if spec.reward is not None:
+        return [spec.reward.value(_figure(outcome, "accuracy", classes), _figure(outcome, spec.reward.figure, classes))]
+    return [_figure(outcome, name, classes) for name in spec.objectives]
 
 
 def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.crew import Crew
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
+from nas_compress.study.joint import Joint
 from nas_compress.study.notes import notes
 from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
@@ -47,15 +49,17 @@ def run_study(
     out: Path | None = None,
     trials: int | None = None,
     storage: str | None = None,
+    shared: Path | None = None,
     workers: int = 1,
     reporter: Reporter | None = None,
 ) -> Front:
     """Run a study to its total of `trials` and return its front; what was finished before is not repeated.
 
     study: a study.toml, its folder, a built-in name, or one that `read_study` gave. out: the run folder, by default
-    `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder. workers: processes
-    that train at the same time, one thread each; one trains here. Raises RequestError
-    before anything is written where the request is wrong, and RunError where the run cannot go on.
+    `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder; the same call on other
+    hosts, each with a run folder of its own, joins the study. shared: a folder that all of them see, through which
+    they get each other's files. workers: processes that train at the same time, one thread each; one trains here.
+    Raises RequestError before anything is written where the request is wrong, and RunError where the run cannot go on.
 
     >>> front = run_study("mine", trials=1)
     >>> [point.trial for point in front.members]
@@ -65,6 +69,8 @@ def run_study(
         raise RequestError(f"trials >= 1 must hold, but got trials={trials}")
     if workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
+    if shared is not None and storage is None:
+        raise RequestError(f"--shared needs --storage, which several hosts can join, but got --shared {shared} alone")
     file = named_apart(study if isinstance(study, StudyFile) else read_study(study))
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
@@ -96,10 +102,13 @@ def run_study(
                 reporter.say(f"warning: {warning}")
             reporter.begin(len(search.records), total)
             _prepare(search, meter)
+        if storage is not None:
+            search.joint = _join(search, shared)
         left = min(workers, total - len(search.records))
         crew = _hire(search, left) if left > 1 else None
         try:
-            search.run(total, meter, crew)
+            with search.joint.beating() if search.joint is not None else nullcontext():
+                search.run(total, meter, crew)
         finally:
             if crew is not None:
                 crew.close()
@@ -139,14 +148,30 @@ def _open(parts: Ingredients, folder: RunFolder, url: str | None, total: int, re
             "machine": vars(describe_machine()),
         }
     )
-    repeated = settle_cut_trials(
-        study, folder, parts.spec.objective_list, run=known["run"], classes=parts.dataset.classes
-    )
+    repeated = settle_cut_trials(study, folder, parts.spec, run=known["run"], classes=parts.dataset.classes)
     records = read_records(folder)
     if records or repeated:
         cut = f"; a trial that was cut is repeated: {repeated}" if repeated else ""
         reporter.say(f"going on after {len(records)} finished trials{cut}")
     return Search(parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records)
+
+
+def _join(search: Search, shared: Path | None) -> Joint:
+    """Take part in a study on a database, which other hosts may have begun."""
+    machine = describe_machine()
+    joint = Joint(
+        study=search.study,
+        folder=search.folder,
+        run_id=search.run_id,
+        machine=machine.key,
+        shared=None if shared is None else shared.absolute(),
+    )
+    if not joint.counts:
+        search.reporter.say(
+            "warning: the study's latencies are those of the machine that began it, which measures this one's "
+            f"({machine}) front members again; the front in this folder is provisional"
+        )
+    return joint
 
 
 def _prepare(search: Search, meter: LatencyMeter) -> None:

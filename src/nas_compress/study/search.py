@@ -26,15 +26,19 @@ from nas_compress.space.suggest import Suggest
 from nas_compress.stopping.rules import Rule
 from nas_compress.study.crew import Crew, Job
 from nas_compress.study.float32_form import compare_with_float32, uncompared_members
+from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
 from nas_compress.study.resume import RUN, constraints, give_up, tell
 from nas_compress.study.samplers import sampler_for
-from nas_compress.study.stopping import TrialJudge, study_rule
+from nas_compress.study.stopping import make_judge, study_pruner, study_rule
 from nas_compress.study.workbench import Ingredients
 from nas_compress.study.worker import Task
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
+
+LOOK_EVERY_S = 0.5
+"""How often a run that waits for others looks."""
 
 DRAW_EVERY_S = 30.0
 """How old front.png may be while trials run; front.csv and front.json are never behind."""
@@ -52,6 +56,7 @@ class Search:
     records: list[Record]
     teacher: Measured | None = None
     bench: Bench | None = None
+    joint: Joint | None = None
     started: float = field(default_factory=time.monotonic)
     _drawn: float = -math.inf
 
@@ -70,11 +75,15 @@ class Search:
 
         A crew tries several at once, which hold still while one of them measures.
         """
+        self.study.pruner = study_pruner(self.parts.spec)
         before = max((record.finished_s for record in self.records), default=0.0)
         self._write(self.front)
         if crew is None:
-            while len(self.records) < total:
-                self._take(self._next(before), total)
+            while (places := self._places(total)) is not None:
+                if places <= 0:
+                    self._patience()
+                elif (record := self._next(before, total)) is not None:
+                    self._take(record, total)
         else:
             self._share(crew, total, before)
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
@@ -92,29 +101,64 @@ class Search:
             self._write(front, sparing=True)
         self.reporter.trial(record, front, len(self.records), total)
 
-    def _next(self, before: float) -> Record:
+    def _places(self, total: int) -> int | None:
+        """How many trials this run may begin beside its own; None where the total is reached.
+
+        What other runs of the study finished since the last look is taken in first.
+        """
+        if self.joint is not None:
+            for record in self.joint.news({record.trial for record in self.records}):
+                self._take(record, total)
+        left = total - len(self.records)
+        if left <= 0:
+            return None
+        return left if self.joint is None else left - len(self.joint.in_flight())
+
+    def _patience(self) -> None:
+        """Wait for the trials of other runs, and repeat those of dead ones."""
+        if self.joint is not None and self.joint.bury():
+            self.reporter.say("another run died; its trials are repeated")
+        time.sleep(LOOK_EVERY_S)
+
+    def _next(self, before: float, total: int) -> Record | None:
         trial, candidate = self._propose(0)
         try:
+            if self._is_surplus(trial, 0, total):
+                self._give_back(trial)
+                return None
             outcome, model, repeats = self._known(candidate) or self._try(trial, candidate)
             return self._settle(trial, outcome, model, repeats, before)
         except BaseException:
             self._give_back(trial)
             raise
 
+    def _is_surplus(self, trial: optuna.Trial, own: int, total: int) -> bool:
+        """Whether other runs asked for the last trials at the same time; `own` others are under way here."""
+        if self.joint is None:
+            return False
+        self._places(total)
+        return own + self.joint.earlier(trial.number) >= total - len(self.records)
+
     def _share(self, crew: Crew, total: int, before: float) -> None:
         """Keep the crew busy; a candidate that one of them tries already waits for its outcome."""
         running: dict[int, optuna.Trial] = {}
         waiting: list[tuple[optuna.Trial, Candidate]] = []
         try:
-            while len(self.records) < total:
-                while crew.idle and len(self.records) + len(running) + len(waiting) < total:
-                    waiting.append(self._propose(len(running) + len(waiting)))
+            while (places := self._places(total)) is not None:
+                while crew.idle and len(running) + len(waiting) < (self._places(total) or 0):
+                    trial, candidate = self._propose(len(running) + len(waiting))
+                    if self._is_surplus(trial, len(running) + len(waiting), total):
+                        self._give_back(trial)
+                        break
+                    waiting.append((trial, candidate))
                     waiting = self._begin(crew, running, waiting, total, before)
                 if running:
                     job, outcome = crew.next_end()
                     trial = running[job.task.number]
                     self._take(self._settle(trial, outcome, _model(trial, outcome), None, before), total)
                     del running[trial.number]
+                elif places <= 0:
+                    self._patience()
                 waiting = self._begin(crew, running, waiting, total, before)
         except BaseException:
             crew.close()
@@ -153,14 +197,14 @@ class Search:
                 model=place / "model.onnx",
                 checkpoint=self.folder.checkpoint(candidate),
             ),
-            judge=TrialJudge(trial=trial, rule=self.rule, objectives=self.parts.spec.objective_list),
+            judge=make_judge(trial, self.parts.spec, self.rule),
         )
 
     def _propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         spec = self.parts.spec
         self.study.sampler = sampler_for(
             spec.search.sampler,
-            seed=spec.seed,
+            seed=spec.seed if self.joint is None else self.joint.seed(spec.seed),
             finished=len(self.records) + in_flight,
             startup_trials=spec.search.startup_trials,
         )
@@ -224,9 +268,11 @@ class Search:
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
+        if self.joint is not None:
+            self.joint.share(trial, record)
         write_record(self.folder, record)
         self.folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.study, record, spec.objective_list, classes=classes)
+        tell(self.study, record, spec, classes=classes)
 
     def _measure_again(self, meter: LatencyMeter) -> None:
         tried: set[int] = set()

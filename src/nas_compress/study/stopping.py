@@ -1,17 +1,19 @@
-"""The stopping rule of a study, and the judge that holds a trial against it."""
+"""The stopping rule of a study or Optuna's pruner, and the judge that holds a trial against it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import optuna
 
-from nas_compress.objective import Objective
+from nas_compress.objective import Objective, Reward
 from nas_compress.outcome import Measured
-from nas_compress.spec.schema import StudySpec
+from nas_compress.spec.schema import PRUNERS, StudySpec
 from nas_compress.stopping.adapter import Watch
 from nas_compress.stopping.catalogue import make_rule
 from nas_compress.stopping.rules import NoRule, Rule
+from nas_compress.trial.sight import Judge
 
 LEARNED = "accuracy"
 """The objective that only training tells."""
@@ -20,27 +22,86 @@ LEARNED = "accuracy"
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
     """The rule that the study file asks for; none where accuracy is no objective, for then nothing is learned."""
     search = spec.search
-    if LEARNED not in spec.objectives:
+    if search.stop in PRUNERS:
+        return EveryEpoch()
+    if LEARNED not in spec.objectives and spec.reward is None:
         return NoRule()
     return make_rule(
         search.rule, steps=spec.training.epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where
     )
 
 
+def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+    """Optuna's pruner that the study file asks for; one that never prunes where it asks for none."""
+    epochs, eta = spec.training.epochs, spec.search.eta
+    match spec.search.stop:
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=max(1, spec.search.startup_trials // 2))
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=eta)
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=eta)
+    return optuna.pruners.NopPruner()
+
+
+def make_judge(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Judge:
+    """Who decides during training whether the trial goes on."""
+    if spec.search.stop in PRUNERS and spec.reward is not None:
+        return PrunerJudge(trial=trial, reward=spec.reward, name=spec.search.stop)
+    return TrialJudge(trial=trial, rule=rule, objectives=spec.objective_list, reward=spec.reward)
+
+
+class EveryEpoch(NoRule):
+    """Looks at each epoch, for a pruner that decides elsewhere."""
+
+    def wants(self, step: int, planned: int) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(kw_only=True, eq=False)
+class PrunerJudge:
+    """One Optuna trial under Optuna's pruner: the reward of its accuracy so far at the cost that it will have."""
+
+    trial: optuna.Trial
+    reward: Reward
+    name: str
+    _cost: float = field(default=math.nan, init=False)
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """The cost of the untrained file."""
+        self._cost = cost.figure(self.reward.figure)
+
+    def wants(self, epoch: int) -> bool:
+        """Each epoch."""
+        return True
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        """Report, and ask the pruner."""
+        self.trial.report(self.reward.value(accuracy, self._cost), epoch)
+        return f"Optuna's pruner {self.name} stopped it after epoch {epoch}" if self.trial.should_prune() else None
+
+
 @dataclass(kw_only=True, eq=False)
 class TrialJudge:
-    """One Optuna trial under the study's rule."""
+    """One Optuna trial under the study's rule; with a `reward` that is what the rule sees."""
 
     trial: optuna.Trial
     rule: Rule
     objectives: tuple[Objective, ...]
+    reward: Reward | None = None
     _watch: Watch | None = field(default=None, init=False)
     _planned: int = field(default=0, init=False)
+    _cost: float = field(default=math.nan, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
         """The costs of the untrained file are the known objectives."""
         names = [objective.name for objective in self.objectives]
         self._planned = planned
+        if self.reward is not None:
+            self._cost = cost.figure(self.reward.figure)
+            self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
+            return
         if LEARNED not in names:  # then the rule is none, and asks nothing
             return
         self._watch = Watch(
@@ -59,4 +120,5 @@ class TrialJudge:
         """Ask the rule."""
         if self._watch is None:
             raise RuntimeError("begin comes before verdict")
-        return self._watch.report(epoch, accuracy)
+        learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
+        return self._watch.report(epoch, learned)

@@ -15,6 +15,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors import SafetensorError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.errors import RequestError, RunError
 from nas_compress.runs.folder import RunFolder
@@ -33,8 +34,17 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
         drop_torn_line(journal)
         return JournalStorage(JournalFileBackend(str(journal.absolute())))
+    address = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     try:
-        return RDBStorage(url)
+        try:
+            return RDBStorage(address)
+        except (IntegrityError, ProgrammingError):  # another host made the same tables at the same time
+            return RDBStorage(address)
+    except ImportError as error:
+        raise RequestError(
+            f"--storage {shown_url(url)} needs a driver that is not installed ({error}); "
+            "for PostgreSQL: pip install 'nas-compress[postgres]'"
+        ) from error
     except Exception as error:
         raise RunError(f"--storage must be reachable, but {shown_url(url)} is not: {_first_line(error)}") from error
 
@@ -67,11 +77,13 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
 
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
     """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
-    directions = [objective.direction for objective in spec.objective_list]
+    directions = list(spec.directions)
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
-        study = optuna.create_study(study_name=spec.name, storage=storage, directions=directions)
+        study = optuna.create_study(
+            study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
+        )  # another host may have made it since
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials or [direction.name.lower() for direction in study.directions] != directions:
@@ -81,7 +93,7 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(spec.objectives))
+            study.set_metric_names(list(spec.value_names))
         return study
     different = differing_keys(known, identity)
     if different:

@@ -102,17 +102,16 @@ class IndependentTPESampler(BaseSampler):
 
 def _best(trials: Sequence[FrozenTrial], signs: Floats, count: int) -> set[int]:
     """Numbers of the `count` best: feasible ones by fronts, then pruned ones, then the least infeasible."""
-    violation = {t.number: sum(v for v in t.constraints.values() if v > 0) for t in trials}
-    told = [t for t in trials if violation[t.number] == 0 and t.state == TrialState.COMPLETE]
-    numbers = np.array([t.number for t in told], dtype=np.intp)
-    chosen = numbers[
-        _first(np.array([t.values for t in told], dtype=np.float64).reshape(-1, len(signs)) * signs, count)
-    ]
-    others = sorted(
-        (t for t in trials if violation[t.number] > 0 or t.state != TrialState.COMPLETE),
-        key=lambda t: (violation[t.number], t.number),
-    )
-    return {*chosen.tolist(), *(t.number for t in others[: count - len(chosen)])}
+    violations = [sum(v for v in t.constraints.values() if v > 0) for t in trials]
+    told, others = [], []
+    for trial, violation in zip(trials, violations, strict=True):
+        if violation == 0 and trial.state == TrialState.COMPLETE:
+            told.append(trial)
+        else:
+            others.append((violation, trial.number))
+    values = np.array([trial.values for trial in told], dtype=np.float64).reshape(-1, len(signs))
+    chosen = {told[row].number for row in _first(values * signs, count)}
+    return chosen | {number for _, number in sorted(others)[: count - len(chosen)]}
 
 
 def _first(costs: Floats, count: int) -> NDArray[np.intp]:
@@ -143,8 +142,8 @@ def _observed(params: list[dict[str, Any]], name: str, distribution: BaseDistrib
     if isinstance(distribution, CategoricalDistribution):
         codes = {choice: index for index, choice in enumerate(distribution.choices)}
         if len(codes) == len(distribution.choices):  # else 1 and True, or two nan, would be one
-            return np.array([codes[value] for value in values], dtype=np.float64)
-    elif all(type(value) in (int, float) for value in values):
+            return np.array(list(map(codes.__getitem__, values)), dtype=np.float64)
+    elif set(map(type, values)) <= {int, float}:
         return np.array(values, dtype=np.float64)
     return np.array([distribution.to_internal_repr(value) for value in values], dtype=np.float64)
 

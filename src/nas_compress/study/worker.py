@@ -35,6 +35,11 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taken:
+    """The worker has started, and begins its task."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Begun:
     """Training begins: the untrained file's figures, and the epochs of a full training."""
 
@@ -66,7 +71,7 @@ class Ended:
     error: Exception | None = None
 
 
-Message = Begun | Asked | Progressed | Ended
+Message = Taken | Begun | Asked | Progressed | Ended
 
 
 def work(connection: Connection[Any, Any], file: StudyFile) -> None:
@@ -84,6 +89,7 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
             task: Task = connection.recv()
         except EOFError:
             return
+        connection.send(Taken())
         try:
             outcome = run_trial(
                 task.candidate,

@@ -1,0 +1,220 @@
+"""Several run folders on one database: one total, each trial once, every file everywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
+
+from nas_compress.data.load import load_dataset
+from nas_compress.errors import RequestError, RunError
+from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.runs.results import read_front
+from nas_compress.study.joint import GRACE_S, Joint
+from nas_compress.study.on_dask import run_on_dask
+from nas_compress.study.run import run_study
+from nas_compress.study.storage import open_storage
+from running import shared_cache, start, wait_until, write_study
+
+STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')
+"""Objectives that every host finds alike; latencies may be measured again."""
+
+
+def figures(root: Path) -> list[tuple[int | str, float, int]]:
+    return [(point.trial, point.accuracy, point.size_bytes) for point in read_front(RunFolder(root=root)).members]
+
+
+def test_a_second_host_joins_and_both_end_with_the_same_front(tmp_path: Path) -> None:
+    study, url, shared = write_study(tmp_path / "study", STEADY), f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_study(study, out=first, storage=url, shared=shared, trials=2)
+    run_study(study, out=second, storage=url, shared=shared, trials=4)
+    assert [record.trial for record in read_records(RunFolder(root=first))] == [0, 1]
+    before = read_records(RunFolder(root=first))
+    run_study(study, out=first, storage=url, shared=shared, trials=4)
+    after = read_records(RunFolder(root=first))[:2]
+    assert [record.finished_s for record in after] == [record.finished_s for record in before], "trained again"
+    runs = [read_records(RunFolder(root=root)) for root in (first, second)]
+    assert [record.trial for record in runs[0]] == [record.trial for record in runs[1]] == [0, 1, 2, 3]
+    for mine, theirs in zip(*runs, strict=True):
+        assert mine.outcome.candidate == theirs.outcome.candidate and mine.model == theirs.model
+    assert figures(first) == figures(second)
+    images = load_dataset(name="digits", seed=0, train_samples=200).validation
+    for root in (first, second):
+        for point in read_front(RunFolder(root=root)).members:
+            measured = measure_accuracy(root / point.model, images.inputs.numpy(), images.labels.numpy())
+            assert measured == point.accuracy
+
+
+def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("nas_compress.study.joint.time.monotonic", lambda: clock[0])
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", directions=["maximize"])
+    joint = Joint(study=study, folder=RunFolder(root=tmp_path), run_id="abcdef0", machine="here")
+    for name in ("dead", "living", "abcdef0"):
+        trial = study.ask({"width": optuna.distributions.IntDistribution(1, 9)})
+        trial.set_user_attr("run", name)
+    assert joint.earlier(2) == 2 and joint.earlier(1) == 1 and joint.earlier(0) == 0
+    for beat in range(3):
+        study.set_user_attr("alive living", str(beat))
+        assert joint.bury() == (0 if beat < 2 else 1)
+        clock[0] += GRACE_S * 0.6
+    assert [trial.state for trial in study.trials] == [
+        TrialState.FAIL,
+        TrialState.RUNNING,
+        TrialState.RUNNING,
+        TrialState.WAITING,
+    ]
+    assert study.trials[3].system_attrs["fixed_params"] == study.trials[0].params
+
+
+def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    with pytest.raises(RequestError, match="--shared needs --storage"):
+        run_study(study, shared=tmp_path / "shared")
+    with pytest.raises(
+        RunError, match="--storage must be reachable, but postgresql://me:\\*\\*\\*@localhost:1/x is not"
+    ):
+        run_study(study, storage="postgresql://me:secret@localhost:1/x")
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A PostgreSQL server of this test's own; its URL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not found:
+        pytest.skip("needs PostgreSQL's own programs")
+    place, port = Path(tempfile.mkdtemp(prefix="nas_compress_postgres_")), _free_port()
+    if os.geteuid() == 0:  # the server refuses to run as root
+        shutil.chown(place, "postgres")
+    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def call(*words: object) -> None:
+        subprocess.run([*become, *map(str, words)], check=True, cwd=place, stdout=subprocess.DEVNULL)
+
+    call(found[0] / "initdb", "-D", place / "data", "-U", "tester", "-A", "trust")
+    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
+    call(found[0] / "pg_ctl", "-D", place / "data", "-o", options, "-l", place / "log", "-w", "start")
+    yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+    call(found[0] / "pg_ctl", "-D", place / "data", "-m", "immediate", "stop")
+    shutil.rmtree(place)
+
+
+def _free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_eight_hosts_on_postgresql_and_one_of_them_dies(database: str, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", STEADY, ("\nepochs = 1\n", "\nepochs = 4\n"))
+    shared, total, runs = tmp_path / "shared", 20, []
+    run_study(study, out=tmp_path / "0", storage=database, shared=shared, trials=1)
+    words = ["run", study, "--storage", database, "--shared", shared, "--trials", total, "--out"]
+    for number in range(8):
+        log = tmp_path / f"{number}.log"
+        runs.append(start([*words, tmp_path / f"{number}"], cwd=tmp_path, cache=shared_cache(), log=log))
+    told = optuna.load_study(study_name="tiny", storage=open_storage(database, tmp_path / "none"))
+    wait_until(lambda: sum(t.state == TrialState.RUNNING for t in told.trials) >= 4, runs[0], seconds=300)
+    assert runs[7].pid is not None
+    os.kill(runs[7].pid, signal.SIGKILL)
+    for run in runs:
+        run.join(900)
+    logs = [(tmp_path / f"{number}.log").read_text() for number in range(8)]
+    assert [run.exitcode for run in runs] == [0] * 7 + [-signal.SIGKILL], logs
+    assert not any("Traceback" in log for log in logs)
+    complete = {trial.number for trial in told.trials if trial.state == TrialState.COMPLETE}
+    assert len(complete) == total and not any(trial.state == TrialState.RUNNING for trial in told.trials)
+    for number in range(7):
+        assert {record.trial for record in read_records(RunFolder(root=tmp_path / str(number)))} == complete
+        assert figures(tmp_path / str(number)) == figures(tmp_path / "0")
+
+
+@pytest.mark.slow
+def test_sixty_four_light_workers_ask_and_tell_on_postgresql(database: str) -> None:
+    url, space = (
+        database.replace("postgresql", "postgresql+psycopg"),
+        {"x": optuna.distributions.FloatDistribution(0, 1)},
+    )
+    optuna.create_study(study_name="light", storage=url, directions=["maximize", "minimize"])
+
+    def work(seed: int) -> list[int]:
+        study = optuna.load_study(study_name="light", storage=url, sampler=optuna.samplers.RandomSampler(seed=seed))
+        numbers = []
+        for _ in range(5):
+            trial = study.ask(space)
+            study.tell(trial, [trial.params["x"], 1 - trial.params["x"]])
+            numbers.append(trial.number)
+        return numbers
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(64) as pool:
+        numbers = [number for each in pool.map(work, range(64)) for number in each]
+    print(f"{len(numbers) / (time.perf_counter() - started):.0f} trials per second")
+    assert sorted(numbers) == list(range(320))
+    trials = optuna.load_study(study_name="light", storage=url).trials
+    assert all(trial.state == TrialState.COMPLETE for trial in trials)
+
+
+@pytest.mark.slow
+def test_a_lost_connection_ends_in_one_line_and_the_run_goes_on(database: str, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", ("trials = 3", "trials = 6"), ("\nepochs = 1\n", "\nepochs = 4\n"))
+    words = ["run", study, "--storage", database, "--out", tmp_path / "run"]
+    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
+    wait_until((tmp_path / "run" / "trials" / "0" / "outcome.json").is_file, run, seconds=300)
+    killer = create_engine(database.replace("postgresql:", "postgresql+psycopg:").replace("/postgres", "/template1"))
+
+    with killer.begin() as connection:  # the server refuses everyone else, and drops who is there
+        connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS false"))
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'"))
+    run.join(300)
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert run.exitcode == 1 and last.startswith("nas-compress: the storage must be reachable"), last
+    with killer.begin() as connection:
+        connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS true"))
+    run_study(study, out=tmp_path / "run", storage=database)
+    assert len(read_records(RunFolder(root=tmp_path / "run"))) == 6
+
+
+@pytest.mark.slow
+def test_dask_workers_share_a_study(tmp_path: Path) -> None:
+    study, shared = write_study(tmp_path / "study", STEADY), tmp_path / "shared"
+    words = ["run", study, "--on", "dask", "--workers", 2, "--storage", f"sqlite:///{tmp_path}/study.db"]
+    words += ["--shared", shared, "--trials", 5, "--out", tmp_path / "run"]
+    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
+    run.join(900)
+    assert run.exitcode == 0, (tmp_path / "log").read_text()
+    folders = [tmp_path / "run", *(tmp_path / "run" / "hosts").iterdir()]
+    assert len(folders) == 3
+    for folder in folders:
+        assert [record.trial for record in read_records(RunFolder(root=folder))] == [0, 1, 2, 3, 4]
+        assert figures(folder) == figures(tmp_path / "run")
+
+
+def test_dask_without_what_it_needs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, shared = str(write_study(tmp_path / "study")), tmp_path / "shared"
+    with pytest.raises(RequestError, match="--on needs --storage and --shared"):
+        run_on_dask(study, on="dask", storage=None, shared=shared)
+    with pytest.raises(RequestError, match="workers >= 1 must hold, but got workers=0"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared, workers=0)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RequestError, match=r"pip install 'nas-compress\[dask\]'"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared)
