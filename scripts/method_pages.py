@@ -17,10 +17,12 @@ from nas_compress.measurement.complexity import count_macs
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.precision import METHODS
 from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.spec.shipped import shipped_folder, shipped_names
 from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.study.samplers import SAMPLERS
+from nas_compress.teaching import TEACHER_SETTINGS, TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def method_pages() -> dict[str, list[Method]]:
     return {
         "families": list(_families()),
         "losses": list(_losses()),
+        "teaching": list(_teaching()),
         "pruning": list(_pruning()),
         "quantization": list(_quantization()),
         "samplers": list(_samplers()),
@@ -175,6 +178,31 @@ def _pruning() -> Iterator[Method]:
     for name, summary in RANKINGS.items():
         use = f'{start}, pruning_criterion="l1", pruning_ranking="{name}")'
         yield Method(name=name, summary=summary, source="", cost="none: it sorts the same scores", use=use)
+
+    for name, summary in KEPT_BLOCKS.items():
+        unread = name != "importance"
+        cost = "none: nothing is read" if unread else "the teacher's loss without each of its blocks, once a study"
+        use = f'Candidate(family="resnet", depths=(1, 1, 1), kept_blocks="{name}")'
+        yield Method(name=name, summary=summary, source="", cost=cost, use=use)
+
+
+def _teaching() -> Iterator[Method]:
+    costs = {
+        "fixed": "none beside the losses: the teacher is trained once a study",
+        "ensemble": "the teacher is trained several times, once a study, and kept",
+        "assistant": "one training more, once a study, and kept",
+        "born_again": "as many trainings of the student as there are generations, in each trial",
+        "mutual": "each peer is trained beside the student, in each trial",
+    }
+    for name, (summary, source) in TEACHERS.items():
+        yield Method(
+            name=name,
+            summary=summary,
+            source=source,
+            cost=costs[name],
+            use=f'Teaching(teacher="{name}")',
+            settings=tuple((key, str(value), "see Teaching") for key, value in TEACHER_SETTINGS[name].items()),
+        )
 
 
 def _quantization() -> Iterator[Method]:

@@ -1,8 +1,8 @@
-"""Small vision transformers: patches, depth, width, heads, pooling, pruning, bits and teaching (60,480 points).
+"""Small vision transformers: patches, depth, width, heads, pooling, pruning, bits and teaching (24,192 points).
 
-patch size (2) x layers (3) x weights shared among layers (4) x width multiplier (3) x heads (2) x MLP ratio (2) x
-pooling (2) x pruning (none, or 2 ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at 3
-temperatures, with and without a token of its own). Shared weights make a file smaller, not faster. Patches of 2 and 4
+patch size (2) x layers (3) x width multiplier (3) x heads (2) x MLP ratio (2) x pooling (2) x pruning (none with 4 ways
+to share weights among layers, or 2 ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at
+3 temperatures, with and without a token of its own). Shared weights make a file smaller, not faster. Patches of 2 and 4
 pixels divide sides of 8, 28 and 32. Patches of 2 make four times as many tokens as those of 4, and that much more work:
 small images want them, for larger ones the budget of latency decides.
 
@@ -20,6 +20,9 @@ def suggest(trial: Suggest) -> Candidate:
     """Propose one student."""
     pruning_percent = trial.suggest_int("pruning_percent", 0, 50, step=25)
     criterion = trial.suggest_categorical("criterion", ["l1", "uniform"]) if pruning_percent else "uniform"
+    # layers that share weights have no widths of their own for a vote to tell apart
+    shared = ["none", "attention", "mlp", "all"]
+    sharing = "none" if pruning_percent else trial.suggest_categorical("sharing", shared)
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]
     losses, distillation_token = cross_entropy(), False
     if trial.suggest_categorical("teaching", ["cross_entropy", "kd"]) == "kd":
@@ -40,5 +43,5 @@ def suggest(trial: Suggest) -> Candidate:
         patch_size=trial.suggest_categorical("patch_size", [2, 4]),
         pooling=trial.suggest_categorical("pooling", ["mean", "class_token"]),
         distillation_token=distillation_token,
-        sharing=trial.suggest_categorical("sharing", ["none", "attention", "mlp", "all"]),
+        sharing=sharing,
     )

@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 
 from documented import PAGES, ROOT, blocks
-from nas_compress.candidate import Candidate, LossTerm, Quantization
+from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching
 from nas_compress.cli.main import commands
 from nas_compress.losses.terms import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.precision import METHODS
 from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.spec.schema import SearchSection, StudySpec
 from nas_compress.stopping.catalogue import RULES
 from nas_compress.study.samplers import SAMPLERS
+from nas_compress.teaching import TEACHERS
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_the_site_asks_no_other_host_for_styles_or_scripts(site: Path) -> None:
 
 def test_every_method_has_a_page_with_its_source_and_cost(site: Path) -> None:
     shown = {path.parent.name for path in site.glob("reference/methods/*/*/index.html")}
-    assert {*TERMS, *CRITERIA, *RANKINGS, *FAMILIES, *METHODS, *SAMPLERS, *RULES} <= shown
+    assert {*TERMS, *TEACHERS, *CRITERIA, *RANKINGS, *KEPT_BLOCKS, *FAMILIES, *METHODS, *SAMPLERS, *RULES} <= shown
     page = (site / "reference" / "methods" / "losses" / "dkd" / "index.html").read_text()
     for words in ("https://arxiv.org/abs/2203.08679", "its answers come from a cache", "beta", "(B, C)"):
         assert words in page, words
@@ -79,7 +81,7 @@ def test_every_snippet_of_a_method_is_valid() -> None:
     sys.path.insert(0, str(ROOT / "scripts"))
     from method_pages import method_pages
 
-    names = {"Candidate": Candidate, "LossTerm": LossTerm, "Quantization": Quantization}
+    names = {value.__name__: value for value in (Candidate, LossTerm, Quantization, Teaching)}
     for method in (method for methods in method_pages().values() for method in methods):
         if method.language == "toml":
             SearchSection.model_validate(tomllib.loads(method.use)["search"])

@@ -9,15 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, text
 
 from nas_compress.data.load import load_dataset
 from nas_compress.errors import RequestError, RunError
@@ -146,52 +143,6 @@ def test_eight_hosts_on_postgresql_and_one_of_them_dies(database: str, tmp_path:
     for number in range(7):
         assert {record.trial for record in read_records(RunFolder(root=tmp_path / str(number)))} == complete
         assert figures(tmp_path / str(number)) == figures(tmp_path / "0")
-
-
-@pytest.mark.slow
-def test_sixty_four_light_workers_ask_and_tell_on_postgresql(database: str) -> None:
-    url, space = (
-        database.replace("postgresql", "postgresql+psycopg"),
-        {"x": optuna.distributions.FloatDistribution(0, 1)},
-    )
-    optuna.create_study(study_name="light", storage=url, directions=["maximize", "minimize"])
-
-    def work(seed: int) -> list[int]:
-        study = optuna.load_study(study_name="light", storage=url, sampler=optuna.samplers.RandomSampler(seed=seed))
-        numbers = []
-        for _ in range(5):
-            trial = study.ask(space)
-            study.tell(trial, [trial.params["x"], 1 - trial.params["x"]])
-            numbers.append(trial.number)
-        return numbers
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(64) as pool:
-        numbers = [number for each in pool.map(work, range(64)) for number in each]
-    print(f"{len(numbers) / (time.perf_counter() - started):.0f} trials per second")
-    assert sorted(numbers) == list(range(320))
-    trials = optuna.load_study(study_name="light", storage=url).trials
-    assert all(trial.state == TrialState.COMPLETE for trial in trials)
-
-
-@pytest.mark.slow
-def test_a_lost_connection_ends_in_one_line_and_the_run_goes_on(database: str, tmp_path: Path) -> None:
-    study = write_study(tmp_path / "study", ("trials = 3", "trials = 6"), ("\nepochs = 1\n", "\nepochs = 4\n"))
-    words = ["run", study, "--storage", database, "--out", tmp_path / "run"]
-    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
-    wait_until((tmp_path / "run" / "trials" / "0" / "outcome.json").is_file, run, seconds=300)
-    killer = create_engine(database.replace("postgresql:", "postgresql+psycopg:").replace("/postgres", "/template1"))
-
-    with killer.begin() as connection:  # the server refuses everyone else, and drops who is there
-        connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS false"))
-        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'"))
-    run.join(300)
-    last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert run.exitcode == 1 and last.startswith("nas-compress: the storage must be reachable"), last
-    with killer.begin() as connection:
-        connection.execute(text("ALTER DATABASE postgres WITH ALLOW_CONNECTIONS true"))
-    run_study(study, out=tmp_path / "run", storage=database)
-    assert len(read_records(RunFolder(root=tmp_path / "run"))) == 6
 
 
 @pytest.mark.slow

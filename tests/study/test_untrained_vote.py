@@ -67,3 +67,27 @@ def test_a_criterion_that_the_teacher_cannot_serve_is_refused_before_training(tm
 def test_a_penalty_on_scales_is_taken_where_there_are_scales(tmp_path: Path) -> None:
     path = write_study(tmp_path, ("epochs = 2\n", "epochs = 2\nbn_sparsity = 0.01\n"))
     assert gather(read_study(path)).spec.teacher.bn_sparsity == 0.01
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("pruning_ratio=1.2", "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1.2"),
+        ("head_ratio=0.5", "head_ratio is a setting of vit, but got head_ratio=0.5 for family 'resnet'"),
+        (
+            "width_multiplier=0.9, round_to=1, zero_pattern='two_four', zero_fraction=0.5",
+            "zero_pattern='two_four' needs inputs in fours, but layer stages.0.0.main.0.conv has 7",
+        ),
+    ],
+    ids=["ratio", "heads", "fours"],
+)
+def test_what_cannot_be_cut_so_is_refused_before_training(tmp_path: Path, choice: str, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        drawn(tmp_path, choice)
+    assert "space" in str(caught.value) and message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_shallow_student_is_sized_before_there_is_a_teacher(tmp_path: Path) -> None:
+    deep = ("widths = [8, 16, 16]\n", "widths = [8, 16, 16]\ndepths = [2, 2, 1]\n")
+    choice = "pruning_ratio=0.5, kept_blocks='last', pruning_criterion='l1', round_to=1"
+    assert drawn(tmp_path, choice, deep) > 0

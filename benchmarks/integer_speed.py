@@ -1,0 +1,108 @@
+"""Whether integer kernels beat the fused float32 of the same runtime, at one thread and batch 1.
+
+    python benchmarks/integer_speed.py
+
+Untrained networks on 28 x 28, on which latency depends as little as on trained ones. `stored` are 8-bit weights that
+the runtime turns into floats when it loads; `integer` are our files with 8-bit activations; `dynamic` is onnxruntime's
+own quantization of the float32 file with ranges found anew for every sample, for its products only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.measurement.latency import Latency, LatencyMeter
+from nas_compress.measurement.machine import describe_machine
+from nas_compress.models.families import FAMILIES, build_student
+from nets import random_samples
+
+SHAPE = (1, 28, 28)
+NETS = (
+    ("resnet", (16, 32, 64), (1, 1, 1)),
+    ("resnet", (32, 64, 128), (1, 1, 1)),
+    ("resnet", (64, 128, 256), (2, 2, 2)),
+    ("resnet", (96, 192, 384), (2, 2, 2)),
+    ("mobilenet", (32, 64, 128), (1, 1, 1)),
+    ("mobilenet", (96, 192, 384), (2, 2, 2)),
+    ("vit", (32,), (2,)),
+    ("vit", (64,), (2,)),
+    ("vit", (64,), (4,)),
+    ("vit", (96,), (4,)),
+    ("vit", (128,), (4,)),
+    ("vit", (192,), (6,)),
+    ("vit", (256,), (8,)),
+)
+
+FORMS = ("float32", "stored", "integer", "dynamic")
+
+
+def network(family: str, widths: tuple[int, ...], depths: tuple[int, ...]) -> nn.Module:
+    known = FAMILIES[family]
+    layers = known.layers(depths, widths)
+    shape = Architecture(
+        family=family,
+        input_shape=SHAPE,
+        classes=10,
+        depths=depths,
+        widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+        mean=128,
+        std=74.0,
+    )
+    torch.manual_seed(0)
+    return build_student(known.complete(shape)).eval()
+
+
+def files(student: nn.Module, folder: Path, *, dynamic: bool) -> dict[str, Path]:
+    """Each form of one network."""
+    written = {}
+    for name, weights, activations in (("float32", 32, 32), ("stored", 8, 32), ("integer", 8, 8)):
+        written[name] = folder / f"{name}.onnx"
+        write_file(
+            student,
+            written[name],
+            weight_bits=weights,
+            activation_bits=activations,
+            calibration=random_samples(64, SHAPE).inputs,
+            watch=Stopwatch(),
+        )
+    if dynamic:
+        written["dynamic"] = folder / "dynamic.onnx"
+        quantize_dynamic(
+            written["float32"], written["dynamic"], op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
+        )
+    return written
+
+
+def cell(latency: Latency) -> str:
+    return f"{latency.latency_ms:.3f}{' (noisy)' if latency.noisy else ''}"
+
+
+def main() -> None:
+    print(f"{describe_machine()}\n")
+    print("| network | float32, ms | stored | integer | dynamic | float32 / integer |")
+    print("|---|---|---|---|---|---|")
+    meter = LatencyMeter(time_limit_s=6.0)
+    for family, widths, depths in NETS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = files(network(family, widths, depths), Path(folder), dynamic=family == "vit")
+            latencies = {name: meter.measure(path, patient=True) for name, path in found.items()}
+        cells = [
+            f"{latencies[name].latency_ms:.3f}{' (noisy)' if latencies[name].noisy else ''}"
+            if name in latencies
+            else ""
+            for name in ("float32", "stored", "integer", "dynamic")
+        ]
+        ratio = latencies["float32"].latency_ms / latencies["integer"].latency_ms
+        name = f"{family} {'-'.join(map(str, widths))}, depths {'-'.join(map(str, depths))}"
+        print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

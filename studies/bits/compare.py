@@ -1,0 +1,318 @@
+"""One fixed student, every weight width, rounded after or in training, with and without a teacher, several seeds.
+
+    python studies/bits/compare.py --student resnet --out /tmp/bits
+    python studies/bits/compare.py --student vit --out /tmp/bits
+    python studies/bits/compare.py --time --out /tmp/bits      # latencies of the kept files, on a quiet machine
+    python studies/bits/compare.py --table --out /tmp/bits     # table.csv and accuracy.png, below --out
+
+Each file and its accuracy on the validation split are kept below --out, so that the same command goes on after a stop.
+Below 16 bits activations have 8 bits. `calibrate` rounds the float network of the same seed and teaching, `lsq` learns
+its steps in the last quarter of the epochs; students of one seed and teaching share the float epochs before, as they
+would be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+
+from nas_compress.candidate import Candidate, LossTerm, Quantization, cross_entropy, distillation
+from nas_compress.data.load import load_dataset
+from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.files import write_json
+from nas_compress.measurement.agreement import check_agreement
+from nas_compress.measurement.complexity import count_macs
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.measurement.session import open_session
+from nas_compress.quantization.awareness import make_aware_
+from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.training.schedule import epochs_under_rounding
+from nas_compress.trial.bench import Bench, new_student, planned_bits, student_architecture
+from nas_compress.trial.fit import ROUNDING_RATE
+from nas_compress.trial.teach import teach
+
+SAMPLES, EPOCHS, SEEDS = 5000, 8, 3
+WIDTHS = (8, 6, 5, 4, 3, 2, 1)
+TEACHER = TeacherSection(family="resnet", widths=(16, 32, 64), depths=(1, 1, 1), epochs=10, learning_rate=0.01)
+
+STUDENTS = {
+    "resnet": Candidate(family="resnet", depths=(1, 1, 1), stem_stride=2, round_to=16),
+    "vit": Candidate(family="vit", depths=(2,), patch_size=7, round_to=16),
+}
+TRAININGS = {
+    "resnet": TrainingSection(epochs=EPOCHS, batch_size=64, learning_rate=0.01),
+    "vit": TrainingSection(epochs=EPOCHS, batch_size=64, learning_rate=0.003),
+}
+
+
+def softly(temperature: float) -> tuple[LossTerm, ...]:
+    """Labels and teacher in equal parts, as in Apprentice (Mishra, Marr 2018, arXiv 1711.05852)."""
+    return distillation(hard_weight=0.5, soft_weight=0.5, temperature=temperature)
+
+
+TEACHINGS = {"no teacher": cross_entropy(), "kd T=1": softly(1.0), "kd T=4": softly(4.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One file of the comparison."""
+
+    student: str
+    teaching: str
+    method: str
+    bits: int
+    seed: int
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate that it is."""
+        return replace(
+            STUDENTS[self.student],
+            losses=TEACHINGS[self.teaching],
+            weight_bits=self.bits,
+            activation_bits=32 if self.bits > 8 else 8,
+            quantization=Quantization(method=self.method, ranges="mse"),
+        )
+
+    def path(self, out: Path) -> Path:
+        """Where its file is kept; its figures lie beside it."""
+        return out / self.student / f"{self.seed}" / self.teaching / f"{self.method}-{self.bits}.onnx"
+
+
+def cells(student: str, teaching: str, seed: int) -> Iterator[Cell]:
+    """Every width, each way to come to it."""
+    for method, widths in (("calibrate", (32, 16, *WIDTHS)), ("lsq", WIDTHS)):
+        for bits in widths:
+            yield Cell(student=student, teaching=teaching, method=method, bits=bits, seed=seed)
+
+
+def make_bench(student: str, out: Path) -> Bench:
+    """Data, teacher and meter."""
+    dataset = load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
+    teacher = obtain_teacher(
+        TEACHER,
+        TRAININGS[student],
+        dataset,
+        folder=out,
+        label="compare.py",
+        device=torch.device("cpu"),
+        progress=lambda what, done, count: None,
+    )
+    return Bench(
+        dataset=dataset,
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, dataset.input_shape),
+        meter=LatencyMeter(),
+        training=TRAININGS[student],
+        budgets=(),
+        device=torch.device("cpu"),
+    )
+
+
+def train_float(cell: Cell, bench: Bench, *, epochs: int) -> nn.Module:
+    """The student of a cell's seed and teaching in float."""
+    candidate = replace(cell.candidate, weight_bits=32, activation_bits=32, quantization=Quantization())
+    shape = student_architecture(candidate, bench.dataset, bench.teacher, seed=cell.seed)
+    student = new_student(candidate, shape, bench.teacher, seed=cell.seed)
+    teach(candidate, [student], bench, epochs=epochs, seed=cell.seed, watch=Stopwatch())
+    return student
+
+
+def round_in_training(started: nn.Module, cell: Cell, bench: Bench) -> nn.Module:
+    """A copy of the float student that goes on under rounding, as a trial does."""
+    student = deepcopy(started)
+    make_aware_(
+        student,
+        method="lsq",
+        bits=planned_bits(cell.candidate, student, bench),
+        activation_bits=8,
+        calibration=bench.calibration,
+    )
+    lower = bench.training.model_copy(update={"learning_rate": bench.training.learning_rate * ROUNDING_RATE})
+    going_on = replace(cell.candidate, quantization=Quantization())  # rounds already
+    teach(
+        going_on,
+        [student],
+        replace(bench, training=lower),
+        epochs=epochs_under_rounding(EPOCHS),
+        seed=cell.seed + 1,
+        watch=Stopwatch(),
+    )
+    return student
+
+
+def ship(student: nn.Module, cell: Cell, bench: Bench, out: Path) -> None:
+    """Write the file, and beside it what it reaches."""
+    path = cell.path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    candidate = cell.candidate
+    deployable = write_file(
+        student,
+        path,
+        weight_bits=cell.bits,
+        activation_bits=candidate.activation_bits,
+        calibration=bench.calibration,
+        watch=Stopwatch(),
+        quantization=candidate.quantization,
+        layer_bits=planned_bits(candidate, student, bench),
+    )
+    validation, session = bench.dataset.validation, open_session(path)
+    check_agreement(deployable, path, validation.inputs[:512], session=session)
+    accuracy = measure_accuracy(session, validation.inputs.numpy(), validation.labels.numpy())
+    write_json(path.with_suffix(".json"), {"accuracy": accuracy, "size_bytes": path.stat().st_size})
+    print(f"seed {cell.seed}: {cell.teaching}: {cell.method} {cell.bits}: {accuracy:.2%}", file=sys.stderr, flush=True)
+
+
+def run(student: str, seeds: int, out: Path) -> None:
+    """Train what is not there yet, seed by seed."""
+    bench = make_bench(student, out)
+    for seed in range(seeds):
+        for teaching in TEACHINGS:
+            every = list(cells(student, teaching, seed))
+            open_ = [cell for cell in every if not cell.path(out).with_suffix(".json").is_file()]
+            after = [cell for cell in open_ if cell.method == "calibrate"]
+            within = [cell for cell in open_ if cell.method == "lsq"]
+            if after:
+                network = train_float(after[0], bench, epochs=EPOCHS)
+                for cell in after:
+                    ship(network, cell, bench, out)
+            if within:
+                started = train_float(within[0], bench, epochs=EPOCHS - epochs_under_rounding(EPOCHS))
+                for cell in within:
+                    ship(round_in_training(started, cell, bench), cell, bench, out)
+
+
+def time_files(out: Path) -> None:
+    """Time one kept file of each student and width: those of one width differ in the values of their weights alone."""
+    meter, found = LatencyMeter(time_limit_s=8.0), {}
+    for student in STUDENTS:
+        for bits in (32, 16, *WIDTHS):
+            path = Cell(student=student, teaching="no teacher", method="calibrate", bits=bits, seed=0).path(out)
+            if path.is_file():
+                latency = meter.measure(path, patient=True)
+                found[f"{student} {bits}"] = {"latency_ms": latency.latency_ms, "noisy": latency.noisy}
+                print(student, bits, latency, file=sys.stderr, flush=True)
+    write_json(out / "latencies.json", found)
+
+
+HEADER = (
+    "student",
+    "teaching",
+    "method",
+    "bits",
+    "seeds",
+    "accuracy",
+    "std",
+    "to float",
+    "bytes",
+    "latency_ms",
+    "noisy",
+)
+
+
+def figures(cell: Cell, out: Path, seeds: int) -> list[dict[str, float]]:
+    """What the cell reached, seed by seed, as far as it is there."""
+    files = [replace(cell, seed=seed).path(out).with_suffix(".json") for seed in range(seeds)]
+    return [json.loads(path.read_text()) for path in files if path.is_file()]
+
+
+def table(out: Path, seeds: int) -> list[dict[str, str]]:
+    """A row for each student, teaching, method and width; `to float` is the mean of paired differences by seed."""
+    path = out / "latencies.json"
+    latencies = json.loads(path.read_text()) if path.is_file() else {}
+    rows = []
+    for student, teaching in itertools.product(STUDENTS, TEACHINGS):
+        base = [each["accuracy"] for each in figures(next(cells(student, teaching, 0)), out, seeds)]
+        for cell in cells(student, teaching, 0):
+            found = figures(cell, out, seeds)
+            if not found:
+                continue
+            own = [each["accuracy"] for each in found]
+            latency = latencies.get(f"{student} {cell.bits}")
+            values = (
+                student,
+                teaching,
+                cell.method,
+                cell.bits,
+                len(own),
+                f"{statistics.mean(own):.4f}",
+                f"{statistics.stdev(own):.4f}" if len(own) > 1 else "",
+                f"{statistics.mean(mine - other for mine, other in zip(own, base, strict=False)):+.4f}",
+                int(found[0]["size_bytes"]),
+                f"{latency['latency_ms']:.4f}" if latency else "",
+                latency["noisy"] if latency else "",
+            )
+            rows.append(dict(zip(HEADER, map(str, values), strict=True)))
+    return rows
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    """Accuracy over the bits of a weight, a panel for each student."""
+    shown = [student for student in STUDENTS if any(row["student"] == student for row in rows)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(6 * len(shown), 4.5), layout="constrained", squeeze=False)
+    places = {bits: place for place, bits in enumerate((1, 2, 3, 4, 5, 6, 8, 16, 32))}
+    for axis, student in zip(axes[0], shown, strict=True):
+        for method, colour in (("calibrate", "tab:orange"), ("lsq", "tab:blue")):
+            for teaching, mark in zip(TEACHINGS, ("o", "s", "^"), strict=True):
+                own = [
+                    row
+                    for row in rows
+                    if (row["student"], row["teaching"], row["method"]) == (student, teaching, method)
+                ]
+                if own:
+                    across, up = (
+                        [places[int(row["bits"])] for row in own],
+                        [100 * float(row["accuracy"]) for row in own],
+                    )
+                    axis.plot(across, up, marker=mark, color=colour, alpha=0.7, label=f"{method}, {teaching}")
+        axis.set_xticks(list(places.values()), [str(bits) for bits in places])
+        axis.set(title=student, xlabel="bits of a weight", ylabel="validation accuracy, %")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def publish(out: Path, seeds: int) -> None:
+    """Write table.csv and accuracy.png."""
+    rows = table(out, seeds)
+    with (out / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, HEADER, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows, out / "accuracy.png")
+
+
+def main() -> None:
+    """Train, time or print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--student", choices=STUDENTS, help="train what is not there yet")
+    parser.add_argument("--time", action="store_true", help="time the kept files")
+    parser.add_argument("--table", action="store_true", help="write table.csv and accuracy.png")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if given.student:
+        run(given.student, given.seeds, given.out)
+    if given.time:
+        time_files(given.out)
+    if given.table:
+        publish(given.out, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
