@@ -193,6 +193,8 @@ def _teaching() -> Iterator[Method]:
         "assistant": "one training more, once a study, and kept",
         "born_again": "as many trainings of the student as there are generations, in each trial",
         "mutual": "each peer is trained beside the student, in each trial",
+        "apprentice": "scheme joint trains a network of the teacher's shape beside the student, fine_tuned trains the "
+        "student twice, in each trial; fixed costs nothing more",
     }
     for name, (summary, source) in TEACHERS.items():
         yield Method(

@@ -84,7 +84,8 @@ def test_it_trains_and_ships(family: str, kind: str, bits: tuple[int, int], benc
     assert whole is not None and split is not None
     assert split.parameters < whole.parameters and split.macs < whole.macs
     assert split.agreement is not None and split.agreement >= (0.95 if bits[1] == 8 else 0.999)
-    assert bits[1] == 32 or not float_kernels(tmp_path / "model.onnx"), "thin layers have no bias"
+    # a transformer ships in the form that measured faster
+    assert bits[1] == 32 or family == "vit" or not float_kernels(tmp_path / "model.onnx"), "thin layers have no bias"
 
 
 @pytest.mark.parametrize("method", ["lsq", "ste"])
