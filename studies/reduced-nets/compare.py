@@ -1,0 +1,145 @@
+"""Uniformly narrower networks against pruned shapes of equal measured latency, all trained from scratch.
+
+    python studies/reduced-nets/compare.py --out /tmp/reduced-nets
+
+After Crowley et al. 2018 (arXiv 1810.04622): is a shape that pruning finds better than the same network made narrower?
+For each uniform width the pruning ratio is searched, by each criterion, whose untrained file is nearest in latency.
+Each training is a file below --out, so that the same command goes on after a stop; then the table is printed as CSV.
+Handwritten digits; accuracy is of the exported file on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas_compress.candidate import Candidate
+from nas_compress.data.load import load_dataset
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.files import write_json
+from nas_compress.measurement.complexity import count_macs
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.trial.bench import Bench, new_student, student_architecture
+from nas_compress.trial.run import run_trial
+
+WIDTHS = (0.375, 0.5, 0.75)
+CRITERIA = ("l1", "bn_scale", "taylor")
+RATIOS = tuple(number / 20 for number in range(3, 18, 2))
+TEACHER = TeacherSection(family="resnet", widths=(32, 64, 128), depths=(1, 1, 1), epochs=10, learning_rate=0.01)
+TRAINING = TrainingSection(epochs=8, batch_size=64, learning_rate=0.01)
+
+
+def make_bench(out: Path) -> Bench:
+    """Data, teacher and meter."""
+    dataset = load_dataset(name="digits", train_samples=None, shift=None)
+    teacher = obtain_teacher(
+        TEACHER,
+        TRAINING,
+        dataset,
+        folder=out,
+        label="compare.py",
+        device=torch.device("cpu"),
+        progress=lambda what, done, count: None,
+    )
+    return Bench(
+        dataset=dataset,
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, dataset.input_shape),
+        meter=LatencyMeter(cache=out / "latency", time_limit_s=2.0),
+        training=TRAINING,
+        budgets=(),
+        device=torch.device("cpu"),
+    )
+
+
+def untrained_latency(candidate: Candidate, bench: Bench) -> float:
+    """The smaller of two measurements of the candidate's file, ms; it does not depend on the weights."""
+    shape = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
+    student = new_student(candidate, shape, bench.teacher, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(student.eval(), bench.dataset.input_shape, path)
+        return min(bench.meter.measure(path, patient=True).latency_ms for _ in range(2))
+
+
+def pairs(bench: Bench, out: Path) -> list[dict[str, Any]]:
+    """Each uniform width and, by each criterion, the ratio nearest to it in latency; measured once and kept."""
+    path = out / "pairs.json"
+    if not path.is_file():
+        plain = Candidate(family="resnet", depths=bench.teacher.depths, round_to=4)
+        by_criterion = {
+            name: {
+                ratio: untrained_latency(replace(plain, pruning_ratio=ratio, pruning_criterion=name), bench)
+                for ratio in RATIOS
+            }
+            for name in CRITERIA
+        }
+        found = []
+        for width in WIDTHS:
+            wanted = untrained_latency(replace(plain, width_multiplier=width), bench)
+            found.append({"latency of": width, "criterion": "uniform", "ratio": 0.0, "width": width})
+            for name, known in by_criterion.items():
+                ratio = min(known, key=lambda ratio: abs(known[ratio] - wanted))
+                found.append({"latency of": width, "criterion": name, "ratio": ratio, "width": 1.0})
+        write_json(path, {"pairs": found})
+    kept: list[dict[str, Any]] = json.loads(path.read_text())["pairs"]
+    return kept
+
+
+def result(pair: dict[str, Any], seed: int, bench: Bench, out: Path) -> dict[str, float]:
+    """The figures of one training, from its file or found now."""
+    path = out / f"{seed}" / f"{pair['latency of']} {pair['criterion']}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        candidate = Candidate(
+            family="resnet",
+            depths=bench.teacher.depths,
+            round_to=4,
+            width_multiplier=pair["width"],
+            pruning_ratio=pair["ratio"],
+            pruning_criterion=pair["criterion"],
+        )
+        outcome = run_trial(candidate, bench, seed=seed, model=path.with_suffix(".onnx"))
+        if outcome.measured is None or outcome.measured.accuracy is None:
+            raise SystemExit(f"{pair}: {outcome.state} {outcome.reason}")
+        names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
+        write_json(path, {name: getattr(outcome.measured, name) for name in names})
+        print(f"seed {seed}: {pair}: {outcome.measured.accuracy:.2%}", file=sys.stderr, flush=True)
+    figures: dict[str, float] = json.loads(path.read_text())
+    return figures
+
+
+def main() -> None:
+    """Train what is not there yet, then print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    bench = make_bench(given.out)
+    chosen = pairs(bench, given.out)
+    found = [[result(pair, seed, bench, given.out) for pair in chosen] for seed in range(given.seeds)]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    columns = ["latency of width", "shape", "ratio", "seeds", "mean", "std"]
+    writer.writerow([*columns, "latency_ms", "size_bytes", "parameters", "macs"])
+    for pair, rows in zip(chosen, zip(*found, strict=True), strict=True):
+        accuracies = [row["accuracy"] for row in rows]
+        spread = [statistics.mean(accuracies), statistics.stdev(accuracies) if len(rows) > 1 else 0.0]
+        latency = statistics.median(row["latency_ms"] for row in rows)
+        counts = [f"{rows[0][name]:.0f}" for name in ("size_bytes", "parameters", "macs")]
+        shown = [*(f"{value:.4f}" for value in spread), f"{latency:.4f}", *counts]
+        writer.writerow([pair["latency of"], pair["criterion"], pair["ratio"], len(rows), *shown])
+
+
+if __name__ == "__main__":
+    main()
