@@ -79,10 +79,9 @@ def test_the_readmes_commands_run_in_their_order(tmp_path: Path, shell: dict[str
 def serve(line: str, folder: Path, environment: dict[str, str]) -> None:
     """Start what serves until it is stopped, and stop it when it says where it listens."""
     words = [*shlex.split(line, comments=True), "--port", "0"]
-    process = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("http://127.0.0.1:")
-    finally:
-        process.terminate()
-        process.wait(30)
+    with subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("http://127.0.0.1:")
+        finally:
+            process.terminate()
