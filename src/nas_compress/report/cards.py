@@ -21,9 +21,17 @@ WIDEST_MATRIX = 20
 
 MOST_CONFUSIONS = 10
 
+MOST_COMPRESSED = 20
+"""Members whose file is compressed for its last step of bytes, which takes a quarter of a second each."""
 
-def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None) -> dict[str, Any]:
-    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer, confusion."""
+
+def card(
+    folder: RunFolder, record: Record, point: Point, counts: Counts | None, *, coded: bool = True
+) -> dict[str, Any]:
+    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer and step, confusion.
+
+    coded: whether a file that ships as it is gets compressed to know its last step.
+    """
     outcome = record.outcome
     return {
         "trial": record.trial,
@@ -41,7 +49,7 @@ def card(folder: RunFolder, record: Record, point: Point, counts: Counts | None)
         "model": record.model,
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
-        "steps": _steps(folder, record),
+        "steps": _steps(folder, record, coded=coded),
         "confusion": None if counts is None else _confusion(counts),
     }
 
@@ -71,7 +79,7 @@ def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
     return {"layers": layers, "graph": graph, "total": total, "most": most, "shipped": shipped}
 
 
-def _steps(folder: RunFolder, record: Record) -> list[tuple[str, int]]:
+def _steps(folder: RunFolder, record: Record, *, coded: bool) -> list[tuple[str, int]]:
     """Bytes from the teacher's file to the member's own, compressed; empty where its file cannot be read."""
     measured, teacher, path = record.outcome.measured, read_baseline(folder), folder.root / record.model
     try:
@@ -82,7 +90,11 @@ def _steps(folder: RunFolder, record: Record) -> list[tuple[str, int]]:
     if measured is not None:
         steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]
     steps.append(("this file", len(content)))
-    return [*steps, ("compressed", path.stat().st_size if path.suffix == COMPRESSED else len(compress(content)))]
+    if path.suffix == COMPRESSED:
+        steps.append(("compressed", path.stat().st_size))
+    elif coded:
+        steps.append(("compressed", len(compress(content))))
+    return steps
 
 
 def _confusion(counts: Counts) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from nas_compress.plots import scales
 from nas_compress.plots.budgets import nearest_limit, rule
 from nas_compress.plots.panel import axis_words, staircase
 from nas_compress.plots.pareto import front_picture, pairs
-from nas_compress.report.cards import card
+from nas_compress.report.cards import MOST_COMPRESSED, card
 from nas_compress.report.confusion import confusions
 from nas_compress.report.rows import STANDINGS, standing, table
 from nas_compress.runs.confirmation import read_confirmation
@@ -107,7 +107,8 @@ def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> tuple[
     knee = front.knee
     first = sorted(front.members, key=lambda point: point is not knee)
     counts, missing = confusions(folder, first)
-    made = [card(folder, by_trial[int(p.trial)], p, counts.get(p.trial)) for p in front.members]
+    coded = {point.trial for point in first[:MOST_COMPRESSED]}
+    made = [card(folder, by_trial[int(p.trial)], p, counts.get(p.trial), coded=p.trial in coded) for p in front.members]
     return made, missing
 
 
