@@ -36,8 +36,10 @@ def figures(root: Path) -> list[tuple[int | str, float, int]]:
     return [(point.trial, point.accuracy, point.size_bytes) for point in read_front(RunFolder(root=root)).members]
 
 
-def test_a_second_host_joins_and_both_end_with_the_same_front(tmp_path: Path) -> None:
-    study, url, shared = write_study(tmp_path / "study", STEADY), f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
+@pytest.mark.parametrize("form", ["onnx", "compressed"])
+def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", STEADY, extra=f'\n[export]\nform = "{form}"\n')
+    url, shared = f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
     first, second = tmp_path / "first", tmp_path / "second"
     run_study(study, out=first, storage=url, shared=shared, trials=2)
     run_study(study, out=second, storage=url, shared=shared, trials=4)

@@ -141,16 +141,17 @@ class Joint:
             params=trial.params,
             outcome=outcome,
             finished_s=known[OUTCOME]["finished_s"],
-            model=known["model"] if known["repeats"] is not None else self._fetched(trial.number, known.get(FILE)),
+            model=known["model"] if known["repeats"] is not None else self._fetched(known["model"], known.get(FILE)),
             repeats=known["repeats"],
         )
 
-    def _fetched(self, number: int, name: str | None) -> str:
+    def _fetched(self, model: str, name: str | None) -> str:
+        """The path of another run's file in this run folder, where it lies as it lay there; empty where it has none."""
         if name is None or self.shared is None:
             return ""
-        path, store = self.folder.trial(number) / "model.onnx", FileSystemArtifactStore(self.shared)
-        write_atomically(path, lambda part: _download(store, name, part))
-        return str(path.relative_to(self.folder.root))
+        store = FileSystemArtifactStore(self.shared)
+        write_atomically(self.folder.root / model, lambda part: _download(store, name, part))
+        return model
 
 
 def _is_told(trial: FrozenTrial) -> bool:
