@@ -211,6 +211,13 @@ class Candidate:
             return self.round_to
         return 8 if self.activation_bits < 32 else 16
 
+    @property
+    def in_float32(self) -> Candidate:
+        """The same shape without rounding: its widths still move in the step that the bits asked for."""
+        return replace(
+            self, weight_bits=32, activation_bits=32, quantization=Quantization(), round_to=self.channel_step
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)

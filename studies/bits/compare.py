@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 from torch import nn
 
 from nas_compress.candidate import Candidate, LossTerm, Quantization, cross_entropy, distillation
@@ -33,13 +32,12 @@ from nas_compress.data.load import load_dataset
 from nas_compress.deployment import Stopwatch, write_file
 from nas_compress.files import write_json
 from nas_compress.measurement.agreement import check_agreement
-from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.measurement.session import open_session
 from nas_compress.quantization.awareness import make_aware_
 from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.study.workbench import comparison_bench
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.trial.bench import Bench, new_student, planned_bits, student_architecture
 from nas_compress.trial.fit import ROUNDING_RATE
@@ -103,24 +101,7 @@ def cells(student: str, teaching: str, seed: int) -> Iterator[Cell]:
 def make_bench(student: str, out: Path) -> Bench:
     """Data, teacher and meter."""
     dataset = load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
-    teacher = obtain_teacher(
-        TEACHER,
-        TRAININGS[student],
-        dataset,
-        folder=out,
-        label="compare.py",
-        device=torch.device("cpu"),
-        progress=lambda what, done, count: None,
-    )
-    return Bench(
-        dataset=dataset,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.input_shape),
-        meter=LatencyMeter(),
-        training=TRAININGS[student],
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    return comparison_bench(dataset, TEACHER, TRAININGS[student], folder=out, meter=LatencyMeter())
 
 
 def train_float(cell: Cell, bench: Bench, *, epochs: int) -> nn.Module:

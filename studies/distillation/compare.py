@@ -20,16 +20,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
 from nas_compress.data.load import load_dataset
 from nas_compress.data.splits import Dataset
 from nas_compress.files import write_json
-from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.study.workbench import comparison_bench
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide
@@ -126,24 +123,7 @@ def make_bench(name: str, out: Path) -> Bench:
     """Data, teacher and meter of one comparison."""
     settings = SETTINGS[name]
     dataset: Dataset = load_dataset(name=name.removesuffix("-vit"), train_samples=settings["train_samples"], shift=None)
-    teacher = obtain_teacher(
-        settings["teacher"],
-        settings["training"],
-        dataset,
-        folder=out,
-        label="compare.py",
-        device=torch.device("cpu"),
-        progress=lambda what, done, count: None,
-    )
-    return Bench(
-        dataset=dataset,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.input_shape),
-        meter=LatencyMeter(),
-        training=settings["training"],
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    return comparison_bench(dataset, settings["teacher"], settings["training"], folder=out, meter=LatencyMeter())
 
 
 def run(name: str, seeds: int, out: Path) -> None:

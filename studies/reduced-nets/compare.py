@@ -20,16 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas_compress.candidate import Candidate
 from nas_compress.data.load import load_dataset
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import write_json
-from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.study.workbench import comparison_bench
 from nas_compress.trial.bench import Bench, new_student, student_architecture
 from nas_compress.trial.run import run_trial
 
@@ -43,24 +40,8 @@ TRAINING = TrainingSection(epochs=8, batch_size=64, learning_rate=0.01)
 def make_bench(out: Path) -> Bench:
     """Data, teacher and meter."""
     dataset = load_dataset(name="digits", train_samples=None, shift=None)
-    teacher = obtain_teacher(
-        TEACHER,
-        TRAINING,
-        dataset,
-        folder=out,
-        label="compare.py",
-        device=torch.device("cpu"),
-        progress=lambda what, done, count: None,
-    )
-    return Bench(
-        dataset=dataset,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.input_shape),
-        meter=LatencyMeter(cache=out / "latency", time_limit_s=2.0),
-        training=TRAINING,
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    meter = LatencyMeter(cache=out / "latency", time_limit_s=2.0)
+    return comparison_bench(dataset, TEACHER, TRAINING, folder=out, meter=meter)
 
 
 def untrained_latency(candidate: Candidate, bench: Bench) -> float:

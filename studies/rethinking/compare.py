@@ -23,15 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas_compress.candidate import Candidate
 from nas_compress.data.load import load_dataset
 from nas_compress.files import write_json
-from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.teacher import obtain_teacher
+from nas_compress.study.workbench import comparison_bench
 from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 
@@ -88,25 +85,10 @@ def make_bench(name: str, out: Path, inherit_rate: float | None) -> Bench:
     """Data, teacher and meter of one comparison; the teacher is kept below `out`."""
     setting = SETTINGS[name]
     dataset = load_dataset(name=name, train_samples=setting.train_samples, shift=None)
-    teacher = obtain_teacher(
-        setting.teacher,
-        setting.training,
-        dataset,
-        folder=out / name,
-        label="compare.py",
-        device=torch.device("cpu"),
-        progress=lambda what, done, count: None,
-    )
+    meter = LatencyMeter(time_limit_s=0.01, blocks=1)
+    bench = comparison_bench(dataset, setting.teacher, setting.training, folder=out / name, meter=meter)
     own_rate = {} if inherit_rate is None else {"inherit_learning_rate": inherit_rate}
-    return Bench(
-        dataset=dataset,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.input_shape),
-        meter=LatencyMeter(time_limit_s=0.01, blocks=1),
-        training=setting.training.model_copy(update=own_rate),
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    return replace(bench, training=setting.training.model_copy(update=own_rate))
 
 
 def cells(seeds: list[int], ratios: list[float], criteria: list[str], ways: list[str]) -> Iterator[Cell]:

@@ -26,7 +26,7 @@ from nas_compress.pruning.module_student import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.space.load import Space, check_given, fixed_space, load_space
-from nas_compress.spec.schema import StudySpec
+from nas_compress.spec.schema import StudySpec, TeacherSection, TrainingSection
 from nas_compress.spec.shipped import shipped_folder
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.samplers import make_sampler
@@ -145,6 +145,34 @@ def make_bench(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> Ben
         training=parts.spec.training,
         budgets=parts.spec.budget_list,
         device=parts.device,
+    )
+
+
+def comparison_bench(
+    dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, meter: LatencyMeter
+) -> Bench:
+    """The workplace of trainings outside a study, on the CPU and without budgets.
+
+    The teacher is trained now if it never was; the user's own is looked for in `folder`.
+    """
+    device = torch.device("cpu")
+    obtained = obtain_teacher(
+        teacher,
+        training,
+        dataset,
+        folder=folder,
+        label="comparison",
+        device=device,
+        progress=lambda what, done, count: None,
+    )
+    return Bench(
+        dataset=dataset,
+        teacher=obtained,
+        teacher_macs=count_macs(obtained.network, dataset.input_shape),
+        meter=meter,
+        training=training,
+        budgets=(),
+        device=device,
     )
 
 

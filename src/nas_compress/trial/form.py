@@ -57,23 +57,36 @@ def settle_form(
     found = []
     for form in _forms(candidate):
         path = folder / f"{form.activation_bits}-{name}"
-        write_file(
-            untrained,
-            path,
-            weight_bits=form.weight_bits,
-            activation_bits=form.activation_bits,
-            quantization=form.quantization,
-            layer_bits=layer_bits,
-            sparse=form.zero_pattern != "none",
-            calibration=calibration,
-            watch=watch,
-        )
+        write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
         cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch)
         found.append(Form(candidate=form, cost=cost))
     own, best = found[0], found[-1]
     if best.cost.latency_ms < (1 - MARGIN) * own.cost.latency_ms:
         return replace(best, integer_latency_ms=own.cost.latency_ms)
     return own
+
+
+def write_student(
+    network: nn.Module,
+    path: Path,
+    *,
+    candidate: Candidate,
+    layer_bits: Mapping[str, int],
+    calibration: Tensor,
+    watch: Stopwatch,
+) -> nn.Module:
+    """Write a candidate's network as the file that ships, trained or not; return the module that was exported."""
+    return write_file(
+        network,
+        path,
+        weight_bits=candidate.weight_bits,
+        activation_bits=candidate.activation_bits,
+        quantization=candidate.quantization,
+        layer_bits=layer_bits,
+        sparse=candidate.zero_pattern != "none",
+        calibration=calibration,
+        watch=watch,
+    )
 
 
 def _forms(candidate: Candidate) -> list[Candidate]:

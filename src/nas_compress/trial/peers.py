@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nas_compress.architecture import Architecture
-from nas_compress.candidate import FAMILY_SETTINGS, PRUNED, Candidate, Quantization, cross_entropy
+from nas_compress.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.models.families import FAMILIES, family_named
@@ -32,14 +32,10 @@ def peer_of(candidate: Candidate) -> Candidate:
     of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
-        candidate,
+        candidate.in_float32,
         family=family,
         depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
         width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
-        weight_bits=32,
-        activation_bits=32,
-        quantization=Quantization(),
-        round_to=candidate.channel_step,
         init="scratch",
         losses=cross_entropy(),
         teaching=Teaching(),

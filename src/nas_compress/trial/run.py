@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nas_compress.candidate import Candidate
-from nas_compress.deployment import Stopwatch, measure_file, write_file
+from nas_compress.deployment import Stopwatch, measure_file
 from nas_compress.errors import RequestError, RunError, describe
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
@@ -20,7 +20,7 @@ from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
-from nas_compress.trial.form import settle_form
+from nas_compress.trial.form import settle_form, write_student
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
@@ -172,14 +172,7 @@ def _run(
 
     # the file that ships, and its figures
     write = functools.partial(
-        write_file,
-        weight_bits=shipped.weight_bits,
-        activation_bits=shipped.activation_bits,
-        quantization=shipped.quantization,
-        layer_bits=layer_bits,
-        sparse=shipped.zero_pattern != "none",
-        calibration=bench.calibration,
-        watch=watch,
+        write_student, candidate=shipped, layer_bits=layer_bits, calibration=bench.calibration, watch=watch
     )
     deployable = write(student.cpu(), model)
     measured = measure_file(

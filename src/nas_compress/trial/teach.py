@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nas_compress.candidate import Candidate, Quantization, Teaching, cross_entropy
+from nas_compress.candidate import Candidate, Teaching, cross_entropy
 from nas_compress.deployment import Stopwatch
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
@@ -89,11 +89,7 @@ def _fit_float(
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
     plain = replace(
-        candidate,
-        quantization=Quantization(),
-        weight_bits=32,
-        activation_bits=32,
-        round_to=candidate.channel_step,
+        candidate.in_float32,
         losses=cross_entropy(),
         teaching=Teaching(),
         zero_pattern="none",
