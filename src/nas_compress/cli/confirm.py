@@ -15,7 +15,9 @@ from nas_compress.cli.selecting import best_option, where_option
 @where_option
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each member.")
 @click.option(
-    "--controls", is_flag=True, help="Train controls too: no teacher, uniform width, the teacher's own weights."
+    "--controls",
+    is_flag=True,
+    help="Train controls too: no teacher, uniform width, float32, inherited weights.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def confirm(run: str, best: tuple[str, ...], where: tuple[str, ...], seeds: int, controls: bool, as_json: bool) -> None:

@@ -16,6 +16,9 @@ import numpy as np
 GATE = 1.05
 """A reference block up to this factor above the fast level was run in the fast state."""
 
+MARGIN = 0.02
+"""Latencies that differ by no more than this fraction count as equal: repeats of one differ by about as much."""
+
 FEWEST_BLOCKS = 5
 """A figure never rests on fewer blocks, where so many were recorded."""
 
