@@ -117,7 +117,8 @@ def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float
     low = robust_minimum(seen)
     if low <= GATE * level.fast_ms:
         return FastLevel(fast_ms=level.fast_ms)
-    if np.median(seen) > GATE * low or now < level.missed_at + MISS_EVERY_S:
+    # a clock that was set back must not make the last miss one of the future, after which none would ever count
+    if np.median(seen) > GATE * low or 0 <= now - level.missed_at < MISS_EVERY_S:
         return level
     if level.misses + 1 < RELEARN_AFTER:
         return replace(level, misses=level.misses + 1, missed_at=now)
