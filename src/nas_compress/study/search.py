@@ -30,7 +30,7 @@ from nas_compress.study.float32_form import compare_with_float32, uncompared_mem
 from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
-from nas_compress.study.resume import RUN, constraints, give_up, tell
+from nas_compress.study.resume import RUN, constraints, deadly, give_up, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import make_judge, study_pruner, study_rule
 from nas_compress.study.workbench import Ingredients
@@ -127,7 +127,7 @@ class Search:
             if self._is_surplus(trial, 0, total):
                 self._give_back(trial)
                 return None
-            outcome, model, repeats = self._known(candidate) or self._try(trial, candidate)
+            outcome, model, repeats = self._answer(trial, candidate) or self._try(trial, candidate)
             return self._settle(trial, outcome, model, repeats, before)
         except BaseException:
             self._give_back(trial)
@@ -178,7 +178,7 @@ class Search:
         """Answer or begin what waits; return what still has to wait."""
         left = []
         for trial, candidate in waiting:
-            answer = self._known(candidate)
+            answer = self._answer(trial, candidate)
             if answer is not None:
                 self._take(self._settle(trial, *answer, before), total)
             elif not crew.idle or candidate in crew.candidates:
@@ -244,6 +244,14 @@ class Search:
         )
         self._tell(trial, record)
         return record
+
+    def _answer(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
+        """What is known of a trial before it is tried: its candidate's record, or that it kills whoever tries it."""
+        known, reason = self._known(candidate), deadly(trial)
+        if known is not None or reason is None:
+            return known
+        seed = self.parts.spec.seed
+        return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason), "", None
 
     def _known(self, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
         """What an earlier trial of the same candidate came to; one that the stopping rule ended is trained again."""
