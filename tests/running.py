@@ -6,8 +6,10 @@ import atexit
 import functools
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -132,6 +134,13 @@ def command_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     return run
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     """Every file below the folders, with its size and time of change."""
     files = [path for folder in folders for path in folder.rglob("*")]
@@ -139,29 +148,31 @@ def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in kept}
 
 
-def start(arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, limit: int = 0) -> ForkServerProcess:
+def start(
+    arguments: Sequence[object], *, cwd: Path, cache: Path, log: Path, limit: int = 0, memory: int = 0
+) -> ForkServerProcess:
     """`nas-compress ...` as a process of its own, forked from one that has imported everything; both outputs to `log`.
 
-    limit: the largest file, in bytes, that the process may write.
+    limit: the largest file, in bytes, that the process may write. memory: the bytes of its address space.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["nas_compress.study.run", "nas_compress.cli.main", "sklearn.datasets", "torch.onnx"]
     )
-    process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit))
+    process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit, memory))
     process.start()
     return process
 
 
-def _child(arguments: list[str], cwd: Path, cache: Path, log: Path, limit: int) -> None:
+def _child(arguments: list[str], cwd: Path, cache: Path, log: Path, limit: int, memory: int) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if limit:
-        import resource
-
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     os.chdir(cwd)

@@ -213,9 +213,15 @@ class Candidate:
 
     @property
     def in_float32(self) -> Candidate:
-        """The same shape without rounding: its widths still move in the step that the bits asked for."""
+        """The same shape without rounding or zeros: its widths still move in the step that the bits asked for."""
         return replace(
-            self, weight_bits=32, activation_bits=32, quantization=Quantization(), round_to=self.channel_step
+            self,
+            weight_bits=32,
+            activation_bits=32,
+            quantization=Quantization(),
+            round_to=self.channel_step,
+            zero_pattern="none",
+            zero_fraction=0.0,
         )
 
     def to_dict(self) -> dict[str, Any]:

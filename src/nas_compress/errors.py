@@ -12,6 +12,7 @@ NasCompressError
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -65,6 +66,22 @@ def describe(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "unable to mmap", "bad_alloc", "bad allocation")
+"""How torch, CUDA and onnxruntime say that an allocation failed."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is not enough memory.
+
+    >>> [lacks_memory(error) for error in (MemoryError(), RuntimeError("CUDA out of memory."), OSError(28, "full"))]
+    [True, True, False]
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    spoken = any(words in str(error) for words in NO_MEMORY) and not isinstance(error, NasCompressError)
+    return spoken or isinstance(error, MemoryError)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

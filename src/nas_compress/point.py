@@ -17,7 +17,8 @@ class Point:
 
     accuracy is a fraction of the validation split, nan where the trial ended before training. epochs_spent are those of
     all networks that were trained for it, None where that is not known. model is the path of the ONNX file, relative to
-    the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is kept.
+    the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is kept;
+    float32_latency_ms is that of the same architecture in float32, None where it was not compared.
     """
 
     trial: int | str
@@ -30,6 +31,7 @@ class Point:
     model: str = ""
     searched: tuple[tuple[str, object], ...] = ()
     feasible: bool = True
+    float32_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
         where = f"(trial {self.trial})"

@@ -2,13 +2,14 @@
 
     python studies/bits/compare.py --student resnet --out /tmp/bits
     python studies/bits/compare.py --student vit --out /tmp/bits
+    python studies/bits/compare.py --student resnet --apprentice fixed --out /tmp/bits
     python studies/bits/compare.py --time --out /tmp/bits      # latencies of the kept files, on a quiet machine
     python studies/bits/compare.py --table --out /tmp/bits     # table.csv and accuracy.png, below --out
 
 Each file and its accuracy on the validation split are kept below --out, so that the same command goes on after a stop.
 Below 16 bits activations have 8 bits. `calibrate` rounds the float network of the same seed and teaching, `lsq` learns
 its steps in the last quarter of the epochs; students of one seed and teaching share the float epochs before, as they
-would be the same.
+would be the same. An apprentice (Mishra, Marr 2018, arXiv 1711.05852) rounds in all of its epochs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from torch import nn
 
-from nas_compress.candidate import Candidate, LossTerm, Quantization, cross_entropy, distillation
+from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.data.load import load_dataset
 from nas_compress.deployment import Stopwatch, write_file
 from nas_compress.files import write_json
@@ -63,6 +64,8 @@ def softly(temperature: float) -> tuple[LossTerm, ...]:
 
 
 TEACHINGS = {"no teacher": cross_entropy(), "kd T=1": softly(1.0), "kd T=4": softly(4.0)}
+APPRENTICES = {"joint": "apprentice A", "fixed": "apprentice B", "fine_tuned": "apprentice C"}
+APPRENTICE_WIDTHS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +77,15 @@ class Cell:
     method: str
     bits: int
     seed: int
+    scheme: str | None = None
 
     @property
     def candidate(self) -> Candidate:
         """The candidate that it is."""
         return replace(
             STUDENTS[self.student],
-            losses=TEACHINGS[self.teaching],
+            losses=TEACHINGS.get(self.teaching, softly(1.0)),
+            teaching=Teaching() if self.scheme is None else Teaching(teacher="apprentice", scheme=self.scheme),
             weight_bits=self.bits,
             activation_bits=32 if self.bits > 8 else 8,
             quantization=Quantization(method=self.method, ranges="mse"),
@@ -96,6 +101,12 @@ def cells(student: str, teaching: str, seed: int) -> Iterator[Cell]:
     for method, widths in (("calibrate", (32, 16, *WIDTHS)), ("lsq", WIDTHS)):
         for bits in widths:
             yield Cell(student=student, teaching=teaching, method=method, bits=bits, seed=seed)
+
+
+def apprentices(student: str, scheme: str, seed: int) -> Iterator[Cell]:
+    """The widths of one scheme of apprenticeship."""
+    for bits in APPRENTICE_WIDTHS:
+        yield Cell(student=student, teaching=APPRENTICES[scheme], method="lsq", bits=bits, seed=seed, scheme=scheme)
 
 
 def make_bench(student: str, out: Path) -> Bench:
@@ -177,6 +188,19 @@ def run(student: str, seeds: int, out: Path) -> None:
                     ship(round_in_training(started, cell, bench), cell, bench, out)
 
 
+def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
+    """Train the apprentices of one scheme that are not there yet, seed by seed."""
+    bench = make_bench(student, out)
+    for seed in range(seeds):
+        for cell in apprentices(student, scheme, seed):
+            if cell.path(out).with_suffix(".json").is_file():
+                continue
+            shape = student_architecture(cell.candidate, bench.dataset, bench.teacher, seed=seed)
+            network = new_student(cell.candidate, shape, bench.teacher, seed=seed)
+            teach(cell.candidate, [network], bench, epochs=EPOCHS, seed=seed, watch=Stopwatch())
+            ship(network, cell, bench, out)
+
+
 def time_files(out: Path) -> None:
     """Time one kept file of each student and width: those of one width differ in the values of their weights alone."""
     meter, found = LatencyMeter(time_limit_s=8.0), {}
@@ -212,13 +236,19 @@ def figures(cell: Cell, out: Path, seeds: int) -> list[dict[str, float]]:
 
 
 def table(out: Path, seeds: int) -> list[dict[str, str]]:
-    """A row for each student, teaching, method and width; `to float` is the mean of paired differences by seed."""
+    """A row for each student, teaching, method and width.
+
+    `to float` is the mean of paired differences by seed to the float student of that teaching, of an apprentice to the
+    one that KD taught at temperature 1.
+    """
     path = out / "latencies.json"
     latencies = json.loads(path.read_text()) if path.is_file() else {}
     rows = []
-    for student, teaching in itertools.product(STUDENTS, TEACHINGS):
-        base = [each["accuracy"] for each in figures(next(cells(student, teaching, 0)), out, seeds)]
-        for cell in cells(student, teaching, 0):
+    for student, teaching in itertools.product(STUDENTS, (*TEACHINGS, *APPRENTICES)):
+        floats = next(cells(student, teaching if teaching in TEACHINGS else "kd T=1", 0))
+        base = [each["accuracy"] for each in figures(floats, out, seeds)]
+        every = cells(student, teaching, 0) if teaching in TEACHINGS else apprentices(student, teaching, 0)
+        for cell in every:
             found = figures(cell, out, seeds)
             if not found:
                 continue
@@ -226,7 +256,7 @@ def table(out: Path, seeds: int) -> list[dict[str, str]]:
             latency = latencies.get(f"{student} {cell.bits}")
             values = (
                 student,
-                teaching,
+                cell.teaching,
                 cell.method,
                 cell.bits,
                 len(own),
@@ -241,25 +271,28 @@ def table(out: Path, seeds: int) -> list[dict[str, str]]:
     return rows
 
 
+LINES = {
+    **{("calibrate", name): ("tab:orange", mark) for name, mark in zip(TEACHINGS, "os^", strict=True)},
+    **{("lsq", name): ("tab:blue", mark) for name, mark in zip(TEACHINGS, "os^", strict=True)},
+    **{("lsq", name): ("tab:green", mark) for name, mark in zip(APPRENTICES.values(), "Dvx", strict=True)},
+}
+"""Colour and mark of each method and teaching."""
+
+
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Accuracy over the bits of a weight, a panel for each student."""
     shown = [student for student in STUDENTS if any(row["student"] == student for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(6 * len(shown), 4.5), layout="constrained", squeeze=False)
     places = {bits: place for place, bits in enumerate((1, 2, 3, 4, 5, 6, 8, 16, 32))}
     for axis, student in zip(axes[0], shown, strict=True):
-        for method, colour in (("calibrate", "tab:orange"), ("lsq", "tab:blue")):
-            for teaching, mark in zip(TEACHINGS, ("o", "s", "^"), strict=True):
-                own = [
-                    row
-                    for row in rows
-                    if (row["student"], row["teaching"], row["method"]) == (student, teaching, method)
-                ]
-                if own:
-                    across, up = (
-                        [places[int(row["bits"])] for row in own],
-                        [100 * float(row["accuracy"]) for row in own],
-                    )
-                    axis.plot(across, up, marker=mark, color=colour, alpha=0.7, label=f"{method}, {teaching}")
+        for (method, teaching), (colour, mark) in LINES.items():
+            own = [
+                row for row in rows if (row["student"], row["teaching"], row["method"]) == (student, teaching, method)
+            ]
+            if own:
+                across = [places[int(row["bits"])] for row in own]
+                up = [100 * float(row["accuracy"]) for row in own]
+                axis.plot(across, up, marker=mark, color=colour, alpha=0.7, label=f"{method}, {teaching}")
         axis.set_xticks(list(places.values()), [str(bits) for bits in places])
         axis.set(title=student, xlabel="bits of a weight", ylabel="validation accuracy, %")
         axis.grid(alpha=0.3)
@@ -282,12 +315,15 @@ def main() -> None:
     """Train, time or print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--student", choices=STUDENTS, help="train what is not there yet")
+    parser.add_argument("--apprentice", choices=APPRENTICES, help="train the student's apprentices of this scheme")
     parser.add_argument("--time", action="store_true", help="time the kept files")
     parser.add_argument("--table", action="store_true", help="write table.csv and accuracy.png")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    if given.student:
+    if given.student and given.apprentice:
+        run_apprentices(given.student, given.apprentice, given.seeds, given.out)
+    elif given.student:
         run(given.student, given.seeds, given.out)
     if given.time:
         time_files(given.out)

@@ -77,10 +77,32 @@ def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path)
     assert [str(row["trial"]) for row in rows] == [row["trial"] for row in table]
     assert [row["accuracy"] for row in rows] == [float(row["accuracy"]) for row in table]
     assert [row["epochs_spent"] for row in rows] == [1] * (len(rows) - 1) + [2]  # a trial's, and the teacher's own
+    summary = json.loads((finished / "run" / "front.json").read_text())
+    compared = {member["trial"]: member["float32_latency_ms"] for member in summary["members"]}
+    assert {row["trial"]: row["float32_latency_ms"] for row in rows[:-1]} == compared
+    records = [json.loads(path.read_text()) for path in (finished / "run" / "trials").glob("*/outcome.json")]
+    measured = {record["trial"]: record["outcome"]["measured"] for record in records}
+    assert all(measured[trial]["float32_latency_ms"] == latency for trial, latency in compared.items())
     plain = command("show", finished / "run").out.splitlines()
     assert "epochs_spent" in plain[0]
     assert len(plain) == len(table) + 1
     assert plain[-1].startswith("teacher")
+
+
+def test_show_tells_one_trial_with_its_bytes_step_by_step(command: Command, finished: Path) -> None:
+    run = finished / "run"
+    (first, *_), teacher = read_csv(run / "front.csv"), read_csv(run / "front.csv")[-1]
+    told = json.loads(command("show", run, "--trial", first["trial"], "--json").out)
+    assert told["measured"]["accuracy"] == float(first["accuracy"])
+    steps = told["bytes"]
+    assert list(steps) == ["the teacher, float32", "this file", "compressed"]
+    assert [str(steps["the teacher, float32"]), str(steps["this file"])] == [teacher["size_bytes"], first["size_bytes"]]
+    assert 0 < steps["compressed"] < steps["this file"]
+    lines = command("show", run, "--trial", first["trial"]).out.splitlines()
+    assert lines[0] == f"trial {first['trial']}, {first['model']}"
+    assert f"{int(first['size_bytes']):,}" in lines[-2].split()
+    refused = command("show", run, "--trial", 0, "--best", "accuracy")
+    assert refused.code == 2 and "--trial chooses alone" in refused.line
 
 
 def test_show_keeps_what_is_asked_for(command: Command, finished: Path) -> None:

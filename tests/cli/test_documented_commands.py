@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
-from documented import Block, blocks, command_lines
+from documented import ROOT, Block, blocks, command_lines
+from nas_compress.cli.main import commands
 from nas_compress.files import read_json, write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import read_front
@@ -56,6 +59,19 @@ def test_every_line_has_somebody_who_runs_it() -> None:
     for words in command_lines():
         known = words[1] in LOOKING + TRAINING if words[0] == "nas-compress" else words[0] in ELSEWHERE
         assert known, words
+
+
+def test_the_commands_for_other_machines_are_understood() -> None:
+    """What no test runs: a job of SLURM, a manifest of Kubernetes, a cluster's address."""
+    page = ROOT / "docs" / "several-machines.md"
+    found = [" ".join(block.text.split()) for block in blocks("yaml", page=page)]
+    found += [line for block in blocks("sh", "bash", page=page) for line in block.text.splitlines()]
+    lines = [re.search(r"nas-compress run .*?(?= envFrom|$)", line) for line in found]
+    runs = [shlex.split(line.group()) for line in lines if line]
+    assert len(runs) == 5
+    for words in runs:
+        understood = commands.commands["run"].make_context("run", words[2:])
+        assert understood.params["storage"] and understood.params["shared"] and understood.params["trials"] == 500
 
 
 @pytest.mark.parametrize("name", LOOKING)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation
+from nas_compress.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
 from nas_compress.measurement.complexity import count_parameters
 from nas_compress.models.families import build_student
-from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.bench import Bench, check_candidate, student_architecture
 
 
 @pytest.fixture
@@ -43,6 +43,20 @@ def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, 
     wanted, found = parameters(member, bench), parameters(made, bench)
     for other in (0.25, 0.5, 0.75, 1.0):
         assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), bench) - wanted)
+
+
+def test_in_float32_the_shape_stays_and_rounding_and_zeros_go(member: Candidate, bench: Bench) -> None:
+    rounded = replace(
+        member, weight_bits=2, activation_bits=8, zero_pattern="gradual", zero_fraction=0.5,
+        quantization=Quantization(method="lsq"), teaching=Teaching(teacher="apprentice", scheme="fixed"),
+    )  # fmt: skip
+    made = CONTROLS["float32"].make(rounded, bench, 0)
+    check_candidate(made)
+    shapes = [student_architecture(candidate, bench.dataset, bench.teacher, seed=0) for candidate in (rounded, made)]
+    assert shapes[0] == shapes[1] and made.losses == member.losses
+    assert (made.weight_bits, made.activation_bits, made.zero_pattern) == (32, 32, "none")
+    floats = replace(member, weight_bits=32)
+    assert CONTROLS["float32"].make(floats, bench, 0) is floats, "its own control"
 
 
 def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Candidate, bench: Bench) -> None:

@@ -106,6 +106,12 @@ def test_a_level_out_of_reach_is_learned_anew_after_many_misses_far_apart() -> N
     assert not settle(slow, level, blocks=20).noisy
 
 
+def test_a_clock_that_was_set_back_does_not_stop_the_counting_of_misses() -> None:
+    level = FastLevel(fast_ms=1.0, misses=1, missed_at=4e9)
+    after = after_measurement(level, steady(1.5, 3.0, 40), now=1e9)
+    assert after == FastLevel(fast_ms=1.0, misses=2, missed_at=1e9)
+
+
 def test_reaching_the_level_again_forgets_the_misses() -> None:
     level = FastLevel(fast_ms=1.0, misses=2, missed_at=5.0)
     assert after_measurement(level, steady(1.5, 3.0, 40) + steady(1.0, 2.0, 5), now=9.0) == LEVEL

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,13 @@ def test_a_lock_leaves_no_folder_behind_where_nothing_was_made(tmp_path: Path) -
     with pytest.raises(ValueError, match="refused"), RunFolder(root=tmp_path / "new").locked():
         raise ValueError("refused")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_without_file_locks_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(handle: object, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("nas_compress.runs.folder.fcntl.flock", flock)
+    rule = r"must lie on a disk that knows file locks, but .*mine got .*No locks available"
+    with pytest.raises(RunError, match=rule), RunFolder(root=Path("mine")).locked():
+        pytest.fail("it was locked")

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
+from nas_compress.study.resume import DEATHS, MOST_DEATHS
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
 from running import shared_cache, snapshot, start, wait_until, write_study
@@ -124,6 +125,22 @@ def test_a_trial_cut_before_its_candidate_was_whole_is_proposed_again(tmp_path: 
     run_study(write_study(tmp_path / "whole", ("trials = 3", "trials = 2")), out=tmp_path / "whole-run")
     proposed = [record.params for record in read_records(RunFolder(root=root))]
     assert proposed == [record.params for record in read_records(RunFolder(root=tmp_path / "whole-run"))]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_candidate_on_which_runs_died_again_and_again_is_a_failed_trial(workers: int, tmp_path: Path) -> None:
+    study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
+    run_study(study)
+    cut, run = load(root), read_json(root / "run.json")["run"]
+    cut.enqueue_trial({"family": "resnet", "width_multiplier": 0.5}, user_attrs={DEATHS: MOST_DEATHS - 1})
+    cut.ask().set_user_attr("run", run)  # and here its process dies
+    run_study(study, trials=1 + workers, workers=workers)
+    records = read_records(RunFolder(root=root))
+    (failed,) = [record for record in records if record.outcome.state == "failed"]
+    assert len(records) == 1 + workers and failed.trial == 2 and failed.outcome.candidate.width_multiplier == 0.5
+    assert failed.outcome.reason is not None
+    assert failed.outcome.reason.startswith(f"{MOST_DEATHS} runs died while they tried this candidate")
+    assert load(root).trials[2].state == TrialState.FAIL
 
 
 def test_what_a_dead_process_left_in_the_journal_is_cleared(tmp_path: Path) -> None:

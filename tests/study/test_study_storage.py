@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -156,6 +158,17 @@ def test_a_database_that_is_not_there_ends_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^--storage must be reachable") as refused:
         run_study(write_study(tmp_path / "study"), storage="sqlite:////nowhere/at/all.db")
     assert "\n" not in str(refused.value)
+
+
+def test_tables_of_another_version_of_optuna_are_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    RDBStorage(url).engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
+        database.commit()
+    rule = r"--storage must have tables of this version of Optuna, but .* storage upgrade"
+    with pytest.raises(RequestError, match=rule):
+        run_study(write_study(tmp_path / "study"), storage=url)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -104,6 +105,22 @@ def test_a_training_that_explodes_is_recorded(bench: Bench, tmp_path: Path) -> N
     assert outcome.reason is not None and "\n" not in outcome.reason
     assert outcome.reason.startswith("NonFiniteLossError: every loss term must be finite, but at step ")
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+
+
+def test_a_candidate_too_large_for_the_memory_is_recorded(bench: Bench, tmp_path: Path) -> None:
+    # one kernel of 144 TB: more than any address space has
+    outcome = run_trial(replace(SMALL, width_multiplier=125_000), bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "failed" and outcome.reason is not None and "\n" not in outcome.reason
+    assert outcome.reason.startswith("the trial needs more memory than there is: RuntimeError: ")
+
+
+def test_memory_that_runs_out_in_training_is_recorded(bench: Bench, tmp_path: Path) -> None:
+    def fail(done: int, planned: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    short = training(bench, batch_size=60)
+    outcome = run_trial(SMALL, short, seed=0, model=tmp_path / "model.onnx", on_epoch=fail)
+    assert outcome.state == "failed" and str(outcome.reason).startswith("the trial needs more memory than there is: ")
 
 
 def test_an_interrupt_passes_through(bench: Bench, tmp_path: Path) -> None:

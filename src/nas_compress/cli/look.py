@@ -61,8 +61,9 @@ def status(run: str, as_json: bool) -> None:
 @click.argument("run")
 @best_option
 @where_option
+@click.option("--trial", type=int, help="One trial alone, with its bytes step by step.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def show(run: str, best: tuple[str, ...], where: tuple[str, ...], as_json: bool) -> None:
+def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | None, as_json: bool) -> None:
     """Print the front, a row a member, and the teacher.
 
     Members that were trained to have zeros show the fraction of 0 among their file's weights.
@@ -70,13 +71,21 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], as_json: bool)
     Example: nas-compress show digits --where 'accuracy>=0.9'
     """
     from nas_compress.cli.tables import print_front
+    from nas_compress.cli.trial_shown import print_trial
+    from nas_compress.errors import RequestError
+    from nas_compress.runs.bundle import trained_record
     from nas_compress.runs.choose import chosen_members
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front, zero_fractions
     from nas_compress.runs.speed import speed_notes
 
+    if trial is not None and (best or where):
+        raise RequestError("--trial chooses alone, but --best or --where was given too")
     folder = open_run(run)
+    if trial is not None:
+        print_trial(folder, trained_record(folder, trial), as_json=as_json)
+        return
     front = read_front(folder)
     chosen = chosen_members(front, best=best, where=where, everything=not best) if best or where else front.members
     records = read_records(folder)

@@ -19,7 +19,7 @@ from nas_compress.cli.listing import list_command
 from nas_compress.cli.look import plot, report, show, status
 from nas_compress.cli.run import run
 from nas_compress.cli.take import export, measure
-from nas_compress.errors import NasCompressError, RequestError
+from nas_compress.errors import NasCompressError, RequestError, describe, lacks_memory
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,8 +64,12 @@ def _run() -> int:
         return _fail("stopped before the end; the same command goes on from here", 1)
     except BrokenPipeError:
         return _deaf()
-    except OSError as error:
-        return _fail(_disk_line(error), 1)
+    except Exception as error:
+        if lacks_memory(error):
+            return _fail(f"there must be enough memory, but got: {describe(error)}", 1)
+        if isinstance(error, OSError):
+            return _fail(_disk_line(error), 1)
+        raise
     return 0
 
 

@@ -13,8 +13,8 @@ import click
 @click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
 @click.option(
     "--shared",
-    type=click.Path(path_type=Path),
-    help="With --storage: a folder that all hosts see, through which they get each other's files.",
+    metavar="FOLDER|s3://BUCKET/PREFIX",
+    help="With --storage: what all hosts reach, and through which they get each other's files.",
 )
 @click.option(
     "--on",
@@ -30,7 +30,7 @@ def run(
     study: str,
     trials: int | None,
     storage: str | None,
-    shared: Path | None,
+    shared: str | None,
     on: str | None,
     workers: int,
     out: Path | None,

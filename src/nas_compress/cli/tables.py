@@ -31,7 +31,8 @@ def print_front(
 ) -> None:
     """The front members (all, or only these) and the teacher, a row each.
 
-    zeros: the fraction of zeros of the trials that were asked for some; a column where a member is among them.
+    zeros: the fraction of zeros of the trials that were asked for some; a column where a member is among them. JSON has
+    the latency in float32 too, where it was compared.
     """
     shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
     rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
@@ -39,7 +40,9 @@ def print_front(
     if zeros is not None and with_zeros:
         rows = [{**row, "zeros": zeros.get(cast("int | str", row["trial"]))} for row in rows]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        compared = {point.trial: point.float32_latency_ms for point in front.points}
+        told = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
+        click.echo(json.dumps(told, indent=2))
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)

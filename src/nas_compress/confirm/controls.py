@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from nas_compress.candidate import Candidate, cross_entropy
+from nas_compress.candidate import Candidate, Teaching, cross_entropy
 from nas_compress.trial.bench import Bench, student_architecture
 from nas_compress.trial.controls import uniform_control
 
@@ -38,9 +38,18 @@ def inherit(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
     return fine_tuned
 
 
+def dense_float32(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+    """The same shape in floats of 32 bits and without zeros: what few bits and zeros cost, and what they save."""
+    if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
+        return candidate
+    apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
+    return replace(candidate.in_float32, teaching=Teaching() if apprentice else candidate.teaching)
+
+
 CONTROLS: Mapping[str, Control] = {
     "no_teacher": Control(summary="the same network, cross-entropy on the labels alone", make=without_teacher),
     "uniform_width": Control(summary="no pruning, all layers scaled alike to the same size", make=uniform_width),
+    "float32": Control(summary="the same shape in float32, without zeros", make=dense_float32),
     "inherit": Control(summary="the same shape, fine-tuned from the teacher's own weights", make=inherit),
 }
 """Every control by its name; a member that is its own control is not trained twice."""

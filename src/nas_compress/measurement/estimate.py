@@ -16,6 +16,9 @@ import numpy as np
 GATE = 1.05
 """A reference block up to this factor above the fast level was run in the fast state."""
 
+MARGIN = 0.02
+"""Latencies that differ by no more than this fraction count as equal: repeats of one differ by about as much."""
+
 FEWEST_BLOCKS = 5
 """A figure never rests on fewer blocks, where so many were recorded."""
 
@@ -114,7 +117,8 @@ def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float
     low = robust_minimum(seen)
     if low <= GATE * level.fast_ms:
         return FastLevel(fast_ms=level.fast_ms)
-    if np.median(seen) > GATE * low or now < level.missed_at + MISS_EVERY_S:
+    # a clock that was set back must not make the last miss one of the future, after which none would ever count
+    if np.median(seen) > GATE * low or 0 <= now - level.missed_at < MISS_EVERY_S:
         return level
     if level.misses + 1 < RELEARN_AFTER:
         return replace(level, misses=level.misses + 1, missed_at=now)

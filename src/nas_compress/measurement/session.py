@@ -1,4 +1,4 @@
-"""An ONNX file opened the one way in which everything here runs it: one thread, all optimisations."""
+"""An ONNX model opened the one way in which everything here runs it: one thread, all optimisations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import onnx
 import onnxruntime as ort
 from onnx.external_data_helper import uses_external_data
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, first_line
 from nas_compress.model_file import COMPRESSED, INPUT_NAME, OUTPUT_NAME
 
 ERRORS_ONLY = 3
+PROVIDERS = ["CPUExecutionProvider"]
 
 
 def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.InferenceSession:
@@ -22,18 +23,22 @@ def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.Infer
     """
     content = read_content(path)
     _parse(content, path)
+    try:
+        session = start_session(content, optimised_path=optimised_path)
+    except Exception as error:  # the runtime's exceptions have no common root
+        raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
+    _require_names(session, path)
+    return session
+
+
+def start_session(model: bytes | str, *, optimised_path: Path | None = None) -> ort.InferenceSession:
+    """A session of a model's bytes or path, whatever its ends are called; raises what the runtime raises."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
-    try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions have no common root
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(f"a model file must load in onnxruntime, but got {path}: {reason}") from error
-    _require_names(session, path)
-    return session
+    return ort.InferenceSession(model, options, providers=PROVIDERS)
 
 
 def read_model(path: Path) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from nas_compress.errors import RequestError, first_line
-from nas_compress.measurement.session import read_content
+from nas_compress.measurement.session import read_content, start_session
 from nas_compress.model_file import COMPRESSED
 
 _WARM_UP_RUNS = 5
@@ -47,17 +47,13 @@ class TimedNet:
 
 
 def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3  # errors only
     content: bytes | str
     if isinstance(source, bytes):
         content = source
     else:
         content = read_content(source) if source.suffix == COMPRESSED else str(source)
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return start_session(content)
     except Exception as error:  # the runtime's exceptions share no narrower root
         rule = "the model must be an ONNX file that onnxruntime loads"
         raise RequestError(f"{rule}, but got {_name(source)}: {first_line(error)}") from error

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from nas_compress.measurement.session import ERRORS_ONLY, read_model
+from nas_compress.measurement.session import read_model, start_session
 
 MULTIPLYING = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators whose second input is a weight, where it follows from what the file stores."""
@@ -55,8 +54,4 @@ def _decoded(model: onnx.ModelProto, nodes: list[onnx.NodeProto], wanted: list[s
         opset_imports=list(model.opset_import),
         ir_version=model.ir_version,
     )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    session = ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [*plain, *session.run(None, {})]
+    return [*plain, *start_session(part.SerializeToString()).run(None, {})]

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_compress.errors import RequestError
-from nas_compress.export.container import compress
 from nas_compress.measurement.contents import stored_layers
 from nas_compress.measurement.session import read_content
-from nas_compress.model_file import COMPRESSED
 from nas_compress.point import Point
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_baseline
+from nas_compress.runs.records import Record
 from nas_compress.runs.speed import speed_notes
+from nas_compress.runs.steps import byte_steps
 
 WIDEST_MATRIX = 20
 """Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
@@ -49,7 +48,7 @@ def card(
         "model": record.model,
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
-        "steps": _steps(folder, record, coded=coded),
+        "steps": byte_steps(folder, record, coded=coded),
         "confusion": None if counts is None else _confusion(counts),
     }
 
@@ -77,24 +76,6 @@ def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
     graph = total - sum(layer.size_bytes for layer in layers)
     most = max([graph, *(layer.size_bytes for layer in layers)])
     return {"layers": layers, "graph": graph, "total": total, "most": most, "shipped": shipped}
-
-
-def _steps(folder: RunFolder, record: Record, *, coded: bool) -> list[tuple[str, int]]:
-    """Bytes from the teacher's file to the member's own, compressed; empty where its file cannot be read."""
-    measured, teacher, path = record.outcome.measured, read_baseline(folder), folder.root / record.model
-    try:
-        content = read_content(path)
-    except RequestError:
-        return []
-    steps = [] if teacher is None else [("the teacher, float32", teacher.size_bytes)]
-    if measured is not None:
-        steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]
-    steps.append(("this file", len(content)))
-    if path.suffix == COMPRESSED:
-        steps.append(("compressed", path.stat().st_size))
-    elif coded:
-        steps.append(("compressed", len(compress(content))))
-    return steps
 
 
 def _confusion(counts: Counts) -> dict[str, Any]:

@@ -88,8 +88,12 @@ class RunFolder:
         with lock.open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RunError(f"one process at a time may run a study, but another one runs {self.root}") from error
+            except OSError as error:
+                raise RunError(
+                    f"the run folder must lie on a disk that knows file locks, but {self.root} got {error}; use --out"
+                ) from error
             try:
                 yield
             finally:
@@ -126,7 +130,9 @@ def require_free(root: Path) -> None:
         raise RequestError(f"--out must be a folder, but {root} is a file")
     folder = RunFolder(root=root)
     if root.is_dir() and not folder.marker.is_file():
-        foreign = [path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal"}]
+        foreign = [
+            path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal", "hosts"}
+        ]
         if foreign:
             raise RequestError(
                 f"--out must be a run folder or a new one, but {root} holds other files, such as {foreign[0]}"

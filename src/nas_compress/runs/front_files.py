@@ -46,4 +46,4 @@ def _values(point: Point) -> dict[str, object]:
     """Every figure by name, None for nan, which JSON does not know."""
     figures = {name: getattr(point, name) for name in COLUMNS}
     known = {name: None if value != value else value for name, value in figures.items()}
-    return known | {"searched": dict(point.searched)}
+    return known | {"float32_latency_ms": point.float32_latency_ms, "searched": dict(point.searched)}

@@ -122,6 +122,7 @@ def _figures(
         model=model,
         searched=searched,
         feasible=feasible,
+        float32_latency_ms=measured.float32_latency_ms,
     )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nas_compress.measurement.estimate import MARGIN
 from nas_compress.outcome import Measured
 from nas_compress.runs.records import Record
-
-MARGIN = 0.02
-"""Repeats of one latency differ by about as much: closer ones count as equal."""
 
 NOT_COMPARED = "not yet compared with its float32 form: a run does so at its end, in fast moments of the machine"
 

@@ -1,4 +1,4 @@
-"""Several hosts on one study: each has its run folder, the storage has the trials, a shared folder has the files."""
+"""Several hosts on one study: each has its run folder, the storage has the trials, a shared store has the files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, download_artifact, upload_artifact
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_compress.files import write_atomically, write_json
+from nas_compress.files import write_json
 from nas_compress.outcome import Outcome
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
-from nas_compress.study.resume import RUN
+from nas_compress.study.resume import RUN, repeat
+from nas_compress.study.shared_store import SharedStore
 
 FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
-"""Attributes of a trial: its file in the shared folder, what came of it, where its latency was taken; and of the study:
-each run's heartbeat, and the machine whose latencies count."""
+"""Attributes of a trial: its file's name in the shared store, what came of it, where its latency was taken; and of the
+study: each run's heartbeat, and the machine whose latencies count."""
 
 BEAT_S = 10.0
 """A run shows that it lives this often."""
@@ -36,15 +35,14 @@ GRACE_S = 60.0
 class Joint:
     """One run among those of a study on a database.
 
-    `shared` is a folder that all hosts see; without it a run's front has its own files only. `machine` is this
-    machine's key.
+    `shared` is what all hosts reach; without it a run's front has its own files only. `machine` is this machine's key.
     """
 
     study: optuna.Study
     folder: RunFolder
     run_id: str
     machine: str
-    shared: Path | None = None
+    shared: SharedStore | None = None
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -74,10 +72,7 @@ class Joint:
         trial.set_user_attr(OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s})
         path = self.folder.root / record.model
         if self.shared is not None and record.model and record.repeats is None and path.is_file():
-            self.shared.mkdir(parents=True, exist_ok=True)
-            store = FileSystemArtifactStore(self.shared)
-            name = upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
-            trial.set_user_attr(FILE, name)
+            trial.set_user_attr(FILE, self.shared.put(path, trial))
 
     def news(self, known: Collection[int]) -> list[Record]:
         """What other runs finished beside the trials `known`, written into this run folder with their files.
@@ -103,7 +98,7 @@ class Joint:
                 self._seen[name] = (beats.get(name), now)
             elif now - since >= GRACE_S:
                 self.study.tell(trial.number, state=TrialState.FAIL)
-                self.study.enqueue_trial(trial.params, user_attrs={"repeats_cut_trial": trial.number})
+                repeat(self.study, trial, trial.params, died=True)
                 buried += 1
         return buried
 
@@ -149,8 +144,7 @@ class Joint:
         """The path of another run's file in this run folder, where it lies as it lay there; empty where it has none."""
         if name is None or self.shared is None:
             return ""
-        store = FileSystemArtifactStore(self.shared)
-        write_atomically(self.folder.root / model, lambda part: _download(store, name, part))
+        self.shared.fetch(name, self.folder.root / model)
         return model
 
 
@@ -160,8 +154,3 @@ def _is_told(trial: FrozenTrial) -> bool:
         return False
     failed: bool = trial.user_attrs[OUTCOME]["outcome"]["state"] == "failed"
     return failed is (trial.state == TrialState.FAIL)
-
-
-def _download(store: FileSystemArtifactStore, name: str, path: Path) -> None:
-    path.unlink()  # Optuna writes to new files only
-    download_artifact(artifact_store=store, artifact_id=name, file_path=str(path))

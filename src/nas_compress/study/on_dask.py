@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, RunError
 from nas_compress.front import Front
 from nas_compress.spec.study_file import read_study
 from nas_compress.study.reporter import Reporter, Silence
 from nas_compress.study.run import default_folder, run_study
+from nas_compress.study.shared_store import open_shared
 
 LOCAL = "dask"
 """A cluster of this machine's processes, in place of a scheduler's address."""
@@ -24,7 +25,7 @@ def run_on_dask(
     *,
     on: str,
     storage: str | None,
-    shared: Path | None,
+    shared: str | Path | None,
     out: Path | None = None,
     trials: int | None = None,
     workers: int = 1,
@@ -34,12 +35,13 @@ def run_on_dask(
 
     on: `dask` for processes of this machine, or a scheduler's address (dask-jobqueue and dask-kubernetes start one).
     Each Dask worker is a host of the study: it needs the study file at the same path, the `storage`, and the `shared`
-    folder. Its run folder lies in `out`/hosts; `out` itself gets everything. RequestError where something is missing.
+    store. Its run folder lies in `out`/hosts; `out` itself gets everything. RequestError where something is missing.
     """
     if storage is None or shared is None:
         raise RequestError("--on needs --storage and --shared, which all workers can reach, but got neither or one")
     if workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
+    place = open_shared(shared).place
     distributed = _distributed()
     root = (out or default_folder(read_study(study))).absolute()
     reporter = reporter or Silence()
@@ -47,24 +49,45 @@ def run_on_dask(
         scheduler: Any = on
         if on == LOCAL:
             scheduler = stack.enter_context(
-                distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+                distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    scheduler_kwargs={"allowed_failures": RETRIES},
+                )
             )
         client = stack.enter_context(_client(distributed, scheduler))
         reporter.say(f"{workers} workers on {scheduler.scheduler_address if on == LOCAL else on}")
-        place = str(Path(study).absolute()) if Path(study).exists() else study
+        file = str(Path(study).absolute()) if Path(study).exists() else study
         hosts = [root / "hosts" / str(number) for number in range(workers)]
         tasks = [
-            client.submit(_work, place, str(host), storage, str(shared.absolute()), trials, pure=False, retries=RETRIES)
-            for host in hosts
+            client.submit(_work, file, str(host), storage, place, trials, pure=False, retries=RETRIES) for host in hosts
         ]
-        client.gather(tasks)
-    return run_study(study, out=root, storage=storage, shared=shared, trials=trials, reporter=reporter)
+        try:
+            answers = client.gather(tasks)
+        except distributed.KilledWorker as error:
+            raise RunError(
+                f"a Dask worker must live until its search is over, but one died {error.allowed_failures + 1} times "
+                f"({root / 'hosts'} has the logs); the same command goes on from here"
+            ) from error
+        for refused in filter(None, answers):
+            raise refused
+    return run_study(study, out=root, storage=storage, shared=place, trials=trials, reporter=reporter)
 
 
-def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -> int:
-    """What a Dask worker does: one host's run."""
-    front = run_study(study, out=Path(out), storage=storage, shared=Path(shared), trials=trials)
-    return len(front.points)
+def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -> RequestError | None:
+    """What a Dask worker does: one host's run. A bad request is returned: to try it again would not help."""
+    threads = _distributed().get_worker().state.nthreads
+    if threads != 1:
+        return RequestError(
+            "--on needs Dask workers of one thread, for searches in one process would share torch's random numbers, "
+            f"but got nthreads={threads}"
+        )
+    try:
+        run_study(study, out=Path(out), storage=storage, shared=shared, trials=trials)
+    except RequestError as error:
+        return error
+    return None
 
 
 def _distributed() -> Any:

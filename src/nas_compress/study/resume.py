@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +18,26 @@ from nas_compress.spec.schema import PRUNERS, StudySpec
 RUN = "run"
 """The trial's user attribute that names the run folder that works on it."""
 
+DEATHS = "deaths"
+"""The trial's user attribute that counts the runs that died while they tried its parameters."""
+
+MOST_DEATHS = 5
+"""Parameters on which so many runs died are not tried again: they may be what killed them, as by too little memory."""
+
+
+def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
+    """Queue the parameters of a trial that was cut. died: the run gave no word of it, and may have died of it."""
+    deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
+    study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
+
+
+def deadly(trial: optuna.Trial) -> str | None:
+    """Why a trial that comes from the queue is not tried again; None where it is."""
+    deaths = trial.user_attrs.get(DEATHS, 0)
+    if deaths < MOST_DEATHS:
+        return None
+    return f"{deaths} runs died while they tried this candidate; it may need more memory than there is"
+
 
 def settle_cut_trials(study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, classes: int) -> int:
     """Settle every RUNNING trial of this run; return how many are queued to be repeated."""
@@ -29,11 +49,11 @@ def settle_cut_trials(study: optuna.Study, folder: RunFolder, spec: StudySpec, *
         if record is not None:
             tell(study, record, spec, classes=classes)
         else:
-            repeated += give_up(study, trial, folder)
+            repeated += give_up(study, trial, folder, died=True)
     return repeated
 
 
-def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
+def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool = False) -> bool:
     """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
 
     One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
@@ -45,7 +65,7 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder) -> bool:
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     queued = trial.params if whole else trial.system_attrs.get("fixed_params")
     if queued is not None:
-        study.enqueue_trial(queued, user_attrs={"repeats_cut_trial": trial.number})
+        repeat(study, trial, queued, died=died)
     return queued is not None
 
 

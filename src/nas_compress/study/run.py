@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from optuna.storages import BaseStorage
+
 from nas_compress.errors import RequestError
 from nas_compress.front import Front
 from nas_compress.measurement.latency import LatencyMeter
@@ -23,11 +25,12 @@ from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
 from nas_compress.study.samplers import SAMPLERS
 from nas_compress.study.search import Search
+from nas_compress.study.shared_store import SharedStore, open_shared
 from nas_compress.study.start_points import queue_start_points
 from nas_compress.study.storage import (
     known_errors,
-    open_storage,
     open_study,
+    opened_storage,
     require_same_storage,
     shown_url,
     study_identity,
@@ -49,7 +52,7 @@ def run_study(
     out: Path | None = None,
     trials: int | None = None,
     storage: str | None = None,
-    shared: Path | None = None,
+    shared: str | Path | None = None,
     workers: int = 1,
     reporter: Reporter | None = None,
 ) -> Front:
@@ -57,8 +60,9 @@ def run_study(
 
     study: a study.toml, its folder, a built-in name, or one that `read_study` gave. out: the run folder, by default
     `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder; the same call on other
-    hosts, each with a run folder of its own, joins the study. shared: a folder that all of them see, through which
-    they get each other's files. workers: processes that train at the same time, one thread each; one trains here.
+    hosts, each with a run folder of its own, joins the study. shared: a folder that all of them see, or
+    `s3://bucket/prefix`, through which they get each other's files. workers: processes that train at the same time, one
+    thread each; one trains here.
     Raises RequestError before anything is written where the request is wrong, and RunError where the run cannot go on.
 
     >>> front = run_study("mine", trials=1)
@@ -71,6 +75,7 @@ def run_study(
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     if shared is not None and storage is None:
         raise RequestError(f"--shared needs --storage, which several hosts can join, but got --shared {shared} alone")
+    store = None if shared is None else open_shared(shared)
     file = named_apart(study if isinstance(study, StudyFile) else read_study(study))
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
@@ -86,10 +91,10 @@ def run_study(
             reporter.say(note)
         refuse_out_of_reach(parts, within_reach(parts, sized, meter))
     total = trials or (1 if file.candidate else file.spec.trials)
-    with folder.locked(), known_errors():
+    with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
         reporter = Logged(reporter, folder.log)
         folder.tidy()
-        search = _open(parts, folder, storage, total, reporter)
+        search = _open(parts, folder, backend, shown_url(storage), total, reporter)
         queue_start_points(search.study, parts)
         known = read_baseline(folder)
         if known is not None and len(search.records) >= total:
@@ -103,7 +108,7 @@ def run_study(
             reporter.begin(len(search.records), total)
             _prepare(search, meter)
         if storage is not None:
-            search.joint = _join(search, shared)
+            search.joint = _join(search, store)
         left = min(workers, total - len(search.records))
         crew = _hire(search, left) if left > 1 else None
         try:
@@ -128,11 +133,13 @@ def default_folder(file: StudyFile) -> Path:
     return Path("runs") / named_apart(file).spec.name
 
 
-def _open(parts: Ingredients, folder: RunFolder, url: str | None, total: int, reporter: Reporter) -> Search:
+def _open(
+    parts: Ingredients, folder: RunFolder, storage: BaseStorage, url: str | None, total: int, reporter: Reporter
+) -> Search:
     identity = study_identity(
         parts.spec, space_hash=parts.space.source_hash, data_fingerprint=parts.dataset.fingerprint
     )
-    study = open_study(open_storage(url, folder.journal), parts.spec, identity)
+    study = open_study(storage, parts.spec, identity)
     require_same_trials(study, folder)
     known = folder.about() if folder.marker.is_file() else {"run": uuid.uuid4().hex}
     planned = max(total, len(read_records(folder)))
@@ -143,7 +150,7 @@ def _open(parts: Ingredients, folder: RunFolder, url: str | None, total: int, re
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.classes,
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
-            "storage": shown_url(url),
+            "storage": url,
             "versions": versions(),
             "machine": vars(describe_machine()),
         }
@@ -156,7 +163,7 @@ def _open(parts: Ingredients, folder: RunFolder, url: str | None, total: int, re
     return Search(parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records)
 
 
-def _join(search: Search, shared: Path | None) -> Joint:
+def _join(search: Search, shared: SharedStore | None) -> Joint:
     """Take part in a study on a database, which other hosts may have begun."""
     machine = describe_machine()
     joint = Joint(
@@ -164,7 +171,7 @@ def _join(search: Search, shared: Path | None) -> Joint:
         folder=search.folder,
         run_id=search.run_id,
         machine=machine.key,
-        shared=None if shared is None else shared.absolute(),
+        shared=shared,
     )
     if not joint.counts:
         search.reporter.say(

@@ -23,13 +23,14 @@ from nas_compress.runs.results import draw_front, make_front, write_front, write
 from nas_compress.runs.savings import savings
 from nas_compress.runs.speed import speed_notes
 from nas_compress.space.suggest import Suggest
-from nas_compress.stopping.rules import Rule
+from nas_compress.spec.schema import PRUNERS
+from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.crew import Crew, Job
 from nas_compress.study.float32_form import compare_with_float32, uncompared_members
 from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
-from nas_compress.study.resume import RUN, constraints, give_up, tell
+from nas_compress.study.resume import RUN, constraints, deadly, give_up, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import make_judge, study_pruner, study_rule
 from nas_compress.study.workbench import Ingredients
@@ -126,7 +127,7 @@ class Search:
             if self._is_surplus(trial, 0, total):
                 self._give_back(trial)
                 return None
-            outcome, model, repeats = self._known(candidate) or self._try(trial, candidate)
+            outcome, model, repeats = self._answer(trial, candidate) or self._try(trial, candidate)
             return self._settle(trial, outcome, model, repeats, before)
         except BaseException:
             self._give_back(trial)
@@ -177,7 +178,7 @@ class Search:
         """Answer or begin what waits; return what still has to wait."""
         left = []
         for trial, candidate in waiting:
-            answer = self._known(candidate)
+            answer = self._answer(trial, candidate)
             if answer is not None:
                 self._take(self._settle(trial, *answer, before), total)
             elif not crew.idle or candidate in crew.candidates:
@@ -201,8 +202,15 @@ class Search:
                 model=place / self.parts.spec.file_name,
                 checkpoint=self.folder.checkpoint(candidate),
             ),
-            judge=make_judge(trial, self.parts.spec, self.rule),
+            judge=make_judge(trial, self.parts.spec, self._rule_for(candidate)),
         )
+
+    def _rule_for(self, candidate: Candidate) -> Rule:
+        """The stopping rule, overruled where the sampler comes back to a candidate that it stopped."""
+        again = any(
+            record.outcome.candidate == candidate for record in self.records if record.outcome.state == "stopped"
+        )
+        return Overruled(rule=self.rule) if again else self.rule
 
     def _propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         spec = self.parts.spec
@@ -237,10 +245,19 @@ class Search:
         self._tell(trial, record)
         return record
 
+    def _answer(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
+        """What is known of a trial before it is tried: its candidate's record, or that it kills whoever tries it."""
+        known, reason = self._known(candidate), deadly(trial)
+        if known is not None or reason is None:
+            return known
+        seed = self.parts.spec.seed
+        return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason), "", None
+
     def _known(self, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
-        """What an earlier trial of the same candidate came to."""
+        """What an earlier trial of the same candidate came to; one that the stopping rule ended is trained again."""
+        unknown = ("failed",) if self.parts.spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self.records:
-            if record.outcome.candidate == candidate and record.outcome.state != "failed":
+            if record.outcome.candidate == candidate and record.outcome.state not in unknown:
                 return (
                     record.outcome,
                     record.model,

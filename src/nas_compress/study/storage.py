@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,36 @@ from optuna.storages.journal import JournalFileBackend
 from safetensors import SafetensorError
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from nas_compress.errors import RequestError, RunError
+from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 from nas_compress.spec.schema import StudySpec
 
 IDENTITY = "nas_compress"
 """The study's user attribute that holds what defines it."""
+
+TRIES = 5
+"""Hosts that make the tables of an empty database at the same time get in each other's way at most so often."""
+
+POSTGRES_WAITS = {
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""A server that does not answer is given up after these seconds, the last in milliseconds; the URL may say others."""
+
+
+@contextmanager
+def opened_storage(url: str | None, journal: Path) -> Iterator[BaseStorage]:
+    """Optuna's storage, whose connections are closed at the end: a server admits only so many."""
+    storage = open_storage(url, journal)
+    try:
+        yield storage
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:
@@ -36,22 +60,37 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(journal.absolute())))
     address = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     try:
-        try:
-            return RDBStorage(address)
-        except (IntegrityError, ProgrammingError):  # another host made the same tables at the same time
-            return RDBStorage(address)
+        return _open_database(address)
     except ImportError as error:
         raise RequestError(
             f"--storage {shown_url(url)} needs a driver that is not installed ({error}); "
             "for PostgreSQL: pip install 'nas-compress[postgres]'"
         ) from error
+    except RuntimeError as error:
+        raise RequestError(
+            f"--storage must have tables of this version of Optuna, but {shown_url(url)} has others: "
+            f"{_first_line(error)}"
+        ) from error
     except Exception as error:
         raise RunError(f"--storage must be reachable, but {shown_url(url)} is not: {_first_line(error)}") from error
 
 
+def _open_database(address: str) -> RDBStorage:
+    """A database with one connection that is kept and one more for a moment, each tested before it is used."""
+    options: dict[str, Any] = {}
+    if not address.startswith("sqlite"):
+        options = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1}
+    if address.startswith("postgresql+psycopg:"):
+        options["connect_args"] = {name: value for name, value in POSTGRES_WAITS.items() if f"{name}=" not in address}
+    for _ in range(TRIES - 1):
+        with suppress(IntegrityError, ProgrammingError):
+            return RDBStorage(address, engine_kwargs=options)
+    return RDBStorage(address, engine_kwargs=options)
+
+
 @contextmanager
 def known_errors() -> Iterator[None]:
-    """Turn what a database or the writer of weights raises in the middle of a run into a RunError of one line."""
+    """Turn what a database, the writer of weights or a full memory raises in a run into a RunError of one line."""
     try:
         yield
     except SafetensorError as error:
@@ -60,6 +99,12 @@ def known_errors() -> Iterator[None]:
         ) from error
     except StorageInternalError as error:
         raise RunError(f"the storage must be reachable and writable, but got {_first_line(error)}") from error
+    except Exception as error:  # outside a trial, whose own would only fail it
+        if not lacks_memory(error):
+            raise
+        raise RunError(
+            f"there must be memory for the run, but got {_first_line(error)}; the same command goes on from here"
+        ) from error
 
 
 def shown_url(url: str | None) -> str | None:

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from nas_compress.candidate import PRUNED, Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, write_file
+from nas_compress.measurement.estimate import MARGIN
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.families import FAMILIES
 from nas_compress.outcome import Measured
 from nas_compress.training.sparsity import with_zeros
-
-MARGIN = 0.02
-"""By so much float kernels must be faster to be preferred: repeats of one latency differ by about as much."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_file
-from nas_compress.errors import RequestError, RunError, describe
+from nas_compress.errors import RequestError, RunError, describe, lacks_memory
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
 from nas_compress.model_file import COMPRESSED
@@ -25,6 +25,9 @@ from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
+
+NEEDS_MEMORY = "the trial needs more memory than there is"
+"""How the reason of a trial begins that could not get its memory."""
 
 SURE_SIZE = 0.75
 """Of a compressed file's bytes before training: trained weights, more of which are small, take less."""
@@ -45,7 +48,8 @@ def run_trial(
 
     The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
     trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
-    `failed` outcome with its reason; RequestError, RunError, a full disk and interrupts pass through. `model` is never
+    `failed` outcome with its reason, also where it needs more memory than it gets; RequestError, RunError, a full disk
+    and interrupts pass through. `model` is never
     an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
     trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
     the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
@@ -74,10 +78,14 @@ def run_trial(
                 watch=watch,
                 place=checkpoint,
             )
-    except (RequestError, RunError, OSError):
+    except (RequestError, RunError):
         raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
-        return Outcome(candidate=candidate, seed=seed, state="failed", reason=describe(error), seconds=watch.seconds)
+        memory = lacks_memory(error)
+        if isinstance(error, OSError) and not memory:
+            raise
+        reason = f"{NEEDS_MEMORY}: {describe(error)}" if memory else describe(error)
+        return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason, seconds=watch.seconds)
 
 
 def _run(

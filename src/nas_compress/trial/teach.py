@@ -88,13 +88,7 @@ def _fit_float(
     candidate: Candidate, student: nn.Module, bench: Bench, *, epochs: int, seed: int, checkpoint: Checkpoint | None
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
-    plain = replace(
-        candidate.in_float32,
-        losses=cross_entropy(),
-        teaching=Teaching(),
-        zero_pattern="none",
-        zero_fraction=0.0,
-    )
+    plain = replace(candidate.in_float32, losses=cross_entropy(), teaching=Teaching())
     fit(
         student,
         TaughtLesson(TrainingLoss(plain.losses)),

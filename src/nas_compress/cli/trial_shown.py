@@ -1,0 +1,43 @@
+"""One trained trial on stdout: its figures, what was searched, its speed beside float32, its bytes step by step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from nas_compress.cli.tables import print_table
+from nas_compress.outcome import Measured
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record
+from nas_compress.runs.speed import speed_notes
+from nas_compress.runs.steps import byte_steps
+
+
+def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> None:
+    """What is known of one trained trial, for people or as one JSON object."""
+    measured, steps = record.outcome.measured, byte_steps(folder, record)
+    if as_json:
+        known = {"trial": record.trial, "params": dict(record.params), "candidate": record.outcome.candidate.to_dict()}
+        figures = {} if measured is None else asdict(measured)
+        click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
+        return
+    click.echo(f"trial {record.trial}, {record.model}")
+    click.echo(", ".join(f"{name} {value}" for name, value in record.params.items()))
+    if measured is not None:
+        click.echo(_figures(measured))
+        if measured.float32_latency_ms is not None:
+            click.echo("\n".join(speed_notes([record], [record.trial])) or "as fast as its float32 form, or faster")
+    if steps:
+        click.echo()
+        rows = [[name, f"{size:,}", f"{steps[0][1] / size:.1f}"] for name, size in steps]
+        print_table(["bytes, step by step", "bytes", "times smaller"], rows)
+
+
+def _figures(measured: Measured) -> str:
+    accuracy = "" if measured.accuracy is None else f"accuracy {measured.accuracy:.4f}, "
+    float32 = measured.float32_latency_ms
+    compared = "" if float32 is None else f" ({float32:.4f} ms in float32)"
+    latency = f"latency {measured.latency_ms:.4f} ms{compared}, {measured.size_bytes:,} bytes"
+    return f"{accuracy}{latency}, {measured.parameters:,} parameters, {measured.macs:,} macs"

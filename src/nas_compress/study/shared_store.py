@@ -1,0 +1,150 @@
+"""Where hosts get each other's files: Optuna's artefact store in a folder that all see, or in a bucket of S3's kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import optuna
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, download_artifact, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from nas_compress.errors import RequestError, RunError, first_line
+from nas_compress.files import write_atomically
+
+BUCKET = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
+"""A bucket and what the names of its objects begin with."""
+
+
+class Artifacts(Protocol):
+    """What Optuna asks of an artefact store."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The content of one artefact; ArtifactNotFound where there is none."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep an artefact."""
+
+    def remove(self, artifact_id: str) -> None:
+        """Forget an artefact."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedStore:
+    """Files of finished trials under names of their own. `place` is the folder or `s3://bucket/prefix`.
+
+    `failures` are the exceptions by which the store says that it cannot be reached.
+    """
+
+    place: str
+    artifacts: Artifacts
+    failures: tuple[type[Exception], ...] = ()
+
+    def put(self, path: Path, trial: optuna.Trial) -> str:
+        """Keep a trial's file; its name. RunError where the store cannot be reached."""
+        if not self.place.startswith("s3://"):
+            Path(self.place).mkdir(parents=True, exist_ok=True)
+        with self._spoken():
+            return upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Write a file of that name to `path`. RunError where it is gone or the store cannot be reached."""
+        with self._spoken():
+            write_atomically(path, lambda part: self._download(name, part))
+
+    def _download(self, name: str, path: Path) -> None:
+        path.unlink()  # Optuna writes to new files only
+        download_artifact(artifact_store=self.artifacts, artifact_id=name, file_path=str(path))
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        try:
+            yield
+        except ArtifactNotFound as error:
+            raise RunError(
+                f"every host of a study must use one --shared, but {self.place} lacks a file of another host; give the "
+                "place that the others use, or leave out --shared to go on without their files"
+            ) from error
+        except self.failures as error:
+            raise RunError(
+                f"--shared must be reachable, but {self.place} is not: {_said(error)}; "
+                "the same command goes on from here"
+            ) from error
+
+
+def open_shared(place: str | Path) -> SharedStore:
+    """The store at a folder, made when the first file comes, or at `s3://bucket/prefix`, which must exist.
+
+    The address and the keys of a bucket are where every program of its kind looks for them: AWS_ENDPOINT_URL,
+    AWS_ACCESS_KEY_ID, the user's ~/.aws. RequestError where the place is wrong, RunError where it does not answer.
+    """
+    found = BUCKET.fullmatch(str(place))
+    if found is not None:
+        return _open_bucket(str(place), found["bucket"], found["prefix"].strip("/"))
+    if "://" in str(place):
+        raise RequestError(f"--shared must be a folder or s3://bucket/prefix, but got {place}")
+    folder = Path(place).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"--shared must be a folder or s3://bucket/prefix, but {folder} is a file")
+    return SharedStore(place=str(folder), artifacts=FileSystemArtifactStore(folder))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prefixed:
+    """A store whose names begin alike: one bucket may serve many studies."""
+
+    store: Artifacts
+    prefix: str
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        return self.store.open_reader(self.prefix + artifact_id)
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        self.store.write(self.prefix + artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        self.store.remove(self.prefix + artifact_id)
+
+
+def _open_bucket(place: str, bucket: str, prefix: str) -> SharedStore:
+    try:
+        import boto3
+        from boto3.exceptions import Boto3Error
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+    except ImportError as error:
+        raise RequestError(
+            f"--shared {place} needs boto3, which is not installed: pip install 'nas-compress[s3]'"
+        ) from error
+    try:
+        client = boto3.client("s3", config=Config(connect_timeout=10))
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        raise _refused(place, error) from error
+    except (NoCredentialsError, ParamValidationError, ValueError) as error:
+        raise RequestError(f"--shared must name a bucket and find its keys, but {place} got {_said(error)}") from error
+    except BotoCoreError as error:
+        raise RunError(f"--shared must be reachable, but {place} is not: {_said(error)}") from error
+    return SharedStore(
+        place=place,
+        artifacts=_Prefixed(store=Boto3ArtifactStore(bucket, client), prefix=f"{prefix}/" if prefix else ""),
+        failures=(Boto3Error, BotoCoreError, ClientError),
+    )
+
+
+def _refused(place: str, error: Any) -> RequestError | RunError:
+    """What the server's answer to the question for a bucket means."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status == 404:
+        return RequestError(f"--shared must name a bucket that exists, but got {place}")
+    if status in (400, 401, 403):
+        return RequestError(f"--shared must name a bucket that these keys may use, but {place} refuses: {_said(error)}")
+    return RunError(f"--shared must be reachable, but {place} is not: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -1,0 +1,130 @@
+"""What rounds in training against the integers of the file, on 2,000 real samples, at every width of the weights.
+
+Run with `-m slow -s`, it prints the table of benchmarks/README.md. Activations of 4 bits are simulated, and compared
+in the table only by what `check_agreement` asks of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.architecture import Architecture, Width
+from nas_compress.candidate import cross_entropy
+from nas_compress.data.fashion_mnist import CONTENT, search_folders
+from nas_compress.data.load import load_dataset
+from nas_compress.data.splits import Dataset
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.measurement.agreement import COARSE_AGREEMENT
+from nas_compress.measurement.prediction import predict
+from nas_compress.models.families import build_student, family_named
+from nas_compress.precision import precisions
+from nas_compress.quantization.awareness import make_aware_
+from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.quantization.quantize import quantize
+from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.loop import train
+
+SAMPLES = 2000
+AGREEMENT = 0.995
+FORMS = [(*bits, "integer") for bits in precisions()] + [(8, 32, "float8")]
+
+
+@pytest.fixture(scope="module")
+def clothes() -> Dataset:
+    found = [folder for folder in search_folders() for name in CONTENT if list(folder.glob(f"{name}*"))]
+    if not found:
+        pytest.skip("needs the files of Fashion-MNIST, which NAS_COMPRESS_DATA names")
+    return load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
+
+
+def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float) -> None:
+    lesson = TaughtLesson(TrainingLoss(cross_entropy()))
+    train(
+        network, dataset.train, dataset.views, lesson=lesson, epochs=epochs, batch_size=64, learning_rate=rate,
+        weight_decay=0.01, seed=0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["resnet", "mobilenet", "vit"])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def started(family: str, clothes: Dataset) -> nn.Module:
+    """A float network of half the family's widths that knows most of the articles."""
+    known = family_named(family)
+    depths = (1,) * len(known.base_depths)
+    shape = Architecture(
+        family=family,
+        input_shape=clothes.input_shape,
+        classes=clothes.classes,
+        depths=depths,
+        widths=tuple(
+            Width(layer=layer, asked=base // 2, channels=base // 2)
+            for layer, base in known.layers(depths, known.base_widths)
+        ),
+        mean=clothes.mean,
+        std=clothes.std,
+        stem_stride=1 if family == "vit" else 2,
+    )
+    torch.manual_seed(0)
+    network = build_student(known.complete(shape))
+    fit(network, clothes, epochs=6, rate=0.003 if family == "vit" else 0.01)
+    return network
+
+
+def rounding(network: nn.Module, dataset: Dataset, *, weight_bits: int, activation_bits: int) -> nn.Module:
+    """A copy that learned for an epoch under rounding; the float network itself where nothing is rounded."""
+    aware = deepcopy(network)
+    if weight_bits <= 8:
+        make_aware_(
+            aware,
+            method="lsq",
+            bits=bits_by_layer(weight_layers(aware), weight_bits=weight_bits),
+            activation_bits=activation_bits,
+            calibration=dataset.train.inputs[:256],
+        )
+        fit(aware, dataset, epochs=1, rate=0.003)
+    return aware.eval()
+
+
+def answers(module: nn.Module, samples: torch.Tensor) -> Iterator[np.ndarray]:
+    with torch.no_grad():
+        for batch in samples.split(250):
+            yield module(batch).numpy()
+
+
+@pytest.mark.slow
+def test_fake_quantization_is_what_the_file_computes(
+    family: str, started: nn.Module, clothes: Dataset, tmp_path: Path
+) -> None:
+    samples, wrong = clothes.validation.inputs[:SAMPLES], []
+    for weight_bits, activation_bits, weight_format in FORMS:
+        trained = weight_format == "integer"
+        aware = started if not trained else rounding(
+            started, clothes, weight_bits=weight_bits, activation_bits=activation_bits
+        )  # fmt: skip
+        module = quantize(
+            aware, weight_bits=weight_bits, activation_bits=activation_bits, calibration=clothes.train.inputs[:256],
+            weight_format=weight_format,
+        )  # fmt: skip
+        export_onnx(module, (1, 28, 28), tmp_path / "m.onnx")
+        logits = predict(tmp_path / "m.onnx", samples.numpy())
+        expected = np.concatenate(list(answers(aware if trained else module, samples)))
+        alike = float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        apart = float(np.abs(logits - expected).max() / np.abs(expected).max())
+        right = float((logits.argmax(axis=1) == clothes.validation.labels[:SAMPLES].numpy()).mean())
+        weights = str(weight_bits) if trained else weight_format
+        print(f"| {family} | {weights} | {activation_bits} | {alike:.2%} | {apart:.4f} | {right:.1%} |")
+        if alike < (COARSE_AGREEMENT if activation_bits == 4 else AGREEMENT):
+            wrong.append((weight_bits, activation_bits, weight_format, alike))
+    assert not wrong
