@@ -1,6 +1,6 @@
 """When trained quantization should begin: accuracy on digits by the share of epochs under rounding.
 
-Run: python benchmarks/rounding_schedule.py [--family mobilenet]
+Run: python benchmarks/rounding_schedule.py [--family mobilenet] [--seeds 3]
 
 0 epochs are rounding after training, all of them rounding from the first step on, with the learning rate's whole
 course; those between are a float warm-up that is trained to its end, and the rest at half of the learning rate. Four
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from copy import deepcopy
 
 import torch
@@ -29,7 +30,7 @@ from nas_compress.training.loop import train
 from nas_compress.trial.fit import ROUNDING_RATE
 from nets import architecture
 
-EPOCHS, SEEDS, WIDTHS, ROUNDING = 14, 4, (4, 2), (0, 2, 4, 7, 14)
+EPOCHS, WIDTHS, ROUNDING = 14, (4, 2), (0, 2, 4, 7, 14)
 RATE = 0.01
 FAMILIES = ("resnet", "mobilenet")
 
@@ -64,13 +65,15 @@ def spread(accuracies: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--family", choices=FAMILIES, action="append")
-    families = parser.parse_args().family or FAMILIES
+    parser.add_argument("--seeds", type=int, default=3)
+    chosen = parser.parse_args()
+    families = chosen.family or FAMILIES
     dataset = load_dataset(name="digits", shift=1)
     print("| family | weight bits | " + " | ".join(f"{count} of {EPOCHS} epochs" for count in ROUNDING) + " |")
     print("|---|---|" + "---|" * len(ROUNDING))
     for family in families:
         found: dict[tuple[int, int], list[float]] = {}
-        for seed in range(SEEDS):
+        for seed in range(chosen.seeds):
             for rounding in ROUNDING:
                 torch.manual_seed(seed)
                 shape = architecture(family, dataset.input_shape, depths=(1, 1, 1), multiplier=0.5)
@@ -89,7 +92,9 @@ def main() -> None:
                         )
                         rate = RATE if rounding == EPOCHS else ROUNDING_RATE * RATE
                         fit(network, dataset, epochs=rounding, rate=rate, seed=seed + 1)
-                    found.setdefault((bits, rounding), []).append(accuracy(network, dataset, bits))
+                    reached = accuracy(network, dataset, bits)
+                    found.setdefault((bits, rounding), []).append(reached)
+                    print(family, seed, rounding, bits, f"{reached:.4f}", file=sys.stderr, flush=True)
         for bits in WIDTHS:
             cells = [spread(found[bits, rounding]) for rounding in ROUNDING]
             print(f"| {family} | {bits} | " + " | ".join(cells) + " |", flush=True)

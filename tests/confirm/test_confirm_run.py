@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.load import load_dataset
 from nas_compress.errors import RequestError
@@ -82,7 +83,7 @@ def test_the_search_never_saw_the_test_split_and_confirmation_reads_it_once(
     assert len(read_json(confirmed.root / "confirm" / "test.json")["reads"]) == 1
     members = chosen_members(read_front(confirmed), best=["accuracy"])
     with caplog.at_level(logging.INFO):
-        again = confirm_run(confirmed, members, seeds=2, controls=True)
+        again = confirm_run(confirmed, members, seeds=2, controls=CONTROLS)
     assert not [message for message in caplog.messages if "revealed" in message]
     assert again == read_confirmation(confirmed)
 
@@ -114,6 +115,7 @@ def test_mistakes_are_refused_before_anything_is_trained(
         (("--seeds", 0), "--seeds"),
         (("--where", "acuracy>=0.1"), "did you mean 'accuracy'"),
         (("--best", "speed"), "'speed'"),
+        (("--control", "float"), "did you mean 'float32'"),
     ):
         answer = command("confirm", run, *arguments)
         assert answer.code == 2

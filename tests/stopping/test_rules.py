@@ -10,7 +10,7 @@ from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.dominated import Dominated
 from nas_compress.stopping.moasha import MoAsha, geometric_rungs
-from nas_compress.stopping.rules import NoRule
+from nas_compress.stopping.rules import NoRule, Overruled
 
 RUNGS = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)
 
@@ -131,6 +131,12 @@ def test_every_rule_lets_the_end_of_training_pass(name: str) -> None:
     end = Curve(known=(9.0,), planned=9, points=((1, 9.0), (9, 9.0)))
     better = [Curve(known=(0.0,), planned=9, points=((1, 0.0), (9, 0.0)))] * 20
     assert rule.verdict(end, better) is None
+
+
+def test_an_overruled_rule_looks_and_stops_nothing() -> None:
+    rule = Overruled(rule=RUNGS)
+    assert [rule.wants(step, 9) for step in range(1, 10)] == [RUNGS.wants(step, 9) for step in range(1, 10)]
+    assert rule.verdict(at_first_rung(1.1, 1.1, 1.1), random_rung(0)) is None
 
 
 def test_too_short_a_training_has_no_rungs() -> None:

@@ -40,9 +40,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, command: Command) -> None:
-    front = run_study(write(tmp_path / "study", 'stop = "moasha"\nrungs = [1, 2]'))
+    """The second and the third one are the same candidate: stopped, then proposed again and trained."""
+    heavy = '{ family = "mobilenet", width_multiplier = 1.0 }'
+    first = f'enqueue = [{{ family = "resnet", width_multiplier = 0.25 }}, {heavy}, {heavy}]'
+    front = run_study(write(tmp_path / "study", f'stop = "moasha"\nrungs = [1, 2]\n{first}'))
     root = tmp_path / "runs" / "tiny"
     records, trials = finished(root)
+    assert [record.outcome.state for record in records[:3]] == ["trained", "stopped", "trained"]
+    assert records[1].outcome.candidate == records[2].outcome.candidate and records[2].repeats is None
+    assert curve_of(trials[2].user_attrs[CURVE]).finished, "later trials see it whole"
     own = [record for record in records if record.repeats is None]
     stopped = {record.trial for record in own if record.outcome.state == "stopped"}
     assert stopped and len(stopped) < len(own)

@@ -15,12 +15,22 @@ from nas_compress.cli.selecting import best_option, where_option
 @where_option
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each member.")
 @click.option(
-    "--controls",
-    is_flag=True,
-    help="Train controls too: no teacher, uniform width, float32, inherited weights.",
+    "--control",
+    multiple=True,
+    metavar="NAME",
+    help="Train this control too: no_teacher, uniform_width, float32 or inherit; may be given several times.",
 )
+@click.option("--controls", is_flag=True, help="Train all of them.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def confirm(run: str, best: tuple[str, ...], where: tuple[str, ...], seeds: int, controls: bool, as_json: bool) -> None:
+def confirm(
+    run: str,
+    best: tuple[str, ...],
+    where: tuple[str, ...],
+    seeds: int,
+    control: tuple[str, ...],
+    controls: bool,
+    as_json: bool,
+) -> None:
     """Train front members again with other seeds and read the test split once.
 
     All of the front unless --best or --where chooses. It may be stopped at any time; the same command goes on.
@@ -29,6 +39,7 @@ def confirm(run: str, best: tuple[str, ...], where: tuple[str, ...], seeds: int,
     """
     from nas_compress.cli.progress import make_reporter
     from nas_compress.cli.tables import print_confirmation
+    from nas_compress.confirm.controls import CONTROLS
     from nas_compress.confirm.run import confirm_run
     from nas_compress.runs.choose import chosen_members
     from nas_compress.runs.folder import open_run
@@ -37,7 +48,9 @@ def confirm(run: str, best: tuple[str, ...], where: tuple[str, ...], seeds: int,
     folder = open_run(run)
     members = chosen_members(read_front(folder), best=best, where=where, everything=not best)
     with make_reporter() as reporter:
-        confirmation = confirm_run(folder, members, seeds=seeds, controls=controls, reporter=reporter)
+        confirmation = confirm_run(
+            folder, members, seeds=seeds, controls=tuple(CONTROLS) if controls else control, reporter=reporter
+        )
     draw(folder, None)
     if as_json:
         click.echo(json.dumps([vars(row) for row in confirmation.rows], indent=2))

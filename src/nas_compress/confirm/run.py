@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from nas_compress.candidate import Candidate
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.summary import alike, summarise
 from nas_compress.data.splits import Dataset
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.prediction import measure_accuracy
 from nas_compress.outcome import Outcome
@@ -59,18 +59,20 @@ def confirm_run(
     members: Sequence[Point],
     *,
     seeds: int = 3,
-    controls: bool = False,
+    controls: Collection[str] = (),
     reporter: Reporter | None = None,
 ) -> Confirmation:
     """Train each member `seeds` times at the study's full budget, with the seeds after the study's own.
 
-    `controls` trains every control of CONTROLS beside it. What was finished before is not trained again: stopped
+    `controls` names those of CONTROLS to train beside it. What was finished before is not trained again: stopped
     anywhere, the same call goes on. The test split is read once at the end, for the new files, the members' own files
     and the teacher's; confirm.json, confirm.csv and `confirm/` in the run folder keep all of it. RequestError before
     anything is trained where the data are not those of the run.
     """
     if seeds < 1:
         raise RequestError(f"seeds >= 1 must hold, but got seeds={seeds}")
+    for name in controls:
+        require_known("a control", name, CONTROLS)
     reporter = reporter or Silence()
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
@@ -107,13 +109,17 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
 
 
 def _plan(
-    folder: RunFolder, records: Sequence[Record], bench: Bench, *, seeds: int, controls: bool, reporter: Reporter
+    folder: RunFolder,
+    records: Sequence[Record],
+    bench: Bench,
+    *,
+    seeds: int,
+    controls: Collection[str],
+    reporter: Reporter,
 ) -> list[Repetition]:
     plan = []
     for record in records:
-        roles = {STUDENT: record.outcome.candidate}
-        if controls:
-            roles |= _controls(record, bench, reporter)
+        roles = {STUDENT: record.outcome.candidate} | _controls(record, controls, bench, reporter)
         for role, candidate in roles.items():
             for seed in range(record.outcome.seed + 1, record.outcome.seed + 1 + seeds):
                 place = repetition_folder(folder, record.trial, role, seed)
@@ -121,12 +127,12 @@ def _plan(
     return plan
 
 
-def _controls(record: Record, bench: Bench, reporter: Reporter) -> dict[str, Candidate]:
+def _controls(record: Record, wanted: Collection[str], bench: Bench, reporter: Reporter) -> dict[str, Candidate]:
     """The controls of a member by their names, without those that it is itself; says which it cannot have."""
     made: dict[str, Candidate] = {}
-    for name, control in CONTROLS.items():
+    for name in (name for name in CONTROLS if name in wanted):
         try:
-            candidate = control.make(record.outcome.candidate, bench, record.outcome.seed)
+            candidate = CONTROLS[name].make(record.outcome.candidate, bench, record.outcome.seed)
         except RequestError as error:
             reporter.say(f"trial {record.trial} has no control {name}: {error}")
             continue

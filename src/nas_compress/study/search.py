@@ -23,7 +23,8 @@ from nas_compress.runs.results import draw_front, make_front, write_front, write
 from nas_compress.runs.savings import savings
 from nas_compress.runs.speed import speed_notes
 from nas_compress.space.suggest import Suggest
-from nas_compress.stopping.rules import Rule
+from nas_compress.spec.schema import PRUNERS
+from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.crew import Crew, Job
 from nas_compress.study.float32_form import compare_with_float32, uncompared_members
 from nas_compress.study.joint import Joint
@@ -201,8 +202,15 @@ class Search:
                 model=place / self.parts.spec.file_name,
                 checkpoint=self.folder.checkpoint(candidate),
             ),
-            judge=make_judge(trial, self.parts.spec, self.rule),
+            judge=make_judge(trial, self.parts.spec, self._rule_for(candidate)),
         )
+
+    def _rule_for(self, candidate: Candidate) -> Rule:
+        """The stopping rule, overruled where the sampler comes back to a candidate that it stopped."""
+        again = any(
+            record.outcome.candidate == candidate for record in self.records if record.outcome.state == "stopped"
+        )
+        return Overruled(rule=self.rule) if again else self.rule
 
     def _propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         spec = self.parts.spec
@@ -246,9 +254,10 @@ class Search:
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason), "", None
 
     def _known(self, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
-        """What an earlier trial of the same candidate came to."""
+        """What an earlier trial of the same candidate came to; one that the stopping rule ended is trained again."""
+        unknown = ("failed",) if self.parts.spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self.records:
-            if record.outcome.candidate == candidate and record.outcome.state != "failed":
+            if record.outcome.candidate == candidate and record.outcome.state not in unknown:
                 return (
                     record.outcome,
                     record.model,

@@ -1,0 +1,150 @@
+"""The files of all searches by one patient meter, and the hypervolume that each had at each second."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nas_compress.errors import RequestError
+from nas_compress.front import Front, Point
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.measurement.structure import structure_key
+from nas_compress.spec.study_file import StudyFile
+from nas_compress.study.workbench import gather
+from peers.finds import read_finds
+
+FIGURES = ("seconds", "file", "accuracy", "latency_ms", "noisy", "size_bytes")
+OBJECTIVES = {"accuracy", "latency_ms", "size_bytes"}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One search: (seconds, hypervolume) after each of its files, in the order of time."""
+
+    contender: str
+    seed: str
+    steps: tuple[tuple[float, float], ...]
+
+    def at(self, seconds: float) -> float:
+        """The hypervolume after so many seconds."""
+        return max((volume for second, volume in self.steps if second <= seconds), default=0.0)
+
+    def count(self, seconds: float) -> int:
+        """Files that were finished by then."""
+        return sum(second <= seconds for second, _ in self.steps)
+
+
+def measure_finds(folder: Path, file: StudyFile) -> list[Point]:
+    """The figures of a search's files, kept in `figures.csv` beside them; a noisy latency is taken anew each time."""
+    table = folder / "figures.csv"
+    known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False"}
+    images, meter = gather(file).dataset.validation, LatencyMeter()
+    inputs, labels = images.inputs.numpy(), images.labels.numpy()
+    rows = []
+    for seconds, path in read_finds(folder):
+        name = str(path.relative_to(folder))
+        if name not in known:
+            latency = meter.measure(path, key=structure_key(path), patient=True)
+            accuracy = measure_accuracy(path, inputs, labels)
+            values = (seconds, name, accuracy, latency.latency_ms, latency.noisy, path.stat().st_size)
+            known[name] = {key: str(value) for key, value in zip(FIGURES, values, strict=True)}
+        rows.append(known[name])
+    _write(table, FIGURES, [[row[name] for name in FIGURES] for row in rows])
+    return [_point(row["file"], row) for row in rows]
+
+
+def measure_teacher(folder: Path, file: StudyFile) -> Point:
+    """The teacher's figures by the same meter: the reference of the hypervolume."""
+    path, images = folder / "model.onnx", gather(file).dataset.validation
+    latency = LatencyMeter().measure(path, key=structure_key(path), patient=True)
+    accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
+    values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
+    return _point("teacher", {name: str(value) for name, value in values.items()})
+
+
+def curve_of(folder: Path, file: StudyFile, teacher: Point) -> Curve:
+    """The curve of the search in a folder called `<contender>-<seed>`."""
+    if set(file.spec.objectives) != OBJECTIVES:
+        raise RequestError(f"objectives must be {sorted(OBJECTIVES)} here, but got {list(file.spec.objectives)}")
+    points = measure_finds(folder, file)
+    front = Front(
+        objectives=file.spec.objective_list, points=tuple(points), classes=gather(file).dataset.classes, teacher=teacher
+    )
+    volumes = front.hypervolume_history(points).tolist()
+    contender, _, seed = folder.name.rpartition("-")
+    times = [seconds for seconds, _ in read_finds(folder)]
+    return Curve(contender=contender, seed=seed, steps=tuple(zip(times, volumes, strict=True)))
+
+
+def write_curves(curves: Sequence[Curve], path: Path) -> None:
+    """A row for each file of each search."""
+    rows = [(c.contender, c.seed, f"{second:.1f}", f"{volume:.5f}") for c in curves for second, volume in c.steps]
+    _write(path, ("search", "seed", "seconds", "hypervolume"), rows)
+
+
+def print_table(curves: Sequence[Curve], seconds: float) -> None:
+    """Median, smallest and largest volume of the seeds at parts of the time, as a table for the README."""
+    parts = {"1/8": 0.125, "1/4": 0.25, "1/2": 0.5, "1/1": 1.0}
+    print("| search | seeds | files | " + " | ".join(f"{seconds * part:g} s" for part in parts.values()) + " |")
+    print("|---" * (3 + len(parts)) + "|")
+    for name, seeds in _by_contender(curves).items():
+        counts = [curve.count(seconds) for curve in seeds]
+        cells = [_spread([curve.at(seconds * part) for curve in seeds]) for part in parts.values()]
+        print(f"| {name} | {len(seeds)} | {min(counts)}-{max(counts)} | " + " | ".join(cells) + " |")
+
+
+def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
+    """The median of the seeds at each second and, as a band, their range."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    times = np.linspace(0, seconds, 481)
+    for colour, (name, seeds) in zip(COLOURS, _by_contender(curves).items(), strict=False):
+        table = np.array([[curve.at(second) for second in times] for curve in seeds])
+        axes.step(times, np.median(table, axis=0), where="post", label=name, color=colour)
+        axes.fill_between(times, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0)
+    axes.set(xlabel="seconds", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _by_contender(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    return {name: [c for c in curves if c.contender == name] for name in dict.fromkeys(c.contender for c in curves)}
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
+
+
+def _point(trial: str, row: Mapping[str, str]) -> Point:
+    """A point of the three figures; what only a torch module tells is not asked for."""
+    return Point(
+        trial=trial,
+        accuracy=float(row["accuracy"]),
+        latency_ms=float(row["latency_ms"]),
+        size_bytes=int(row["size_bytes"]),
+        parameters=1,
+        macs=1,
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

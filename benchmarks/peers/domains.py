@@ -1,0 +1,81 @@
+"""The parameters of a search space written for Optuna, as domains that other tools can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from nas_compress.candidate import Candidate
+from nas_compress.space.suggest import Choice, GivenWalk, RandomWalk, Suggest
+
+WALKS = 2000
+"""Enough for every branch of a conditional space to be met."""
+
+Choices = tuple[bool | int | float | str | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    log: bool
+
+
+Domain = range | Choices | Interval
+
+
+class Recorder(RandomWalk):
+    """A random walk that keeps what it was asked; a parameter of several branches gets the choices of all of them."""
+
+    def __init__(self, random: Random, domains: dict[str, Domain]) -> None:
+        super().__init__(random)
+        self._domains = domains
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Draw, and keep the range."""
+        asked = range(low, high + 1, step)
+        if self._domains.setdefault(name, asked) != asked:
+            self._widen(name, asked)
+        return super().suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Draw, and keep the interval; a grid is kept as its choices."""
+        value = super().suggest_float(name, low, high, step=step, log=log)
+        if step is None:
+            self._domains.setdefault(name, Interval(low=low, high=high, log=log))
+        else:
+            count = round((high - low) / step) + 1
+            self._widen(name, [low + step * number for number in range(count)])
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        """Draw, and keep the choices."""
+        self._widen(name, choices)
+        return super().suggest_categorical(name, choices)
+
+    def _widen(self, name: str, choices: Sequence[bool | int | float | str | None]) -> None:
+        known = self._domains.get(name, ())
+        if not isinstance(known, Interval):
+            self._domains[name] = tuple(dict.fromkeys([*known, *choices]))
+
+
+def domains_of(suggest: Callable[[Suggest], Candidate]) -> dict[str, Domain]:
+    """Every parameter that the space can ask for; conditional ones stand beside the others, and may go unread."""
+    domains: dict[str, Domain] = {}
+    for seed in range(WALKS):
+        suggest(Recorder(Random(seed), domains))
+    return domains
+
+
+def candidate_of(suggest: Callable[[Suggest], Candidate], params: Mapping[str, object]) -> Candidate:
+    """The candidate of a peer's values; ValueError for one that the space refuses."""
+    walk = GivenWalk(Random(0), params)
+    candidate = suggest(walk)
+    if walk.refused is not None:
+        raise ValueError(walk.refused)
+    return candidate

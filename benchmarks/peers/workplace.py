@@ -1,0 +1,120 @@
+"""Where every contender tries candidates: the same data, teacher and training, and a latency cache of its own."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from nas_compress.candidate import Candidate
+from nas_compress.files import cache_folder
+from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.outcome import Measured
+from nas_compress.runs.folder import RunFolder
+from nas_compress.spec.study_file import StudyFile, read_study
+from nas_compress.study.workbench import Ingredients, baseline, find_teacher, gather, make_bench
+from nas_compress.trial.bench import Bench
+from nas_compress.trial.run import run_trial
+
+Costs = tuple[float, float, float]
+"""What a peer makes small: error, log10 of milliseconds, log10 of bytes."""
+
+Report = Callable[[int, Costs], bool]
+"""(finished epochs, costs so far) to whether the training ends here."""
+
+
+def contest_file(study: str | Path, seed: int) -> StudyFile:
+    """The study without its budgets, searched with that seed."""
+    file = read_study(study)
+    return replace(file, spec=file.spec.model_copy(update={"budgets": {}, "seed": seed}))
+
+
+def contest_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that all contenders share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--study", default="studies/digits")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of processor time, on one thread")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for this search")
+    return parser
+
+
+def own_cache(out: Path) -> None:
+    """Keep teachers and data as they are, and latencies apart: no search shall profit from another's."""
+    shared, own = cache_folder().absolute(), out.absolute() / "cache"
+    own.mkdir(parents=True, exist_ok=True)
+    shared.mkdir(parents=True, exist_ok=True)
+    (shared / "teachers").mkdir(exist_ok=True)
+    for entry in shared.iterdir():
+        if entry.name != "latency" and not (own / entry.name).exists():
+            (own / entry.name).symlink_to(entry)
+    os.environ["NAS_COMPRESS_CACHE"] = str(own)
+
+
+@dataclass(kw_only=True, eq=False)
+class Reporter:
+    """A judge that hands the figures on at each epoch but the last, whose file is still to be written."""
+
+    report: Report
+    _costs: tuple[float, float] = field(default=(math.nan, math.nan), init=False)
+    _planned: int = field(default=0, init=False)
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """The figures of the untrained file, which do not change."""
+        self._costs, self._planned = (math.log10(cost.latency_ms), math.log10(cost.size_bytes)), planned
+
+    def wants(self, epoch: int) -> bool:
+        """Each epoch but the last."""
+        return epoch < self._planned
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        """Ask the peer."""
+        return "the peer stopped it" if self.report(epoch, (1 - accuracy, *self._costs)) else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Workplace:
+    """One contender's bench and the study's parts."""
+
+    parts: Ingredients
+    bench: Bench
+
+    @property
+    def epochs(self) -> int:
+        """Of a full training."""
+        return self.parts.spec.training.epochs
+
+    def try_(self, candidate: Candidate, model: Path, report: Report) -> Costs | None:
+        """A trial by our own code, unless the peer ends it; its costs, or None where it was stopped.
+
+        RuntimeError for a candidate that fails.
+        """
+        outcome = run_trial(
+            candidate, self.bench, seed=self.parts.spec.seed, model=model, judge=Reporter(report=report)
+        )
+        if outcome.state == "stopped":
+            return None
+        if outcome.state != "trained" or outcome.measured is None or outcome.measured.accuracy is None:
+            raise RuntimeError(outcome.reason)
+        figures = outcome.measured
+        return 1 - outcome.measured.accuracy, math.log10(figures.latency_ms), math.log10(figures.size_bytes)
+
+
+def open_workplace(study: str | Path, seed: int) -> Workplace:
+    """The bench of a search: the teacher and its answers are trained now if they never were."""
+    torch.set_num_threads(1)
+    parts = gather(contest_file(study, seed))
+    teacher = find_teacher(parts, lambda name, done, count: None)
+    return Workplace(parts=parts, bench=make_bench(parts, teacher, LatencyMeter()))
+
+
+def warmed(place: Workplace, out: Path) -> Workplace:
+    """The same with everything done that a search finds done at its start: teacher's answers, machine's fast level."""
+    _ = place.bench.teacher.answers
+    baseline(RunFolder(root=out / "warm"), place.bench.teacher, place.parts.dataset, place.bench.meter)
+    return place
