@@ -135,13 +135,13 @@ def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path
     [
         (
             'stop = "moash"',
-            "search.stop: input should be 'none', 'moasha', 'dominated', 'shadow', 'median'",
+            "search.stop: input should be 'none', 'moasha', 'behind', 'dominated', 'shadow', 'median'",
         ),
         ('stop = "moasha"\nrungs = []', "search: rungs must be one or more rising epochs, but got rungs=[]"),
         ('stop = "moasha"\nrungs = [2, 1]', "rungs must be one or more rising epochs, but got rungs=[2, 1]"),
         ('stop = "moasha"\nrungs = [3]', "rungs must lie below training.epochs, but got search.rungs=[3]"),
-        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rule moasha"),
-        ('stop = "none"\nrungs = [1]', "rungs belong to the rule moasha, but got rungs with the rule none"),
+        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rules moasha and behind"),
+        ('stop = "none"\nrungs = [1]', "rungs belong to the rules moasha and behind, but got rungs with the rule none"),
         ('stop = "moasha"\neta = 1', "search.eta: input should be greater than or equal to 2, but got search.eta=1"),
         ('stop = "dominated"\nrisk = 0.9', "search.risk: input should be less than or equal to 0.5"),
     ],

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import calibration_samples
@@ -30,7 +31,7 @@ from nas_compress.study.float32_form import compare_with_float32, uncompared_mem
 from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
-from nas_compress.study.resume import RUN, constraints, deadly, give_up, tell
+from nas_compress.study.resume import RUN, constraints, deadly, give_up, remove_trial, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import make_judge, study_pruner, study_rule
 from nas_compress.study.workbench import Ingredients
@@ -83,8 +84,8 @@ class Search:
             while (places := self._places(total)) is not None:
                 if places <= 0:
                     self._patience()
-                elif (record := self._next(before, total)) is not None:
-                    self._take(record, total)
+                else:
+                    self._take(self._next(before, total), total)
         else:
             self._share(crew, total, before)
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
@@ -93,8 +94,10 @@ class Search:
         self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
 
-    def _take(self, record: Record, total: int) -> None:
-        """Add a finished trial, and write the front where it changed."""
+    def _take(self, record: Record | None, total: int) -> None:
+        """Add a finished trial, if it is one, and write the front where it changed."""
+        if record is None:
+            return
         members = self._members()
         self.records.append(record)
         front = self.front
@@ -233,7 +236,10 @@ class Search:
         if not frozen.state.is_finished():
             give_up(self.study, frozen, self.folder)
 
-    def _settle(self, trial: optuna.Trial, outcome: Outcome, model: str, repeats: int | None, before: float) -> Record:
+    def _settle(
+        self, trial: optuna.Trial, outcome: Outcome, model: str, repeats: int | None, before: float
+    ) -> Record | None:
+        """Record and tell a trial; None where another run gave it up, which took this one for dead."""
         record = Record(
             trial=trial.number,
             params=dict(trial.params),
@@ -242,7 +248,14 @@ class Search:
             model=model,
             repeats=repeats,
         )
-        self._tell(trial, record)
+        try:
+            self._tell(trial, record)
+        except (UpdateFinishedTrialError, ValueError):
+            if self.joint is None or not self.joint.gave_up(trial.number):
+                raise
+            self.reporter.say(f"another run repeats trial {trial.number}, for this one gave no sign of life for long")
+            remove_trial(self.folder, trial.number)
+            return None
         return record
 
     def _answer(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
