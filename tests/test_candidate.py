@@ -137,6 +137,14 @@ def test_integers_move_in_finer_steps() -> None:
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        (
+            {"quantization": dataclasses.replace(FLOAT8, stage_bits=(8, 2, 2)), "weight_bits": 8},
+            r"which has 8 bits everywhere, but got stage_bits=\(8, 2, 2\), end_bits=8",
+        ),
+        (
+            {"quantization": dataclasses.replace(FLOAT8, end_bits=2), "weight_bits": 8},
+            r"weight_format='float8'.* but got stage_bits=\(\), end_bits=2",
+        ),
         ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas_compress.errors import RequestError, require_known
 from nas_compress.precision import Quantization as Quantization
-from nas_compress.precision import check_bits
+from nas_compress.precision import check_bits, precision_in_words
 from nas_compress.teaching import LossTerm as LossTerm
 from nas_compress.teaching import Teaching as Teaching
 from nas_compress.teaching import cross_entropy as cross_entropy
@@ -210,6 +210,11 @@ class Candidate:
         if self.round_to:
             return self.round_to
         return 8 if self.activation_bits < 32 else 16
+
+    @property
+    def number_format(self) -> str:
+        """The numbers that it computes with, in words; bits that are only simulated are called so."""
+        return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
 
     @property
     def in_float32(self) -> Candidate:

@@ -90,14 +90,24 @@ def _figures(front: Front) -> list[tuple[float, int]]:
     return sorted((point.accuracy, point.size_bytes) for point in front.points)
 
 
-def test_without_accuracy_among_the_objectives_nothing_stops(tmp_path: Path, untrained: None) -> None:
-    study = write(
-        tmp_path / "study", 'stop = "moasha"', ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]')
-    )
-    run_study(study)
-    records, trials = finished(tmp_path / "runs" / "tiny")
-    assert [record.outcome.state for record in records] == ["trained", "trained"]
-    assert all(CURVE not in trial.user_attrs for trial in trials)
+@pytest.mark.parametrize(
+    ("search", "change", "words"),
+    [
+        (
+            'stop = "moasha"',
+            ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]'),
+            "the objective accuracy",
+        ),
+        ('stop = "moasha"\neta = 10', ("trials = 8", "trials = 2"), "'moasha' has none with training.epochs="),
+        ('stop = "shadow"', ("epochs = 3\nbatch", "epochs = 2\nbatch"), "'moasha' has none with training.epochs=2"),
+    ],
+)
+def test_a_rule_that_could_stop_nothing_is_refused(
+    search: str, change: tuple[str, str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        run_study(write(tmp_path / "study", search, change))
+    assert words in str(refused.value) and "search.stop" in str(refused.value)
 
 
 def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -125,13 +135,13 @@ def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path
     [
         (
             'stop = "moash"',
-            "search.stop: input should be 'none', 'moasha', 'dominated', 'shadow', 'median'",
+            "search.stop: input should be 'none', 'moasha', 'behind', 'dominated', 'shadow', 'median'",
         ),
         ('stop = "moasha"\nrungs = []', "search: rungs must be one or more rising epochs, but got rungs=[]"),
         ('stop = "moasha"\nrungs = [2, 1]', "rungs must be one or more rising epochs, but got rungs=[2, 1]"),
         ('stop = "moasha"\nrungs = [3]', "rungs must lie below training.epochs, but got search.rungs=[3]"),
-        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rule moasha"),
-        ('stop = "none"\nrungs = [1]', "rungs belong to the rule moasha, but got rungs with the rule none"),
+        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rules moasha and behind"),
+        ('stop = "none"\nrungs = [1]', "rungs belong to the rules moasha and behind, but got rungs with the rule none"),
         ('stop = "moasha"\neta = 1', "search.eta: input should be greater than or equal to 2, but got search.eta=1"),
         ('stop = "dominated"\nrisk = 0.9', "search.risk: input should be less than or equal to 0.5"),
     ],

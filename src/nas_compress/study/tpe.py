@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -134,12 +135,17 @@ def _best(trials: Sequence[FrozenTrial], signs: Floats, count: int) -> set[int]:
         else:
             others.append((violation, trial.number))
     values = np.array([trial.values for trial in told], dtype=np.float64).reshape(-1, len(signs))
-    chosen = {told[row].number for row in _first(values * signs, count)}
+    chosen = {told[row].number for row in _first((values * signs).tobytes(), len(signs), count)}
     return chosen | {number for _, number in sorted(others)[: count - len(chosen)]}
 
 
-def _first(costs: Floats, count: int) -> NDArray[np.intp]:
-    """The first `count` rows by fronts; of the front that does not fit whole, those that add most hypervolume."""
+@lru_cache(maxsize=1)
+def _first(table: bytes, columns: int, count: int) -> NDArray[np.intp]:
+    """The first `count` rows by fronts; of the front that does not fit whole, those that add most hypervolume.
+
+    Kept for the next proposal, which sees the same trials where this one repeats a candidate.
+    """
+    costs = np.frombuffer(table).reshape(-1, columns)
     if count >= len(costs):
         return np.arange(len(costs))
     number = fronts(costs, enough=count)
