@@ -35,7 +35,7 @@ from nas_compress.training.loop import train
 SAMPLES, TRAINED_ON = 2000, 5000
 AGREEMENT = 0.995
 IN_THIN_LAYERS = 0.95
-"""Of a mobilenet with integer kernels: a depthwise sum has few terms, and probably feels it most that the runtime rounds
+"""Of a mobilenet with integer kernels: a depthwise sum has few terms, and probably feels most how the runtime rounds
 the bias that it adds."""
 
 FORMS = [(*bits, "integer") for bits in precisions()] + [(8, 32, "float8")]
