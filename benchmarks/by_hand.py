@@ -42,7 +42,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.run import run_study
 from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
-from peers.comparison import curve_of, draw, measure_teacher, print_table, write_curves
+from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
 from peers.finds import Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed
 
@@ -161,6 +161,8 @@ def compare(given: argparse.Namespace) -> None:
     teacher = measure_teacher(given.folders[0] / "warm" / "teacher", file)
     curves = [curve_of(folder, file, teacher) for folder in given.folders]
     print(f"{describe_machine()}; {given.study}, {given.seconds:g} s each")
+    noisy, files = count_noisy(given.folders)
+    print(f"{noisy} of {files} latencies found no fast moment of the machine; they are taken anew the next time")
     print_table(curves, given.seconds)
     write_curves(curves, given.out.with_suffix(".csv"))
     draw(curves, given.seconds, given.out.with_suffix(".png"))

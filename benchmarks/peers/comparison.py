@@ -60,6 +60,12 @@ def measure_finds(folder: Path, file: StudyFile) -> list[Point]:
     return [_point(row["file"], row) for row in rows]
 
 
+def count_noisy(folders: Sequence[Path]) -> tuple[int, int]:
+    """Files whose latency found no fast moment of the machine, and all files."""
+    noisy = [row["noisy"] == "True" for folder in folders for row in _rows(folder / "figures.csv")]
+    return sum(noisy), len(noisy)
+
+
 def measure_teacher(folder: Path, file: StudyFile) -> Point:
     """The teacher's figures by the same meter: the reference of the hypervolume."""
     path, images = folder / "model.onnx", gather(file).dataset.validation
