@@ -159,10 +159,10 @@ def compare(given: argparse.Namespace) -> None:
     """All searches that are there, best known first."""
     file = contest_file(given.study, 0)
     teacher = measure_teacher(given.folders[0] / "warm" / "teacher", file)
-    curves = [curve_of(folder, file, teacher) for folder in given.folders]
+    curves = [curve_of(folder, file, teacher, again=given.again) for folder in given.folders]
     print(f"{describe_machine()}; {given.study}, {given.seconds:g} s each")
     noisy, files = count_noisy(given.folders)
-    print(f"{noisy} of {files} latencies found no fast moment of the machine; they are taken anew the next time")
+    print(f"{noisy} of {files} latencies found no fast moment of the machine")
     print_table(curves, given.seconds)
     write_curves(curves, given.out.with_suffix(".csv"))
     draw(curves, given.seconds, given.out.with_suffix(".png"))
@@ -178,6 +178,7 @@ def main() -> None:
     one.set_defaults(act=search)
     all_ = commands.add_parser("compare", help="measure the files of searches and compare them")
     all_.add_argument("folders", type=Path, nargs="+", help="called <contender>-<seed>")
+    all_.add_argument("--again", action="store_true", help="measure noisy latencies again")
     all_.add_argument("--study", default="studies/digits")
     all_.add_argument("--seconds", type=float, default=240.0)
     all_.add_argument("--out", type=Path, default=Path("live"))

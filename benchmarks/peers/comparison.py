@@ -41,10 +41,10 @@ class Curve:
         return sum(second <= seconds for second, _ in self.steps)
 
 
-def measure_finds(folder: Path, file: StudyFile) -> list[Point]:
-    """The figures of a search's files, kept in `figures.csv` beside them; a noisy latency is taken anew each time."""
+def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
+    """The figures of a search's files, kept in `figures.csv` beside them; noisy latencies are taken anew if `again`."""
     table = folder / "figures.csv"
-    known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False"}
+    known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     images, meter = gather(file).dataset.validation, LatencyMeter()
     inputs, labels = images.inputs.numpy(), images.labels.numpy()
     rows = []
@@ -75,11 +75,11 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     return _point("teacher", {name: str(value) for name, value in values.items()})
 
 
-def curve_of(folder: Path, file: StudyFile, teacher: Point) -> Curve:
+def curve_of(folder: Path, file: StudyFile, teacher: Point, *, again: bool) -> Curve:
     """The curve of the search in a folder called `<contender>-<seed>`."""
     if set(file.spec.objectives) != OBJECTIVES:
         raise RequestError(f"objectives must be {sorted(OBJECTIVES)} here, but got {list(file.spec.objectives)}")
-    points = measure_finds(folder, file)
+    points = measure_finds(folder, file, again=again)
     front = Front(
         objectives=file.spec.objective_list, points=tuple(points), classes=gather(file).dataset.classes, teacher=teacher
     )
