@@ -27,6 +27,7 @@ from nas_compress.study.storage import opened_storage
 
 SPACE: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in "abcde"}
 NO_JOURNAL = Path("none")
+PRELOADED = ["nas_compress.study.storage", "alembic.script", "sqlalchemy.dialects.postgresql.psycopg"]
 
 
 Timed = tuple[list[float], float, float]
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--trials", type=int, default=5)
     given = parser.parse_args()
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["optuna", "nas_compress.study.storage"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     print("| workers | trials | per second | ask, ms: median [90 %] | tell, ms: median [90 %] |\n|---|---|---|---|---|")
     for workers in given.workers:
         print(measure(given.storage, workers, given.trials), flush=True)

@@ -3,36 +3,74 @@
     python benchmarks/workers.py [--workers 2] [--trials 24] [--rounds 3] [--study studies/digits]
 
 Each round runs the study twice, with one process and with `--workers`, in new folders and with latencies that nobody
-kept; both propose the same candidates, at random. The teacher and its answers are ready before. Printed are the trials
-per hour of both, their ratio, and the ratio of the latencies of each structure: the median, the middle half and how
-many lie within 2 %, of those that found a fast moment in both.
+kept; both propose the same candidates, at random. The teacher and its answers are ready before. Trials per hour count
+from the first trial's end to the last but one's, so that neither the start of the processes nor a worker without a task
+at the end counts, which a long study does not feel. Beside them stands what the machine gives in the same minutes: as
+many processes that only train, over one (two virtual cores are often the two threads of one real core). The last lines
+are the ratio of the latencies of each structure: the median, the middle half and how many lie within 2 %, of those that
+found a fast moment in both.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import shutil
 import statistics
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from nas_compress.files import cache_folder
-from nas_compress.front import Front
 from nas_compress.measurement.machine import describe_machine
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.spec.study_file import StudyFile, read_study
 from nas_compress.study.run import run_study
 
+BARE_S = 8.0
+"""Seconds of bare training."""
+
 
 def timed(file: StudyFile, root: Path, *, workers: int) -> float:
     """Run the study afresh; trials per hour."""
     shutil.rmtree(cache_folder() / "latency", ignore_errors=True)
-    started = time.perf_counter()
-    front: Front = run_study(file, out=root, workers=workers)
-    return 3600 * len(front.points) / (time.perf_counter() - started)
+    run_study(file, out=root, workers=workers)
+    ends = sorted(record.finished_s for record in read_records(RunFolder(root=root)))
+    return 3600 * (len(ends) - 2) / (ends[-2] - ends[0])
+
+
+def train_bare(counts: Queue[int], begin: Barrier) -> None:
+    """Forward and backward passes on one batch, one thread; how many."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.Flatten(), nn.Linear(1024, 10))
+    batch, count = torch.rand(32, 1, 8, 8), 0
+    net(batch).sum().backward()
+    begin.wait()
+    end = time.perf_counter() + BARE_S
+    while time.perf_counter() < end:
+        net(batch).sum().backward()
+        count += 1
+    counts.put(count)
+
+
+def bare(processes: int) -> int:
+    """Passes of so many processes together."""
+    context = multiprocessing.get_context("spawn")
+    counts, begin = context.Queue(), context.Barrier(processes)
+    started = [context.Process(target=train_bare, args=(counts, begin)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    total: int = sum(counts.get() for _ in started)
+    for process in started:
+        process.join()
+    return total
 
 
 def latencies(root: Path) -> dict[str, float]:
@@ -56,20 +94,20 @@ def main() -> None:
     search = file.spec.search.model_copy(update={"sampler": "random", "start": (), "stop": "none"})
     file = replace(file, spec=file.spec.model_copy(update={"search": search, "trials": given.trials, "budgets": {}}))
     print(f"{describe_machine()}; {given.trials} trials of {given.study}")
-    gains, ratios, most = [], [], 0
+    gains, limits, ratios, most = [], [], [], 0
     with tempfile.TemporaryDirectory() as folder:
         run_study(file, out=Path(folder) / "warm", trials=1)
         for number in range(given.rounds):
             alone, beside = Path(folder) / f"alone-{number}", Path(folder) / f"beside-{number}"
             one, several = timed(file, alone, workers=1), timed(file, beside, workers=given.workers)
             gains.append(several / one)
+            limits.append(bare(given.workers) / bare(1))
             first, second = latencies(alone), latencies(beside)
             ratios += [second[key] / first[key] for key in first.keys() & second.keys()]
             most += len({record.outcome.candidate for record in read_records(RunFolder(root=alone))})
-            print(
-                f"trials per hour: {one:.0f} alone, {several:.0f} with {given.workers}: {several / one:.2f}", flush=True
-            )
-    print(f"gain: median {statistics.median(gains):.2f}")
+            told = f"trials per hour: {one:.0f} alone, {several:.0f} with {given.workers}: {several / one:.2f}"
+            print(f"{told}; bare training: {limits[-1]:.2f}", flush=True)
+    print(f"gain: median {statistics.median(gains):.2f}; of bare training {statistics.median(limits):.2f}")
     low, middle, high = statistics.quantiles(ratios, n=4)
     near = sum(abs(ratio - 1) <= 0.02 for ratio in ratios)
     print(f"latency beside / alone: median {middle:.4f} [{low:.4f}, {high:.4f}], {near} of {len(ratios)} within 2 %")

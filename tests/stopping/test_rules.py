@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from nas_compress.errors import RequestError
+from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.dominated import Dominated
 from nas_compress.stopping.moasha import MoAsha, geometric_rungs
-from nas_compress.stopping.rules import NoRule
+from nas_compress.stopping.rules import NoRule, Overruled
 
 RUNGS = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)
+BEHIND = Behind(rungs=(1 / 9, 1 / 3))
 
 
 def at_first_rung(*costs: float) -> Curve:
@@ -25,7 +27,8 @@ def random_rung(seed: int, size: int = 19) -> list[Curve]:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_newcomer_that_dominates_its_rung_is_never_stopped(seed: int) -> None:
-    assert RUNGS.verdict(at_first_rung(-0.1, -0.1, -0.1), random_rung(seed)) is None
+    for rule in (RUNGS, BEHIND):
+        assert rule.verdict(at_first_rung(-0.1, -0.1, -0.1), random_rung(seed)) is None
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -36,6 +39,26 @@ def test_a_newcomer_that_its_whole_rung_dominates_is_always_stopped(seed: int) -
 
 def test_the_first_at_a_rung_goes_on() -> None:
     assert RUNGS.verdict(at_first_rung(1.0, 1.0, 1.0), []) is None
+    assert BEHIND.verdict(at_first_rung(1.0, 1.0, 1.0), []) is None
+
+
+def test_behind_stops_what_another_dominates_at_the_same_rung() -> None:
+    others = [at_first_rung(0.5, 2.0), at_first_rung(0.4, 3.0), at_first_rung(0.1, 9.0)]
+    reason = BEHIND.verdict(at_first_rung(0.5, 3.0), others)
+    assert reason == "behind: 2 of 3 other trials dominate it at step 1 of 9"
+    assert BEHIND.verdict(at_first_rung(0.5, 2.0), others) is None, "an equal does not dominate"
+    assert BEHIND.verdict(at_first_rung(9.0, 1.0), others) is None, "nobody is as small"
+    assert BEHIND.verdict(at_first_rung(0.3, 4.0), others) is None, "better than all that are as small"
+    later = [Curve(known=(2.0,), planned=9, points=((1, 0.9), (3, 0.0)))]
+    assert BEHIND.verdict(at_first_rung(0.5, 2.0), later) is None, "it was worse then"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_behind_never_stops_a_non_dominated_newcomer_and_always_a_dominated_one(seed: int) -> None:
+    *others, newcomer = random_rung(seed, 20)
+    row = np.array(newcomer.vector(1))
+    beaten = any((np.array(other.vector(1)) <= row).all() for other in others)
+    assert (BEHIND.verdict(newcomer, others) is not None) == beaten
 
 
 def test_one_part_in_eta_goes_on() -> None:
@@ -133,15 +156,23 @@ def test_every_rule_lets_the_end_of_training_pass(name: str) -> None:
     assert rule.verdict(end, better) is None
 
 
+def test_an_overruled_rule_looks_and_stops_nothing() -> None:
+    rule = Overruled(rule=RUNGS)
+    assert [rule.wants(step, 9) for step in range(1, 10)] == [RUNGS.wants(step, 9) for step in range(1, 10)]
+    assert rule.verdict(at_first_rung(1.1, 1.1, 1.1), random_rung(0)) is None
+
+
 def test_too_short_a_training_has_no_rungs() -> None:
-    assert isinstance(make_rule("moasha", steps=2), NoRule)
-    assert isinstance(make_rule("moasha", steps=3), MoAsha)
+    for name, kind in (("moasha", MoAsha), ("behind", Behind)):
+        assert isinstance(make_rule(name, steps=2), NoRule)
+        assert isinstance(make_rule(name, steps=3), kind)
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
         ("moash", {}, "a stopping rule must be a known name, but got 'moash' (here); did you mean 'moasha'?"),
+        ("behind", {"rungs": [3, 1]}, "rungs must rise and lie between 0 and the end of training"),
         ("moasha", {"rungs": []}, "rungs must name at least one step below the end of training, but got none"),
         ("moasha", {"rungs": [3, 9]}, "1 <= rungs < 9 (the end of training) must hold, but got rungs=[3, 9]"),
         ("moasha", {"rungs": [3, 1]}, "rungs must rise and lie between 0 and the end of training"),

@@ -40,9 +40,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, command: Command) -> None:
-    front = run_study(write(tmp_path / "study", 'stop = "moasha"\nrungs = [1, 2]'))
+    """The second and the third one are the same candidate: stopped, then proposed again and trained."""
+    heavy = '{ family = "mobilenet", width_multiplier = 1.0 }'
+    first = f'enqueue = [{{ family = "resnet", width_multiplier = 0.25 }}, {heavy}, {heavy}]'
+    front = run_study(write(tmp_path / "study", f'stop = "moasha"\nrungs = [1, 2]\n{first}'))
     root = tmp_path / "runs" / "tiny"
     records, trials = finished(root)
+    assert [record.outcome.state for record in records[:3]] == ["trained", "stopped", "trained"]
+    assert records[1].outcome.candidate == records[2].outcome.candidate and records[2].repeats is None
+    assert curve_of(trials[2].user_attrs[CURVE]).finished, "later trials see it whole"
     own = [record for record in records if record.repeats is None]
     stopped = {record.trial for record in own if record.outcome.state == "stopped"}
     assert stopped and len(stopped) < len(own)
@@ -119,13 +125,13 @@ def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path
     [
         (
             'stop = "moash"',
-            "search.stop: input should be 'none', 'moasha', 'dominated', 'shadow', 'median'",
+            "search.stop: input should be 'none', 'moasha', 'behind', 'dominated', 'shadow', 'median'",
         ),
         ('stop = "moasha"\nrungs = []', "search: rungs must be one or more rising epochs, but got rungs=[]"),
         ('stop = "moasha"\nrungs = [2, 1]', "rungs must be one or more rising epochs, but got rungs=[2, 1]"),
         ('stop = "moasha"\nrungs = [3]', "rungs must lie below training.epochs, but got search.rungs=[3]"),
-        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rule moasha"),
-        ('stop = "none"\nrungs = [1]', "rungs belong to the rule moasha, but got rungs with the rule none"),
+        ('stop = "dominated"\nrungs = [1]', "rungs belong to the rules moasha and behind"),
+        ('stop = "none"\nrungs = [1]', "rungs belong to the rules moasha and behind, but got rungs with the rule none"),
         ('stop = "moasha"\neta = 1', "search.eta: input should be greater than or equal to 2, but got search.eta=1"),
         ('stop = "dominated"\nrisk = 0.9', "search.risk: input should be less than or equal to 0.5"),
     ],

@@ -17,7 +17,8 @@ from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
 from nas_compress.study.joint import GRACE_S, Joint
 from nas_compress.study.on_dask import run_on_dask
-from nas_compress.study.resume import DEATHS
+from nas_compress.study.reporter import Silence
+from nas_compress.study.resume import DEATHS, repeat
 from nas_compress.study.run import run_study
 from running import shared_cache, start, write_study
 
@@ -76,6 +77,39 @@ def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(
     ]
     assert study.trials[3].system_attrs["fixed_params"] == study.trials[0].params
     assert study.trials[3].user_attrs == {"repeats_cut_trial": 0, DEATHS: 1}
+
+
+class Hasty(Silence):
+    """Another run that takes this one for dead at the first sign of an epoch, and queues its trial again."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.told: list[str] = []
+        self.hasty = True
+
+    @property
+    def study(self) -> optuna.Study:
+        return optuna.load_study(study_name="tiny", storage=self.url)
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        if done and name == "trial 0" and self.hasty:
+            self.hasty, study = False, self.study
+            study.tell(0, state=TrialState.FAIL)
+            repeat(study, study.trials[0], study.trials[0].params, died=True)
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_living_run_that_was_taken_for_dead_leaves_its_trial_to_be_repeated(tmp_path: Path) -> None:
+    study, url, root = write_study(tmp_path / "study"), f"sqlite:///{tmp_path}/study.db", tmp_path / "run"
+    other = Hasty(url)
+    run_study(study, out=root, storage=url, trials=1, reporter=other)
+    assert any(line.startswith("another run repeats trial 0") for line in other.told)
+    assert [record.trial for record in read_records(RunFolder(root=root))] == [1]
+    trials = other.study.trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"] and trials[1].params == trials[0].params
+    assert not (root / "trials" / "0" / "model.onnx").exists()
 
 
 def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:

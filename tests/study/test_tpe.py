@@ -99,8 +99,8 @@ def test_the_best_front_is_proposed_and_directions_are_kept() -> None:
 
 
 def test_an_infeasible_trial_is_never_good_while_feasible_ones_are_there() -> None:
-    broken = [told("b", [0.9, 1.0], excess=0.5) for _ in range(4)]
-    kept = [told("a", [0.5, 2.0]), told("a", [0.4, 1.5])] + [told("c", [0.1, 5.0]) for _ in range(12)]
+    broken = [told("b", [0.9, 1.0 + number], excess=0.5) for number in range(4)]
+    kept = [told("a", [0.5, 2.0]), told("a", [0.4, 1.5])] + [told("c", [0.1, 5.0 + number]) for number in range(12)]
     assert "b" not in proposals(*broken, *kept)
 
 
@@ -110,6 +110,16 @@ def test_failed_trials_teach_nothing_and_running_ones_are_avoided() -> None:
     few = [told(choice, [0.5, 2.0]) for choice in "abcabc"]
     running = [told("a", None, TrialState.RUNNING) for _ in range(12)]
     assert proposals(*few, *running).count("a") < proposals(*few).count("a") + 1
+
+
+def test_a_repeat_counts_once_and_many_of_them_loosen_the_proposals() -> None:
+    good = [told("b", [0.9, 1.0]), told("b", [0.8, 0.5])]
+    bad = [told(choice, [0.1, 3.0 + number]) for number, choice in enumerate("acacacacacacacacac")]
+    assert set(proposals(*good, bad[0], bad[0], bad[0], *bad)) == {"b"}, "three repeats, long ago"
+    assert proposals(*good, *bad) == proposals(*good, *bad[:10], bad[3], *bad[10:])
+    loose = proposals(*good, *bad, *good * 3)
+    assert set(loose) == {"a", "b", "c"} and loose.count("b") > 20, "one draw each, from the density of the good ones"
+    assert proposals(*good, *bad, *good * 4).count("b") < 25, "at random"
 
 
 def problem(trial: optuna.Trial) -> tuple[float, float]:

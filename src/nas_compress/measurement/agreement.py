@@ -23,7 +23,8 @@ INTEGER_AGREEMENT = 0.9
 Trained networks agree on 0.99 and more, untrained ones, whose logits lie close together, on 0.95."""
 
 COARSE_AGREEMENT = 0.7
-"""Of files with simulated activations of fewer than 8 bits, where the next integer is a fifteenth of the range away."""
+"""Of files with simulated activations of fewer than 8 bits, where the next integer is a fifteenth of the range away.
+21 residual networks of one and two epochs agreed on 0.73 to 0.99 of 359 digits; another network agrees on chance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,8 +124,8 @@ class SearchSection(Section):
     the sampler fills.
 
     `stop` is a stopping rule, or `shadow`: every trial is trained to its end and the run reports what the rule named
-    by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha compares,
-    geometric if not given; `eta` of that many trials one goes on there. `risk` is how often `dominated` may err.
+    by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha and behind
+    compare, geometric if not given; of `eta` trials moasha lets one go on. `risk` is how often `dominated` may err.
 
     With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
     pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
@@ -135,8 +135,8 @@ class SearchSection(Section):
     startup_trials: PositiveInt = 10
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
-    stop: Literal["none", "moasha", "dominated", "shadow", "median", "halving", "hyperband"] = "none"
-    shadow: Literal["moasha", "dominated"] = "moasha"
+    stop: Literal["none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "none"
+    shadow: Literal["moasha", "behind", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None
     eta: int = Field(default=3, ge=2)
     risk: float = Field(default=0.05, gt=0.0, le=0.5)
@@ -157,8 +157,8 @@ class SearchSection(Section):
     def _rungs_of_a_rule(self) -> Self:
         if self.rungs is None:
             return self
-        if self.rule != "moasha":
-            raise ValueError(f"rungs belong to the rule moasha, but got rungs with the rule {self.rule}")
+        if self.rule not in ("moasha", "behind"):
+            raise ValueError(f"rungs belong to the rules moasha and behind, but got rungs with the rule {self.rule}")
         if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"rungs must be one or more rising epochs, but got rungs={list(self.rungs)}")
         return self

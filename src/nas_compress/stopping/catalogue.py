@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.dominated import Dominated
 from nas_compress.stopping.moasha import MoAsha, geometric_rungs
 from nas_compress.stopping.rules import NoRule, Rule
@@ -12,6 +13,7 @@ from nas_compress.stopping.rules import NoRule, Rule
 RULES: Mapping[str, str] = {
     "none": "every trial is trained to its end",
     "moasha": "at each rung only the best 1 / eta go on, by non-dominated fronts and an epsilon-net",
+    "behind": "stop at a rung where another trial was nowhere worse and somewhere better",
     "dominated": "stop where finished trials dominate the trial's costs and an optimistic forecast",
 }
 
@@ -19,9 +21,10 @@ RULES: Mapping[str, str] = {
 def make_rule(
     name: str, *, steps: int, rungs: Sequence[int] | None = None, eta: int = 3, risk: float = 0.05, where: str = ""
 ) -> Rule:
-    """The rule of that name for trainings of `steps` steps; `rungs` (steps) and `eta` are moasha's, `risk` dominated's.
+    """The rule of that name for trainings of `steps` steps.
 
-    Without `rungs` they are geometric; where the training is too short for one, no trial is stopped.
+    `rungs` (steps) are those of moasha and behind, `eta` moasha's, `risk` dominated's. Without `rungs` they are
+    geometric; where the training is too short for one, no trial is stopped.
     """
     require_known("a stopping rule", name, RULES, where)
     if name == "dominated":
@@ -31,4 +34,5 @@ def make_rule(
         return NoRule()
     if chosen and not (chosen[0] >= 1 and chosen[-1] < steps):
         raise RequestError(f"1 <= rungs < {steps} (the end of training) must hold, but got rungs={list(chosen)}")
-    return MoAsha(rungs=tuple(rung / steps for rung in chosen), eta=eta)
+    fractions = tuple(rung / steps for rung in chosen)
+    return Behind(rungs=fractions) if name == "behind" else MoAsha(rungs=fractions, eta=eta)

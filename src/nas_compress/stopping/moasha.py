@@ -27,19 +27,16 @@ class MoAsha:
     eta: int = 3
 
     def __post_init__(self) -> None:
-        if not self.rungs:
-            raise RequestError("rungs must name at least one step below the end of training, but got none")
-        if list(self.rungs) != sorted(set(self.rungs)) or not 0 < self.rungs[0] <= self.rungs[-1] < 1:
-            raise RequestError(f"rungs must rise and lie between 0 and the end of training, but got {self.rungs}")
+        require_rungs(self.rungs)
         require_eta(self.eta)
 
     def wants(self, step: int, planned: int) -> bool:
         """At rungs, and at the end, which makes the curve whole."""
-        return step == planned or self._rung(step, planned) is not None
+        return step == planned or rung_at(self.rungs, step, planned) is not None
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
         """Compare at the newcomer's rung; None where its last step is no rung."""
-        fraction = self._rung(newcomer.step, newcomer.planned)
+        fraction = rung_at(self.rungs, newcomer.step, newcomer.planned)
         own = newcomer.vector(newcomer.step)
         if fraction is None or own is None:
             return None
@@ -50,9 +47,19 @@ class MoAsha:
             return None
         return f"moasha: {before} of {len(rung)} trials stand before it at step {newcomer.step} of {newcomer.planned}"
 
-    def _rung(self, step: int, planned: int) -> float | None:
-        curve = Curve(known=(), planned=planned)
-        return next((f for f in self.rungs if step < planned and curve.step_at(f) == step), None)
+
+def rung_at(rungs: Sequence[float], step: int, planned: int) -> float | None:
+    """The rung (a fraction of the full training) at which `step` of `planned` lies; None where it is none."""
+    curve = Curve(known=(), planned=planned)
+    return next((f for f in rungs if step < planned and curve.step_at(f) == step), None)
+
+
+def require_rungs(rungs: Sequence[float]) -> None:
+    """Raise RequestError unless the fractions rise between 0 and 1."""
+    if not rungs:
+        raise RequestError("rungs must name at least one step below the end of training, but got none")
+    if list(rungs) != sorted(set(rungs)) or not 0 < rungs[0] <= rungs[-1] < 1:
+        raise RequestError(f"rungs must rise and lie between 0 and the end of training, but got {rungs}")
 
 
 def geometric_rungs(steps: int, *, eta: int = 3) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from nas_compress.stopping.curve import Curve
@@ -28,6 +29,25 @@ class NoRule:
     def wants(self, step: int, planned: int) -> bool:
         """Never."""
         return False
+
+    def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
+        """Go on."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overruled:
+    """Looks where another rule does, so that the curve serves later trials, and stops nothing.
+
+    For a candidate that was stopped and is proposed again: that the sampler comes back to it, after all that it has
+    learned, says more than a few epochs of training did.
+    """
+
+    rule: Rule
+
+    def wants(self, step: int, planned: int) -> bool:
+        """Where the other one looks."""
+        return self.rule.wants(step, planned)
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
         """Go on."""

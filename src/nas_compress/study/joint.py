@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.files import write_json
@@ -96,11 +96,14 @@ class Joint:
             value, since = self._seen.get(name, (None, now))
             if name not in self._seen or value != beats.get(name):
                 self._seen[name] = (beats.get(name), now)
-            elif now - since >= GRACE_S:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif now - since >= GRACE_S and self._closed(trial):
                 repeat(self.study, trial, trial.params, died=True)
                 buried += 1
         return buried
+
+    def gave_up(self, number: int) -> bool:
+        """Whether another run took this one for dead and gave up its trial of that number."""
+        return self.study.get_trials(deepcopy=False)[number].state == TrialState.FAIL
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -121,6 +124,14 @@ class Joint:
         finally:
             over.set()
             thread.join()
+
+    def _closed(self, trial: FrozenTrial) -> bool:
+        """Close a trial; False where another run did so at the same time."""
+        try:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        except (UpdateFinishedTrialError, ValueError):
+            return False
+        return True
 
     def _others(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)

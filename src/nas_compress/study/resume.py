@@ -60,13 +60,18 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died:
     sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
-    for name in FORMS.values():
-        (folder.trial(trial.number) / name).unlink(missing_ok=True)
+    remove_trial(folder, trial.number)
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     queued = trial.params if whole else trial.system_attrs.get("fixed_params")
     if queued is not None:
         repeat(study, trial, queued, died=died)
     return queued is not None
+
+
+def remove_trial(folder: RunFolder, number: int) -> None:
+    """Remove the record and the files of a trial that does not count."""
+    for name in ("outcome.json", *FORMS.values()):
+        (folder.trial(number) / name).unlink(missing_ok=True)
 
 
 def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:

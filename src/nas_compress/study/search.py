@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import calibration_samples
@@ -23,13 +24,14 @@ from nas_compress.runs.results import draw_front, make_front, write_front, write
 from nas_compress.runs.savings import savings
 from nas_compress.runs.speed import speed_notes
 from nas_compress.space.suggest import Suggest
-from nas_compress.stopping.rules import Rule
+from nas_compress.spec.schema import PRUNERS
+from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.crew import Crew, Job
 from nas_compress.study.float32_form import compare_with_float32, uncompared_members
 from nas_compress.study.joint import Joint
 from nas_compress.study.remeasure import amend, measure_again, noisy_members
 from nas_compress.study.reporter import Reporter
-from nas_compress.study.resume import RUN, constraints, deadly, give_up, tell
+from nas_compress.study.resume import RUN, constraints, deadly, give_up, remove_trial, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import make_judge, study_pruner, study_rule
 from nas_compress.study.workbench import Ingredients
@@ -82,8 +84,8 @@ class Search:
             while (places := self._places(total)) is not None:
                 if places <= 0:
                     self._patience()
-                elif (record := self._next(before, total)) is not None:
-                    self._take(record, total)
+                else:
+                    self._take(self._next(before, total), total)
         else:
             self._share(crew, total, before)
         shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
@@ -92,8 +94,10 @@ class Search:
         self._write(self.front)
         write_history(self.folder, self.front, self.records, self.parts.spec.name)
 
-    def _take(self, record: Record, total: int) -> None:
-        """Add a finished trial, and write the front where it changed."""
+    def _take(self, record: Record | None, total: int) -> None:
+        """Add a finished trial, if it is one, and write the front where it changed."""
+        if record is None:
+            return
         members = self._members()
         self.records.append(record)
         front = self.front
@@ -201,8 +205,15 @@ class Search:
                 model=place / self.parts.spec.file_name,
                 checkpoint=self.folder.checkpoint(candidate),
             ),
-            judge=make_judge(trial, self.parts.spec, self.rule),
+            judge=make_judge(trial, self.parts.spec, self._rule_for(candidate)),
         )
+
+    def _rule_for(self, candidate: Candidate) -> Rule:
+        """The stopping rule, overruled where the sampler comes back to a candidate that it stopped."""
+        again = any(
+            record.outcome.candidate == candidate for record in self.records if record.outcome.state == "stopped"
+        )
+        return Overruled(rule=self.rule) if again else self.rule
 
     def _propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         spec = self.parts.spec
@@ -225,7 +236,10 @@ class Search:
         if not frozen.state.is_finished():
             give_up(self.study, frozen, self.folder)
 
-    def _settle(self, trial: optuna.Trial, outcome: Outcome, model: str, repeats: int | None, before: float) -> Record:
+    def _settle(
+        self, trial: optuna.Trial, outcome: Outcome, model: str, repeats: int | None, before: float
+    ) -> Record | None:
+        """Record and tell a trial; None where another run gave it up, which took this one for dead."""
         record = Record(
             trial=trial.number,
             params=dict(trial.params),
@@ -234,7 +248,14 @@ class Search:
             model=model,
             repeats=repeats,
         )
-        self._tell(trial, record)
+        try:
+            self._tell(trial, record)
+        except (UpdateFinishedTrialError, ValueError):
+            if self.joint is None or not self.joint.gave_up(trial.number):
+                raise
+            self.reporter.say(f"another run repeats trial {trial.number}, for this one gave no sign of life for long")
+            remove_trial(self.folder, trial.number)
+            return None
         return record
 
     def _answer(self, trial: optuna.Trial, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
@@ -246,9 +267,10 @@ class Search:
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason), "", None
 
     def _known(self, candidate: Candidate) -> tuple[Outcome, str, int | None] | None:
-        """What an earlier trial of the same candidate came to."""
+        """What an earlier trial of the same candidate came to; one that the stopping rule ended is trained again."""
+        unknown = ("failed",) if self.parts.spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self.records:
-            if record.outcome.candidate == candidate and record.outcome.state != "failed":
+            if record.outcome.candidate == candidate and record.outcome.state not in unknown:
                 return (
                     record.outcome,
                     record.model,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors import SafetensorError
@@ -96,6 +96,11 @@ def known_errors() -> Iterator[None]:
     except SafetensorError as error:
         raise RunError(
             f"the teacher's files must be writable, but got {_first_line(error)}; the same command goes on from here"
+        ) from error
+    except UpdateFinishedTrialError as error:
+        raise RunError(
+            "a run must show every minute that it lives, but another one gave up its trial; "
+            "the same command goes on from here"
         ) from error
     except StorageInternalError as error:
         raise RunError(f"the storage must be reachable and writable, but got {_first_line(error)}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,21 @@ GOOD = 0.1
 """The part of all finished trials that counts as good."""
 DRAWS = 24
 """Values drawn for each parameter, of which the best is proposed."""
+RECENT = 8
+"""The trials among which repeats are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
-    """Parameters of the good trials, and of the others from the oldest to the newest."""
+    """Parameters of the good trials, and of the others from the oldest to the newest; None where it is too early.
+
+    `draws` values of each parameter are drawn.
+    """
 
     trial: int
-    good: list[dict[str, Any]]
-    bad: list[dict[str, Any]]
-    random: bool
+    draws: int = 0
+    good: list[dict[str, Any]] | None = None
+    bad: list[dict[str, Any]] | None = None
 
 
 class IndependentTPESampler(BaseSampler):
@@ -47,6 +53,10 @@ class IndependentTPESampler(BaseSampler):
     tenth of the finished trials by non-dominated fronts, the last front cut by hypervolume; trials that break a
     constraint come after all others, by their total violation; trials that still run count as bad. The first
     `startup_trials` are random. Trials that failed are left out.
+
+    Where parameters have few values each, the best of many draws is the same one again and again. So trials of equal
+    parameters and values count once, each repeat among the last `RECENT` halves the draws, and where all of those are
+    repeats a proposal is random.
     """
 
     def __init__(self, *, seed: int, startup_trials: int) -> None:
@@ -76,28 +86,43 @@ class IndependentTPESampler(BaseSampler):
         """Propose one parameter."""
         if self._split is None or self._split.trial != trial.number:
             self._split = self._divide(study, trial)
-        if self._split.random:
+        if self._split.good is None or self._split.bad is None:
             return self._uniform.sample_independent(study, trial, param_name, param_distribution)
         good, bad = (
             _observed(params, param_name, param_distribution) for params in (self._split.good, self._split.bad)
         )
-        value = best_draw(param_distribution, good, bad, _recency(len(bad)), draws=DRAWS, random=self._random)
+        value = best_draw(
+            param_distribution, good, bad, _recency(len(bad)), draws=self._split.draws, random=self._random
+        )
         return param_distribution.to_external_repr(value)
 
     def _divide(self, study: Study, trial: FrozenTrial) -> _Split:
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         trials = [t for t in study.get_trials(deepcopy=False, states=states) if t.number != trial.number]
         finished = [t for t in trials if t.state != TrialState.RUNNING]
-        if len(finished) < self._startup_trials or not finished:
-            return _Split(trial=trial.number, good=[], bad=[], random=True)
+        running = [t for t in trials if t.state == TrialState.RUNNING]
+        distinct, repeats = _distinct(finished)
+        if len(finished) < self._startup_trials or not finished or repeats == RECENT:
+            return _Split(trial=trial.number)
         signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-        good = _best(finished, signs, math.ceil(GOOD * len(finished)))
+        good = _best(distinct, signs, math.ceil(GOOD * len(distinct)))
         return _Split(
             trial=trial.number,
-            good=[t.params for t in finished if t.number in good],
-            bad=[t.params for t in trials if t.number not in good],
-            random=False,
+            draws=max(1, DRAWS >> repeats),
+            good=[t.params for t in distinct if t.number in good],
+            bad=[t.params for t in distinct + running if t.number not in good],
         )
+
+
+def _distinct(finished: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], int]:
+    """The first of all trials with equal parameters and values, and how many of the last `RECENT` repeat one."""
+    distinct: dict[object, FrozenTrial] = {}
+    repeats: list[bool] = []
+    for trial in finished:
+        key = (tuple(trial.params.items()), None if trial.values is None else tuple(trial.values))
+        repeats.append(key in distinct)
+        distinct.setdefault(key, trial)
+    return list(distinct.values()), sum(repeats[-RECENT:])
 
 
 def _best(trials: Sequence[FrozenTrial], signs: Floats, count: int) -> set[int]:
@@ -110,12 +135,17 @@ def _best(trials: Sequence[FrozenTrial], signs: Floats, count: int) -> set[int]:
         else:
             others.append((violation, trial.number))
     values = np.array([trial.values for trial in told], dtype=np.float64).reshape(-1, len(signs))
-    chosen = {told[row].number for row in _first(values * signs, count)}
+    chosen = {told[row].number for row in _first((values * signs).tobytes(), len(signs), count)}
     return chosen | {number for _, number in sorted(others)[: count - len(chosen)]}
 
 
-def _first(costs: Floats, count: int) -> NDArray[np.intp]:
-    """The first `count` rows by fronts; of the front that does not fit whole, those that add most hypervolume."""
+@lru_cache(maxsize=1)
+def _first(table: bytes, columns: int, count: int) -> NDArray[np.intp]:
+    """The first `count` rows by fronts; of the front that does not fit whole, those that add most hypervolume.
+
+    Kept for the next proposal, which sees the same trials where this one repeats a candidate.
+    """
+    costs = np.frombuffer(table).reshape(-1, columns)
     if count >= len(costs):
         return np.arange(len(costs))
     number = fronts(costs, enough=count)

@@ -1,0 +1,44 @@
+"""Stop a trial that another one left behind: better under all objectives after equally much training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_compress.stopping.curve import Curve
+from nas_compress.stopping.moasha import require_rungs, rung_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind:
+    """Stop where some trial that reached the rung dominates the newcomer there.
+
+    Costs that were known before training count as they are, the learned one as it is at the rung, so that a small or
+    fast student is held against equally small and fast ones only. Trials that no other dominates at the rung always go
+    on, unlike under MO-ASHA, of whose front the epsilon-net drops a part. `rungs` are fractions of each trial's full
+    training.
+    """
+
+    rungs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require_rungs(self.rungs)
+
+    def wants(self, step: int, planned: int) -> bool:
+        """At rungs, and at the end, which makes the curve whole."""
+        return step == planned or rung_at(self.rungs, step, planned) is not None
+
+    def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
+        """Compare at the newcomer's rung; None where its last step is no rung."""
+        fraction = rung_at(self.rungs, newcomer.step, newcomer.planned)
+        own = newcomer.vector(newcomer.step)
+        if fraction is None or own is None:
+            return None
+        reached = [curve.vector(curve.step_at(fraction)) for curve in others]
+        rung = np.array([vector for vector in reached if vector is not None], dtype=np.float64).reshape(-1, len(own))
+        ahead = int(((rung <= own).all(axis=1) & (rung < own).any(axis=1)).sum())
+        if not ahead:
+            return None
+        return f"behind: {ahead} of {len(rung)} other trials dominate it at step {newcomer.step} of {newcomer.planned}"
