@@ -116,7 +116,7 @@ def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
         table = np.array([[curve.at(second) for second in times] for curve in seeds])
         axes.step(times, np.median(table, axis=0), where="post", label=name, color=colour)
         axes.fill_between(times, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0)
-    axes.set(xlabel="seconds", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
+    axes.set(xlabel="seconds of processor time", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
