@@ -22,6 +22,7 @@ def student(trial: int, accuracy: float, latency_ms: float, size_bytes: int, bit
         model=f"trials/{trial}/model.onnx",
         searched=(("weight_bits", bits), ("family", "resnet, small")),
         feasible=size_bytes <= 256_000,
+        number_format="int8" if bits == 8 else "float32",
     )
 
 

@@ -15,6 +15,7 @@ from nas_compress.candidate import (
 from nas_compress.errors import RequestError
 from nas_compress.precision import Quantization
 
+ZEROS = {"zero_pattern": "one_shot", "zero_fraction": 0.8}
 FLOAT8 = Quantization(weight_format="float8")
 CODEBOOK = Quantization(weight_format="codebook")
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
@@ -137,6 +138,17 @@ def test_integers_move_in_finer_steps() -> None:
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
+        (
+            {"quantization": dataclasses.replace(FLOAT8, stage_bits=(8, 2, 2)), "weight_bits": 8},
+            r"which has 8 bits everywhere, but got stage_bits=\(8, 2, 2\), end_bits=8",
+        ),
+        (
+            {"quantization": dataclasses.replace(FLOAT8, end_bits=2), "weight_bits": 8},
+            r"weight_format='float8'.* but got stage_bits=\(\), end_bits=2",
+        ),
+        (ZEROS | {"weight_bits": 1}, r"weights that can be 0, but got weight_bits=1 \(signs\)"),
+        (ZEROS | {"quantization": Quantization(stage_bits=(1, 1, 2))}, r"but got stage_bits=\(1, 1, 2\) \(signs\)"),
+        (ZEROS | {"weight_bits": 4, "quantization": Quantization(end_bits=1)}, r"but got end_bits=1 \(signs\)"),
         ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (

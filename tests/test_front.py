@@ -309,13 +309,13 @@ def test_rows_are_the_members_then_the_teacher_with_every_searched_parameter() -
     )
     front = Front(objectives=ACCURACY_SIZE, classes=10, points=points, teacher=TEACHER)
     figures = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model")
-    assert front.columns == (*figures, "bits", "width", "searched_macs", "depth")
+    assert front.columns == (*figures, "number_format", "bits", "width", "searched_macs", "depth")
     rows = front.to_rows()
     assert all(tuple(row) == front.columns for row in rows)
     assert [tuple(row.values()) for row in rows] == [
-        (1, 0.9, 0.1, 5000, 10, 20, 7, "", None, 0.5, "few", None),
-        (0, 0.8, 0.1, 2000, 10, 20, None, "trials/0/model.onnx", 8, None, None, None),
-        ("teacher", 0.95, 1.0, 100_000, 10, 20, None, "", None, None, None, None),
+        (1, 0.9, 0.1, 5000, 10, 20, 7, "", "", None, 0.5, "few", None),
+        (0, 0.8, 0.1, 2000, 10, 20, None, "trials/0/model.onnx", "", 8, None, None, None),
+        ("teacher", 0.95, 1.0, 100_000, 10, 20, None, "", "", None, None, None, None),
     ]
 
 

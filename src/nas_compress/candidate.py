@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.precision import END_BITS, check_bits, precision_in_words
 from nas_compress.precision import Quantization as Quantization
-from nas_compress.precision import check_bits
 from nas_compress.teaching import LossTerm as LossTerm
 from nas_compress.teaching import Teaching as Teaching
 from nas_compress.teaching import cross_entropy as cross_entropy
@@ -154,8 +154,7 @@ class Candidate:
                 f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
             )
         check_bits(self.weight_bits, self.activation_bits, self.quantization)
-        if self.zero_pattern != "none" and self.weight_bits == 1:
-            raise RequestError("a zero_pattern needs weights that can be 0, but got weight_bits=1 (signs)")
+        self._check_zeros_fit()
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
@@ -163,6 +162,21 @@ class Candidate:
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
 
         self._check_transformer()
+
+    def _check_zeros_fit(self) -> None:
+        """Signs alone cannot be 0, in no layer."""
+        chosen = self.quantization
+        signs = [
+            f"{name}={value}"
+            for name, value, has_signs in (
+                ("weight_bits", self.weight_bits, self.weight_bits == 1),
+                ("stage_bits", chosen.stage_bits, 1 in chosen.stage_bits),
+                ("end_bits", chosen.end_bits, chosen.end_bits == 1 and self.weight_bits <= END_BITS),
+            )
+            if has_signs
+        ]
+        if self.zero_pattern != "none" and signs:
+            raise RequestError(f"a zero_pattern needs weights that can be 0, but got {', '.join(signs)} (signs)")
 
     def _check_transformer(self) -> None:
         object.__setattr__(self, "head_ratio", float(self.head_ratio))
@@ -210,6 +224,11 @@ class Candidate:
         if self.round_to:
             return self.round_to
         return 8 if self.activation_bits < 32 else 16
+
+    @property
+    def number_format(self) -> str:
+        """The numbers that it computes with, in words; bits that are only simulated are called so."""
+        return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
 
     @property
     def in_float32(self) -> Candidate:

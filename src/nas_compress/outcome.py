@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from nas_compress.architecture import Architecture
@@ -102,19 +102,28 @@ class Outcome:
         """Which control of pruning this trial is: its candidate's."""
         return self.candidate.control
 
+    @property
+    def number_format(self) -> str:
+        """The numbers that the file computes with, in words: floats where its integer kernels were too slow to ship."""
+        shipped = self.candidate
+        if self.integer_latency_ms is not None:
+            shipped = replace(shipped, activation_bits=32)
+        return shipped.number_format
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
         values["control"] = self.control
         values["epochs_spent"] = self.epochs_spent
+        values["number_format"] = self.number_format
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """The outcome that `to_dict` described."""
         known = dict(values)
-        for derived in ("control", "epochs_spent"):
+        for derived in ("control", "epochs_spent", "number_format"):
             known.pop(derived, None)
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from nas_compress.errors import RequestError, require_known
 from nas_compress.objective import DIRECTIONS
 
-COLUMNS = ("trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model")
+COLUMNS = (
+    "trial",
+    "accuracy",
+    "latency_ms",
+    "size_bytes",
+    "parameters",
+    "macs",
+    "epochs_spent",
+    "model",
+    "number_format",
+)
 """The columns of a table of points, before one column for each searched parameter."""
 
 
@@ -18,7 +28,8 @@ class Point:
     accuracy is a fraction of the validation split, nan where the trial ended before training. epochs_spent are those of
     all networks that were trained for it, None where that is not known. model is the path of the ONNX file, relative to
     the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is kept;
-    float32_latency_ms is that of the same architecture in float32, None where it was not compared.
+    float32_latency_ms is that of the same architecture in float32, None where it was not compared; `number_format` says
+    what numbers the file computes with, and which of them are only simulated: empty where that is not known.
     """
 
     trial: int | str
@@ -32,6 +43,7 @@ class Point:
     searched: tuple[tuple[str, object], ...] = ()
     feasible: bool = True
     float32_latency_ms: float | None = None
+    number_format: str = ""
 
     def __post_init__(self) -> None:
         where = f"(trial {self.trial})"

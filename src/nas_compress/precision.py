@@ -67,6 +67,40 @@ class Quantization:
         return self.method != "calibrate"
 
 
+SIMULATED = "4-bit activations simulated"
+"""What is said of a file whose activations have fewer bits than any kernel of the runtime computes with."""
+
+
+def precision_in_words(weight_bits: int, activation_bits: int, quantization: Quantization | None = None) -> str:
+    """The numbers that a file computes with, in words; its first and last layer and promoted ones may have 8 bits.
+
+    "weights" stands where these alone have few bits, for the file then computes in floats.
+
+    >>> [precision_in_words(*bits) for bits in ((32, 32), (16, 32), (8, 32), (8, 8), (1, 8), (4, 4))]
+    ['float32', 'float16 weights', 'int8 weights', 'int8', 'binary', 'int4, 4-bit activations simulated']
+    >>> precision_in_words(8, 32, Quantization(stage_bits=(8, 2, 4)))
+    'int2 to int8 weights'
+    >>> precision_in_words(3, 8, Quantization(weight_format="codebook"))
+    '3-bit codebook'
+    """
+    if weight_bits == 32:
+        return "float32"
+    chosen = quantization or Quantization()
+    widths = sorted({*(chosen.stage_bits or (weight_bits,))})
+    words = " to ".join(dict.fromkeys(_kind(bits, chosen.weight_format) for bits in (widths[0], widths[-1])))
+    if activation_bits == 32:
+        return f"{words} weights"
+    return words if activation_bits == 8 else f"{words}, {SIMULATED}"
+
+
+def _kind(bits: int, weight_format: str) -> str:
+    if bits == 16 or weight_format == "float8":
+        return "float16" if bits == 16 else "float8"
+    if weight_format == "codebook" and bits < END_BITS:
+        return f"{bits}-bit codebook"
+    return "binary" if bits == 1 else f"int{bits}"
+
+
 def precisions() -> tuple[tuple[int, int], ...]:
     """Every pair of weight and activation bits that `check_bits` accepts."""
     return tuple(
@@ -94,6 +128,11 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         raise RequestError(
             "weight_bits=8, activation_bits=32 and method='calibrate' must hold for weight_format='float8', "
             f"but got {weight_bits=}, {activation_bits=}, method={quantization.method!r}"
+        )
+    if float8 and (quantization.stage_bits or quantization.end_bits != END_BITS):
+        raise RequestError(
+            f"stage_bits=() and end_bits={END_BITS} must hold for weight_format='float8', which has 8 bits everywhere, "
+            f"but got stage_bits={quantization.stage_bits}, end_bits={quantization.end_bits}"
         )
     if quantization.weight_format == "codebook" and weight_bits >= END_BITS and not quantization.stage_bits:
         raise RequestError(

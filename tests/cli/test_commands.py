@@ -28,7 +28,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def test_front_csv_keeps_its_columns_and_names_files_that_are_there(finished: Path) -> None:
     run = finished / "run"
     header = (run / "front.csv").read_text().splitlines()[0].split(",")
-    assert header == [*FIGURES, "family", "width_multiplier"]
+    assert header == [*FIGURES, "number_format", "family", "width_multiplier"]
     rows = read_csv(run / "front.csv")
     assert len(rows) >= 2
     assert [row["trial"] for row in rows].index("teacher") == len(rows) - 1

@@ -86,7 +86,7 @@ def test_500_points_have_a_picture(front: Front, crowd: tuple[Point, ...], tmp_p
 
 def test_the_picture_says_what_it_shows(front: Front, tmp_path: Path) -> None:
     text = words(front, tmp_path)
-    assert {"a study", "on the front", "breaks a budget", "shape: int8", "shape: float"} <= set(text)
+    assert {"a study", "on the front", "breaks a budget", "shape: int8", "shape: float32"} <= set(text)
     assert front.knee is not None
     assert text.count(f"knee: trial {front.knee.trial}") == 3
     assert text.count("teacher") == 4  # three stars and the legend
@@ -98,7 +98,7 @@ def test_the_picture_says_what_it_shows(front: Front, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_not_in_the_legend(front: Front, tmp_path: Path) -> None:
-    points = tuple(replace(point, searched=()) for point in front.points[:3])
+    points = tuple(replace(point, number_format="") for point in front.points[:3])
     text = words(replace(front, points=points, teacher=None, budgets=()), tmp_path)
     assert "on the front" in text
     assert not {
@@ -106,7 +106,7 @@ def test_what_is_not_there_is_not_in_the_legend(front: Front, tmp_path: Path) ->
         "breaks a budget",
         "beyond a budget",
         "beaten by another student",
-        "shape: float",
+        "shape: float32",
     } & set(text)
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nas_compress.front import Front
 from nas_compress.plots import scales
 from nas_compress.plots.labels import put_label
-from nas_compress.plots.marks import precision, shapes
+from nas_compress.plots.marks import shapes
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,13 @@ def test_a_failed_student_does_not_flatten_the_front(front: Front) -> None:
     assert 0.7 < low < 0.90
 
 
-def test_precision_is_read_from_the_searched_bits(front: Front) -> None:
-    point = front.points[0]
-    cases = [
-        ((), None),
-        ((("bits", 32),), "float"),
-        ((("bits", 8),), "int8"),
-        ((("weight_bits", 8), ("activation_bits", 8)), "int8"),
-        ((("weight_bits", 8), ("activation_bits", 32)), "int8 weights"),
-        ((("weight_bits", 16), ("activation_bits", 32)), "float16 weights"),
-        ((("weight_bits", 2), ("activation_bits", 4)), "int2, 4-bit activations simulated"),
-        ((("bits", "w4a8"),), "w4a8"),
-    ]
-    points = [replace(point, searched=searched) for searched, _ in cases]
-    assert [precision(each) for each in points] == [words for _, words in cases]
+def test_each_number_format_has_a_shape_of_its_own_unless_all_have_the_same(front: Front) -> None:
+    formats = ("", "float32", "int8", "int8 weights", "int4, 4-bit activations simulated")
+    points = [replace(front.points[0], number_format=each) for each in formats]
     markers = shapes(points)
-    assert markers[None] == markers["float"] == "o"
-    assert len({markers[kind] for kind in ("float", "int8", "int8 weights", "w4a8")}) == 4
+    assert markers[""] == markers["float32"] == "o"
+    assert len({markers[each] for each in formats}) == 4
+    assert set(shapes(points[2:3] * 2).values()) == {"o"}
 
 
 def test_a_label_keeps_off_the_points_and_inside_the_axes() -> None:

@@ -18,7 +18,8 @@ from nas_compress.export.container import compress
 from nas_compress.runs.bundle import export_bundle, trained_record
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_record, read_records, write_record
-from nas_compress.study.run import run_study
+from nas_compress.spec.study_file import read_study
+from nas_compress.study.run import default_folder, run_study
 from running import own_cache as own_cache
 from running import quick_and_apart, write_study
 
@@ -102,7 +103,8 @@ def test_the_example_needs_onnxruntime_and_numpy_only(bundle: Path, tmp_path: Pa
 def test_the_config_trains_the_same_file_again(bundle: Path, tmp_path: Path) -> None:
     front = run_study(bundle / "config.json")
     (again,) = (tmp_path / "runs").iterdir()
-    assert again.name.startswith("tiny-")
+    assert again.name.startswith("tiny-") and again.name.count("-") == 1
+    assert default_folder(read_study(bundle / "config.json")) == Path("runs") / again.name
     assert len(front.points) == 1
     assert (again / "trials" / "0" / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
 

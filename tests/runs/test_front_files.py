@@ -16,7 +16,10 @@ from nas_compress.runs.front_files import write_front_csv, write_front_json
 def test_the_csv_has_exactly_these_columns_and_pandas_reads_it(front: Front, tmp_path: Path) -> None:
     write_front_csv(front, tmp_path / "front.csv")
     head = (tmp_path / "front.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert head == "trial,accuracy,latency_ms,size_bytes,parameters,macs,epochs_spent,model,weight_bits,family"
+    assert (
+        head
+        == "trial,accuracy,latency_ms,size_bytes,parameters,macs,epochs_spent,model,number_format,weight_bits,family"
+    )
     table = pandas.read_csv(tmp_path / "front.csv")
     assert table["trial"].tolist() == ["2", "1", "0", "teacher"]
     assert table["accuracy"].tolist() == [0.97, 0.95, 0.90, 0.986]
@@ -28,7 +31,7 @@ def test_the_csv_has_exactly_these_columns_and_pandas_reads_it(front: Front, tmp
 def test_an_empty_front_is_a_head_without_rows(front: Front, tmp_path: Path) -> None:
     write_front_csv(replace(front, points=(), teacher=None), tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text(encoding="utf-8").splitlines()
-    assert lines == ["trial,accuracy,latency_ms,size_bytes,parameters,macs,epochs_spent,model"]
+    assert lines == ["trial,accuracy,latency_ms,size_bytes,parameters,macs,epochs_spent,model,number_format"]
 
 
 def test_the_json_says_all_of_the_front(front: Front, tmp_path: Path) -> None:

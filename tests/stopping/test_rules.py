@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,7 @@ def test_a_forecast_needs_finished_trials() -> None:
     assert LOOKS.verdict(newcomer, cut) is None, "stopped trials dominate nobody"
     assert LOOKS.verdict(newcomer, [*HISTORY[:9], *cut]) is None
     assert LOOKS.verdict(newcomer, HISTORY) is not None
+    assert LOOKS.verdict(newcomer, [finished(1.0, math.inf, math.inf), *HISTORY]) is not None, "one diverged"
 
 
 def test_how_often_the_forecast_errs_is_about_the_risk() -> None:
@@ -178,9 +181,10 @@ def test_too_short_a_training_has_no_rungs() -> None:
         ("moasha", {"rungs": [3, 1]}, "rungs must rise and lie between 0 and the end of training"),
         ("moasha", {"eta": 1}, "eta >= 2 must hold, but got eta=1"),
         ("dominated", {"risk": 0.0}, "0 < risk <= 0.5 must hold, but got risk=0.0"),
+        ("moasha", {"steps": 0}, "steps >= 1 must hold, but got steps=0"),
     ],
 )
 def test_bad_settings_are_refused(name: str, settings: dict[str, object], words: str) -> None:
     with pytest.raises(RequestError) as refused:
-        make_rule(name, steps=9, where="here", **settings)  # type: ignore[arg-type]
+        make_rule(name, where="here", **{"steps": 9, **settings})  # type: ignore[arg-type]
     assert words in str(refused.value)

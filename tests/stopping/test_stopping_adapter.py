@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -57,7 +59,8 @@ def test_trials_that_still_run_are_compared_with() -> None:
 def test_what_another_process_stored_is_seen(tmp_path: Path) -> None:
     path = str(tmp_path / "study.journal")
     study = two_objectives(JournalStorage(JournalFileBackend(path)))
-    assert watch(study, 1.0).report(1, 0.9) is None
+    numbers = Watch(trial=study.ask(), rule=RULE, known=[np.float32(1.0)], planned=np.int64(9))  # type: ignore[arg-type]
+    assert numbers.report(np.int64(1), torch.tensor(0.9)) is None  # type: ignore[arg-type]
     other = optuna.load_study(study_name=study.study_name, storage=JournalStorage(JournalFileBackend(path)))
     assert watch(other, 2.0).report(1, 0.1) is not None
 

@@ -90,14 +90,24 @@ def _figures(front: Front) -> list[tuple[float, int]]:
     return sorted((point.accuracy, point.size_bytes) for point in front.points)
 
 
-def test_without_accuracy_among_the_objectives_nothing_stops(tmp_path: Path, untrained: None) -> None:
-    study = write(
-        tmp_path / "study", 'stop = "moasha"', ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]')
-    )
-    run_study(study)
-    records, trials = finished(tmp_path / "runs" / "tiny")
-    assert [record.outcome.state for record in records] == ["trained", "trained"]
-    assert all(CURVE not in trial.user_attrs for trial in trials)
+@pytest.mark.parametrize(
+    ("search", "change", "words"),
+    [
+        (
+            'stop = "moasha"',
+            ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]'),
+            "the objective accuracy",
+        ),
+        ('stop = "moasha"\neta = 10', ("trials = 8", "trials = 2"), "'moasha' has none with training.epochs="),
+        ('stop = "shadow"', ("epochs = 3\nbatch", "epochs = 2\nbatch"), "'moasha' has none with training.epochs=2"),
+    ],
+)
+def test_a_rule_that_could_stop_nothing_is_refused(
+    search: str, change: tuple[str, str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        run_study(write(tmp_path / "study", search, change))
+    assert words in str(refused.value) and "search.stop" in str(refused.value)
 
 
 def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import pytest
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
+from nas_compress.space.load import check_given, load_space
+from nas_compress.spec.study_file import read_study
+from nas_compress.study.feasibility import draw_candidates
 from nas_compress.study.run import run_study
+from nas_compress.study.start_points import start_points
+from nas_compress.study.workbench import gather
 from running import write_study
 
 
@@ -43,10 +48,42 @@ def test_what_a_start_point_leaves_open_is_filled(tmp_path: Path, untrained: Non
         ('{ family = "vgg" }', "family in ['resnet', 'mobilenet'] must hold, but got family='vgg'"),
         ("{ familly = 1 }", "every parameter must be searched beside the others given, but got 'familly'"),
         ("{ width_multiplier = 0.3 }", "width_multiplier in [0.25, 0.5, 0.75, 1.0] must hold"),
+        ("{ width_multiplier = nan }", "values must be finite numbers, strings, true or false, but got width_mult"),
+        ("{ width_multiplier = [1] }", "values must be finite numbers, strings, true or false, but got width_mult"),
     ],
 )
 def test_a_start_point_outside_the_space_is_refused(given: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as refused:
         run_study(write(tmp_path / "study", f"enqueue = [{given}]"))
-    assert words in str(refused.value) and "search.enqueue[0]" in str(refused.value)
+    assert words in str(refused.value) and "search.enqueue" in str(refused.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_only_some_branches_ask_for_needs_their_choice_too(tmp_path: Path) -> None:
+    (tmp_path / "space.py").write_text(
+        "from nas_compress.candidate import Candidate\n\n\n"
+        "def suggest(trial):\n"
+        '    ratio = trial.suggest_float("ratio", 0.0, 0.9, step=0.1)\n'
+        '    criterion = trial.suggest_categorical("criterion", ["l1", "l2"]) if ratio else "uniform"\n'
+        '    return Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=ratio, pruning_criterion=criterion)\n'
+    )
+    space = load_space("space.py", folder=tmp_path, shipped=tmp_path)
+    with pytest.raises(RequestError, match=r"but got 'criterion' \(here\); give those that decide on it too"):
+        check_given(space, {"criterion": "l2"}, where="here")
+    check_given(space, {"criterion": "l2", "ratio": 0.3}, where="here")  # 0.1 + 0.1 + 0.1 is not 0.3
+    with pytest.raises(RequestError, match=r"ratio in \[0.0, 0.1, 0.2, 0.3, .* must hold, but got ratio=0.35"):
+        check_given(space, {"ratio": 0.35}, where="here")
+
+
+def test_the_teachers_depths_count_where_they_are_the_familys(tmp_path: Path) -> None:
+    space = (
+        "from nas_compress.candidate import Candidate\n\n\n"
+        "def suggest(trial):\n"
+        '    depth = trial.suggest_int("depth", 1, 3)\n'
+        '    width = trial.suggest_categorical("width", [0.5, 1.0])\n'
+        '    return Candidate(family="resnet", depths=(1, depth, 1), width_multiplier=width)\n'
+    )
+    study = write_study(tmp_path / "study", ("[search]", '[search]\nstart = ["teacher"]'), space=space)
+    parts = gather(read_study(study))
+    sized, _ = draw_candidates(parts)
+    assert start_points(parts, sized) == [{"depth": 1, "width": 1.0}]

@@ -46,7 +46,7 @@ def run(
     from nas_compress.cli.tables import print_front
     from nas_compress.spec.study_file import read_study
     from nas_compress.study.on_dask import run_on_dask
-    from nas_compress.study.run import run_study
+    from nas_compress.study.run import default_folder, run_study
 
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
@@ -60,4 +60,4 @@ def run(
             )
     print_front(front)
     if not quiet:
-        click.echo(f"front: {(out or Path('runs') / file.spec.name) / 'front.png'}", err=True)
+        click.echo(f"front: {(out or default_folder(file)) / 'front.png'}", err=True)

@@ -46,7 +46,7 @@ def print_front(
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)
-    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent"]
+    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "number_format"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
     shown += ["zeros"] if with_zeros else []
     knee = front.knee

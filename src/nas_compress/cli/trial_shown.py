@@ -11,7 +11,7 @@ from nas_compress.cli.tables import print_table
 from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
-from nas_compress.runs.speed import speed_notes
+from nas_compress.runs.speed import NOT_COMPARED, speed_notes
 from nas_compress.runs.steps import byte_steps
 
 
@@ -19,16 +19,21 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     """What is known of one trained trial, for people or as one JSON object."""
     measured, steps = record.outcome.measured, byte_steps(folder, record)
     if as_json:
-        known = {"trial": record.trial, "params": dict(record.params), "candidate": record.outcome.candidate.to_dict()}
+        outcome = record.outcome
+        known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
+        known["number_format"] = outcome.number_format
         figures = {} if measured is None else asdict(measured)
         click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
         return
-    click.echo(f"trial {record.trial}, {record.model}")
+    click.echo(f"trial {record.trial}, {record.model}, {record.outcome.number_format}")
     click.echo(", ".join(f"{name} {value}" for name, value in record.params.items()))
     if measured is not None:
         click.echo(_figures(measured))
-        if measured.float32_latency_ms is not None:
-            click.echo("\n".join(speed_notes([record], [record.trial])) or "as fast as its float32 form, or faster")
+        notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
+        if measured.float32_latency_ms is not None and not notes:
+            notes = ["as fast as its float32 form, or faster"]
+        for note in notes:
+            click.echo(note)
     if steps:
         click.echo()
         rows = [[name, f"{size:,}", f"{steps[0][1] / size:.1f}"] for name, size in steps]

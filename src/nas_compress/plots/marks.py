@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from nas_compress.plots.drawn import DrawnFront
 from nas_compress.point import Point
+from nas_compress.precision import SIMULATED
 
 # Okabe and Ito's palette, which colour-blind eyes tell apart too: https://jfly.uni-koeln.de/color
 MEMBER = "#0072B2"
@@ -26,26 +27,12 @@ _SHAPES = ("s", "D", "^", "P", "h", "X", "p", "<", ">", "d", "8", "H", "1", "2",
 _CROWD = 150
 
 
-def precision(point: Point) -> str | None:
-    """`float`, `int8`, `int8 weights` and so on from the searched bits; None where bits were not searched."""
-    searched = dict(point.searched)
-    bits = searched.get("weight_bits", searched.get("bits"))
-    if bits is None:
-        return None
-    if bits in (32, "32", "float"):
-        return "float"
-    weights = "float16" if bits == 16 else f"int{bits}" if isinstance(bits, int) else str(bits)
-    activations = searched.get("activation_bits")
-    if isinstance(activations, int) and activations < 8:
-        return f"{weights}, {activations}-bit activations simulated"
-    return f"{weights} weights" if activations == 32 else weights
-
-
-def shapes(points: Iterable[Point]) -> dict[str | None, str]:
-    """The marker of each precision that occurs; float and unknown are circles."""
-    known = {precision(point) for point in points} - {None, "float"}
-    named: dict[str | None, str] = {None: "o", "float": "o"}
-    return named | {kind: _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(map(str, known)))}
+def shapes(points: Iterable[Point]) -> dict[str, str]:
+    """The marker of each number format that occurs; float32 and unknown ones, and any that all have, are circles."""
+    known = {point.number_format for point in points} - {"", "float32"}
+    shared = not {point.number_format for point in points} - known and len(known) == 1
+    named = {"": "o", "float32": "o"}
+    return named | {kind: "o" if shared else _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(known))}
 
 
 def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: DrawnFront) -> None:
@@ -58,7 +45,7 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
     for x, y, point in places:
         hidden = y < low
         color = MEMBER if id(point) in members else DOMINATED if point.feasible else INFEASIBLE
-        marker = "v" if hidden else "x" if color == INFEASIBLE else markers[precision(point)]
+        marker = "v" if hidden else "x" if color == INFEASIBLE else markers[point.number_format]
         alike.setdefault((color, marker), []).append((x, edge if hidden else y))
     size = 5.0 if len(places) > _CROWD else 7.0
     for (color, marker), positions in alike.items():
@@ -127,9 +114,11 @@ def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
 
 
 def _precision_entries(front: DrawnFront) -> list[Line2D | Patch]:
+    """One entry for each number format, where these differ or where bits are only simulated."""
     markers = shapes(front.points)
-    kinds = {kind for point in front.points if (kind := precision(point)) is not None}
-    return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in sorted(kinds)]
+    kinds = sorted({point.number_format for point in front.points} - {""})
+    told = kinds if len(kinds) > 1 else [kind for kind in kinds if SIMULATED in kind]
+    return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in told]
 
 
 def _mark(label: str, marker: str, size: float, color: str, edge: str) -> Line2D:

@@ -39,6 +39,7 @@ def card(
         "speed": "\n".join(speed_notes([record], [record.trial])),
         "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,
+        "number_format": outcome.number_format,
         "architecture": outcome.architecture,
         "epochs": outcome.epochs,
         "epochs_spent": outcome.epochs_spent,

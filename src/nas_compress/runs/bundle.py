@@ -9,8 +9,10 @@ from pathlib import Path
 from nas_compress.errors import RequestError
 from nas_compress.files import write_json, write_text
 from nas_compress.model_file import FORMS
+from nas_compress.precision import SIMULATED
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
+from nas_compress.runs.speed import SIMULATION
 
 EXAMPLE = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
@@ -44,10 +46,11 @@ A student found by nas-compress, trained from scratch. `{file}` takes raw sample
 
 | figure | this model | teacher |
 |---|---|---|
+| numbers | {number_format} | float32 |
 {rows}
 
 accuracy: fraction of the validation split, by onnxruntime on this file. latency: batch 1, one thread, on
-{machine}. The search chose this model by its validation figures, so expect a little less on new data.
+{machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
 
 Candidate: {candidate}
 
@@ -87,7 +90,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         },
     )
     outcome = record.outcome.to_dict()
-    keys = ("measured", "architecture", "epochs", "losses", "seconds")
+    keys = ("number_format", "measured", "architecture", "epochs", "losses", "seconds")
     write_json(
         out / "metrics.json",
         {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
@@ -145,6 +148,8 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
         width=width,
         classes=architecture.classes,
         rows=rows,
+        number_format=record.outcome.number_format,
+        simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
         machine=folder.about()["machine"]["cpu"],
         candidate=", ".join(f"{key} {value}" for key, value in record.params.items()),
         example=example,

@@ -99,6 +99,7 @@ def _point(record: Record) -> Point:
         searched=tuple(record.params.items()),
         feasible=feasible,
         epochs_spent=record.outcome.epochs_spent,
+        number_format=record.outcome.number_format,
     )
 
 
@@ -110,6 +111,7 @@ def _figures(
     searched: tuple[tuple[str, object], ...] = (),
     feasible: bool = True,
     epochs_spent: int | None = None,
+    number_format: str = "float32",
 ) -> Point:
     return Point(
         trial=trial,
@@ -123,6 +125,7 @@ def _figures(
         searched=searched,
         feasible=feasible,
         float32_latency_ms=measured.float32_latency_ms,
+        number_format=number_format,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which front members of few bits are slower than the same architecture in float32, in plain words."""
+"""Which front members of few bits are simulated, or slower than the same architecture in float32, in plain words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from nas_compress.measurement.estimate import MARGIN
 from nas_compress.outcome import Measured
+from nas_compress.precision import SIMULATED
 from nas_compress.runs.records import Record
 
 NOT_COMPARED = "not yet compared with its float32 form: a run does so at its end, in fast moments of the machine"
+
+
+SIMULATION = f"{SIMULATED} with float kernels: its latency is that of the simulation, no device has such kernels"
 
 
 def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
@@ -37,7 +41,8 @@ def speed_notes(records: Sequence[Record], members: Iterable[int | str]) -> dict
     """Every note on the front members, with the trials that it is about."""
     notes: dict[str, list[int]] = {}
     for record in quantized_members(records, members):
+        simulated = SIMULATION if SIMULATED in record.outcome.number_format else ""
         note = speed_note(record.outcome.measured) if record.outcome.measured else ""
-        if note:
-            notes.setdefault(note, []).append(record.trial)
+        for each in filter(None, (simulated, note)):
+            notes.setdefault(each, []).append(record.trial)
     return notes

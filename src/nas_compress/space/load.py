@@ -71,6 +71,10 @@ def fixed_space(candidate: Candidate) -> Space:
     )
 
 
+GIVEN_WALKS = 100
+"""How often parameters that a start point leaves open are drawn, to see whether the given ones are always asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
     """Candidates drawn at random from a space, each once, and the estimated number of points in it.
@@ -101,15 +105,23 @@ def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
 
 
 def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
-    """Raise RequestError where given parameters are none of the space's, or no value that it suggests."""
-    walk = GivenWalk(Random(0), given)
-    space.suggest(walk)
-    if walk.refused is not None:
-        raise RequestError(f"{walk.refused} ({where})")
-    if walk.unused:
+    """Raise RequestError where given parameters are none of the space's, or no value that it suggests.
+
+    One that only some values of parameters left open ask for is refused too: it would be used by chance.
+    """
+    random, used = Random(0), False
+    walks = [GivenWalk(random, given) for _ in range(GIVEN_WALKS)]
+    for walk in walks:
+        space.suggest(walk)
+        if walk.refused is not None:
+            raise RequestError(f"{walk.refused} ({where})")
+        used = used or not walk.unused
+    lacking = next((walk for walk in walks if walk.unused), None)
+    if lacking is not None:
+        name = lacking.unused[0]
+        hint = "; give those that decide on it too" if used else nearest(name, lacking.params)
         raise RequestError(
-            f"every parameter must be searched beside the others given, but got {walk.unused[0]!r} ({where})"
-            f"{nearest(walk.unused[0], walk.params)}"
+            f"every parameter must be searched beside the others given, but got {name!r} ({where}){hint}"
         )
 
 

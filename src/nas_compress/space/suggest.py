@@ -46,7 +46,7 @@ class RandomWalk:
         """Draw from the grid of `step`, or from the whole interval, which makes the space infinite."""
         if step is not None:
             steps = math.floor((high - low) / step + 1e-9) + 1
-            return self._draw(name, [low + step * number for number in range(steps)])
+            return self._draw(name, [round(low + step * number, 12) for number in range(steps)])
         self.ways = math.inf
         value = low * (high / low) ** self._random.random() if log else self._random.uniform(low, high)
         self.params[name] = value
@@ -96,7 +96,7 @@ class GivenWalk(RandomWalk):
             return super()._draw(name, choices)
         value = self._given[name]
         for choice in choices:
-            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+            if _same(choice, value):
                 self.params[name] = choice
                 return choice
         self._refuse(name, f"{name} in {list(choices)}")
@@ -104,3 +104,12 @@ class GivenWalk(RandomWalk):
 
     def _refuse(self, name: str, rule: str) -> None:
         self.refused = self.refused or f"{rule} must hold, but got {name}={self._given[name]!r}"
+
+
+def _same(choice: object, value: object) -> bool:
+    """Whether they are equal and of one kind; numbers on a grid of steps are so up to rounding."""
+    if isinstance(choice, bool) or isinstance(value, bool):
+        return choice is value
+    if isinstance(choice, float) and isinstance(value, (int, float)):
+        return math.isclose(choice, value, rel_tol=1e-9, abs_tol=1e-12)
+    return choice == value

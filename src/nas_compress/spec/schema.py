@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from math import isfinite
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from nas_compress.errors import RequestError, require_known
 from nas_compress.model_file import FORMS
@@ -146,6 +147,14 @@ class SearchSection(Section):
     def rule(self) -> str:
         """The rule that looks at trials, acting or in the shadow."""
         return self.shadow if self.stop == "shadow" else self.stop
+
+    @field_validator("enqueue", mode="before")
+    @classmethod
+    def _plain_values(cls, points: Any) -> Any:
+        for name, value in [item for point in points if isinstance(point, dict) for item in point.items()]:
+            if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
+                raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")
+        return tuple(points) if isinstance(points, list) else points
 
     @model_validator(mode="after")
     def _pruner_of_a_reward(self) -> Self:

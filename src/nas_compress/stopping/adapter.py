@@ -92,11 +92,13 @@ class Watch:
                 "known must hold every objective but the learned one, "
                 f"but got {len(self.known)} of {len(self.trial.study.directions)} and learned={self.learned}"
             )
+        self.planned = int(self.planned)  # plain numbers, for storages keep them as JSON
 
     def report(self, step: int, value: float) -> str | None:
         """Note the learned value after `step`; why the trial should stop, or None. Steps unwanted by the rule pass."""
         if not self.rule.wants(step, self.planned):
             return None
+        step, value = int(step), float(value)
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in self.trial.study.directions]
         own = signs.pop(self.learned)
         # a value that is not a number is the worst there is, not one that compares with nothing

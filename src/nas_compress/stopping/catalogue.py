@@ -27,6 +27,8 @@ def make_rule(
     geometric; where the training is too short for one, no trial is stopped.
     """
     require_known("a stopping rule", name, RULES, where)
+    if steps < 1:
+        raise RequestError(f"steps >= 1 must hold, but got steps={steps}")
     if name == "dominated":
         return Dominated(risk=risk)
     chosen = geometric_rungs(steps, eta=eta) if rungs is None else tuple(rungs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,11 @@ class Dominated:
 
 
 def _gain(curve: Curve, fraction: float) -> float | None:
-    """What the rest of a finished training brought after this fraction of it; None where nobody looked then."""
+    """What the rest of a finished training brought after this fraction of it.
+
+    None where nobody looked then, or a cost was no number: a training that diverged tells nothing of the others.
+    """
     then, end = curve.vector(curve.step_at(fraction)), curve.vector(curve.step)
-    return None if then is None or end is None else then[0] - end[0]
+    if then is None or end is None or not (math.isfinite(then[0]) and math.isfinite(end[0])):
+        return None
+    return then[0] - end[0]

@@ -86,6 +86,7 @@ def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
     else:
         noisy = " (noisy)" if measured.latency_noisy else ""
         told = f"{measured.accuracy:.2%}  {measured.latency_ms:.3f} ms{noisy}  {measured.size_bytes:,} bytes"
+        told += f"  {outcome.number_format}"
         told += f"  over budget: {outcome.reason}" if outcome.reason else ""
     if record.repeats is not None:
         told += f"  (answered by trial {record.repeats})"

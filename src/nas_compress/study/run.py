@@ -124,7 +124,8 @@ def named_apart(file: StudyFile) -> StudyFile:
     """A study of one exported candidate under a name of its own: it must not go on with the study that found it."""
     if file.candidate is None:
         return file
-    name = f"{file.spec.name}-{file.candidate.fingerprint[:8]}"
+    ending = f"-{file.candidate.fingerprint[:8]}"
+    name = file.spec.name.removesuffix(ending) + ending
     return replace(file, spec=file.spec.model_copy(update={"name": name}))
 
 

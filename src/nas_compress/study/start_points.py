@@ -8,13 +8,14 @@ import optuna
 
 from nas_compress.study.feasibility import Sized, draw_candidates
 from nas_compress.study.workbench import Ingredients
+from nas_compress.teacher.teacher import teacher_architecture
 
 STARTED = "nas_compress:start_points"
 """The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
 
 
 def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
-    """The parameters that the study file asks to try first, its own before those found in the space; none twice.
+    """The parameters that the study file asks to try first, its own before those found in the space.
 
     sized: candidates drawn from the space, smallest first.
     """
@@ -45,13 +46,15 @@ def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
 def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
     """Nothing pruned, float, as deep and wide as the teacher; else the nearest in the numbers of weights."""
     section = parts.spec.teacher
-    family = section.family if section.factory is None else None
+    own = section.factory is not None
+    family = None if own else section.family
+    depths = section.depths if own else teacher_architecture(section, parts.dataset, parts.file.label).depths
 
     def distance(item: Sized) -> tuple[bool, bool, float, float, int]:
         candidate = item.candidate
         return (
             candidate.family != family,
-            candidate.depths != section.depths,
+            candidate.depths != depths,
             candidate.pruning_ratio,
             abs(candidate.width_multiplier - 1),
             -candidate.weight_bits,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import optuna
 
+from nas_compress.errors import RequestError
 from nas_compress.objective import Objective, Reward
 from nas_compress.outcome import Measured
 from nas_compress.spec.schema import PRUNERS, StudySpec
@@ -20,15 +21,23 @@ LEARNED = "accuracy"
 
 
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
-    """The rule that the study file asks for; none where accuracy is no objective, for then nothing is learned."""
-    search = spec.search
+    """The rule that the study file asks for. RequestError where it could never stop a trial."""
+    search, epochs = spec.search, spec.training.epochs
     if search.stop in PRUNERS:
         return EveryEpoch()
-    if LEARNED not in spec.objectives and spec.reward is None:
-        return NoRule()
-    return make_rule(
-        search.rule, steps=spec.training.epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where
-    )
+    rule = make_rule(search.rule, steps=epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where)
+    place = f" ({where})" if where else ""
+    if search.rule != "none" and LEARNED not in spec.objectives and spec.reward is None:
+        raise RequestError(
+            f"a stopping rule needs the objective accuracy, which training tells, but got {search.rule!r} with "
+            f"objectives={list(spec.objectives)}{place}"
+        )
+    if search.rule != "none" and not any(rule.wants(epoch, epochs) for epoch in range(1, epochs)):
+        raise RequestError(
+            f"a stopping rule must look at an epoch before the last, but {search.rule!r} has none with "
+            f"training.epochs={epochs} and search.eta={search.eta}{place}"
+        )
+    return rule
 
 
 def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
