@@ -42,7 +42,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.run import run_study
 from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
-from peers.comparison import curve_of, draw, measure_teacher, print_table, write_curves
+from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
 from peers.finds import Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed
 
@@ -159,8 +159,10 @@ def compare(given: argparse.Namespace) -> None:
     """All searches that are there, best known first."""
     file = contest_file(given.study, 0)
     teacher = measure_teacher(given.folders[0] / "warm" / "teacher", file)
-    curves = [curve_of(folder, file, teacher) for folder in given.folders]
+    curves = [curve_of(folder, file, teacher, again=given.again) for folder in given.folders]
     print(f"{describe_machine()}; {given.study}, {given.seconds:g} s each")
+    noisy, files = count_noisy(given.folders)
+    print(f"{noisy} of {files} latencies found no fast moment of the machine")
     print_table(curves, given.seconds)
     write_curves(curves, given.out.with_suffix(".csv"))
     draw(curves, given.seconds, given.out.with_suffix(".png"))
@@ -176,6 +178,7 @@ def main() -> None:
     one.set_defaults(act=search)
     all_ = commands.add_parser("compare", help="measure the files of searches and compare them")
     all_.add_argument("folders", type=Path, nargs="+", help="called <contender>-<seed>")
+    all_.add_argument("--again", action="store_true", help="measure noisy latencies again")
     all_.add_argument("--study", default="studies/digits")
     all_.add_argument("--seconds", type=float, default=240.0)
     all_.add_argument("--out", type=Path, default=Path("live"))

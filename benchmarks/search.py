@@ -1,22 +1,25 @@
 """Every sampler with every stopping rule, replayed on the recorded curves of `benchmarks/curves/`.
 
-    python benchmarks/search.py [--seeds 20] [--epochs 360] [--pairs tpe:none tpe:moasha] [--processes 2]
+    python benchmarks/search.py [--tables digits] [--seeds 20] [--pairs tpe:none tpe:moasha] [--processes 2]
 
 A proposal is answered from the table: its accuracy after each epoch, and its file's figures where it was trained to
-the end. A candidate met again costs nothing and is told as it was, like in a run. `volume` is the hypervolume of the
-fully trained candidates (accuracy above a half, decades of latency and of size below the table's worst) as a fraction
-of what the whole table's front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the
-median number of epochs until the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds
-never do. `wrong` is the fraction of stopped trials that the candidates trained by then would not have dominated.
-`wins` and `p` (Wilcoxon, two-sided) compare the final volume with that of the same sampler and seeds without a rule.
+the end. A candidate met again is answered like in a run. `volume` is the hypervolume of the fully trained candidates
+(accuracy above a half, decades of latency and of size below the table's worst) as a fraction of what the whole table's
+front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the median number of epochs until
+the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds never do. `wrong` is the
+fraction of stopped trials that the candidates trained by then would not have dominated. `wins` and `p` (Wilcoxon,
+two-sided) compare the final volume with that of the same sampler and seeds without a rule, then with `tpe:none`.
+`--out` keeps medians and quartiles over the epochs, which `search_plot.py` draws.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import statistics
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -27,19 +30,21 @@ import numpy as np
 import optuna
 from scipy.stats import wilcoxon
 
-from nas_compress.dominance import hypervolume, non_dominated
+from nas_compress.dominance import hypervolume, non_dominated, volume_gain
 from nas_compress.stopping.adapter import Watch
 from nas_compress.stopping.catalogue import RULES, make_rule
+from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.samplers import SAMPLERS, sampler_for
 
 HERE = Path(__file__).parent / "curves"
 sys.path.insert(0, str(HERE))
-from record import NAMES  # noqa: E402 - the recipe of the table lies beside it
+from record import NAMES, SPACES  # noqa: E402 - the recipe of the tables lies beside them
 
-from space import suggest  # noqa: E402
+EPOCHS = {"digits": 360}
+"""What a replay may spend: 40 full trainings, a tenth of the table."""
 
-VALIDATION = 359
-"""Images of the validation split of digits."""
+GRID = 60
+"""Points of a line in the plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +55,59 @@ class Recorded:
     figures: tuple[float, float, float]
 
     @property
-    def costs(self) -> tuple[float, float, float]:
+    def costs(self) -> np.ndarray:
         """Small is good; latency and size by their logarithm."""
         accuracy, latency, size = self.figures
-        return -accuracy, float(np.log10(latency)), float(np.log10(size))
+        return np.array([-accuracy, np.log10(latency), np.log10(size)])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """The recorded candidates by their parameters, the corner of the hypervolume and that of the whole front."""
+
+    rows: dict[tuple[str, ...], Recorded]
+    suggest: Callable[[optuna.Trial], object]
+    corner: np.ndarray
+    whole: float
+
+    @property
+    def planned(self) -> int:
+        """Epochs of a full training."""
+        return len(next(iter(self.rows.values())).curve)
 
 
 @cache
-def table() -> dict[tuple[str, ...], Recorded]:
-    """The recorded candidates by their parameters."""
-    found = {}
-    with (HERE / "digits.csv").open(newline="", encoding="utf-8") as handle:
+def read_table(name: str) -> Table:
+    """A table with its space."""
+    spec = importlib.util.spec_from_file_location(SPACES[name].removesuffix(".py"), HERE / SPACES[name])
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{SPACES[name]} is no module")
+    space = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(space)
+    rows = {}
+    with (HERE / f"{name}.csv").open(newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
-            curve = tuple(int(row[name]) / VALIDATION for name in row if name.startswith("epoch_"))
-            figures = (int(row["right"]) / VALIDATION, float(row["latency_ms"]), float(row["size_bytes"]))
-            found[tuple(row[name] for name in NAMES)] = Recorded(curve=curve, figures=figures)
-    return found
-
-
-@cache
-def reference() -> tuple[np.ndarray, float]:
-    """The corner of the hypervolume and the volume of the whole table's front."""
-    costs = np.array([recorded.costs for recorded in table().values()])
+            count = int(row["validation"])
+            curve = tuple(int(row[column]) / count for column in row if column.startswith("epoch_"))
+            figures = (int(row["right"]) / count, float(row["latency_ms"]), float(row["size_bytes"]))
+            rows[tuple(row[column] for column in NAMES)] = Recorded(curve=curve, figures=figures)
+    costs = np.array([recorded.costs for recorded in rows.values()])
     corner = np.array([-0.5, costs[:, 1].max() + 0.01, costs[:, 2].max() + 0.01])
-    return corner, hypervolume(costs[non_dominated(costs)], corner)
+    whole = hypervolume(costs[non_dominated(costs)], corner)
+    return Table(rows=rows, suggest=space.suggest, corner=corner, whole=whole)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One search: (epochs spent, volume) after each candidate that was trained, its trials and stops."""
+    """One search: (epochs spent, volume) after each candidate that was trained to its end, its trials and stops.
+
+    `again` of the stopped candidates were proposed again, and then trained.
+    """
 
     history: tuple[tuple[int, float], ...]
     trials: int
     stopped: int
+    again: int
     wrong: int
 
     def volume_at(self, epochs: float) -> float:
@@ -94,84 +119,135 @@ class Replay:
         return min((spent for spent, reached in self.history if reached >= volume), default=float("inf"))
 
 
-def replay(sampler: str, rule_name: str, seed: int, budget: int) -> Replay:
-    """Search until so many epochs are spent, every candidate is known, or most proposals repeat one."""
+class Progress:
+    """The volume of what was trained so far."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._front = np.empty((0, 3))
+        self.trained: list[np.ndarray] = []
+        self.volume = 0.0
+
+    def add(self, recorded: Recorded) -> None:
+        """One more candidate; the volume is computed only where the front grows."""
+        row = recorded.costs - self._table.corner
+        self.trained.append(row)
+        if (row < 0).all() and (gain := volume_gain(row, self._front)) > 0:
+            self.volume += gain / self._table.whole
+            self._front = np.vstack([self._front[~(self._front >= row).all(axis=1)], row])
+
+    def dominates(self, recorded: Recorded) -> bool:
+        """Whether something trained is nowhere worse."""
+        return any((row <= recorded.costs - self._table.corner).all() for row in self.trained)
+
+
+def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> Replay:
+    """Search until so many epochs are spent, every candidate is trained, or most proposals repeat one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    planned = len(next(iter(table().values())).curve)
-    rule = make_rule(rule_name, steps=planned)
+    table = read_table(name)
+    rule = make_rule(rule_name, steps=table.planned)
     study = optuna.create_study(directions=["maximize", "minimize", "minimize"])
-    corner, whole = reference()
-    known: dict[tuple[str, ...], tuple[float, float, float]] = {}
-    trained: list[tuple[float, float, float]] = []
+    progress = Progress(table)
+    told: dict[tuple[str, ...], tuple[float, float, float]] = {}
+    cut: set[tuple[str, ...]] = set()
     history: list[tuple[int, float]] = []
-    spent = stopped = wrong = trials = 0
-    while spent < budget and len(known) < len(table()) and trials < 2 * len(table()):
+    spent = stopped = again = wrong = trials = 0
+    while spent < budget and len(progress.trained) < len(table.rows) and trials < 4 * len(table.rows):
         study.sampler = sampler_for(sampler, seed=seed, finished=trials, startup_trials=10)
         trial = study.ask()
-        suggest(trial)
+        table.suggest(trial)
         trials += 1
-        key = tuple(str(trial.params[name]) for name in NAMES)
-        recorded = table()[key]
-        if key not in known:
-            costs = recorded.figures[1:]
-            watch = Watch(trial=trial, rule=rule, known=costs, planned=planned)
-            epoch, reason = planned, None
-            for epoch, reached in enumerate(recorded.curve, 1):
-                reason = watch.report(epoch, reached)
-                if reason is not None:
-                    break
+        key = tuple(str(trial.params[column]) for column in NAMES)
+        recorded = table.rows[key]
+        if key not in told or key in cut:
+            acting = Overruled(rule=rule) if key in cut else rule
+            again += key in cut
+            epoch = epochs_of(recorded, trial, acting)
             spent += epoch
-            if reason is None:
-                trained.append(recorded.costs)
-                history.append((spent, hypervolume(np.array(trained), corner) / whole))
-                known[key] = recorded.figures
+            if epoch == table.planned:
+                cut.discard(key)
+                progress.add(recorded)
+                history.append((spent, progress.volume))
+                told[key] = recorded.figures
             else:
+                cut.add(key)
                 stopped += 1
-                ends = np.array(trained).reshape(-1, 3)
-                wrong += not (ends <= np.array(recorded.costs)).all(axis=1).any()
-                known[key] = (recorded.curve[epoch - 1], *costs)
-        study.tell(trial, known[key])
-    return Replay(history=tuple(history), trials=trials, stopped=stopped, wrong=wrong)
+                wrong += not progress.dominates(recorded)
+                told[key] = (recorded.curve[epoch - 1], *recorded.figures[1:])
+        study.tell(trial, told[key])
+    return Replay(history=tuple(history), trials=trials, stopped=stopped, again=again, wrong=wrong)
 
 
-def line(name: str, runs: list[Replay], plain: list[Replay] | None, target: float, budget: int) -> str:
-    """One row of the table."""
+def epochs_of(recorded: Recorded, trial: optuna.Trial, rule: Rule) -> int:
+    """The epochs that a candidate is trained under the rule."""
+    planned = len(recorded.curve)
+    watch = Watch(trial=trial, rule=rule, known=recorded.figures[1:], planned=planned)
+    return next((epoch for epoch, reached in enumerate(recorded.curve, 1) if watch.report(epoch, reached)), planned)
+
+
+def line(name: str, runs: list[Replay], others: list[list[Replay]], target: float, budget: int) -> str:
+    """One row of the table; wins and p against each of the others."""
     volumes = " ".join(
         f"{statistics.median(run.volume_at(budget * part) for run in runs):.3f}" for part in (0.25, 0.5, 1)
     )
     reached = statistics.median_low(run.epochs_to(target) for run in runs)
-    stops = sum(run.stopped for run in runs)
-    told = f"{name:20} {volumes}  {reached if np.isfinite(reached) else '-':>6}  "
-    told += f"{statistics.median(run.trials for run in runs):6.0f}  "
+    stops, count = sum(run.stopped for run in runs), len(runs)
+    told = f"{name:22} {volumes}  {reached if np.isfinite(reached) else '-':>6}  "
+    told += f"{statistics.median(run.trials for run in runs):6.0f}  {stops / count:7.1f}  "
+    told += f"{sum(run.again for run in runs) / count:5.1f}  "
     told += f"{sum(run.wrong for run in runs) / stops:5.0%}" if stops else "    -"
-    if plain is not None:
-        ours, theirs = ([run.volume_at(budget) for run in each] for each in (runs, plain))
+    for other in others:
+        ours, theirs = ([run.volume_at(budget) for run in each] for each in (runs, other))
         gains = np.subtract(ours, theirs)
         p = wilcoxon(ours, theirs).pvalue if gains.any() else 1.0
-        told += f"  {int((gains > 0).sum()):2d}/{len(gains)}  {p:.3f}"
+        told += f"  {int((gains > 0).sum()):2d}/{count}  {p:.3f}"
     return told
+
+
+def lines(table: str, pair: str, runs: list[Replay], budget: int) -> list[list[object]]:
+    """What a plot needs: the quartiles of the volume over the epochs."""
+    drawn = []
+    for epochs in np.linspace(0, budget, GRID + 1)[1:]:
+        low, middle, high = np.percentile([run.volume_at(epochs) for run in runs], [25, 50, 75])
+        drawn.append([table, pair, len(runs), f"{epochs:.1f}", f"{low:.4f}", f"{middle:.4f}", f"{high:.4f}"])
+    return drawn
 
 
 def main() -> None:
     every = [f"{sampler}:{rule}" for sampler, rule in product([name for name in SAMPLERS if name != "gp"], RULES)]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tables", nargs="+", default=list(SPACES), choices=list(SPACES))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=360)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--epochs", type=int, help="a budget other than the table's own")
     parser.add_argument("--pairs", nargs="+", default=every, help="sampler:rule; all but gp, which takes hours")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="a CSV file for the plot, to which rows are added")
     given = parser.parse_args()
-    pairs = sorted({"tpe:none", *given.pairs}, key=lambda pair: (pair != "tpe:none", not pair.endswith(":none")))
-    print(f"{len(table())} candidates, {given.seeds} seeds, {given.epochs} epochs")
-    print(f"{'sampler:rule':20} volume at 1/4 1/2 1/1  epochs  trials  wrong  wins  p", flush=True)
-    done: dict[str, list[Replay]] = {}
+    pairs = sorted({"tpe:none", *given.pairs}, key=lambda pair: (pair != "tpe:none", not pair.endswith(":none"), pair))
+    seeds = range(given.first, given.first + given.seeds)
     with ProcessPoolExecutor(given.processes) as pool:
-        for pair in pairs:
-            sampler, rule = pair.split(":")
-            jobs = [pool.submit(replay, sampler, rule, seed, given.epochs) for seed in range(given.seeds)]
-            done[pair] = [job.result() for job in jobs]
-            target = statistics.median(run.volume_at(given.epochs) for run in done["tpe:none"])
-            plain = done.get(f"{sampler}:none") if rule != "none" else None
-            print(line(pair, done[pair], plain, target, given.epochs), flush=True)
+        for table in given.tables:
+            budget = given.epochs or EPOCHS[table]
+            print(f"{table}: {len(read_table(table).rows)} candidates, seeds {seeds}, {budget} epochs")
+            print(
+                f"{'sampler:rule':22} volume at 1/4 1/2 1/1  epochs  trials  stopped  again  wrong  wins  p", flush=True
+            )
+            done: dict[str, list[Replay]] = {}
+            for pair in pairs:
+                sampler, rule = pair.split(":")
+                jobs = [pool.submit(replay, table, sampler, rule, seed, budget) for seed in seeds]
+                runs = done[pair] = [job.result() for job in jobs]
+                target = statistics.median(run.volume_at(budget) for run in done["tpe:none"])
+                plain = [
+                    done[other]
+                    for other in dict.fromkeys((f"{sampler}:none", "tpe:none"))
+                    if other in done and other != pair
+                ]
+                print(line(pair, runs, plain, target, budget), flush=True)
+                if given.out is not None:
+                    with given.out.open("a", newline="", encoding="utf-8") as handle:
+                        csv.writer(handle, lineterminator="\n").writerows(lines(table, pair, runs, budget))
 
 
 if __name__ == "__main__":

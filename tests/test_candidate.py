@@ -15,6 +15,7 @@ from nas_compress.candidate import (
 from nas_compress.errors import RequestError
 from nas_compress.precision import Quantization
 
+ZEROS = {"zero_pattern": "one_shot", "zero_fraction": 0.8}
 FLOAT8 = Quantization(weight_format="float8")
 CODEBOOK = Quantization(weight_format="codebook")
 PLAIN = Candidate(family="resnet", depths=(1, 2, 1))
@@ -134,6 +135,11 @@ def test_integers_move_in_finer_steps() -> None:
         ({"pruning_ratio": -0.1}, "got pruning_ratio=-0.1"),
         ({"weight_bits": 7}, "weight_bits must be one of 32, 16, 8, 6, 5, 4, 3, 2, 1, but got weight_bits=7"),
         ({"activation_bits": 16}, "activation_bits must be one of 32, 8, 4, but got activation_bits=16"),
+        ({"weight_bits": 4.0}, "weight_bits must be one of .* but got weight_bits=4.0"),
+        ({"weight_bits": True}, "but got weight_bits=True"),
+        ({"weight_bits": "4"}, "but got weight_bits='4'"),
+        ({"activation_bits": 8.0, "weight_bits": 8}, "but got activation_bits=8.0"),
+        ({"quantization": {"end_bits": 4}}, r"must be a Quantization, but got quantization=\{'end_bits': 4\}"),
         ({"weight_bits": 16, "activation_bits": 8}, "but got weight_bits=16, activation_bits=8"),
         ({"quantization": FLOAT8}, "must hold for weight_format='float8', but got weight_bits=32"),
         ({"quantization": FLOAT8, "weight_bits": 8, "activation_bits": 8}, "weight_format='float8'"),
@@ -145,6 +151,9 @@ def test_integers_move_in_finer_steps() -> None:
             {"quantization": dataclasses.replace(FLOAT8, end_bits=2), "weight_bits": 8},
             r"weight_format='float8'.* but got stage_bits=\(\), end_bits=2",
         ),
+        (ZEROS | {"weight_bits": 1}, r"weights that can be 0, but got weight_bits=1 \(signs\)"),
+        (ZEROS | {"quantization": Quantization(stage_bits=(1, 1, 2))}, r"but got stage_bits=\(1, 1, 2\) \(signs\)"),
+        (ZEROS | {"weight_bits": 4, "quantization": Quantization(end_bits=1)}, r"but got end_bits=1 \(signs\)"),
         ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (
@@ -206,12 +215,33 @@ def test_a_candidate_from_before_quantization_had_ways_is_read() -> None:
     [
         ("stage_bits", (2, 7), r"stage_bits must be among 8, 6, 5, 4, 3, 2, 1, but got stage_bits=\(2, 7\)"),
         ("end_bits", 16, "end_bits must be among 8, 6, 5, 4, 3, 2, 1, but got end_bits=16"),
+        ("stage_bits", 4, "stage_bits must be a tuple of one width per stage, but got stage_bits=4"),
+        ("stage_bits", (2, 4.0), r"but got stage_bits=\(2, 4.0\)"),
+        ("end_bits", 4.0, "end_bits must be among .* but got end_bits=4.0"),
+        ("promoted_layers", 1.5, "promoted_layers must be a whole number, but got promoted_layers=1.5"),
         ("promoted_layers", -1, "promoted_layers >= 0 must hold, but got promoted_layers=-1"),
     ],
 )
 def test_bits_of_parts_are_checked(field: str, value: object, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Quantization(**{field: value})
+
+
+def test_ranges_tell_candidates_apart_only_where_there_is_something_to_choose() -> None:
+    def fingerprints(weight_bits: int, activation_bits: int, **settings: str) -> list[str]:
+        ways = [Quantization(ranges=ranges, **settings) for ranges in ("min_max", "percentile", "mse")]
+        made = [
+            dataclasses.replace(PLAIN, weight_bits=weight_bits, activation_bits=activation_bits, quantization=way)
+            for way in ways
+        ]
+        return [candidate.fingerprint for candidate in made]
+
+    assert len(set(fingerprints(8, 8))) == len(set(fingerprints(4, 8, method="lsq"))) == 3
+    rounded = fingerprints(8, 32)
+    assert rounded[0] == rounded[1] != rounded[2]  # `mse` scales weights too
+    for alike in (fingerprints(4, 32, method="ste"), fingerprints(16, 32), fingerprints(8, 32, weight_format="float8")):
+        assert len(set(alike)) == 1
+    assert [Quantization(method=method).ranges for method in ("calibrate", "lsq", "ste")] == ["min_max", "mse", "mse"]
 
 
 def test_stages_of_equal_bits_are_one_width_and_others_keep_their_widest() -> None:

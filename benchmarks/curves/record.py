@@ -1,19 +1,20 @@
-"""Train every candidate of `space.py` once, and note its learning curve and the figures of its file.
+"""Train every candidate of a space once, and note its learning curve and the figures of its file.
 
-    python benchmarks/curves/record.py [--processes 2] [--out benchmarks/curves/digits.csv] [--few N]
+    python benchmarks/curves/record.py digits [--processes 2] [--few N]
 
-Latencies are measured first, a file at a time, while nothing trains; they are kept by structure. Then the candidates
-are trained beside each other, one thread each, by the code of a trial. A row of the table: the searched parameters,
-latency_ms, size_bytes, accuracy of the file, and the accuracy of the torch module after each epoch (`epoch_1`, ...),
-all accuracies as the number of right answers on the validation split (of 359 on digits). A second call goes on with
-the candidates that the table does not hold.
+The study is `<table>.toml`, the table `<table>.csv`. Candidates are trained beside each other, one thread each, by the
+code of a trial; training is deterministic, so that a table grows over several calls. A row: the searched parameters,
+latency_ms, size_bytes, accuracy of the file, and that of the torch module after each epoch (`epoch_1`, ...), all
+accuracies as the number of right answers of `validation` ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import itertools
+import math
 import multiprocessing
 import os
 import random
@@ -21,9 +22,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_compress.candidate import Candidate
 
 HERE = Path(__file__).parent
 NAMES = ("family", "depth_2", "width_multiplier", "pruning_percent", "precision", "teaching")
+SPACES = {"digits": "space.py"}
+"""The tables and their spaces."""
+
+Point = tuple[Any, ...]
 
 
 class Watcher:
@@ -43,7 +52,7 @@ class Watcher:
 class Recorder:
     """The bench of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
         # imported here: the environment of a process is set before its first import of torch
         import torch
 
@@ -52,116 +61,120 @@ class Recorder:
         from nas_compress.study.workbench import find_teacher, gather, make_bench
 
         torch.set_num_threads(1)
-        self.parts = gather(read_study(HERE / "study.toml"))
+        self.parts = gather(read_study(HERE / f"{table}.toml"))
         teacher = find_teacher(self.parts, lambda name, done, count: None)
         self.bench = make_bench(self.parts, teacher, LatencyMeter())
 
-    def candidate(self, point: tuple[object, ...]) -> object:
+    def candidate(self, point: Point) -> Candidate:
         """The candidate of a point."""
         import optuna
 
         return self.parts.space.suggest(optuna.trial.FixedTrial(dict(zip(NAMES, point, strict=True))))
 
-    def row(self, point: tuple[object, ...]) -> list[object]:
+    def row(self, point: Point) -> list[object]:
         """Train one candidate and return its row."""
         from nas_compress.trial.run import run_trial
 
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
             outcome = run_trial(self.candidate(point), self.bench, seed=0, model=model, judge=Watcher())
-        if outcome.state != "trained":
+        figures = outcome.measured
+        if outcome.state != "trained" or figures is None or figures.accuracy is None:
             raise RuntimeError(f"{point}: {outcome.reason}")
         count = len(self.bench.dataset.validation)
-        figures = outcome.measured
         curve = [round(accuracy * count) for _, accuracy in outcome.curve]
-        return [*point, f"{figures.latency_ms:.5f}", figures.size_bytes, round(figures.accuracy * count), *curve]
-
-    def time_untrained(self, point: tuple[object, ...]) -> None:
-        """Measure the latency of a candidate's file, which the meter keeps."""
-        from nas_compress.deployment import Stopwatch, measure_cost, write_file
-        from nas_compress.models.families import build_student
-        from nas_compress.trial.bench import student_architecture
-
-        candidate = self.candidate(point)
-        student = build_student(student_architecture(candidate, self.bench.dataset, self.bench.teacher, seed=0))
-        bits = {"weight_bits": candidate.weight_bits, "activation_bits": candidate.activation_bits}
-        with tempfile.TemporaryDirectory() as folder:
-            path, watch = Path(folder) / "untrained.onnx", Stopwatch()
-            write_file(student, path, **bits, calibration=self.bench.calibration, watch=watch)
-            measure_cost(student, path, sample=self.bench.calibration, meter=self.bench.meter, watch=watch)
+        right = round(figures.accuracy * count)
+        return [*point, f"{figures.latency_ms:.5f}", figures.size_bytes, count, right, *curve]
 
 
 _recorder: Recorder | None = None
 
 
-def _start() -> None:
+def _start(table: str) -> None:
     global _recorder
-    _recorder = Recorder()
+    _recorder = Recorder(table)
 
 
-def _time(point: tuple[object, ...]) -> None:
-    _recorder.time_untrained(point)
-
-
-def _row(point: tuple[object, ...]) -> list[object]:
+def _row(point: Point) -> list[object]:
+    if _recorder is None:
+        raise RuntimeError("a process begins with _start")
     return _recorder.row(point)
 
 
-def points() -> list[tuple[object, ...]]:
-    """Every point of the space, in an order that mixes cheap and dear ones."""
-    import sys
-
-    sys.path.insert(0, str(HERE))
-    from space import CHOICES
-
-    every = list(itertools.product(*(CHOICES[name] for name in NAMES)))
+def points(table: str) -> list[Point]:
+    """Every point of a table's space, in an order that mixes cheap and dear ones."""
+    spec = importlib.util.spec_from_file_location(table.replace("-", "_"), HERE / SPACES[table])
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{SPACES[table]} is no module")
+    space = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(space)
+    every = list(itertools.product(*(space.CHOICES[name] for name in NAMES)))
     random.Random(0).shuffle(every)
     return every
 
 
-def known(table: Path) -> set[tuple[str, ...]]:
-    """The points that a table holds."""
-    if not table.is_file():
-        return set()
-    with table.open(newline="", encoding="utf-8") as handle:
-        return {tuple(row[name] for name in NAMES) for row in csv.DictReader(handle)}
+def rows(path: Path) -> list[dict[str, str]]:
+    """What a table holds."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
 
 
-def finished(processes: int, wanted: list[tuple[object, ...]]) -> Iterator[list[object]]:
+def train(table: str, path: Path, *, processes: int, few: int | None) -> None:
+    """Add the rows that the table does not hold."""
+    done = {tuple(row[name] for name in NAMES) for row in rows(path)}
+    wanted = [point for point in points(table) if tuple(map(str, point)) not in done][:few]
+    recorder = Recorder(table)  # trains the teacher and stores its answers, once
+    _ = recorder.bench.teacher.answers
+    epochs = range(1, recorder.parts.spec.training.epochs + 1)
+    started = time.monotonic()
+    with path.open("a", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        if not done:
+            header = [*NAMES, "latency_ms", "size_bytes", "validation", "right"]
+            writer.writerow([*header, *(f"epoch_{epoch}" for epoch in epochs)])
+        for count, row in enumerate(_trained(table, wanted, processes), 1):
+            writer.writerow(row)
+            handle.flush()
+            if count % 16 == 0:
+                print(f"{count} of {len(wanted)} after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _trained(table: str, wanted: list[Point], processes: int) -> Iterator[list[object]]:
     """Rows as they come."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(4, processes), initializer=_start) as pool:
-        pool.map(_time, [point for point in wanted if point[-1] == "kd"], chunksize=1)
-    print(f"latencies are kept after {time.monotonic() - STARTED:.0f} s", flush=True)
-    with context.Pool(processes, initializer=_start) as pool:
+    with context.Pool(processes, initializer=_start, initargs=(table,)) as pool:
         yield from pool.imap_unordered(_row, wanted, chunksize=1)
 
 
-STARTED = time.monotonic()
+def settle_latencies(path: Path) -> None:
+    """Rows that differ in the teaching alone have one structure, whose latency is the least that was measured."""
+    known = rows(path)
+    least: dict[tuple[str, ...], float] = {}
+    for row in known:
+        structure = tuple(row[name] for name in NAMES if name != "teaching")
+        least[structure] = min(float(row["latency_ms"]), least.get(structure, math.inf))
+    for row in known:
+        row["latency_ms"] = f"{least[tuple(row[name] for name in NAMES if name != 'teaching')]:.5f}"
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(known[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(known, key=lambda row: [row[name] for name in NAMES]))
+    Path(handle.name).chmod(0o644)
+    Path(handle.name).replace(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("table", choices=SPACES)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=HERE / "digits.csv")
     parser.add_argument("--few", type=int, help="stop after so many candidates")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    done = known(given.out)
-    wanted = [point for point in points() if tuple(map(str, point)) not in done][: given.few]
-    recorder = Recorder()  # trains the teacher and stores its answers, once
-    _ = recorder.bench.teacher.answers
-    epochs = recorder.parts.spec.training.epochs
-    header = [*NAMES, "latency_ms", "size_bytes", "right", *(f"epoch_{epoch}" for epoch in range(1, epochs + 1))]
-    with given.out.open("a", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        if not done:
-            writer.writerow(header)
-        for count, row in enumerate(finished(given.processes, wanted), 1):
-            writer.writerow(row)
-            handle.flush()
-            if count % 32 == 0:
-                print(f"{count} of {len(wanted)} after {time.monotonic() - STARTED:.0f} s", flush=True)
+    path = HERE / f"{given.table}.csv"
+    train(given.table, path, processes=given.processes, few=given.few)
+    settle_latencies(path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A space small enough to be recorded whole (96 points).
+"""The space of digits.csv, recorded whole (432 points).
 
-family (2) x blocks in the last stage (2) x width multiplier (3) x pruning (2) x precision (2) x teaching (2).
+family (2) x blocks in the last stage (3) x width multiplier (4) x pruning (3) x precision (3) x teaching (2).
 """
 
 from nas_compress.candidate import Candidate, cross_entropy, distillation
@@ -8,13 +8,13 @@ from nas_compress.space.suggest import Suggest
 
 CHOICES = {
     "family": ("resnet", "mobilenet"),
-    "depth_2": (1, 2),
-    "width_multiplier": (0.25, 0.5, 1.0),
-    "pruning_percent": (0, 50),
-    "precision": ("float32", "int8"),
+    "depth_2": (1, 2, 3),
+    "width_multiplier": (0.25, 0.5, 0.75, 1.0),
+    "pruning_percent": (0, 25, 50),
+    "precision": ("float32", "int8", "int4"),
     "teaching": ("cross_entropy", "kd"),
 }
-PRECISIONS = {"float32": (32, 32), "int8": (8, 8)}
+PRECISIONS = {"float32": (32, 32), "int8": (8, 8), "int4": (4, 8)}
 TEACHINGS = {
     "cross_entropy": cross_entropy(),
     "kd": distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
@@ -24,9 +24,9 @@ TEACHINGS = {
 def suggest(trial: Suggest) -> Candidate:
     """Propose one student."""
     family = trial.suggest_categorical("family", CHOICES["family"])
-    depth_2 = trial.suggest_int("depth_2", 1, 2)
+    depth_2 = trial.suggest_int("depth_2", 1, 3)
     width = trial.suggest_categorical("width_multiplier", CHOICES["width_multiplier"])
-    pruning = trial.suggest_int("pruning_percent", 0, 50, step=50)
+    pruning = trial.suggest_int("pruning_percent", 0, 50, step=25)
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", CHOICES["precision"])]
     teaching = trial.suggest_categorical("teaching", CHOICES["teaching"])
     return Candidate(

@@ -41,10 +41,10 @@ class Curve:
         return sum(second <= seconds for second, _ in self.steps)
 
 
-def measure_finds(folder: Path, file: StudyFile) -> list[Point]:
-    """The figures of a search's files, kept in `figures.csv` beside them; a noisy latency is taken anew each time."""
+def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
+    """The figures of a search's files, kept in `figures.csv` beside them; noisy latencies are taken anew if `again`."""
     table = folder / "figures.csv"
-    known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False"}
+    known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     images, meter = gather(file).dataset.validation, LatencyMeter()
     inputs, labels = images.inputs.numpy(), images.labels.numpy()
     rows = []
@@ -60,6 +60,12 @@ def measure_finds(folder: Path, file: StudyFile) -> list[Point]:
     return [_point(row["file"], row) for row in rows]
 
 
+def count_noisy(folders: Sequence[Path]) -> tuple[int, int]:
+    """Files whose latency found no fast moment of the machine, and all files."""
+    noisy = [row["noisy"] == "True" for folder in folders for row in _rows(folder / "figures.csv")]
+    return sum(noisy), len(noisy)
+
+
 def measure_teacher(folder: Path, file: StudyFile) -> Point:
     """The teacher's figures by the same meter: the reference of the hypervolume."""
     path, images = folder / "model.onnx", gather(file).dataset.validation
@@ -69,11 +75,11 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     return _point("teacher", {name: str(value) for name, value in values.items()})
 
 
-def curve_of(folder: Path, file: StudyFile, teacher: Point) -> Curve:
+def curve_of(folder: Path, file: StudyFile, teacher: Point, *, again: bool) -> Curve:
     """The curve of the search in a folder called `<contender>-<seed>`."""
     if set(file.spec.objectives) != OBJECTIVES:
         raise RequestError(f"objectives must be {sorted(OBJECTIVES)} here, but got {list(file.spec.objectives)}")
-    points = measure_finds(folder, file)
+    points = measure_finds(folder, file, again=again)
     front = Front(
         objectives=file.spec.objective_list, points=tuple(points), classes=gather(file).dataset.classes, teacher=teacher
     )
@@ -110,7 +116,7 @@ def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
         table = np.array([[curve.at(second) for second in times] for curve in seeds])
         axes.step(times, np.median(table, axis=0), where="post", label=name, color=colour)
         axes.fill_between(times, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0)
-    axes.set(xlabel="seconds", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
+    axes.set(xlabel="seconds of processor time", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

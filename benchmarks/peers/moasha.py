@@ -67,7 +67,7 @@ def search_by_tuner(place: Workplace, finds: Finds, study: str, seconds: float) 
     )
     Tuner(
         trial_backend=LocalBackend(
-            entry_point=str(Path(__file__).with_name("moasha_trial.py")), pass_args_as_json=True
+            entry_point=str(Path(__file__).with_name("moasha_trial.py")), pass_args_as_json=True, rotate_gpus=False
         ),
         scheduler=scheduler,
         stop_criterion=lambda status: finds.seconds >= seconds,

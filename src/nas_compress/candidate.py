@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.precision import END_BITS, check_bits, precision_in_words
 from nas_compress.precision import Quantization as Quantization
-from nas_compress.precision import check_bits, precision_in_words
 from nas_compress.teaching import LossTerm as LossTerm
 from nas_compress.teaching import Teaching as Teaching
 from nas_compress.teaching import cross_entropy as cross_entropy
@@ -134,6 +134,9 @@ class Candidate:
         if self.round_to < 0:
             raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
         require_known("init", self.init, INITS)
+        quantization: object = self.quantization
+        if not isinstance(quantization, Quantization):
+            raise RequestError(f"quantization must be a Quantization, but got quantization={quantization!r}")
         self._settle_stage_bits()
         require_known("zero_pattern", self.zero_pattern, ZERO_PATTERNS)
         object.__setattr__(self, "zero_fraction", float(self.zero_fraction))
@@ -154,8 +157,8 @@ class Candidate:
                 f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
             )
         check_bits(self.weight_bits, self.activation_bits, self.quantization)
-        if self.zero_pattern != "none" and self.weight_bits == 1:
-            raise RequestError("a zero_pattern needs weights that can be 0, but got weight_bits=1 (signs)")
+        self._settle_ranges()
+        self._check_zeros_fit()
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
@@ -163,6 +166,28 @@ class Candidate:
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
 
         self._check_transformer()
+
+    def _settle_ranges(self) -> None:
+        """Float activations have no range: `ranges` is what it would be if not given, unless it scales the weights."""
+        chosen = self.quantization
+        fixed = chosen.is_trained or self.weight_bits > END_BITS or chosen.weight_format == "float8"
+        if self.activation_bits == 32 and (fixed or chosen.ranges == "percentile"):
+            object.__setattr__(self, "quantization", replace(chosen, ranges=""))
+
+    def _check_zeros_fit(self) -> None:
+        """Signs alone cannot be 0, in no layer."""
+        chosen = self.quantization
+        signs = [
+            f"{name}={value}"
+            for name, value, has_signs in (
+                ("weight_bits", self.weight_bits, self.weight_bits == 1),
+                ("stage_bits", chosen.stage_bits, 1 in chosen.stage_bits),
+                ("end_bits", chosen.end_bits, chosen.end_bits == 1 and self.weight_bits <= END_BITS),
+            )
+            if has_signs
+        ]
+        if self.zero_pattern != "none" and signs:
+            raise RequestError(f"a zero_pattern needs weights that can be 0, but got {', '.join(signs)} (signs)")
 
     def _check_transformer(self) -> None:
         object.__setattr__(self, "head_ratio", float(self.head_ratio))

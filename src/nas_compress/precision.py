@@ -36,28 +36,39 @@ class Quantization:
     """How a student of few bits comes to its integers.
 
     method: one of METHODS; those in training round over the last quarter of the epochs. ranges: one of RANGES, by
-    which activations are calibrated (`mse` chooses the weights' scales too). stage_bits: weight bits of each stage,
+    which activations are calibrated (`mse` chooses the weights' scales too), or from which their training starts; where
+    it is not given, `min_max` for the one and `mse` for the other. stage_bits: weight bits of each stage,
     instead of one width for all. end_bits: those of the first layer and the classifier, where the others have 8 or
     fewer. promoted_layers: so many others, the most sensitive ones of the teacher, get 8 bits.
     """
 
     method: str = "calibrate"
-    ranges: str = "min_max"
+    ranges: str = ""
     weight_format: str = "integer"
     stage_bits: tuple[int, ...] = ()
     end_bits: int = END_BITS
     promoted_layers: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stage_bits", tuple(self.stage_bits))
+        stages: object = self.stage_bits  # what a user gave may be anything
+        if not isinstance(stages, tuple | list):
+            raise RequestError(f"stage_bits must be a tuple of one width per stage, but got stage_bits={stages!r}")
+        object.__setattr__(self, "stage_bits", tuple(stages))
         narrow = [bits for bits in WEIGHT_BITS if bits <= END_BITS]
         for name, values in (("stage_bits", self.stage_bits), ("end_bits", (self.end_bits,))):
-            if not set(values) <= set(narrow):
+            if any(not _is_whole(bits) or bits not in narrow for bits in values):
                 got = self.stage_bits if name == "stage_bits" else self.end_bits
-                raise RequestError(f"{name} must be among {', '.join(map(str, narrow))}, but got {name}={got}")
+                raise RequestError(f"{name} must be among {', '.join(map(str, narrow))}, but got {name}={got!r}")
+        if not _is_whole(self.promoted_layers):
+            raise RequestError(
+                f"promoted_layers must be a whole number, but got promoted_layers={self.promoted_layers!r}"
+            )
         if self.promoted_layers < 0:
             raise RequestError(f"promoted_layers >= 0 must hold, but got promoted_layers={self.promoted_layers}")
         require_known("a quantization method", self.method, METHODS)
+        if self.ranges == "":
+            # one form for each value: equal candidates share a fingerprint
+            object.__setattr__(self, "ranges", "mse" if self.is_trained else "min_max")
         require_known("ranges", self.ranges, RANGES)
         require_known("weight_format", self.weight_format, WEIGHT_FORMATS)
 
@@ -65,6 +76,11 @@ class Quantization:
     def is_trained(self) -> bool:
         """Whether the student learns under rounding."""
         return self.method != "calibrate"
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a value is an int; True, 4.0 and "4" are not, though some compare equal to one."""
+    return type(value) is int
 
 
 SIMULATED = "4-bit activations simulated"
@@ -114,8 +130,8 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         ("weight_bits", weight_bits, WEIGHT_BITS),
         ("activation_bits", activation_bits, ACTIVATION_BITS),
     ):
-        if bits not in known:
-            raise RequestError(f"{name} must be one of {', '.join(map(str, known))}, but got {name}={bits}")
+        if not _is_whole(bits) or bits not in known:
+            raise RequestError(f"{name} must be one of {', '.join(map(str, known))}, but got {name}={bits!r}")
     if activation_bits < 32 and weight_bits > 8:
         raise RequestError(
             "weight_bits <= 8 must hold where activation_bits < 32 (integer kernels need integer weights), "

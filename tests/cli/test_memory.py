@@ -10,12 +10,12 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from running import shared_cache, start, write_study
 
-HUGE = '''"""One of two widths has a kernel of 24 GB."""
+HUGE = '''"""One of two widths has a first kernel of 18 GB."""
 from nas_compress.candidate import Candidate
 
 
 def suggest(trial):
-    width = trial.suggest_categorical("width_multiplier", [0.5, 400.0])
+    width = trial.suggest_categorical("width_multiplier", [0.5, 1400.0])
     bits = trial.suggest_categorical("weight_bits", [32, 16])
     return Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=width, weight_bits=bits)
 '''
@@ -35,7 +35,7 @@ def test_a_candidate_that_needs_more_memory_than_allowed_fails_and_the_study_goe
     run.join(300)
     assert run.exitcode == 0, log.read_text()
     records = read_records(RunFolder(root=root))
-    failed = [record for record in records if record.params["width_multiplier"] == 400.0]
+    failed = [record for record in records if record.params["width_multiplier"] == 1400.0]
     assert len(records) == 4 and failed and len(failed) < 4
     for record in records:
         assert record.outcome.state == ("failed" if record in failed else "trained")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.export.layout import Layout
-from nas_compress.export.onnx_file import export_onnx
+from nas_compress.export.onnx_file import export_onnx, size_steps
 from nas_compress.measurement.agreement import check_agreement
 from nas_compress.measurement.kernels import float_kernels, optimised_operators
 from nas_compress.measurement.prediction import predict
@@ -140,20 +140,22 @@ def test_an_awkward_network_answers_like_its_module(tmp_path: Path, bits) -> Non
     check_agreement(module, tmp_path / "m.onnx", SAMPLES)
 
 
-@pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (4, 32), (3, 8)], ids=str)
+@pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (4, 32), (3, 8), "float8"], ids=str)
 @pytest.mark.parametrize("zeros", [0.5, 0.95])
 def test_a_file_without_its_zeros_is_smaller_and_the_same(
-    make_network, tmp_path: Path, bits: tuple[int, int], zeros: float
+    make_network, tmp_path: Path, bits: tuple[int, int] | str, zeros: float
 ) -> None:
     network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=zeros)
-    module = write(network, *bits, tmp_path / "dense.onnx")
+    width, activation_bits = (8, 32) if isinstance(bits, str) else bits
+    kind = "float8" if isinstance(bits, str) else "integer"
+    module = write(network, width, activation_bits, tmp_path / "dense.onnx", kind)
     export_onnx(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
     dense, sparse = tmp_path / "dense.onnx", tmp_path / "sparse.onnx"
     assert np.array_equal(predict(dense, SAMPLES.numpy()), predict(sparse, SAMPLES.numpy()))
     assert optimised_operators(dense) == optimised_operators(sparse)
     assert structure_key(dense) == structure_key(sparse)
     # a bit of the mask for each weight, and what its zeros took; half of it at least
-    saved = (zeros - 1 / bits[0]) * parameter_bytes(network, bits[0])
+    saved = (zeros - 1 / width) * parameter_bytes(network, width)
     assert sparse.stat().st_size < dense.stat().st_size - 0.5 * saved
 
 
@@ -180,6 +182,24 @@ def test_float8_is_folded_to_the_float_graph(make_network, tmp_path: Path) -> No
     assert optimised_operators(tmp_path / "float8.onnx") == optimised_operators(tmp_path / "float.onnx")
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "float8.onnx").graph.initializer}
     assert onnx.TensorProto.FLOAT8E4M3FN in kinds and onnx.TensorProto.INT8 not in kinds
+
+
+def test_float8_takes_a_quarter_of_float32_step_by_step(make_network) -> None:
+    network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=0.8)
+    module = quantize(network, weight_bits=8, activation_bits=32, calibration=None, weight_format="float8")
+    steps = size_steps(module, (1, 8, 8))
+    weights = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim > 1)
+    assert steps["float32"] - steps["one byte each"] == pytest.approx(3 * weights, rel=0.03)
+    assert steps["one byte each"] == steps["packed"]
+    assert steps["without zeros"] < steps["packed"] - 0.5 * weights
+
+
+@pytest.mark.parametrize(("width", "zeros"), [(8, 0.2), (16, 0.1)])
+def test_a_file_never_grows_by_leaving_zeros_out(make_network, width: int, zeros: float) -> None:
+    # so few that the form is chosen for fewer bytes than it takes with its nodes
+    network = with_zeros(make_network("resnet", shrink=8), pattern="one_shot", fraction=zeros)
+    steps = size_steps(quantize(network, weight_bits=width, activation_bits=32, calibration=None), (1, 8, 8))
+    assert steps["without zeros"] <= steps["packed"]
 
 
 def parameter_bytes(network: nn.Module, bits: int) -> float:

@@ -82,8 +82,9 @@ class _Traced:
     classes: int
 
     def content(self, layout: Layout) -> bytes:
-        """The bytes of the file that ships."""
-        return _ship(_copy(self.exported), self.sample_shape, self.classes, layout)
+        """The bytes of the file that ships; with its zeros where leaving them out takes more."""
+        layouts = [layout, replace(layout, sparse=False)] if layout.sparse else [layout]
+        return min((_ship(_copy(self.exported), self.sample_shape, self.classes, each) for each in layouts), key=len)
 
 
 def _trace(model: nn.Module, sample_shape: tuple[int, int, int], backend: Backend) -> _Traced:

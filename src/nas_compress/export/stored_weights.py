@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.export.graph import Array, drop_unread_nodes_, replace_nodes_
 from nas_compress.export.layout import Layout
@@ -28,6 +28,9 @@ STORED_WEIGHT = "StoredWeight"
 `computed_as_float`."""
 FLOAT8_WEIGHT = "Float8Weight"
 """The bytes of e4m3 floats, uint8 (outputs, ...), and scale (outputs,) to float32."""
+
+NEGATIVE_ZERO = 0x80
+"""The byte of the e4m3 float -0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +69,7 @@ def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
     for group in sorted({weight.group for weight in packed}):
         members = [weight for weight in packed if weight.group == group]
         unpacked += _unpack_together(members, layout, store)
-    for node in (node for node in found if node.op_type == FLOAT8_WEIGHT):
-        unpacked += _float8(node, store)
+    unpacked += _float8_weights([node for node in found if node.op_type == FLOAT8_WEIGHT], layout, store)
     replace_nodes_(graph, unpacked + rest)
     drop_unread_nodes_(graph)
 
@@ -148,9 +150,41 @@ def _dequantize(weight: _Weight, integers: str, store: TensorStore, *, is_float:
     return [cast, *_scaled(f"{integers}.float", weight.output, weight.scale, weight.values.ndim, store)]
 
 
-def _float8(node: onnx.NodeProto, store: TensorStore) -> Nodes:
+def _float8_weights(nodes: Nodes, layout: Layout, store: TensorStore) -> Nodes:
+    """Each weight's e4m3 floats in a tensor of its own; in one row without zeros where that is smaller; or float32."""
+    if layout.integers == "floats":
+        return [made for node in nodes for made in _float8(node, store, as_float32=True)]
+    codes = [_without_negative_zeros(store.array(node.input[0])) for node in nodes]
+    if not (layout.sparse and nodes):
+        return [made for node in nodes for made in _float8(node, store)]
+    row = np.concatenate([values.reshape(-1) for values in codes])
+    stream = Stream(name="float8", values=row, bits=8, float8=True)
+    if stream.form.kind == "dense":
+        return [made for node in nodes for made in _float8(node, store)]
+    made, name, around = spread(stream, stream.form, store)
+    flat = [f"{node.output[0]}.flat" for node in nodes]
+    cut, flat = split(name, [values.size for values in codes], flat, around, store)
+    made += cut
+    for node, part, values in zip(nodes, flat, codes, strict=True):
+        output = node.output[0]
+        shape = store.constant(values.shape, np.int64)
+        made.append(helper.make_node("Reshape", [part, shape], [f"{output}.float"]))
+        made += _scaled(f"{output}.float", output, store.array(node.input[1]), values.ndim, store)
+    return made
+
+
+def _without_negative_zeros(codes: Array) -> Array:
+    """The bytes of e4m3 floats with -0 as 0: a weight below 0 that was masked."""
+    return np.where(codes == NEGATIVE_ZERO, 0, codes).astype(np.uint8)
+
+
+def _float8(node: onnx.NodeProto, store: TensorStore, *, as_float32: bool = False) -> Nodes:
     values, output = store.array(node.input[0]), node.output[0]
-    tensor = helper.make_tensor(f"{output}.e4m3", TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
+    kind = TensorProto.FLOAT8E4M3FN
+    tensor = helper.make_tensor(f"{output}.e4m3", kind, values.shape, values.tobytes(), raw=True)
+    if as_float32:
+        floats = numpy_helper.to_array(tensor).astype(np.float32)
+        return _scaled(store.keep(f"{output}.float", floats), output, store.array(node.input[1]), values.ndim, store)
     cast = helper.make_node("Cast", [store.add(tensor)], [f"{output}.float"], to=TensorProto.FLOAT)
     return [cast, *_scaled(f"{output}.float", output, store.array(node.input[1]), values.ndim, store)]
 

@@ -21,11 +21,16 @@ Nodes = list[onnx.NodeProto]
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Numbers (n,) stored together: codes of `bits` bits, or whole numbers where these are 8 or more."""
+    """Numbers (n,) stored together: codes of `bits` bits, or whole numbers where these are 8 or more.
+
+    float8: the numbers are the bytes of e4m3 floats, uint8, of which 0 alone is 0; spread out they are float32, for
+    the runtime's operators know e4m3 as a stored form only.
+    """
 
     name: str
     values: Array
     bits: int
+    float8: bool = False
 
     @property
     def form(self) -> Form:
@@ -39,7 +44,7 @@ def spread(stream: Stream, form: Form, store: TensorStore) -> tuple[Nodes, str, 
         return _by_mask(stream, store)
     if form.kind == "gaps":
         return _by_gaps(stream, form.gap_bits, store)
-    nodes, name = _row(stream.name, stream.values, stream.bits, store)
+    nodes, name = _numbers(stream, stream.name, stream.values, store)
     return nodes, name, (0, -len(stream.values) % 8 if stream.bits < 8 else 0)
 
 
@@ -47,7 +52,7 @@ def _by_mask(stream: Stream, store: TensorStore) -> tuple[Nodes, str, tuple[int,
     """Number i is the k-th kept one, k being the ones in the mask up to i, or the 0 that lies before all kept ones."""
     at, present = stream.name, stream.values != 0
     kept = np.append(np.zeros(1, dtype=stream.values.dtype), stream.values[present])
-    nodes, values = _row(f"{at}.kept", kept, stream.bits, store)
+    nodes, values = _numbers(stream, f"{at}.kept", kept, store)
     masks, mask = _row(f"{at}.mask", present.astype(np.uint8), 1, store)
     nodes += masks
     nodes += [
@@ -63,10 +68,10 @@ def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, 
     """Each kept number goes to the sum of all gaps up to its own, in a row of zeros."""
     at = stream.name
     gaps, kept = gaps_and_values(stream.values, gap_bits)
-    nodes, values = _row(f"{at}.kept", kept, stream.bits, store)
+    nodes, values = _numbers(stream, f"{at}.kept", kept, store)
     steps, step = _row(f"{at}.gaps", gaps, gap_bits, store)
     nodes += steps
-    zero = onnx.numpy_helper.from_array(np.zeros(1, dtype=stream.values.dtype))
+    zero = onnx.numpy_helper.from_array(np.zeros(1, dtype=np.float32 if stream.float8 else stream.values.dtype))
     length = store.constant([len(stream.values) + 1], np.int64)
     nodes += [
         helper.make_node("Cast", [step], [f"{at}.step"], to=TensorProto.INT32),
@@ -75,6 +80,14 @@ def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, 
         helper.make_node("ScatterElements", [f"{at}.zeros", f"{at}.place", values], [f"{at}.spread"]),
     ]
     return nodes, f"{at}.spread", (1, 0)
+
+
+def _numbers(stream: Stream, name: str, values: Array, store: TensorStore) -> tuple[Nodes, str]:
+    """Nodes and the tensor of some of a stream's numbers."""
+    if not stream.float8:
+        return _row(name, values, stream.bits, store)
+    stored = helper.make_tensor(f"{name}.e4m3", TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
+    return [helper.make_node("Cast", [store.add(stored)], [f"{name}.float"], to=TensorProto.FLOAT)], f"{name}.float"
 
 
 def _row(name: str, values: Array, bits: int, store: TensorStore) -> tuple[Nodes, str]:

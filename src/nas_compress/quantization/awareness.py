@@ -51,8 +51,8 @@ def make_aware_(
 
     `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
     `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps. Activations of
-    fewer than 32 bits start from the ranges that `calibration` shows: uint8 (n, C, H, W) on the network's device. Each
-    of the network's parameters stays one, those of a learned step or of shared values are added.
+    fewer than 32 bits start from the ranges that the rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the
+    network's device. Each of the network's parameters stays one, those of a learned step or of shared values are added.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:

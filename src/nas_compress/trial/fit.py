@@ -89,7 +89,7 @@ def fit(
     if epochs > rounding:
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding and not ended:
-        _make_aware_(student, candidate, bench)
+        begin_rounding_(student, candidate, bench)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
 
@@ -142,12 +142,14 @@ def _fit_part(
     )
 
 
-def _make_aware_(student: nn.Module, candidate: Candidate, bench: Bench) -> None:
+def begin_rounding_(student: nn.Module, candidate: Candidate, bench: Bench) -> None:
+    """Let a student, on the bench's device, round as its candidate says from now on."""
     make_aware_(
         student,
         method=candidate.quantization.method,
         bits=planned_bits(candidate, student, bench),
         activation_bits=candidate.activation_bits,
         calibration=bench.calibration.to(bench.device),
+        ranges=candidate.quantization.ranges,
         weight_format=candidate.quantization.weight_format,
     )
