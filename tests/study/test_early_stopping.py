@@ -135,7 +135,7 @@ def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path
     [
         (
             'stop = "moash"',
-            "search.stop: input should be 'none', 'moasha', 'behind', 'dominated', 'shadow', 'median'",
+            "search.stop: input should be 'auto', 'none', 'moasha', 'behind', 'dominated', 'shadow', 'median'",
         ),
         ('stop = "moasha"\nrungs = []', "search: rungs must be one or more rising epochs, but got rungs=[]"),
         ('stop = "moasha"\nrungs = [2, 1]', "rungs must be one or more rising epochs, but got rungs=[2, 1]"),

@@ -124,9 +124,10 @@ class SearchSection(Section):
     one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
     the sampler fills.
 
-    `stop` is a stopping rule, or `shadow`: every trial is trained to its end and the run reports what the rule named
-    by `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha and behind
-    compare, geometric if not given; of `eta` trials moasha lets one go on. `risk` is how often `dominated` may err.
+    `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives and the training is long
+    enough for a rung. With `shadow` every trial is trained to its end and the run reports what the rule named by
+    `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha and behind compare,
+    geometric if not given; of `eta` trials moasha lets one go on. `risk` is how often `dominated` may err.
 
     With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
     pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
@@ -136,7 +137,7 @@ class SearchSection(Section):
     startup_trials: PositiveInt = 10
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
-    stop: Literal["none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "none"
+    stop: Literal["auto", "none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "auto"
     shadow: Literal["moasha", "behind", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None
     eta: int = Field(default=3, ge=2)

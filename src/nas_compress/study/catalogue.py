@@ -22,6 +22,8 @@ from nas_compress.teaching import TEACHER_SETTINGS, TEACHERS
 
 Row = dict[str, object]
 
+AUTO = "behind, where accuracy is one of several objectives and there is a rung; else none (the default)"
+
 
 def catalogue(kind: str) -> list[Row]:
     """Rows of one kind, such as families, spaces, losses or teaching."""
@@ -146,7 +148,7 @@ def _samplers() -> list[Row]:
 
 def _stopping() -> list[Row]:
     pruners = {name: f"Optuna's own pruner {name}; needs search.reward" for name in PRUNERS}
-    return [{"name": name, "summary": summary} for name, summary in {**RULES, **pruners}.items()]
+    return [{"name": name, "summary": summary} for name, summary in {"auto": AUTO, **RULES, **pruners}.items()]
 
 
 def _data() -> list[Row]:

@@ -25,6 +25,9 @@ def study_rule(spec: StudySpec, where: str = "") -> Rule:
     search, epochs = spec.search, spec.training.epochs
     if search.stop in PRUNERS:
         return EveryEpoch()
+    if search.stop == "auto":
+        several = LEARNED in spec.objectives and len(spec.objectives) > 1 and spec.reward is None
+        return make_rule("behind" if several else "none", steps=epochs)
     rule = make_rule(search.rule, steps=epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where)
     place = f" ({where})" if where else ""
     if search.rule != "none" and LEARNED not in spec.objectives and spec.reward is None:
