@@ -99,7 +99,7 @@ def test_show_tells_one_trial_with_its_bytes_step_by_step(command: Command, fini
     assert [str(steps["the teacher, float32"]), str(steps["this file"])] == [teacher["size_bytes"], first["size_bytes"]]
     assert 0 < steps["compressed"] < steps["this file"]
     lines = command("show", run, "--trial", first["trial"]).out.splitlines()
-    assert lines[0] == f"trial {first['trial']}, {first['model']}"
+    assert lines[0] == f"trial {first['trial']}, {first['model']}, {first['number_format']}"
     assert f"{int(first['size_bytes']):,}" in lines[-2].split()
     refused = command("show", run, "--trial", 0, "--best", "accuracy")
     assert refused.code == 2 and "--trial chooses alone" in refused.line
