@@ -1,4 +1,4 @@
-"""A stratified part of Fashion-MNIST: so small that a hundred candidates are trained in ten minutes of one quiet core."""
+"""A stratified part of Fashion-MNIST: so small that a hundred candidates take a quiet core ten minutes."""
 
 import numpy as np
 
