@@ -1,6 +1,6 @@
 """Train every candidate of a space once, and note its learning curve and the figures of its file.
 
-    python benchmarks/curves/record.py digits [--processes 2] [--few N]
+    python benchmarks/curves/record.py digits|fashion-mnist [--processes 2] [--few N]
 
 The study is `<table>.toml`, the table `<table>.csv`. Candidates are trained beside each other, one thread each, by the
 code of a trial; training is deterministic, so that a table grows over several calls. A row: the searched parameters,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 NAMES = ("family", "depth_2", "width_multiplier", "pruning_percent", "precision", "teaching")
-SPACES = {"digits": "space.py"}
+SPACES = {"digits": "space.py", "fashion-mnist": "strided_space.py"}
 """The tables and their spaces."""
 
 Point = tuple[Any, ...]

@@ -42,6 +42,18 @@ def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
     return codes.view(torch.float8_e4m3fn).to(torch.float32) * _per_output(scale, codes)
 
 
+@torch.library.custom_op("nas_compress::integer_bias", mutates_args=())
+def integer_bias(bias: Tensor, scale: Tensor, input_scale: float) -> Tensor:
+    """Biases (outputs,) as integer kernels add them: the nearest int32 multiples of input scale x weight scale.
+
+    scale: that of the weights, (outputs,); the answer is float32. The file holds `bias` itself: the runtime rounds it
+    when it loads the file.
+    """
+    step, limits = (scale * input_scale).double(), torch.iinfo(torch.int32)
+    integers = torch.round(bias.double() / step).clamp(limits.min, limits.max)
+    return (integers * step).to(torch.float32)
+
+
 def _per_output(scale: Tensor, weights: Tensor) -> Tensor:
     return scale.reshape(-1, *[1] * (weights.dim() - 1))
 
@@ -64,3 +76,8 @@ def _(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_
 @float8_weight.register_fake
 def _(codes: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(codes, dtype=torch.float32)
+
+
+@integer_bias.register_fake
+def _(bias: Tensor, scale: Tensor, input_scale: float) -> Tensor:
+    return torch.empty_like(bias, dtype=torch.float32)

@@ -6,7 +6,13 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from nas_compress.integer_ops import dequantize_input, fake_quantize_activation, float8_weight, stored_weight
+from nas_compress.integer_ops import (
+    dequantize_input,
+    fake_quantize_activation,
+    float8_weight,
+    integer_bias,
+    stored_weight,
+)
 
 
 def test_activation_ties_go_to_the_even_integer_and_ends_saturate() -> None:
@@ -50,3 +56,9 @@ def test_float8_bytes_are_read_as_e4m3() -> None:
     # sign 0, exponent 0111 (bias 7), mantissa 100: 1.5; and its negative
     codes = torch.tensor([[0b0_0111_100], [0b1_0111_100]], dtype=torch.uint8)
     assert float8_weight(codes, torch.tensor([1.0, 2.0])).tolist() == [[1.5], [-3.0]]
+
+
+def test_biases_are_int32_multiples_of_both_scales() -> None:
+    # steps 0.5 x (0.5, 0.5, 0.125, 1.0): 2.8, the tie 2.5, -4.8 and what no int32 holds
+    bias, scale = torch.tensor([0.7, 0.625, -0.3, 2.0**31]), torch.tensor([0.5, 0.5, 0.125, 1.0])
+    assert integer_bias(bias, scale, 0.5).tolist() == [0.75, 0.5, -0.3125, 2.0**30]

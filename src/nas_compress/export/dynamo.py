@@ -65,11 +65,15 @@ def _translations() -> dict[Any, Any]:
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
 
+    def bias(halves: Any, scale: Any, input_scale: float) -> Any:
+        return op.Cast(halves, to=onnx.TensorProto.FLOAT)
+
     return {
         torch.ops.nas_compress.dequantize_input.default: input_,
         torch.ops.nas_compress.fake_quantize_activation.default: activation,
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
+        torch.ops.nas_compress.integer_bias.default: bias,
     }
 
 

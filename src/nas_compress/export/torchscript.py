@@ -79,6 +79,7 @@ def _give_meaning_to_integer_operators() -> None:
         ("fake_quantize_activation", _fake_quantize_activation),
         ("stored_weight", _stored_weight),
         ("float8_weight", _float8_weight),
+        ("integer_bias", _integer_bias),
     ):
         onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
 
@@ -116,6 +117,10 @@ def _stored_weight(
 
 def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torch.Value:
     return _float_like(graph.op(f"{DOMAIN}::{FLOAT8_WEIGHT}", codes, scale), codes)
+
+
+def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_scale: torch.Value) -> torch.Value:
+    return graph.op("Cast", bias, to_i=onnx.TensorProto.FLOAT)
 
 
 def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:

@@ -19,16 +19,14 @@ FLOAT_DIFFERENCE = 1e-3
 """Of the largest logit, and at least this much: float files differ by the order of additions only."""
 
 INTEGER_AGREEMENT = 0.9
-"""Integer kernels add a bias that is rounded to a multiple of input scale x weight scale, where torch adds the float,
-so a value may fall on the next integer; without the runtime's optimisations the file answers as torch does.
-Trained networks agree on 0.99 and more, a mobilenet of 1-bit weights on 0.96, untrained ones, whose logits lie close
-together, on 0.95."""
+"""Module and kernels round weights, activations and biases alike (`quantization.integer_biases`); they differ where a
+float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A network of the user's own, in
+which another module stands between a rounding and the layer that reads it, has float biases in the module alone."""
 
 COARSE_AGREEMENT = 0.7
 """Of files with simulated activations of fewer than 8 bits, where the next integer is a fifteenth of the range away.
-21 residual networks of one and two epochs agreed on 0.73 to 0.99 of 359 digits, trained ones of three families on
-0.74 to 0.99 of 2,000 images (benchmarks/README.md).
-"""
+Trained mobilenets answer 2,000 images alike (benchmarks/README.md); 21 residual networks of one and two epochs whose
+modules had float biases agreed with their files on 0.73 to 0.99 of 359 digits."""
 
 
 @dataclass(frozen=True, kw_only=True)

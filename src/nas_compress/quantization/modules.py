@@ -12,6 +12,7 @@ from nas_compress.integer_ops import (
     dequantize_input,
     fake_quantize_activation,
     float8_weight,
+    integer_bias,
     stored_weight,
 )
 from nas_compress.quantization import arithmetic
@@ -76,9 +77,13 @@ class HalfWeight(nn.Module):
 
 
 class StoredConv2d(nn.Module):
-    """A convolution whose weights a module of their own gives, with a bias of 16-bit floats."""
+    """A convolution whose weights a module of their own gives, with a bias of 16-bit floats.
+
+    input_scale: that of the integers that it reads, where the runtime computes it in integers.
+    """
 
     bias: Tensor | None
+    input_scale: float | None = None
 
     def __init__(self, conv: nn.Conv2d | FakeQuantConv2d, weight: nn.Module) -> None:
         super().__init__()
@@ -89,14 +94,18 @@ class StoredConv2d(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
-        bias = None if self.bias is None else self.bias.to(torch.float32)
+        bias = _added(self.bias, self.weight, self.input_scale)
         return F.conv2d(values, self.weight(), bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class StoredLinear(nn.Module):
-    """A linear layer whose weights a module of their own gives, with a bias of 16-bit floats."""
+    """A linear layer whose weights a module of their own gives, with a bias of 16-bit floats.
+
+    input_scale: that of the integers that it reads, where the runtime computes it in integers.
+    """
 
     bias: Tensor | None
+    input_scale: float | None = None
 
     def __init__(self, linear: nn.Linear | FakeQuantLinear, weight: nn.Module) -> None:
         super().__init__()
@@ -105,7 +114,14 @@ class StoredLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return F.linear(values, self.weight(), None if self.bias is None else self.bias.to(torch.float32))
+        return F.linear(values, self.weight(), _added(self.bias, self.weight, self.input_scale))
+
+
+def _added(bias: Tensor | None, weight: nn.Module, input_scale: float | None) -> Tensor | None:
+    """The bias that the runtime adds, float32 (outputs,)."""
+    if bias is None or input_scale is None or not isinstance(weight, IntegerWeight):
+        return None if bias is None else bias.to(torch.float32)
+    return cast(Tensor, integer_bias(bias, weight.scale, input_scale))
 
 
 def _half(bias: Tensor | None) -> Tensor | None:

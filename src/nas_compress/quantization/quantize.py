@@ -15,6 +15,7 @@ from nas_compress.quantization.awareness import freeze_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.codebook import LARGEST, cluster, shared_integers
 from nas_compress.quantization.folding import fold_batch_norm_
+from nas_compress.quantization.integer_biases import round_biases_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import (
     Float8Weight,
@@ -46,8 +47,9 @@ def quantize(
     keep 8 bits where the others have fewer, unless `layer_bits` gives each layer's bits by path. With 32-bit
     activations the file stores such weights and computes in floats; with fewer it computes in integers (4 bits are
     simulated): that needs a network with activation points and `calibration`, real training samples as uint8 (n, C, H,
-    W). Post-training quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model
-    that was trained under quantization (`make_aware_`) keeps the integers it was trained with.
+    W), the first of which also shows the layers whose biases the runtime rounds. Post-training quantization by ranges
+    (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained under quantization
+    (`make_aware_`) keeps the integers it was trained with.
 
     Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
     finite.
@@ -74,6 +76,8 @@ def quantize(
     if weight_format == "codebook":
         store = _shared(store, computed_as_float=activation_bits == 32)
     _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
+    if activation_bits < 32 and calibration is not None and len(calibration):
+        round_biases_(network.eval(), calibration[:1].cpu())
     return network.eval()
 
 
