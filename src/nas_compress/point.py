@@ -25,11 +25,12 @@ COLUMNS = (
 class Point:
     """The figures of one finished trial, or of the teacher (whose trial is the word `teacher`).
 
-    accuracy is a fraction of the validation split, nan where the trial ended before training. epochs_spent are those of
-    all networks that were trained for it, None where that is not known. model is the path of the ONNX file, relative to
-    the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is kept;
-    float32_latency_ms is that of the same architecture in float32, None where it was not compared; `number_format` says
-    what numbers the file computes with, and which of them are only simulated: empty where that is not known.
+    accuracy is a fraction of the validation split, nan where the trial ended before its training did. epochs_spent are
+    those of all networks that were trained for it, None where that is not known. model is the path of the ONNX file,
+    relative to the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is
+    kept and training came to its end, `stopped` that a stopping rule or a pruner ended it; float32_latency_ms is that
+    of the same architecture in float32, None where it was not compared; `number_format` says what numbers the file
+    computes with, and which of them are only simulated: empty where that is not known.
     """
 
     trial: int | str
@@ -44,6 +45,7 @@ class Point:
     feasible: bool = True
     float32_latency_ms: float | None = None
     number_format: str = ""
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         where = f"(trial {self.trial})"

@@ -97,6 +97,14 @@ def test_the_picture_says_what_it_shows(front: Front, tmp_path: Path) -> None:
     assert sum("better →" in line for line in text) == 2
 
 
+def test_a_stopped_trial_is_no_broken_budget(front: Front, tmp_path: Path) -> None:
+    stopped = replace(front.points[6], feasible=False, stopped=True)
+    text = words(replace(front, points=(*front.points[:3], stopped)), tmp_path)
+    assert "stopped early" in text and "breaks a budget" not in text
+    assert any("1 of 4 trials were stopped early." in line for line in text)
+    assert not any("ended before training" in line for line in text)
+
+
 def test_what_is_not_there_is_not_in_the_legend(front: Front, tmp_path: Path) -> None:
     points = tuple(replace(point, number_format="") for point in front.points[:3])
     text = words(replace(front, points=points, teacher=None, budgets=()), tmp_path)
@@ -104,6 +112,7 @@ def test_what_is_not_there_is_not_in_the_legend(front: Front, tmp_path: Path) ->
     assert not {
         "teacher",
         "breaks a budget",
+        "stopped early",
         "beyond a budget",
         "beaten by another student",
         "shape: float32",

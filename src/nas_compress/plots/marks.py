@@ -44,8 +44,8 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
     alike: dict[tuple[str, str], list[tuple[float, float]]] = {}  # one call for all that look alike: 40 times as fast
     for x, y, point in places:
         hidden = y < low
-        color = MEMBER if id(point) in members else DOMINATED if point.feasible else INFEASIBLE
-        marker = "v" if hidden else "x" if color == INFEASIBLE else markers[point.number_format]
+        color = MEMBER if id(point) in members else DOMINATED if point.feasible or point.stopped else INFEASIBLE
+        marker = "v" if hidden else markers[point.number_format] if point.feasible else "x"
         alike.setdefault((color, marker), []).append((x, edge if hidden else y))
     size = 5.0 if len(places) > _CROWD else 7.0
     for (color, marker), positions in alike.items():
@@ -57,7 +57,7 @@ def _draw_alike(axes: Axes, positions: Sequence[tuple[float, float]], *, color: 
     x, y = zip(*positions, strict=True)
     if color == MEMBER:
         axes.plot(x, y, marker, markersize=size, color=color, mec="white", mew=0.7, zorder=5)
-    elif color == DOMINATED:
+    elif color == DOMINATED and marker != "x":
         axes.plot(x, y, marker, markersize=0.75 * size, color=color, mec="white", mew=0.5, zorder=2)
     else:
         axes.plot(x, y, marker, markersize=0.8 * size, color=color, zorder=2)
@@ -104,7 +104,9 @@ def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
         entries.append(_mark("knee: the balanced choice", "o", 10, "none", INK))
     if front.dominated:
         entries.append(_mark("beaten by another student", "o", 5.5, DOMINATED, "white"))
-    if any(not point.feasible for point in front.points):
+    if any(point.stopped for point in front.points):
+        entries.append(_mark("stopped early", "x", 6, DOMINATED, DOMINATED))
+    if any(not point.feasible and not point.stopped for point in front.points):
         entries.append(_mark("breaks a budget", "x", 6, INFEASIBLE, INFEASIBLE))
     if budgets:
         entries.append(Patch(facecolor=FORBIDDEN, edgecolor=INFEASIBLE, linestyle="--", label="beyond a budget"))

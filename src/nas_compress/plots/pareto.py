@@ -75,7 +75,10 @@ def _caption(front: DrawnFront, spreads: Spreads) -> str:
     notes = []
     if front.budgets:
         notes.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
-    untrained = sum(isnan(point.accuracy) for point in front.points)
+    stopped = sum(point.stopped for point in front.points)
+    if stopped:
+        notes.append(f"{stopped} of {len(front.points)} trials were stopped early.")
+    untrained = sum(isnan(point.accuracy) and not point.stopped for point in front.points)
     if untrained:
         notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
     told = [*lines, " ".join(notes), spread_words(spreads)]

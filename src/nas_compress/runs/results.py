@@ -98,6 +98,7 @@ def _point(record: Record) -> Point:
         record.model,
         searched=tuple(record.params.items()),
         feasible=feasible,
+        stopped=record.outcome.state == "stopped",
         epochs_spent=record.outcome.epochs_spent,
         number_format=record.outcome.number_format,
     )
@@ -110,6 +111,7 @@ def _figures(
     *,
     searched: tuple[tuple[str, object], ...] = (),
     feasible: bool = True,
+    stopped: bool = False,
     epochs_spent: int | None = None,
     number_format: str = "float32",
 ) -> Point:
@@ -124,6 +126,7 @@ def _figures(
         model=model,
         searched=searched,
         feasible=feasible,
+        stopped=stopped,
         float32_latency_ms=measured.float32_latency_ms,
         number_format=number_format,
     )
