@@ -89,11 +89,16 @@ def own_cache(tmp_path: Path) -> Iterator[None]:
 
 
 def write_study(folder: Path, *changes: tuple[str, str], space: str = SPACE, extra: str = "") -> Path:
-    """The tiny study with pieces of its text changed; `extra` is put at the end."""
+    """The tiny study with pieces of its text changed; `extra` is put at the end.
+
+    Every trial is trained to its end unless the changes say otherwise: what stops one depends on latencies.
+    """
     text = STUDY
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
+    if "stop = " not in text:
+        text = text.replace("[search]", '[search]\nstop = "none"')
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.toml").write_text(text + extra)
     (folder / "space.py").write_text(space)

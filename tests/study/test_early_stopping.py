@@ -17,6 +17,8 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.spec.study_file import read_study
 from nas_compress.stopping.adapter import CURVE, curve_of
+from nas_compress.stopping.behind import Behind
+from nas_compress.stopping.rules import NoRule
 from nas_compress.study.run import run_study
 from nas_compress.study.stopping import study_rule
 from nas_compress.study.storage import open_storage
@@ -108,6 +110,25 @@ def test_a_rule_that_could_stop_nothing_is_refused(
     with pytest.raises(RequestError) as refused:
         run_study(write(tmp_path / "study", search, change))
     assert words in str(refused.value) and "search.stop" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (("trials = 3", "trials = 3"), Behind),
+        (("trials = 3", 'trials = 3\nobjectives = ["accuracy"]'), NoRule),
+        (("trials = 3", 'trials = 3\nobjectives = ["latency_ms", "size_bytes"]'), NoRule),
+        (("epochs = 9", "epochs = 2"), NoRule),
+        (("[search]", '[search.reward]\nkind = "soft"\nfigure = "latency_ms"\ntarget = 0.1\n[search]'), NoRule),
+    ],
+    ids=["several objectives", "one objective", "nothing learned", "no rung", "a reward"],
+)
+def test_the_default_stops_what_is_left_behind(change: tuple[str, str], rule: type, tmp_path: Path) -> None:
+    longer = ("\nepochs = 1\n", "\nepochs = 9\n")
+    study = write_study(tmp_path, ('sampler = "random"', 'sampler = "random"\nstop = "auto"'), longer, change)
+    assert isinstance(study_rule(read_study(study).spec), rule)
+    study.write_text(study.read_text().replace('stop = "auto"\n', ""))
+    assert isinstance(study_rule(read_study(study).spec), rule), "auto is the default"
 
 
 def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ batch_size = 20
 learning_rate = 0.01
 [search]
 sampler = "random"
+stop = "none"
 """
 
 SPACE = '''"""Both families, taught, cut by the vote of the own teacher, in both precisions."""

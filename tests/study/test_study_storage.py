@@ -133,6 +133,7 @@ def test_a_damaged_record_is_named(run: Path) -> None:
         run_study(run / "study", out=run / "run")
 
 
+@pytest.mark.slow
 def test_a_database_works_too_and_goes_on(tmp_path: Path) -> None:
     study, url = write_study(tmp_path / "study"), f"sqlite:///{tmp_path}/study.db"
     run_study(study, trials=1, storage=url)
