@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_compress.stopping.curve import Curve
-from nas_compress.stopping.moasha import require_rungs, rung_at
+from nas_compress.stopping.rungs import AtRungs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Behind:
+class Behind(AtRungs):
     """Stop where some trial that reached the rung dominates the newcomer there.
 
     Costs that were known before training count as they are, the learned one as it is at the rung, so that a small or
@@ -21,23 +21,12 @@ class Behind:
     training.
     """
 
-    rungs: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        require_rungs(self.rungs)
-
-    def wants(self, step: int, planned: int) -> bool:
-        """At rungs, and at the end, which makes the curve whole."""
-        return step == planned or rung_at(self.rungs, step, planned) is not None
-
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
         """Compare at the newcomer's rung; None where its last step is no rung."""
-        fraction = rung_at(self.rungs, newcomer.step, newcomer.planned)
-        own = newcomer.vector(newcomer.step)
-        if fraction is None or own is None:
+        standing = self.standing(newcomer, others)
+        if standing is None:
             return None
-        reached = [curve.vector(curve.step_at(fraction)) for curve in others]
-        rung = np.array([vector for vector in reached if vector is not None], dtype=np.float64).reshape(-1, len(own))
+        own, rung = standing.own, np.array(standing.others, dtype=np.float64).reshape(-1, len(standing.own))
         ahead = int(((rung <= own).all(axis=1) & (rung < own).any(axis=1)).sum())
         if not ahead:
             return None

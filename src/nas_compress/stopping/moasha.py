@@ -11,10 +11,11 @@ import numpy as np
 from nas_compress.errors import RequestError
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.order import place
+from nas_compress.stopping.rungs import AtRungs
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoAsha:
+class MoAsha(AtRungs):
     """Stop a trial that does not stand among the best 1 / eta of all trials that reached its rung.
 
     Salinas et al. 2021, Schmucker et al. 2021 (arXiv 2106.12639), in the stopping form: the trial is put among all
@@ -23,43 +24,22 @@ class MoAsha:
     or comes first, is never stopped. `rungs` are fractions of each trial's full training.
     """
 
-    rungs: tuple[float, ...]
     eta: int = 3
 
     def __post_init__(self) -> None:
-        require_rungs(self.rungs)
+        super().__post_init__()
         require_eta(self.eta)
-
-    def wants(self, step: int, planned: int) -> bool:
-        """At rungs, and at the end, which makes the curve whole."""
-        return step == planned or rung_at(self.rungs, step, planned) is not None
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
         """Compare at the newcomer's rung; None where its last step is no rung."""
-        fraction = rung_at(self.rungs, newcomer.step, newcomer.planned)
-        own = newcomer.vector(newcomer.step)
-        if fraction is None or own is None:
+        standing = self.standing(newcomer, others)
+        if standing is None:
             return None
-        reached = [curve.vector(curve.step_at(fraction)) for curve in others]
-        rung = np.array([own, *(vector for vector in reached if vector is not None)], dtype=np.float64)
+        rung = np.array([standing.own, *standing.others], dtype=np.float64)
         before = place(rung, 0)
         if before * self.eta <= len(rung):
             return None
         return f"moasha: {before} of {len(rung)} trials stand before it at step {newcomer.step} of {newcomer.planned}"
-
-
-def rung_at(rungs: Sequence[float], step: int, planned: int) -> float | None:
-    """The rung (a fraction of the full training) at which `step` of `planned` lies; None where it is none."""
-    curve = Curve(known=(), planned=planned)
-    return next((f for f in rungs if step < planned and curve.step_at(f) == step), None)
-
-
-def require_rungs(rungs: Sequence[float]) -> None:
-    """Raise RequestError unless the fractions rise between 0 and 1."""
-    if not rungs:
-        raise RequestError("rungs must name at least one step below the end of training, but got none")
-    if list(rungs) != sorted(set(rungs)) or not 0 < rungs[0] <= rungs[-1] < 1:
-        raise RequestError(f"rungs must rise and lie between 0 and the end of training, but got {rungs}")
 
 
 def geometric_rungs(steps: int, *, eta: int = 3) -> tuple[int, ...]:
