@@ -35,6 +35,8 @@ from nas_compress.study.storage import (
     shown_url,
     study_identity,
 )
+from nas_compress.study.tally import Tally
+from nas_compress.study.trials import Trials
 from nas_compress.study.workbench import (
     Ingredients,
     baseline,
@@ -95,29 +97,30 @@ def run_study(
         reporter = Logged(reporter, folder.log)
         folder.tidy()
         search = _open(parts, folder, backend, shown_url(storage), total, reporter)
-        queue_start_points(search.study, parts)
+        tally = search.tally
+        queue_start_points(search.trials.study, parts)
         known = read_baseline(folder)
-        if known is not None and len(search.records) >= total:
-            search.teacher = known
-            reporter.say(f"nothing to do: {len(search.records)} trials are finished, the total asked for is {total}")
+        if known is not None and len(tally.records) >= total:
+            tally.teacher = known
+            reporter.say(f"nothing to do: {len(tally.records)} trials are finished, the total asked for is {total}")
         else:
             reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
             warning = SAMPLERS[parts.spec.search.sampler].warning
             if warning is not None:
                 reporter.say(f"warning: {warning}")
-            reporter.begin(len(search.records), total)
+            reporter.begin(len(tally.records), total)
             _prepare(search, meter)
         if storage is not None:
-            search.joint = _join(search, store)
-        left = min(workers, total - len(search.records))
+            tally.joint = _join(search.trials, store)
+        left = min(workers, total - len(tally.records))
         crew = _hire(search, left) if left > 1 else None
         try:
-            with search.joint.beating() if search.joint is not None else nullcontext():
-                search.run(total, meter, crew)
+            with tally.joint.beating() if tally.joint is not None else nullcontext():
+                search.run(meter, crew)
         finally:
             if crew is not None:
                 crew.close()
-    return search.front
+    return search.tally.front
 
 
 def named_apart(file: StudyFile) -> StudyFile:
@@ -161,21 +164,22 @@ def _open(
     if records or repeated:
         cut = f"; a trial that was cut is repeated: {repeated}" if repeated else ""
         reporter.say(f"going on after {len(records)} finished trials{cut}")
-    return Search(parts=parts, folder=folder, study=study, run_id=known["run"], reporter=reporter, records=records)
+    tally = Tally(parts=parts, folder=folder, reporter=reporter, total=total, records=records)
+    return Search(trials=Trials(parts=parts, folder=folder, study=study, run_id=known["run"], tally=tally), tally=tally)
 
 
-def _join(search: Search, shared: SharedStore | None) -> Joint:
+def _join(trials: Trials, shared: SharedStore | None) -> Joint:
     """Take part in a study on a database, which other hosts may have begun."""
     machine = describe_machine()
     joint = Joint(
-        study=search.study,
-        folder=search.folder,
-        run_id=search.run_id,
+        study=trials.study,
+        folder=trials.folder,
+        run_id=trials.run_id,
         machine=machine.key,
         shared=shared,
     )
     if not joint.counts:
-        search.reporter.say(
+        trials.tally.reporter.say(
             "warning: the study's latencies are those of the machine that began it, which measures this one's "
             f"({machine}) front members again; the front in this folder is provisional"
         )
@@ -184,21 +188,23 @@ def _join(search: Search, shared: SharedStore | None) -> Joint:
 
 def _prepare(search: Search, meter: LatencyMeter) -> None:
     """The teacher and its figures, and the bench of the trials."""
-    teacher = find_teacher(search.parts, search.reporter.stage)
-    search.teacher = baseline(search.folder, teacher, search.parts.dataset, meter)
-    search.reporter.say(_teacher_line(search.teacher))
-    search.bench = make_bench(search.parts, teacher, meter)
+    tally = search.tally
+    teacher = find_teacher(tally.parts, tally.reporter.stage)
+    tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, meter)
+    tally.reporter.say(_teacher_line(tally.teacher))
+    search.bench = make_bench(tally.parts, teacher, meter)
 
 
 def _hire(search: Search, count: int) -> Crew:
     """Workers, which find the teacher and its answers in the cache."""
     if search.bench is not None:
         _ = search.bench.teacher.answers
-    search.reporter.say(f"{count} workers, which hold still while one of them measures a latency")
+    reporter = search.tally.reporter
+    reporter.say(f"{count} workers, which hold still while one of them measures a latency")
     return Crew(
         count,
-        search.parts.file,
-        lambda worker, number, done, epochs: search.reporter.stage(f"worker {worker}, trial {number}", done, epochs),
+        search.tally.parts.file,
+        lambda worker, number, done, epochs: reporter.stage(f"worker {worker}, trial {number}", done, epochs),
     )
 
 
