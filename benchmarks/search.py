@@ -34,11 +34,12 @@ from nas_compress.dominance import hypervolume, non_dominated, volume_gain
 from nas_compress.stopping.adapter import Watch
 from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.stopping.rules import Overruled, Rule
+from nas_compress.study.observed import Known
 from nas_compress.study.samplers import SAMPLERS, sampler_for
 
 HERE = Path(__file__).parent / "curves"
 sys.path.insert(0, str(HERE))
-from record import NAMES, SPACES  # noqa: E402 - the recipe of the tables lies beside them
+from record import NAMES, SPACES, points  # noqa: E402 - the recipe of the tables lies beside them
 
 EPOCHS = {"digits": 360, "fashion-mnist": 360}
 """What a replay may spend: 40 full trainings, a tenth of the first table and two fifths of the second."""
@@ -66,6 +67,7 @@ class Table:
     """The recorded candidates by their parameters, the corner of the hypervolume and that of the whole front."""
 
     rows: dict[tuple[str, ...], Recorded]
+    by_candidate: dict[object, Recorded]
     suggest: Callable[[optuna.Trial], object]
     corner: np.ndarray
     whole: float
@@ -94,7 +96,11 @@ def read_table(name: str) -> Table:
     costs = np.array([recorded.costs for recorded in rows.values()])
     corner = np.array([-0.5, costs[:, 1].max() + 0.01, costs[:, 2].max() + 0.01])
     whole = hypervolume(costs[non_dominated(costs)], corner)
-    return Table(rows=rows, suggest=space.suggest, corner=corner, whole=whole)
+    by_candidate = {
+        space.suggest(optuna.trial.FixedTrial(dict(zip(NAMES, point, strict=True)))): rows[tuple(map(str, point))]
+        for point in points(name)
+    }
+    return Table(rows=rows, by_candidate=by_candidate, suggest=space.suggest, corner=corner, whole=whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,7 @@ class Replay:
     stopped: int
     again: int
     wrong: int
+    looked: int
 
     def volume_at(self, epochs: float) -> float:
         """The volume after so many epochs."""
@@ -150,10 +157,18 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
     progress = Progress(table)
     told: dict[tuple[str, ...], tuple[float, float, float]] = {}
     cut: set[tuple[str, ...]] = set()
+    looked: list[object] = []
+
+    def costs(candidate: object) -> Known:
+        looked.append(candidate)
+        return Known(values=(None, *table.by_candidate[candidate].figures[1:]), constraints={})
+
     history: list[tuple[int, float]] = []
     spent = stopped = again = wrong = trials = 0
     while spent < budget and len(progress.trained) < len(table.rows) and trials < 4 * len(table.rows):
-        study.sampler = sampler_for(sampler, seed=seed, finished=trials, startup_trials=10)
+        study.sampler = sampler_for(
+            sampler, seed=seed, finished=trials, startup_trials=10, space=table.suggest, costs=costs
+        )
         trial = study.ask()
         table.suggest(trial)
         trials += 1
@@ -175,7 +190,7 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
                 wrong += not progress.dominates(recorded)
                 told[key] = (recorded.curve[epoch - 1], *recorded.figures[1:])
         study.tell(trial, told[key])
-    return Replay(history=tuple(history), trials=trials, stopped=stopped, again=again, wrong=wrong)
+    return Replay(history=tuple(history), trials=trials, stopped=stopped, again=again, wrong=wrong, looked=len(looked))
 
 
 def epochs_of(recorded: Recorded, trial: optuna.Trial, rule: Rule) -> int:

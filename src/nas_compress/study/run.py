@@ -192,7 +192,7 @@ def _prepare(search: Search, meter: LatencyMeter) -> None:
     teacher = find_teacher(tally.parts, tally.reporter.stage)
     tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, meter)
     tally.reporter.say(_teacher_line(tally.teacher))
-    search.bench = make_bench(tally.parts, teacher, meter)
+    search.bench = search.trials.bench = make_bench(tally.parts, teacher, meter)
 
 
 def _hire(search: Search, count: int) -> Crew:

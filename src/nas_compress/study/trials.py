@@ -20,12 +20,14 @@ from nas_compress.space.suggest import Suggest
 from nas_compress.spec.schema import PRUNERS
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.crew import Job
+from nas_compress.study.look import Look
 from nas_compress.study.resume import RUN, constraints, deadly, give_up, remove_trial, tell
 from nas_compress.study.samplers import sampler_for
 from nas_compress.study.stopping import make_judge, study_rule
 from nas_compress.study.tally import Tally
 from nas_compress.study.workbench import Ingredients
 from nas_compress.study.worker import Task
+from nas_compress.trial.bench import Bench
 
 ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", "candidate", "measured", "seconds")
 """What the study's storage keeps of an outcome."""
@@ -49,6 +51,7 @@ class Trials:
     study: optuna.Study
     run_id: str
     tally: Tally
+    bench: Bench | None = None
     _before: float = field(init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
 
@@ -60,6 +63,15 @@ class Trials:
         """The stopping rule."""
         return study_rule(self.parts.spec)
 
+    @cached_property
+    def _look(self) -> Look | None:
+        """Candidates' costs before training; None where this machine's latencies do not count, or nothing is told."""
+        joint = self.tally.joint
+        if self.bench is None or (joint is not None and not joint.counts):
+            return None
+        look = Look(spec=self.parts.spec, bench=self.bench)
+        return look if look.tells else None
+
     def propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         """Ask for a candidate, beside `in_flight` others of this run."""
         spec, joint = self.parts.spec, self.tally.joint
@@ -68,6 +80,8 @@ class Trials:
             seed=spec.seed if joint is None else joint.seed(spec.seed),
             finished=len(self.tally.records) + in_flight,
             startup_trials=spec.search.startup_trials,
+            space=self.parts.space.suggest,
+            costs=self._look,
         )
         trial = self.study.ask()
         try:

@@ -19,12 +19,13 @@ from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
-from nas_compress.trial.bench import Bench, check_candidate, new_student, planned_bits, student_architecture
-from nas_compress.trial.form import settle_form, write_student
+from nas_compress.trial.bench import Bench, check_candidate
+from nas_compress.trial.form import write_student
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
 from nas_compress.trial.teach import OnEpoch, teach
+from nas_compress.trial.untrained import make_untrained
 
 NEEDS_MEMORY = "the trial needs more memory than there is"
 """How the reason of a trial begins that could not get its memory."""
@@ -99,25 +100,11 @@ def _run(
     watch: Stopwatch,
     place: Path | None,
 ) -> Outcome:
-    # shape
-    with watch.stage("architecture"):
-        architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
-        student = new_student(candidate, architecture, bench.teacher, seed=seed)
-
-    # cost, before any training
-    layer_bits = planned_bits(candidate, student, bench)
+    # shape and cost, before any training
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
-        form = settle_form(
-            candidate,
-            student,
-            Path(folder),
-            name=model.name,
-            layer_bits=layer_bits,
-            calibration=bench.calibration,
-            meter=bench.meter,
-            watch=watch,
-        )
+        made = make_untrained(candidate, bench, seed=seed, folder=Path(folder), name=model.name, watch=watch)
+    architecture, student, layer_bits, form = made.architecture, made.student, made.layer_bits, made.form
     cost, shipped = form.cost, form.candidate
     compressed = model.suffix == COMPRESSED
     sure = replace(cost, size_bytes=int(cost.size_bytes * SURE_SIZE)) if compressed else cost

@@ -1,0 +1,140 @@
+"""A Gaussian process on search parameters of all kinds, from few observations.
+
+Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, algorithm 2.1 and eq. 5.9. The kernel is a product
+over the parameters, which knows how they act together, plus their mean, which learns from a handful of trials what each
+does alone (an additive process, Duvenaud et al. 2011, arXiv 1112.4394, of the first and the highest order).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+Floats = NDArray[np.float64]
+
+JITTER = 1e-6
+STEPS = 30
+"""Steps of the search for the hyperparameters."""
+
+WEIGHT, PRODUCT, MEAN, NOISE = np.log([0.5, 0.5, 1.0, 0.01])
+"""The logarithms around which the hyperparameters are expected: of each parameter's weight, of the variance of the two
+kernels, and of the noise, for values of variance 1."""
+
+
+def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Floats:
+    """How far rows of left (n, d) are from rows of right (m, d), by parameter: (n, m, d).
+
+    The squared difference; 1 between two names, or where one of the two is missing (nan); 0 where both are.
+    """
+    apart: Floats = left[:, None, :] - right[None, :, :]
+    apart *= apart
+    apart[:, :, unordered] = apart[:, :, unordered] != 0
+    absent = np.isnan(left), np.isnan(right)
+    for column in np.flatnonzero(absent[0].any(axis=0) | absent[1].any(axis=0)):
+        here, there = absent[0][:, column, None], absent[1][None, :, column]
+        apart[:, :, column] = np.where(here | there, here ^ there, apart[:, :, column])
+    return apart
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussianProcess:
+    """The posterior after n observations. `shift` and `scale` bring predictions back to the values' own unit."""
+
+    hyperparameters: Floats
+    shift: float
+    scale: float
+    _factor: Floats
+    _answer: Floats
+
+    def predict(self, apart: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (m,) of the noiseless value at places `apart` (m, n, d) from those observed."""
+        cross = _kernel(apart, self.hyperparameters)
+        left = solve_triangular(self._factor, cross.T, lower=True)
+        prior = np.exp(self.hyperparameters[-3:-1]).sum()
+        variance = np.maximum(prior - (left**2).sum(axis=0), JITTER)
+        return self.shift + self.scale * (cross @ self._answer), self.scale * np.sqrt(variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """What is expected everywhere where observations show no difference, or there are none."""
+
+    mean: float
+    deviation: float
+
+    def predict(self, apart: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (m,) at places `apart` (m, n, d) from those observed."""
+        return np.full(len(apart), self.mean), np.full(len(apart), self.deviation)
+
+
+def condition(apart: Floats, values: Floats, variances: Floats, hyperparameters: Floats) -> GaussianProcess:
+    """Learn from `values` (n,) at places `apart` (n, n, d); each has a variance of its own beside the common noise."""
+    shift, scale = _standard(values)
+    covariance = _kernel(apart, hyperparameters) + np.diag(np.exp(hyperparameters[-1]) + variances / scale**2 + JITTER)
+    factor = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+    answer = np.asarray(cho_solve((factor, True), (values - shift) / scale), dtype=np.float64)
+    return GaussianProcess(hyperparameters=hyperparameters, shift=shift, scale=scale, _factor=factor, _answer=answer)
+
+
+def find_hyperparameters(apart: Floats, values: Floats, variances: Floats) -> Floats:
+    """The most probable logarithms (d + 3,): weights of the parameters, variances of product and mean, noise.
+
+    The last answers are kept: a sampler asks the same again until enough is new.
+    """
+    return _found(np.ascontiguousarray(apart).tobytes(), apart.shape, values.tobytes(), variances.tobytes()).copy()
+
+
+@lru_cache(maxsize=16)
+def _found(apart: bytes, shape: tuple[int, int, int], values: bytes, variances: bytes) -> Floats:
+    table, targets = np.frombuffer(apart).reshape(shape), np.frombuffer(values)
+    shift, scale = _standard(targets)
+    own = np.frombuffer(variances) / scale**2
+    expected = np.append(np.full(shape[-1], WEIGHT), [PRODUCT, MEAN, NOISE])
+    result = minimize(
+        _misfit,
+        expected,
+        args=(table, (targets - shift) / scale, own, expected),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(value - 8, value + 8) for value in expected],
+        options={"maxiter": STEPS},
+    )
+    return np.asarray(result.x, dtype=np.float64)
+
+
+def _misfit(logs: Floats, apart: Floats, targets: Floats, variances: Floats, expected: Floats) -> tuple[float, Floats]:
+    """The negative logarithm of the posterior probability up to a constant, and its gradient."""
+    count = apart.shape[-1]
+    weights, (product, mean, noise) = np.exp(logs[:count]), np.exp(logs[count:])
+    single = np.exp(-apart * weights)
+    joint, alone = product * np.exp(-(apart @ weights)), mean / count * single
+    covariance = joint + alone.sum(axis=-1) + np.diag(noise + variances + JITTER)
+    factor = np.linalg.cholesky(covariance)
+    inverse = cho_solve((factor, True), np.eye(len(targets)))
+    answer = inverse @ targets
+    slope = 0.5 * (inverse - np.outer(answer, answer))
+    spread = np.append(np.full(count, 1.5), [1.0, 1.0, 1.5])
+    away = (logs - expected) / spread
+    gradient = away / spread
+    together, sums = slope * joint, slope.ravel() @ alone.reshape(-1, count)
+    gradient[:count] -= weights * np.einsum("ij,ijk->k", together, apart)
+    gradient[:count] -= weights * np.einsum("ij,ijk,ijk->k", slope, alone, apart)
+    gradient[count:] += [together.sum(), sums.sum(), noise * np.trace(slope)]
+    misfit = 0.5 * targets @ answer + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+    return float(misfit), gradient
+
+
+def _kernel(apart: Floats, logs: Floats) -> Floats:
+    count = apart.shape[-1]
+    weights, (product, mean) = np.exp(logs[:count]), np.exp(logs[count : count + 2])
+    single = np.exp(-apart * weights).sum(axis=-1)
+    return np.asarray(product * np.exp(-(apart @ weights)) + mean / count * single, dtype=np.float64)
+
+
+def _standard(values: Floats) -> tuple[float, float]:
+    return float(values.mean()), max(float(values.std()), 1e-9)
