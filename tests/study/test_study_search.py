@@ -11,8 +11,11 @@ from nas_compress.errors import RequestError
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
+from nas_compress.study.ehvi import START
+from nas_compress.study.known_costs import KnownCosts
 from nas_compress.study.run import run_study
 from nas_compress.study.samplers import SAMPLERS, make_sampler
+from nas_compress.study.sketch import key_of
 from nas_compress.study.storage import open_storage
 from running import snapshot, write_study
 
@@ -95,6 +98,18 @@ def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     whole, stopped = ([dict(r.params) for r in records_of(tmp_path / name)] for name in ("whole", "stopped"))
     assert whole == stopped
     assert len({str(params) for params in whole}) > 2, "a sampler proposes different candidates"
+    if sampler == "ehvi":
+        assert_looks_tell_what_trials_find(tmp_path / "whole")
+
+
+def assert_looks_tell_what_trials_find(root: Path) -> None:
+    """What was looked up of a candidate before it was proposed is what its trial measured."""
+    study = optuna.load_study(study_name="tiny", storage=open_storage(None, root / "study.journal"))
+    known, tried = KnownCosts(study, None).found, records_of(root)[START:]
+    assert len(known) > 4
+    for record in tried:
+        values, measured = known[key_of(record.params)][1].values, record.outcome.measured
+        assert measured is not None and values == (measured.size_bytes, measured.macs)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -29,7 +29,8 @@ kernels, and of the noise, for values of variance 1."""
 def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Floats:
     """How far rows of left (n, d) are from rows of right (m, d), by parameter: (n, m, d).
 
-    The squared difference; 1 between two names, or where one of the two is missing (nan); 0 where both are.
+    The squared difference; 1 between two names. A parameter that one of the two lacks (nan) is a place beside the
+    interval, 1 from both of its ends: squared distances of a plane, so that the kernel stays positive definite.
     """
     apart: Floats = left[:, None, :] - right[None, :, :]
     apart *= apart
@@ -37,7 +38,9 @@ def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Fl
     absent = np.isnan(left), np.isnan(right)
     for column in np.flatnonzero(absent[0].any(axis=0) | absent[1].any(axis=0)):
         here, there = absent[0][:, column, None], absent[1][None, :, column]
-        apart[:, :, column] = np.where(here | there, here ^ there, apart[:, :, column])
+        place = np.where(here, right[None, :, column], left[:, column, None])  # of the one that has it
+        away = np.ones_like(place) if unordered[column] else (place - 0.5) ** 2 + 0.75
+        apart[:, :, column] = np.where(here & there, 0.0, np.where(here | there, away, apart[:, :, column]))
     return apart
 
 
@@ -101,7 +104,7 @@ def _found(apart: bytes, shape: tuple[int, int, int], values: bytes, variances: 
         args=(table, (targets - shift) / scale, own, expected),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(value - 8, value + 8) for value in expected],
+        bounds=[(value - 5, value + 5) for value in expected],
         options={"maxiter": STEPS},
     )
     return np.asarray(result.x, dtype=np.float64)
