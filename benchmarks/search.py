@@ -4,11 +4,13 @@
 
 A proposal is answered from the table: its accuracy after each epoch, and its file's figures where it was trained to
 the end. A candidate met again is answered like in a run. `volume` is the hypervolume of the fully trained candidates
-(accuracy above a half, decades of latency and of size below the table's worst) as a fraction of what the whole table's
-front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the median number of epochs until
-the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds never do. `wrong` is the
-fraction of stopped trials that the candidates trained by then would not have dominated. `wins` and `p` (Wilcoxon,
-two-sided) compare the final volume with that of the same sampler and seeds without a rule, then with `tpe:none`.
+(accuracy above a half, decades of latency and of size below the table's worst) as a fraction of what the whole
+table's front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the median number of
+epochs until the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds never do.
+`wrong` is the fraction of stopped trials that the candidates trained by then would not have dominated. `looked` are
+the candidates whose costs the sampler asked for before it proposed: each takes an export and a latency, and no epoch.
+`wins` and `p` (Wilcoxon, two-sided) compare the final volume with that of the same sampler and seeds without a rule,
+then with `tpe:none`.
 `--out` keeps medians and quartiles over the epochs, which `search_plot.py` draws.
 """
 
@@ -107,7 +109,7 @@ def read_table(name: str) -> Table:
 class Replay:
     """One search: (epochs spent, volume) after each candidate that was trained to its end, its trials and stops.
 
-    `again` of the stopped candidates were proposed again, and then trained.
+    `again` of the stopped candidates were proposed again, and then trained; `looked` counts lookups of costs.
     """
 
     history: tuple[tuple[int, float], ...]
@@ -209,7 +211,7 @@ def line(name: str, runs: list[Replay], others: list[list[Replay]], target: floa
     stops, count = sum(run.stopped for run in runs), len(runs)
     told = f"{name:22} {volumes}  {reached if np.isfinite(reached) else '-':>6}  "
     told += f"{statistics.median(run.trials for run in runs):6.0f}  {stops / count:7.1f}  "
-    told += f"{sum(run.again for run in runs) / count:5.1f}  "
+    told += f"{sum(run.again for run in runs) / count:5.1f}  {sum(run.looked for run in runs) / count:6.1f}  "
     told += f"{sum(run.wrong for run in runs) / stops:5.0%}" if stops else "    -"
     for other in others:
         ours, theirs = ([run.volume_at(budget) for run in each] for each in (runs, other))
@@ -246,7 +248,8 @@ def main() -> None:
             budget = given.epochs or EPOCHS[table]
             print(f"{table}: {len(read_table(table).rows)} candidates, seeds {seeds}, {budget} epochs")
             print(
-                f"{'sampler:rule':22} volume at 1/4 1/2 1/1  epochs  trials  stopped  again  wrong  wins  p", flush=True
+                f"{'sampler:rule':22} volume at 1/4 1/2 1/1  epochs  trials  stopped  again  looked  wrong  wins  p",
+                flush=True,
             )
             done: dict[str, list[Replay]] = {}
             for pair in pairs:

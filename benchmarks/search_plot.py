@@ -20,6 +20,8 @@ DRAWN = {
     "tpe:dominated": ("#3d9970", "tpe, dominated"),
     "tpe:moasha": ("#c9a227", "tpe, moasha"),
     "tpe:behind": ("#c0392b", "tpe, behind"),
+    "ehvi:behind": ("#8e44ad", "ehvi, behind"),
+    "ehvi:none": ("#111111", "ehvi, no rule"),
 }
 """Colour and name of each line, from the back to the front."""
 
@@ -46,7 +48,7 @@ def main() -> None:
                 continue
             epochs, low, middle, high = zip(*lines[pair], strict=True)
             axes.plot(epochs, middle, color=colour, label=name, linewidth=1.6)
-            if pair in ("tpe:none", "tpe:behind"):
+            if pair in ("tpe:none", "ehvi:none"):
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_title(f"{table}: medians, and quartiles of two", fontsize=10)
         axes.set_xlabel("epochs trained")

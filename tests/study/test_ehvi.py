@@ -24,7 +24,7 @@ from nas_compress.study.ehvi import EHVISampler
 from nas_compress.study.expected_improvement import expected_improvement, free_boxes
 from nas_compress.study.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.study.observed import FAILED, Known, fullest, observe
-from nas_compress.study.sketch import draw, features, neighbour
+from nas_compress.study.sketch import draw, features, key_of, neighbour
 
 BOTH = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 X = IntDistribution(0, 9)
@@ -148,7 +148,7 @@ def test_what_never_trained_tells_its_costs_and_what_failed_breaks_a_constraint(
     over = told(0, [0.1, 90.0], constraints={"size": 0.5}, user_attrs={"state": "over_budget"})
     good = told(1, [0.8, 10.0], constraints={"size": -0.5})
     failed = told(2, None, state=TrialState.FAIL)
-    known = {(("x", 3),): ({"x": 3}, Known(values=(None, 7.0), constraints={"size": -0.7}))}
+    known = {key_of({"x": 3}): ({"x": 3}, Known(values=(None, 7.0), constraints={"size": -0.7}))}
     seen = observe(fullest([over, good, failed]), known, BOTH)
     row = {params["x"]: number for number, params in enumerate(seen.params)}
     assert np.isnan(seen.costs[row[0], 0]) and seen.costs[row[0], 1] == pytest.approx(math.log(90))

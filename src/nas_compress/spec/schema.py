@@ -133,7 +133,7 @@ class SearchSection(Section):
     pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
     """
 
-    sampler: str = "tpe"
+    sampler: str = "ehvi"
     startup_trials: PositiveInt = 10
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()

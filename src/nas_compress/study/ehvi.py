@@ -27,9 +27,9 @@ SURVEY = 24
 """Candidates whose costs are looked up before there is a model."""
 LOOKS = 8
 """Candidates whose costs are looked up for one proposal, at most."""
-DRAWN = 112
+DRAWN = 96
 """Sketches drawn from the space for a proposal."""
-NEAR = 48
+NEAR = 40
 """Neighbours of the front's members beside them, and then of the best `BEST` of all."""
 BEST = 16
 
@@ -88,7 +88,7 @@ class EHVISampler(BaseSampler):
     def _propose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
         """The best of many sketches; None, for a random proposal, where nothing is known of the space or all of it."""
         others = study.get_trials(deepcopy=False, states=TOLD)
-        told = [other for other in others if other.number != trial.number and other.params]
+        told = [other for other in others if other.params and other.number != trial.number]
         space = self._space or seen_space(told)
         if space is None:
             return None

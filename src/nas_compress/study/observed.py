@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 
 FAILED = "failed"
 """The constraint that candidates break whose trial failed."""
-EARLY, LATE = 50, 30
+EARLY, LATE = 40, 24
 """Candidates at even distances in time, and newest ones, that are looked at beside the front and those that run."""
-FRONT = 32
+FRONT = 24
 """Members of a front that are looked at: where there are more, those that fill most of its volume."""
 
 
@@ -131,7 +131,7 @@ def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.
     """The keys that are looked at, settled ones first, and which those are."""
     count = _settled(len(keys))
     old = [keys[round(place)] for place in np.linspace(0, count - 1, min(count, EARLY))]
-    late = [*keys[count:][-LATE:], *sorted(needed, key=str)]
+    late = [*keys[count:][-LATE:], *(key for key in keys if key in needed)]
     kept = list(dict.fromkeys([*old, *late]))
     return kept, np.arange(len(kept)) < len(old)
 

@@ -42,19 +42,19 @@ class SamplerKind:
 
 
 SAMPLERS: Mapping[str, SamplerKind] = {
-    "tpe": SamplerKind(
-        summary="tree-structured Parzen estimator, each parameter on its own (the default)",
-        source="Bergstra et al. 2011; several objectives: Ozaki et al. 2022, doi 10.1613/jair.1.13188",
-        cost="29 ms at 500 finished trials, 80 ms at 2,000",
-        make=lambda seed, startup, study_seed, space, costs: IndependentTPESampler(seed=seed, startup_trials=startup),
-    ),
     "ehvi": SamplerKind(
-        summary="Gaussian processes and expected hypervolume, by the costs of files that were not trained yet",
+        summary="Gaussian processes and expected hypervolume, by costs looked up before training (the default)",
         source="Emmerich et al. 2006, doi 10.1109/TEVC.2005.859463; Yang et al. 2019, doi 10.1016/j.swevo.2018.10.007",
-        cost="TODO",
+        cost="60 ms at 500 finished trials, 100 ms at 2,000; a look at a candidate 0.6 s on digits",
         make=lambda seed, startup, study_seed, space, costs: EHVISampler(
             seed=seed, startup_trials=startup, space=space, costs=costs
         ),
+    ),
+    "tpe": SamplerKind(
+        summary="tree-structured Parzen estimator, each parameter on its own",
+        source="Bergstra et al. 2011; several objectives: Ozaki et al. 2022, doi 10.1613/jair.1.13188",
+        cost="29 ms at 500 finished trials, 80 ms at 2,000",
+        make=lambda seed, startup, study_seed, space, costs: IndependentTPESampler(seed=seed, startup_trials=startup),
     ),
     "optuna_tpe": SamplerKind(
         summary="Optuna's own TPE: proposes like tpe, and sorts all trials again for each parameter",

@@ -45,7 +45,7 @@ batch_size = {batch_size}
 learning_rate = 0.01            # the peak of one cycle
 
 [search]
-sampler = "tpe"                 # nas-compress list samplers
+sampler = "ehvi"                # nas-compress list samplers
 
 # [budgets]                     # limits; a trial that breaks one before training ends there
 # size_bytes = {{ at_most = 64000 }}
