@@ -1,7 +1,8 @@
 """Families, prunings, patterns of zeros, factorised layers, precisions, losses: all of it trains, exports and answers.
 
 The quick suite holds every pair of values in few combinations; the slow one every combination of family, pruning,
-stored form and loss, and every one of family, pattern, factorisation and stored form with and without a vote.
+stored form and loss, every one of family, pattern, factorisation and stored form with and without a vote, and every
+pair of a width and a factorisation.
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ WIDTH_FACTORS = {
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
     "loss": ["cross_entropy", "kd"],
-    "layers": list(FACTORIZATIONS),
 }
 CHANCE = 0.1
 ACCURACIES: list[float] = []
@@ -82,6 +82,7 @@ APART = {("pruning", "loss"), ("loss", "zeros"), ("loss", "layers")}
 
 COMBINATIONS = pairwise(FACTORS, valid, APART)
 WIDTHS = pairwise(WIDTH_FACTORS, valid_width)
+WIDTHS_OF_LAYERS = pairwise(WIDTH_FACTORS | {"layers": list(FACTORIZATIONS)}, valid_width)
 PLAIN_LAYERS = {"zeros": ["none"], "layers": ["none"]}
 
 
@@ -155,7 +156,11 @@ def test_every_combination_trains_and_ships(combination: dict[str, Any], bench: 
     check(candidate_of(combination), bench, tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("combination", WIDTHS, ids=name_of)
+@pytest.mark.parametrize(
+    "combination",
+    [*WIDTHS, *(pytest.param(each, marks=pytest.mark.slow) for each in WIDTHS_OF_LAYERS)],
+    ids=name_of,
+)
 def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
     longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
     candidate = candidate_of(combination)

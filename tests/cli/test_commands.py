@@ -149,6 +149,7 @@ def test_a_run_tells_its_progress_in_lines(command: Command, tmp_path: Path) -> 
     assert [line for line in lines if line.startswith("teacher: accuracy")]
     assert [line.split(":")[0] for line in lines if line.startswith("[")] == ["[1/2] trial 0", "[2/2] trial 1"]
     assert lines[-1] == "front: runs/tiny/front.png"
+    assert Path("runs/tiny/front.png").read_bytes().startswith(b"\x89PNG")
     again = command("run", "study", "--trials", 1)
     assert again.code == 0
     assert "nothing to do: 2 trials are finished, the total asked for is 1" in again.err

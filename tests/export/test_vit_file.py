@@ -98,11 +98,18 @@ def stored_bytes(path: Path) -> int:
     return sum(len(tensor.raw_data) for tensor in stored if tensor.dims)
 
 
+FEW = ((32, 32), (8, 8), (3, 8), (1, 8))
+OTHERS = [
+    (8, 32),
+    *((bits, 32 if bits in (16, 5) else 8) for bits in WEIGHT_BITS if (bits, 8) not in FEW and bits < 32),
+]
+
+
 @pytest.mark.parametrize(
     ("sharing", "bits"),
     [
-        *(("all", (bits, 32 if bits in (32, 16, 5) else 8)) for bits in WEIGHT_BITS),
-        ("all", (8, 32)),
+        *(("all", bits) for bits in FEW),
+        *(pytest.param("all", bits, marks=pytest.mark.slow) for bits in OTHERS),
         ("attention", (8, 8)),
         ("mlp", (3, 32)),
     ],

@@ -68,10 +68,10 @@ def test_only_what_gets_smaller_is_factorised() -> None:
     [
         ("resnet", "tucker", (32, 32)),
         ("resnet", "low_rank", (8, 8)),
-        ("mobilenet", "tucker", (8, 32)),
-        ("vit", "low_rank", (32, 32)),
         ("vit", "low_rank", (8, 8)),
-        (PRUNED, "tucker", (8, 32)),
+        pytest.param("mobilenet", "tucker", (8, 32), marks=pytest.mark.slow),
+        pytest.param("vit", "low_rank", (32, 32), marks=pytest.mark.slow),
+        pytest.param(PRUNED, "tucker", (8, 32), marks=pytest.mark.slow),
     ],
 )
 def test_it_trains_and_ships(family: str, kind: str, bits: tuple[int, int], bench: Bench, tmp_path: Path) -> None:

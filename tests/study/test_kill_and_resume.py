@@ -82,7 +82,7 @@ def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path
 
 
 def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
-    study, root = write_study(tmp_path / "study", *SLOW), tmp_path / "runs" / "tiny"
+    study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 100")), tmp_path / "runs" / "tiny"
     first = start(["run", study], cwd=tmp_path, cache=shared_cache(), log=tmp_path / "first")
     wait_until((root / "trials" / "0" / "candidate.json").is_file, first)
     second = start(["run", study], cwd=tmp_path, cache=shared_cache(), log=tmp_path / "second")

@@ -76,7 +76,7 @@ def test_a_study_of_ones_own_model_and_data_runs_unchanged(command: Command, own
     assert (own / "runs" / "mine" / "front.png").is_file()
 
 
-@pytest.mark.parametrize("space", ["cnn", "strided_cnn"])
+@pytest.mark.parametrize("space", ["cnn", pytest.param("strided_cnn", marks=pytest.mark.slow)])
 def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command: Command, tmp_path: Path) -> None:
     answer = command("init", "mine", "--space", space)
     assert answer.code == 0, answer.err

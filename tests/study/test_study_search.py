@@ -90,10 +90,10 @@ def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     study = write_study(
         tmp_path / "study",
         ('sampler = "random"', f'sampler = "{sampler}"\nstartup_trials = 4'),
-        ("trials = 3", 'trials = 7\nobjectives = ["size_bytes", "macs"]'),
+        ("trials = 3", 'trials = 6\nobjectives = ["size_bytes", "macs"]'),
     )
     run_study(study, out=tmp_path / "whole")
-    for total in (3, 7):
+    for total in (3, 6):
         run_study(study, out=tmp_path / "stopped", trials=total)
     whole, stopped = ([dict(r.params) for r in records_of(tmp_path / name)] for name in ("whole", "stopped"))
     assert whole == stopped
@@ -106,7 +106,7 @@ def assert_looks_tell_what_trials_find(root: Path) -> None:
     """What was looked up of a candidate before it was proposed is what its trial measured."""
     study = optuna.load_study(study_name="tiny", storage=open_storage(None, root / "study.journal"))
     known, tried = KnownCosts(study, None).found, records_of(root)[START:]
-    assert len(known) > 4
+    assert len(known) >= 4
     for record in tried:
         values, measured = known[key_of(record.params)][1].values, record.outcome.measured
         assert measured is not None and values == (measured.size_bytes, measured.macs)
@@ -117,7 +117,7 @@ def test_a_sampler_follows_its_seed(sampler: str) -> None:
     def proposals(seed: int) -> list[int]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=make_sampler(sampler, seed=seed, startup_trials=3))
-        study.optimize(lambda trial: trial.suggest_int("x", 0, 10**6), n_trials=6)
+        study.optimize(lambda trial: trial.suggest_int("x", 0, 10**6), n_trials=5)
         return [trial.params["x"] for trial in study.trials]
 
     assert proposals(1) == proposals(1)
