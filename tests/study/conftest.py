@@ -17,3 +17,4 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials without their training, whose file and figures stay real, and without long surveys: for many trials."""
     monkeypatch.setattr("nas_compress.trial.fit.train", lambda student, *rest, **named: student.eval() and {})
     monkeypatch.setattr("nas_compress.study.ehvi.SURVEY", 4)
+    monkeypatch.setattr("nas_compress.study.ehvi.LOOKS", 2)

@@ -262,7 +262,7 @@ def test_an_improvement_is_large_where_it_should_be() -> None:
 def test_it_finds_a_better_front_than_chance() -> None:
     def volume(sampler: BaseSampler) -> float:
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-        study.optimize(objective, n_trials=10)
+        study.optimize(objective, n_trials=8)
         kept = [t.values for t in study.trials if max(t.constraints.values()) <= 0]
         return hypervolume(np.array(kept).reshape(-1, 2) * [-1, 1], np.array([-0.3, 20.0]))
 
