@@ -119,9 +119,10 @@ def test_a_rule_that_could_stop_nothing_is_refused(
         (("trials = 3", 'trials = 3\nobjectives = ["accuracy"]'), NoRule),
         (("trials = 3", 'trials = 3\nobjectives = ["latency_ms", "size_bytes"]'), NoRule),
         (("epochs = 9", "epochs = 2"), NoRule),
+        (('sampler = "random"', 'sampler = "ehvi"'), NoRule),
         (("[search]", '[search.reward]\nkind = "soft"\nfigure = "latency_ms"\ntarget = 0.1\n[search]'), NoRule),
     ],
-    ids=["several objectives", "one objective", "nothing learned", "no rung", "a reward"],
+    ids=["several objectives", "one objective", "nothing learned", "no rung", "ehvi", "a reward"],
 )
 def test_the_default_stops_what_is_left_behind(change: tuple[str, str], rule: type, tmp_path: Path) -> None:
     longer = ("\nepochs = 1\n", "\nepochs = 9\n")

@@ -124,8 +124,8 @@ class SearchSection(Section):
     one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
     the sampler fills.
 
-    `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives and the training is long
-    enough for a rung. With `shadow` every trial is trained to its end and the run reports what the rule named by
+    `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives, the training is long
+    enough for a rung, and the sampler is not ehvi, beside which no rule was found to pay. With `shadow` every trial is trained to its end and the run reports what the rule named by
     `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha and behind compare,
     geometric if not given; of `eta` trials moasha lets one go on. `risk` is how often `dominated` may err.
 

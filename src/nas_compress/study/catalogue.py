@@ -22,7 +22,7 @@ from nas_compress.teaching import TEACHER_SETTINGS, TEACHERS
 
 Row = dict[str, object]
 
-AUTO = "behind, where accuracy is one of several objectives and there is a rung; else none (the default)"
+AUTO = "behind, where accuracy is one of several objectives, with any sampler but ehvi; else none (the default)"
 
 
 def catalogue(kind: str) -> list[Row]:
