@@ -125,9 +125,10 @@ class SearchSection(Section):
     the sampler fills.
 
     `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives, the training is long
-    enough for a rung, and the sampler is not ehvi, beside which no rule was found to pay. With `shadow` every trial is trained to its end and the run reports what the rule named by
-    `shadow` would have saved and cost. `rungs` are the epochs of `training.epochs` at which moasha and behind compare,
-    geometric if not given; of `eta` trials moasha lets one go on. `risk` is how often `dominated` may err.
+    enough for a rung, and the sampler is not ehvi, beside which none was found to pay. With `shadow` every trial is
+    trained to its end and the run reports what the rule named by `shadow` would have saved and cost. `rungs` are the
+    epochs of `training.epochs` at which moasha and behind compare, geometric if not given; of `eta` trials moasha lets
+    one go on. `risk` is how often `dominated` may err.
 
     With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
     pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
