@@ -6,6 +6,7 @@ import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from peers.finds import read_finds
 
 FIGURES = ("seconds", "file", "accuracy", "latency_ms", "noisy", "size_bytes")
 OBJECTIVES = {"accuracy", "latency_ms", "size_bytes"}
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00", "#999999")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     times = np.linspace(0, seconds, 481)
-    for colour, (name, seeds) in zip(COLOURS, _by_contender(curves).items(), strict=False):
+    for colour, (name, seeds) in zip(cycle(COLOURS), _by_contender(curves).items(), strict=False):
         table = np.array([[curve.at(second) for second in times] for curve in seeds])
         axes.step(times, np.median(table, axis=0), where="post", label=name, color=colour)
         axes.fill_between(times, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0)
