@@ -31,7 +31,7 @@ class SamplerKind:
     `make` gets the proposal's seed, the number of trials that start at random, and the study's seed, for those that
     draw one sequence over the whole study; also the space's function, and what tells a candidate's costs before
     training, or None. `warning` is said when a run starts with it; `cost` is what a proposal
-    takes (13 parameters, 3 objectives, one budget).
+    takes (13 parameters, 3 objectives, one budget); `rule` is the stopping rule beside it where the study names none.
     """
 
     summary: str
@@ -39,6 +39,7 @@ class SamplerKind:
     cost: str
     make: Callable[[int, int, int, Suggesting | None, Costs | None], BaseSampler]
     warning: str | None = None
+    rule: str = "behind"
 
 
 SAMPLERS: Mapping[str, SamplerKind] = {
@@ -46,6 +47,7 @@ SAMPLERS: Mapping[str, SamplerKind] = {
         summary="Gaussian processes and expected hypervolume, by costs looked up before training (the default)",
         source="Emmerich et al. 2006, doi 10.1109/TEVC.2005.859463; Yang et al. 2019, doi 10.1016/j.swevo.2018.10.007",
         cost="60 ms at 500 finished trials, 100 ms at 2,000; a look at a candidate 0.6 s on digits",
+        rule="none",  # it proposes few candidates that are not worth their training
         make=lambda seed, startup, study_seed, space, costs: EHVISampler(
             seed=seed, startup_trials=startup, space=space, costs=costs
         ),

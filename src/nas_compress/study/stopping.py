@@ -14,13 +14,11 @@ from nas_compress.spec.schema import PRUNERS, StudySpec
 from nas_compress.stopping.adapter import Watch
 from nas_compress.stopping.catalogue import make_rule
 from nas_compress.stopping.rules import NoRule, Rule
+from nas_compress.study.samplers import SAMPLERS
 from nas_compress.trial.sight import Judge
 
 LEARNED = "accuracy"
 """The objective that only training tells."""
-
-LOOKING = "ehvi"
-"""The sampler beside which no rule was found to pay: it proposes few candidates that are not worth their training."""
 
 
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
@@ -30,7 +28,7 @@ def study_rule(spec: StudySpec, where: str = "") -> Rule:
         return EveryEpoch()
     if search.stop == "auto":
         several = LEARNED in spec.objectives and len(spec.objectives) > 1 and spec.reward is None
-        return make_rule("behind" if several and search.sampler != LOOKING else "none", steps=epochs)
+        return make_rule(SAMPLERS[search.sampler].rule if several else "none", steps=epochs)
     rule = make_rule(search.rule, steps=epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where)
     place = f" ({where})" if where else ""
     if search.rule != "none" and LEARNED not in spec.objectives and spec.reward is None:
