@@ -37,6 +37,9 @@ def suggest(trial):
     return Candidate(family="resnet", depths=(1, 1, 1), losses=(LossTerm(name="cross_entropy", weight=weight),))
 '''
 
+OPTUNAS = ("optuna_tpe", "gp")
+"""Samplers that are Optuna's own and slow."""
+
 
 def records_of(root: Path) -> list[Record]:
     return read_records(RunFolder(root=root))
@@ -83,7 +86,9 @@ def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on(tmp_path: Path) -
     assert {trial.number for trial in told if trial.state.name == "FAIL"} == {record.trial for record in failed}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=pytest.mark.slow) if name in OPTUNAS else name for name in SAMPLERS]
+)
 def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     sampler: str, tmp_path: Path, untrained: None
 ) -> None:
