@@ -234,6 +234,31 @@ def test_running_candidates_are_not_proposed_and_given_values_are_kept() -> None
     assert space(study.ask())[1] == "fair"  # type: ignore[arg-type]
 
 
+def test_a_candidate_that_another_worker_began_meanwhile_is_not_proposed() -> None:
+    def next_of(begun: FrozenTrial | None) -> dict[str, Any]:
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        run(study, None, range(6))
+
+        def look(candidate: object) -> Known | None:
+            if begun is not None and len(study.trials) == 7:
+                study.add_trial(begun)
+            return Lookups()(candidate)
+
+        study.sampler = EHVISampler(seed=1, startup_trials=3, space=space, costs=look)
+        trial = study.ask()
+        space(trial)  # type: ignore[arg-type]
+        return trial.params
+
+    alone = next_of(None)
+    kinds: dict[str, BaseDistribution] = {
+        "width": IntDistribution(1, 32),
+        "kind": CategoricalDistribution(("good", "fair", "bad")),
+        "only_of_bad": FloatDistribution(0, 1),
+    }
+    known = {name: kinds[name] for name in alone}
+    assert next_of(create_trial(state=TrialState.RUNNING, params=alone, distributions=known)) != alone
+
+
 def test_a_space_that_is_used_up_gives_random_proposals() -> None:
     def two(trial: Suggest) -> str:
         return trial.suggest_categorical("x", ["a", "b"])

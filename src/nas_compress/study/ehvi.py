@@ -17,7 +17,7 @@ from nas_compress.study.acquisition import Acquisition
 from nas_compress.study.gaussian_process import differences
 from nas_compress.study.known_costs import Costs, KnownCosts
 from nas_compress.study.observed import fullest, is_closed, observe
-from nas_compress.study.sketch import Key, Sketch, Suggesting, draw, features, neighbour, seen_space
+from nas_compress.study.sketch import Key, Sketch, Suggesting, draw, features, key_of, neighbour, seen_space
 
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 """Trials that teach something."""
@@ -25,6 +25,8 @@ START = 3
 """Trials before there is a model, far from each other: a model of three is better than chance."""
 SURVEY = 24
 """Candidates whose costs are looked up before there is a model."""
+CHOICES = 3
+"""How often a proposal is made anew that another worker began meanwhile."""
 LOOKS = 8
 """Candidates whose costs are looked up for one proposal, at most."""
 DRAWN = 96
@@ -79,11 +81,20 @@ class EHVISampler(BaseSampler):
     ) -> Any:
         """The proposal's value; a random one where the proposal lacks the parameter."""
         if self._chosen is None or self._chosen[0] != trial.number:
-            self._chosen = trial.number, self._propose(study, trial)
+            self._chosen = trial.number, self._choose(study, trial)
         sketch = self._chosen[1]
         if sketch is not None and sketch.distributions.get(param_name) == param_distribution:
             return sketch.params[param_name]
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
+        """A proposal that no other worker began while this one was looking, which takes seconds."""
+        for _ in range(CHOICES):
+            sketch = self._propose(study, trial)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if sketch is None or all(key_of(other.params) != sketch.key for other in running):
+                return sketch
+        return sketch
 
     def _propose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
         """The best of many sketches; None, for a random proposal, where nothing is known of the space or all of it."""
