@@ -84,6 +84,17 @@ def lacks_memory(error: BaseException) -> bool:
     return spoken or isinstance(error, MemoryError)
 
 
+def is_of_one_trial(error: Exception) -> bool:
+    """Whether an error is that of one candidate, which must not end the study; a full disk and a bad request do.
+
+    >>> [is_of_one_trial(error) for error in (ValueError(), OSError(12, "memory"), OSError(28, "full"), RunError())]
+    [True, True, False, False]
+    """
+    if isinstance(error, (RequestError, RunError)):
+        return False
+    return not isinstance(error, OSError) or lacks_memory(error)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)

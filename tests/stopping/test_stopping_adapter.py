@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,9 @@ from nas_compress.errors import RequestError
 from nas_compress.stopping.adapter import CURVE, Watch, curve_attribute, curve_of
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.moasha import MoAsha
+from quiet_optuna import quiet as quiet
 
 RULE = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def watch(study: optuna.Study, *known: float, learned: int = 0) -> Watch:

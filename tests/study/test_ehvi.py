@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -25,17 +24,10 @@ from nas_compress.study.expected_improvement import expected_improvement, free_b
 from nas_compress.study.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.study.observed import FAILED, Known, fullest, observe
 from nas_compress.study.sketch import draw, features, key_of, neighbour
+from quiet_optuna import quiet as quiet
 
 BOTH = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 X = IntDistribution(0, 9)
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def front_of(random: np.random.Generator, columns: int) -> np.ndarray:

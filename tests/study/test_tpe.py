@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import optuna
 import pytest
@@ -13,16 +11,9 @@ from optuna.trial import TrialState, create_trial
 
 from nas_compress.study.parzen import best_draw, choice_probabilities, kernels
 from nas_compress.study.tpe import IndependentTPESampler
+from quiet_optuna import quiet as quiet
 
 CHOICE = CategoricalDistribution(("a", "b", "c"))
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def test_choice_probabilities_of_a_hand_worked_case() -> None:

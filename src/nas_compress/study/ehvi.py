@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from nas_compress.study.acquisition import Acquisition
 from nas_compress.study.gaussian_process import differences
+from nas_compress.study.independent import IndependentSampler
 from nas_compress.study.known_costs import Costs, KnownCosts
 from nas_compress.study.observed import fullest, is_closed, observe
 from nas_compress.study.sketch import Key, Sketch, Suggesting, draw, features, key_of, neighbour, seen_space
@@ -36,7 +37,7 @@ NEAR = 40
 BEST = 16
 
 
-class EHVISampler(BaseSampler):
+class EHVISampler(IndependentSampler):
     """Proposes the candidate of the largest expected hypervolume improvement over the front.
 
     Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Objectives and constraints have a Gaussian process each on
@@ -46,10 +47,9 @@ class EHVISampler(BaseSampler):
     there is a model, and then as a rule only what was looked up is proposed; what was found is kept in the study's user
     attributes. The first trials, `startup_trials` and at most `START`, are far from each other.
 
-    Candidates that were trained, run
-    or failed are not proposed; of those that run the models' mean counts as the result (Ginsbourger et al. 2010, the
-    kriging believer). Where nothing is left a proposal is random. Without a `space` sketches are drawn from the
-    parameters that all trials have.
+    Candidates that were trained, run or failed are not proposed; of those that run the models' mean counts as the
+    result (Ginsbourger et al. 2010, the kriging believer). Where nothing is left a proposal is random. Without a
+    `space` sketches are drawn from the parameters that all trials have.
     """
 
     def __init__(
@@ -65,16 +65,6 @@ class EHVISampler(BaseSampler):
         """Draw a new seed."""
         self._seed = Random().getrandbits(32)
         self._uniform.reseed_rng()
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """None: the proposal answers each parameter when it is asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch
-from nas_compress.errors import RequestError, RunError, lacks_memory
+from nas_compress.errors import is_of_one_trial
 from nas_compress.model_file import COMPRESSED
 from nas_compress.outcome import Measured
 from nas_compress.spec.schema import StudySpec
@@ -72,10 +72,8 @@ class Look:
                     name=self.spec.file_name,
                     watch=Stopwatch(),
                 )
-        except (RequestError, RunError):
-            raise
-        except Exception as error:  # as in a trial: one candidate must not end the study
-            if isinstance(error, OSError) and not lacks_memory(error):
+        except Exception as error:
+            if not is_of_one_trial(error):
                 raise
             return None
         return made.form.cost

@@ -165,7 +165,7 @@ def _open(
         cut = f"; a trial that was cut is repeated: {repeated}" if repeated else ""
         reporter.say(f"going on after {len(records)} finished trials{cut}")
     tally = Tally(parts=parts, folder=folder, reporter=reporter, total=total, records=records)
-    return Search(trials=Trials(parts=parts, folder=folder, study=study, run_id=known["run"], tally=tally), tally=tally)
+    return Search(trials=Trials(study=study, run_id=known["run"], tally=tally))
 
 
 def _join(trials: Trials, shared: SharedStore | None) -> Joint:
@@ -192,13 +192,13 @@ def _prepare(search: Search, meter: LatencyMeter) -> None:
     teacher = find_teacher(tally.parts, tally.reporter.stage)
     tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, meter)
     tally.reporter.say(_teacher_line(tally.teacher))
-    search.bench = search.trials.bench = make_bench(tally.parts, teacher, meter)
+    search.trials.bench = make_bench(tally.parts, teacher, meter)
 
 
 def _hire(search: Search, count: int) -> Crew:
     """Workers, which find the teacher and its answers in the cache."""
-    if search.bench is not None:
-        _ = search.bench.teacher.answers
+    if search.trials.bench is not None:
+        _ = search.trials.bench.teacher.answers
     reporter = search.tally.reporter
     reporter.say(f"{count} workers, which hold still while one of them measures a latency")
     return Crew(

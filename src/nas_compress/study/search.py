@@ -16,30 +16,32 @@ from nas_compress.study.shift import Shift
 from nas_compress.study.stopping import study_pruner
 from nas_compress.study.tally import Tally
 from nas_compress.study.trials import Trials
-from nas_compress.trial.bench import Bench
 from nas_compress.trial.run import run_trial
 
 
 @dataclass(kw_only=True, eq=False)
 class Search:
-    """A study while it runs; `bench` is there before the first trial is tried here."""
+    """A study while it runs."""
 
     trials: Trials
-    tally: Tally
-    bench: Bench | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """What is finished of it."""
+        return self.trials.tally
 
     def run(self, meter: LatencyMeter, crew: Crew | None = None) -> None:
         """Try candidates until the total is reached; then measure the front's noisy latencies again.
 
         A crew tries several at once, which hold still while one of them measures.
         """
-        self.trials.study.pruner = study_pruner(self.trials.parts.spec)
+        self.trials.study.pruner = study_pruner(self.tally.parts.spec)
         self.tally.write(self.tally.front)
         if crew is None:
             self._work()
         else:
-            Shift(trials=self.trials, tally=self.tally, crew=crew).work()
-        shutil.rmtree(self.trials.folder.checkpoints, ignore_errors=True)
+            Shift(trials=self.trials, crew=crew).work()
+        shutil.rmtree(self.tally.folder.checkpoints, ignore_errors=True)
         self._measure_again(meter)
         self._compare(meter)
         self.tally.close()
@@ -66,13 +68,14 @@ class Search:
             raise
 
     def _try(self, trial: int, job: Job) -> Outcome:
-        if self.bench is None:
+        bench = self.trials.bench
+        if bench is None:
             raise RuntimeError("the bench is made before the first trial")
-        spec, reporter = self.trials.parts.spec, self.tally.reporter
+        spec, reporter = self.tally.parts.spec, self.tally.reporter
         reporter.stage(f"trial {trial}", 0, spec.training.epochs)
         return run_trial(
             job.task.candidate,
-            self.bench,
+            bench,
             seed=spec.seed,
             model=job.task.model,
             checkpoint=job.task.checkpoint,

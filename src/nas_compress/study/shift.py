@@ -17,10 +17,14 @@ class Shift:
     """What a crew tries at the moment, and what waits for its turn or for the outcome of the same candidate."""
 
     trials: Trials
-    tally: Tally
     crew: Crew
     _running: dict[int, optuna.Trial] = field(default_factory=dict, init=False)
     _waiting: list[tuple[optuna.Trial, Candidate]] = field(default_factory=list, init=False)
+
+    @property
+    def tally(self) -> Tally:
+        """What is finished of the study."""
+        return self.trials.tally
 
     def work(self) -> None:
         """Try candidates until the total is reached; on any error all that is under way is given up."""

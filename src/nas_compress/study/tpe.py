@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.dominance import spread_subset
 from nas_compress.stopping.order import fronts
+from nas_compress.study.independent import IndependentSampler
 from nas_compress.study.parzen import best_draw
 
 Floats = NDArray[np.float64]
@@ -46,7 +47,7 @@ class _Split:
     bad: list[dict[str, Any]] | None = None
 
 
-class IndependentTPESampler(BaseSampler):
+class IndependentTPESampler(IndependentSampler):
     """The tree-structured Parzen estimator, each parameter on its own.
 
     Bergstra et al. 2011; Ozaki et al. 2022 (doi 10.1613/jair.1.13188) for several objectives. Good are the first
@@ -69,16 +70,6 @@ class IndependentTPESampler(BaseSampler):
         """Draw a new seed."""
         self._random = np.random.default_rng()
         self._uniform.reseed_rng()
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """None: every parameter is proposed on its own."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -44,10 +44,8 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class Trials:
-    """The trials that this run asks for."""
+    """The trials that this run asks for; `bench` is there before the first of them."""
 
-    parts: Ingredients
-    folder: RunFolder
     study: optuna.Study
     run_id: str
     tally: Tally
@@ -57,6 +55,16 @@ class Trials:
 
     def __post_init__(self) -> None:
         self._before = max((record.finished_s for record in self.tally.records), default=0.0)
+
+    @property
+    def parts(self) -> Ingredients:
+        """What the study is made of."""
+        return self.tally.parts
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return self.tally.folder
 
     @cached_property
     def rule(self) -> Rule:

@@ -11,7 +11,7 @@ import torch
 
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_file
-from nas_compress.errors import RequestError, RunError, describe, lacks_memory
+from nas_compress.errors import describe, is_of_one_trial, lacks_memory
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
 from nas_compress.model_file import COMPRESSED
@@ -79,13 +79,10 @@ def run_trial(
                 watch=watch,
                 place=checkpoint,
             )
-    except (RequestError, RunError):
-        raise
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
-        memory = lacks_memory(error)
-        if isinstance(error, OSError) and not memory:
+        if not is_of_one_trial(error):
             raise
-        reason = f"{NEEDS_MEMORY}: {describe(error)}" if memory else describe(error)
+        reason = f"{NEEDS_MEMORY}: {describe(error)}" if lacks_memory(error) else describe(error)
         return Outcome(candidate=candidate, seed=seed, state="failed", reason=reason, seconds=watch.seconds)
 
 
