@@ -8,10 +8,11 @@
 Optuna's NSGA-II, and at the end of a trial the ONNX file, its accuracy and the median of 200 timed runs. `peers/` holds
 Syne Tune's MOASHA and NePS's PriMO, each in its own environment. All search the study's space without its budgets, with
 its epochs, batch size, peak of the learning rate and losses, on one thread a worker, and have the trained teacher and
-its answers at the start; nobody sees another's latencies. Seconds are those of the processor: on a machine of one's own
-they are those of the wall, on a shared one the neighbours would decide. `compare` measures everybody's files with the
-same patient meter, one after another (a second call goes on), and prints the hypervolume, as in a run's front.json, at
-parts of the time; `--out` gets `.png` and `.csv`.
+its answers at the start; nobody sees another's latencies. A search ends after so many seconds of the processor: on a
+machine of one's own they are those of the wall, on a shared one the neighbours would decide. Both clocks are noted, and
+`compare` takes the one that `--clock` names. It measures everybody's files with the same patient meter, one after
+another (a second call goes on), and prints the hypervolume, as in a run's front.json, at parts of the time; `--out`
+gets `.png` and `.csv`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.run import run_study
 from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
 from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
-from peers.finds import Clock, Finds, add_find
+from peers.finds import CLOCKS, Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed
 
 LOOK_S = 0.3
@@ -159,13 +160,13 @@ def compare(given: argparse.Namespace) -> None:
     """All searches that are there, best known first."""
     file = contest_file(given.study, 0)
     teacher = measure_teacher(given.folders[0] / "warm" / "teacher", file)
-    curves = [curve_of(folder, file, teacher, again=given.again) for folder in given.folders]
-    print(f"{describe_machine()}; {given.study}, {given.seconds:g} s each")
+    curves = [curve_of(folder, file, teacher, clock=given.clock, again=given.again) for folder in given.folders]
+    print(f"{describe_machine()}; {given.study}, {given.seconds:g} s of {given.clock} time each")
     noisy, files = count_noisy(given.folders)
     print(f"{noisy} of {files} latencies found no fast moment of the machine")
     print_table(curves, given.seconds)
     write_curves(curves, given.out.with_suffix(".csv"))
-    draw(curves, given.seconds, given.out.with_suffix(".png"))
+    draw(curves, given.seconds, given.out.with_suffix(".png"), clock=given.clock)
 
 
 def main() -> None:
@@ -179,6 +180,7 @@ def main() -> None:
     all_ = commands.add_parser("compare", help="measure the files of searches and compare them")
     all_.add_argument("folders", type=Path, nargs="+", help="called <contender>-<seed>")
     all_.add_argument("--again", action="store_true", help="measure noisy latencies again")
+    all_.add_argument("--clock", choices=list(CLOCKS), default="processor", help="which seconds are compared")
     all_.add_argument("--study", default="studies/digits")
     all_.add_argument("--seconds", type=float, default=240.0)
     all_.add_argument("--out", type=Path, default=Path("live"))

@@ -76,17 +76,21 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     return _point("teacher", {name: str(value) for name, value in values.items()})
 
 
-def curve_of(folder: Path, file: StudyFile, teacher: Point, *, again: bool) -> Curve:
-    """The curve of the search in a folder called `<contender>-<seed>`."""
+def curve_of(folder: Path, file: StudyFile, teacher: Point, *, clock: str, again: bool) -> Curve:
+    """The curve of the search in a folder called `<contender>-<seed>`, by a clock of `finds.CLOCKS`."""
     if set(file.spec.objectives) != OBJECTIVES:
         raise RequestError(f"objectives must be {sorted(OBJECTIVES)} here, but got {list(file.spec.objectives)}")
-    points = measure_finds(folder, file, again=again)
+    points = {Path(str(point.trial)): point for point in measure_finds(folder, file, again=again)}
+    finds = read_finds(folder, clock)
     front = Front(
-        objectives=file.spec.objective_list, points=tuple(points), classes=gather(file).dataset.classes, teacher=teacher
+        objectives=file.spec.objective_list,
+        points=tuple(points.values()),
+        classes=gather(file).dataset.classes,
+        teacher=teacher,
     )
-    volumes = front.hypervolume_history(points).tolist()
+    volumes = front.hypervolume_history([points[path.relative_to(folder)] for _, path in finds]).tolist()
     contender, _, seed = folder.name.rpartition("-")
-    times = [seconds for seconds, _ in read_finds(folder)]
+    times = [seconds for seconds, _ in finds]
     return Curve(contender=contender, seed=seed, steps=tuple(zip(times, volumes, strict=True)))
 
 
@@ -107,7 +111,7 @@ def print_table(curves: Sequence[Curve], seconds: float) -> None:
         print(f"| {name} | {len(seeds)} | {min(counts)}-{max(counts)} | " + " | ".join(cells) + " |")
 
 
-def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
+def draw(curves: Sequence[Curve], seconds: float, path: Path, *, clock: str) -> None:
     """The median of the seeds at each second and, as a band, their range."""
     import matplotlib.pyplot as plt
 
@@ -117,7 +121,7 @@ def draw(curves: Sequence[Curve], seconds: float, path: Path) -> None:
         table = np.array([[curve.at(second) for second in times] for curve in seeds])
         axes.step(times, np.median(table, axis=0), where="post", label=name, color=colour)
         axes.fill_between(times, table.min(axis=0), table.max(axis=0), step="post", color=colour, alpha=0.15, lw=0)
-    axes.set(xlabel="seconds of processor time", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
+    axes.set(xlabel=f"seconds ({clock} time)", ylabel="hypervolume", xlim=(0, seconds), ylim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

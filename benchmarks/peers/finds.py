@@ -10,6 +10,7 @@ from pathlib import Path
 
 TABLE = "finds.csv"
 COLUMNS = ("seconds", "wall_seconds", "file")
+CLOCKS = {"processor": "seconds", "wall": "wall_seconds"}
 
 
 def processor_seconds(process: int) -> float:
@@ -84,10 +85,11 @@ class Finds:
         add_find(self.folder, file, seconds=self.seconds, wall_seconds=self.clock.wall_seconds)
 
 
-def read_finds(folder: Path) -> list[tuple[float, Path]]:
-    """(processor seconds, file) of each row, in the order of time."""
+def read_finds(folder: Path, clock: str = "processor") -> list[tuple[float, Path]]:
+    """(seconds, file) of each row in the order of time, by the `processor` or the `wall`."""
     path = folder / TABLE
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as handle:
-        return sorted((float(row["seconds"]), folder / row["file"]) for row in csv.DictReader(handle))
+        column = CLOCKS[clock]
+        return sorted((float(row[column]), folder / row["file"]) for row in csv.DictReader(handle))

@@ -45,6 +45,7 @@ def test_what_was_found_is_read_in_the_order_of_time(peers: None, tmp_path: Path
     add_find(tmp_path, tmp_path / "models" / "a.onnx", seconds=3.5, wall_seconds=4.0)
 
     assert read_finds(tmp_path) == [(3.5, tmp_path / "models" / "a.onnx"), (20.0, tmp_path / "b.onnx")]
+    assert [seconds for seconds, _ in read_finds(tmp_path, "wall")] == [4.0, 30.0]
     assert read_finds(tmp_path / "models") == []
 
 
