@@ -80,7 +80,8 @@ def kept(records: list[Record]) -> dict[int, object]:
 
 @pytest.mark.slow
 def test_kills_at_any_time_lose_nothing_and_leave_nothing(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "study", ("\nepochs = 1\n", "\nepochs = 6\n"), space=SPACE)
+    changes = ("\nepochs = 1\n", "\nepochs = 6\n"), ('"random"', '"ehvi"')
+    study = write_study(tmp_path / "study", *changes, space=SPACE)
     folder, chance = RunFolder(root=tmp_path / "runs" / "tiny"), random.Random(0)
     run_study(study, trials=1)  # the teacher, which is not at stake
     before, total, kills, log = kept(read_records(folder)), 12, 0, tmp_path / "log"
