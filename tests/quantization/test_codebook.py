@@ -32,6 +32,24 @@ def test_pruned_weights_have_a_value_of_their_own() -> None:
     assert not bool((values[places[weights != 0]] == 0).all())
 
 
+def test_weights_that_are_pruned_later_take_the_value_zero() -> None:
+    weights = torch.tensor([[-1.0, 1.0, 0.25], [1.0, 0.25, -1.0]])
+    quantizer, without = SharedWeight(weights, 2, with_zero=True), SharedWeight(weights, 2)
+    assert 0 in quantizer.start and 0 not in without.start
+    assert torch.allclose(quantizer(weights), weights, atol=0.01)
+    pruned = weights * torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    for rounded in (quantizer(pruned), quantizer.integers(pruned)):
+        assert torch.equal(rounded == 0, pruned == 0)
+    assert torch.allclose(quantizer(weights), weights, atol=0.01), "targeted dropout gives its weights back"
+    quantizer(pruned).square().sum().backward()
+    assert quantizer.moves.grad is not None
+    moved = dict(zip(quantizer.start.tolist(), (quantizer.moves.grad != 0).tolist(), strict=True))
+    assert moved == {-1.0: True, 0.0: False, 0.25: True, 1.0: True}
+    with torch.no_grad():
+        quantizer.moves += 1
+    assert torch.equal(quantizer.integers(pruned) == 0, pruned == 0), "the value that was 0 stays it"
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), bits=st.integers(1, 6), count=st.integers(1, 300), pruned=st.booleans())
 def test_every_weight_has_the_nearest_value(seed: int, bits: int, count: int, pruned: bool) -> None:

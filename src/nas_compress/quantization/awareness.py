@@ -46,13 +46,15 @@ def make_aware_(
     calibration: Tensor | None,
     ranges: str = "mse",
     weight_format: str = "integer",
+    with_zeros: bool = False,
 ) -> None:
     """Let a network round its weights and activations from now on, in place, and learn under that.
 
     `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
-    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps. Activations of
-    fewer than 32 bits start from the ranges that the rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the
-    network's device. Each of the network's parameters stays one, those of a learned step or of shared values are added.
+    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps: `with_zeros` one
+    of them is 0, for weights that become it later. Activations of fewer than 32 bits start from the ranges that the
+    rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the network's device. Each of the network's parameters
+    stays one, those of a learned step or of shared values are added.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:
@@ -64,7 +66,7 @@ def make_aware_(
 
     def quantizer(layer: nn.Conv2d | nn.Linear) -> WeightQuantizer:
         if weight_format == "codebook" and chosen[layer] < 8:
-            return SharedWeight(layer.weight, chosen[layer])
+            return SharedWeight(layer.weight, chosen[layer], with_zero=with_zeros)
         return _weight_quantizer(layer.weight, chosen[layer], method)
 
     if weight_format == "codebook":
