@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from nas_compress.models.factorised import Factorised, factorise_
 from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.codebook import cluster, nearest, shared_integers
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
@@ -86,8 +87,11 @@ def test_a_value_gets_the_sum_of_its_weights_gradients() -> None:
 @pytest.mark.parametrize("activation_bits", [32, 8])
 def test_training_moves_the_values_alone_and_freezes_to_them(make_network, digits, activation_bits: int) -> None:
     network = make_network("resnet")
+    if activation_bits == 32:
+        factorise_(network, rank_fraction=0.5, kind="low_rank")
+        assert isinstance(network.stages[1][0].main[0].conv, Factorised)
     with torch.no_grad():
-        network.stages[0][0].main[0].norm.weight[::2] *= -1  # a factor whose sign is folded into the weights
+        network.stages[1][0].main[0].norm.weight[::2] *= -1  # a factor whose sign is folded into the weights
         expected = network(digits.train[:64])
     aware = deepcopy(network)
     bits = bits_by_layer(weight_layers(aware), weight_bits=4)

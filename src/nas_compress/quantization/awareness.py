@@ -81,9 +81,7 @@ def make_aware_(
 
 def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
     """Put the integers that training ended with in place of every part that rounds; needs evaluation mode."""
-    for path in [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]:
-        inside = f"{path}." if path else ""
-        conv_path, norm_path = last_layer(network, f"{inside}conv"), f"{inside}norm"
+    for conv_path, norm_path in _normalised(network):
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
@@ -92,6 +90,13 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
     replace_modules_(network, FakeQuantLinear, lambda layer: StoredLinear(layer, _frozen(layer, computed_as_float)))
     for kind in (LearnedStepActivation, RunningRangeActivation):
         replace_modules_(network, kind, _frozen_activation)
+
+
+def _normalised(network: nn.Module) -> list[tuple[str, str]]:
+    """Paths of each unit's last layer and of the normalisation after it."""
+    units = [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]
+    insides = [f"{path}." if path else "" for path in units]
+    return [(last_layer(network, f"{inside}conv"), f"{inside}norm") for inside in insides]
 
 
 def _weight_quantizer(weights: Tensor, bits: int, method: str) -> WeightQuantizer:
@@ -152,8 +157,8 @@ def _make_factors_positive_(network: nn.Module) -> None:
 
     Shared values have no opposites in their codebook, so that a sign could not be folded into them later.
     """
-    for unit in [module for module in network.modules() if isinstance(module, ConvUnit)]:
-        conv, norm = unit.get_submodule("conv"), unit.get_submodule("norm")
+    for conv_path, norm_path in _normalised(network):
+        conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
             sign = torch.where(norm.weight < 0, -1.0, 1.0)
             for tensor in (conv.weight, conv.bias, norm.weight, norm.running_mean):
