@@ -85,12 +85,17 @@ def write_file(
     return deployable
 
 
-def measure_cost(network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch) -> Measured:
-    """Latency and size of the file, parameters and macs of the float network: all that needs no training."""
+def measure_cost(
+    network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch, patient: bool = False
+) -> Measured:
+    """Latency (at length if `patient`) and size of the file, parameters and macs of the float network.
+
+    All that needs no training.
+    """
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, _shape(sample))
     with watch.stage("latency"):
-        latency = meter.measure(path, key=structure_key(path))
+        latency = meter.measure(path, key=structure_key(path), patient=patient)
     return Measured(
         latency_ms=latency.latency_ms,
         latency_spread=latency.spread,

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from nas_compress.candidate import Candidate, Quantization
+from nas_compress.candidate import PRUNED, Candidate, Quantization
 from nas_compress.deployment import Stopwatch, write_file
 from nas_compress.measurement.estimate import FastLevel, Latency
 from nas_compress.measurement.kernels import float_kernels
+from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.measurement.structure import structure_key
 from nas_compress.outcome import Outcome
 from nas_compress.trial.bench import Bench, new_student, planned_bits, student_architecture
@@ -32,7 +34,7 @@ VIT = Candidate(
 
 def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: float) -> Bench:
     """The bench of a machine that has timed both forms before."""
-    student = new_student(VIT, student_architecture(VIT, bench.dataset, bench.teacher, seed=0), bench.teacher, seed=0)
+    student = student_of(VIT, bench)
     latencies = {}
     for bits, value in ((8, integer_ms), (32, float_ms)):
         path = folder / f"{bits}.onnx"
@@ -76,15 +78,54 @@ def test_a_trial_ships_the_faster_form_and_tells_of_the_other(bench: Bench, tmp_
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
-def test_families_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
+def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench, tmp_path: Path) -> None:
+    known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
+    cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
+    form = settled(cut, known, tmp_path, student=student_of(VIT, bench))
+    assert form.candidate == replace(cut, activation_bits=32, round_to=8)
+    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
+
+
+def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
     candidate = replace(VIT, family="resnet", depths=(1, 1, 1))
-    form = settled(candidate, bench, tmp_path)
-    assert form.candidate is candidate and form.integer_latency_ms is None
+    cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
+    for each in (candidate, cut):
+        form = settled(each, bench, tmp_path, student=student_of(candidate, bench))
+        assert form.candidate is each and form.integer_latency_ms is None
 
 
-def settled(candidate: Candidate, bench: Bench, folder: Path) -> Form:
+class RememberingMeter(LatencyMeter):
+    """Keeps the patience with which each file was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(cache=folder, time_limit_s=0.01, blocks=1)
+        self.patience: list[bool] = []
+
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+        self.patience.append(patient)
+        return super().measure(model, key=key, patient=patient)
+
+
+@pytest.mark.parametrize(("family", "patience"), [("vit", [True, True]), ("resnet", [False])])
+def test_only_latencies_that_choose_a_form_are_worth_patience(
+    family: str, patience: list[bool], bench: Bench, tmp_path: Path
+) -> None:
+    meter = RememberingMeter(tmp_path)
+    settled(
+        replace(VIT, family=family, depths=(1,) if family == "vit" else (1, 1, 1)),
+        replace(bench, meter=meter),
+        tmp_path,
+    )
+    assert meter.patience == patience
+
+
+def student_of(candidate: Candidate, bench: Bench) -> nn.Module:
     architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
-    student = new_student(candidate, architecture, bench.teacher, seed=0)
+    return new_student(candidate, architecture, bench.teacher, seed=0)
+
+
+def settled(candidate: Candidate, bench: Bench, folder: Path, *, student: nn.Module | None = None) -> Form:
+    student = student or student_of(candidate, bench)
     return settle_form(
         candidate,
         student,

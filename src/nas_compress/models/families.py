@@ -24,8 +24,7 @@ class Family:
     `base_widths` and `base_depths` have one entry per stage. `settings` are the candidate's fields that this family
     takes and others may not. `complete` fills in what an architecture leaves open and checks that it fits together;
     `multiples` tells of which number a free layer's width must be a multiple, where there is one, and `repeats` whether
-    a free layer is an earlier one again under a given sharing of weights. `mixes_kernels`: float parts stand between
-    the integer ones, so that only measuring tells whether integer kernels pay.
+    a free layer is an earlier one again under a given sharing of weights.
     """
 
     summary: str
@@ -38,7 +37,6 @@ class Family:
     complete: Callable[[Architecture], Architecture] = lambda architecture: architecture
     multiples: Callable[[Sequence[str], int | None], Mapping[str, int]] = lambda layers, heads: {}
     repeats: Callable[[str, str], bool] = lambda layer, sharing: False
-    mixes_kernels: bool = False
 
     def layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], *, mlp_ratio: float | None = None
@@ -77,7 +75,6 @@ FAMILIES: Mapping[str, Family] = {
         complete=vit.complete,
         multiples=vit.multiples,
         repeats=vit.repeats,
-        mixes_kernels=True,
     ),
 }
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, measure_cost, write_file
 from nas_compress.measurement.estimate import MARGIN
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import FAMILIES
+from nas_compress.models.float_parts import mixes_kernels
 from nas_compress.outcome import Measured
 from nas_compress.training.sparsity import with_zeros
 
@@ -48,15 +48,17 @@ def settle_form(
     """Write the untrained student, on the CPU, in each form that it may ship in, and take the fastest.
 
     folder: where the files may lie, which stay there. name: of the file that ships, whose end says whether it is
-    compressed. calibration: uint8 (n, C, H, W). Only families that mix kernels have a choice, and only where the
-    candidate has 8-bit activations.
+    compressed. calibration: uint8 (n, C, H, W). Only networks that mix kernels have a choice, and only where the
+    candidate has 8-bit activations: their latencies are measured with patience, for another noise must not choose
+    another form.
     """
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
-    for form in _forms(candidate):
+    forms = _forms(candidate, student)
+    for form in forms:
         path = folder / f"{form.activation_bits}-{name}"
         write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
-        cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch)
+        cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch, patient=len(forms) > 1)
         found.append(Form(candidate=form, cost=cost))
     own, best = found[0], found[-1]
     if best.cost.latency_ms < (1 - MARGIN) * own.cost.latency_ms:
@@ -87,10 +89,10 @@ def write_student(
     )
 
 
-def _forms(candidate: Candidate) -> list[Candidate]:
+def _forms(candidate: Candidate, student: nn.Module) -> list[Candidate]:
     """The candidate itself, and what it may become."""
     forms = [candidate]
-    if candidate.activation_bits == 8 and candidate.family != PRUNED and FAMILIES[candidate.family].mixes_kernels:
+    if candidate.activation_bits == 8 and mixes_kernels(student):
         # the step of the widths follows the bits, and the shape must not change
         forms.append(replace(candidate, activation_bits=32, round_to=candidate.channel_step))
     return forms
