@@ -8,11 +8,13 @@ import logging
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nas_compress.confirm.controls import CONTROLS
+from nas_compress.candidate import Teaching, cross_entropy
+from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.load import load_dataset
 from nas_compress.errors import RequestError
@@ -23,6 +25,7 @@ from nas_compress.runs.choose import chosen_members
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import draw, read_front
+from nas_compress.study.reporter import Silence
 from nas_compress.study.run import run_study
 from running import Command, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
 from running import own_cache as own_cache
@@ -103,6 +106,29 @@ def test_its_table_and_its_plots_carry_what_was_found(confirmed: RunFolder, tmp_
         float(rows[0]["validation_mean"]),
         float(rows[0]["validation_std"]),
     ]
+
+
+def test_a_control_that_cannot_be_trained_is_told_and_left_out(
+    confirmed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Listener(Silence):
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    untaught = Control(
+        summary="asks for a teacher that its losses do not read",
+        make=lambda member, bench, seed: replace(member, losses=cross_entropy(), teaching=Teaching(annealing=True)),
+    )
+    monkeypatch.setitem(CONTROLS, "untaught", untaught)  # type: ignore[arg-type]
+    run = tmp_path / "run"
+    shutil.copytree(confirmed.root, run)
+    folder = RunFolder(root=run)
+    members = chosen_members(read_front(folder), best=["accuracy"])
+    again = confirm_run(folder, members, seeds=2, controls=["untaught"], reporter=Listener())
+    assert [row.role for row in again.rows] == ["student"]
+    assert any("has no control untaught: teaching needs a term on the teacher" in line for line in told)
 
 
 def test_mistakes_are_refused_before_anything_is_trained(

@@ -12,6 +12,7 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
 from nas_compress.measurement.complexity import count_parameters
 from nas_compress.models.families import build_student
+from nas_compress.teaching import TEACHERS
 from nas_compress.trial.bench import Bench, check_candidate, student_architecture
 
 
@@ -34,6 +35,22 @@ def test_without_teacher_only_the_losses_change(member: Candidate, bench: Bench)
     made = CONTROLS["no_teacher"].make(member, bench, 0)
     assert made.losses == cross_entropy()
     assert replace(made, losses=member.losses) == member
+
+
+@pytest.mark.parametrize("teacher", [*TEACHERS, "distillation token"])
+def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, bench: Bench) -> None:
+    if teacher in TEACHERS:
+        checkpoint = 0.5 if teacher == "fixed" else None
+        taught = replace(member, teaching=Teaching(teacher=teacher, checkpoint=checkpoint, annealing=True))
+        taught = replace(taught, quantization=Quantization(method="lsq"))
+    else:
+        taught = replace(member, family="vit", depths=(1,), distillation_token=True)
+    check_candidate(taught)
+    made = CONTROLS["no_teacher"].make(taught, bench, 0)
+    check_candidate(made)
+    assert (made.teaching, made.distillation_token) == (Teaching(), False)
+    kept = {"losses": taught.losses, "teaching": taught.teaching, "distillation_token": taught.distillation_token}
+    assert replace(made, **kept) == taught
 
 
 def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, bench: Bench) -> None:

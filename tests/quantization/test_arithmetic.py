@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nas_compress.integer_ops import integer_bias
 from nas_compress.quantization.arithmetic import (
     activation_range,
     float8_weights,
@@ -11,6 +12,7 @@ from nas_compress.quantization.arithmetic import (
     weight_levels,
     weight_scale,
 )
+from nas_compress.quantization.modules import IntegerWeight
 
 
 def test_integers_of_hand_worked_weights() -> None:
@@ -59,7 +61,16 @@ def test_channel_of_zeros_stays_zero_and_finite() -> None:
     weights = torch.stack([torch.zeros(4), torch.ones(4)])
     integers = quantize_weights(weights, weight_scale(weights, 8), 8)
     assert integers.tolist() == [[0] * 4, [127] * 4]
-    assert weight_scale(torch.zeros(2, 4), 8).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("bits", [8, 4, 1])
+def test_layer_of_zeros_stays_next_to_zero_and_keeps_its_biases(bits: int) -> None:
+    weights = torch.zeros(2, 4)
+    scale = weight_scale(weights, bits)
+    stored = IntegerWeight(quantize_weights(weights, scale, bits), scale, bits=bits, computed_as_float=False)()
+    assert stored.abs().max() <= (1e-5 if bits == 1 else 0), "signs cannot be 0"
+    bias = torch.tensor([3.0, -30.0])
+    assert torch.equal(scale, scale.half().float()) and torch.allclose(integer_bias(bias, scale, 0.004), bias)
 
 
 def test_tiny_channel_keeps_its_bias_within_int32() -> None:

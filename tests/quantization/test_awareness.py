@@ -103,6 +103,18 @@ def test_frozen_integers_are_those_of_training_whatever_the_sign_of_the_normalis
     assert torch.equal(frozen[0], (-stem[0]).clamp(*weight_levels(8)))
 
 
+@pytest.mark.parametrize("method", ["lsq", "ste"])
+def test_signs_of_a_layer_of_zeros_are_frozen_to_next_to_zero(make_network, method: str) -> None:
+    network = make_network("resnet")
+    unit = network.stages[0][0].main[0]
+    torch.nn.init.zeros_(unit.conv.weight)
+    network = aware(network, 1, 32, method).eval()
+    frozen = deepcopy(network)
+    freeze_(frozen, computed_as_float=True)
+    before, after = network(SAMPLES), frozen(SAMPLES)
+    assert (after - before).abs().max() <= 0.01 * before.abs().max()
+
+
 def test_ends_keep_eight_bits_and_every_parameter_stays(make_network) -> None:
     network = make_network("mobilenet")
     module = aware(network, 2, 8, "lsq")

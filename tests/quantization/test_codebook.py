@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from nas_compress.models.factorised import Factorised, factorise_
 from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.codebook import cluster, nearest, shared_integers
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
@@ -30,6 +31,24 @@ def test_pruned_weights_have_a_value_of_their_own() -> None:
     values, places = cluster(weights, 2)
     assert len(values) == 4 and bool((values[places[weights == 0]] == 0).all())
     assert not bool((values[places[weights != 0]] == 0).all())
+
+
+def test_weights_that_are_pruned_later_take_the_value_zero() -> None:
+    weights = torch.tensor([[-1.0, 1.0, 0.25], [1.0, 0.25, -1.0]])
+    quantizer, without = SharedWeight(weights, 2, with_zero=True), SharedWeight(weights, 2)
+    assert 0 in quantizer.start and 0 not in without.start
+    assert torch.allclose(quantizer(weights), weights, atol=0.01)
+    pruned = weights * torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    for rounded in (quantizer(pruned), quantizer.integers(pruned)):
+        assert torch.equal(rounded == 0, pruned == 0)
+    assert torch.allclose(quantizer(weights), weights, atol=0.01), "targeted dropout gives its weights back"
+    quantizer(pruned).square().sum().backward()
+    assert quantizer.moves.grad is not None
+    moved = dict(zip(quantizer.start.tolist(), (quantizer.moves.grad != 0).tolist(), strict=True))
+    assert moved == {-1.0: True, 0.0: False, 0.25: True, 1.0: True}
+    with torch.no_grad():
+        quantizer.moves += 1
+    assert torch.equal(quantizer.integers(pruned) == 0, pruned == 0), "the value that was 0 stays it"
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,8 +87,11 @@ def test_a_value_gets_the_sum_of_its_weights_gradients() -> None:
 @pytest.mark.parametrize("activation_bits", [32, 8])
 def test_training_moves_the_values_alone_and_freezes_to_them(make_network, digits, activation_bits: int) -> None:
     network = make_network("resnet")
+    if activation_bits == 32:
+        factorise_(network, rank_fraction=0.5, kind="low_rank")
+        assert isinstance(network.stages[1][0].main[0].conv, Factorised)
     with torch.no_grad():
-        network.stages[0][0].main[0].norm.weight[::2] *= -1  # a factor whose sign is folded into the weights
+        network.stages[1][0].main[0].norm.weight[::2] *= -1  # a factor whose sign is folded into the weights
         expected = network(digits.train[:64])
     aware = deepcopy(network)
     bits = bits_by_layer(weight_layers(aware), weight_bits=4)

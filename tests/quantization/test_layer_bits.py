@@ -64,6 +64,23 @@ def test_sensitivity_is_the_divergence_of_one_rounded_layer(trained, digits) -> 
     assert found[2].divergence == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_a_failure_while_a_layer_is_rounded_leaves_the_network_whole(trained, digits) -> None:
+    network, samples = deepcopy(trained["resnet"]), digits.train[:300]
+    before = deepcopy(network.state_dict())
+    met: list[int] = []
+
+    def fail_later(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        met.append(len(inputs[0]))
+        if len(met) == 5:
+            raise RuntimeError("out of memory")
+
+    network.register_forward_pre_hook(fail_later)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        layer_sensitivities(network, samples, bits=2)
+    assert met == [256, 44, 256, 44, 256], "in batches; the second layer was rounded when it failed"
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
 def test_the_most_sensitive_layers_are_promoted(make_network) -> None:
     network = make_network("resnet")
     layers = weight_layers(network)

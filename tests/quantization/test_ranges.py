@@ -5,6 +5,7 @@ import torch
 
 from nas_compress.precision import RANGES
 from nas_compress.quantization.arithmetic import activation_range, largest_activation, nearest_scale, quantize_weights
+from nas_compress.quantization.modules import RangeObserver
 from nas_compress.quantization.ranges import RANGE_RULES, min_max, mse, percentile
 
 
@@ -45,3 +46,35 @@ def test_the_nearest_scale_is_no_worse_than_any_other(bits: int) -> None:
     best = nearest_scale(weights, bits)
     for factor in (0.7, 0.9, 1.1, 1.4):
         assert (errors(best) <= 1.001 * errors(best * factor)).all()
+
+
+def observed(*tensors: torch.Tensor) -> torch.Tensor:
+    """What an observer keeps of them, without the ends."""
+    observer = RangeObserver()
+    for values in tensors:
+        assert observer(values) is values
+    return observer.values
+
+
+@pytest.mark.parametrize(
+    "shape", [(256, 64, 7, 7), (256, 8, 7, 7), (256, 120, 7, 7), (256, 16, 14, 14), (128, 50, 128)], ids=str
+)
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_calibration_sees_all_parts_of_a_tensor_alike(shape: tuple[int, ...], last: bool) -> None:
+    for number, length in enumerate(shape):
+        places = torch.arange(length).view(-1, *[1] * (len(shape) - number - 1)).expand(shape)
+        values = places.float()
+        if last and len(shape) == 4:
+            values = values.contiguous(memory_format=torch.channels_last)
+        counts = torch.bincount(observed(values)[:-2].long(), minlength=length)
+        assert len(counts) == length and counts.sum() == RangeObserver.KEPT
+        assert 0.5 * counts.max() < counts.float().mean() < 2 * counts.min(), (number, counts.tolist())
+
+
+def test_calibration_sees_the_same_places_in_every_run_and_others_in_every_batch() -> None:
+    values = torch.arange(400_000.0)
+    twice = observed(values, values)
+    assert torch.equal(twice, observed(values, values))
+    first, second = twice.split(len(twice) // 2)
+    assert first[-2:].tolist() == [0, 399_999] and not torch.equal(first, second)
+    assert torch.equal(observed(values[:16_384]).sort().values[1:-1], values[:16_384]), "a small tensor as a whole"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nas_compress.candidate import PRUNED, ZERO_PATTERNS, Candidate, cross_entropy
+from nas_compress.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, cross_entropy, distillation
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
@@ -30,8 +30,11 @@ def candidate(family: str, pattern: str) -> Candidate:
 
 @pytest.mark.parametrize(("pattern", "family"), list(zip(PATTERNS, itertools.cycle(FAMILY_NAMES), strict=False)))
 def test_every_pattern_ships_in_a_codebook(pattern: str, family: str, bench: Bench, tmp_path: Path) -> None:
-    # the modules of users' own have it after training only
-    sparse = replace(candidate(family, pattern), weight_bits=4, quantization=Quantization(weight_format="codebook"))
+    # the modules of users' own have it after training only; the bench's one epoch is all under rounding
+    method = "calibrate" if family == PRUNED or pattern == "targeted_unit" else "lsq"
+    quantization = Quantization(method=method, weight_format="codebook")
+    bits = 1 if pattern == "gradual" else 4  # of two shared values one is 0
+    sparse = replace(candidate(family, pattern), weight_bits=bits, quantization=quantization)
     outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.999
@@ -54,6 +57,30 @@ def test_zeros_stay_under_trained_quantization(pattern: str, bench: Bench, tmp_p
     matrices = [weight for weight in weights if weight.ndim > 1]
     zeros = sum(int((weight == 0).sum()) for weight in matrices) / sum(weight.numel() for weight in matrices)
     assert zeros == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "pattern", "family"),
+    [
+        ("fixed", "targeted_weight", "mobilenet"),
+        pytest.param("joint", "gradual", "resnet", marks=pytest.mark.slow),
+        pytest.param("fine_tuned", "targeted_unit", "resnet", marks=pytest.mark.slow),
+    ],
+)
+def test_zeros_come_into_the_codebook_of_an_apprentice(
+    scheme: str, pattern: str, family: str, bench: Bench, tmp_path: Path
+) -> None:
+    sparse = replace(
+        candidate(family, pattern),
+        weight_bits=4,
+        losses=distillation(hard_weight=0.5, soft_weight=0.5, temperature=1.0),
+        teaching=Teaching(teacher="apprentice", scheme=scheme),
+        quantization=Quantization(method="lsq", weight_format="codebook"),
+    )
+    outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.measured is not None and outcome.measured.agreement == 1
+    assert (outcome.measured.zero_fraction or 0) > 0.45
 
 
 def test_two_of_four_on_other_widths_is_refused_before_training(bench: Bench, tmp_path: Path) -> None:

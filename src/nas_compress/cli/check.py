@@ -75,7 +75,7 @@ def _print_budgets(told: Forecast, spec: StudySpec) -> None:
 
     rows = []
     for reach, share in zip(told.reaches, told.shares, strict=True):
-        verdict = "within reach" if reach.met else "OUT OF REACH"
+        verdict = "within reach" if reach.met else "perhaps, once trained" if reach.possible else "OUT OF REACH"
         rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), _share(share, told.points)])
     rows += [[rule(budget), "known after training", "", ""] for budget in spec.budget_list if budget.name == "accuracy"]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)

@@ -22,8 +22,8 @@ class Control:
 
 
 def without_teacher(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
-    """The same network taught by the labels alone: what the teacher's answers add."""
-    return replace(candidate, losses=cross_entropy())
+    """The same network taught by the labels alone, without a distillation token: what the teacher's answers add."""
+    return replace(candidate, losses=cross_entropy(), teaching=Teaching(), distillation_token=False)
 
 
 def uniform_width(candidate: Candidate, bench: Bench, seed: int) -> Candidate:

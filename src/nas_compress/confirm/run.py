@@ -32,7 +32,7 @@ from nas_compress.runs.records import Record, read_baseline
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.reporter import Reporter, Silence
 from nas_compress.study.workbench import Ingredients, find_teacher, gather, make_bench
-from nas_compress.trial.bench import Bench
+from nas_compress.trial.bench import Bench, check_candidate
 from nas_compress.trial.run import run_trial
 
 TEACHER = "teacher/model.onnx"
@@ -133,6 +133,7 @@ def _controls(record: Record, wanted: Collection[str], bench: Bench, reporter: R
     for name in (name for name in CONTROLS if name in wanted):
         try:
             candidate = CONTROLS[name].make(record.outcome.candidate, bench, record.outcome.seed)
+            check_candidate(candidate)
         except RequestError as error:
             reporter.say(f"trial {record.trial} has no control {name}: {error}")
             continue

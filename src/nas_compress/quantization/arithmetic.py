@@ -11,13 +11,16 @@ SMALLEST_RELATIVE_SCALE = 2.0**-12
 SMALLEST_SCALE = 2.0**-24
 """The smallest 16-bit float above 0."""
 
+SCALE_OF_ZEROS = 2.0**-18
+"""Of a layer of zeros: signs, which cannot be 0, are next to it, and biases of 8,192 steps of the input fit int32."""
+
 
 def weight_scale(weights: Tensor, bits: int) -> Tensor:
     """One positive scale (outputs,) per output channel, so that the largest weight gets the largest integer.
 
     Symmetric: the zero point is 0. One bit takes the mean of the magnitudes instead, which is nearest to all weights
     at once (Rastegari et al. 2016, arXiv 1603.05279, equation 6). A channel of far smaller weights than its layer's
-    largest gets a larger scale, and a layer of zeros scale 1.
+    largest gets a larger scale, and a layer of zeros SCALE_OF_ZEROS.
 
     >>> weight_scale(torch.tensor([[-2.54, 1.0], [0.0, 0.0]]), 8)
     tensor([2.0004e-02, 4.8876e-06])
@@ -46,10 +49,10 @@ def nearest_scale(weights: Tensor, bits: int) -> Tensor:
 def usable_scale(scale: Tensor) -> Tensor:
     """Scales (outputs,) as the file stores them: 16-bit floats, in float32, greater than 0.
 
-    None is so small beside the layer's largest that a bias would overflow int32.
+    None is so small beside the layer's largest that a bias would overflow int32. Where all are 0, so are the weights.
     """
     if float(scale.max()) < torch.finfo(torch.float32).tiny:
-        return torch.ones_like(scale)
+        return torch.full_like(scale, SCALE_OF_ZEROS)
     kept = scale.clamp(min=max(float(scale.max()) * SMALLEST_RELATIVE_SCALE, SMALLEST_SCALE))
     return to_half(kept).to(torch.float32)
 

@@ -46,13 +46,15 @@ def make_aware_(
     calibration: Tensor | None,
     ranges: str = "mse",
     weight_format: str = "integer",
+    with_zeros: bool = False,
 ) -> None:
     """Let a network round its weights and activations from now on, in place, and learn under that.
 
     `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
-    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps. Activations of
-    fewer than 32 bits start from the ranges that the rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the
-    network's device. Each of the network's parameters stays one, those of a learned step or of shared values are added.
+    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps: `with_zeros` one
+    of them is 0, for weights that become it later. Activations of fewer than 32 bits start from the ranges that the
+    rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the network's device. Each of the network's parameters
+    stays one, those of a learned step or of shared values are added.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:
@@ -64,7 +66,7 @@ def make_aware_(
 
     def quantizer(layer: nn.Conv2d | nn.Linear) -> WeightQuantizer:
         if weight_format == "codebook" and chosen[layer] < 8:
-            return SharedWeight(layer.weight, chosen[layer])
+            return SharedWeight(layer.weight, chosen[layer], with_zero=with_zeros)
         return _weight_quantizer(layer.weight, chosen[layer], method)
 
     if weight_format == "codebook":
@@ -79,9 +81,7 @@ def make_aware_(
 
 def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
     """Put the integers that training ended with in place of every part that rounds; needs evaluation mode."""
-    for path in [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]:
-        inside = f"{path}." if path else ""
-        conv_path, norm_path = last_layer(network, f"{inside}conv"), f"{inside}norm"
+    for conv_path, norm_path in _normalised(network):
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
@@ -90,6 +90,13 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
     replace_modules_(network, FakeQuantLinear, lambda layer: StoredLinear(layer, _frozen(layer, computed_as_float)))
     for kind in (LearnedStepActivation, RunningRangeActivation):
         replace_modules_(network, kind, _frozen_activation)
+
+
+def _normalised(network: nn.Module) -> list[tuple[str, str]]:
+    """Paths of each unit's last layer and of the normalisation after it."""
+    units = [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]
+    insides = [f"{path}." if path else "" for path in units]
+    return [(last_layer(network, f"{inside}conv"), f"{inside}norm") for inside in insides]
 
 
 def _weight_quantizer(weights: Tensor, bits: int, method: str) -> WeightQuantizer:
@@ -150,8 +157,8 @@ def _make_factors_positive_(network: nn.Module) -> None:
 
     Shared values have no opposites in their codebook, so that a sign could not be folded into them later.
     """
-    for unit in [module for module in network.modules() if isinstance(module, ConvUnit)]:
-        conv, norm = unit.get_submodule("conv"), unit.get_submodule("norm")
+    for conv_path, norm_path in _normalised(network):
+        conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
             sign = torch.where(norm.weight < 0, -1.0, 1.0)
             for tensor in (conv.weight, conv.bias, norm.weight, norm.running_mean):

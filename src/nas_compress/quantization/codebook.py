@@ -15,12 +15,12 @@ LARGEST = 127
 """The integer of the largest shared value: weights that share values are still computed in 8-bit integers."""
 
 
-def cluster(weights: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def cluster(weights: Tensor, bits: int, *, with_zero: bool = False) -> tuple[Tensor, Tensor]:
     """The 2^bits values (k,) that a layer's weights share, rising, and the place of each weight's own, int64.
 
     The values start evenly between the smallest and the largest weight (`linear initialisation`, which keeps large
     weights best) and move to the means of the weights nearest to them. Where weights are exactly 0, they do not pull
-    at the means, and one value is 0: they stay pruned.
+    at the means, and one value is 0: they stay pruned. `with_zero` asks for that value where none is 0 yet.
 
     >>> values, places = cluster(torch.tensor([[-1.0, -0.8, 0.0], [1.0, 0.9, 0.0]]), 2)
     >>> [round(value, 2) for value in values.tolist()], places.tolist()
@@ -28,7 +28,7 @@ def cluster(weights: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """
     flat = weights.detach().reshape(-1)
     kept = flat[flat != 0]
-    pruned = len(kept) < len(flat)
+    pruned = with_zero or len(kept) < len(flat)
     count = 2**bits - int(pruned)
     values = _means(kept, count) if len(kept) else torch.zeros(count, dtype=flat.dtype, device=flat.device)
     if pruned:

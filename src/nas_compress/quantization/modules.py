@@ -155,22 +155,35 @@ class QuantizedActivation(nn.Module):
 
 
 class RangeObserver(nn.Module):
-    """Stands at an activation point during calibration and keeps some of the values, the smallest and largest too."""
+    """Stands at an activation point during calibration and keeps some of the values, the smallest and largest too.
+
+    Of each larger tensor it keeps KEPT values, one from a random place of each of as many equal stretches; the places
+    are the same in every run.
+    """
 
     KEPT = 16_384
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: list[Tensor] = []
+        self._random = torch.Generator().manual_seed(0)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
         flat = values.detach().reshape(-1)
-        # evenly spread, at an odd distance so that no channel or column is left out
-        self._seen += [flat[:: max(1, flat.numel() // self.KEPT) | 1], *(end.reshape(1) for end in torch.aminmax(flat))]
+        ends = torch.stack(torch.aminmax(flat))
+        if flat.numel() > self.KEPT:
+            flat = flat[self._places(flat.numel()).to(flat.device)]
+        self._seen += [flat, ends]
         return values
 
     @property
     def values(self) -> Tensor:
         """What was kept: float32 (n,) on the CPU."""
         return torch.cat(self._seen).float().cpu()
+
+    def _places(self, count: int) -> Tensor:
+        """Rising places among `count`, int64 (KEPT,); any fixed step would meet the same pixels of some maps only."""
+        within = torch.rand(self.KEPT, generator=self._random, dtype=torch.float64)
+        places = ((torch.arange(self.KEPT, dtype=torch.float64) + within) * (count / self.KEPT)).long()
+        return places.clamp_(max=count - 1)

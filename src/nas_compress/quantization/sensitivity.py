@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.quantization import arithmetic
+from nas_compress.quantization.calibration import BATCH
 from nas_compress.quantization.layer_bits import weight_layers
 
 
@@ -26,11 +27,12 @@ def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tu
     """Every layer's Kullback-Leibler divergence of the answers from the float network's, in nats.
 
     Each layer's weights alone are rounded to `bits` bits, at the scale of least squared error, for one pass over
-    `samples`, uint8 (n, C, H, W) on the network's device; then it gets its own back. Needs evaluation mode.
+    `samples`, uint8 (n, C, H, W) on the network's device; then it gets its own back, also where the pass fails. Needs
+    evaluation mode.
     The proxy for mixed precision that Wang et al. 2019 (arXiv 1811.08886) and Dong et al. 2019 (arXiv 1905.03696)
     compare with.
     """
-    expected = F.log_softmax(network(samples).float(), dim=1)
+    expected = _log_probabilities(network, samples)
     paths = weight_layers(network)
     found = []
     for number, path in enumerate(paths):
@@ -39,9 +41,16 @@ def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tu
             raise TypeError(f"{path} must have weights")
         own = weight.detach().clone()
         scale = arithmetic.nearest_scale(own, bits)
-        weight.copy_(arithmetic.quantize_weights(own, scale, bits) * arithmetic.per_channel(scale, own.dim()))
-        answers = F.log_softmax(network(samples).float(), dim=1)
-        weight.copy_(own)
+        try:
+            weight.copy_(arithmetic.quantize_weights(own, scale, bits) * arithmetic.per_channel(scale, own.dim()))
+            answers = _log_probabilities(network, samples)
+        finally:
+            weight.copy_(own)
         divergence = float((expected.exp() * (expected - answers)).sum(dim=1).mean())
         found.append(Sensitivity(layer=path, position=number / max(1, len(paths) - 1), divergence=divergence))
     return tuple(found)
+
+
+def _log_probabilities(network: nn.Module, samples: Tensor) -> Tensor:
+    """float32 (n, classes)."""
+    return torch.cat([F.log_softmax(network(batch).float(), dim=1) for batch in torch.split(samples, BATCH)])

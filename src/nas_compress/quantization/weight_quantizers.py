@@ -98,15 +98,16 @@ class SharedWeight(WeightQuantizer):
 
     Which weight has which value is settled from the given weights, by k-means. The values are learned in units of
     their own size, so that an optimiser with steps of equal size changes them by an equal fraction in every layer.
-    Computed with are the 8-bit integers that the file will hold.
+    Computed with are the 8-bit integers that the file will hold. Where one value is 0, as `with_zero` makes sure, a
+    weight has it for as long as it is itself 0: it may be pruned later.
     """
 
     start: Tensor
     places: Tensor
 
-    def __init__(self, weights: Tensor, bits: int) -> None:
+    def __init__(self, weights: Tensor, bits: int, *, with_zero: bool = False) -> None:
         super().__init__(bits)
-        values, places = cluster(weights, bits)
+        values, places = cluster(weights, bits, with_zero=with_zero)
         self.register_buffer("start", values)
         self.register_buffer("places", places)
         self.moves = nn.Parameter(torch.zeros_like(values))
@@ -117,11 +118,11 @@ class SharedWeight(WeightQuantizer):
         return self.start + self.moves * self.start.square().mean().sqrt() * (self.start != 0)
 
     def forward(self, weights: Tensor) -> Tensor:
-        """The shared values, each where it stands; the given weights tell nothing more."""
+        """The shared values, each where it stands; the given weights tell no more than which of them are 0."""
         values = self.values
         integers, scale = shared_integers(values)
         # gradients pass the rounding
-        return shared_values(values + (integers * scale - values).detach(), self.places)
+        return shared_values(values + (integers * scale - values).detach(), self._places_of(weights))
 
     def scale(self, weights: Tensor) -> Tensor:
         """One scale for the layer, (outputs,)."""
@@ -134,4 +135,8 @@ class SharedWeight(WeightQuantizer):
 
     def integers(self, weights: Tensor) -> Tensor:
         """The int8 integers of all weights."""
-        return shared_integers(self.values)[0][self.places]
+        return shared_integers(self.values)[0][self._places_of(weights)]
+
+    def _places_of(self, weights: Tensor) -> Tensor:
+        is_zero = self.start == 0
+        return torch.where((weights.detach() == 0) & is_zero.any(), is_zero.int().argmax(), self.places)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nas_compress.architecture import Architecture
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch, calibration_samples
 from nas_compress.errors import RequestError
+from nas_compress.export.sparse import mean_bits
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.models.blocks import ActivationPoint
 from nas_compress.models.families import family_named
@@ -30,6 +32,7 @@ from nas_compress.trial.bench import check_candidate, is_voted, shaped
 from nas_compress.trial.bit_plan import plan_bits
 from nas_compress.trial.form import settle_form
 from nas_compress.trial.peers import peer_shape
+from nas_compress.trial.sure_size import least_size
 
 DRAWS = 400
 """Random candidates by which a space is judged."""
@@ -37,10 +40,11 @@ DRAWS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A candidate, its shape before the teacher's vote, and the bytes of its weights."""
+    """A candidate, its shape before the teacher's vote, its parameters, and about the bytes that these take."""
 
     candidate: Candidate
     architecture: Architecture
+    parameters: int
     weight_bytes: float
     params: Mapping[str, object] = field(default_factory=dict)
 
@@ -76,11 +80,15 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
                 f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
             )
-        bits = float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits))
+        bits = mean_bits(
+            float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits)),
+            zero_fraction=candidate.zero_fraction,
+        )
         sized.append(
             Sized(
                 candidate=candidate,
                 architecture=architecture,
+                parameters=parameters[architecture],
                 weight_bytes=parameters[architecture] * bits / 8,
                 params=params,
             )
@@ -90,63 +98,91 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """A budget that is known before training, and the best figure found for it."""
+    """A budget that is known before training, and the best figure found for it.
+
+    `best` is that of an untrained file, `least` what the best file may have once it is trained.
+    """
 
     budget: Budget
     best: float
+    least: float
 
     @property
     def met(self) -> bool:
-        """Whether some candidate keeps the budget."""
+        """Whether some candidate keeps the budget before training."""
         return self.budget.violation(self.best) <= 0
+
+    @property
+    def possible(self) -> bool:
+        """Whether some candidate may keep the budget once it is trained."""
+        return self.budget.violation(self.least) <= 0
 
 
 def within_reach(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> tuple[Reach, ...]:
     """Each budget but accuracy, with the best figure of the smallest candidates, whose files are written and timed."""
     budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
-    measured = [measure_untrained(item, parts, meter) for item in extremes(sized)] if budgets else []
+    found, least = [], []
+    for item in extremes(sized) if budgets else ():
+        figures = measure_untrained(item.candidate, item.architecture, parts, meter)
+        size = least_size(figures.size_bytes, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern)
+        found.append(figures)
+        least.append(replace(figures, size_bytes=size))
     return tuple(
-        Reach(budget=budget, best=min(figures.figure(budget.name) for figures in measured)) for budget in budgets
+        Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )
 
 
 def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
-    """Raise RequestError for the first budget that no candidate keeps."""
+    """Raise RequestError for the first budget that no candidate can keep."""
     for reach in reaches:
-        if not reach.met:
+        if not reach.possible:
             name = reach.budget.name
+            words = "" if reach.least == reach.best else f", of which training may leave {reach.least:.4g}"
             raise RequestError(
                 f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
-                f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has {reach.best:.4g}"
+                f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
+                f"{reach.best:.4g}{words}"
             )
 
 
-def extremes(sized: list[Sized]) -> Iterator[Sized]:
-    """The candidate with the fewest bytes, and the one with the fewest weights of each other precision."""
-    seen = set()
-    for item in sized:
-        bits = (item.candidate.weight_bits, item.candidate.activation_bits)
-        if bits not in seen:
-            seen.add(bits)
-            yield item
+def extremes(sized: Sequence[Sized]) -> list[Sized]:
+    """Of each precision the candidate with the fewest bytes, and where it is another, that with the fewest parameters.
+
+    The one has more parameters than the other where it has more zeros.
+    """
+    chosen: list[Sized] = []
+    for cost in (attrgetter("weight_bytes"), attrgetter("parameters")):
+        best: dict[tuple[int, int], Sized] = {}
+        for item in sorted(sized, key=cost):
+            best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
+        chosen += [item for item in best.values() if not any(item is other for other in chosen)]
+    return chosen
 
 
-def measure_untrained(item: Sized, parts: Ingredients, meter: LatencyMeter) -> Measured:
-    """Export and measure one candidate with fresh weights, in a temporary folder."""
+def measure_untrained(
+    candidate: Candidate, architecture: Architecture, parts: Ingredients, meter: LatencyMeter
+) -> Measured:
+    """Export and measure a candidate of that shape with fresh weights by the study's seed, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
-    network = parts.build(item.architecture)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(parts.spec.seed)
+        network = parts.build(architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = settle_form(
-            item.candidate,
+            candidate,
             network,
             Path(folder),
             name=parts.spec.file_name,
-            layer_bits=plan_bits(item.candidate, network, ()),
+            layer_bits=plan_bits(candidate, network, ()),
             calibration=samples,
             meter=meter,
             watch=Stopwatch(),
         )
     return form.cost
+
+
+def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
+    return min(figures.figure(budget.name) for figures in measured)
 
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:

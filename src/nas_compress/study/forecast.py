@@ -93,7 +93,7 @@ def passing_meter() -> Iterator[LatencyMeter]:
 
 
 def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, teacher_macs: int) -> Sample:
-    measured = measure_untrained(item, parts, meter)
+    measured = measure_untrained(item.candidate, item.architecture, parts, meter)
     training = parts.spec.training
     epochs = planned_epochs(
         epochs=training.epochs,
@@ -119,7 +119,7 @@ def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | N
         return None, 0.0
     architecture = teacher_architecture(section, parts.dataset, parts.file.label)
     plain = Candidate(family=section.family, depths=architecture.depths)
-    measured = measure_untrained(Sized(candidate=plain, architecture=architecture, weight_bytes=0.0), parts, meter)
+    measured = measure_untrained(plain, architecture, parts, meter)
     return measured, section.epochs * _epoch_seconds(architecture, parts)
 
 

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from nas_compress.candidate import Candidate
 from nas_compress.deployment import Stopwatch
 from nas_compress.errors import is_of_one_trial
-from nas_compress.model_file import COMPRESSED
 from nas_compress.outcome import Measured
 from nas_compress.spec.schema import StudySpec
 from nas_compress.study.observed import Known
 from nas_compress.trial.bench import Bench, check_candidate
+from nas_compress.trial.sure_size import size_is_sure
 from nas_compress.trial.untrained import make_untrained
 
 LEARNED = "accuracy"
@@ -31,7 +31,7 @@ class Look:
     def tells(self) -> bool:
         """Whether a look tells anything: a reward is known after training only, and so may be all constraints."""
         objectives = set(self.spec.objectives) if self.spec.reward is None else set()
-        return bool(self._sure(self._budgets | objectives))
+        return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
 
     def __call__(self, candidate: object) -> Known | None:
         """The figures that are sure; None where no file can be made of the candidate, as its trial will say."""
@@ -40,7 +40,8 @@ class Look:
         cost = self._measured(candidate)
         if cost is None:
             return None
-        values = {name: cost.figure(name) for name in self._sure({*self.spec.objectives, *self._budgets})}
+        sure = self._sure({*self.spec.objectives, *self._budgets}, zero_pattern=candidate.zero_pattern)
+        values = {name: cost.figure(name) for name in sure}
         objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
         return Known(
             values=tuple(values.get(name) for name in objectives),
@@ -55,10 +56,10 @@ class Look:
     def _budgets(self) -> set[str]:
         return {budget.name for budget in self.spec.budget_list}
 
-    def _sure(self, names: set[str]) -> set[str]:
-        """Those of the figures that training does not change; a compressed file of trained weights is smaller."""
-        unsure = {LEARNED, "size_bytes"} if self.spec.file_name.endswith(COMPRESSED) else {LEARNED}
-        return names - unsure
+    def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
+        """Those of the figures that training does not change."""
+        size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
+        return names - ({LEARNED} if size_too else {LEARNED, "size_bytes"})
 
     def _measured(self, candidate: Candidate) -> Measured | None:
         check_candidate(candidate)

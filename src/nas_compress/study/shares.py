@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 
 from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.models.families import build_student
 from nas_compress.objective import Budget
 from nas_compress.study.feasibility import Sized, measure_untrained
 from nas_compress.study.workbench import Ingredients
@@ -59,9 +58,13 @@ def _judges(parts: Ingredients, meter: LatencyMeter) -> Mapping[str, tuple[Judge
     shape = parts.dataset.input_shape
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
-        "parameters": (lambda item: item.weight_bytes * 8 / item.candidate.weight_bits, 10**9, "counted"),
-        "macs": (lambda item: count_macs(build_student(item.architecture), shape), MOST_COUNTED, "counted"),
-        "latency_ms": (lambda item: measure_untrained(item, parts, meter).latency_ms, MOST_TIMED, "timed"),
+        "parameters": (lambda item: item.parameters, 10**9, "counted"),
+        "macs": (lambda item: count_macs(parts.build(item.architecture), shape), MOST_COUNTED, "counted"),
+        "latency_ms": (
+            lambda item: measure_untrained(item.candidate, item.architecture, parts, meter).latency_ms,
+            MOST_TIMED,
+            "timed",
+        ),
     }
 
 

@@ -152,4 +152,5 @@ def begin_rounding_(student: nn.Module, candidate: Candidate, bench: Bench) -> N
         calibration=bench.calibration.to(bench.device),
         ranges=candidate.quantization.ranges,
         weight_format=candidate.quantization.weight_format,
+        with_zeros=candidate.zero_pattern != "none",
     )

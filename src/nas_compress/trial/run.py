@@ -14,7 +14,6 @@ from nas_compress.deployment import Stopwatch, measure_file
 from nas_compress.errors import describe, is_of_one_trial, lacks_memory
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
-from nas_compress.model_file import COMPRESSED
 from nas_compress.objective import Budget
 from nas_compress.outcome import Measured, Outcome
 from nas_compress.training.checkpoint import Checkpoint
@@ -24,14 +23,12 @@ from nas_compress.trial.form import write_student
 from nas_compress.trial.generations import earlier_generations, write_ensemble
 from nas_compress.trial.peers import macs_together
 from nas_compress.trial.sight import Judge, Sight
+from nas_compress.trial.sure_size import least_size
 from nas_compress.trial.teach import OnEpoch, teach
 from nas_compress.trial.untrained import make_untrained
 
 NEEDS_MEMORY = "the trial needs more memory than there is"
 """How the reason of a trial begins that could not get its memory."""
-
-SURE_SIZE = 0.75
-"""Of a compressed file's bytes before training: trained weights, more of which are small, take less."""
 
 
 def run_trial(
@@ -47,13 +44,13 @@ def run_trial(
 ) -> Outcome:
     """Train the candidate from scratch and write its ONNX file to `model`, compressed where the name ends in `.xz`.
 
-    The file is first exported elsewhere and measured untrained: latency and size do not depend on the weights, and a
-    trial that breaks a budget ends there as `over_budget`. Whatever goes wrong with this candidate becomes a
-    `failed` outcome with its reason, also where it needs more memory than it gets; RequestError, RunError, a full disk
-    and interrupts pass through. `model` is never
-    an untrained file. Where the judge speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is
-    trained on, and the outcome says when the judge spoke. The training's state is kept at `checkpoint` after epochs:
-    the same call goes on from there, to the same bits. Whoever keeps the outcome removes it.
+    The file is first exported elsewhere and measured untrained: latency does not depend on the weights, size no further
+    than `least_size` says; a trial that surely breaks a budget ends there as `over_budget`. Whatever goes wrong with
+    this candidate becomes a `failed` outcome with its reason, also where it needs more memory than it gets;
+    RequestError, RunError, a full disk and interrupts pass through. `model` is never an untrained file. Where the judge
+    speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is trained on, and the outcome says when
+    the judge spoke. The training's state is kept at `checkpoint` after epochs: the same call goes on from there, to the
+    same bits. Whoever keeps the outcome removes it.
 
     >>> from nas_compress.measurement.latency import LatencyMeter
     >>> from nas_compress.spec.study_file import read_study
@@ -103,9 +100,8 @@ def _run(
         made = make_untrained(candidate, bench, seed=seed, folder=Path(folder), name=model.name, watch=watch)
     architecture, student, layer_bits, form = made.architecture, made.student, made.layer_bits, made.form
     cost, shipped = form.cost, form.candidate
-    compressed = model.suffix == COMPRESSED
-    sure = replace(cost, size_bytes=int(cost.size_bytes * SURE_SIZE)) if compressed else cost
-    broken = broken_budgets(sure, bench.budgets)
+    least = least_size(cost.size_bytes, model.name, zero_pattern=candidate.zero_pattern)
+    broken = broken_budgets(replace(cost, size_bytes=least), bench.budgets)
     if broken:
         return Outcome(
             candidate=candidate,

@@ -30,7 +30,8 @@ def make_untrained(
 ) -> Untrained:
     """Shape and build the candidate, and measure the untrained files, which stay in `folder`.
 
-    Latency and size do not depend on the weights. name: of the file that ships; its end says whether it is compressed.
+    Latency does not depend on the weights, and size only as `sure_size` says. name: of the file that ships; its end
+    says whether it is compressed.
     """
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
