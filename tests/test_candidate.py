@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -157,6 +158,10 @@ def test_integers_move_in_finer_steps() -> None:
         ({"quantization": CODEBOOK, "weight_bits": 8}, "weight_bits < 8 must hold for weight_format='codebook'"),
         ({"quantization": Quantization(stage_bits=(2, 4))}, r"one entry per stage \(3\), but got stage_bits=\(2, 4\)"),
         (
+            {"quantization": dataclasses.replace(CODEBOOK, end_bits=4), "weight_bits": 16},
+            "weight_bits < 8 must hold for weight_format='codebook'",
+        ),
+        (
             {"quantization": Quantization(promoted_layers=2), "weight_bits": 8},
             "weight_bits < 8 must hold",
         ),
@@ -253,3 +258,24 @@ def test_stages_of_equal_bits_are_one_width_and_others_keep_their_widest() -> No
     assert (mixed.weight_bits, mixed.quantization.stage_bits) == (6, (2, 6, 4))
     assert Candidate.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
     assert hash(mixed) == hash(dataclasses.replace(mixed))
+
+
+def test_every_draw_of_bits_for_each_stage_is_a_candidate() -> None:
+    ways = (
+        Quantization(method="lsq"),
+        dataclasses.replace(CODEBOOK, promoted_layers=2),
+        dataclasses.replace(CODEBOOK, end_bits=4, method="lsq"),
+    )
+    for way, bits in itertools.product(ways, itertools.product((8, 4, 1), repeat=3)):
+        drawn = dataclasses.replace(PLAIN, quantization=dataclasses.replace(way, stage_bits=bits))
+        assert drawn.weight_bits == max(bits) and Candidate.from_dict(drawn.to_dict()) == drawn
+        if bits == (8, 8, 8):
+            kind = "integer" if way.end_bits == 8 else way.weight_format
+            plain = dataclasses.replace(way, promoted_layers=0, weight_format=kind)
+            assert drawn == dataclasses.replace(PLAIN, weight_bits=8, quantization=plain)
+            assert drawn.number_format == "int8 weights"
+
+
+def test_of_two_shared_values_one_can_be_zero() -> None:
+    sparse = dataclasses.replace(PLAIN, **ZEROS, weight_bits=1, quantization=CODEBOOK)
+    assert (sparse.zero_fraction, sparse.number_format) == (0.8, "1-bit codebook weights")

@@ -169,10 +169,10 @@ def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], be
 
 MIXED = {
     "stages": Quantization(method="lsq", stage_bits=(2, 4, 8)),
-    "promoted": Quantization(method="ste", promoted_layers=2),
+    "promoted": Quantization(method="ste", promoted_layers=2, stage_bits=(8, 2, 2)),
     "percentile": Quantization(ranges="percentile", end_bits=4),
     "mse": Quantization(ranges="mse", promoted_layers=1),
-    "codebook": Quantization(method="lsq", weight_format="codebook"),
+    "codebook": Quantization(method="lsq", weight_format="codebook", stage_bits=(8, 1, 4)),
     "codebook after training": Quantization(weight_format="codebook", promoted_layers=1),
 }
 

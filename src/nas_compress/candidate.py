@@ -175,8 +175,10 @@ class Candidate:
             object.__setattr__(self, "quantization", replace(chosen, ranges=""))
 
     def _check_zeros_fit(self) -> None:
-        """Signs alone cannot be 0, in no layer."""
+        """Signs alone cannot be 0, in no layer; of two shared values one can."""
         chosen = self.quantization
+        if chosen.weight_format == "codebook":
+            return
         signs = [
             f"{name}={value}"
             for name, value, has_signs in (
@@ -217,7 +219,10 @@ class Candidate:
         return {known.name: value for known, value in values if value != known.default}
 
     def _settle_stage_bits(self) -> None:
-        """Stages of different bits have the widest as `weight_bits`; equal ones are no more than `weight_bits`."""
+        """Stages of different bits have the widest as `weight_bits`; equal ones are no more than `weight_bits`.
+
+        Where all have 8 bits no layer can be promoted, and none but the ends can share values.
+        """
         stage_bits = self.quantization.stage_bits
         if not stage_bits:
             return
@@ -226,8 +231,14 @@ class Candidate:
                 f"stage_bits must have one entry per stage ({len(self.depths)}), but got stage_bits={stage_bits}"
             )
         object.__setattr__(self, "weight_bits", max(stage_bits))
-        if len(set(stage_bits)) == 1:
-            object.__setattr__(self, "quantization", replace(self.quantization, stage_bits=()))
+        if len(set(stage_bits)) > 1:
+            return
+        settled = replace(self.quantization, stage_bits=())
+        if self.weight_bits == END_BITS:
+            settled = replace(settled, promoted_layers=0)
+            if settled.weight_format == "codebook" and settled.end_bits == END_BITS:
+                settled = replace(settled, weight_format="integer")
+        object.__setattr__(self, "quantization", settled)
 
     @property
     def channel_step(self) -> int:

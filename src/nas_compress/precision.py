@@ -150,12 +150,14 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
             f"stage_bits=() and end_bits={END_BITS} must hold for weight_format='float8', which has 8 bits everywhere, "
             f"but got stage_bits={quantization.stage_bits}, end_bits={quantization.end_bits}"
         )
-    if quantization.weight_format == "codebook" and weight_bits >= END_BITS and not quantization.stage_bits:
+    narrowest = min(quantization.stage_bits or (weight_bits,))
+    shares = weight_bits <= END_BITS and min(narrowest, quantization.end_bits) < END_BITS
+    if quantization.weight_format == "codebook" and not shares:
         raise RequestError(
             f"weight_bits < {END_BITS} must hold for weight_format='codebook' (8-bit integers are finer than 256 "
             f"shared values), but got {weight_bits=}"
         )
-    if quantization.promoted_layers and weight_bits >= END_BITS:
+    if quantization.promoted_layers and narrowest >= END_BITS:
         raise RequestError(
             f"weight_bits < {END_BITS} must hold where promoted_layers > 0, but got {weight_bits=}, "
             f"promoted_layers={quantization.promoted_layers}"

@@ -84,6 +84,46 @@ def test_foreign_network_gets_integer_weights_but_no_integer_activations() -> No
         quantize(network, weight_bits=8, activation_bits=8, calibration=SAMPLES)
 
 
+@pytest.mark.parametrize(
+    ("layer_bits", "activation_bits", "message"),
+    [
+        ({"1": 7}, 32, r"among 32, 16, 8, 6, 5, 4, 3, 2, 1 with .* but got layer_bits\['1'\]=7"),
+        ({"1": 12}, 32, r"but got layer_bits\['1'\]=12"),
+        ({"1": True}, 32, r"but got layer_bits\['1'\]=True"),
+        ({"1": 16}, 8, r"among 8, 6, 5, 4, 3, 2, 1 with activation_bits=8 .* but got layer_bits\['1'\]=16"),
+        ({"stage.conv": 4}, 32, r"must name convolutions .* but got 'stage.conv'; did you mean 'stages.conv'"),
+        ({"0": 4}, 32, r"but got '0'; valid are 1, stages.conv"),
+    ],
+    ids=["no such width", "too wide for a byte", "no number", "too wide for integers", "no such layer", "no weights"],
+)
+def test_bits_that_no_layer_can_have_are_refused(
+    layer_bits: dict[str, int], activation_bits: int, message: str
+) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+    network.add_module("stages", nn.Sequential())
+    network.get_submodule("stages").add_module("conv", nn.Conv2d(1, 1, 1))
+    with pytest.raises(RequestError, match=message):
+        quantize(network, weight_bits=8, activation_bits=activation_bits, calibration=None, layer_bits=layer_bits)
+
+
+def test_a_layer_by_itself_is_refused_and_not_left_in_float() -> None:
+    with pytest.raises(RequestError, match=r"but got a Linear by itself; nn\.Sequential holds it"):
+        quantize(nn.Linear(4, 4), weight_bits=2, activation_bits=32, calibration=None)
+    assert type(quantize(nn.Linear(4, 4), weight_bits=32, activation_bits=32, calibration=None)) is nn.Linear
+
+
+def test_float8_has_no_narrower_layers() -> None:
+    with pytest.raises(RequestError, match=r"among 32, 16, 8 with .*weight_format='float8', but got .*=4"):
+        quantize(
+            nn.Sequential(nn.Linear(4, 4)),
+            weight_bits=8,
+            activation_bits=32,
+            calibration=None,
+            weight_format="float8",
+            layer_bits={"0": 4},
+        )
+
+
 def test_one_layer_in_two_places_stays_one_layer() -> None:
     layer = nn.Conv2d(1, 1, 3, padding=1)
     quantized = quantize(nn.Sequential(layer, layer), weight_bits=8, activation_bits=32, calibration=None)

@@ -116,9 +116,8 @@ def _unpack_together(weights: list[_Weight], layout: Layout, store: TensorStore)
     name = f"{bits}bits.{kind.__name__}{'.codebook' if has_codebooks else ''}"
     codes = np.concatenate([encode(weight.values, weight.table) for weight in weights])
     stream = Stream(name=name, values=codes, bits=bits)
-    # one bit has no 0
     dense = Form(kind="dense", size_bytes=packed_bytes(len(codes), bits))
-    nodes, row, around = spread(stream, stream.form if layout.sparse and bits > 1 else dense, store)
+    nodes, row, around = spread(stream, stream.form if layout.sparse else dense, store)
     nodes.append(helper.make_node("Cast", [row], [f"{name}.index"], to=TensorProto.INT32))
     row = f"{name}.index"
     if not has_codebooks:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from nas_compress.errors import RequestError
-from nas_compress.precision import END_BITS
+from nas_compress.errors import RequestError, nearest
+from nas_compress.precision import END_BITS, WEIGHT_BITS
 from nas_compress.quantization.trainable import FakeQuantConv2d, FakeQuantLinear
 
 _STAGE = re.compile(r"stages\.(\d+)\.")
@@ -27,6 +27,27 @@ def takes_bits(module: nn.Module) -> bool:
     if type(module) is nn.Conv2d:
         return module.padding_mode == "zeros"
     return type(module) in (nn.Linear, FakeQuantConv2d, FakeQuantLinear)
+
+
+def check_layer_bits(
+    network: nn.Module, layer_bits: Mapping[str, int], *, activation_bits: int, weight_format: str
+) -> None:
+    """Raise RequestError for a path at which no such layer stands, and for bits that its weights cannot have."""
+    layers = [path for path, module in network.named_modules(remove_duplicate=False) if path and takes_bits(module)]
+    most = 32 if activation_bits == 32 else END_BITS
+    least = END_BITS if weight_format == "float8" else 1
+    known = [bits for bits in WEIGHT_BITS if least <= bits <= most]
+    for path, bits in layer_bits.items():
+        if path not in layers:
+            raise RequestError(
+                f"layer_bits must name convolutions and linear layers of the model, but got {path!r}"
+                f"{nearest(str(path), layers)}"
+            )
+        if type(bits) is not int or bits not in known:
+            raise RequestError(
+                f"layer_bits must be among {', '.join(map(str, known))} with {activation_bits=} and {weight_format=}, "
+                f"but got layer_bits[{path!r}]={bits!r}"
+            )
 
 
 def bits_by_layer(

@@ -8,6 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from nas_compress.errors import RequestError
 from nas_compress.models.blocks import RawInput
 from nas_compress.precision import Quantization, check_bits
 from nas_compress.quantization import arithmetic
@@ -16,7 +17,7 @@ from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.codebook import LARGEST, cluster, shared_integers
 from nas_compress.quantization.folding import fold_batch_norm_
 from nas_compress.quantization.integer_biases import round_biases_
-from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, takes_bits, weight_layers
 from nas_compress.quantization.modules import (
     Float8Weight,
     HalfWeight,
@@ -44,15 +45,15 @@ def quantize(
 
     Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, e4m3 floats
     (`weight_format` float8) or values that a layer shares (codebook), those of 16 bits floats. The first and last layer
-    keep 8 bits where the others have fewer, unless `layer_bits` gives each layer's bits by path. With 32-bit
-    activations the file stores such weights and computes in floats; with fewer it computes in integers (4 bits are
-    simulated): that needs a network with activation points and `calibration`, real training samples as uint8 (n, C, H,
-    W), the first of which also shows the layers whose biases the runtime rounds. Post-training quantization by ranges
-    (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained under quantization
-    (`make_aware_`) keeps the integers it was trained with.
+    keep 8 bits where the others have fewer, unless `layer_bits` gives bits by path, where layers left out stay float.
+    With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in integers
+    (4 bits are simulated): that needs a network with activation points and `calibration`, real training samples as
+    uint8 (n, C, H, W), the first of which also shows the layers whose biases the runtime rounds. Post-training
+    quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained
+    under quantization (`make_aware_`) keeps the integers it was trained with.
 
-    Raises RequestError for other bit-widths or missing samples, NonFiniteLossError where an activation is not
-    finite.
+    Raises RequestError for other bit-widths, paths without such a layer, a layer by itself or missing samples,
+    NonFiniteLossError where an activation is not finite.
 
     >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
     ...                  calibration=None)
@@ -62,6 +63,11 @@ def quantize(
     # with bits of their own the layers may differ, and those of 8 bits are integers
     format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format
     check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=format_))
+    if weight_bits < 32 and takes_bits(model):
+        raise RequestError(
+            f"a model must contain its layers, but got a {type(model).__name__} by itself; nn.Sequential holds it"
+        )
+    check_layer_bits(model, layer_bits or {}, activation_bits=activation_bits, weight_format=weight_format)
     network = deepcopy(model).cpu().eval().requires_grad_(False)
     bits = layer_bits or bits_by_layer(weight_layers(network), weight_bits=weight_bits)
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())

@@ -59,8 +59,9 @@ class Bench:
 
 def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict[str, int]:
     """Weight bits of each layer of the candidate's network, by path; promotion asks the teacher once."""
+    narrowest = min(candidate.quantization.stage_bits or (candidate.weight_bits,))
     asks = candidate.quantization.promoted_layers > 0
-    return plan_bits(candidate, network, bench.teacher.sensitivities(candidate.weight_bits) if asks else ())
+    return plan_bits(candidate, network, bench.teacher.sensitivities(narrowest) if asks else ())
 
 
 def check_candidate(candidate: Candidate) -> None:
