@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(temporary)
         temporary.chmod(0o644)
+        _to_disk(temporary)  # a power cut must not leave the new name with nothing behind it
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what dead processes left half written in it."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,6 +56,14 @@ def cache_folder() -> Path:
     """Where teachers, latencies and downloads are kept: NAS_COMPRESS_CACHE, else the user's cache folder."""
     chosen = os.environ.get("NAS_COMPRESS_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("nas_compress"))
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _fill(path: Path, text: str) -> None:

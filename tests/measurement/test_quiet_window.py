@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import nas_compress
+from nas_compress.measurement.machine import describe_machine
 from nas_compress.measurement.quiet import QuietWindow
 from timing import meter_with_level, save_net
 
@@ -105,7 +106,7 @@ def test_beside_a_process_that_never_pauses_a_latency_is_noisy_and_not_kept(
     meter = meter_with_level(tmp_path, 1e6)
     net = save_net(tmp_path / "net.onnx")
     monkeypatch.setattr("nas_compress.measurement.quiet.TURN_S", 0.05)
-    process = stubborn(tmp_path, "still()")
+    process = stubborn(tmp_path / describe_machine().key, "still()")
     assert meter.measure(net, key="net").noisy
     process.kill()
     process.wait(10)

@@ -65,6 +65,11 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
         require_free(tmp_path / "foreign")
     with pytest.raises(RequestError, match="is a file"):
         require_free(tmp_path / "foreign" / "thesis.tex")
+    for text in ("{}", "", "[1]"):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / "run.json").write_text(text)
+        with pytest.raises(RequestError, match=r"run.json is not a whole run.json of nas-compress"):
+            require_free(tmp_path / "new")
 
 
 def test_the_lock_is_given_back_and_held_only_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,19 @@ def test_a_trial_is_stopped_where_even_its_lucky_end_is_dominated() -> None:
     assert at(1.01) == "dominated: 10 finished trials dominate it even if it improves by 1 after step 2 of 10"
     assert at(1.01, known=0.5) is None, "nothing finished is as small"
     assert at(50.0, known=0.5) is None
+
+
+def test_trainings_of_several_lengths_are_compared_at_the_same_look() -> None:
+    """A newcomer of 14 epochs looks after 1, 3, 4, 7 and 10 of them, a training of 42 after 4, 8, 13, 21 and 29."""
+    rule = Dominated(risk=0.5)
+    long = Curve(known=(1.0,), planned=42)
+    steps = [step for step in range(1, 43) if rule.wants(step, 42)]
+    assert steps == [4, 8, 13, 21, 29, 42]
+    history = [replace(long, points=tuple((step, 1.0 - step / 42) for step in steps))] * 10
+    for step in (1, 3, 4, 7, 10):
+        hopeless = Curve(known=(2.0,), planned=14, points=((step, 5.0),))
+        assert rule.wants(step, 14) and rule.verdict(hopeless, history) is not None
+    assert rule.verdict(Curve(known=(2.0,), planned=14, points=((2, 5.0),)), history) is None, "not one of its looks"
 
 
 def test_more_risk_stops_sooner() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,9 @@ def two_objectives(storage: JournalStorage | None = None) -> optuna.Study:
 def test_directions_are_the_studys() -> None:
     study = optuna.create_study(directions=["minimize", "maximize", "maximize"])  # size, accuracy, throughput
     for _ in range(5):
-        assert watch(study, 5.0, 10.0, learned=1).report(1, 0.5) in (None, *_reasons())
+        watch(study, 5.0, 10.0, learned=1).report(1, 0.5)
     assert watch(study, 6.0, 9.0, learned=1).report(1, 0.4) is not None, "worse in all three"
     assert watch(study, 4.0, 11.0, learned=1).report(1, 0.6) is None, "better in all three"
-
-
-def _reasons() -> Sequence[str]:
-    return [f"moasha: {before} of {n} trials stand before it at step 1 of 9" for n in range(6) for before in range(6)]
 
 
 def test_trials_that_still_run_are_compared_with() -> None:

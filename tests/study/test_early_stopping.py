@@ -9,10 +9,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json
 from nas_compress.front import Front
+from nas_compress.objective import Objective
+from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.spec.study_file import read_study
@@ -20,10 +23,11 @@ from nas_compress.stopping.adapter import CURVE, curve_of
 from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.rules import NoRule
 from nas_compress.study.run import run_study
-from nas_compress.study.stopping import study_rule
+from nas_compress.study.stopping import TrialJudge, study_rule
 from nas_compress.study.storage import open_storage
 from running import Command, command_in, shared_cache, start, wait_until, write_study
 
+COST = Measured(latency_ms=1.0, latency_spread=0.0, latency_noisy=False, size_bytes=1, parameters=1, macs=1)
 LONGER = (("\nepochs = 1\n", "\nepochs = 3\n"), ("trials = 3", "trials = 8"))
 
 
@@ -39,6 +43,24 @@ def finished(root: Path) -> tuple[list[Record], list[optuna.trial.FrozenTrial]]:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     return command_in(monkeypatch, capfd)
+
+
+def test_a_storage_that_is_away_at_a_rung_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*given: object) -> None:
+        raise StorageInternalError("the server restarts")
+
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    objectives = (Objective(name="accuracy"), Objective(name="size_bytes"))
+    judges = [TrialJudge(trial=study.ask(), rule=Behind(rungs=(1 / 9, 1 / 3)), objectives=objectives) for _ in range(2)]
+    for judge in judges:
+        judge.begin(COST, 9)
+    for epoch in (1, 3):
+        assert judges[0].verdict(epoch, 0.9) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(judges[1].trial, "set_user_attr", away)
+        assert judges[1].verdict(1, 0.1) is None
+    assert judges[1].verdict(3, 0.1) is not None, "it is there again"
+    assert [step for step, _ in curve_of(study.trials[1].user_attrs[CURVE]).points] == [1, 3]
 
 
 def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, command: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
@@ -12,14 +13,26 @@ from optuna.trial import TrialState
 
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import read_records
-from nas_compress.study.resume import DEATHS, MOST_DEATHS
+from nas_compress.runs.records import read_records, write_record
+from nas_compress.spec.study_file import read_study
+from nas_compress.study.reporter import Silence
+from nas_compress.study.resume import DEATHS, MOST_DEATHS, settle_cut_trials
 from nas_compress.study.run import run_study
 from nas_compress.study.storage import open_storage
 from running import shared_cache, snapshot, start, wait_until, write_study
 
 SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
 """Trials that last long enough to be hit in the middle."""
+
+
+@dataclass
+class Told(Silence):
+    """Keeps the lines."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def load(root: Path) -> optuna.Study:
@@ -111,6 +124,53 @@ def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.COMPLETE]
     told = {point.trial: [point.accuracy, point.latency_ms, float(point.size_bytes)] for point in front.points}
     assert trials[1].values == told[1]
+
+
+def test_a_trial_interrupted_between_its_record_and_the_storage_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object, classes: int) -> None:
+        raise KeyboardInterrupt
+
+    study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
+    monkeypatch.setattr("nas_compress.study.trials.tell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study)
+    (record,) = read_records(RunFolder(root=root))
+    assert (root / record.model).is_file(), "a finished trial was given up"
+    assert [trial.state for trial in load(root).trials] == [TrialState.COMPLETE]
+
+
+def test_a_trial_without_a_name_is_this_runs_only_where_it_is_alone(tmp_path: Path) -> None:
+    study_file = read_study(write_study(tmp_path / "study"))
+    study, folder = optuna.create_study(directions=study_file.spec.directions), RunFolder(root=tmp_path)
+    for run in (None, "other", "mine"):
+        trial = study.ask()
+        if run is not None:
+            trial.set_user_attr("run", run)
+    states = []
+    for alone in (False, True):
+        settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, classes=10)
+        states.append([trial.state.name for trial in study.trials])
+    assert states == [["RUNNING", "RUNNING", "FAIL"], ["FAIL", "RUNNING", "FAIL"]]
+
+
+def test_a_run_that_goes_on_elsewhere_measures_its_front_again(tmp_path: Path) -> None:
+    study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 2")), tmp_path / "runs" / "tiny"
+    run_study(study)
+    folder = RunFolder(root=root)
+    about = folder.about()
+    folder.start({**about, "machine": {**about["machine"], "key": "0123456789abcdef", "cpu": "Abacus"}})
+    for record in read_records(folder):
+        assert record.outcome.measured is not None
+        far = replace(record.outcome.measured, latency_ms=1000.0 + record.trial, latency_noisy=False)
+        write_record(folder, replace(record, outcome=replace(record.outcome, measured=far)))
+    told = Told()
+    front = run_study(study, reporter=told)
+    assert any("begun on another machine (Abacus)" in line for line in told.lines)
+    assert folder.about()["machine"] == about["machine"]
+    # the first two blocks of a noisy moment may leave a member noisy, but never as it was without a word
+    assert all(point.latency_ms < 1000 or point.latency_noisy for point in front.members)
 
 
 def test_a_trial_cut_before_its_candidate_was_whole_is_proposed_again(tmp_path: Path) -> None:

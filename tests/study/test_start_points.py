@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
@@ -13,7 +15,7 @@ from nas_compress.space.load import check_given, load_space
 from nas_compress.spec.study_file import read_study
 from nas_compress.study.feasibility import draw_candidates
 from nas_compress.study.run import run_study
-from nas_compress.study.start_points import start_points
+from nas_compress.study.start_points import POINT, STARTED, queue_start_points, start_points
 from nas_compress.study.workbench import gather
 from running import write_study
 
@@ -34,6 +36,21 @@ def test_the_start_points_come_first_and_once(tmp_path: Path, untrained: None) -
     sizes = [r.outcome.measured.parameters for r in records if r.outcome.measured is not None]
     assert sizes[1] == min(sizes) and sizes[2] == max(sizes)
     assert len(records) == 6
+
+
+def test_runs_that_begin_together_try_each_start_point_once(tmp_path: Path, untrained: None) -> None:
+    study = write(tmp_path / "study", 'start = ["smallest", "largest"]')
+    parts, url = gather(read_study(study)), f"sqlite:///{tmp_path}/study.db"
+    run_study(study, trials=1, storage=url)
+    shared = optuna.load_study(study_name="tiny", storage=url)
+    shared.set_user_attr(STARTED, False)
+    queue_start_points(shared, parts)
+    assert len(shared.trials) == 2, "they were queued before this run began"
+    for point in (0, 1, 1):  # and here by runs that saw none of them
+        shared.enqueue_trial({"family": "resnet", "width_multiplier": 1.0}, user_attrs={POINT: point})
+    run_study(study, trials=3, storage=url)
+    points = [trial.user_attrs.get(POINT) for trial in shared.trials if trial.state == TrialState.COMPLETE]
+    assert points == [0, 1, None]
 
 
 def test_what_a_start_point_leaves_open_is_filled(tmp_path: Path, untrained: None) -> None:

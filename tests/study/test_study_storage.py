@@ -176,6 +176,9 @@ def test_tables_of_another_version_of_optuna_are_refused(tmp_path: Path) -> None
     ("url", "shown"),
     [
         ("postgresql://ann:secret@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://ann:se/c@ret@host/db", "postgresql://ann:***@host/db"),
+        ("postgres://host/db?password=secret&user=ann", "postgres://host/db?password=***&user=ann"),
+        ("postgresql://ann@host:5432/db", "postgresql://ann@host:5432/db"),
         ("sqlite:///runs/a@b:c.db", "sqlite:///runs/a@b:c.db"),
         (None, None),
     ],

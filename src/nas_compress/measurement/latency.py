@@ -47,8 +47,9 @@ class LatencyMeter:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
         self._time_limit_s, self._blocks = time_limit_s, blocks
         folder = cache or cache_folder() / "latency"
-        path = folder / f"{describe_machine().key}.json"
-        self.window = QuietWindow(folder)
+        machine = describe_machine().key  # of hosts that share the folder each has figures and a window of its own
+        path = folder / f"{machine}.json"
+        self.window = QuietWindow(folder / machine)
         self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
         self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
 

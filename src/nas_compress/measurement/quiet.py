@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 from nas_compress.errors import RunError
-from nas_compress.files import cache_folder
 
 PATIENCE_S = 5.0
 """How long a measurement waits for the others to hold still. Their batches and exports take less."""
@@ -27,11 +26,11 @@ class QuietWindow:
     """Two lock files that the processes of one machine share; the system lets go of what a dead process held.
 
     Whoever computes holds the room together with others; whoever measures closes the door, which those in the room see
-    at their next pause, waits until they have left, and has the room alone. `folder` is that of kept latencies.
+    at their next pause, waits until they have left, and has the room alone. `folder` is one machine's.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or cache_folder() / "latency"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._inside = False
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError, RunError, nearest
-from nas_compress.files import TEMPORARY, read_json, write_json
+from nas_compress.files import read_json, tidy, write_json
 from nas_compress.spec.schema import StudySpec
 from nas_compress.spec.study_file import parse_spec
 
@@ -60,8 +59,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what dead processes left half written. Only who holds the folder may do it."""
-        for path in self.root.rglob(f"{TEMPORARY}*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        tidy(self.root)
 
     def spec(self) -> StudySpec:
         """The study's specification as it was started."""
@@ -129,6 +127,10 @@ def require_free(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise RequestError(f"--out must be a folder, but {root} is a file")
     folder = RunFolder(root=root)
+    if folder.marker.exists() and not _is_ours(folder):
+        raise RequestError(
+            f"--out must be a run folder or a new one, but {folder.marker} is not a whole run.json of nas-compress"
+        )
     if root.is_dir() and not folder.marker.is_file():
         foreign = [
             path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal", "hosts"}

@@ -106,9 +106,9 @@ class Watch:
         known = tuple(sign * float(cost) for sign, cost in zip(signs, self.known, strict=True))
         curve = Curve(known=known, planned=self.planned, points=tuple(self._points))
         reason = self.rule.verdict(curve, self._others())
-        if reason is not None and self.spoke_at is None:
-            self.spoke_at = step
-        self.trial.set_user_attr(CURVE, curve_attribute(curve, self.spoke_at))
+        spoke_at = step if reason is not None and self.spoke_at is None else self.spoke_at
+        self.trial.set_user_attr(CURVE, curve_attribute(curve, spoke_at))
+        self.spoke_at = spoke_at  # not before it is stored: where the storage is away, nothing was said
         return reason
 
     def _others(self) -> list[Curve]:

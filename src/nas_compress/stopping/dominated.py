@@ -42,8 +42,11 @@ class Dominated:
         finished = [curve for curve in others if curve.finished]
         if own is None or newcomer.finished or len(finished) < self.at_least:
             return None
-        fraction = newcomer.step / newcomer.planned
-        gains = [gain for curve in finished if (gain := _gain(curve, fraction)) is not None]
+        # each training looked at the step that is nearest to the look, whatever its length
+        look = next((look for look in self.looks if newcomer.step_at(look) == newcomer.step), None)
+        if look is None:
+            return None
+        gains = [gain for curve in finished if (gain := _gain(curve, look)) is not None]
         if len(gains) < self.at_least:
             return None
         forecast = own[0] - float(np.quantile(gains, 1 - self.risk, method="higher"))

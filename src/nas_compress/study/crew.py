@@ -11,6 +11,7 @@ from typing import Any
 
 from nas_compress.candidate import Candidate
 from nas_compress.errors import RunError
+from nas_compress.files import tidy
 from nas_compress.outcome import Outcome
 from nas_compress.spec.study_file import StudyFile
 from nas_compress.study.worker import Asked, Begun, Ended, Message, Progressed, Taken, Task, work
@@ -134,6 +135,7 @@ class Crew:
         self._workers[self._workers.index(worker)] = self._hire()
         if job is None:
             return None
+        tidy(job.task.model.parent)
         told = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         if job.taken:
             job.taken, job.deaths = False, job.deaths + 1

@@ -19,6 +19,9 @@ Costs = Callable[[object], Known | None]
 PREFIX = "known_costs:"
 """How the names of the study's attributes begin that keep what was looked up."""
 
+MOST_DEATHS = 2
+"""A candidate at which so many runs died while they looked is looked at no more: its trial counts further deaths."""
+
 
 class KnownCosts:
     """What is known by parameters; `look` asks for more. Without `costs` nothing more is looked up.
@@ -30,6 +33,7 @@ class KnownCosts:
         self._study, self._costs = study, costs
         self.found: dict[Key, tuple[Mapping[str, Any], Known]] = {}
         self.refused: set[Key] = set()
+        self._begun: dict[Key, int] = {}
         for name, text in study.user_attrs.items():
             if name.startswith(PREFIX):
                 self._keep(*_read(text))
@@ -49,21 +53,39 @@ class KnownCosts:
             if enough is not None and self.count >= enough:
                 return
             if self._costs is not None and self.lacks(sketch):
-                known = self._costs(sketch.candidate)
-                told = None if known is None else [known.values, known.constraints]
-                params = json.dumps(dict(sketch.params), sort_keys=True)
-                name = PREFIX + hashlib.sha256(params.encode()).hexdigest()[:16]
-                self._study.set_user_attr(name, json.dumps([dict(sketch.params), told]))
-                self._keep(sketch.key, sketch.params, known)
+                self._look(sketch, self._costs)
 
-    def _keep(self, key: Key, params: Mapping[str, Any], known: Known | None) -> None:
-        if known is None:
+    def _look(self, sketch: Sketch, costs: Costs) -> None:
+        """Look one up, and note before that this begins: whoever finds the note knows that a run died of it."""
+        begun = self._begun.get(sketch.key, 0)
+        if begun >= MOST_DEATHS:
+            self.refused.add(sketch.key)
+            return
+        self._note(sketch, begun + 1)
+        try:
+            known = costs(sketch.candidate)
+        except BaseException:
+            self._note(sketch, begun)
+            raise
+        self._note(sketch, None if known is None else [known.values, known.constraints])
+        self._keep(sketch.key, sketch.params, known)
+
+    def _note(self, sketch: Sketch, told: object) -> None:
+        params = json.dumps(dict(sketch.params), sort_keys=True)
+        name = PREFIX + hashlib.sha256(params.encode()).hexdigest()[:16]
+        self._study.set_user_attr(name, json.dumps([dict(sketch.params), told]))
+
+    def _keep(self, key: Key, params: Mapping[str, Any], known: Known | int | None) -> None:
+        if isinstance(known, int):
+            self._begun[key] = known
+        elif known is None:
             self.refused.add(key)
         else:
             self.found[key] = (params, known)
 
 
 @lru_cache(maxsize=8192)
-def _read(text: str) -> tuple[Key, Mapping[str, Any], Known | None]:
+def _read(text: str) -> tuple[Key, Mapping[str, Any], Known | int | None]:
     params, told = json.loads(text)
-    return key_of(params), params, None if told is None else Known(values=tuple(told[0]), constraints=told[1])
+    known = Known(values=tuple(told[0]), constraints=told[1]) if isinstance(told, list) else told
+    return key_of(params), params, known

@@ -12,9 +12,9 @@ from dataclasses import replace
 from nas_compress.measurement.latency import Latency, LatencyMeter
 from nas_compress.measurement.structure import structure_key
 from nas_compress.objective import Budget
-from nas_compress.outcome import Outcome
+from nas_compress.outcome import Measured, Outcome
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, write_record
+from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
 from nas_compress.trial.run import broken_budgets
 
 TIME_LIMIT_S = 30.0
@@ -56,10 +56,37 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
+def distrust(folder: RunFolder, records: Sequence[Record]) -> list[Record]:
+    """The records with every latency noisy, written: they were taken on another machine, whose figures do not compare.
+
+    What else was timed beside them is forgotten, and compared anew for the front.
+    """
+    doubted = [replace(record, outcome=_doubted(record.outcome)) for record in records]
+    for record in doubted:
+        write_record(folder, record)
+    return doubted
+
+
+def time_teacher_again(folder: RunFolder, meter: LatencyMeter) -> None:
+    """Measure the latency of the run's teacher here, and keep its other figures."""
+    known, path = read_baseline(folder), folder.teacher / "model.onnx"
+    if known is not None and path.is_file():
+        latency = meter.measure(path, key=structure_key(path), patient=True)
+        write_baseline(folder, _timed(known, latency))
+
+
+def _doubted(outcome: Outcome) -> Outcome:
+    if outcome.measured is None:
+        return outcome
+    return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))
+
+
 def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...]) -> Outcome:
     if outcome.measured is None:
         raise ValueError("a trial without figures has no latency to measure again")
-    measured = replace(
-        outcome.measured, latency_ms=latency.latency_ms, latency_spread=latency.spread, latency_noisy=False
-    )
+    measured = _timed(outcome.measured, latency)
     return replace(outcome, measured=measured, reason=broken_budgets(measured, budgets) or None)
+
+
+def _timed(measured: Measured, latency: Latency) -> Measured:
+    return replace(measured, latency_ms=latency.latency_ms, latency_spread=latency.spread, latency_noisy=latency.noisy)

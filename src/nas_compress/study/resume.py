@@ -39,21 +39,33 @@ def deadly(trial: optuna.Trial) -> str | None:
     return f"{deaths} runs died while they tried this candidate; it may need more memory than there is"
 
 
-def settle_cut_trials(study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, classes: int) -> int:
-    """Settle every RUNNING trial of this run; return how many are queued to be repeated."""
+def settle_cut_trials(
+    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int
+) -> int:
+    """Settle every RUNNING trial of this run; return how many are queued to be repeated.
+
+    alone: no other run shares the storage, so that a trial which has no name of a run yet is this one's. Among several
+    it may be one that another run asked for just now.
+    """
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(RUN, run) != run:
-            continue
-        record = read_record(folder, trial.number)
-        if record is not None:
-            tell(study, record, spec, classes=classes)
-        else:
-            repeated += give_up(study, trial, folder, died=True)
+        if trial.user_attrs.get(RUN, run if alone else None) == run:
+            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=True)
     return repeated
 
 
-def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool = False) -> bool:
+def settle_cut(
+    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+) -> bool:
+    """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
+    record = read_record(folder, trial.number)
+    if record is None:
+        return give_up(study, trial, folder, died=died)
+    tell(study, record, spec, classes=classes)
+    return False
+
+
+def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
     """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
 
     One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the

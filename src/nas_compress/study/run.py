@@ -21,6 +21,7 @@ from nas_compress.study.crew import Crew
 from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.study.joint import Joint
 from nas_compress.study.notes import notes
+from nas_compress.study.remeasure import distrust, time_teacher_again
 from nas_compress.study.reporter import Logged, Reporter, Silence
 from nas_compress.study.resume import require_same_trials, settle_cut_trials
 from nas_compress.study.samplers import SAMPLERS
@@ -96,6 +97,8 @@ def run_study(
     with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
         reporter = Logged(reporter, folder.log)
         folder.tidy()
+        if storage is None:
+            _take_over(folder, meter, reporter)
         search = _open(parts, folder, backend, shown_url(storage), total, reporter)
         tally = search.tally
         queue_start_points(search.trials.study, parts)
@@ -159,13 +162,30 @@ def _open(
             "machine": vars(describe_machine()),
         }
     )
-    repeated = settle_cut_trials(study, folder, parts.spec, run=known["run"], classes=parts.dataset.classes)
+    repeated = settle_cut_trials(
+        study, folder, parts.spec, run=known["run"], alone=url is None, classes=parts.dataset.classes
+    )
     records = read_records(folder)
     if records or repeated:
         cut = f"; a trial that was cut is repeated: {repeated}" if repeated else ""
         reporter.say(f"going on after {len(records)} finished trials{cut}")
     tally = Tally(parts=parts, folder=folder, reporter=reporter, total=total, records=records)
     return Search(trials=Trials(study=study, run_id=known["run"], tally=tally))
+
+
+def _take_over(folder: RunFolder, meter: LatencyMeter, reporter: Reporter) -> None:
+    """Where the folder was begun on another machine: its latencies do not compare with those measured from now on."""
+    about, here = folder.about() if folder.marker.is_file() else {}, describe_machine()
+    before = about.get("machine", {})
+    if before.get("key", here.key) == here.key:
+        return
+    reporter.say(
+        f"the run was begun on another machine ({before.get('cpu')}) or with another onnxruntime: "
+        "latencies on its front are measured again here"
+    )
+    distrust(folder, read_records(folder))
+    time_teacher_again(folder, meter)
+    folder.start({**about, "machine": vars(here)})
 
 
 def _join(trials: Trials, shared: SharedStore | None) -> Joint:

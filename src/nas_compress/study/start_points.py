@@ -14,6 +14,10 @@ STARTED = "nas_compress:start_points"
 """The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
 
 
+POINT = "start_point"
+"""The trial's user attribute that says which of the start points it is."""
+
+
 def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
     """The parameters that the study file asks to try first, its own before those found in the space.
 
@@ -33,14 +37,25 @@ def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str
 
 
 def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
-    """Queue the start points once in the life of a study."""
+    """Queue the start points once in the life of a study; a run that died meanwhile may have queued some of them."""
     search = parts.spec.search
     if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
         return
     sized, _ = draw_candidates(parts)
-    for params in start_points(parts, sized):
-        study.enqueue_trial(dict(params))
+    queued = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
+    for number, params in enumerate(start_points(parts, sized)):
+        if number not in queued:
+            study.enqueue_trial(dict(params), user_attrs={POINT: number})
     study.set_user_attr(STARTED, True)
+
+
+def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Whether an earlier trial is the same start point: runs that begin a study together may queue it several times."""
+    point = trial.user_attrs.get(POINT)
+    if point is None:
+        return False
+    trials = study.get_trials(deepcopy=False)
+    return any(other.user_attrs.get(POINT) == point for other in trials if other.number < trial.number)
 
 
 def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import optuna
+from optuna.exceptions import StorageInternalError
 
 from nas_compress.errors import RequestError
 from nas_compress.objective import Objective, Reward
@@ -91,8 +93,11 @@ class PrunerJudge:
 
     def verdict(self, epoch: int, accuracy: float) -> str | None:
         """Report, and ask the pruner."""
-        self.trial.report(self.reward.value(accuracy, self._cost), epoch)
-        return f"Optuna's pruner {self.name} stopped it after epoch {epoch}" if self.trial.should_prune() else None
+        with suppress(StorageInternalError):  # as with a rule
+            self.trial.report(self.reward.value(accuracy, self._cost), epoch)
+            if self.trial.should_prune():
+                return f"Optuna's pruner {self.name} stopped it after epoch {epoch}"
+        return None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -134,4 +139,6 @@ class TrialJudge:
         if self._watch is None:
             raise RuntimeError("begin comes before verdict")
         learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
-        return self._watch.report(epoch, learned)
+        with suppress(StorageInternalError):  # away for a moment, or the end of the trial will tell: it trains on
+            return self._watch.report(epoch, learned)
+        return None

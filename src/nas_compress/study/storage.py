@@ -113,8 +113,11 @@ def known_errors() -> Iterator[None]:
 
 
 def shown_url(url: str | None) -> str | None:
-    """A storage's URL without its password."""
-    return None if url is None else re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    """A storage's URL without its password, wherever that stands."""
+    if url is None:
+        return None
+    # one that holds "/" or "@" is hidden too: rather too much than a part of it
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", re.sub(r"(//[^:/]*):.*@", r"\1:***@", url))
 
 
 def require_same_storage(folder: RunFolder, url: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from nas_compress.candidate import Candidate
 from nas_compress.files import write_json
@@ -21,8 +22,9 @@ from nas_compress.spec.schema import PRUNERS
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.study.crew import Job
 from nas_compress.study.look import Look
-from nas_compress.study.resume import RUN, constraints, deadly, give_up, remove_trial, tell
+from nas_compress.study.resume import RUN, constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.study.samplers import sampler_for
+from nas_compress.study.start_points import is_double
 from nas_compress.study.stopping import make_judge, study_rule
 from nas_compress.study.tally import Tally
 from nas_compress.study.workbench import Ingredients
@@ -92,6 +94,9 @@ class Trials:
             costs=self._look,
         )
         trial = self.study.ask()
+        while is_double(self.study, trial):
+            self.study.tell(trial, state=TrialState.FAIL)
+            trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)
             return trial, self.parts.space.suggest(cast(Suggest, trial))
@@ -100,10 +105,10 @@ class Trials:
             raise
 
     def give_back(self, trial: optuna.Trial) -> None:
-        """Give up a trial that has no outcome, so that it is repeated."""
-        frozen = self.study.trials[trial.number]
+        """Give up a trial that has no outcome, so that it is repeated; one whose record is written is told."""
+        frozen, spec = self.study.trials[trial.number], self.parts.spec
         if not frozen.state.is_finished():
-            give_up(self.study, frozen, self.folder)
+            settle_cut(self.study, frozen, self.folder, spec, classes=self.parts.dataset.classes, died=False)
 
     def answer(self, trial: optuna.Trial, candidate: Candidate) -> Answer | None:
         """What is known of a trial before it is tried: its candidate's record, or that it kills whoever tries it.
