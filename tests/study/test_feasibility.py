@@ -13,7 +13,7 @@ from nas_compress.measurement.complexity import count_macs
 from nas_compress.measurement.latency import LatencyMeter
 from nas_compress.objective import Budget
 from nas_compress.spec.study_file import read_study
-from nas_compress.study.feasibility import draw_candidates, refuse_out_of_reach, within_reach
+from nas_compress.study.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.study.look import Look
 from nas_compress.study.shares import budget_shares
 from nas_compress.study.workbench import Ingredients, gather
@@ -30,6 +30,16 @@ def suggest(trial):
     zeros = trial.suggest_categorical("zeros", [0, 90])
     return Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=1.0 if zeros else 0.5, round_to=4,
                      zero_pattern="one_shot" if zeros else "none", zero_fraction=zeros / 100)
+'''
+STRIDES = '''"""Wider networks that shrink the image more."""
+from nas_compress.candidate import Candidate
+
+
+def suggest(trial):
+    """Propose one student."""
+    stride = trial.suggest_categorical("stem_stride", [1, 2, 4])
+    return Candidate(family="resnet", depths=(1, 1, 1), stem_stride=stride, width_multiplier=0.5 + stride / 20,
+                     round_to=1)
 '''
 PRUNED = '''"""The teacher's own graph, cut, and stages of different bits."""
 from nas_compress.candidate import Candidate, Quantization
@@ -65,6 +75,15 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
         assert (reach.possible, reach.met) == (possible, met)
     with pytest.raises(RequestError, match=f"space has {size.best:.4g}, of which training may leave {size.least:.4g}"):
         refuse_out_of_reach(parts, (size,))
+
+
+def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, space=STRIDES, budgets="")
+    sized, _ = draw_candidates(parts)
+    assert [item.architecture.stem_stride for item in sized] == [1, 2, 4], "the wider, the less there is to compute"
+    macs = [count_macs(parts.build(item.architecture), parts.dataset.input_shape) for item in sized]
+    assert macs == sorted(macs, reverse=True)
+    assert [item.architecture.stem_stride for item in extremes(sized)] == [1, 4]
 
 
 def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: Path) -> None:

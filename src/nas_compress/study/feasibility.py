@@ -146,17 +146,23 @@ def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
 
 
 def extremes(sized: Sequence[Sized]) -> list[Sized]:
-    """Of each precision the candidate with the fewest bytes, and where it is another, that with the fewest parameters.
+    """Of each precision the candidates with the fewest bytes, the fewest parameters and the least to compute.
 
-    The one has more parameters than the other where it has more zeros.
+    They are mostly one: the first may have more parameters and more zeros, the last a first layer that shrinks the
+    image more, or larger patches.
     """
     chosen: list[Sized] = []
-    for cost in (attrgetter("weight_bytes"), attrgetter("parameters")):
+    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _steps_and_parameters):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
             best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
         chosen += [item for item in best.values() if not any(item is other for other in chosen)]
     return chosen
+
+
+def _steps_and_parameters(item: Sized) -> tuple[int, int, int]:
+    shape = item.architecture
+    return -shape.stem_stride, -(shape.patch_size or 0), item.parameters
 
 
 def measure_untrained(
