@@ -62,20 +62,25 @@ class Tally:
 
         What other runs of the study finished since the last look is taken in first.
         """
-        if self.joint is not None:
-            for record in self.joint.news({record.trial for record in self.records}):
-                self.add(record)
+        # what ends between the two looks must count twice for a moment rather than not at all: then too few are begun
+        others = 0 if self.joint is None else len(self.joint.in_flight())
+        self._take_in()
         left = self.total - len(self.records)
-        if left <= 0:
-            return None
-        return left if self.joint is None else left - len(self.joint.in_flight())
+        return None if left <= 0 else left - others
 
     def is_surplus(self, trial: int, own: int) -> bool:
         """Whether other runs asked for the last trials at the same time; `own` others are under way here."""
         if self.joint is None:
             return False
-        self.places()
-        return own + self.joint.earlier(trial) >= self.total - len(self.records)
+        earlier = self.joint.earlier(trial)  # before the records, as above
+        self._take_in()
+        return own + earlier >= self.total - len(self.records)
+
+    def _take_in(self) -> None:
+        """Count what other runs finished since the last look."""
+        if self.joint is not None:
+            for record in self.joint.news({record.trial for record in self.records}):
+                self.add(record)
 
     def wait(self) -> None:
         """Wait a little for the trials of other runs, and have those of dead ones repeated."""
