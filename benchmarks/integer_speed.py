@@ -1,6 +1,7 @@
 """Whether integer kernels beat the fused float32 of the same runtime, at one thread and batch 1.
 
-    python benchmarks/integer_speed.py
+    python benchmarks/integer_speed.py                  # all networks of the table
+    python benchmarks/integer_speed.py "vit 96"         # those whose names begin so
 
 Untrained networks on 28 x 28, on which latency depends as little as on trained ones. `stored` are 8-bit weights that
 the runtime turns into floats when it loads; `integer` are our files with 8-bit activations; `dynamic` is onnxruntime's
@@ -9,6 +10,7 @@ own quantization of the float32 file with ranges found anew for every sample, fo
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -85,22 +87,20 @@ def cell(latency: Latency) -> str:
 
 
 def main() -> None:
+    chosen = tuple(sys.argv[1:])
     print(f"{describe_machine()}\n")
     print("| network | float32, ms | stored | integer | dynamic | float32 / integer |")
     print("|---|---|---|---|---|---|")
     meter = LatencyMeter(time_limit_s=6.0)
     for family, widths, depths in NETS:
+        name = f"{family} {'-'.join(map(str, widths))}, depths {'-'.join(map(str, depths))}"
+        if chosen and not name.startswith(chosen):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             found = files(network(family, widths, depths), Path(folder), dynamic=family == "vit")
-            latencies = {name: meter.measure(path, patient=True) for name, path in found.items()}
-        cells = [
-            f"{latencies[name].latency_ms:.3f}{' (noisy)' if latencies[name].noisy else ''}"
-            if name in latencies
-            else ""
-            for name in ("float32", "stored", "integer", "dynamic")
-        ]
+            latencies = {form: meter.measure(path, patient=True) for form, path in found.items()}
+        cells = [cell(latencies[form]) if form in latencies else "" for form in FORMS]
         ratio = latencies["float32"].latency_ms / latencies["integer"].latency_ms
-        name = f"{family} {'-'.join(map(str, widths))}, depths {'-'.join(map(str, depths))}"
         print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 
 

@@ -78,22 +78,6 @@ def test_a_trial_ships_the_faster_form_and_tells_of_the_other(bench: Bench, tmp_
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
-def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench, tmp_path: Path) -> None:
-    known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
-    cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
-    form = settled(cut, known, tmp_path, student=student_of(VIT, bench))
-    assert form.candidate == replace(cut, activation_bits=32, round_to=8)
-    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
-
-
-def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
-    candidate = replace(VIT, family="resnet", depths=(1, 1, 1))
-    cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
-    for each in (candidate, cut):
-        form = settled(each, bench, tmp_path, student=student_of(candidate, bench))
-        assert form.candidate is each and form.integer_latency_ms is None
-
-
 class RememberingMeter(LatencyMeter):
     """Keeps the patience with which each file was asked for."""
 
@@ -106,17 +90,24 @@ class RememberingMeter(LatencyMeter):
         return super().measure(model, key=key, patient=patient)
 
 
-@pytest.mark.parametrize(("family", "patience"), [("vit", [True, True]), ("resnet", [False])])
-def test_only_latencies_that_choose_a_form_are_worth_patience(
-    family: str, patience: list[bool], bench: Bench, tmp_path: Path
-) -> None:
+def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench, tmp_path: Path) -> None:
+    known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
     meter = RememberingMeter(tmp_path)
-    settled(
-        replace(VIT, family=family, depths=(1,) if family == "vit" else (1, 1, 1)),
-        replace(bench, meter=meter),
-        tmp_path,
-    )
-    assert meter.patience == patience
+    cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
+    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, bench))
+    assert form.candidate == replace(cut, activation_bits=32, round_to=8)
+    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
+    assert meter.patience == [True, True], "another noise must not choose another form"
+
+
+def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
+    candidate = replace(VIT, family="resnet", depths=(1, 1, 1))
+    cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
+    meter = RememberingMeter(tmp_path)
+    for each in (candidate, cut):
+        form = settled(each, replace(bench, meter=meter), tmp_path, student=student_of(candidate, bench))
+        assert form.candidate is each and form.integer_latency_ms is None
+    assert not any(meter.patience)
 
 
 def student_of(candidate: Candidate, bench: Bench) -> nn.Module:
