@@ -87,7 +87,7 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
     while True:
         try:
             task: Task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the run is over, or was killed with something unread
             return
         connection.send(Taken())
         try:
