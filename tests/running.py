@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import torch
 
 from nas_compress.cli import main as entry
 from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.study.reporter import Silence
 
 # two threads on nets of this size only wait for each other where the machine is busy
 torch.set_num_threads(1)
@@ -116,6 +117,16 @@ def write_study(folder: Path, *changes: tuple[str, str], space: str = SPACE, ext
     (folder / "study.toml").write_text(text + extra)
     (folder / "space.py").write_text(space)
     return folder / "study.toml"
+
+
+@dataclass
+class Told(Silence):
+    """Keeps the lines of a run."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,10 @@ class Quantization:
         """Whether the student learns under rounding."""
         return self.method != "calibrate"
 
+    def stage_widths(self, weight_bits: int) -> tuple[int, ...]:
+        """The weight bits of each stage; where they are not given, the one width of all."""
+        return self.stage_bits or (weight_bits,)
+
 
 def _is_whole(value: object) -> bool:
     """Whether a value is an int; True, 4.0 and "4" are not, though some compare equal to one."""
@@ -102,7 +106,7 @@ def precision_in_words(weight_bits: int, activation_bits: int, quantization: Qua
     if weight_bits == 32:
         return "float32"
     chosen = quantization or Quantization()
-    widths = sorted({*(chosen.stage_bits or (weight_bits,))})
+    widths = sorted({*chosen.stage_widths(weight_bits)})
     words = " to ".join(dict.fromkeys(_kind(bits, chosen.weight_format) for bits in (widths[0], widths[-1])))
     if activation_bits == 32:
         return f"{words} weights"
@@ -150,7 +154,7 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
             f"stage_bits=() and end_bits={END_BITS} must hold for weight_format='float8', which has 8 bits everywhere, "
             f"but got stage_bits={quantization.stage_bits}, end_bits={quantization.end_bits}"
         )
-    narrowest = min(quantization.stage_bits or (weight_bits,))
+    narrowest = min(quantization.stage_widths(weight_bits))
     shares = weight_bits <= END_BITS and min(narrowest, quantization.end_bits) < END_BITS
     if quantization.weight_format == "codebook" and not shares:
         raise RequestError(

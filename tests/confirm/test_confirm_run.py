@@ -25,9 +25,8 @@ from nas_compress.runs.choose import chosen_members
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import draw, read_front
-from nas_compress.study.reporter import Silence
 from nas_compress.study.run import run_study
-from running import Command, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
+from running import Command, Told, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
 from running import own_cache as own_cache
 
 
@@ -111,12 +110,7 @@ def test_its_table_and_its_plots_carry_what_was_found(confirmed: RunFolder, tmp_
 def test_a_control_that_cannot_be_trained_is_told_and_left_out(
     confirmed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-
-    class Listener(Silence):
-        def say(self, text: str) -> None:
-            told.append(text)
-
+    told = Told()
     untaught = Control(
         summary="asks for a teacher that its losses do not read",
         make=lambda member, bench, seed: replace(member, losses=cross_entropy(), teaching=Teaching(annealing=True)),
@@ -126,9 +120,9 @@ def test_a_control_that_cannot_be_trained_is_told_and_left_out(
     shutil.copytree(confirmed.root, run)
     folder = RunFolder(root=run)
     members = chosen_members(read_front(folder), best=["accuracy"])
-    again = confirm_run(folder, members, seeds=2, controls=["untaught"], reporter=Listener())
+    again = confirm_run(folder, members, seeds=2, controls=["untaught"], reporter=told)
     assert [row.role for row in again.rows] == ["student"]
-    assert any("has no control untaught: teaching needs a term on the teacher" in line for line in told)
+    assert any("has no control untaught: teaching needs a term on the teacher" in line for line in told.lines)
 
 
 def test_mistakes_are_refused_before_anything_is_trained(

@@ -81,7 +81,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
                 f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
             )
         bits = mean_bits(
-            float(np.mean(candidate.quantization.stage_bits or candidate.weight_bits)),
+            float(np.mean(candidate.quantization.stage_widths(candidate.weight_bits))),
             zero_fraction=candidate.zero_fraction,
         )
         sized.append(

@@ -56,15 +56,12 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
-def distrust(folder: RunFolder, records: Sequence[Record]) -> list[Record]:
-    """The records with every latency noisy, written: they were taken on another machine, whose figures do not compare.
+def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
+    """Write every latency as a noisy one: they were taken on another machine, whose figures do not compare.
 
     What else was timed beside them is forgotten, and compared anew for the front.
     """
-    doubted = [replace(record, outcome=_doubted(record.outcome)) for record in records]
-    for record in doubted:
-        write_record(folder, record)
-    return doubted
+    amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
 
 
 def time_teacher_again(folder: RunFolder, meter: LatencyMeter) -> None:

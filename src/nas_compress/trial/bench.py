@@ -59,7 +59,7 @@ class Bench:
 
 def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict[str, int]:
     """Weight bits of each layer of the candidate's network, by path; promotion asks the teacher once."""
-    narrowest = min(candidate.quantization.stage_bits or (candidate.weight_bits,))
+    narrowest = min(candidate.quantization.stage_widths(candidate.weight_bits))
     asks = candidate.quantization.promoted_layers > 0
     return plan_bits(candidate, network, bench.teacher.sensitivities(narrowest) if asks else ())
 
