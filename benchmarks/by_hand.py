@@ -31,18 +31,18 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.config.study_file import StudyFile
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.errors import NasCompressError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.machine import describe_machine
-from nas_compress.measurement.prediction import measure_accuracy
-from nas_compress.measurement.timed_net import TimedNet
-from nas_compress.observation import Observation
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.models.features import Observation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
-from nas_compress.spec.study_file import StudyFile
-from nas_compress.study.run import run_study
-from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
+from nas_compress.search.run import run_study
+from nas_compress.trial.context import Bench, check_candidate, new_student, student_architecture
 from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
 from peers.finds import CLOCKS, Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed

@@ -19,17 +19,17 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import LossTerm, distillation
-from nas_compress.data.views import Views
-from nas_compress.losses.terms import TERMS, feature_terms, needs_teacher
+from nas_compress.data.augmentation import Views
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.machine import describe_machine
 from nas_compress.models.families import build_student, family_named
-from nas_compress.observation import ObservableNetwork
-from nas_compress.training.lesson import Lesson, TaughtLesson, look
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualLesson
+from nas_compress.training.objective import Lesson, TaughtLesson, look
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.candidate import LossTerm, distillation
 from nets import random_samples
 from training_step import WARM_UP, Enough, Paced, plain_steps
 

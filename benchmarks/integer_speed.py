@@ -18,11 +18,11 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.deployment import Stopwatch, write_file
-from nas_compress.measurement.latency import Latency, LatencyMeter
-from nas_compress.measurement.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.values.architecture import Architecture, Width
 from nets import random_samples
 
 SHAPE = (1, 28, 28)

@@ -23,11 +23,11 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from nas_compress.study.storage import opened_storage
+from nas_compress.search.storage.optuna_storage import opened_storage
 
 SPACE: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in "abcde"}
 NO_JOURNAL = Path("none")
-PRELOADED = ["nas_compress.study.storage", "alembic.script", "sqlalchemy.dialects.postgresql.psycopg"]
+PRELOADED = ["nas_compress.search.storage.optuna_storage", "alembic.script", "sqlalchemy.dialects.postgresql.psycopg"]
 
 
 Timed = tuple[list[float], float, float]

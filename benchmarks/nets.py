@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.data.splits import Split
+from nas_compress.data.dataset import Split
 from nas_compress.models.families import FAMILIES
+from nas_compress.values.architecture import Architecture, Width
 
 
 def architecture(

@@ -13,9 +13,9 @@ from torch import nn
 
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import build_student
-from nas_compress.precision import precisions
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
+from nas_compress.values.precision import precisions
 from nets import architecture, random_samples
 
 SHAPE = (1, 28, 28)

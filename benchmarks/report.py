@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_compress.candidate import Candidate
+from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import build_student
-from nas_compress.outcome import Measured, Outcome
 from nas_compress.report.page import write_report
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_baseline, write_record
 from nas_compress.runs.results import read_front
-from nas_compress.spec.schema import DataSection, StudySpec
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Measured, Outcome
 from nets import architecture
 
 PARAMETERS = 13

@@ -17,17 +17,17 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from nas_compress.candidate import cross_entropy
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Dataset
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.loading import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
-from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
-from nas_compress.training.lesson import TaughtLesson
+from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.loop import train
-from nas_compress.trial.fit import ROUNDING_RATE
+from nas_compress.training.objective import TaughtLesson
+from nas_compress.trial.training import ROUNDING_RATE
+from nas_compress.values.candidate import cross_entropy
 from nets import architecture
 
 EPOCHS, WIDTHS, ROUNDING = 14, (4, 2), (0, 2, 4, 7, 14)

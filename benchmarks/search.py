@@ -32,12 +32,12 @@ import numpy as np
 import optuna
 from scipy.stats import wilcoxon
 
-from nas_compress.dominance import hypervolume, non_dominated, volume_gain
-from nas_compress.stopping.adapter import Watch
-from nas_compress.stopping.catalogue import RULES, make_rule
+from nas_compress.search.samplers.observations import Known
+from nas_compress.search.samplers.table import SAMPLERS, sampler_for
+from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import Overruled, Rule
-from nas_compress.study.observed import Known
-from nas_compress.study.samplers import SAMPLERS, sampler_for
+from nas_compress.stopping.table import RULES, make_rule
+from nas_compress.values.pareto import hypervolume, non_dominated, volume_gain
 
 HERE = Path(__file__).parent / "curves"
 sys.path.insert(0, str(HERE))

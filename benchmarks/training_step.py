@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.candidate import LossTerm, cross_entropy, distillation
-from nas_compress.data.views import Views
-from nas_compress.losses.terms import needs_teacher
+from nas_compress.data.augmentation import Views
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.losses.table import needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.machine import describe_machine
 from nas_compress.models.families import build_student
-from nas_compress.training.lesson import Lesson, TaughtLesson
 from nas_compress.training.loop import train
+from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 from nets import architecture, random_samples
 
 DATA = {

@@ -20,10 +20,10 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from nas_compress.front import Front
-from nas_compress.measurement.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
-from nas_compress.study.reporter import Silence
+from nas_compress.search.reporter import Silence
 
 STUDY = """
 name = "overhead"
@@ -45,7 +45,7 @@ sampler = "random"
 SPACE = '''
 """Networks of about 100,000 parameters."""
 
-from nas_compress.candidate import Candidate
+from nas_compress.values.candidate import Candidate
 
 MULTIPLIERS = {"resnet": [0.5, 0.625], "mobilenet": [1.0, 1.25]}
 BITS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
@@ -116,7 +116,7 @@ def main() -> None:
         (folder / "study.toml").write_text(STUDY, encoding="utf-8")
         (folder / "space.py").write_text(SPACE, encoding="utf-8")
         # imported late, so that the cache is found where the line above says
-        from nas_compress.study.run import run_study
+        from nas_compress.search.run import run_study
 
         overheads = Overheads()
         run_study(folder / "study.toml", out=folder / "run", trials=trials, reporter=overheads)

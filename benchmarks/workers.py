@@ -24,12 +24,12 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.files import cache_folder
-from nas_compress.measurement.machine import describe_machine
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
-from nas_compress.spec.study_file import StudyFile, read_study
-from nas_compress.study.run import run_study
+from nas_compress.search.run import run_study
 
 BARE_S = 8.0
 """Seconds of bare training."""

@@ -5,8 +5,8 @@ joint and fixed, which round from the first step on (Mishra, Marr 2018, arXiv 17
 activations have 8 bits, steps are learned in training.
 """
 
-from nas_compress.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
 
 TEACHINGS = {
     "none": Teaching(),

@@ -4,8 +4,8 @@ family (2) x blocks in each of three stages (2 each) x width multiplier (4) x pr
 3 criteria) x precision (3) x teaching (cross-entropy, label smoothing, or distillation at 3 x 3 settings).
 """
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation, label_smoothing
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation, label_smoothing
 
 PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 

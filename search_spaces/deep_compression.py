@@ -6,8 +6,8 @@ x teaching (2). After Deep Compression (Han et al. 2016, arXiv 1510.00149); ship
 entropy coder takes the place of the paper's Huffman tables. Everything is learned in the one training.
 """
 
-from nas_compress.candidate import Candidate, Quantization, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, Quantization, cross_entropy, distillation
 
 ACTIVATION_BITS = {"float": 32, "integer": 8}
 FORMATS = {"codebook": "codebook", "steps": "integer"}

@@ -6,9 +6,9 @@ loss.
 For a teacher of a convolutional family of ours.
 """
 
-from nas_compress.candidate import Candidate, LossTerm, Teaching
-from nas_compress.space.suggest import Suggest
-from nas_compress.teaching import temperatures
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, LossTerm, Teaching
+from nas_compress.values.teaching import temperatures
 
 PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 

@@ -6,8 +6,8 @@ cross-entropy, or distillation at 2 temperatures, at 3 where all weights have 8 
 soft answers (Mishra, Marr 2018, arXiv 1711.05852). Activations have 8 bits, steps are learned in training.
 """
 
-from nas_compress.candidate import Candidate, Quantization, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, Quantization, cross_entropy, distillation
 
 
 def suggest(trial: Suggest) -> Candidate:

@@ -6,8 +6,8 @@ fractions) or are factorised (2 x 2). For a teacher of family `resnet` with two 
 voted on by the blocks that stay. A random vote and a uniform width are among the criteria, as controls.
 """
 
-from nas_compress.candidate import Candidate, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, distillation
 
 CRITERIA = ["l1", "bn_scale", "taylor", "random", "uniform"]
 PRECISIONS = {"float32": (32, 32), "weights8": (8, 32)}

@@ -5,8 +5,8 @@ ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation
 leaves a quarter of the work to every layer, one of 4 a sixteenth: a search takes an hour on a CPU instead of a day.
 """
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
 BITS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 

@@ -10,8 +10,8 @@ Transformers want a smaller step and more epochs than convolutions: a learning r
 epochs. From scratch on handwritten digits one of 58,000 weights is then right on 97 % of the validation split.
 """
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
 PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 

@@ -4,8 +4,8 @@ width (2) x precision (3) x logits (cross-entropy alone, or KD at 2 temperatures
 x a term on features (none, or 7 at two strengths). For a teacher of family `vit`.
 """
 
-from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
 
 PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 

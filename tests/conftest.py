@@ -10,17 +10,17 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Dataset
-from nas_compress.measurement.complexity import count_macs
-from nas_compress.measurement.latency import LatencyMeter
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student, family_named
-from nas_compress.observation import ObservableNetwork
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.study.run import run_study
+from nas_compress.models.features import ObservableNetwork
+from nas_compress.search.run import run_study
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.bench import Bench
+from nas_compress.trial.context import Bench
+from nas_compress.values.architecture import Architecture, Width
 from running import quick_and_apart, write_study
 from teachers import small_teacher_in
 

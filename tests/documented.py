@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "examples" / "README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
+    ROOT / "docs" / "examples" / "README.md",
+    *sorted(ROOT.glob("docs/pages/**/*.md")),
 ]
 
 

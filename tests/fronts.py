@@ -6,9 +6,9 @@ from math import nan
 
 import pytest
 
-from nas_compress.front import Front
-from nas_compress.objective import Budget, Objective
-from nas_compress.point import Point
+from nas_compress.runs.front import Front
+from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.point import Point
 
 
 def student(trial: int, accuracy: float, latency_ms: float, size_bytes: int, bits: int = 32) -> Point:

@@ -23,8 +23,8 @@ import pytest
 import torch
 
 from nas_compress.cli import main as entry
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.study.reporter import Silence
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.search.reporter import Silence
 
 # two threads on nets of this size only wait for each other where the machine is busy
 torch.set_num_threads(1)
@@ -52,7 +52,7 @@ sampler = "random"
 LOADED_BY_THE_FIRST_TRIAL = ("sklearn.datasets", "torch.onnx", "torch.fx.experimental.symbolic_shapes")
 
 SPACE = '''"""Two families in four widths: 8 points."""
-from nas_compress.candidate import Candidate
+from nas_compress.values.candidate import Candidate
 
 
 def suggest(trial):
@@ -90,7 +90,7 @@ def quick_and_apart(cache: Path | None = None) -> Iterator[pytest.MonkeyPatch]:
         defaults = LatencyMeter.__init__.__kwdefaults__
         patch.setitem(defaults, "time_limit_s", 0.2)
         patch.setitem(defaults, "blocks", 2)
-        patch.setattr("nas_compress.measurement.latency._LEARN_S", 0.2)
+        patch.setattr("nas_compress.devices.onnxruntime_cpu.latency._LEARN_S", 0.2)
         yield patch
 
 
@@ -185,7 +185,7 @@ def start(
     limit: the largest file, in bytes, that the process may write. memory: the bytes of its address space.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*("nas_compress.study.run", "nas_compress.cli.main"), *LOADED_BY_THE_FIRST_TRIAL])
+    context.set_forkserver_preload([*("nas_compress.search.run", "nas_compress.cli.main"), *LOADED_BY_THE_FIRST_TRIAL])
     process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit, memory))
     process.start()
     return process

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.data.splits import Dataset
-from nas_compress.spec.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.teacher.teacher import Teacher, obtain_teacher
 
 

@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 
 from covering import pairwise, valid_pairs
-from nas_compress.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
+from nas_compress.losses.table import TERMS, needs_teacher
 from nas_compress.losses.term import FeatureTerm
-from nas_compress.losses.terms import TERMS, needs_teacher
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import FAMILIES
-from nas_compress.outcome import Outcome
-from nas_compress.precision import METHODS, Quantization, precisions
-from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
-from nas_compress.trial.bench import Bench
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
+from nas_compress.values.outcome import Outcome
+from nas_compress.values.precision import METHODS, Quantization, precisions
 
 PRUNINGS = (
     (0.0, "uniform", "global"),

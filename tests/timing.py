@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nas_compress.measurement.estimate import FastLevel
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.measurement.latency_cache import LatencyCache
-from nas_compress.measurement.machine import boot_name, describe_machine
-from nas_compress.measurement.reference_net import REFERENCE_NAME
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
+from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
 
 SAFE_BLOCKS = 2  # under a level that is far too high, the first two blocks are accepted in any state
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Split
-from nas_compress.data.stratify import stratified_split
+from nas_compress.data.dataset import Split
+from nas_compress.data.loading import load_dataset
+from nas_compress.data.stratified_split import stratified_split
 
 COUNT = 1_000
 """Images for training and for validation."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_compress.candidate import Candidate
+    from nas_compress.values.candidate import Candidate
 
 HERE = Path(__file__).parent
 NAMES = ("family", "depth_2", "width_multiplier", "pruning_percent", "precision", "teaching")
@@ -56,9 +56,9 @@ class Recorder:
         # imported here: the environment of a process is set before its first import of torch
         import torch
 
-        from nas_compress.measurement.latency import LatencyMeter
-        from nas_compress.spec.study_file import read_study
-        from nas_compress.study.workbench import find_teacher, gather, make_bench
+        from nas_compress.config.study_file import read_study
+        from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+        from nas_compress.search.setup import find_teacher, gather, make_bench
 
         torch.set_num_threads(1)
         self.parts = gather(read_study(HERE / f"{table}.toml"))

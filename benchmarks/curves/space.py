@@ -3,8 +3,8 @@
 family (2) x blocks in the last stage (3) x width multiplier (4) x pruning (3) x precision (3) x teaching (2).
 """
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
 CHOICES = {
     "family": ("resnet", "mobilenet"),

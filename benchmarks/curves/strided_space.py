@@ -4,8 +4,8 @@ family (2) x blocks in the last stage (2) x width multiplier (3) x pruning (2) x
 a first layer that leaves a sixteenth of the work to the others.
 """
 
-from nas_compress.candidate import Candidate, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
 CHOICES = {
     "family": ("resnet", "mobilenet"),

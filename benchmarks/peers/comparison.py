@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nas_compress.config.study_file import StudyFile
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError
-from nas_compress.front import Front, Point
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.measurement.prediction import measure_accuracy
-from nas_compress.measurement.structure import structure_key
-from nas_compress.spec.study_file import StudyFile
-from nas_compress.study.workbench import gather
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.graph_key import structure_key
+from nas_compress.runs.front import Front, Point
+from nas_compress.search.setup import gather
 from peers.finds import read_finds
 
 FIGURES = ("seconds", "file", "accuracy", "latency_ms", "noisy", "size_bytes")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from nas_compress.candidate import Candidate
-from nas_compress.space.suggest import Choice, GivenWalk, RandomWalk, Suggest
+from nas_compress.config.suggest import Choice, GivenWalk, RandomWalk, Suggest
+from nas_compress.values.candidate import Candidate
 
 WALKS = 2000
 """Enough for every branch of a conditional space to be met."""

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import torch
 
-from nas_compress.candidate import Candidate
+from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import cache_folder
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.outcome import Measured
 from nas_compress.runs.folder import RunFolder
-from nas_compress.spec.study_file import StudyFile, read_study
-from nas_compress.study.workbench import Ingredients, baseline, find_teacher, gather, make_bench
-from nas_compress.trial.bench import Bench
+from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_bench
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Measured
 
 Costs = tuple[float, float, float]
 """What a peer makes small: error, log10 of milliseconds, log10 of bytes."""

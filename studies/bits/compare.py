@@ -28,21 +28,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from torch import nn
 
-from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
-from nas_compress.data.load import load_dataset
-from nas_compress.deployment import Stopwatch, write_file
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.measurement.agreement import check_agreement
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.measurement.prediction import measure_accuracy
-from nas_compress.measurement.session import open_session
-from nas_compress.quantization.awareness import make_aware_
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.study.workbench import comparison_bench
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.search.setup import comparison_bench
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.bench import Bench, new_student, planned_bits, student_architecture
-from nas_compress.trial.fit import ROUNDING_RATE
+from nas_compress.trial.context import Bench, new_student, planned_bits, student_architecture
 from nas_compress.trial.teach import teach
+from nas_compress.trial.training import ROUNDING_RATE
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 
 SAMPLES, EPOCHS, SEEDS = 5000, 8, 3
 WIDTHS = (8, 6, 5, 4, 3, 2, 1)

@@ -6,8 +6,8 @@ distillation at temperature 1, at 1 or 4 where all weights have 8 bits. Activati
 training. A stride of 2 leaves a quarter of the work to every layer, one of 4 a sixteenth.
 """
 
-from nas_compress.candidate import Candidate, Quantization, cross_entropy, distillation
-from nas_compress.space.suggest import Suggest
+from nas_compress.config.suggest import Suggest
+from nas_compress.values.candidate import Candidate, Quantization, cross_entropy, distillation
 
 
 def suggest(trial: Suggest) -> Candidate:

@@ -20,16 +20,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from nas_compress.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Dataset
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.study.workbench import comparison_bench
-from nas_compress.trial.bench import Bench
+from nas_compress.search.setup import comparison_bench
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide
+from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
 
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
 HARD = LossTerm(name="cross_entropy")

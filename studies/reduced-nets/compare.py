@@ -20,15 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas_compress.candidate import Candidate
-from nas_compress.data.load import load_dataset
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import write_json
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.study.workbench import comparison_bench
-from nas_compress.trial.bench import Bench, new_student, student_architecture
+from nas_compress.search.setup import comparison_bench
+from nas_compress.trial.context import Bench, new_student, student_architecture
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import Candidate
 
 WIDTHS = (0.375, 0.5, 0.75)
 CRITERIA = ("l1", "bn_scale", "taylor")

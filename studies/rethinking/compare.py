@@ -23,14 +23,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas_compress.candidate import Candidate
-from nas_compress.data.load import load_dataset
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.measurement.latency import LatencyMeter
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.study.workbench import comparison_bench
-from nas_compress.trial.bench import Bench
+from nas_compress.search.setup import comparison_bench
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import Candidate
 
 RATIOS = (0.3, 0.5, 0.7)
 CRITERIA = ("l1", "bn_scale", "taylor", "random", "uniform")

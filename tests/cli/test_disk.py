@@ -13,7 +13,7 @@ import pytest
 import nas_compress
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
-from nas_compress.study.run import run_study
+from nas_compress.search.run import run_study
 from running import Command, shared_cache, start, write_study
 
 

@@ -16,12 +16,12 @@ from sklearn.datasets import load_digits
 
 from documented import ROOT, Block, blocks, command_lines
 from nas_compress.cli.main import commands
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.search_space import load_space, sample_space
+from nas_compress.config.study_file import read_study
 from nas_compress.files import read_json, write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import read_front
-from nas_compress.space.load import load_space, sample_space
-from nas_compress.spec.schema import StudySpec
-from nas_compress.spec.study_file import read_study
 from running import Command, quick_and_apart
 
 LOOKING = ("status", "show", "plot", "export", "measure", "list")
@@ -30,7 +30,7 @@ LOOKING = ("status", "show", "plot", "export", "measure", "list")
 TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
 """Commands of the slow tests in tests/docs."""
 
-ELSEWHERE = ("pip", "pytest", "scripts/check", "python", "cd")
+ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd")
 """Programs of others: CI and the slow tests run these lines."""
 
 

@@ -11,7 +11,7 @@ from nas_compress.runs.records import read_records
 from running import shared_cache, start, write_study
 
 HUGE = '''"""One of two widths has a first kernel of 18 GB."""
-from nas_compress.candidate import Candidate
+from nas_compress.values.candidate import Candidate
 
 
 def suggest(trial):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nas_compress.cli.progress import BarReporter, LineReporter, standing_line
+from nas_compress.cli.progress_bar import BarReporter, LineReporter, standing_line
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
@@ -61,7 +61,7 @@ def test_with_workers_a_terminal_sees_what_each_of_them_does(finished: Path) -> 
 def test_lines_tell_what_all_workers_do_and_forget_a_dead_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas_compress.cli.progress.EVERY_S", 0.0)
+    monkeypatch.setattr("nas_compress.cli.progress_bar.EVERY_S", 0.0)
     reporter = LineReporter()
     reporter.stage("worker 1, trial 3", 2, 9)
     reporter.stage("worker 2, trial 4", 9, 9)

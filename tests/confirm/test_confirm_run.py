@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.candidate import Teaching, cross_entropy
 from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
-from nas_compress.data.load import load_dataset
+from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json, write_json
-from nas_compress.measurement.prediction import measure_accuracy
+from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.report.page import report_page
-from nas_compress.runs.choose import chosen_members
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.results import draw, read_front
-from nas_compress.study.run import run_study
+from nas_compress.runs.selection import chosen_members
+from nas_compress.search.run import run_study
+from nas_compress.values.candidate import Teaching, cross_entropy
 from running import Command, Told, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
 from running import own_cache as own_cache
 

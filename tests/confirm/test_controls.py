@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
-from nas_compress.measurement.complexity import count_parameters
+from nas_compress.measurement.macs import count_parameters
 from nas_compress.models.families import build_student
-from nas_compress.teaching import TEACHERS
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
+from nas_compress.trial.context import Bench, check_candidate, student_architecture
+from nas_compress.values.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.values.teaching import TEACHERS
 
 
 @pytest.fixture

@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nas_compress.candidate import PRUNED, Candidate
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.prediction import predict
-from nas_compress.observation import ObservableNetwork
-from nas_compress.pruning.criteria import CRITERIA
+from nas_compress.measurement.accuracy import predict
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import KEPT_BLOCKS
+from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
+from nas_compress.trial.context import Bench, check_candidate, new_student, student_architecture
+from nas_compress.values.candidate import PRUNED, Candidate
 
 DEPTHS = {"resnet": (3, 2, 2), "mobilenet": (2, 3, 2), "vit": (3,)}
 LABELS = torch.arange(8) % 10

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import FAMILY_SETTINGS, STEM_STRIDES
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student, family_named
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.candidate import FAMILY_SETTINGS, STEM_STRIDES
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
 CONVOLUTIONAL = ("resnet", "mobilenet")

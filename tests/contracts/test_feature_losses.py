@@ -19,9 +19,9 @@ from nas_compress.losses.hidden_state import HiddenState, hidden_states
 from nas_compress.losses.minilm_relations import MinilmRelations, minilm_relations
 from nas_compress.losses.rkd import RkdDistance, rkd_angle, rkd_distance
 from nas_compress.losses.similarity_preserving import SimilarityPreserving, similarity_preserving
+from nas_compress.losses.table import TERMS
 from nas_compress.losses.term import FeatureLoss, FeatureTerm, complete_settings
-from nas_compress.losses.terms import TERMS
-from nas_compress.observation import Observation
+from nas_compress.models.features import Observation
 
 FEATURE_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, FeatureTerm)}
 Make = Callable[[Observation, Observation], FeatureLoss]

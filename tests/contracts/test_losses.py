@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.losses.permuted_kd import permuted
+from nas_compress.losses.table import TERMS
 from nas_compress.losses.term import LogitFunction, LogitTerm
-from nas_compress.losses.terms import TERMS
 
 Bind = Callable[[Mapping[str, float]], LogitFunction]
 

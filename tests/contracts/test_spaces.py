@@ -10,13 +10,13 @@ from random import Random
 import optuna
 import pytest
 
-from nas_compress.candidate import Candidate
+from nas_compress.config.search_space import Space, load_space, sample_space
+from nas_compress.config.shipped import shipped_folder, shipped_names
+from nas_compress.config.suggest import Choice, RandomWalk
 from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.criteria import CRITERIA
-from nas_compress.space.load import Space, load_space, sample_space
-from nas_compress.space.suggest import Choice, RandomWalk
-from nas_compress.spec.shipped import shipped_folder, shipped_names
-from nas_compress.trial.bench import check_candidate
+from nas_compress.pruning.importance import CRITERIA
+from nas_compress.trial.context import check_candidate
+from nas_compress.values.candidate import Candidate
 
 NAMES = shipped_names("search_spaces")
 every_space = pytest.mark.parametrize("name", NAMES)

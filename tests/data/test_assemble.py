@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nas_compress.data.assemble import Parts, assemble, fingerprint, moments
-from nas_compress.data.splits import Dataset
-from nas_compress.data.views import Views
+from nas_compress.data.augmentation import Views
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 
 

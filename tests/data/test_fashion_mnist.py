@@ -14,7 +14,7 @@ import pytest
 
 from nas_compress.data.fashion_mnist import CONTENT, find_contents, search_folders, to_samples
 from nas_compress.data.idx import parse_idx, verified_content
-from nas_compress.data.load import load_dataset
+from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RunError
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -182,7 +182,7 @@ def test_the_real_files_make_balanced_splits() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads peak memory from Linux")
 def test_reading_needs_little_memory() -> None:
     code = (
-        "import resource, nas_compress.data.load as load\n"
+        "import resource, nas_compress.data.loading as load\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "load.load_dataset(name='fashion-mnist')\n"

@@ -28,7 +28,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "NAS_COMPRESS_CACHE": str(shared_cache()),
-        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONPATH": str(ROOT),
     }
 
 
@@ -42,23 +42,23 @@ def run(text: str, folder: Path, environment: dict[str, str]) -> str:
 
 def test_the_tutorial_runs_as_printed(tmp_path: Path, shell: dict[str, str]) -> None:
     own = tmp_path / "own"
-    shutil.copytree(ROOT / "examples" / "own", own)
-    for block in blocks("sh", page=ROOT / "docs" / "tutorial.md"):
+    shutil.copytree(ROOT / "docs" / "examples" / "own", own)
+    for block in blocks("sh", page=ROOT / "docs" / "pages" / "tutorial.md"):
         run(block.text, own, shell)
     assert (own / "runs" / "mine" / "report.html").is_file()
     assert (own / "student" / "model.onnx").is_file()
 
 
 def test_the_examples_run_as_their_readme_says(tmp_path: Path, shell: dict[str, str]) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    for block in blocks("sh", page=ROOT / "examples" / "README.md"):
+    shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
+    for block in blocks("sh", page=ROOT / "docs" / "examples" / "README.md"):
         assert "class" in run(block.text, tmp_path, shell)
 
 
 def test_the_readmes_commands_run_in_their_order(tmp_path: Path, shell: dict[str, str]) -> None:
     """With a small study in the place of the one on clothing."""
     own = tmp_path / "own"
-    shutil.copytree(ROOT / "examples" / "own", own)
+    shutil.copytree(ROOT / "docs" / "examples" / "own", own)
     run("python train_teachers.py", own, shell)
     write_study(
         own / "studies" / "fashion-mnist",

@@ -14,25 +14,36 @@ from pathlib import Path
 import pytest
 
 from documented import PAGES, ROOT, blocks
-from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching
 from nas_compress.cli.main import commands
-from nas_compress.losses.terms import TERMS
+from nas_compress.config.schema import SearchSection, StudySpec
+from nas_compress.losses.table import TERMS
 from nas_compress.models.families import FAMILIES
-from nas_compress.precision import METHODS
-from nas_compress.pruning.criteria import CRITERIA
 from nas_compress.pruning.depth import KEPT_BLOCKS
+from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
-from nas_compress.spec.schema import SearchSection, StudySpec
-from nas_compress.stopping.catalogue import RULES
-from nas_compress.study.samplers import SAMPLERS
-from nas_compress.teaching import TEACHERS
+from nas_compress.search.samplers.table import SAMPLERS
+from nas_compress.stopping.table import RULES
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching
+from nas_compress.values.precision import METHODS
+from nas_compress.values.teaching import TEACHERS
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs")
     out = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out]
+    words = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        "docs/mkdocs.yml",
+        "--quiet",
+        "--site-dir",
+        out,
+    ]
     answer = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     )
@@ -78,7 +89,7 @@ def test_every_command_in_a_code_block_is_known_with_its_options(page: Path) -> 
 
 
 def test_every_snippet_of_a_method_is_valid() -> None:
-    sys.path.insert(0, str(ROOT / "scripts"))
+    sys.path.insert(0, str(ROOT / "docs" / "build"))
     from method_pages import method_pages
 
     names = {value.__name__: value for value in (Candidate, LossTerm, Quantization, Teaching)}

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.study.run import run_study
+from nas_compress.search.run import run_study
 from running import quick_and_apart, write_study
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 @pytest.fixture(autouse=True)

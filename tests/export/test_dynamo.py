@@ -7,9 +7,9 @@ import onnx
 import pytest
 import torch
 
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import optimised_operators
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.kernels import optimised_operators
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
 from nas_compress.quantization.quantize import quantize
 
 pytest.importorskip("onnxscript")

@@ -11,11 +11,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError, RunError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.agreement import check_agreement
-from nas_compress.measurement.kernels import float_kernels, optimised_operators
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
 
@@ -144,7 +144,7 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.models.blocks import ConvUnit, Head, RawInput
+from nas_compress.models.layers import ConvUnit, Head, RawInput
 from nas_compress.quantization.quantize import quantize
 torch.manual_seed(0)
 network = torch.nn.Sequential(RawInput(5, 6.0), ConvUnit(1, 8), Head(8, 10))

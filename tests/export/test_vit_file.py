@@ -12,17 +12,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.architecture import Architecture, Width
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
+    float_kernels,
+    optimised_operators,
+    require_integer_kernels,
+)
 from nas_compress.errors import FloatKernelError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.agreement import check_agreement
-from nas_compress.measurement.kernels import float_kernels, optimised_operators, require_integer_kernels
-from nas_compress.measurement.prediction import predict
-from nas_compress.measurement.structure import structure_key
+from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.measurement.graph_key import structure_key
 from nas_compress.models.families import FAMILIES, build_student
-from nas_compress.observation import ObservableNetwork
-from nas_compress.precision import WEIGHT_BITS
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.precision import WEIGHT_BITS
 
 BITS = [(32, 32), (8, 32), (8, 8)]
 KINDS = tuple(itertools.product(("mean", "class_token"), (False, True)))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from nas_compress.candidate import LossTerm, distillation
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss, one_answer
-from nas_compress.observation import Observation
+from nas_compress.models.features import Observation
+from nas_compress.values.candidate import LossTerm, distillation
 
 TAUGHT = distillation(hard_weight=2.0, soft_weight=4.0, temperature=1.0)
 MAPS = Observation(

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas_compress.candidate import LossTerm, cross_entropy, distillation
 from nas_compress.errors import RequestError
-from nas_compress.losses.terms import TERMS, check_terms, needs_teacher
+from nas_compress.losses.table import TERMS, check_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.observation import Observation
+from nas_compress.models.features import Observation
+from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 
 STUDENT, LABELS, TEACHER = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.randn(4, 3)
 

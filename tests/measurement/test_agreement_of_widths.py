@@ -16,22 +16,22 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.architecture import Architecture, Width
-from nas_compress.candidate import cross_entropy
+from nas_compress.data.dataset import Dataset
 from nas_compress.data.fashion_mnist import CONTENT, search_folders
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Dataset
+from nas_compress.data.loading import load_dataset
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.agreement import COARSE_AGREEMENT
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.export_agreement import COARSE_AGREEMENT
 from nas_compress.models.families import build_student, family_named
-from nas_compress.precision import precisions
-from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
-from nas_compress.training.lesson import TaughtLesson
+from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.loop import train
+from nas_compress.training.objective import TaughtLesson
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.candidate import cross_entropy
+from nas_compress.values.precision import precisions
 
 SAMPLES, TRAINED_ON = 2000, 5000
 AGREEMENT = 0.995

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.candidate import PRUNED, Candidate
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.kernels import float_kernels, optimised_operators
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
 from nas_compress.models.factorised import Factorised, channel_svd, factorise_, low_rank, tucker
 from nas_compress.models.families import FAMILIES
-from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
-from nas_compress.trial.bench import Bench
+from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import PRUNED, Candidate
 
 IMAGES = torch.randn(2, 16, 9, 7, generator=torch.Generator().manual_seed(0))
 

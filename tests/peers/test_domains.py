@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from nas_compress.space.load import load_space
-from nas_compress.space.suggest import RandomWalk
-from nas_compress.spec.shipped import shipped_folder
+from nas_compress.config.search_space import load_space
+from nas_compress.config.shipped import shipped_folder
+from nas_compress.config.suggest import RandomWalk
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Front
-from nas_compress.objective import Budget, Objective
 from nas_compress.plots.panel import staircase
 from nas_compress.plots.pareto import pairs, plot_front
-from nas_compress.point import Point
+from nas_compress.runs.front import Front
+from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.point import Point
 
 
 def objectives(*names: str) -> tuple[Objective, ...]:

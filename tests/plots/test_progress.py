@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.front import Front
-from nas_compress.plots.progress import plot_hypervolume
+from nas_compress.plots.hypervolume_history import plot_hypervolume
+from nas_compress.runs.front import Front
 
 
 def words(path: Path) -> list[str]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from nas_compress.front import Front
 from nas_compress.plots import scales
 from nas_compress.plots.labels import put_label
 from nas_compress.plots.marks import shapes
+from nas_compress.runs.front import Front
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nas_compress.errors import RequestError
-from nas_compress.models.blocks import StagedNetwork
-from nas_compress.pruning.criteria import rank_channels
+from nas_compress.models.layers import StagedNetwork
 from nas_compress.pruning.cutting import cut_network, most_important
+from nas_compress.pruning.importance import rank_channels
 
 SHAPE = (1, 8, 8)
 MakeNetwork = Callable[..., StagedNetwork]

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.blocks import Residual
-from nas_compress.models.transformer import EncoderLayer
-from nas_compress.observation import ObservableNetwork
+from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.layers import Residual
+from nas_compress.models.transformer_layers import EncoderLayer
 from nas_compress.pruning.depth import block_importance, choose_blocks, removable_blocks, without_blocks
 
 MakeNetwork = Callable[..., ObservableNetwork]

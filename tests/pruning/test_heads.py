@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.observation import ObservableNetwork
-from nas_compress.pruning.criteria import rank_channels
-from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.models.features import ObservableNetwork
+from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.heads import rank_heads
+from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 
 MakeNetwork = Callable[..., ObservableNetwork]

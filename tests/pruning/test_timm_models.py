@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from foreign import MODELS, Raw, import_timm
-from nas_compress.architecture import Architecture
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.prediction import predict
-from nas_compress.pruning.criteria import rank_channels
-from nas_compress.pruning.module_student import build_pruned, pruned_widths
+from nas_compress.measurement.accuracy import predict
+from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
+from nas_compress.pruning.user_module import build_pruned, pruned_widths
 from nas_compress.quantization.quantize import quantize
+from nas_compress.values.architecture import Architecture
 
 SHAPE = (1, 8, 8)
 SAMPLES = torch.randint(0, 17, (6, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

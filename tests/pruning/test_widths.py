@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nas_compress.architecture import Width
-from nas_compress.pruning.groups import ChannelGroup
+from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.widths import round_to_step, student_fractions, student_widths, whole_heads
+from nas_compress.values.architecture import Width
 
 
 def group(*layers: str, position: float) -> ChannelGroup:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nas_compress.integer_ops import integer_bias
+from nas_compress.models.integer_ops import integer_bias
 from nas_compress.quantization.arithmetic import (
     activation_range,
     float8_weights,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nas_compress.models.factorised import Factorised, factorise_
-from nas_compress.quantization.awareness import make_aware_
 from nas_compress.quantization.codebook import cluster, nearest, shared_integers
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
+from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.quantization.weight_quantizers import SharedWeight
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nas_compress.quantization.fake_quantization import binary_weights, learned_step, straight_through
-from nas_compress.quantization.trainable import LearnedStepActivation, RunningRangeActivation
+from nas_compress.quantization.trainable_modules import LearnedStepActivation, RunningRangeActivation
 from nas_compress.quantization.weight_quantizers import LargestWeight, LearnedStepWeight, SignWeight, WeightQuantizer
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.prediction import predict
-from nas_compress.models.blocks import ActivationPoint, RawInput
+from nas_compress.measurement.accuracy import predict
+from nas_compress.models.layers import ActivationPoint, RawInput
 from nas_compress.quantization.modules import StoredConv2d, StoredLinear
 from nas_compress.quantization.quantize import quantize
 

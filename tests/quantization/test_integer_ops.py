@@ -6,7 +6,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from nas_compress.integer_ops import (
+from nas_compress.models.integer_ops import (
     dequantize_input,
     fake_quantize_activation,
     float8_weight,

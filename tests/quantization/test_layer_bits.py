@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas_compress.candidate import Candidate, Quantization
 from nas_compress.errors import RequestError
 from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
-from nas_compress.trial.bit_plan import plan_bits
+from nas_compress.trial.bit_allocation import plan_bits
+from nas_compress.values.candidate import Candidate, Quantization
 
 LAYERS = ("stem.conv", "stages.0.0.conv", "stages.1.0.conv", "stages.1.1.conv", "head.classifier")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.models.blocks import ActivationPoint, RawInput
+from nas_compress.models.layers import ActivationPoint, RawInput
 from nas_compress.quantization.modules import (
     QuantizedActivation,
     QuantizedInput,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nas_compress.precision import RANGES
 from nas_compress.quantization.arithmetic import activation_range, largest_activation, nearest_scale, quantize_weights
 from nas_compress.quantization.modules import RangeObserver
 from nas_compress.quantization.ranges import RANGE_RULES, min_max, mse, percentile
+from nas_compress.values.precision import RANGES
 
 
 def test_the_table_has_every_name_that_a_candidate_may_use() -> None:

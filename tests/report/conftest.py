@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from browsing import browser as browser
-from nas_compress.candidate import Candidate
-from nas_compress.outcome import Measured, Outcome
+from nas_compress.config.schema import BudgetSection, DataSection, StudySpec
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_baseline, write_record
-from nas_compress.spec.schema import BudgetSection, DataSection, StudySpec
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Measured, Outcome
 
 MakeRun = Callable[..., RunFolder]
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
-from nas_compress.cli.look import show
-from nas_compress.outcome import Outcome
+from nas_compress.cli.show import show
 from nas_compress.plots.marks import legend_entries
-from nas_compress.precision import Quantization
 from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front_files import write_front_csv, write_front_json
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.runs.results import read_front
-from nas_compress.study.reporter import trial_line
+from nas_compress.search.reporter import trial_line
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Outcome
+from nas_compress.values.precision import Quantization
 
 MakeRun = Callable[..., RunFolder]
 WORDS = "int4, 4-bit activations simulated"

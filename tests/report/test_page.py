@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nas_compress.cli.main import commands
-from nas_compress.data.load import load_dataset
+from nas_compress.data.loading import load_dataset
 from nas_compress.report.page import report_page, write_report
 from nas_compress.report.rows import FIXED
 from nas_compress.runs.folder import RunFolder

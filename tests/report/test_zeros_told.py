@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from click.testing import CliRunner
 
-from nas_compress.cli.look import show
+from nas_compress.cli.show import show
 from nas_compress.report.page import report_page
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records, write_record

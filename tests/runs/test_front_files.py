@@ -9,7 +9,7 @@ import pandas
 import pytest
 
 from fronts import front as front
-from nas_compress.front import Front
+from nas_compress.runs.front import Front
 from nas_compress.runs.front_files import write_front_csv, write_front_json
 
 

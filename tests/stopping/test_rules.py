@@ -10,11 +10,11 @@ import pytest
 
 from nas_compress.errors import RequestError
 from nas_compress.stopping.behind import Behind
-from nas_compress.stopping.catalogue import RULES, make_rule
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.dominated import Dominated
 from nas_compress.stopping.moasha import MoAsha, geometric_rungs
 from nas_compress.stopping.rules import NoRule, Overruled
+from nas_compress.stopping.table import RULES, make_rule
 
 RUNGS = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)
 BEHIND = Behind(rungs=(1 / 9, 1 / 3))

@@ -13,9 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from nas_compress.errors import RequestError
-from nas_compress.stopping.adapter import CURVE, Watch, curve_attribute, curve_of
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.moasha import MoAsha
+from nas_compress.stopping.optuna_adapter import CURVE, Watch, curve_attribute, curve_of
 from quiet_optuna import quiet as quiet
 
 RULE = MoAsha(rungs=(1 / 9, 1 / 3), eta=3)

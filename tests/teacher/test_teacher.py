@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nas_compress.data.load import load_dataset
-from nas_compress.data.splits import Dataset, Split
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.dataset import Dataset, Split
+from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.spec.schema import TeacherSection, TrainingSection
-from nas_compress.teacher.answers import cached_answers, compute_answers
+from nas_compress.teacher.logits_cache import cached_answers, compute_answers
 from nas_compress.teacher.teacher import Teacher, obtain_teacher, teacher_architecture
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)

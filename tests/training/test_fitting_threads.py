@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.training.device import THREADED_MACS, fitting_threads
+from nas_compress.training.runtime import THREADED_MACS, fitting_threads
 
 
 class Conv(nn.Module):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.candidate import distillation
-from nas_compress.data.splits import Split
-from nas_compress.data.views import Views
+from nas_compress.data.augmentation import Views
+from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.training.device import choose_device
-from nas_compress.training.lesson import Lesson, TaughtLesson
 from nas_compress.training.loop import train
+from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.training.runtime import choose_device
+from nas_compress.values.candidate import distillation
 
 COUNT, BATCH, CLASSES = 40, 8, 3
 VIEWS = Views(shift=1, flip=True)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.candidate import cross_entropy
-from nas_compress.data.splits import Dataset
+from nas_compress.config.schema import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.spec.schema import TeacherSection
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.lesson import TaughtLesson
+from nas_compress.training.objective import TaughtLesson
 from nas_compress.training.scale_penalty import PenalisedLesson, require_scales
+from nas_compress.values.candidate import cross_entropy
 from teachers import small_teacher_in
 
 

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas_compress.candidate import ZERO_PATTERNS, Candidate, cross_entropy
-from nas_compress.data.splits import Dataset
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.zeros import multiplied_weights, weight_zero_fraction
-from nas_compress.observation import ObservableNetwork
-from nas_compress.precision import precisions
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
-from nas_compress.training.lesson import TaughtLesson
 from nas_compress.training.loop import train
+from nas_compress.training.objective import TaughtLesson
 from nas_compress.training.sparsity import Sparsifier, sparse_layers, zero_fraction_at, zero_masks
+from nas_compress.values.candidate import ZERO_PATTERNS, Candidate, cross_entropy
+from nas_compress.values.precision import precisions
 
 MakeNetwork = Callable[..., ObservableNetwork]
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError
-from nas_compress.observation import ObservableNetwork
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import without_blocks
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.bench import Bench, check_candidate, new_student, student_architecture
-from nas_compress.trial.controls import uniform_control
+from nas_compress.trial.context import Bench, check_candidate, new_student, student_architecture
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.uniform_control import uniform_control
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate
 
 MakeNetwork = Callable[..., ObservableNetwork]
 SHALLOW = Candidate(family="resnet", depths=(1, 1, 1), kept_blocks="last", init="inherit")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, distillation
-from nas_compress.outcome import Measured
-from nas_compress.trial.bench import Bench
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, distillation
+from nas_compress.values.outcome import Measured
 
 SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
 KD = distillation(hard_weight=0.2, soft_weight=0.8, temperature=2.0)

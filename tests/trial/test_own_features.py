@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nas_compress.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
-from nas_compress.observation import watch
-from nas_compress.spec.schema import TeacherSection
-from nas_compress.trial.bench import Bench
+from nas_compress.config.schema import TeacherSection
+from nas_compress.models.features import watch
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide, lesson_of
+from nas_compress.values.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
 from teachers import small_teacher_in
 
 CODE = """

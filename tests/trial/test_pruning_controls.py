@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas_compress.candidate import Candidate
 from nas_compress.errors import RequestError
-from nas_compress.measurement.prediction import predict
-from nas_compress.outcome import Outcome
-from nas_compress.trial.bench import Bench, learning_rate, new_student, student_architecture
-from nas_compress.trial.controls import parameter_count, uniform_control
+from nas_compress.measurement.accuracy import predict
+from nas_compress.trial.context import Bench, learning_rate, new_student, student_architecture
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.uniform_control import parameter_count, uniform_control
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Outcome
 
 PRUNED = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.4, pruning_criterion="l1")
 INHERIT = replace(PRUNED, init="inherit", round_to=1)

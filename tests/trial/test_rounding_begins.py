@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate
-from nas_compress.precision import Quantization
-from nas_compress.quantization.trainable import ActivationQuantizer
-from nas_compress.trial.bench import Bench, new_student, student_architecture
-from nas_compress.trial.fit import begin_rounding_
+from nas_compress.quantization.trainable_modules import ActivationQuantizer
+from nas_compress.trial.context import Bench, new_student, student_architecture
+from nas_compress.trial.training import begin_rounding_
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.precision import Quantization
 
 
 @pytest.mark.parametrize("method", ["lsq", "ste"])

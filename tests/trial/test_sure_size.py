@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nas_compress.candidate import Candidate
-from nas_compress.deployment import Stopwatch
-from nas_compress.objective import Budget
-from nas_compress.trial.bench import Bench
+from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.sure_size import SPARSE_PART
-from nas_compress.trial.untrained import make_untrained
+from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import Budget
 
 ZEROS = Candidate(
     family="resnet", depths=(1, 1, 1), width_multiplier=0.5, weight_bits=4, zero_pattern="one_shot", zero_fraction=0.8

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
-from nas_compress.measurement.complexity import count_macs
-from nas_compress.measurement.kernels import float_kernels
-from nas_compress.measurement.prediction import predict
+from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.teaching import SCHEMES
-from nas_compress.trial.bench import Bench, check_candidate, student_architecture
-from nas_compress.trial.peers import fresh_teacher, macs_together, make_peers, peer_of
+from nas_compress.trial.context import Bench, check_candidate, student_architecture
+from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide, lesson_of
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.values.teaching import SCHEMES
 
 KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
 BASE = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, losses=KD)

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas_compress.architecture import Architecture
-from nas_compress.candidate import Candidate, cross_entropy, distillation
-from nas_compress.data.splits import Dataset
+from nas_compress.config.schema import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
-from nas_compress.pruning.criteria import CRITERIA, rank_channels
-from nas_compress.pruning.groups import ChannelGroup
-from nas_compress.spec.schema import TeacherSection
+from nas_compress.pruning.channel_groups import ChannelGroup
+from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.teacher.teacher import teacher_architecture
-from nas_compress.trial.bench import check_candidate, shaped
+from nas_compress.trial.context import check_candidate, shaped
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
 VIT = Candidate(family="vit", depths=(2,))
 KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)

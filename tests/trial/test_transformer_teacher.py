@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, LossTerm, cross_entropy
-from nas_compress.data.splits import Dataset
+from nas_compress.config.schema import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.complexity import count_macs
+from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
-from nas_compress.observation import ObservableNetwork, Observation
-from nas_compress.spec.schema import TeacherSection
+from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.bench import Bench, student_architecture
+from nas_compress.trial.context import Bench, student_architecture
 from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy
 from teachers import small_teacher_in
 
 ANSWERS = LossTerm(name="kd", settings={"temperature": 2.0})

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.errors import RequestError
-from nas_compress.objective import Budget
-from nas_compress.outcome import Measured, Outcome
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.bench import Bench, shaped, student_architecture
+from nas_compress.trial.context import Bench, shaped, student_architecture
 from nas_compress.trial.run import broken_budgets, run_trial
+from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
+from nas_compress.values.metrics import Budget
+from nas_compress.values.outcome import Measured, Outcome
 
 SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
 KD = replace(

@@ -1,0 +1,273 @@
+"""A page for each method, from the tables that the tool itself uses and from the docstrings of what they name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from nas_compress.config.shipped import shipped_folder, shipped_names
+from nas_compress.losses.table import TERMS
+from nas_compress.losses.term import FeatureTerm, Setting, Term
+from nas_compress.measurement.macs import count_macs
+from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.pruning.depth import KEPT_BLOCKS
+from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.ranking import RANKINGS
+from nas_compress.search.samplers.table import SAMPLERS
+from nas_compress.stopping.table import RULES, make_rule
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.precision import METHODS
+from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What a page says: `use` is how a study file (toml) or a space (python) names the method."""
+
+    name: str
+    summary: str
+    source: str
+    cost: str
+    use: str
+    language: str = "python"
+    settings: tuple[tuple[str, str, str], ...] = ()
+    docs: tuple[str, ...] = ()
+
+    def page(self) -> str:
+        """The page as Markdown."""
+        lines = [f"# {self.name}", "", _sentence(self.summary), ""]
+        lines += [f"**Source:** {linked(self.source) or 'our own, or common knowledge'}", "", f"**Cost:** {self.cost}"]
+        lines += ["", f"```{self.language}", self.use, "```"]
+        if self.settings:
+            lines += ["", "| setting | default | range |", "|---|---|---|"]
+            lines += [f"| `{key}` | {default} | {span} |" for key, default, span in self.settings]
+        for doc in self.docs:
+            lines += ["", docstring(doc)]
+        return "\n".join(lines) + "\n"
+
+
+def method_pages() -> dict[str, list[Method]]:
+    """Every method by its kind."""
+    return {
+        "families": list(_families()),
+        "losses": list(_losses()),
+        "teaching": list(_teaching()),
+        "pruning": list(_pruning()),
+        "quantization": list(_quantization()),
+        "samplers": list(_samplers()),
+        "stopping": list(_stopping()),
+        "spaces": list(_spaces()),
+    }
+
+
+def linked(source: str) -> str:
+    """The source with its arXiv numbers and DOIs as links."""
+    text = re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
+    return re.sub(r"doi (10\.\S+[^\s,.)])", r"[doi \1](https://doi.org/\1)", text)
+
+
+def docstring(text: str) -> str:
+    """A docstring as Markdown: its examples become code blocks."""
+    lines, inside = [], False
+    for line in inspect.cleandoc(text).splitlines():
+        example = line.lstrip().startswith((">>>", "...")) or (inside and bool(line.strip()))
+        if example != inside:
+            lines += ["```pycon" if example else "```"]
+        lines.append(line)
+        inside = example
+    return linked("\n".join([*lines, *(["```"] if inside else [])]))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _losses() -> Iterator[Method]:
+    for name, term in TERMS.items():
+        given = {key: setting.default for key, setting in term.settings.items()}
+        numbers = ", ".join(f'"{key}": {value:g}' for key, value in given.items())
+        more = f",\n    settings={{{numbers}}},\n" if given else ""
+        first = "\n    " if given else ""
+        yield Method(
+            name=name,
+            summary=term.summary,
+            source=term.source,
+            cost=_loss_cost(term),
+            use=f'LossTerm({first}name="{name}", weight=1.0{more})',
+            settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
+            docs=_implementation(term.build if isinstance(term, FeatureTerm) else term.bind, name),
+        )
+
+
+def _loss_cost(term: Term) -> str:
+    if isinstance(term, FeatureTerm):
+        return f"one pass of the teacher a batch, shared by all terms on features; needs {term.needs} of both networks"
+    if term.needs_teacher:
+        return "no pass of the teacher: its answers come from a cache that all trials share"
+    return "that of plain training: no teacher is asked"
+
+
+def _span(setting: Setting) -> str:
+    span = f"{setting.above:g} to {setting.below:g}, without the ends"
+    return f"{span}, or 0 ({setting.zero})" if setting.zero else span
+
+
+def _implementation(make: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """The docstrings of the module and of the function or class that a table's entry calls."""
+    for found in _globals(make.__code__, make.__globals__):
+        module = sys.modules[found.__module__]
+        same = getattr(module, name, None)
+        values = [module, found, *([same] if callable(same) and same is not found else [])]
+        return tuple(inspect.getdoc(value) or "" for value in values)
+    raise LookupError(f"the entry of {name} must call something with a docstring")
+
+
+def _globals(code: CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
+    """What of this package the code, or a function inside it, refers to by name."""
+    for name in code.co_names:
+        value = names.get(name)
+        if callable(value) and value.__module__.startswith("nas_compress.losses"):
+            yield value
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _globals(inner, names)
+
+
+def _families() -> Iterator[Method]:
+    for name, family in FAMILIES.items():
+        layers = family.layers(family.base_depths, family.base_widths)
+        asked = Architecture(
+            family=name,
+            input_shape=(1, 8, 8),
+            classes=10,
+            depths=family.base_depths,
+            widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+            mean=0.0,
+            std=1.0,
+        )
+        network = build_student(asked)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        macs = count_macs(network, asked.input_shape)
+        module = sys.modules[type(network).__module__]
+        yield Method(
+            name=name,
+            summary=family.summary,
+            source=family.source,
+            cost=f"{parameters:,} parameters and {macs:,} multiply-adds at widths {list(family.base_widths)}, "
+            f"depths {list(family.base_depths)} on 8 x 8 pixels",
+            use=f'Candidate(family="{name}", depths={family.base_depths})',
+            settings=tuple((key, "the family's own", "see Candidate") for key in family.settings),
+            docs=tuple(inspect.getdoc(value) or "" for value in (module, type(network))),
+        )
+
+
+def _pruning() -> Iterator[Method]:
+    start = 'Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5'
+    for name, criterion in CRITERIA.items():
+        reads = "reads the trained teacher's weights once a study"
+        gradients = "one pass forward and backward of the teacher over some training batches, once a study"
+        nothing = "nothing is read"
+        cost = nothing if criterion.score is None else gradients if criterion.needs_gradients else reads
+        use = f'{start}, pruning_criterion="{name}")'
+        yield Method(name=name, summary=criterion.summary, source=criterion.source, cost=cost, use=use)
+    for name, summary in RANKINGS.items():
+        use = f'{start}, pruning_criterion="l1", pruning_ranking="{name}")'
+        yield Method(name=name, summary=summary, source="", cost="none: it sorts the same scores", use=use)
+
+    for name, summary in KEPT_BLOCKS.items():
+        unread = name != "importance"
+        cost = "none: nothing is read" if unread else "the teacher's loss without each of its blocks, once a study"
+        use = f'Candidate(family="resnet", depths=(1, 1, 1), kept_blocks="{name}")'
+        yield Method(name=name, summary=summary, source="", cost=cost, use=use)
+
+
+def _teaching() -> Iterator[Method]:
+    costs = {
+        "fixed": "none beside the losses: the teacher is trained once a study",
+        "ensemble": "the teacher is trained several times, once a study, and kept",
+        "assistant": "one training more, once a study, and kept",
+        "born_again": "as many trainings of the student as there are generations, in each trial",
+        "mutual": "each peer is trained beside the student, in each trial",
+        "apprentice": "scheme joint trains a network of the teacher's shape beside the student, fine_tuned trains the "
+        "student twice, in each trial; fixed costs nothing more",
+    }
+    for name, (summary, source) in TEACHERS.items():
+        yield Method(
+            name=name,
+            summary=summary,
+            source=source,
+            cost=costs[name],
+            use=f'Teaching(teacher="{name}")',
+            settings=tuple((key, str(value), "see Teaching") for key, value in TEACHER_SETTINGS[name].items()),
+        )
+
+
+def _quantization() -> Iterator[Method]:
+    costs = {"calibrate": "seconds after training; training itself stays float"}
+    for name, summary in METHODS.items():
+        yield Method(
+            name=name,
+            summary=summary,
+            source="",
+            cost=costs.get(name, "slower steps in the last quarter of the epochs, where numbers are rounded"),
+            use='Candidate(family="resnet", depths=(1, 1, 1), weight_bits=8, activation_bits=8,\n'
+            f'          quantization=Quantization(method="{name}"))',
+        )
+
+
+def _samplers() -> Iterator[Method]:
+    for name, kind in SAMPLERS.items():
+        yield Method(
+            name=name,
+            summary=kind.summary,
+            source=kind.source,
+            cost=kind.cost,
+            use=f'[search]\nsampler = "{name}"',
+            language="toml",
+            docs=(kind.warning,) if kind.warning else (),
+        )
+
+
+def _stopping() -> Iterator[Method]:
+    for name, summary in RULES.items():
+        rule = type(make_rule(name, steps=27))
+        cost = "none: nothing is asked" if name == "none" else "one validation of the torch module at each look"
+        yield Method(
+            name=name,
+            summary=summary,
+            source="",
+            cost=cost,
+            use=f'[search]\nstop = "{name}"',
+            language="toml",
+            docs=tuple(inspect.getdoc(value) or "" for value in (sys.modules[rule.__module__], rule)),
+        )
+
+
+def _spaces() -> Iterator[Method]:
+    for name in shipped_names("search_spaces"):
+        text = (shipped_folder("search_spaces") / f"{name}.py").read_text(encoding="utf-8")
+        summary, _, rest = text.removeprefix('"""').partition('"""')
+        yield Method(
+            name=name,
+            summary=summary.strip().splitlines()[0],
+            source="",
+            cost="`nas-compress check` tells the size of the space and the hours for your data",
+            use=rest.strip(),
+            docs=("\n".join(summary.strip().splitlines()[1:]),),
+        )
+
+
+def index_page(kinds: Mapping[str, Sequence[Method]]) -> str:
+    """A table of all methods, a link each."""
+    lines = ["# Methods", "", "What a study file and a space may name; `nas-compress list KIND` prints the same."]
+    for kind, methods in kinds.items():
+        lines += ["", f"## {kind.capitalize()}", "", "| name | what it does | source | cost |", "|---|---|---|---|"]
+        for method in methods:
+            cells = [f"[{method.name}](methods/{kind}/{method.name}.md)", method.summary, linked(method.source)]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, method.cost]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,58 @@
+"""`nas-compress confirm`: front members again with other seeds, then the test split, once."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from nas_compress.cli.selecting import best_option, where_option
+
+
+@click.command()
+@click.argument("run")
+@best_option
+@where_option
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each member.")
+@click.option(
+    "--control",
+    multiple=True,
+    metavar="NAME",
+    help="Train this control too: no_teacher, uniform_width, float32 or inherit; may be given several times.",
+)
+@click.option("--controls", is_flag=True, help="Train all of them.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def confirm(
+    run: str,
+    best: tuple[str, ...],
+    where: tuple[str, ...],
+    seeds: int,
+    control: tuple[str, ...],
+    controls: bool,
+    as_json: bool,
+) -> None:
+    """Train front members again with other seeds and read the test split once.
+
+    All of the front unless --best or --where chooses. It may be stopped at any time; the same command goes on.
+
+    Example: nas-compress confirm digits --seeds 3 --where 'size_bytes<=64000'
+    """
+    from nas_compress.cli.progress_bar import make_reporter
+    from nas_compress.cli.tables import print_confirmation
+    from nas_compress.confirm.controls import CONTROLS
+    from nas_compress.confirm.run import confirm_run
+    from nas_compress.runs.folder import open_run
+    from nas_compress.runs.results import draw, read_front
+    from nas_compress.runs.selection import chosen_members
+
+    folder = open_run(run)
+    members = chosen_members(read_front(folder), best=best, where=where, everything=not best)
+    with make_reporter() as reporter:
+        confirmation = confirm_run(
+            folder, members, seeds=seeds, controls=tuple(CONTROLS) if controls else control, reporter=reporter
+        )
+    draw(folder, None)
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in confirmation.rows], indent=2))
+    else:
+        print_confirmation(confirmation)

@@ -1,0 +1,39 @@
+"""`nas-compress list`: the names that a study file and a space may use."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+KINDS = (
+    "families",
+    "spaces",
+    "losses",
+    "teaching",
+    "pruning",
+    "quantization",
+    "samplers",
+    "stopping",
+    "data",
+    "studies",
+)
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def list_command(kind: str, as_json: bool) -> None:
+    """List what there is to choose from.
+
+    Example: nas-compress list losses
+    """
+    from nas_compress.cli.tables import print_table
+    from nas_compress.search.listing import catalogue
+
+    rows = catalogue(kind)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    header = list(rows[0])
+    print_table(header, [[str(row[name]) for name in header] for row in rows])

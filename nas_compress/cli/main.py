@@ -1,0 +1,105 @@
+"""Entry point: exit code 0 done, 1 the run failed or was stopped, 2 the request was wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from nas_compress import __version__
+from nas_compress.cli.check import check
+from nas_compress.cli.confirm import confirm
+from nas_compress.cli.dashboard import dashboard
+from nas_compress.cli.export import export, measure
+from nas_compress.cli.init import init
+from nas_compress.cli.listing import list_command
+from nas_compress.cli.run import run
+from nas_compress.cli.show import plot, report, show, status
+from nas_compress.errors import NasCompressError, RequestError, describe, lacks_memory
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nas-compress")
+def commands() -> None:
+    """Search small, fast students of a trained network; every point is trained from scratch and measured on its file.
+
+    STUDY is a study.toml, its folder, or a built-in name; RUN is a run folder or a study's name.
+
+    Example: nas-compress run digits
+    """
+
+
+for command in (init, check, run, status, show, plot, report, dashboard, confirm, export, measure, list_command):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    # threads that spin while they wait take the core that another program holds; torch reads this when it is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        commands.main(prog_name="nas-compress", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _fail(_usage_line(error), 2)
+    except RequestError as error:
+        return _fail(str(error), 2)
+    except NasCompressError as error:
+        return _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("stopped before the end; the same command goes on from here", 1)
+    except BrokenPipeError:
+        return _deaf()
+    except Exception as error:
+        if lacks_memory(error):
+            return _fail(f"there must be enough memory, but got: {describe(error)}", 1)
+        if isinstance(error, OSError):
+            return _fail(_disk_line(error), 1)
+        raise
+    return 0
+
+
+def _fail(line: str, code: int) -> int:
+    click.echo(f"nas-compress: {line}", err=True)
+    return code
+
+
+def _usage_line(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "nas-compress"
+    return f"{' '.join(error.format_message().split())} (see {command} --help)"
+
+
+def _deaf() -> int:
+    """The reader of stdout has gone, as in `nas-compress list losses | head -1`: leave quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _disk_line(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        why = os.strerror(error.errno).lower()
+        return f"there must be space on the disk, but got: {why}{place}; free some and give the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the folder must be writable, but got: {os.strerror(error.errno).lower()}{place}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends like Ctrl-C: the trial at hand is given back, files stay whole."""
+    raise KeyboardInterrupt

@@ -1,0 +1,192 @@
+"""How a run shows its progress on stderr: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from nas_compress.plots.scales import PLAIN, shown
+from nas_compress.runs.front import Front
+from nas_compress.runs.records import Record
+from nas_compress.search.reporter import Silence, trial_line
+from nas_compress.values.metrics import Objective
+
+EVERY_S = 15.0
+"""Seconds between two plain lines about one long stage."""
+
+TRIAL = "trial"
+"""The word before a trial's number in the name of its stage."""
+
+
+def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietReporter:
+    """Bars where stderr is a terminal, plain lines where it is not, nothing if `quiet`."""
+    if quiet:
+        return QuietReporter()
+    console = Console(stderr=True)
+    return BarReporter(console) if console.is_terminal else LineReporter()
+
+
+def standing_line(front: Front) -> str:
+    """How the study stands: the front's size, its hypervolume, and the best of each objective."""
+    told = [f"front of {len(front.members)}"]
+    if front.reference is not None:
+        told.append(f"hypervolume {front.hypervolume():.4f}")
+    if front.members:
+        told += [f"best {PLAIN[o.name]} {shown(o.name, _best(front, o))}" for o in front.objectives]
+    return "  ".join(told)
+
+
+def _best(front: Front, objective: Objective) -> float:
+    return min((point.figure(objective.name) for point in front.members), key=objective.cost)
+
+
+def stage_words(name: str, done: int, count: int) -> str:
+    """What goes on, in words: a trial is timed before its first epoch, and exported and measured after its last."""
+    if TRIAL not in name or 0 < done < count:
+        return name
+    return f"{name}, its file measured" if done else f"{name}, cost of its file"
+
+
+class Stages:
+    """What goes on now: one stage at a time, or one trial for each worker."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[int, int]] = {}
+
+    @property
+    def running(self) -> list[tuple[str, int, int]]:
+        """(name, done, count) of each, in the order of their names."""
+        return [(name, *self._running[name]) for name in sorted(self._running)]
+
+    def tell(self, name: str, done: int, count: int) -> None:
+        """A stage began or went on. What is no trial is over then; a trial may have come to another worker."""
+        if name not in self._running:
+            self.end(int(name.rsplit(" ", 1)[1]) if TRIAL in name else None)
+            self._running = {known: stage for known, stage in self._running.items() if TRIAL in known}
+        self._running[name] = (done, count)
+
+    def end(self, trial: int | None) -> None:
+        """A trial is over."""
+        self._running = {name: stage for name, stage in self._running.items() if not name.endswith(f"{TRIAL} {trial}")}
+
+
+class _WithoutScreen:
+    """Nothing to set up, nothing to take down."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class LineReporter(_WithoutScreen):
+    """Plain lines for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+        self._stages = Stages()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        click.echo(text, err=True)
+
+    def begin(self, finished: int, total: int) -> None:
+        """Print nothing: what is said before tells it."""
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        """Print a line now and then, about all that goes on at the same time."""
+        self._stages.tell(name, done, count)
+        if time.monotonic() - self._shown >= EVERY_S:
+            self._shown = time.monotonic()
+            told = [f"{stage_words(*stage)}: {stage[1]}/{stage[2]}" for stage in self._stages.running]
+            click.echo("; ".join(told), err=True)
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """Print a line for each trial."""
+        self._shown = time.monotonic()
+        self._stages.end(record.trial)
+        click.echo(trial_line(record, front, finished, total), err=True)
+
+
+class QuietReporter(_WithoutScreen, Silence):
+    """Nothing on stderr but errors; the run's log file has every line."""
+
+
+class BarReporter:
+    """How the study stands, a bar for its trials, and one for what is done now, or for each worker, with time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+        )
+        self._standing = Text("no trial has finished yet", style="bold")
+        self._live = Live(Group(self._standing, self._bars), console=console, refresh_per_second=4)
+        self._study: TaskID | None = None
+        self._stages = Stages()
+        self._shown: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
+
+    def begin(self, finished: int, total: int) -> None:
+        """Show the upper bar."""
+        self._study = self._bars.add_task("trials", total=total, completed=finished)
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        """Move a lower bar."""
+        self._stages.tell(name, done, count)
+        self._show_stages()
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """Move the upper bar and print the trial's line."""
+        if self._study is not None:
+            self._bars.update(self._study, completed=finished)
+        self._stages.end(record.trial)
+        self._show_stages()
+        self._standing.plain = standing_line(front)
+        self.say(trial_line(record, front, finished, total))
+
+    def _show_stages(self) -> None:
+        running = {name: (done, count) for name, done, count in self._stages.running}
+        for name in self._shown.keys() - running.keys():
+            self._bars.remove_task(self._shown.pop(name))
+        for name, (done, count) in running.items():
+            if name not in self._shown:
+                self._shown[name] = self._bars.add_task(name, total=count)
+            words = stage_words(name, done, count)
+            self._bars.update(self._shown[name], description=words, completed=done, total=count)

@@ -1,0 +1,125 @@
+"""Tables on stdout: aligned text for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nas_compress.runs.confirmation import Confirmation
+from nas_compress.runs.front import Front
+from nas_compress.values.point import Point
+
+NO_FASTER = (
+    "zeros: a fraction of the file's weights; latencies are those of dense files, the runtime multiplies zeros too"
+)
+
+
+def print_front(
+    front: Front,
+    members: Sequence[Point] | None = None,
+    *,
+    zeros: Mapping[int | str, float] | None = None,
+    as_json: bool = False,
+) -> None:
+    """The front members (all, or only these) and the teacher, a row each.
+
+    zeros: the fraction of zeros of the trials that were asked for some; a column where a member is among them. JSON has
+    the latency in float32 too, where it was compared.
+    """
+    shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
+    rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
+    with_zeros = zeros is not None and not shown_trials.isdisjoint(zeros)
+    if zeros is not None and with_zeros:
+        rows = [{**row, "zeros": zeros.get(cast("int | str", row["trial"]))} for row in rows]
+    if as_json:
+        compared = {point.trial: point.float32_latency_ms for point in front.points}
+        told = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
+        click.echo(json.dumps(told, indent=2))
+        return
+    if not front.members:
+        click.echo("the front has no members yet", err=True)
+    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "number_format"]
+    searched = [name for name in front.columns if name not in {*shown, "model"}]
+    shown += ["zeros"] if with_zeros else []
+    knee = front.knee
+    print_table(
+        [*shown, *searched],
+        [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
+    )
+    if with_zeros:
+        click.echo(NO_FASTER)
+
+
+def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with a rule under its heading; in a pipe as wide as it needs, without colours."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, name in enumerate(header):
+        numeric = all(line[column][:1].isdigit() and len(line[column]) < 12 for line in rows if line[column])
+        table.add_column(name, justify="right" if numeric else "left")
+    for line in rows:
+        table.add_row(*map(escape, line), style="red" if any("OUT OF" in cell for cell in line) else None)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table, highlight=False)
+    console.print()
+
+
+def print_confirmation(confirmation: Confirmation) -> None:
+    """Every member and control over its seeds, the teacher, and which members cannot be told apart."""
+    header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", "size_bytes"]
+    rows = [
+        [
+            str(row.trial),
+            row.role,
+            f"{row.seeds}" + (f" ({row.failed} failed)" if row.failed else ""),
+            _fraction(row.validation_search),
+            _spread(row.validation_mean, row.validation_std),
+            _fraction(row.test_shipped),
+            _spread(row.test_mean, row.test_std),
+            "-" if row.size_bytes is None else f"{row.size_bytes:,}",
+        ]
+        for row in confirmation.rows
+    ]
+    validation, test = _fraction(confirmation.teacher_validation), _fraction(confirmation.teacher_test)
+    print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", "-"]])
+    for one, other in confirmation.alike:
+        click.echo(f"trials {one} and {other} are within noise of each other on the test split")
+
+
+def _fraction(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    return _fraction(mean) + (f" ± {std:.4f}" if std is not None else "")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need; numbers to the right."""
+    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    for line in [header, *rows]:
+        cells = [
+            text.rjust(width) if _numeric(text) else text.ljust(width) for text, width in zip(line, widths, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _cell(name: str, value: Any, knee: Point | None) -> str:
+    if value is None:
+        return "-"
+    if name == "trial" and knee is not None and value == knee.trial:
+        return f"{value} knee"
+    if name in ("accuracy", "latency_ms", "zeros"):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _numeric(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").replace("-", "").isdigit()

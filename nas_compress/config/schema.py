@@ -1,0 +1,273 @@
+"""What a study file may say, with its defaults. Values only: structure belongs into the search space."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.values.metrics import DIRECTIONS, Budget, Direction, Objective, Reward
+from nas_compress.values.model_file import FORMS
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy's generators take no other."""
+
+
+class Section(BaseModel):
+    """A frozen part of the study file that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`."""
+
+    name: str | None = None
+    factory: str | None = None
+    seed: Seed = 0
+    shift: int | None = Field(default=None, ge=0)
+    flip: bool | None = None
+    train_samples: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.name is None) == (self.factory is None):
+            got = f"name={self.name!r}, factory={self.factory!r}"
+            raise ValueError(f"exactly one of name and factory must be given, but got {got}")
+        return self
+
+
+class TeacherSection(Section):
+    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
+
+    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's,
+    `stem_stride` (the stride of the first layer, for larger images) a convolutional network's.
+
+    `features` names the modules of the user's own network whose outputs count as its stages, in forward order: terms on
+    features need them. Modules called `stem` or `embedding` count as what comes before the first stage.
+
+    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
+    so that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv
+    1708.06519).
+    """
+
+    family: str = "resnet"
+    widths: tuple[PositiveInt, ...] | None = None
+    depths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    heads: PositiveInt | None = None
+    mlp_ratio: PositiveFloat | None = None
+    patch_size: PositiveInt | None = None
+    pooling: Literal["class_token", "mean"] | None = None
+    epochs: PositiveInt = 30
+    learning_rate: PositiveFloat = 3e-3
+    seed: Seed = 0
+    factory: str | None = None
+    weights: str | None = None
+    features: tuple[str, ...] = ()
+    bn_sparsity: float = Field(default=0.0, ge=0.0)
+    stem_stride: Literal[1, 2, 4] = 1
+
+    @model_validator(mode="after")
+    def _factory_with_weights(self) -> Self:
+        if (self.factory is None) != (self.weights is None):
+            got = f"factory={self.factory!r}, weights={self.weights!r}"
+            raise ValueError(f"factory and weights must be given together, but got {got}")
+        if self.features and self.factory is None:
+            got = f"features={list(self.features)} for family={self.family!r}"
+            raise ValueError(
+                f"features are named for a teacher of one's own (factory); a family has its own, but got {got}"
+            )
+        if self.factory is not None and self.bn_sparsity > 0:
+            raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
+        if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):
+            got = f"widths={list(self.widths)}, depths={list(self.depths)}"
+            raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")
+        return self
+
+
+class TrainingSection(Section):
+    """`[training]`: the budget of each trial from scratch. It is a constant of the study, never searched.
+
+    `scratch_e` trains every candidate for `epochs`; `scratch_b` gives it the teacher's compute, that is `epochs`
+    times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
+    `inherit_learning_rate` is that of candidates with `init = "inherit"`, by default the same: too small a one makes
+    inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
+    """
+
+    epochs: PositiveInt = 20
+    budget: Literal["scratch_e", "scratch_b"] = "scratch_e"
+    cap: float = Field(default=3.0, ge=1.0)
+    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 3e-3
+    inherit_learning_rate: PositiveFloat | None = None
+    weight_decay: float = Field(default=0.01, ge=0.0)
+
+
+class RewardSection(Section):
+    """`[search.reward]`: one number instead of a front, accuracy x (figure / target) ^ w; see `Reward`."""
+
+    kind: Literal["soft", "hard"] = "soft"
+    figure: Literal["latency_ms", "size_bytes", "parameters", "macs"] = "latency_ms"
+    target: PositiveFloat
+
+
+PRUNERS = ("median", "halving", "hyperband")
+"""Stopping by Optuna's own pruners, which know one objective only."""
+
+
+class SearchSection(Section):
+    """`[search]`: who proposes candidates, where it starts, and when their training stops.
+
+    `start` names candidates to try first: the smallest and the largest of the space (in bytes, of 400 drawn), and the
+    one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
+    the sampler fills.
+
+    `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives, the training is long
+    enough for a rung, and the sampler is not ehvi, beside which none was found to pay. With `shadow` every trial is
+    trained to its end and the run reports what the rule named by `shadow` would have saved and cost. `rungs` are the
+    epochs of `training.epochs` at which moasha and behind compare, geometric if not given; of `eta` trials moasha lets
+    one go on. `risk` is how often `dominated` may err.
+
+    With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
+    pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
+    """
+
+    sampler: str = "ehvi"
+    startup_trials: PositiveInt = 10
+    start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
+    enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
+    stop: Literal["auto", "none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "auto"
+    shadow: Literal["moasha", "behind", "dominated"] = "moasha"
+    rungs: tuple[PositiveInt, ...] | None = None
+    eta: int = Field(default=3, ge=2)
+    risk: float = Field(default=0.05, gt=0.0, le=0.5)
+    reward: RewardSection | None = None
+
+    @property
+    def rule(self) -> str:
+        """The rule that looks at trials, acting or in the shadow."""
+        return self.shadow if self.stop == "shadow" else self.stop
+
+    @field_validator("enqueue", mode="before")
+    @classmethod
+    def _plain_values(cls, points: Any) -> Any:
+        for name, value in [item for point in points if isinstance(point, dict) for item in point.items()]:
+            if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
+                raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")
+        return tuple(points) if isinstance(points, list) else points
+
+    @model_validator(mode="after")
+    def _pruner_of_a_reward(self) -> Self:
+        if self.stop in PRUNERS and self.reward is None:
+            raise ValueError(f"stop={self.stop!r} needs search.reward: Optuna's pruners know one objective only")
+        return self
+
+    @model_validator(mode="after")
+    def _rungs_of_a_rule(self) -> Self:
+        if self.rungs is None:
+            return self
+        if self.rule not in ("moasha", "behind"):
+            raise ValueError(f"rungs belong to the rules moasha and behind, but got rungs with the rule {self.rule}")
+        if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"rungs must be one or more rising epochs, but got rungs={list(self.rungs)}")
+        return self
+
+
+class ExportSection(Section):
+    """`[export]`: the form in which students ship, and in which their bytes count.
+
+    `onnx` is a file that onnxruntime reads as it is; `compressed` is that file in an xz container, which three lines of
+    Python open. Accuracy and latency are measured on what comes out of it.
+    """
+
+    form: Literal["onnx", "compressed"] = "onnx"
+
+
+class BudgetSection(Section):
+    """`[budgets.<figure>]`: `at_least` for what is maximised, `at_most` for what is minimised."""
+
+    at_least: PositiveFloat | None = None
+    at_most: PositiveFloat | None = None
+
+
+class StudySpec(Section):
+    """A whole study file, frozen.
+
+    >>> StudySpec(name="mine", space="cnn", data=DataSection(name="digits")).trials
+    24
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    space: str
+    trials: PositiveInt = 24
+    seed: Seed = 0
+    objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataSection
+    teacher: TeacherSection = TeacherSection()
+    training: TrainingSection = TrainingSection()
+    search: SearchSection = SearchSection()
+    export: ExportSection = ExportSection()
+    budgets: dict[str, BudgetSection] = {}
+
+    @model_validator(mode="after")
+    def _known_figures(self) -> Self:
+        try:
+            for name in self.objectives:
+                require_known("an entry of objectives", name, DIRECTIONS)
+            for name in self.budgets:
+                require_known("a key of budgets", name, DIRECTIONS)
+            budgets = self.budget_list
+        except RequestError as error:
+            raise ValueError(str(error)) from error
+        if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
+            got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
+            raise ValueError(f"rungs must lie below training.epochs, but got {got}")
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
+        for budget in budgets:
+            if budget.name == "accuracy" and budget.limit > 1:
+                raise ValueError(f"budgets.accuracy.at_least <= 1 must hold (a fraction), but got {budget.limit:g}")
+        return self
+
+    @property
+    def file_name(self) -> str:
+        """The name of a student's file in its folder."""
+        return FORMS[self.export.form]
+
+    @property
+    def objective_list(self) -> tuple[Objective, ...]:
+        """The objectives as values."""
+        return tuple(Objective(name=name) for name in self.objectives)
+
+    @property
+    def reward(self) -> Reward | None:
+        """The one number that the sampler gets instead of the objectives, as a value."""
+        section = self.search.reward
+        return None if section is None else Reward(kind=section.kind, figure=section.figure, target=section.target)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The directions of what the sampler gets."""
+        return tuple(o.direction for o in self.objective_list) if self.reward is None else ("maximize",)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of what the sampler gets."""
+        return self.objectives if self.search.reward is None else ("reward",)
+
+    @property
+    def budget_list(self) -> tuple[Budget, ...]:
+        """The budgets as values, in the file's order."""
+        return tuple(_budget(name, section) for name, section in self.budgets.items())
+
+
+def _budget(name: str, section: BudgetSection) -> Budget:
+    right = Budget(name=name, limit=1.0).rule
+    given = {key: value for key, value in section.model_dump().items() if value is not None}
+    if list(given) != [right]:
+        better = "higher" if DIRECTIONS[name] == "maximize" else "lower"
+        raise RequestError(f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}")
+    return Budget(name=name, limit=given[right])

@@ -1,0 +1,112 @@
+"""Read a study file; every mistake in it becomes one line that names the rule, the value, the file and the key."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.shipped import shipped_names, shipped_path
+from nas_compress.errors import RequestError, nearest
+from nas_compress.values.candidate import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile:
+    """A study specification and the folder that its relative paths start from.
+
+    `candidate` is set when the file is an exported bundle's config.json: that one candidate is trained again.
+    """
+
+    spec: StudySpec
+    folder: Path
+    label: str
+    candidate: Candidate | None = None
+
+
+def read_study(study: str | Path) -> StudyFile:
+    """Find and read STUDY: a study.toml, its folder, a built-in name, or an exported config.json."""
+    path = _find(study)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"a study file must be readable text, but {path} is not: {error}") from error
+    if path.suffix == ".json":
+        return _read_config(path, text)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"a study file must be valid TOML, but {path} is not: {error}") from error
+    return StudyFile(spec=parse_spec(values, path.name), folder=path.parent.resolve(), label=path.name)
+
+
+def parse_spec(values: Mapping[str, Any], label: str) -> StudySpec:
+    """Check plain values against the schema; the first mistake becomes a RequestError."""
+    try:
+        return StudySpec.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise RequestError(f"{label}: {_first_mistake(error)}") from error
+
+
+def _find(study: str | Path) -> Path:
+    path = Path(study)
+    if path.is_dir():
+        path = path / "study.toml"
+    if path.is_file():
+        return path
+    shipped = shipped_path("studies", f"{study}/study.toml")
+    if shipped is not None and str(study) in shipped_names("studies"):
+        return shipped
+    raise RequestError(
+        "a study must be a study.toml, a folder that holds one, or a built-in name, "
+        f"but got {str(study)!r}{nearest(str(study), shipped_names('studies'))}"
+    )
+
+
+def _read_config(path: Path, text: str) -> StudyFile:
+    try:
+        values = json.loads(text)
+        candidate = _candidate(values["candidate"], path.name)
+        spec = parse_spec(values["study"], path.name)
+        folder = Path(values.get("study_folder", path.parent))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"a .json study must be the config.json of an exported bundle, but {path} is not") from error
+    return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
+
+
+def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
+    try:
+        return Candidate.from_dict(values)
+    except RequestError as error:
+        raise RequestError(f"{label}: candidate: {error}") from error
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors()[0]
+    place = [str(part) for part in mistake["loc"]]
+    key = ".".join(place) or "the study"
+    if mistake["type"] == "extra_forbidden":
+        return f"every key must be known, but got {key}{nearest(place[-1], _keys_beside(place[:-1]))}"
+    if mistake["type"] == "missing":
+        return f"{key} must be given, but is missing"
+    rule = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "value_error":
+        return f"{key}: {rule}" if place else rule
+    return f"{key}: {rule[0].lower()}{rule[1:]}, but got {key}={mistake['input']!r}"
+
+
+def _keys_beside(place: list[str]) -> list[str]:
+    section: type[BaseModel] = StudySpec
+    for part in place:
+        field = section.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ["at_least", "at_most"]
+        section = inner
+    return list(section.model_fields)

@@ -1,0 +1,55 @@
+"""Controls: what a member has to beat, trained at the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from nas_compress.trial.context import Bench, student_architecture
+from nas_compress.trial.uniform_control import uniform_control
+from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A control by name: `make` gives the candidate to train in a member's place.
+
+    RequestError from `make` says why this member has no such control.
+    """
+
+    summary: str
+    make: Callable[[Candidate, Bench, int], Candidate]
+
+
+def without_teacher(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+    """The same network taught by the labels alone, without a distillation token: what the teacher's answers add."""
+    return replace(candidate, losses=cross_entropy(), teaching=Teaching(), distillation_token=False)
+
+
+def uniform_width(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+    """The same family unpruned and thinner to the same size: what the shape adds that pruning found."""
+    return uniform_control(candidate, bench.dataset, bench.teacher, seed=seed)
+
+
+def inherit(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+    """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
+    fine_tuned = replace(candidate, init="inherit")
+    student_architecture(fine_tuned, bench.dataset, bench.teacher, seed=seed)
+    return fine_tuned
+
+
+def dense_float32(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+    """The same shape in floats of 32 bits and without zeros: what few bits and zeros cost, and what they save."""
+    if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
+        return candidate
+    apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
+    return replace(candidate.in_float32, teaching=Teaching() if apprentice else candidate.teaching)
+
+
+CONTROLS: Mapping[str, Control] = {
+    "no_teacher": Control(summary="the same network, cross-entropy on the labels alone", make=without_teacher),
+    "uniform_width": Control(summary="no pruning, all layers scaled alike to the same size", make=uniform_width),
+    "float32": Control(summary="the same shape in float32, without zeros", make=dense_float32),
+    "inherit": Control(summary="the same shape, fine-tuned from the teacher's own weights", make=inherit),
+}
+"""Every control by its name; a member that is its own control is not trained twice."""

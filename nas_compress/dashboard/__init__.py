@@ -1,0 +1,1 @@
+"""Mirror of a study for optuna-dashboard."""

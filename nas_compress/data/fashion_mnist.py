@@ -1,0 +1,115 @@
+"""Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): found on this machine or downloaded, and verified."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import shutil
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nas_compress.data.assemble import Parts, Samples
+from nas_compress.data.idx import parse_idx, verified_content
+from nas_compress.data.stratified_split import stratified_split
+from nas_compress.errors import RunError
+from nas_compress.files import cache_folder, write_atomically
+
+_log = logging.getLogger(__name__)
+
+HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+"""The public home; plain http, which is why no byte is used before its SHA-256 is checked."""
+
+CONTENT: Mapping[str, str] = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""Each file and the SHA-256 of its decompressed content."""
+
+VALIDATION = 6_000
+"""Samples of the 60,000 that validate; the rest train."""
+
+
+def read_fashion_mnist(seed: int) -> Parts:
+    """The articles as uint8 (N, 1, 28, 28): the t10k files are the test split, `seed` divides the rest."""
+    contents = find_contents(CONTENT, folders=search_folders(), download_folder=download_folder(), home=HOME)
+    inputs, labels = to_samples(contents, "train")
+    counts = (len(labels) - VALIDATION, VALIDATION)
+    train, validation = stratified_split(labels, counts=counts, seed=seed)
+    test_inputs, test_labels = to_samples(contents, "t10k")
+    return Parts(
+        name="fashion-mnist",
+        classes=10,
+        train=(inputs[train], labels[train]),
+        validation=(inputs[validation], labels[validation]),
+        test=(test_inputs.copy(), test_labels),
+    )
+
+
+def download_folder() -> Path:
+    """Where a download is kept."""
+    return cache_folder() / "data" / "fashion-mnist"
+
+
+def search_folders() -> tuple[Path, ...]:
+    """Where the files are looked for, in this order: NAS_COMPRESS_DATA, the cache, the system's data sets."""
+    chosen = os.environ.get("NAS_COMPRESS_DATA")
+    own = (Path(chosen), Path(chosen) / "fashion-mnist") if chosen else ()
+    return (*own, download_folder(), Path("/usr/share/datasets/fashion-mnist"))
+
+
+def find_contents(
+    hashes: Mapping[str, str], *, folders: Sequence[Path], download_folder: Path, home: str
+) -> dict[str, bytes]:
+    """The verified content of each file in `hashes`, from the first folder that has it whole, else `home`.
+
+    A broken file is named in a warning and passed over. RunError where the download fails as well.
+    """
+    return {
+        name: _found(name, sha256, folders) or _downloaded(name, sha256, folders, download_folder, home)
+        for name, sha256 in hashes.items()
+    }
+
+
+def to_samples(contents: Mapping[str, bytes], kind: str) -> Samples:
+    """Images of `train` or `t10k`, uint8 (N, 1, H, W) and labels int64 (N,); images are read-only."""
+    images = parse_idx(contents[f"{kind}-images-idx3-ubyte"])
+    labels = parse_idx(contents[f"{kind}-labels-idx1-ubyte"])
+    return images[:, None], labels.astype(np.int64)
+
+
+def _found(name: str, sha256: str, folders: Sequence[Path]) -> bytes | None:
+    for path in (folder / file for folder in folders for file in (f"{name}.gz", name)):
+        if not path.is_file():
+            continue
+        try:
+            return verified_content(path, sha256)
+        except RunError as error:
+            _log.warning("%s; not used", error)
+    return None
+
+
+def _downloaded(name: str, sha256: str, folders: Sequence[Path], folder: Path, home: str) -> bytes:
+    target = folder / f"{name}.gz"
+    url = f"{home}{target.name}"
+    _log.info("downloading %s to %s", url, target)
+    try:
+        write_atomically(target, lambda temporary: _fetch(url, temporary, sha256))
+    except (OSError, http.client.HTTPException, RunError) as error:
+        looked = ", ".join(map(str, folders))
+        raise RunError(
+            f"{name}[.gz] must be in one of the folders {looked} (NAS_COMPRESS_DATA adds one) "
+            f"or be downloadable, but {url} failed: {error}"
+        ) from error
+    return verified_content(target, sha256)
+
+
+def _fetch(url: str, path: Path, sha256: str) -> None:
+    with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as file:
+        shutil.copyfileobj(response, file)
+    verified_content(path, sha256)

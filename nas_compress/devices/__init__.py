@@ -1,0 +1,1 @@
+"""Devices on which exported files are checked and timed."""

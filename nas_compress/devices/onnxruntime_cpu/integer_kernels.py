@@ -1,0 +1,55 @@
+"""Which kernels the runtime really picks: an integer file may still compute in float, and slower."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.errors import FloatKernelError
+from nas_compress.files import TEMPORARY
+
+FLOAT_KERNELS = frozenset(
+    {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
+)
+"""Operators of the optimised graph that multiply floats; integer kernels have names of their own."""
+
+
+def optimised_operators(path: Path) -> tuple[str, ...]:
+    """The operators of the graph that the runtime made of the file, in the order in which they run."""
+    return tuple(node.op_type for node in _optimised(path).node)
+
+
+def float_kernels(path: Path) -> tuple[str, ...]:
+    """Operators of the optimised graph, in order, that still multiply stored weights in float.
+
+    A transformer multiplies computed tensors too, queries with keys and attention with values: those products, its
+    softmax, GELU and layer normalisation stay float, and are not among them.
+    """
+    graph = _optimised(path)
+    constant = {tensor.name for tensor in graph.initializer} | {""}
+    found = []
+    for node in graph.node:
+        if all(name in constant for name in node.input):
+            constant.update(node.output)
+        elif node.op_type in FLOAT_KERNELS and any(name in constant for name in node.input[:2]):
+            found.append(node.op_type)
+    return tuple(found)
+
+
+def _optimised(path: Path) -> onnx.GraphProto:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        open_session(path, optimised_path=optimised)
+        return read_model(optimised).graph
+
+
+def require_integer_kernels(path: Path) -> None:
+    """Raise FloatKernelError, naming the operators, where an integer file would partly compute in float."""
+    found = float_kernels(path)
+    if found:
+        raise FloatKernelError(
+            f"an integer file must multiply no weights in float, but got {', '.join(found)} ({path.name})"
+        )

@@ -1,0 +1,105 @@
+"""The latency of an ONNX file: batch 1, one thread, only what ran while the machine was in its fast state."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from nas_compress.devices.onnxruntime_cpu.estimate import (
+    Block,
+    FastLevel,
+    accepted,
+    after_measurement,
+    lowered,
+    robust_minimum,
+    settle,
+)
+from nas_compress.devices.onnxruntime_cpu.estimate import Latency as Latency
+from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
+from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
+from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
+from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder
+
+_CANDIDATE_BLOCK_MS = 4.0
+_REFERENCE_BLOCK_MS = 2.0
+_LEARN_S = 1.5
+_PATIENCE_S = 0.15
+
+
+class LatencyMeter:
+    """Measures latencies on this machine, comparable between processes. Make one per process.
+
+    `cache` is a folder (default: `latency` in the cache folder). A measurement ends at `blocks` accepted
+    blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying; sooner, unless it is
+    `patient`, where 0.15 s brought no accepted block: slow states last for seconds, so a later try does better. The
+    first one after a boot takes 1.5 s more, to learn the machine's fast level. It is taken in a quiet `window`, which
+    the meters of one `cache` share; a latency that others computed beside is noisy.
+    """
+
+    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 12) -> None:
+        if not time_limit_s > 0:
+            raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
+        if not blocks >= 1:
+            raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
+        self._time_limit_s, self._blocks = time_limit_s, blocks
+        folder = cache or cache_folder() / "latency"
+        machine = describe_machine().key  # of hosts that share the folder each has figures and a window of its own
+        path = folder / f"{machine}.json"
+        self.window = QuietWindow(folder / machine)
+        self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
+        self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
+
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+        """The latency of a file whose one input is `input`, uint8 (N, ...), run with N = 1.
+
+        Under a `key` it is measured once per machine: a kept latency is returned without opening the file,
+        and one that is not noisy is kept. Raises RequestError for a file that cannot be timed, RunError where
+        the cache cannot be written.
+        """
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
+        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS)
+        with self.window.still() as alone:
+            kept = self._kept(key)  # another process may have measured it while this one waited
+            return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
+
+    def _kept(self, key: str | None) -> Latency | None:
+        return self._cache.find(key) if key is not None else None
+
+    def _measure(self, candidate: TimedNet, *, key: str | None, patient: bool, alone: bool) -> Latency:
+        level = self._cache.level() or self._learned()
+        recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
+        level = after_measurement(level, recorded, now=time.time())
+        settled = settle(recorded, level, blocks=self._blocks)
+        latency = settled if alone else replace(settled, noisy=True)
+        self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
+        return latency
+
+    def _learned(self) -> FastLevel:
+        end = time.perf_counter() + _LEARN_S
+        seen = [self._reference.block_ms()]
+        while time.perf_counter() < end:
+            seen.append(self._reference.block_ms())
+        return FastLevel(fast_ms=robust_minimum(seen))
+
+    def _record(self, candidate: TimedNet, level: FastLevel, patience_s: float) -> list[Block]:
+        """Alternate reference and candidate until enough blocks are accepted, or the time or patience is over."""
+        started = time.perf_counter()
+        recorded: list[Block] = []
+        before, count, hopeful = self._reference.block_ms(), 0, started + patience_s
+        while count < self._blocks:
+            value, after = candidate.block_ms(), self._reference.block_ms()
+            recorded.append(Block(before_ms=before, value_ms=value, after_ms=after))
+            level, before = lowered(level, recorded), after
+            fast, now = len(accepted(recorded, level)), time.perf_counter()
+            if fast > count:
+                hopeful = now + patience_s
+            count = fast
+            if now >= min(hopeful, started + self._time_limit_s):
+                break
+        return recorded

@@ -1,0 +1,100 @@
+"""PyTorch's newer exporter: the second opinion, 3 to 10 s a network. Needs the package onnxscript."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Any, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError
+from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.values.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+
+
+def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
+    """Write down `network` (in evaluation mode) for any number of uint8 `samples`. Needs onnxscript."""
+    if importlib.util.find_spec("onnxscript") is None:
+        raise RequestError("backend='dynamo' needs the package onnxscript, but it is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (samples,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            # Its optimiser would turn stored int8 weights back into floats; the runtime folds when it loads.
+            optimize=False,
+            verbose=False,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim(BATCH_NAME)},),
+            custom_translation_table=cast(Any, _translations()),
+        )
+    return cast(torch.onnx.ONNXProgram, program).model_proto
+
+
+def _translations() -> dict[Any, Any]:
+    """What each integer operator means, as onnxscript functions."""
+    from onnxscript import opset20 as op
+    from onnxscript import values
+
+    def input_(samples: Any, scale: float, zero_point: int) -> Any:
+        return op.DequantizeLinear(samples, *_parameters(op, scale, zero_point))
+
+    def activation(floats: Any, scale: float, zero_point: int, highest: int) -> Any:
+        parameters = _parameters(op, scale, zero_point)
+        if highest < 255:
+            ends = [torch.tensor((end - zero_point) * scale) for end in (0, highest)]
+            floats = op.Clip(floats, *(op.Constant(value=_proto(end)) for end in ends))
+        return op.DequantizeLinear(op.QuantizeLinear(floats, *parameters), *parameters)
+
+    ours = values.Opset(DOMAIN, 1)
+    int8, float_, uint8 = "tensor(int8)", "tensor(float)", "tensor(uint8)"
+    stored_schema = _schema(STORED_WEIGHT, (int8, float_, int8), ("bits", "computed_as_float"))
+    stored_op = values.Op(ours, STORED_WEIGHT, stored_schema)
+    float8_op = values.Op(ours, FLOAT8_WEIGHT, _schema(FLOAT8_WEIGHT, (uint8, float_), ()))
+
+    def weight(integers: Any, scale: Any, codebook: Any, bits: int, computed_as_float: bool) -> Any:
+        return stored_op(integers, scale, codebook, bits=bits, computed_as_float=int(computed_as_float))
+
+    def float8(codes: Any, scale: Any) -> Any:
+        return float8_op(codes, scale)
+
+    def bias(halves: Any, scale: Any, input_scale: float) -> Any:
+        return op.Cast(halves, to=onnx.TensorProto.FLOAT)
+
+    return {
+        torch.ops.nas_compress.dequantize_input.default: input_,
+        torch.ops.nas_compress.fake_quantize_activation.default: activation,
+        torch.ops.nas_compress.stored_weight.default: weight,
+        torch.ops.nas_compress.float8_weight.default: float8,
+        torch.ops.nas_compress.integer_bias.default: bias,
+    }
+
+
+def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> Any:
+    """What an operator of DOMAIN takes, by its inputs' types, and gives."""
+    schema: Any = onnx.defs.OpSchema
+    parameter = schema.FormalParameter
+    return schema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[parameter(f"input_{place}", kind) for place, kind in enumerate(inputs)],
+        outputs=[parameter("weight", "tensor(float)")],
+        attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
+    )
+
+
+def _parameters(op: Any, scale: float, zero_point: int) -> tuple[Any, Any]:
+    tensors = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point, dtype=torch.uint8)
+    return op.Constant(value=_proto(tensors[0])), op.Constant(value=_proto(tensors[1]))
+
+
+def _proto(value: Tensor) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(value.numpy())

@@ -1,0 +1,126 @@
+"""Linear layers written so that the runtime computes them in integers.
+
+It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for
+a Gemm, an int32 bias where there is one, written out zero points and a Reshape, and else computes in float without a
+word. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from nas_compress.export.graph_edits import Array, drop_unread_nodes_, makers, stored_values
+
+Makers = Mapping[str, onnx.NodeProto]
+Bias = tuple[str, bytes]
+"""The float bias's name and the bytes of its scale: of these there is one integer bias, however many layers read it."""
+
+
+def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
+    """Rewrite every product of quantized values and quantized weights; the others stay as they are."""
+    graph = model.graph
+    _say_gemm_(model)
+    made_by = makers(graph)
+    written: dict[Bias, str] = {}
+    for gemm in [node for node in graph.node if node.op_type == "Gemm"]:
+        values, weights = _dequantized(gemm.input[0], made_by), made_by.get(gemm.input[1])
+        if values is None or weights is None or weights.op_type != "DequantizeLinear":
+            continue
+        _reshape_instead_of_flatten_(gemm, graph, made_by)
+        _write_zero_point_(weights, graph)
+        _write_integer_bias_(gemm, values, weights, graph, written)
+    drop_unread_nodes_(graph)
+
+
+def _say_gemm_(model: onnx.ModelProto) -> None:
+    """Turn each MatMul of quantized rows (n, inputs) and the transpose of quantized weights into a Gemm."""
+    made_by = makers(model.graph)
+    found = []
+    for node in (node for node in model.graph.node if node.op_type == "MatMul"):
+        turned = made_by.get(node.input[1])
+        weights = made_by.get(turned.input[0]) if turned is not None and turned.op_type == "Transpose" else None
+        if turned is None or weights is None or weights.op_type != "DequantizeLinear":
+            continue
+        if _dequantized(node.input[0], made_by) is not None:
+            found.append((node, turned.input[0]))
+    dimensions = _dimensions(model) if found else {}
+    for node, weight in found:
+        if dimensions.get(node.input[0]) == 2:
+            node.CopyFrom(helper.make_node("Gemm", [node.input[0], weight], [node.output[0]], transB=1))
+
+
+def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
+    """How many dimensions each computed tensor has, where that follows from the graph."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in inferred if _has_shape(value)}
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.HasField("shape"))
+
+
+def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
+    """The DequantizeLinear that a tensor comes from, seen through a flattening of each sample."""
+    node = made_by.get(name)
+    if node is not None and _flattens_samples(node, made_by):
+        node = made_by.get(node.input[0])
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def _flattens_samples(node: onnx.NodeProto, made_by: Makers) -> bool:
+    """Whether the answer is one row a sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
+    if node.op_type == "Flatten":
+        return all(attribute.i == 1 for attribute in node.attribute)
+    history = [node.op_type]
+    while len(history) < 4 and node.input and node.input[0] in made_by:
+        node = made_by[node.input[0]]
+        history.append(node.op_type)
+    return history == ["Reshape", "DequantizeLinear", "QuantizeLinear", "GlobalAveragePool"]
+
+
+def _reshape_instead_of_flatten_(gemm: onnx.NodeProto, graph: onnx.GraphProto, made_by: Makers) -> None:
+    node = made_by[gemm.input[0]]
+    if node.op_type == "DequantizeLinear":
+        return
+    shape = _store(graph, f"{node.output[0]}.shape", np.array([0, -1], dtype=np.int64))
+    node.CopyFrom(helper.make_node("Reshape", [node.input[0], shape], [node.output[0]]))
+
+
+def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
+    if len(weights.input) < 3:
+        scale = stored_values(graph, weights.input[1])
+        zeros = np.zeros(0 if scale is None else scale.shape, dtype=np.int8)
+        weights.input.append(_store(graph, f"{weights.output[0]}.zero_point", zeros))
+
+
+def _write_integer_bias_(
+    gemm: onnx.NodeProto,
+    values: onnx.NodeProto,
+    weights: onnx.NodeProto,
+    graph: onnx.GraphProto,
+    written: dict[Bias, str],
+) -> None:
+    """Store the bias as int32 in units of (scale of the values) x (scale of the weights)."""
+    if len(gemm.input) < 3:
+        return
+    bias, limits = stored_values(graph, gemm.input[2]), np.iinfo(np.int32)
+    scales = [stored_values(graph, node.input[1]) for node in (values, weights)]
+    if bias is None or scales[0] is None or scales[1] is None:
+        return
+    scale = (scales[0] * scales[1]).astype(np.float32)
+    integers = np.clip(np.rint(bias / scale.astype(np.float64)), limits.min, limits.max).astype(np.int32)
+    key = gemm.input[2], scale.tobytes()
+    if key not in written:
+        name = written[key] = f"{gemm.output[0]}.bias"
+        inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
+        graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
+    gemm.input[2] = written[key]
+
+
+def _store(graph: onnx.GraphProto, name: str, values: Array) -> str:
+    graph.initializer.append(numpy_helper.from_array(values, name))
+    return name

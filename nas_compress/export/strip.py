@@ -1,0 +1,104 @@
+"""A model without anything that the runtime does not need: the bytes that are left are the size."""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Iterator
+
+import onnx
+from onnx import helper, numpy_helper
+
+from nas_compress.export.graph_edits import initialisers
+from nas_compress.values.model_file import IR_VERSION, OPSET
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A new model of the same nodes in the same order, without comments, traces, paths and long names.
+
+    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use. Only single
+    integer zeros are shared, so the number of bytes depends on the architecture and not on the weights.
+    """
+    graph = model.graph
+    names = _short_names(graph)
+    nodes = [_bare_node(node, names) for node in graph.node]
+    tensors: dict[str, onnx.TensorProto] = {}
+    stored = initialisers(graph)
+    for node in graph.node:
+        for name in node.input:
+            if name in stored:
+                tensors.setdefault(names[name], _bare_tensor(stored[name], names[name]))
+    bare = helper.make_graph(nodes, "n", graph.input, graph.output, list(tensors.values()))
+    stripped = helper.make_model(
+        bare, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=""
+    )
+    del stripped.metadata_props[:]
+    return stripped
+
+
+def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """Old names to the shortest new ones, in the order of their first use."""
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names[""] = ""
+    stored, zeros, fresh = initialisers(graph), dict[int, str](), _shortest_names()
+    for node in graph.node:
+        for name in (*node.input, *node.output):
+            if name in names:
+                continue
+            zero = _kind_of_zero(stored[name]) if name in stored else None
+            if zero in zeros:
+                names[name] = zeros[zero]
+                continue
+            names[name] = next(fresh)
+            if zero is not None:
+                zeros[zero] = names[name]
+    return names
+
+
+def _shortest_names() -> Iterator[str]:
+    """`a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file names every tensor two or three times."""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_letters, repeat=length))
+
+
+def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
+    """The element type of a single integer zero; other equal tensors stay apart, for the sake of fusion."""
+    integer = tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+    if integer and not tensor.dims and not numpy_helper.to_array(tensor).any():
+        return int(tensor.data_type)
+    return None
+
+
+def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
+    bare = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+    bare.input.extend(names[name] for name in node.input)
+    bare.output.extend(names[name] for name in node.output)
+    for attribute in node.attribute:
+        if _is_default(node.op_type, attribute):
+            continue
+        kept = bare.attribute.add()
+        kept.CopyFrom(attribute)
+        kept.doc_string = ""
+    return bare
+
+
+def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
+    """Whether the operator means the same without the attribute."""
+    if operator == "Conv" and attribute.name in ("dilations", "strides", "pads"):
+        return set(attribute.ints) == {int(attribute.name != "pads")}
+    if operator == "Conv" and attribute.name == "kernel_shape":
+        return True  # that of the weights
+    known = onnx.defs.get_schema(operator, OPSET).attributes.get(attribute.name)
+    if known is None or not known.default_value.name:
+        return False
+    return bool(helper.get_attribute_value(known.default_value) == helper.get_attribute_value(attribute))
+
+
+def _bare_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    """The tensor without comments; 64-bit integers, mostly sizes, in as many bytes as each number needs."""
+    if tensor.data_type == onnx.TensorProto.INT64:
+        values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+        return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, int64_data=values, name=name)
+    if tensor.HasField("raw_data"):
+        return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=tensor.raw_data, name=name)
+    return numpy_helper.from_array(numpy_helper.to_array(tensor), name)

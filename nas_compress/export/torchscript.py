@@ -1,0 +1,139 @@
+"""The TorchScript exporter: 0.1 s a network, though PyTorch calls it deprecated."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.onnx import symbolic_helper
+
+from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.values.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+
+# Parts of torch without types of their own.
+helper: Any = symbolic_helper
+onnx_exporter: Any = torch.onnx
+
+
+class Graph(Protocol):
+    """The graph that the exporter is writing."""
+
+    def op(self, operator: str, *inputs: torch.Value, **attributes: object) -> torch.Value:
+        """Add a node; an attribute's last letters say its type, as in `axis_i`."""
+        ...
+
+
+def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
+    """Run `network` (in evaluation mode) once on uint8 `samples` and write down what it did."""
+    _give_meaning_to_integer_operators()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), _stdout_closed():
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (samples,),
+            cast(str, buffer),
+            dynamo=False,
+            opset_version=OPSET,
+            # Folding would turn stored int8 weights back into floats; the runtime folds when it loads.
+            do_constant_folding=False,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes={INPUT_NAME: {0: BATCH_NAME}, OUTPUT_NAME: {0: BATCH_NAME}},
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """Nothing of the block reaches stdout, which is for data: where it fails, the exporter's C++ prints its graph."""
+    with contextlib.redirect_stdout(io.StringIO()), Path(os.devnull).open("wb") as nowhere:
+        try:
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()
+            kept = os.dup(1)
+        except OSError:  # stdout is closed already
+            yield
+            return
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _give_meaning_to_integer_operators() -> None:
+    for name, symbolic in (
+        ("dequantize_input", _dequantize_input),
+        ("fake_quantize_activation", _fake_quantize_activation),
+        ("stored_weight", _stored_weight),
+        ("float8_weight", _float8_weight),
+        ("integer_bias", _integer_bias),
+    ):
+        onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
+
+
+def _dequantize_input(graph: Graph, samples: torch.Value, scale: torch.Value, zero_point: torch.Value) -> torch.Value:
+    return graph.op("DequantizeLinear", samples, _scale(graph, scale), _zero_point(graph, zero_point))
+
+
+def _fake_quantize_activation(
+    graph: Graph, values: torch.Value, scale: torch.Value, zero_point: torch.Value, highest: torch.Value
+) -> torch.Value:
+    parameters = _scale(graph, scale), _zero_point(graph, zero_point)
+    most = helper._get_const(highest, "i", "highest")
+    if most < 255:
+        step, zero = helper._get_const(scale, "f", "scale"), helper._get_const(zero_point, "i", "zero_point")
+        ends = [graph.op("Constant", value_t=torch.tensor((end - zero) * step)) for end in (0, most)]
+        values = graph.op("Clip", values, *ends)
+    return graph.op("DequantizeLinear", graph.op("QuantizeLinear", values, *parameters), *parameters)
+
+
+def _stored_weight(
+    graph: Graph,
+    integers: torch.Value,
+    scale: torch.Value,
+    codebook: torch.Value,
+    bits: torch.Value,
+    computed_as_float: torch.Value,
+) -> torch.Value:
+    how = {
+        "bits_i": helper._get_const(bits, "i", "bits"),
+        "computed_as_float_i": helper._parse_arg(computed_as_float, "b"),
+    }
+    return _float_like(graph.op(f"{DOMAIN}::{STORED_WEIGHT}", integers, scale, codebook, **how), integers)
+
+
+def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torch.Value:
+    return _float_like(graph.op(f"{DOMAIN}::{FLOAT8_WEIGHT}", codes, scale), codes)
+
+
+def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_scale: torch.Value) -> torch.Value:
+    return graph.op("Cast", bias, to_i=onnx.TensorProto.FLOAT)
+
+
+def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:
+    """Say the shape and type of what an operator of ours makes; the exporter asks for a kernel's size."""
+    made.setType(cast(Any, stored.type()).with_dtype(torch.float32))
+    return made
+
+
+def _scale(graph: Graph, scale: torch.Value) -> torch.Value:
+    value = helper._get_const(scale, "f", "scale")
+    return graph.op("Constant", value_t=torch.tensor(value, dtype=torch.float32))
+
+
+def _zero_point(graph: Graph, zero_point: torch.Value) -> torch.Value:
+    value = helper._get_const(zero_point, "i", "zero_point")
+    return graph.op("Constant", value_t=torch.tensor(value, dtype=torch.uint8))

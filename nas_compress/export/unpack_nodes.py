@@ -1,0 +1,116 @@
+"""Many numbers as one row of bytes, and the ordinary ONNX operators that spread them out again.
+
+onnxruntime folds these when it loads: the graph that runs is that of a file which stores every number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from nas_compress.export.bit_packing import fields, pack, shifts
+from nas_compress.export.graph_edits import Array
+from nas_compress.export.sparse_encoding import Form, gaps_and_values, smallest_form
+from nas_compress.export.tensor_store import TensorStore
+
+Nodes = list[onnx.NodeProto]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Numbers (n,) stored together: codes of `bits` bits, or whole numbers where these are 8 or more.
+
+    float8: the numbers are the bytes of e4m3 floats, uint8, of which 0 alone is 0; spread out they are float32, for
+    the runtime's operators know e4m3 as a stored form only.
+    """
+
+    name: str
+    values: Array
+    bits: int
+    float8: bool = False
+
+    @property
+    def form(self) -> Form:
+        """The smallest form with or without zeros."""
+        return smallest_form(self.values, self.bits)
+
+
+def spread(stream: Stream, form: Form, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
+    """Nodes that give all numbers, their tensor (before + n + after,), and how many meaningless ones lie about them."""
+    if form.kind == "mask":
+        return _by_mask(stream, store)
+    if form.kind == "gaps":
+        return _by_gaps(stream, form.gap_bits, store)
+    nodes, name = _numbers(stream, stream.name, stream.values, store)
+    return nodes, name, (0, -len(stream.values) % 8 if stream.bits < 8 else 0)
+
+
+def _by_mask(stream: Stream, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
+    """Number i is the k-th kept one, k being the ones in the mask up to i, or the 0 that lies before all kept ones."""
+    at, present = stream.name, stream.values != 0
+    kept = np.append(np.zeros(1, dtype=stream.values.dtype), stream.values[present])
+    nodes, values = _numbers(stream, f"{at}.kept", kept, store)
+    masks, mask = _row(f"{at}.mask", present.astype(np.uint8), 1, store)
+    nodes += masks
+    nodes += [
+        helper.make_node("Cast", [mask], [f"{at}.ones"], to=TensorProto.INT32),
+        helper.make_node("CumSum", [f"{at}.ones", store.keep("axis", np.array(0, np.int64))], [f"{at}.count"]),
+        helper.make_node("Mul", [f"{at}.count", f"{at}.ones"], [f"{at}.place"]),
+        helper.make_node("Gather", [values, f"{at}.place"], [f"{at}.spread"]),
+    ]
+    return nodes, f"{at}.spread", (0, -len(stream.values) % 8)
+
+
+def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
+    """Each kept number goes to the sum of all gaps up to its own, in a row of zeros."""
+    at = stream.name
+    gaps, kept = gaps_and_values(stream.values, gap_bits)
+    nodes, values = _numbers(stream, f"{at}.kept", kept, store)
+    steps, step = _row(f"{at}.gaps", gaps, gap_bits, store)
+    nodes += steps
+    zero = onnx.numpy_helper.from_array(np.zeros(1, dtype=np.float32 if stream.float8 else stream.values.dtype))
+    length = store.constant([len(stream.values) + 1], np.int64)
+    nodes += [
+        helper.make_node("Cast", [step], [f"{at}.step"], to=TensorProto.INT32),
+        helper.make_node("CumSum", [f"{at}.step", store.keep("axis", np.array(0, np.int64))], [f"{at}.place"]),
+        helper.make_node("ConstantOfShape", [length], [f"{at}.zeros"], value=zero),
+        helper.make_node("ScatterElements", [f"{at}.zeros", f"{at}.place", values], [f"{at}.spread"]),
+    ]
+    return nodes, f"{at}.spread", (1, 0)
+
+
+def _numbers(stream: Stream, name: str, values: Array, store: TensorStore) -> tuple[Nodes, str]:
+    """Nodes and the tensor of some of a stream's numbers."""
+    if not stream.float8:
+        return _row(name, values, stream.bits, store)
+    stored = helper.make_tensor(f"{name}.e4m3", TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
+    return [helper.make_node("Cast", [store.add(stored)], [f"{name}.float"], to=TensorProto.FLOAT)], f"{name}.float"
+
+
+def _row(name: str, values: Array, bits: int, store: TensorStore) -> tuple[Nodes, str]:
+    """Nodes and the tensor of numbers without zeros left out: codes are filled up to whole bytes."""
+    if bits >= 8:
+        return [], store.keep(name, values)
+    nodes: Nodes = []
+    joined = ""
+    for field, part in zip(fields(bits), pack(values.astype(np.uint8), bits), strict=True):
+        at, low = f"{name}.{field}", store.constant(shifts(field).tolist(), np.uint8)
+        stored = store.keep(at, part.reshape(-1, 1))
+        nodes += [
+            helper.make_node("BitShift", [stored, low], [f"{at}.low"], direction="RIGHT"),
+            helper.make_node("BitwiseAnd", [f"{at}.low", store.constant([2**field - 1], np.uint8)], [f"{at}.rows"]),
+            helper.make_node("Reshape", [f"{at}.rows", store.constant([-1], np.int64)], [f"{at}.codes"]),
+        ]
+        if not joined:
+            joined = f"{at}.codes"
+            continue
+        above = store.constant([field], np.uint8)
+        nodes += [
+            helper.make_node("BitShift", [joined, above], [f"{at}.above"], direction="LEFT"),
+            helper.make_node("BitwiseOr", [f"{at}.above", f"{at}.codes"], [f"{at}.joined"]),
+        ]
+        joined = f"{at}.joined"
+    return nodes, joined

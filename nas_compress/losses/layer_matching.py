@@ -1,0 +1,62 @@
+"""Which feature of the student stands beside which of the teacher, and the shapes that make them comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas_compress.errors import RequestError
+from nas_compress.models.features import BEFORE_STAGES, Observation
+
+
+def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
+    """Each name of the student with the teacher's at the same fraction of depth; both in order, counted from 1.
+
+    >>> by_relative_depth(["a", "b"], ["A", "B", "C", "D"])
+    [('a', 'B'), ('b', 'D')]
+    """
+    return [
+        (name, teacher[max(1, round(number * len(teacher) / len(student))) - 1])
+        for number, name in enumerate(student, start=1)
+    ]
+
+
+def stages(features: Mapping[str, Tensor]) -> list[str]:
+    """The names of stages or layers: all but the stem's or the embedding's."""
+    return [name for name in features if name not in BEFORE_STAGES]
+
+
+def pooled_embedding(observation: Observation) -> Tensor:
+    """The last feature, averaged over positions where it has any: (B, channels or width), float32."""
+    last = observation.features[list(observation.features)[-1]].float()
+    if last.ndim == 2:
+        return last
+    return last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3))
+
+
+def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (B, c, h, w) on the smaller grid of both; the larger is averaged."""
+    height, width = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    return _shrunk(first, height, width), _shrunk(second, height, width)
+
+
+def _shrunk(maps: Tensor, height: int, width: int) -> Tensor:
+    return maps if maps.shape[2:] == (height, width) else F.adaptive_avg_pool2d(maps, (height, width))
+
+
+def common_tokens(student: Observation, teacher: Observation, loss: str) -> int:
+    """How many last tokens the two share: all, or the patches alone where only one has special tokens.
+
+    RequestError where they cut the image into different patches.
+    """
+    counts = [next(iter(seen.features.values())).shape[1] for seen in (student, teacher)]
+    if counts[0] == counts[1]:
+        return int(counts[0])
+    if student.patches == teacher.patches > 0:
+        return student.patches
+    raise RequestError(
+        f"loss {loss!r} needs a student and a teacher that cut the image into the same patches, "
+        f"but got {student.patches} and {teacher.patches}"
+    )

@@ -1,0 +1,96 @@
+"""What an ONNX file is made of: the bytes of its stored tensors, by the layer that reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from nas_compress.devices.onnx_session import read_model
+
+PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity"})
+"""Operators that only hand a tensor on: what they read belongs to the layer that reads their output.
+
+So does what is computed from stored tensors alone, such as a product of integer weights and their scales.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredLayer:
+    """One operator with stored tensors, such as `Conv 3`; shape and kind are those of its largest tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    size_bytes: int
+
+
+def stored_layers(path: Path) -> tuple[StoredLayer, ...]:
+    """The layers of a file in the order of the graph; the rest of its bytes is the graph itself.
+
+    A tensor that several layers read counts for the first. RequestError where the file is no model.
+    """
+    graph = read_model(path).graph
+    nodes = list(graph.node)  # held, so that each keeps its identity
+    readers, labels = _readers(nodes), _labels(nodes)
+    passing = _passing(nodes, {tensor.name for tensor in graph.initializer})
+    tensors: dict[str, list[onnx.TensorProto]] = {}
+    for tensor in graph.initializer:
+        node = readers.get(tensor.name)
+        while node is not None and id(node) in passing and node.output[0] in readers:
+            node = readers[node.output[0]]
+        label = labels[id(node)] if node is not None else "unread"
+        tensors.setdefault(label, []).append(tensor)
+    order = {label: place for place, label in enumerate(labels.values())}
+    layers = sorted(tensors.items(), key=lambda item: order.get(item[0], len(order)))
+    return tuple(_layer(label, stored) for label, stored in layers)
+
+
+def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
+    """The first node that reads each tensor."""
+    readers: dict[str, onnx.NodeProto] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, node)
+    return readers
+
+
+def _passing(nodes: Sequence[onnx.NodeProto], stored: set[str]) -> set[int]:
+    """The nodes, by identity, that belong to the layer after them."""
+    constant = set(stored)
+    passing = set()
+    for node in nodes:
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+            passing.add(id(node))
+        elif node.op_type in PASSING:
+            passing.add(id(node))
+    return passing
+
+
+def _labels(nodes: Sequence[onnx.NodeProto]) -> dict[int, str]:
+    counts: Counter[str] = Counter()
+    labels = {}
+    for node in nodes:
+        counts[node.op_type] += 1
+        labels[id(node)] = f"{node.op_type} {counts[node.op_type]}"
+    return labels
+
+
+def _layer(label: str, stored: list[onnx.TensorProto]) -> StoredLayer:
+    largest = max(stored, key=_bytes)
+    return StoredLayer(
+        name=label,
+        shape=tuple(largest.dims),
+        kind=onnx.TensorProto.DataType.Name(largest.data_type).lower(),
+        size_bytes=sum(_bytes(tensor) for tensor in stored),
+    )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    return int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize) * int(prod(tensor.dims))

@@ -1,0 +1,114 @@
+"""The parts that every family is made of. Each tensor between layers passes an `ActivationPoint`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from nas_compress.models.features import ObservableNetwork, Observation
+
+
+class ActivationPoint(nn.Module):
+    """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` unchanged."""
+        return values
+
+
+class RawInput(nn.Module):
+    """Raw uint8 samples (N, C, H, W) to normalised floats: `(x - mean) / std`, one integer mean and one std."""
+
+    def __init__(self, mean: int, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = int(mean), float(std)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return float32 values of the samples' shape."""
+        return (samples.float() - float(self.mean)) * (1.0 / self.std)
+
+
+class ConvUnit(nn.Module):
+    """Convolution, batch normalisation, ReLU where `relu`, and an activation point."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.point = ActivationPoint()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        return cast(Tensor, self.point(self.relu(self.norm(self.conv(values)))))
+
+
+class Residual(nn.Module):
+    """A main path added to its input (or to a shortcut of it), ReLU where `relu`, and an activation point."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module, *, relu: bool) -> None:
+        super().__init__()
+        self.main, self.shortcut = main, shortcut
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.point = ActivationPoint()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Add both paths; their shapes must agree."""
+        return cast(Tensor, self.point(self.relu(self.main(values) + self.shortcut(values))))
+
+
+class Head(nn.Module):
+    """Global average pool, an activation point, and the classifier. Logits stay float."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.point = ActivationPoint()
+        self.classifier = nn.Linear(inputs, classes)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (N, inputs, H, W) to logits (N, classes)."""
+        return cast(Tensor, self.classifier(self.point(self.pool(values)).flatten(1)))
+
+
+class StagedNetwork(ObservableNetwork):
+    """Raw input, stem, stages, head: what all convolutional families share, with named stage features."""
+
+    def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
+        super().__init__()
+        self.raw_input, self.stem = raw_input, stem
+        self.stages, self.head = nn.ModuleList(stages), head
+        initialise_(self)
+
+    def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
+        """Features `stem`, `stage0`, `stage1`, ...; there are no relations."""
+        values = self.stem(self.raw_input(samples))
+        features = {"stem": values}
+        for number, stage in enumerate(self.stages):
+            values = stage(values)
+            features[f"stage{number}"] = values
+        return Observation(logits=self.head(values), features=features, relations={})
+
+
+def initialise_(network: nn.Module) -> None:
+    """Give every layer fresh weights in place: convolutions as in He et al. 2015 (arXiv 1502.01852), biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,87 @@
+"""Budgets in a panel: the side that a student may not be on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from nas_compress.plots import marks, scales
+from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.plots.labels import SIZE
+from nas_compress.values.metrics import Budget
+
+
+def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:
+    """The budgets on these figures whose limit lies within the axis."""
+    ranges = {name: scales.limits(front, name) for name in names}
+    return [b for b in front.budgets if b.name in ranges and ranges[b.name][0] < b.limit < ranges[b.name][1]]
+
+
+def nearest_limit(front: DrawnFront, name: str, ends: tuple[float, float]) -> float:
+    """Where the figure is at its worst: the strictest budget in view, else the worse end of the axis."""
+    limits = [budget.limit for budget in budgets_in_view(front, [name])]
+    return max([*limits, ends[0]]) if name == "accuracy" else min([*limits, ends[1]])
+
+
+def budget_lines(axes: Axes, front: DrawnFront, x: str, y: str) -> list[NDArray[np.float64]]:
+    """Both ends (2, 2) of the line that each budget in view draws across the axes."""
+    across, up = axes.get_xlim(), axes.get_ylim()
+    return [
+        np.column_stack([[b.limit] * 2, up] if b.name == x else [across, [b.limit] * 2])
+        for b in budgets_in_view(front, [x, y])
+    ]
+
+
+def rule(budget: Budget) -> str:
+    """The budget as a sentence says it: `file size ≤ 256 kB`."""
+    sign = "≤" if budget.rule == "at_most" else "≥"
+    return f"{scales.PLAIN[budget.name]} {sign} {scales.shown(budget.name, budget.limit)}"
+
+
+def draw_budgets(axes: Axes, front: DrawnFront, x: str | None, y: str) -> None:
+    """Shade what lies beyond each budget on the figures of the axes, with a dashed line and its limit."""
+    for budget in budgets_in_view(front, [name for name in (x, y) if name is not None]):
+        if budget.name == x:
+            _draw_upright(axes, budget)
+        else:
+            _draw_level(axes, budget)
+
+
+def _draw_upright(axes: Axes, budget: Budget) -> None:
+    axes.axvspan(budget.limit, axes.get_xlim()[1], color=marks.FORBIDDEN, linewidth=0, zorder=0)
+    axes.axvline(budget.limit, color=marks.INFEASIBLE, linestyle="--", linewidth=1.0, zorder=1)
+    axes.annotate(
+        rule(budget),
+        (budget.limit, 0.45),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="left",
+        va="center",
+        fontsize=SIZE,
+        color=marks.FORBIDDEN_INK,
+        zorder=7,
+    )
+
+
+def _draw_level(axes: Axes, budget: Budget) -> None:
+    low, high = axes.get_ylim()
+    below = budget.rule == "at_least"
+    axes.axhspan(low if below else budget.limit, budget.limit if below else high, color=marks.FORBIDDEN, lw=0, zorder=0)
+    axes.axhline(budget.limit, color=marks.INFEASIBLE, linestyle="--", linewidth=1.0, zorder=1)
+    axes.annotate(
+        rule(budget),
+        (0.98 if below else 0.03, budget.limit),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, -3 if below else 3),
+        textcoords="offset points",
+        ha="right" if below else "left",
+        va="top" if below else "bottom",
+        fontsize=SIZE,
+        color=marks.FORBIDDEN_INK,
+        zorder=7,
+    )

@@ -1,0 +1,78 @@
+"""How the front grew: the hypervolume over the finished trials and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from nas_compress.errors import RequestError
+from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.plots.panel import plain
+from nas_compress.values.point import Point
+
+
+def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront, path: Path, *, title: str) -> None:
+    """Write a picture of the hypervolume over trials (left) and over time (right).
+
+    `finished` are (seconds since the study began, point) of each finished trial; `front` gives the objectives
+    and the reference. RequestError for a path that is no picture and without a teacher or a reference.
+    """
+    canvas.require_picture(path)
+    if front.reference is None:
+        raise RequestError("a hypervolume needs a teacher or all reference_figures, but got neither")
+    ordered = sorted(finished, key=lambda pair: pair[0])
+    history = np.concatenate([[0.0], front.hypervolume_history([point for _, point in ordered])])
+    unit, length = _time_unit(ordered[-1][0] if ordered else 0.0)
+    times = np.array([0.0, *(seconds / length for seconds, _ in ordered)])
+    figure, (left, right) = canvas.sheet(2, title=title, caption=_caption(front, front.reference), entries=())
+    _draw(left, np.arange(len(history), dtype=np.float64), history, "finished trials")
+    left.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    _draw(right, times, history, f"time since the study began ({unit})")
+    canvas.save(figure, path)
+
+
+def _draw(axes: Axes, across: NDArray[np.float64], history: NDArray[np.float64], words: str) -> None:
+    plain(axes)
+    axes.step(across, history, where="post", color=marks.MEMBER, linewidth=1.6, zorder=3)
+    axes.fill_between(across, history, step="post", color=marks.MEMBER, alpha=0.1, linewidth=0)
+    risen = np.flatnonzero(np.diff(history) > 0) + 1
+    axes.plot(across[risen], history[risen], "o", markersize=5, color=marks.MEMBER, mec="white", zorder=4)
+    axes.set_xlim(0, max(across[-1] * 1.02, 1e-9) if across[-1] else 1)
+    axes.set_ylim(0, history[-1] * 1.12 or 1)
+    axes.set_xlabel(words, fontsize=9)
+    axes.set_ylabel("hypervolume  better →", fontsize=9)
+    words = f"{history[-1]:.3g}" if len(history) > 1 else "no trial has finished yet"
+    axes.annotate(
+        words,
+        (across[-1], history[-1]) if len(history) > 1 else (0.5, 0.5),
+        xytext=(-2, 5),
+        textcoords="offset points",
+        ha="right" if len(history) > 1 else "center",
+        fontsize=9,
+        fontweight="bold",
+        color=marks.INK,
+    )
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return unit, length
+    return "seconds", 1.0
+
+
+def _caption(front: DrawnFront, reference: Sequence[tuple[str, float]]) -> str:
+    parts = ["accuracy" if name == "accuracy" else "decades" for name, _ in reference]
+    origin = ", ".join(f"{scales.PLAIN[name]} {scales.shown(name, value)}" for name, value in reference)
+    source = "" if front.reference_figures else " (chance and the teacher's costs)"
+    return (
+        f"Hypervolume: the space that the front gains over {origin}{source}.\n"
+        f"Its unit is {' × '.join(parts)}; a decade is a cost ten times smaller. "
+        "Each dot is a trial that improved the front."
+    )

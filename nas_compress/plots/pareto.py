@@ -1,0 +1,85 @@
+"""The picture of a Pareto front: one panel for each pair of objectives."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import isnan
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots.budget_lines import budgets_in_view, rule
+from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.plots.panel import draw_panel, visible
+from nas_compress.plots.picture import Picture
+from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
+from nas_compress.plots.strip import draw_strip
+
+CAPTION = (
+    "Each point is a student trained from scratch; its ONNX file was measured by onnxruntime, "
+    "accuracy on the validation split."
+)
+
+
+NOT_REPEATED = Spreads(by_trial={})
+
+
+def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = NOT_REPEATED) -> None:
+    """Write the picture of a front to `path` (.png, .svg or .pdf) in one step; RequestError for another suffix."""
+    canvas.require_picture(path)
+    front_picture(front, title=title, spreads=spreads).save(path)
+
+
+def front_picture(
+    front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED, trial: int | None = None
+) -> Picture:
+    """One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
+
+    Bars stand where members were repeated. Accuracies far below the front are drawn at the edge. An arrow points at
+    `trial`, if it is given and was measured.
+    """
+    figure = _draw(front, title, spreads)
+    for panel, (x, y) in zip(figure.axes, pairs(front), strict=False):
+        for point in visible(front, x, y):
+            if point.trial == trial:
+                marks.draw_arrow(panel, point.figure(x), point.figure(y), f"trial {trial}")
+    return Picture(figure)
+
+
+def pairs(front: DrawnFront) -> list[tuple[str, str]]:
+    """Each pair of objectives as (across, upright); accuracy is always upright."""
+    names = [objective.name for objective in front.objectives]
+    return [(y, x) if x == "accuracy" else (x, y) for x, y in combinations(names, 2)]
+
+
+def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
+    panels = pairs(front)
+    names = [objective.name for objective in front.objectives]
+    entries = marks.legend_entries(front, budgets=bool(budgets_in_view(front, names)))
+    figure, axes = canvas.sheet(len(panels) or 1, title=title, caption=_caption(front, spreads), entries=entries)
+    for panel, (x, y) in zip(axes, panels, strict=False):
+        draw_panel(panel, front, x, y)
+        draw_spreads(panel, front, x, y, spreads)
+    if not panels:
+        draw_strip(axes[0], front, front.objectives[0])
+    return figure
+
+
+def _caption(front: DrawnFront, spreads: Spreads) -> str:
+    lines = [CAPTION] if front.points else ["No trial has finished yet."]
+    if len(front.objectives) > 1:
+        names = [scales.PLAIN[objective.name] for objective in front.objectives]
+        all_of = f"{', '.join(names[:-1])} and {names[-1]}"
+        lines.append(f"On the front: no other student is as good or better in {all_of} at once.")
+    notes = []
+    if front.budgets:
+        notes.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
+    stopped = sum(point.stopped for point in front.points)
+    if stopped:
+        notes.append(f"{stopped} of {len(front.points)} trials were stopped early.")
+    untrained = sum(isnan(point.accuracy) and not point.stopped for point in front.points)
+    if untrained:
+        notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
+    told = [*lines, " ".join(notes), spread_words(spreads)]
+    return "\n".join(line for line in told if line)

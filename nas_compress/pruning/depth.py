@@ -1,0 +1,109 @@
+"""Which of the teacher's residual blocks and transformer layers a shallower student stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.models.layers import Residual, StagedNetwork
+from nas_compress.models.transformer_layers import EncoderLayer
+from nas_compress.models.vit import VisionTransformer
+from nas_compress.pruning.importance import Batches
+
+KEPT_BLOCKS = {
+    "first": "the first blocks of each stage stay: the layers next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
+    "last": "the last blocks of each stage stay",
+    "importance": "the blocks stay without which the teacher's loss rises most (Veit et al. 2016, arXiv 1605.06431)",
+}
+"""Who stays where a student has fewer blocks than the teacher, by the name of the choice."""
+
+Kept = tuple[tuple[int, ...], ...]
+"""The numbers of the blocks that stay, rising, for each stage."""
+
+
+def removable_blocks(network: nn.Module) -> tuple[tuple[bool, ...], ...]:
+    """For each stage, which of its blocks hand their input on and so may go as a whole.
+
+    RequestError for a network that is of none of our families.
+    """
+    return tuple(tuple(map(_hands_on, stage)) for stage in _stages(network))
+
+
+def choose_blocks(
+    removable: Sequence[Sequence[bool]],
+    depths: Sequence[int],
+    *,
+    kept: str,
+    importance: Sequence[Sequence[float]] = (),
+) -> Kept:
+    """The blocks of each stage that stay, at most `depths`; a block that changes the stream's shape always does.
+
+    >>> choose_blocks([[False, True, True]], [2], kept="last")
+    ((0, 2),)
+    """
+    require_known("kept_blocks", kept, KEPT_BLOCKS)
+    chosen = []
+    for stage, (free, depth) in enumerate(zip(removable, depths, strict=True)):
+        worth = {
+            "first": [-number for number in range(len(free))],
+            "last": list(range(len(free))),
+            "importance": importance[stage] if importance else [0.0] * len(free),
+        }[kept]
+        order = sorted(range(len(free)), key=lambda number: (free[number], -worth[number], number))
+        chosen.append(tuple(sorted(order[: min(depth, len(free))])))
+    return tuple(chosen)
+
+
+def without_blocks(network: nn.Module, kept: Kept) -> nn.Module:
+    """A copy of the network that has the kept blocks alone; their weights are its own."""
+    copy = deepcopy(network)
+    stages = [[stage[number] for number in numbers] for stage, numbers in zip(_stages(copy), kept, strict=True)]
+    if isinstance(copy, StagedNetwork):
+        copy.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
+    else:
+        copy.layers = nn.ModuleList(stages[0])
+    return copy
+
+
+@torch.no_grad()
+def block_importance(network: nn.Module, batches: Batches) -> tuple[tuple[float, ...], ...]:
+    """By how much the cross-entropy rises when each block alone is skipped, mean over the samples; 0.0 if it cannot be.
+
+    Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one. batches: uint8
+    samples and labels; the training split's.
+    """
+    removable = removable_blocks(network)
+    whole, everything = _loss(network, batches), [tuple(range(len(stage))) for stage in removable]
+    found = []
+    for stage, free in enumerate(removable):
+        rises = [0.0] * len(free)
+        for number in (number for number, may_go in enumerate(free) if may_go):
+            kept = list(everything)
+            kept[stage] = tuple(other for other in everything[stage] if other != number)
+            rises[number] = _loss(without_blocks(network, tuple(kept)), batches) - whole
+        found.append(tuple(rises))
+    return tuple(found)
+
+
+def _stages(network: nn.Module) -> list[nn.ModuleList | nn.Sequential]:
+    if isinstance(network, StagedNetwork):
+        return [stage for stage in network.stages if isinstance(stage, nn.Sequential)]
+    if isinstance(network, VisionTransformer):
+        return [network.layers]
+    raise RequestError(f"kept_blocks needs a teacher of one of our families, but got {type(network).__name__}")
+
+
+def _hands_on(block: nn.Module) -> bool:
+    residual = isinstance(block, Residual) and isinstance(block.shortcut, nn.Identity)
+    return residual or isinstance(block, EncoderLayer)
+
+
+def _loss(network: nn.Module, batches: Batches) -> float:
+    network.eval()
+    losses = [F.cross_entropy(network(samples), labels, reduction="sum") for samples, labels in batches]
+    return float(torch.stack(losses).sum() / sum(len(labels) for _, labels in batches))

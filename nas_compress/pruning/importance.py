@@ -1,0 +1,158 @@
+"""The table of criteria: how much each channel of a group matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_pruning import importance
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
+
+Score = Callable[[Any], "Tensor | None"]
+"""torch-pruning's group to one importance per channel; None where it finds nothing to judge by."""
+
+Batches = Sequence[tuple[Tensor, Tensor]]
+"""Samples, uint8 (n, C, H, W), and their labels (n,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """A way to rank channels; `score` makes scores that compare across layers, None where no weights are read.
+
+    Sums of weights compare once they are divided by their group's mean, scales of batch normalisation and changes of
+    the loss as they are. With `needs_gradients` a score is taken from each batch's gradients, squared and averaged.
+    """
+
+    summary: str
+    source: str
+    score: Callable[[], Score] | None = None
+    needs_gradients: bool = False
+
+
+def geometric_median(group: Any) -> Tensor | None:
+    """Sum of a filter's distances to the other filters of its layer, added over the group's layers, over its mean.
+
+    He et al. 2019, arXiv 1811.00250, equation 6. (torch-pruning's own takes distances of absolute weights, to which a
+    filter and its negative are the same.)
+    """
+    total = torch.zeros(len(group[0].idxs))
+    for item in group:
+        if cuts_outputs(item.dep):
+            filters = item.dep.target.module.weight.detach()[item.idxs].flatten(1)
+            distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
+            total.index_add_(0, torch.tensor(item.root_idxs), distances)
+    return total / total.mean()
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "l1": Criterion(
+        summary="sum of absolute weights of a channel over its group",
+        source="Li et al. 2017, arXiv 1608.08710",
+        score=lambda: importance.GroupMagnitudeImportance(p=1, normalizer="mean"),
+    ),
+    "l2": Criterion(
+        summary="sum of squared weights of a channel over its group",
+        source="Fang et al. 2023, arXiv 2301.12900",
+        score=lambda: importance.GroupMagnitudeImportance(p=2, normalizer="mean"),
+    ),
+    "bn_scale": Criterion(
+        summary="absolute scale of the channel's batch normalisation",
+        source="Liu et al. 2017, arXiv 1708.06519",
+        score=lambda: importance.BNScaleImportance(normalizer=None),
+    ),
+    "taylor": Criterion(
+        summary="squared first-order change of the loss without the channel, mean over batches",
+        source="Molchanov et al. 2019, arXiv 1906.10771",
+        score=lambda: importance.GroupTaylorImportance(normalizer=None, multivariable=True, bias=True),
+        needs_gradients=True,
+    ),
+    "fpgm": Criterion(
+        summary="distance to the layer's other filters: what others can stand for goes first",
+        source="He et al. 2019, arXiv 1811.00250",
+        score=lambda: geometric_median,
+    ),
+    "lamp": Criterion(
+        summary="squared weights over those of the channels that outlive it",
+        source="Lee et al. 2021, arXiv 2010.07611",
+        score=lambda: importance.LAMPImportance(p=2),
+    ),
+    "random": Criterion(summary="chance, by the trial's seed: the control of every criterion", source=""),
+    "uniform": Criterion(
+        summary="the same fraction of every layer: what a width multiplier does",
+        source="Crowley et al. 2018, arXiv 1810.04622",
+    ),
+}
+
+
+def rank_channels(
+    network: nn.Module,
+    sample_shape: tuple[int, int, int],
+    *,
+    criterion: str,
+    seed: int,
+    batches: Batches = (),
+) -> tuple[ChannelGroup, ...]:
+    """Every group of the network with its channels' importance. The layer that runs last, the classifier, stays whole.
+
+    sample_shape: (C, H, W) of a uint8 sample. batches: what `taylor` takes gradients of the cross-entropy on. `network`
+    stays as it is. RequestError where torch-pruning cannot follow it from layer to layer, or the criterion asks for
+    what it does not have.
+    """
+    require_known("a pruning criterion", criterion, CRITERIA)
+    copy, traced = trace_groups(network, sample_shape)
+    scores = _scores(copy, traced, criterion, seed, batches)
+    last = max(1, len(traced) - 1)
+    return tuple(
+        ChannelGroup(
+            layers=group.layers,
+            position=number / last,
+            importance=values,
+            kind=group.kind,
+            unit=group.unit,
+            attention=group.attention is not None,
+        )
+        for number, (group, values) in enumerate(zip(traced, scores, strict=True))
+    )
+
+
+def _scores(
+    network: nn.Module, traced: Sequence[TracedGroup], criterion: str, seed: int, batches: Batches
+) -> list[NDArray[np.float64]]:
+    score = CRITERIA[criterion].score
+    if score is None:
+        random = np.random.default_rng(seed)
+        sizes = [len(group.units) for group in traced]
+        even = criterion != "random"
+        return [(np.arange(size) + 0.5) / size if even else random.random(size) for size in sizes]
+    if not CRITERIA[criterion].needs_gradients:
+        return [_scored(score(), group, criterion) for group in traced]
+    if not batches:
+        raise RequestError(f"criterion {criterion!r} needs training samples for its gradients, but got none")
+    sums = [np.zeros(len(group.units)) for group in traced]
+    for samples, labels in batches:
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        with torch.enable_grad():
+            F.cross_entropy(network(samples.cpu()), labels.cpu()).backward()  # type: ignore[no-untyped-call]
+        for total, group in zip(sums, traced, strict=True):
+            total += np.square(_scored(score(), group, criterion))
+    return [total / len(batches) for total in sums]
+
+
+def _scored(score: Score, group: TracedGroup, criterion: str) -> NDArray[np.float64]:
+    values = score(group.group)
+    if values is None:
+        raise RequestError(
+            f"criterion {criterion!r} needs batch normalisation, but the group of layer {group.layers[0]} has none"
+        )
+    # a group whose weights are all 0 has no mean to divide by
+    scores = values.detach().double().nan_to_num(nan=0.0).numpy()
+    return np.array([scores[list(unit)].mean() for unit in group.units])

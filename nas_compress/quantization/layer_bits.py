@@ -1,0 +1,93 @@
+"""Which layer's weights get how many bits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from torch import nn
+
+from nas_compress.errors import RequestError, nearest
+from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
+from nas_compress.values.precision import END_BITS, WEIGHT_BITS
+
+_STAGE = re.compile(r"stages\.(\d+)\.")
+
+
+def weight_layers(network: nn.Module) -> tuple[str, ...]:
+    """Paths of the convolutions and linear layers whose weights can be quantized, each once, as they are registered."""
+    return tuple(path for path, module in network.named_modules() if path and takes_bits(module))
+
+
+def takes_bits(module: nn.Module) -> bool:
+    """Whether a layer's weights can be stored in other bits.
+
+    A convolution with another padding than zeros is two operations, which the float layer does best itself.
+    """
+    if type(module) is nn.Conv2d:
+        return module.padding_mode == "zeros"
+    return type(module) in (nn.Linear, FakeQuantConv2d, FakeQuantLinear)
+
+
+def check_layer_bits(
+    network: nn.Module, layer_bits: Mapping[str, int], *, activation_bits: int, weight_format: str
+) -> None:
+    """Raise RequestError for a path at which no such layer stands, and for bits that its weights cannot have."""
+    layers = [path for path, module in network.named_modules(remove_duplicate=False) if path and takes_bits(module)]
+    most = 32 if activation_bits == 32 else END_BITS
+    least = END_BITS if weight_format == "float8" else 1
+    known = [bits for bits in WEIGHT_BITS if least <= bits <= most]
+    for path, bits in layer_bits.items():
+        if path not in layers:
+            raise RequestError(
+                f"layer_bits must name convolutions and linear layers of the model, but got {path!r}"
+                f"{nearest(str(path), layers)}"
+            )
+        if type(bits) is not int or bits not in known:
+            raise RequestError(
+                f"layer_bits must be among {', '.join(map(str, known))} with {activation_bits=} and {weight_format=}, "
+                f"but got layer_bits[{path!r}]={bits!r}"
+            )
+
+
+def bits_by_layer(
+    layers: tuple[str, ...],
+    *,
+    weight_bits: int,
+    stage_bits: tuple[int, ...] = (),
+    end_bits: int = END_BITS,
+    promoted: Collection[str] = (),
+) -> dict[str, int]:
+    """Bits of each layer: its stage's where these are given, else `weight_bits`.
+
+    The first layer and those that classify (the last one, and all in modules whose name ends with `head`) have
+    `end_bits`, or more where everything has more; `promoted` layers have END_BITS. RequestError where there are fewer
+    `stage_bits` than stages.
+
+    >>> bits_by_layer(("stem", "body", "head"), weight_bits=2)
+    {'stem': 8, 'body': 2, 'head': 8}
+    """
+    bits = {layer: _stage_bits(layer, stage_bits) or weight_bits for layer in layers}
+    for end in end_layers(layers):
+        bits[end] = end_bits if weight_bits <= END_BITS else weight_bits
+    for layer in promoted:
+        bits[layer] = max(bits[layer], END_BITS)
+    return bits
+
+
+def end_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The first layer and those that classify."""
+    heads = [layer for layer in layers if layer.split(".")[0].endswith("head")]
+    return tuple(dict.fromkeys((*layers[:1], *heads, *layers[-1:])))
+
+
+def _stage_bits(layer: str, stage_bits: tuple[int, ...]) -> int | None:
+    found = _STAGE.match(layer)
+    if not stage_bits or found is None:
+        return None
+    stage = int(found[1])
+    if stage >= len(stage_bits):
+        raise RequestError(
+            f"stage_bits must have one entry per stage, but got {stage_bits} for stage {stage} ({layer})"
+        )
+    return stage_bits[stage]

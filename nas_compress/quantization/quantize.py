@@ -1,0 +1,141 @@
+"""One function from a float network to the deployable one of the asked bit-widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError
+from nas_compress.models.layers import RawInput
+from nas_compress.quantization import arithmetic
+from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
+from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.codebook import LARGEST, cluster, shared_integers
+from nas_compress.quantization.integer_biases import round_biases_
+from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, takes_bits, weight_layers
+from nas_compress.quantization.modules import (
+    Float8Weight,
+    HalfWeight,
+    IntegerWeight,
+    QuantizedActivation,
+    QuantizedInput,
+    StoredConv2d,
+    StoredLinear,
+)
+from nas_compress.quantization.replacing import replace_modules_
+from nas_compress.quantization.trainable_modules import ActivationQuantizer
+from nas_compress.quantization.training_aware import freeze_
+from nas_compress.values.precision import Quantization, check_bits
+
+
+def quantize(
+    model: nn.Module,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    calibration: Tensor | None,
+    weight_format: str = "integer",
+    ranges: str = "min_max",
+    layer_bits: Mapping[str, int] | None = None,
+) -> nn.Module:
+    """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
+
+    Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, e4m3 floats
+    (`weight_format` float8) or values that a layer shares (codebook), those of 16 bits floats. The first and last layer
+    keep 8 bits where the others have fewer, unless `layer_bits` gives bits by path, where layers left out stay float.
+    With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in integers
+    (4 bits are simulated): that needs a network with activation points and `calibration`, real training samples as
+    uint8 (n, C, H, W), the first of which also shows the layers whose biases the runtime rounds. Post-training
+    quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained
+    under quantization (`make_aware_`) keeps the integers it was trained with.
+
+    Raises RequestError for other bit-widths, paths without such a layer, a layer by itself or missing samples,
+    NonFiniteLossError where an activation is not finite.
+
+    >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
+    ...                  calibration=None)
+    >>> type(small[0]).__name__
+    'StoredLinear'
+    """
+    # with bits of their own the layers may differ, and those of 8 bits are integers
+    format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format
+    check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=format_))
+    if weight_bits < 32 and takes_bits(model):
+        raise RequestError(
+            f"a model must contain its layers, but got a {type(model).__name__} by itself; nn.Sequential holds it"
+        )
+    check_layer_bits(model, layer_bits or {}, activation_bits=activation_bits, weight_format=weight_format)
+    network = deepcopy(model).cpu().eval().requires_grad_(False)
+    bits = layer_bits or bits_by_layer(weight_layers(network), weight_bits=weight_bits)
+    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
+    freeze_(network, computed_as_float=activation_bits == 32)
+    fold_batch_norm_(network)
+    if activation_bits < 32:
+        if not is_aware:
+            samples = None if calibration is None else calibration.cpu()
+            calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
+        replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
+    store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
+    if weight_format == "codebook":
+        store = _shared(store, computed_as_float=activation_bits == 32)
+    _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
+    if activation_bits < 32 and calibration is not None and len(calibration):
+        round_biases_(network.eval(), calibration[:1].cpu())
+    return network.eval()
+
+
+Store = Callable[[Tensor, int], nn.Module]
+"""(weights, their bits) to the module that keeps them."""
+
+
+def _quantizer(bits: int) -> MakeQuantizer:
+    return lambda lowest, highest: QuantizedActivation(*arithmetic.activation_range(lowest, highest, bits), bits=bits)
+
+
+def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
+    choose = arithmetic.nearest_scale if by_error else arithmetic.weight_scale
+
+    def store(weights: Tensor, bits: int) -> nn.Module:
+        scale = choose(weights, bits)
+        integers = arithmetic.quantize_weights(weights, scale, bits)
+        return IntegerWeight(integers, scale, bits=bits, computed_as_float=computed_as_float)
+
+    return store
+
+
+def _shared(integers: Store, *, computed_as_float: bool) -> Store:
+    """Values shared over the layer; 8 bits stay integers with a scale per output channel, which are finer."""
+
+    def store(weights: Tensor, bits: int) -> nn.Module:
+        if bits >= 8:
+            return integers(weights, bits)
+        values, places = cluster(weights, bits)
+        scale = arithmetic.usable_scale(shared_integers(values)[1].reshape(1))
+        codebook = (values / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+        return IntegerWeight(
+            codebook[places],
+            scale.repeat(len(weights)),
+            bits=bits,
+            computed_as_float=computed_as_float,
+            codebook=codebook,
+        )
+
+    return store
+
+
+def _float8(weights: Tensor, bits: int) -> nn.Module:
+    return Float8Weight(weights)
+
+
+def _store_weights_(network: nn.Module, bits: Mapping[str, int], store: Store) -> None:
+    """Put a layer with stored weights in place of each float layer of fewer than 32 bits."""
+    wanted = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits < 32}
+
+    def weight(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+        return HalfWeight(layer.weight) if wanted[layer] == 16 else store(layer.weight, wanted[layer])
+
+    replace_modules_(network, nn.Conv2d, lambda conv: StoredConv2d(conv, weight(conv)) if conv in wanted else conv)
+    replace_modules_(network, nn.Linear, lambda layer: StoredLinear(layer, weight(layer)) if layer in wanted else layer)

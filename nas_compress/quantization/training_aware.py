@@ -1,0 +1,177 @@
+"""Into quantization-aware training and out of it: a float student learns to round, and is frozen to its integers.
+
+Batch normalisation stays a layer of its own while the student trains. Its factor is one number per output channel, and
+so is the weights' scale: what is folded after training is the scale alone, the integers stay those of training
+(Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2, folds before rounding, which per channel gives the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.errors import require_known
+from nas_compress.models.factorised import last_layer
+from nas_compress.models.layers import ConvUnit
+from nas_compress.quantization import arithmetic
+from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.codebook import nearest
+from nas_compress.quantization.modules import IntegerWeight, QuantizedActivation, StoredConv2d, StoredLinear
+from nas_compress.quantization.replacing import replace_modules_
+from nas_compress.quantization.trainable_modules import (
+    ActivationQuantizer,
+    FakeQuantConv2d,
+    FakeQuantLinear,
+    LearnedStepActivation,
+    RunningRangeActivation,
+)
+from nas_compress.quantization.weight_quantizers import (
+    LargestWeight,
+    LearnedStepWeight,
+    SharedWeight,
+    SignWeight,
+    WeightQuantizer,
+)
+from nas_compress.values.precision import METHODS
+
+
+def make_aware_(
+    network: nn.Module,
+    *,
+    method: str,
+    bits: Mapping[str, int],
+    activation_bits: int,
+    calibration: Tensor | None,
+    ranges: str = "mse",
+    weight_format: str = "integer",
+    with_zeros: bool = False,
+) -> None:
+    """Let a network round its weights and activations from now on, in place, and learn under that.
+
+    `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
+    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps: `with_zeros` one
+    of them is 0, for weights that become it later. Activations of fewer than 32 bits start from the ranges that the
+    rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the network's device. Each of the network's parameters
+    stays one, those of a learned step or of shared values are added.
+    """
+    require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
+    if activation_bits < 32:
+        make = _learned_activation if method == "lsq" else _running_range
+        was_training, device = network.training, next(network.parameters()).device
+        calibrate_(network.eval(), calibration, bits=activation_bits, ranges=ranges, make=make(activation_bits, device))
+        network.train(was_training)
+    chosen = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits <= 8}
+
+    def quantizer(layer: nn.Conv2d | nn.Linear) -> WeightQuantizer:
+        if weight_format == "codebook" and chosen[layer] < 8:
+            return SharedWeight(layer.weight, chosen[layer], with_zero=with_zeros)
+        return _weight_quantizer(layer.weight, chosen[layer], method)
+
+    if weight_format == "codebook":
+        _make_factors_positive_(network)
+    replace_modules_(
+        network, nn.Conv2d, lambda conv: FakeQuantConv2d(conv, quantizer(conv)) if conv in chosen else conv
+    )
+    replace_modules_(
+        network, nn.Linear, lambda layer: FakeQuantLinear(layer, quantizer(layer)) if layer in chosen else layer
+    )
+
+
+def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
+    """Put the integers that training ended with in place of every part that rounds; needs evaluation mode."""
+    for conv_path, norm_path in _normalised(network):
+        conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
+        if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
+            network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
+            network.set_submodule(norm_path, nn.Identity())
+    replace_modules_(network, FakeQuantConv2d, lambda conv: StoredConv2d(conv, _frozen(conv, computed_as_float)))
+    replace_modules_(network, FakeQuantLinear, lambda layer: StoredLinear(layer, _frozen(layer, computed_as_float)))
+    for kind in (LearnedStepActivation, RunningRangeActivation):
+        replace_modules_(network, kind, _frozen_activation)
+
+
+def _normalised(network: nn.Module) -> list[tuple[str, str]]:
+    """Paths of each unit's last layer and of the normalisation after it."""
+    units = [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]
+    insides = [f"{path}." if path else "" for path in units]
+    return [(last_layer(network, f"{inside}conv"), f"{inside}norm") for inside in insides]
+
+
+def _weight_quantizer(weights: Tensor, bits: int, method: str) -> WeightQuantizer:
+    if bits == 1:
+        return SignWeight()
+    return LearnedStepWeight(weights, bits) if method == "lsq" else LargestWeight(bits)
+
+
+def _learned_activation(bits: int, device: torch.device) -> MakeQuantizer:
+    return lambda lowest, highest: LearnedStepActivation(
+        *arithmetic.activation_range(lowest, highest, bits), bits=bits
+    ).to(device)
+
+
+def _running_range(bits: int, device: torch.device) -> MakeQuantizer:
+    return lambda lowest, highest: RunningRangeActivation(lowest, highest, bits=bits).to(device)
+
+
+def _frozen(layer: FakeQuantConv2d | FakeQuantLinear, computed_as_float: bool) -> IntegerWeight:
+    quantizer, weights = layer.quantizer, layer.weight.detach()
+    scale = arithmetic.usable_scale(quantizer.scale(weights))
+    return IntegerWeight(
+        quantizer.integers(weights),
+        scale,
+        bits=quantizer.bits,
+        computed_as_float=computed_as_float,
+        codebook=quantizer.codebook,
+    )
+
+
+def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) -> StoredConv2d:
+    """The frozen convolution whose scales and biases do the normalisation's work."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise TypeError("batch normalisation must keep statistics to be folded")
+    factor = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
+    before = torch.zeros_like(factor) if conv.bias is None else conv.bias.detach()
+    quantizer, weights = conv.quantizer, conv.weight.detach()
+    integers = quantizer.integers(weights) * arithmetic.per_channel(torch.sign(factor), weights.dim()).to(torch.int8)
+    if quantizer.codebook is not None:
+        integers = _nearest_shared(integers, quantizer.codebook)
+    else:
+        # a negative factor turns the lowest integer, which has no opposite, into the highest
+        integers = integers.clamp(*arithmetic.weight_levels(quantizer.bits))
+        if quantizer.bits == 1:
+            integers = torch.where(integers == 0, 1, integers).to(torch.int8)
+    scale = arithmetic.usable_scale(quantizer.scale(weights) * factor.abs())
+    weight = IntegerWeight(
+        integers, scale, bits=quantizer.bits, computed_as_float=computed_as_float, codebook=quantizer.codebook
+    )
+    stored = StoredConv2d(conv, weight)
+    stored.bias = arithmetic.to_half(norm.bias.detach() + (before - norm.running_mean) * factor)
+    return stored
+
+
+@torch.no_grad()
+def _make_factors_positive_(network: nn.Module) -> None:
+    """Turn the signs of negative factors of batch normalisation into those of the weights before it.
+
+    Shared values have no opposites in their codebook, so that a sign could not be folded into them later.
+    """
+    for conv_path, norm_path in _normalised(network):
+        conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            sign = torch.where(norm.weight < 0, -1.0, 1.0)
+            for tensor in (conv.weight, conv.bias, norm.weight, norm.running_mean):
+                if tensor is not None:
+                    tensor.mul_(arithmetic.per_channel(sign, tensor.dim()))
+
+
+def _nearest_shared(integers: Tensor, codebook: Tensor) -> Tensor:
+    """Integers of the codebook, int8: the others, whose factor became negative in training, as the nearest to them."""
+    rising = codebook.sort().values
+    return rising[nearest(integers.float(), rising.float())]
+
+
+def _frozen_activation(quantizer: ActivationQuantizer) -> nn.Module:
+    scale, zero_point = quantizer.scale_and_zero_point()
+    return QuantizedActivation(scale, zero_point, bits=quantizer.bits)

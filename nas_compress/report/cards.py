@@ -1,0 +1,102 @@
+"""What the report tells about one front member."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nas_compress.devices.onnx_session import read_content
+from nas_compress.errors import RequestError
+from nas_compress.measurement.file_contents import stored_layers
+from nas_compress.report.confusion import Counts
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record
+from nas_compress.runs.speed_notes import speed_notes
+from nas_compress.runs.steps import byte_steps
+from nas_compress.values.point import Point
+
+WIDEST_MATRIX = 20
+"""Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
+
+MOST_CONFUSIONS = 10
+
+MOST_COMPRESSED = 20
+"""Members whose file is compressed for its last step of bytes, which takes a quarter of a second each."""
+
+
+def card(
+    folder: RunFolder, record: Record, point: Point, counts: Counts | None, *, coded: bool = True
+) -> dict[str, Any]:
+    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer and step, confusion.
+
+    coded: whether a file that ships as it is gets compressed to know its last step.
+    """
+    outcome = record.outcome
+    return {
+        "trial": record.trial,
+        "point": point,
+        "measured": outcome.measured,
+        "speed": "\n".join(speed_notes([record], [record.trial])),
+        "integer_latency_ms": outcome.integer_latency_ms,
+        "candidate": outcome.candidate,
+        "number_format": outcome.number_format,
+        "architecture": outcome.architecture,
+        "epochs": outcome.epochs,
+        "epochs_spent": outcome.epochs_spent,
+        "losses": dict(outcome.losses),
+        "seconds": dict(outcome.seconds),
+        "params": dict(record.params),
+        "model": record.model,
+        "curve": _curve(outcome.curve),
+        "stored": _stored(folder, record),
+        "steps": byte_steps(folder, record, coded=coded),
+        "confusion": None if counts is None else _confusion(counts),
+    }
+
+
+def _curve(points: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
+    """The learning curve as a path in a box of 100 by 100, and its ends; None where fewer than two were recorded."""
+    if len(points) < 2:
+        return None
+    epochs, accuracies = zip(*points, strict=True)
+    across, low, high = max(epochs) - min(epochs), min(accuracies), max(accuracies)
+    places = [
+        f"{100 * (epoch - epochs[0]) / across:.1f} {100 - 100 * (accuracy - low) / ((high - low) or 1.0):.1f}"
+        for epoch, accuracy in points
+    ]
+    return {"path": "M" + " L".join(places), "first": epochs[0], "last": epochs[-1], "low": low, "high": high}
+
+
+def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
+    path = folder.root / record.model
+    try:
+        layers = stored_layers(path)
+    except (RequestError, OSError):
+        return None
+    total, shipped = len(read_content(path)), path.stat().st_size
+    graph = total - sum(layer.size_bytes for layer in layers)
+    most = max([graph, *(layer.size_bytes for layer in layers)])
+    return {"layers": layers, "graph": graph, "total": total, "most": most, "shipped": shipped}
+
+
+def _confusion(counts: Counts) -> dict[str, Any]:
+    """A whole matrix with each cell's share of its row, or the most frequent mistakes where there are many classes."""
+    right, total = int(counts.trace()), int(counts.sum())
+    told: dict[str, Any] = {"right": right, "total": total, "rows": None, "pairs": _mistakes(counts)}
+    if len(counts) <= WIDEST_MATRIX:
+        rows = counts.sum(axis=1).clip(min=1)
+        told["rows"] = [
+            [(int(count), float(count / row)) for count in line] for line, row in zip(counts, rows, strict=True)
+        ]
+    return told
+
+
+def _mistakes(counts: Counts) -> list[tuple[int, int, int]]:
+    """(label, answer, count) of the most frequent mistakes."""
+    pairs = [
+        (label, answer, int(count))
+        for label, line in enumerate(counts)
+        for answer, count in enumerate(line)
+        if label != answer and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:MOST_CONFUSIONS]

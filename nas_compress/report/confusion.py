@@ -1,0 +1,61 @@
+"""Which classes a member takes for which, on the validation split, by onnxruntime on its file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.data.dataset import Split
+from nas_compress.data.loading import load_dataset
+from nas_compress.errors import NasCompressError, describe, first_line
+from nas_compress.measurement.accuracy import predict
+from nas_compress.runs.folder import RunFolder
+from nas_compress.values.point import Point
+
+TIME_LIMIT_S = 8.0
+"""For the matrices of all members together."""
+
+Counts = NDArray[np.int64]
+
+
+def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | str, Counts], str]:
+    """Counts (true class, answered class) by trial, and why some are missing, empty where none is."""
+    try:
+        validation = _validation(folder)
+    except (NasCompressError, OSError) as error:
+        return {}, f"the data are not at hand: {first_line(error)}"
+    classes = int(folder.about()["classes"])
+    end, found, why = time.monotonic() + TIME_LIMIT_S, dict[int | str, Counts](), ""
+    for point in points:
+        if time.monotonic() > end:
+            return found, f"only the first {len(found)} were computed, to keep the report quick"
+        try:
+            found[point.trial] = confusion(folder.root / point.model, validation, classes)
+        except (NasCompressError, OSError) as error:
+            why = f"trial {point.trial}: {describe(error)}"
+    return found, why
+
+
+def confusion(model: Path, samples: Split, classes: int) -> Counts:
+    """Counts (classes, classes) of a file's answers: row the label, column the answer."""
+    answers = predict(model, samples.inputs.numpy()).argmax(axis=1)
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (samples.labels.numpy(), answers), 1)
+    return counts
+
+
+def _validation(folder: RunFolder) -> Split:
+    data = folder.spec().data
+    return load_dataset(
+        name=data.name,
+        factory=data.factory,
+        folder=Path(folder.about()["study_folder"]),
+        seed=data.seed,
+        shift=data.shift,
+        flip=data.flip,
+        train_samples=data.train_samples,
+    ).validation

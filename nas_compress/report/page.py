@@ -1,0 +1,176 @@
+"""The report page: its values gathered, its template filled, one file written."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
+from nas_compress.files import write_text
+from nas_compress.plots import scales
+from nas_compress.plots.budget_lines import nearest_limit, rule
+from nas_compress.plots.panel import axis_words, staircase
+from nas_compress.plots.pareto import front_picture, pairs
+from nas_compress.report.cards import MOST_COMPRESSED, card
+from nas_compress.report.confusion import confusions
+from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
+from nas_compress.report.rows import STANDINGS, standing, table
+from nas_compress.runs.confirmation import read_confirmation
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.front import Front
+from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.runs.results import make_front, read_spreads
+from nas_compress.runs.savings import savings
+
+ASSETS = Path(__file__).parent / "assets"
+
+LONGEST_LIST = 100
+"""Trials listed with their reasons; the table has them all."""
+
+
+def write_report(folder: RunFolder, out: Path) -> None:
+    """Write the report of a run to `out`; a run without a finished trial, or of failures only, has one too."""
+    write_text(out, report_page(folder))
+
+
+def report_page(folder: RunFolder) -> str:
+    """The whole page: HTML with its styles, scripts, data and pictures inside."""
+    records = read_records(folder)
+    spec, about = folder.spec(), folder.about()
+    front = make_front(spec, int(about["classes"]), read_baseline(folder), records)
+    columns, rows = table(records, front)
+    knee = front.knee
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": scales.shown, "whole": "{:,}".format, "percent": "{:.1%}".format}
+    return environment.get_template("page.html").render(
+        title=spec.name,
+        spec=spec,
+        about=about,
+        front=front,
+        knee=knee,
+        budgets=[rule(budget) for budget in front.budgets],
+        plain=scales.PLAIN,
+        counts=_counts(records, front),
+        cards=_cards(folder, records, front),
+        importances=parameter_importances(records, spec.objective_list),
+        conditional=conditional_parameters(records),
+        fewest_trials=FEWEST_TRIALS,
+        ended=_ended(records, front),
+        savings=str(savings(records, front)),
+        longest_list=LONGEST_LIST,
+        settings=_settings(spec.model_dump(mode="json")),
+        picture=_picture(folder, front, spec.name),
+        confirmation=read_confirmation(folder),
+        caution=_caution(about["machine"], records),
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        script=(ASSETS / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+        data={
+            "columns": columns,
+            "rows": rows,
+            "panels": _panels(front),
+            "axes": {o.name: _axis(front, o.name) for o in front.objectives},
+            "teacher": _teacher(front),
+            "knee": knee.trial if knee else None,
+            "spreads": list(read_spreads(folder).by_trial.items()),
+        },
+    )
+
+
+def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """What to know of the run's integer kernels on the machine that it ran on."""
+    if all(record.outcome.candidate.activation_bits != 8 for record in records):
+        return ""
+    return integer_caution(str(machine.get("system", "")), machine.get("flags", ()))
+
+
+def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:
+    members = {point.trial for point in front.members}
+    kinds = [standing(record, members) for record in records]
+    return {kind: kinds.count(kind) for kind in STANDINGS if kind in kinds}
+
+
+def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> tuple[list[dict[str, Any]], str]:
+    by_trial = {record.trial: record for record in records}
+    knee = front.knee
+    first = sorted(front.members, key=lambda point: point is not knee)
+    counts, missing = confusions(folder, first)
+    coded = {point.trial for point in first[:MOST_COMPRESSED]}
+    made = [card(folder, by_trial[int(p.trial)], p, counts.get(p.trial), coded=p.trial in coded) for p in front.members]
+    return made, missing
+
+
+def _ended(records: Sequence[Record], front: Front) -> dict[str, list[Record]]:
+    """The trials that are no candidates for the front, by why."""
+    members = {point.trial for point in front.members}
+    kinds: dict[str, list[Record]] = {"over budget": [], "stopped": [], "failed": []}
+    for record in records:
+        kind = standing(record, members)
+        if kind in kinds:
+            kinds[kind].append(record)
+    return kinds
+
+
+def _panels(front: Front) -> list[dict[str, Any]]:
+    """Both figures of each panel, and the corners of its staircase; a single objective goes over the trials."""
+    if len(front.objectives) == 1:
+        return [{"x": "trial", "y": front.objectives[0].name, "stairs": []}]
+    made = []
+    for x, y in pairs(front):
+        right = nearest_limit(front, x, scales.limits(front, x))
+        worst = nearest_limit(front, y, scales.limits(front, y))
+        stairs = staircase(front.members, x, y, right, worst).tolist()
+        made.append({"x": x, "y": y, "stairs": stairs})
+    return made
+
+
+def _axis(front: Front, name: str) -> dict[str, Any]:
+    low, high = scales.limits(front, name)
+    limits = [budget.limit for budget in front.budgets if budget.name == name]
+    log = name != "accuracy"
+    ticks = scales.log_ticks(low, high) if log else []
+    return {
+        "words": axis_words(name),
+        "plain": scales.WORDS[name],
+        "rule": "at_least" if name == "accuracy" else "at_most",
+        "log": log,
+        "range": [math.log10(low), math.log10(high)] if log else [low, high],
+        "ticks": ticks,
+        "labels": [f"{tick:g}" if name == "latency_ms" else scales.shown(name, tick) for tick in ticks],
+        "budgets": limits,
+    }
+
+
+def _teacher(front: Front) -> Mapping[str, float] | None:
+    if front.teacher is None:
+        return None
+    return {objective.name: front.teacher.figure(objective.name) for objective in front.objectives}
+
+
+def _picture(folder: RunFolder, front: Front, title: str) -> str:
+    """The static picture, for paper and for readers without scripts, as a data URL."""
+    png = front_picture(front, title=title, spreads=read_spreads(folder)).png()
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Dotted keys and their values; what is not set is left out."""
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += _settings(value, f"{prefix}{key}.")
+        elif value is not None:
+            found.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return found

@@ -1,0 +1,80 @@
+"""Every trial of a run as a row of the report's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nas_compress.runs.front import Front
+from nas_compress.runs.records import Record
+
+FIGURES = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
+FIXED = (
+    "trial",
+    "standing",
+    *FIGURES,
+    "latency_spread",
+    "latency_noisy",
+    "agreement",
+    "max_difference",
+    "zero_fraction",
+    "weight_bits",
+    "activation_bits",
+    "number_format",
+    "epochs",
+    "epochs_spent",
+    "seconds",
+    "seed",
+    "repeats",
+    "reason",
+)
+"""The columns before those of the searched parameters."""
+
+STANDINGS = ("front", "beaten", "over budget", "stopped", "failed", "repeated")
+"""What became of a trial, in the order in which a reader cares."""
+
+
+def table(records: Sequence[Record], front: Front) -> tuple[list[str], list[list[Any]]]:
+    """The columns, and a row a trial in the order of their numbers; None where a row has no value.
+
+    A searched parameter that is called like a fixed column keeps its own name with `searched_` before it.
+    """
+    searched = list(dict.fromkeys(name for record in records for name in record.params))
+    members = {point.trial for point in front.members}
+    rows = [[*_fixed(record, members), *(record.params.get(name) for name in searched)] for record in records]
+    return [*FIXED, *(f"searched_{name}" if name in FIXED else name for name in searched)], rows
+
+
+def standing(record: Record, members: set[int | str]) -> str:
+    """One of STANDINGS."""
+    if record.repeats is not None:
+        return "repeated"
+    if record.trial in members:
+        return "front"
+    state = record.outcome.state
+    if state == "trained":
+        return "over budget" if record.outcome.reason else "beaten"
+    return {"over_budget": "over budget", "failed": "failed"}.get(state, "stopped")
+
+
+def _fixed(record: Record, members: set[int | str]) -> list[Any]:
+    outcome = record.outcome
+    values = {
+        **(vars(outcome.measured) if outcome.measured else {}),
+        "trial": record.trial,
+        "standing": standing(record, members),
+        "weight_bits": outcome.candidate.weight_bits,
+        "activation_bits": outcome.candidate.activation_bits,
+        "number_format": outcome.number_format,
+        "epochs": outcome.epochs,
+        "epochs_spent": outcome.epochs_spent,
+        "seconds": round(sum(outcome.seconds.values()), 2),
+        "seed": outcome.seed,
+        "repeats": record.repeats,
+        "reason": outcome.reason,
+    }
+    return [_short(values.get(name)) for name in FIXED]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,141 @@
+"""Names and places in a run folder, and its marker file `run.json`."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.study_file import parse_spec
+from nas_compress.errors import RequestError, RunError, nearest
+from nas_compress.files import read_json, tidy, write_json
+from nas_compress.values.candidate import Candidate
+
+FORMAT = "nas_compress run 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """`runs/<study name>/`: storage, teacher/, trials/<number>/, front.csv, front.json, front.png."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """The file that says what study this is."""
+        return self.root / "run.json"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal, by an absolute path: a relative one can hang its lock."""
+        return (self.root / "study.journal").absolute()
+
+    @property
+    def log(self) -> Path:
+        """What the runs of this study told, a line each with its time."""
+        return self.root / "run.log"
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher's folder."""
+        return self.root / "teacher"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial."""
+        return self.root / "trials" / str(number)
+
+    @property
+    def checkpoints(self) -> Path:
+        """States of trainings that were cut, by candidate; there only while a run has not reached its total."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, candidate: Candidate) -> Path:
+        """Where the training of a candidate goes on."""
+        return self.checkpoints / f"{candidate.fingerprint}.pt"
+
+    def tidy(self) -> None:
+        """Remove what dead processes left half written. Only who holds the folder may do it."""
+        tidy(self.root)
+
+    def spec(self) -> StudySpec:
+        """The study's specification as it was started."""
+        return parse_spec(self.about()["study"], str(self.marker))
+
+    def about(self) -> dict[str, Any]:
+        """All that `run.json` says."""
+        values: dict[str, Any] = read_json(self.marker)
+        return values
+
+    def start(self, values: Mapping[str, Any]) -> None:
+        """Make the folder a run folder, or bring its marker up to date."""
+        write_json(self.marker, {"format": FORMAT, **values})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second run; the lock goes with the process, however it ends.
+
+        A folder that was made here and in which nothing else was made is removed again.
+        """
+        made = not self.root.exists()
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = self.root / ".lock"
+        with lock.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"one process at a time may run a study, but another one runs {self.root}") from error
+            except OSError as error:
+                raise RunError(
+                    f"the run folder must lie on a disk that knows file locks, but {self.root} got {error}; use --out"
+                ) from error
+            try:
+                yield
+            finally:
+                if list(self.root.iterdir()) == [lock]:
+                    lock.unlink()
+                    if made:
+                        self.root.rmdir()
+
+
+def open_run(run: str | Path) -> RunFolder:
+    """Find RUN: a run folder, or the name of a study under `runs/`."""
+    folders = [RunFolder(root=root) for root in (Path(run), Path("runs") / run) if root.is_dir()]
+    for folder in folders:
+        if _is_ours(folder):
+            return folder
+    if folders:
+        state = "has no run.json of ours" if any(folders[0].root.iterdir()) else "is empty"
+        raise RequestError(f"RUN must be a run folder of nas-compress, but {folders[0].root} {state}")
+    known = [path.parent.name for path in Path("runs").glob("*/run.json")]
+    hint = nearest(str(run), known) if known else "; there are no runs yet"
+    raise RequestError(f"RUN must be a run folder or the name of a study under runs/, but got {str(run)!r}{hint}")
+
+
+def _is_ours(folder: RunFolder) -> bool:
+    try:
+        return bool(folder.about()["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def require_free(root: Path) -> None:
+    """Raise RequestError where `root` holds something that is not a run of ours: it would be written over."""
+    if root.exists() and not root.is_dir():
+        raise RequestError(f"--out must be a folder, but {root} is a file")
+    folder = RunFolder(root=root)
+    if folder.marker.exists() and not _is_ours(folder):
+        raise RequestError(
+            f"--out must be a run folder or a new one, but {folder.marker} is not a whole run.json of nas-compress"
+        )
+    if root.is_dir() and not folder.marker.is_file():
+        foreign = [
+            path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal", "hosts"}
+        ]
+        if foreign:
+            raise RequestError(
+                f"--out must be a run folder or a new one, but {root} holds other files, such as {foreign[0]}"
+            )

@@ -1,0 +1,200 @@
+"""The Pareto front of a study: what follows from all of its finished trials, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isnan, log10
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.values.metrics import DIRECTIONS, Budget, Objective
+from nas_compress.values.pareto import Floats, hypervolume, knee, non_dominated, volume_gain
+from nas_compress.values.point import COLUMNS, Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from nas_compress.plots.picture import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """All finished trials of a study, in finishing order, and what follows from them.
+
+    `classes` gives the chance level 1 / classes. `reference_figures` replaces, by objective, the figures at
+    which the hypervolume begins; without it they are the chance level and the teacher's costs.
+
+    >>> def student(trial, accuracy, size_bytes):
+    ...     return Point(trial=trial, accuracy=accuracy, latency_ms=0.1, size_bytes=size_bytes, parameters=1, macs=1)
+    >>> front = Front(
+    ...     objectives=(Objective(name="accuracy"), Objective(name="size_bytes")),
+    ...     points=(student(0, 0.9, 20_000), student(1, 0.8, 30_000), student(2, 0.95, 90_000)),
+    ...     classes=10,
+    ... )
+    >>> [point.trial for point in front.members]
+    [2, 0]
+    """
+
+    objectives: tuple[Objective, ...]
+    points: tuple[Point, ...]
+    classes: int
+    budgets: tuple[Budget, ...] = ()
+    teacher: Point | None = None
+    reference_figures: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [objective.name for objective in self.objectives]
+        if not names or len(set(names)) < len(names):
+            given = ", ".join(names) or "none"
+            raise RequestError(f"objectives must be one or more different figures, but got {given}")
+        if self.classes < 2:
+            raise RequestError(f"classes >= 2 must hold, but got classes={self.classes}")
+        for name, value in self.reference_figures:
+            require_known("a reference figure", name, names)
+            if not 0 <= value < float("inf") or (value == 0 and name != "accuracy"):
+                raise RequestError(f"a reference figure must be positive and finite, but got {name}={value}")
+
+    @cached_property
+    def members(self) -> tuple[Point, ...]:
+        """The feasible points that no feasible point dominates, best first by the first objective."""
+        points = self._comparable
+        costs = np.array([[o.cost(point.figure(o.name)) for o in self.objectives] for point in points])
+        keep = non_dominated(costs.reshape(-1, len(self.objectives)))
+        kept = [(cost[0], point) for cost, point, kept in zip(costs, points, keep, strict=True) if kept]
+        return tuple(point for _, point in sorted(kept, key=lambda pair: pair[0]))
+
+    @property
+    def dominated(self) -> tuple[Point, ...]:
+        """The feasible points beside the members: dominated by one of them, or a later equal of one."""
+        members = {id(point) for point in self.members}
+        return tuple(point for point in self._comparable if id(point) not in members)
+
+    @property
+    def knee(self) -> Point | None:
+        """The member nearest to the ideal point (see `knee`), costs counted by their logarithm."""
+        return self.members[knee(self._scaled(self.members))] if self.members else None
+
+    @property
+    def reference(self) -> tuple[tuple[str, float], ...] | None:
+        """The figures, by objective, at which the hypervolume begins; None where a teacher is missing."""
+        known = {"accuracy": 1 / self.classes}
+        if self.teacher is not None:
+            known |= {name: self.teacher.figure(name) for name in DIRECTIONS if name != "accuracy"}
+        known |= dict(self.reference_figures)
+        names = [objective.name for objective in self.objectives]
+        return tuple((name, known[name]) for name in names) if set(names) <= set(known) else None
+
+    def normalised_costs(self, points: Sequence[Point]) -> Floats:
+        """Costs (n, m) seen from the reference: chance - accuracy, else log10(value / teacher's value).
+
+        A student with half of the teacher's size has a size cost of -0.3. RequestError without a reference.
+        """
+        if self.reference is None:
+            raise RequestError("a hypervolume needs a teacher or all reference_figures, but got neither")
+        pairs = zip(self.objectives, self.reference, strict=True)
+        origin: Floats = np.array([_scaled(objective, value) for objective, (_, value) in pairs])
+        return self._scaled(points) - origin
+
+    def hypervolume(self) -> float:
+        """The volume between the members and the reference, in normalised costs; larger is better.
+
+        Its unit is accuracy x decades x decades for accuracy and two costs: with 10 classes, one student at
+        0.9 accuracy, a tenth of the teacher's latency and a hundredth of its size gives 0.8 x 1 x 2 = 1.6.
+        Students that are larger or slower than the teacher add nothing. RequestError without a reference.
+        """
+        return hypervolume(self.normalised_costs(self.members), np.zeros(len(self.objectives)))
+
+    def hypervolume_history(self, points: Sequence[Point]) -> Floats:
+        """The hypervolume (n,) after each of `points` in the order given; it never falls."""
+        volume, volumes = 0.0, []
+        archive = np.empty((0, len(self.objectives)))
+        for row, point in zip(self.normalised_costs(points), points, strict=True):
+            if self._usable(point) and (row < 0).all() and not (archive <= row).all(axis=1).any():
+                volume += volume_gain(row, archive)
+                archive = np.vstack([archive[~(row <= archive).all(axis=1)], row])
+            volumes.append(volume)
+        return np.array(volumes, dtype=np.float64)
+
+    def to_rows(self) -> list[dict[str, object]]:
+        """The members, best first, and the teacher last, as rows of a table; every row has every column.
+
+        The columns are `COLUMNS` and one for each parameter that any point searched; None where a row has no
+        value. A parameter that is called like a figure gets the column `searched_<name>`.
+        """
+        rows = self.members + ((self.teacher,) if self.teacher else ())
+        return [_row(point, self._searched) for point in rows]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The rows of `to_rows` as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_rows(), columns=list(self.columns))
+
+    def plot(self, *, title: str = "") -> Picture:
+        """The front as a picture, a panel for each pair of objectives: a notebook shows it, `save` writes it.
+
+        >>> front = Front(objectives=(Objective(name="accuracy"), Objective(name="size_bytes")), points=(), classes=10)
+        >>> front.plot(title="nothing yet").figure.texts[0].get_text()
+        'nothing yet'
+        """
+        from nas_compress.plots.pareto import front_picture
+
+        return front_picture(self, title=title)
+
+    def _repr_html_(self) -> str:
+        """A notebook's table: the members, best first, and the teacher."""
+        shown: str = self.to_dataframe().to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+        return shown
+
+    def __rich__(self) -> Table:
+        """A terminal's table."""
+        from rich.table import Table
+
+        table = Table(*self.columns)
+        for row in self.to_rows():
+            table.add_row(*("" if value is None else _cell(value) for value in row.values()))
+        return table
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `to_rows`, also where there is no row."""
+        return COLUMNS + tuple(_column(name) for name in self._searched)
+
+    @property
+    def _searched(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for point in self.points for name, _ in point.searched))
+
+    @property
+    def _comparable(self) -> tuple[Point, ...]:
+        return tuple(point for point in self.points if self._usable(point))
+
+    def _usable(self, point: Point) -> bool:
+        return point.feasible and not any(isnan(point.figure(o.name)) for o in self.objectives)
+
+    def _scaled(self, points: Sequence[Point]) -> Floats:
+        rows = [[_scaled(o, point.figure(o.name)) for o in self.objectives] for point in points]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
+
+
+def _scaled(objective: Objective, value: float) -> float:
+    return objective.cost(value if objective.name == "accuracy" else log10(value))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _column(name: str) -> str:
+    return f"searched_{name}" if name in COLUMNS else name
+
+
+def _row(point: Point, names: Sequence[str]) -> dict[str, object]:
+    searched = dict(point.searched)
+    row: dict[str, object] = {name: getattr(point, name) for name in COLUMNS}
+    row |= {_column(name): searched.get(name) for name in names}
+    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}

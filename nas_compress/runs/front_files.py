@@ -1,0 +1,49 @@
+"""The front as files for other programs: a table of its members and a summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from nas_compress.files import write_json, write_text
+from nas_compress.runs.front import Front
+from nas_compress.values.point import COLUMNS, Point
+
+
+def write_front_csv(front: Front, path: Path) -> None:
+    """Write the members, best first, and the teacher last; an empty cell is a value not there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=front.columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(front.to_rows())
+    write_text(path, text.getvalue())
+
+
+def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object] | None = None) -> None:
+    """Write objectives, budgets, members, knee, teacher and hypervolume as JSON.
+
+    stopping: what early stopping saved. `hypervolume` and `reference` are null where there is neither a teacher nor a
+    given reference.
+    """
+    knee, reference = front.knee, front.reference
+    summary = {
+        "objectives": [{"name": o.name, "direction": o.direction} for o in front.objectives],
+        "budgets": [{"name": b.name, "rule": b.rule, "limit": b.limit} for b in front.budgets],
+        "points": len(front.points),
+        "members": [_values(point) for point in front.members],
+        "knee": knee.trial if knee else None,
+        "teacher": _values(front.teacher) if front.teacher else None,
+        "hypervolume": front.hypervolume() if reference else None,
+        "reference": dict(reference) if reference else None,
+        **({} if stopping is None else {"stopping": dict(stopping)}),
+    }
+    write_json(path, summary)
+
+
+def _values(point: Point) -> dict[str, object]:
+    """Every figure by name, None for nan, which JSON does not know."""
+    figures = {name: getattr(point, name) for name in COLUMNS}
+    known = {name: None if value != value else value for name, value in figures.items()}
+    return known | {"float32_latency_ms": point.float32_latency_ms, "searched": dict(point.searched)}

@@ -1,0 +1,74 @@
+"""One record per finished trial: `trials/<number>/outcome.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas_compress.errors import RunError, describe
+from nas_compress.files import read_json, write_json
+from nas_compress.runs.folder import RunFolder
+from nas_compress.values.outcome import Measured, Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A finished trial.
+
+    `model` is its file's path relative to the run folder; `repeats` is the earlier trial whose candidate this one met
+    again, and whose record answers for it; `finished_s` counts the seconds that the study has run.
+    """
+
+    trial: int
+    params: Mapping[str, Any]
+    outcome: Outcome
+    finished_s: float
+    model: str
+    repeats: int | None = None
+
+
+def write_record(folder: RunFolder, record: Record) -> None:
+    """Write a record in one step: it is there whole, or the trial did not finish."""
+    write_json(
+        folder.trial(record.trial) / "outcome.json",
+        {
+            "trial": record.trial,
+            "params": dict(record.params),
+            "finished_s": round(record.finished_s, 3),
+            "model": record.model,
+            "repeats": record.repeats,
+            "outcome": record.outcome.to_dict(),
+        },
+    )
+
+
+def read_record(folder: RunFolder, trial: int) -> Record | None:
+    """The record of a trial, or None where it did not finish. RunError where the file is damaged."""
+    path = folder.trial(trial) / "outcome.json"
+    if not path.is_file():
+        return None
+    try:
+        values = read_json(path)
+        values["outcome"] = Outcome.from_dict(values["outcome"])
+        return Record(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"a record must be whole, but {path} is damaged ({describe(error)}); restore it") from error
+
+
+def read_records(folder: RunFolder) -> list[Record]:
+    """All records, in the order of their numbers."""
+    numbers = sorted(int(path.parent.name) for path in folder.root.glob("trials/*/outcome.json"))
+    records = (read_record(folder, number) for number in numbers)
+    return [record for record in records if record is not None]
+
+
+def write_baseline(folder: RunFolder, measured: Measured) -> None:
+    """Write the teacher's figures."""
+    write_json(folder.teacher / "outcome.json", measured.__dict__)
+
+
+def read_baseline(folder: RunFolder) -> Measured | None:
+    """The teacher's figures, or None before it was measured."""
+    path = folder.teacher / "outcome.json"
+    return Measured(**read_json(path)) if path.is_file() else None

@@ -1,0 +1,109 @@
+"""Choose front members by conditions on the columns of front.csv."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nas_compress.errors import RequestError, nearest, require_known
+from nas_compress.runs.front import Front
+from nas_compress.values.metrics import DIRECTIONS, Objective
+from nas_compress.values.point import Point
+
+OPERATORS: dict[str, Callable[[object, object], bool]] = {
+    "<=": operator.le,  # type: ignore[dict-item]
+    ">=": operator.ge,  # type: ignore[dict-item]
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,  # type: ignore[dict-item]
+    ">": operator.gt,  # type: ignore[dict-item]
+    "=": operator.eq,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """`column operator value`, such as `size_bytes<=64000` or `family==resnet`."""
+
+    column: str
+    sign: str
+    value: str
+
+    def holds(self, row: dict[str, object]) -> bool:
+        """Whether a row keeps the condition; an empty cell keeps none. Numbers compare as numbers."""
+        cell = row.get(self.column)
+        if cell is None:
+            return False
+        if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+            return _is_number(self.value) and OPERATORS[self.sign](float(cell), float(self.value))
+        return OPERATORS[self.sign](str(cell), self.value)
+
+
+def parse_condition(text: str, columns: Sequence[str]) -> Condition:
+    """Read one `--where`; RequestError for an unknown column or no operator."""
+    match = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*", text)
+    if match is None:
+        raise RequestError(
+            f"--where must be 'column operator value' with one of {', '.join(OPERATORS)}, but got {text!r}"
+        )
+    column, sign, value = match.groups()
+    if column not in columns:
+        raise RequestError(f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}")
+    if column in DIRECTIONS and not _is_number(value):
+        raise RequestError(f"--where must compare {column} with a number, but got {text!r}")
+    return Condition(column=column, sign=sign, value=value)
+
+
+def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
+    """The front members that keep every condition; one text may join several: `accuracy>=0.9 and macs<1e6`.
+
+    RequestError for a condition that cannot be read, and where no member is left.
+    """
+    texts = [text for joined in where for text in re.split(r"\s+and\s+", joined)]
+    conditions = [parse_condition(text, front.columns) for text in texts]
+    rows = {row["trial"]: row for row in front.to_rows()}
+    kept = tuple(
+        point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)
+    )
+    if not kept:
+        asked = " and ".join(texts) or "being on the front"
+        raise RequestError(
+            f"--where must leave at least one of {len(front.members)} front members, but none has {asked}"
+        )
+    return kept
+
+
+def chosen_members(
+    front: Front, *, best: Sequence[str] = (), where: Sequence[str] = (), everything: bool = False
+) -> tuple[Point, ...]:
+    """The members asked for among those that keep every condition, each once.
+
+    `everything` takes all of them, `best` the one that is best in each of these figures; without either the knee
+    of those that are left, the balanced choice. RequestError where both are given.
+    """
+    if everything and best:
+        raise RequestError(f"at most one of --all and --best must be given, but got --all and --best {best[0]}")
+    for name in best:
+        require_known("--best", name, DIRECTIONS)
+    kept = kept_members(front, where)
+    if everything:
+        return kept
+    if not best:
+        balanced = replace(front, points=kept).knee
+        return () if balanced is None else (balanced,)
+    return tuple(dict.fromkeys(_best(kept, name) for name in best))
+
+
+def _best(kept: Sequence[Point], name: str) -> Point:
+    objective = Objective(name=name)
+    return min(kept, key=lambda point: objective.cost(point.figure(name)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

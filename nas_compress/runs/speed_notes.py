@@ -1,0 +1,48 @@
+"""Which front members of few bits are simulated, or slower than the same architecture in float32, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
+from nas_compress.runs.records import Record
+from nas_compress.values.outcome import Measured
+from nas_compress.values.precision import SIMULATED
+
+NOT_COMPARED = "not yet compared with its float32 form: a run does so at its end, in fast moments of the machine"
+
+
+SIMULATION = f"{SIMULATED} with float kernels: its latency is that of the simulation, no device has such kernels"
+
+
+def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
+    """The records of front members whose weights have fewer than 32 bits."""
+    wanted = set(members)
+    return [
+        record
+        for record in records
+        if record.trial in wanted and record.outcome.candidate.weight_bits < 32 and record.outcome.measured is not None
+    ]
+
+
+def speed_note(measured: Measured) -> str:
+    """What there is to note of a quantized file's speed; empty where it is as fast as in float32, or faster."""
+    reference = measured.float32_latency_ms
+    if reference is None:
+        return NOT_COMPARED
+    if measured.latency_ms <= (1 + MARGIN) * reference:
+        return ""
+    more = measured.latency_ms / reference - 1
+    unsure = " (noisy)" if measured.latency_noisy else ""
+    return f"{more:.0%} slower than its float32 form: {measured.latency_ms:.4f} ms{unsure} against {reference:.4f} ms"
+
+
+def speed_notes(records: Sequence[Record], members: Iterable[int | str]) -> dict[str, list[int]]:
+    """Every note on the front members, with the trials that it is about."""
+    notes: dict[str, list[int]] = {}
+    for record in quantized_members(records, members):
+        simulated = SIMULATION if SIMULATED in record.outcome.number_format else ""
+        note = speed_note(record.outcome.measured) if record.outcome.measured else ""
+        for each in filter(None, (simulated, note)):
+            notes.setdefault(each, []).append(record.trial)
+    return notes

@@ -1,0 +1,106 @@
+"""A study on the workers of a Dask cluster, which starts and watches them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from nas_compress.config.study_file import read_study
+from nas_compress.errors import RequestError, RunError
+from nas_compress.runs.front import Front
+from nas_compress.search.reporter import Reporter, Silence
+from nas_compress.search.run import default_folder, run_study
+from nas_compress.search.storage.shared_files import open_shared
+
+LOCAL = "dask"
+"""A cluster of this machine's processes, in place of a scheduler's address."""
+
+RETRIES = 10
+"""How often Dask begins again where a worker died; its run folder goes on."""
+
+
+def run_on_dask(
+    study: str,
+    *,
+    on: str,
+    storage: str | None,
+    shared: str | Path | None,
+    out: Path | None = None,
+    trials: int | None = None,
+    workers: int = 1,
+    reporter: Reporter | None = None,
+) -> Front:
+    """Run a study with `workers` Dask workers to its total and return its front, as `run_study` does.
+
+    on: `dask` for processes of this machine, or a scheduler's address (dask-jobqueue and dask-kubernetes start one).
+    Each Dask worker is a host of the study: it needs the study file at the same path, the `storage`, and the `shared`
+    store. Its run folder lies in `out`/hosts; `out` itself gets everything. RequestError where something is missing.
+    """
+    if storage is None or shared is None:
+        raise RequestError("--on needs --storage and --shared, which all workers can reach, but got neither or one")
+    if workers < 1:
+        raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
+    place = open_shared(shared).place
+    distributed = _distributed()
+    root = (out or default_folder(read_study(study))).absolute()
+    reporter = reporter or Silence()
+    with ExitStack() as stack:
+        scheduler: Any = on
+        if on == LOCAL:
+            scheduler = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    scheduler_kwargs={"allowed_failures": RETRIES},
+                )
+            )
+        client = stack.enter_context(_client(distributed, scheduler))
+        reporter.say(f"{workers} workers on {scheduler.scheduler_address if on == LOCAL else on}")
+        file = str(Path(study).absolute()) if Path(study).exists() else study
+        hosts = [root / "hosts" / str(number) for number in range(workers)]
+        tasks = [
+            client.submit(_work, file, str(host), storage, place, trials, pure=False, retries=RETRIES) for host in hosts
+        ]
+        try:
+            answers = client.gather(tasks)
+        except distributed.KilledWorker as error:
+            raise RunError(
+                f"a Dask worker must live until its search is over, but one died {error.allowed_failures + 1} times "
+                f"({root / 'hosts'} has the logs); the same command goes on from here"
+            ) from error
+        for refused in filter(None, answers):
+            raise refused
+    return run_study(study, out=root, storage=storage, shared=place, trials=trials, reporter=reporter)
+
+
+def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -> RequestError | None:
+    """What a Dask worker does: one host's run. A bad request is returned: to try it again would not help."""
+    threads = _distributed().get_worker().state.nthreads
+    if threads != 1:
+        return RequestError(
+            "--on needs Dask workers of one thread, for searches in one process would share torch's random numbers, "
+            f"but got nthreads={threads}"
+        )
+    try:
+        run_study(study, out=Path(out), storage=storage, shared=shared, trials=trials)
+    except RequestError as error:
+        return error
+    return None
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise RequestError("--on needs Dask, which is not installed: pip install 'nas-compress[dask]'") from error
+    return distributed
+
+
+def _client(distributed: Any, scheduler: Any) -> Any:
+    try:
+        return distributed.Client(scheduler, timeout=30)
+    except (OSError, ValueError, TimeoutError) as error:
+        rule = "--on must be 'dask' or the address of a Dask scheduler that answers"
+        raise RequestError(f"{rule}, but got {scheduler}: {type(error).__name__}") from error

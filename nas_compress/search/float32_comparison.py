@@ -1,0 +1,60 @@
+"""How fast the front's members of few bits would be in float32: fewer bits are fewer bytes, not always less time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.runs.records import Record
+from nas_compress.runs.speed_notes import quantized_members
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.outcome import Outcome
+
+TIME_LIMIT_S = 30.0
+"""All of them together; those left over are compared when the study is run again."""
+
+Build = Callable[[Architecture], nn.Module]
+"""An architecture to a network with fresh weights, on which latency does not depend."""
+
+
+def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
+    """The records of front members of few bits whose float32 form was not timed yet."""
+    return [
+        record
+        for record in quantized_members(records, members)
+        if record.outcome.measured is not None and record.outcome.measured.float32_latency_ms is None
+    ]
+
+
+def compare_with_float32(
+    uncompared: Sequence[Record], *, build: Build, calibration: Tensor, meter: LatencyMeter
+) -> dict[int, Outcome]:
+    """Time the float32 form of each record's architecture, once per machine; the outcomes that know it now, by trial.
+
+    calibration: uint8 (n, C, H, W). A form that meets no fast moment of the machine stays open.
+    """
+    end, compared = time.monotonic() + TIME_LIMIT_S, {}
+    for record in uncompared:
+        architecture, measured = record.outcome.architecture, record.outcome.measured
+        if architecture is None or measured is None or time.monotonic() >= end:
+            continue
+        latency = _latency(build(architecture), calibration, meter)
+        if not latency.noisy:
+            known = replace(measured, float32_latency_ms=latency.latency_ms)
+            compared[record.trial] = replace(record.outcome, measured=known)
+    return compared
+
+
+def _latency(network: nn.Module, calibration: Tensor, meter: LatencyMeter) -> Latency:
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        path = Path(folder) / "float32.onnx"
+        write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=Stopwatch())
+        return meter.measure(path, key=structure_key(path), patient=True)

@@ -1,0 +1,44 @@
+"""Measure any ONNX file on a study's data, by the code that measures trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.errors import RequestError, require_known
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.graph_key import structure_key
+from nas_compress.search.setup import gather
+
+
+def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
+    """Accuracy, latency_ms and size_bytes of an ONNX file on a study's data. Reading the test split is logged.
+
+    study: a study.toml, its folder, a built-in name, or one that `read_study` gave. split: `validation` or `test`.
+    RequestError where there is no such file, or where it does not fit the data.
+
+    >>> from nas_compress import run_study
+    >>> front = run_study("mine", trials=1)
+    >>> found = measure("runs/mine/" + front.members[0].model, "mine")
+    >>> found["accuracy"] == front.members[0].accuracy, found["size_bytes"] == front.members[0].size_bytes
+    (True, True)
+    """
+    require_known("a split", split, ("validation", "test"))
+    model = Path(model)
+    if not model.is_file():
+        raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
+    dataset = gather(study if isinstance(study, StudyFile) else read_study(study)).dataset
+    samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
+    accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
+    latency = LatencyMeter().measure(model, key=structure_key(model), patient=True)
+    return {
+        "model": str(model),
+        "split": split,
+        "samples": len(samples),
+        "accuracy": accuracy,
+        "latency_ms": latency.latency_ms,
+        "latency_spread": latency.spread,
+        "latency_noisy": latency.noisy,
+        "size_bytes": model.stat().st_size,
+    }

@@ -1,0 +1,1 @@
+"""Checks before a study starts, used by `check` and `run`."""

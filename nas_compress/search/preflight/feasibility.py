@@ -1,0 +1,235 @@
+"""Whether the budgets of a study can be met at all, found before anything is trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas_compress.config.search_space import Sampled, sample_space
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.errors import RequestError
+from nas_compress.export.sparse_encoding import mean_bits
+from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
+from nas_compress.models.families import family_named
+from nas_compress.models.layers import ActivationPoint
+from nas_compress.pruning.channel_groups import ChannelGroup
+from nas_compress.pruning.importance import CRITERIA, rank_channels
+from nas_compress.search.preflight.teachability import Teachable
+from nas_compress.search.setup import Ingredients, untrained_teacher
+from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
+from nas_compress.training.sparsity import sparse_layers
+from nas_compress.trial.bit_allocation import plan_bits
+from nas_compress.trial.context import check_candidate, is_voted, shaped
+from nas_compress.trial.kernel_choice import settle_form
+from nas_compress.trial.mutual_peers import peer_shape
+from nas_compress.trial.sure_size import least_size
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import Budget
+from nas_compress.values.outcome import Measured
+
+DRAWS = 400
+"""Random candidates by which a space is judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """A candidate, its shape before the teacher's vote, its parameters, and about the bytes that these take."""
+
+    candidate: Candidate
+    architecture: Architecture
+    parameters: int
+    weight_bytes: float
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
+    """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
+    sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
+    vote = _even_vote(parts, sampled)
+    parameters: dict[Architecture, int] = {}
+    with_points: set[Architecture] = set()
+    teachable = Teachable(parts)
+    sized = []
+    for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
+        try:
+            check_candidate(candidate)
+            architecture = _shape(candidate, parts, vote)
+            peer = None
+            if candidate.teaching.teacher == "mutual":
+                peer = peer_shape(candidate, lambda each: _shape(each, parts, vote))
+            teachable.require(candidate, architecture, peer=peer)
+        except RequestError as error:
+            raise RequestError(f"space {parts.space.name}: {error}") from error
+        if architecture not in parameters:
+            with torch.device("meta"):
+                network = parts.build(architecture)
+            parameters[architecture] = sum(p.numel() for p in network.parameters())
+            if any(isinstance(module, ActivationPoint) for module in network.modules()):
+                with_points.add(architecture)
+        if candidate.zero_pattern != "none":
+            _require_pattern(candidate, architecture, parts)
+        if candidate.activation_bits < 32 and architecture not in with_points:
+            raise RequestError(
+                f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
+                f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+            )
+        bits = mean_bits(
+            float(np.mean(candidate.quantization.stage_widths(candidate.weight_bits))),
+            zero_fraction=candidate.zero_fraction,
+        )
+        sized.append(
+            Sized(
+                candidate=candidate,
+                architecture=architecture,
+                parameters=parameters[architecture],
+                weight_bytes=parameters[architecture] * bits / 8,
+                params=params,
+            )
+        )
+    return sorted(sized, key=lambda item: item.weight_bytes), sampled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """A budget that is known before training, and the best figure found for it.
+
+    `best` is that of an untrained file, `least` what the best file may have once it is trained.
+    """
+
+    budget: Budget
+    best: float
+    least: float
+
+    @property
+    def met(self) -> bool:
+        """Whether some candidate keeps the budget before training."""
+        return self.budget.violation(self.best) <= 0
+
+    @property
+    def possible(self) -> bool:
+        """Whether some candidate may keep the budget once it is trained."""
+        return self.budget.violation(self.least) <= 0
+
+
+def within_reach(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> tuple[Reach, ...]:
+    """Each budget but accuracy, with the best figure of the smallest candidates, whose files are written and timed."""
+    budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
+    found, least = [], []
+    for item in extremes(sized) if budgets else ():
+        figures = measure_untrained(item.candidate, item.architecture, parts, meter)
+        size = least_size(figures.size_bytes, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern)
+        found.append(figures)
+        least.append(replace(figures, size_bytes=size))
+    return tuple(
+        Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
+    )
+
+
+def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
+    """Raise RequestError for the first budget that no candidate can keep."""
+    for reach in reaches:
+        if not reach.possible:
+            name = reach.budget.name
+            words = "" if reach.least == reach.best else f", of which training may leave {reach.least:.4g}"
+            raise RequestError(
+                f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
+                f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
+                f"{reach.best:.4g}{words}"
+            )
+
+
+def extremes(sized: Sequence[Sized]) -> list[Sized]:
+    """Of each precision the candidates with the fewest bytes, the fewest parameters and the least to compute.
+
+    They are mostly one: the first may have more parameters and more zeros, the last a first layer that shrinks the
+    image more, or larger patches.
+    """
+    chosen: list[Sized] = []
+    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _steps_and_parameters):
+        best: dict[tuple[int, int], Sized] = {}
+        for item in sorted(sized, key=cost):
+            best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
+        chosen += [item for item in best.values() if not any(item is other for other in chosen)]
+    return chosen
+
+
+def _steps_and_parameters(item: Sized) -> tuple[int, int, int]:
+    shape = item.architecture
+    return -shape.stem_stride, -(shape.patch_size or 0), item.parameters
+
+
+def measure_untrained(
+    candidate: Candidate, architecture: Architecture, parts: Ingredients, meter: LatencyMeter
+) -> Measured:
+    """Export and measure a candidate of that shape with fresh weights by the study's seed, in a temporary folder."""
+    samples = calibration_samples(parts.dataset.train)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(parts.spec.seed)
+        network = parts.build(architecture)
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        form = settle_form(
+            candidate,
+            network,
+            Path(folder),
+            name=parts.spec.file_name,
+            layer_bits=plan_bits(candidate, network, ()),
+            calibration=samples,
+            meter=meter,
+            watch=Stopwatch(),
+        )
+    return form.cost
+
+
+def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
+    return min(figures.figure(budget.name) for figures in measured)
+
+
+def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
+    """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
+    voted = [item for item in sampled.candidates if is_voted(item)]
+    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
+    if not criteria:
+        return ()
+    network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
+    for criterion in sorted(criteria - {"uniform"}):
+        try:
+            rank_channels(network, parts.dataset.input_shape, criterion=criterion, seed=0, batches=batches)
+        except RequestError as error:
+            raise RequestError(f"space {parts.space.name}: {error}") from error
+    return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
+
+
+def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:
+    try:
+        with torch.device("meta"):
+            sparse_layers(parts.build(architecture), candidate.zero_pattern)
+    except RequestError as error:
+        raise RequestError(f"space {parts.space.name}: {error}") from error
+
+
+def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
+    family, widths, depths, heads = _teacher_shape(parts)
+    return shaped(
+        candidate,
+        parts.dataset,
+        groups=vote if is_voted(candidate) else (),
+        teacher_family=family,
+        teacher_widths=widths,
+        teacher_depths=depths,
+        teacher_heads=heads,
+    )
+
+
+def _teacher_shape(parts: Ingredients) -> tuple[str | None, tuple[int, ...], tuple[int, ...], int | None]:
+    section = parts.spec.teacher
+    if section.factory is not None:
+        return None, (), (), None
+    shape = teacher_architecture(section, parts.dataset, parts.file.label)
+    return section.family, section.widths or family_named(section.family).base_widths, shape.depths, shape.heads

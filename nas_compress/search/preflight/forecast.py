@@ -1,0 +1,151 @@
+"""What a study will cost and whether its budgets can be met, from untrained files and a few timed batches."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nas_compress.data.dataset import Split
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.files import cache_folder
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.search.preflight.budget_coverage import Share, budget_shares
+from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
+from nas_compress.search.setup import Ingredients, check_own_teacher
+from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.training.loop import train
+from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.schedule import planned_epochs
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate, cross_entropy
+from nas_compress.values.outcome import Measured
+
+TIMED_BATCHES = 6
+OVERHEAD_S = 1.0
+"""Seconds of a trial outside training: export, measuring, writing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One candidate of the space: what its untrained file costs, and the seconds that a trial of it takes."""
+
+    label: str
+    measured: Measured
+    weight_bits: int
+    activation_bits: int
+    trial_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What `check` tells. `teacher` is what its file costs, None for one that the user brings."""
+
+    points: float
+    sized: list[Sized]
+    samples: tuple[Sample, ...]
+    reaches: tuple[Reach, ...]
+    shares: tuple[Share, ...]
+    teacher: Measured | None
+    teacher_s: float
+    trial_s: float
+    study_s: float
+
+
+def forecast(parts: Ingredients) -> Forecast:
+    """Build, export and time the smallest, a middle and the largest candidate; nothing is kept."""
+    check_own_teacher(parts)
+    sized, sampled = draw_candidates(parts)
+    chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
+    with passing_meter() as meter:
+        teacher, teacher_s = _teacher_cost(parts, meter)
+        teacher_macs = teacher.macs if teacher else 0
+        samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
+        reaches, shares = within_reach(parts, sized, meter), budget_shares(parts, sized, meter)
+    trial_s = sum(sample.trial_s for sample in samples) / len(samples)
+    return Forecast(
+        points=sampled.points,
+        sized=sized,
+        samples=samples,
+        reaches=reaches,
+        shares=shares,
+        teacher=teacher,
+        teacher_s=teacher_s,
+        trial_s=trial_s,
+        study_s=teacher_s + parts.spec.trials * trial_s,
+    )
+
+
+@contextmanager
+def passing_meter() -> Iterator[LatencyMeter]:
+    """A meter that knows what the cache knows, and keeps nothing there."""
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        cache, known = Path(folder), cache_folder() / "latency"
+        if known.is_dir():
+            shutil.copytree(known, cache, dirs_exist_ok=True)
+        yield LatencyMeter(cache=cache)
+
+
+def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, teacher_macs: int) -> Sample:
+    measured = measure_untrained(item.candidate, item.architecture, parts, meter)
+    training = parts.spec.training
+    epochs = planned_epochs(
+        epochs=training.epochs,
+        budget=training.budget,
+        cap=training.cap,
+        macs=measured.macs * item.candidate.teaching.trainings,
+        teacher_macs=teacher_macs or measured.macs,
+    )
+    epochs *= item.candidate.teaching.trainings
+    return Sample(
+        label=label,
+        measured=measured,
+        weight_bits=item.candidate.weight_bits,
+        activation_bits=item.candidate.activation_bits,
+        trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts),
+    )
+
+
+def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | None, float]:
+    """What the teacher's file costs, and the seconds of its training; nothing for one that the user brings."""
+    section = parts.spec.teacher
+    if section.factory is not None:
+        return None, 0.0
+    architecture = teacher_architecture(section, parts.dataset, parts.file.label)
+    plain = Candidate(family=section.family, depths=architecture.depths)
+    measured = measure_untrained(plain, architecture, parts, meter)
+    return measured, section.epochs * _epoch_seconds(architecture, parts)
+
+
+def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
+    """Seconds of one epoch, from a few batches after a first one that warms up."""
+    network = parts.build(architecture).to(parts.device)
+    _train_batches(network, 1, parts)
+    started = time.perf_counter()
+    batches = _train_batches(network, TIMED_BATCHES, parts)
+    per_batch = (time.perf_counter() - started) / batches
+    return per_batch * max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
+
+
+def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -> int:
+    training, whole = parts.spec.training, parts.dataset.train
+    count = min(len(whole), batches * training.batch_size)
+    few = Split(name="train", inputs=whole.inputs[:count], labels=whole.labels[:count]).to(parts.device)
+    train(
+        network,
+        few,
+        parts.dataset.views,
+        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        epochs=1,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=0,
+    )
+    return max(1, count // training.batch_size)

@@ -1,0 +1,89 @@
+"""Latencies of the front that were taken in a slow moment, measured again when the trials are over.
+
+What the sampler was told of those trials stays as it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.measurement.graph_key import structure_key
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
+from nas_compress.trial.run import broken_budgets
+from nas_compress.values.metrics import Budget
+from nas_compress.values.outcome import Measured, Outcome
+
+TIME_LIMIT_S = 30.0
+"""All of them together; what is noisy then stays marked so."""
+
+
+def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
+    """The records of front members whose latency is noisy."""
+    wanted = set(members)
+    return [
+        record
+        for record in records
+        if record.trial in wanted and record.outcome.measured is not None and record.outcome.measured.latency_noisy
+    ]
+
+
+def measure_again(
+    folder: RunFolder, noisy: Sequence[Record], meter: LatencyMeter, budgets: tuple[Budget, ...]
+) -> dict[int, Outcome]:
+    """Measure the latency of each record's file with patience; return the outcomes that are steady now, by trial."""
+    end, steady = time.monotonic() + TIME_LIMIT_S, {}
+    for record in noisy:
+        file = folder.root / record.model
+        if time.monotonic() < end and file.is_file():
+            latency = meter.measure(file, key=structure_key(file), patient=True)
+            if not latency.noisy:
+                steady[record.trial] = _with_latency(record.outcome, latency, budgets)
+    return steady
+
+
+def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, Outcome]) -> list[Record]:
+    """The records with new outcomes for some trials, and for those that repeat them; what changed is written."""
+    amended = []
+    for record in records:
+        outcome = outcomes.get(record.trial if record.repeats is None else record.repeats)
+        amended.append(record if outcome is None else replace(record, outcome=outcome))
+        if outcome is not None:
+            write_record(folder, amended[-1])
+    return amended
+
+
+def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
+    """Write every latency as a noisy one: they were taken on another machine, whose figures do not compare.
+
+    What else was timed beside them is forgotten, and compared anew for the front.
+    """
+    amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
+
+
+def time_teacher_again(folder: RunFolder, meter: LatencyMeter) -> None:
+    """Measure the latency of the run's teacher here, and keep its other figures."""
+    known, path = read_baseline(folder), folder.teacher / "model.onnx"
+    if known is not None and path.is_file():
+        latency = meter.measure(path, key=structure_key(path), patient=True)
+        write_baseline(folder, _timed(known, latency))
+
+
+def _doubted(outcome: Outcome) -> Outcome:
+    if outcome.measured is None:
+        return outcome
+    return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))
+
+
+def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...]) -> Outcome:
+    if outcome.measured is None:
+        raise ValueError("a trial without figures has no latency to measure again")
+    measured = _timed(outcome.measured, latency)
+    return replace(outcome, measured=measured, reason=broken_budgets(measured, budgets) or None)
+
+
+def _timed(measured: Measured, latency: Latency) -> Measured:
+    return replace(measured, latency_ms=latency.latency_ms, latency_spread=latency.spread, latency_noisy=latency.noisy)

@@ -1,0 +1,94 @@
+"""What a run tells whoever watches it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+from nas_compress.runs.front import Front
+from nas_compress.runs.records import Record
+
+
+class Reporter(Protocol):
+    """Receives progress; the command line shows it."""
+
+    def say(self, text: str) -> None:
+        """One line worth keeping."""
+
+    def begin(self, finished: int, total: int) -> None:
+        """The study is open: so many of its trials are finished."""
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        """A long stage went on: the teacher's epochs, its answers, a trial's epochs."""
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """A trial finished; `front` is the front after it."""
+
+
+class Silence:
+    """A reporter that keeps quiet."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def begin(self, finished: int, total: int) -> None:
+        """Say nothing."""
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        """Say nothing."""
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """Say nothing."""
+
+
+class Logged:
+    """A reporter that passes everything on and keeps every line, with its time, in the run's log file."""
+
+    def __init__(self, reporter: Reporter, path: Path) -> None:
+        self._reporter = reporter
+        self._path = path
+
+    def say(self, text: str) -> None:
+        """Pass on and keep."""
+        self._keep(text)
+        self._reporter.say(text)
+
+    def begin(self, finished: int, total: int) -> None:
+        """Pass on."""
+        self._reporter.begin(finished, total)
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        """Pass on; a stage is kept once, when it is done."""
+        if done == count:
+            self._keep(f"{name}: {done}/{count}")
+        self._reporter.stage(name, done, count)
+
+    def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
+        """Pass on and keep the trial's line."""
+        self._keep(trial_line(record, front, finished, total))
+        self._reporter.trial(record, front, finished, total)
+
+    def _keep(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
+    """One finished trial in words."""
+    outcome, measured = record.outcome, record.outcome.measured
+    if measured is None or outcome.state == "failed":
+        told = f"failed: {outcome.reason}"
+    elif outcome.state == "stopped":
+        told = f"stopped after {outcome.epochs} of {outcome.planned_epochs} epochs: {outcome.reason}"
+    elif measured.accuracy is None:
+        told = f"over budget before training: {outcome.reason}"
+    else:
+        noisy = " (noisy)" if measured.latency_noisy else ""
+        told = f"{measured.accuracy:.2%}  {measured.latency_ms:.3f} ms{noisy}  {measured.size_bytes:,} bytes"
+        told += f"  {outcome.number_format}"
+        told += f"  over budget: {outcome.reason}" if outcome.reason else ""
+    if record.repeats is not None:
+        told += f"  (answered by trial {record.repeats})"
+    star = " *" if any(point.trial == record.trial for point in front.members) else ""
+    return f"[{finished}/{total}] trial {record.trial}: {told}{star}  front {len(front.members)}"

@@ -1,0 +1,133 @@
+"""How much proposals may be expected to add to the front, by models of everything that is observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from scipy.special import ndtr
+
+from nas_compress.search.samplers.expected_improvement import expected_improvement, free_boxes
+from nas_compress.search.samplers.gaussian_process import (
+    Constant,
+    GaussianProcess,
+    condition,
+    differences,
+    find_hyperparameters,
+)
+from nas_compress.search.samplers.observations import Observed
+from nas_compress.search.samplers.proposals import Sketch, features
+from nas_compress.values.pareto import non_dominated
+
+Floats = NDArray[np.float64]
+
+FITTED = 60
+"""Observations from which a model's hyperparameters are found where too few are settled."""
+BEYOND = 0.1
+"""How far beyond the worst costs the corner of the volume lies, as a fraction of their extent."""
+SURE = 1e-6
+"""The standard deviation of what is known, of an extent of 1."""
+
+
+class Acquisition:
+    """Models of what is observed, and what they expect of sketches.
+
+    `distributions` are the parameters that the models see. Candidates of trials that run are taken to end as the models
+    expect (Ginsbourger et al. 2010, the kriging believer).
+    """
+
+    def __init__(self, observed: Observed, distributions: Mapping[str, BaseDistribution]) -> None:
+        self._distributions = distributions
+        self._places, self._unordered = features(observed.params, distributions)
+        self._apart = differences(self._places, self._places, self._unordered)
+        self._settled = observed.settled
+        self._rows = {key: row for row, key in enumerate(observed.keys)}
+        self._costs = _Figures(values=observed.costs, variances=observed.variances)
+        self._excess = _Figures(
+            values=np.log1p(np.maximum(observed.excess, -0.999)), variances=np.zeros_like(observed.excess)
+        )
+        front, best, extent = observed.front, *_range(observed)
+        if len(running := observed.running):
+            means, _ = self._forecast(self._costs, self._apart[running], running)
+            values = observed.costs.copy()
+            values[running] = means
+            self._costs = _Figures(values=values, variances=observed.variances)
+            front = np.concatenate([front, running])
+        self._best, self._extent = best, extent
+        corner = np.full(len(best), 1 + BEYOND)
+        members = (self._costs.values[front] - best) / extent
+        members = members[(members < corner).all(axis=1)]
+        self._boxes = free_boxes(members[non_dominated(members)], corner)
+
+    def improvements(self, sketches: Sequence[Sketch]) -> Floats:
+        """The expected hypervolume improvement (k,) of sketches, times the probability that each is feasible.
+
+        What is known of a sketch before training counts as known. Where no sketch is likely to be feasible the
+        probability alone is told, far below any improvement.
+        """
+        places, _ = features([sketch.params for sketch in sketches], self._distributions)
+        asked = differences(places, self._places, self._unordered)
+        rows = np.array([self._rows.get(sketch.key, -1) for sketch in sketches], dtype=np.intp)
+        means, deviations = self._forecast(self._costs, asked, rows)
+        deviations = np.maximum(deviations / self._extent, SURE)
+        volumes = expected_improvement((means - self._best) / self._extent, deviations, *self._boxes)
+        excess, unsure = self._forecast(self._excess, asked, rows)
+        chances = np.where(unsure > 0, ndtr(-excess / np.maximum(unsure, SURE)), excess <= 0).prod(axis=1)
+        return np.asarray(np.maximum(volumes, 0) * chances + 1e-12 * chances, dtype=np.float64)
+
+    def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Means and standard deviations (k, c) at places `asked` (k, n, d) from the rows; 0 where `rows` know it."""
+        known = np.where(figures.variances > 0, np.nan, figures.values)
+        means = np.where(rows[:, None] >= 0, known[rows], np.nan)
+        deviations = np.zeros_like(means)
+        for column in range(means.shape[1]):
+            unknown = np.isnan(means[:, column])
+            if unknown.any():
+                found, process = figures.model(column, self._apart, self._settled)
+                there = asked[unknown] if len(found) == asked.shape[1] else asked[np.ix_(unknown, found)]
+                means[unknown, column], deviations[unknown, column] = process.predict(there)
+        return means, deviations
+
+
+@dataclass(kw_only=True, eq=False)
+class _Figures:
+    """Columns (n, c) of figures, nan where unknown, and a model of each, made when it is first needed."""
+
+    values: Floats
+    variances: Floats
+    _models: dict[int, tuple[NDArray[np.intp], GaussianProcess | Constant]] = field(default_factory=dict)
+
+    def model(
+        self, column: int, apart: Floats, settled: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.intp], GaussianProcess | Constant]:
+        """The rows that are known, and the model that learns from them; hyperparameters fit those that settled."""
+        if column not in self._models:
+            values, variances = self.values[:, column], self.variances[:, column]
+            found = np.flatnonzero(np.isfinite(values))
+            self._models[column] = found, _model(values, variances, found, apart, settled)
+        return self._models[column]
+
+
+def _model(
+    values: Floats, variances: Floats, found: NDArray[np.intp], apart: Floats, settled: NDArray[np.bool_]
+) -> GaussianProcess | Constant:
+    if len(found) < 2 or np.ptp(values[found]) == 0:
+        return Constant(mean=float(values[found].mean()) if len(found) else 0.0, deviation=1.0)
+    fitted = found[settled[found] & (variances[found] == 0)]
+    if len(fitted) < 3 or np.ptp(values[fitted]) == 0:
+        fitted = found[:FITTED]
+    logs = find_hyperparameters(apart[np.ix_(fitted, fitted)], values[fitted], variances[fitted])
+    return condition(apart[np.ix_(found, found)], values[found], variances[found], logs)
+
+
+def _range(observed: Observed) -> tuple[Floats, Floats]:
+    """The best of each cost, and how far the worst is from it, among what may be feasible if that is anything."""
+    likely = ~(observed.excess > 0).any(axis=1)
+    table = observed.costs[likely] if likely.sum() > 1 else observed.costs
+    found = [column[np.isfinite(column)] for column in table.T]
+    best = np.array([column.min() if len(column) else 0.0 for column in found])
+    extent = np.array([np.ptp(column) if len(column) else 0.0 for column in found])
+    return best, np.where(extent > 0, extent, 1.0)

@@ -1,0 +1,80 @@
+"""What a candidate costs, looked up for a sampler before it proposes: the figures of its untrained file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nas_compress.config.schema import StudySpec
+from nas_compress.errors import is_of_one_trial
+from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.search.samplers.observations import Known
+from nas_compress.trial.context import Bench, check_candidate
+from nas_compress.trial.sure_size import size_is_sure
+from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Measured
+
+LEARNED = "accuracy"
+"""The figure that only training tells."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """Asks for the known objectives and constraints of a study's candidates, by the code and the meter of a trial."""
+
+    spec: StudySpec
+    bench: Bench
+
+    @property
+    def tells(self) -> bool:
+        """Whether a look tells anything: a reward is known after training only, and so may be all constraints."""
+        objectives = set(self.spec.objectives) if self.spec.reward is None else set()
+        return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
+
+    def __call__(self, candidate: object) -> Known | None:
+        """The figures that are sure; None where no file can be made of the candidate, as its trial will say."""
+        if not isinstance(candidate, Candidate):
+            raise TypeError(f"a space makes candidates, but got {type(candidate).__name__}")
+        cost = self._measured(candidate)
+        if cost is None:
+            return None
+        sure = self._sure({*self.spec.objectives, *self._budgets}, zero_pattern=candidate.zero_pattern)
+        values = {name: cost.figure(name) for name in sure}
+        objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
+        return Known(
+            values=tuple(values.get(name) for name in objectives),
+            constraints={
+                str(budget): budget.violation(values[budget.name])
+                for budget in self.spec.budget_list
+                if budget.name in values
+            },
+        )
+
+    @property
+    def _budgets(self) -> set[str]:
+        return {budget.name for budget in self.spec.budget_list}
+
+    def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
+        """Those of the figures that training does not change."""
+        size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
+        return names - ({LEARNED} if size_too else {LEARNED, "size_bytes"})
+
+    def _measured(self, candidate: Candidate) -> Measured | None:
+        check_candidate(candidate)
+        try:
+            with self.bench.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
+                made = make_untrained(
+                    candidate,
+                    self.bench,
+                    seed=self.spec.seed,
+                    folder=Path(folder),
+                    name=self.spec.file_name,
+                    watch=Stopwatch(),
+                )
+        except Exception as error:
+            if not is_of_one_trial(error):
+                raise
+            return None
+        return made.form.cost

@@ -1,0 +1,165 @@
+"""The sampler of the largest expected hypervolume improvement, which looks at candidates' costs before it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
+
+from nas_compress.search.samplers.acquisition import Acquisition
+from nas_compress.search.samplers.gaussian_process import differences
+from nas_compress.search.samplers.independent import IndependentSampler
+from nas_compress.search.samplers.known_costs import Costs, KnownCosts
+from nas_compress.search.samplers.observations import fullest, is_closed, observe
+from nas_compress.search.samplers.proposals import (
+    Key,
+    Sketch,
+    Suggesting,
+    draw,
+    features,
+    key_of,
+    neighbour,
+    seen_space,
+)
+
+TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+"""Trials that teach something."""
+START = 3
+"""Trials before there is a model, far from each other: a model of three is better than chance."""
+SURVEY = 24
+"""Candidates whose costs are looked up before there is a model."""
+CHOICES = 3
+"""How often a proposal is made anew that another worker began meanwhile."""
+LOOKS = 8
+"""Candidates whose costs are looked up for one proposal, at most."""
+DRAWN = 96
+"""Sketches drawn from the space for a proposal."""
+NEAR = 40
+"""Neighbours of the front's members beside them, and then of the best `BEST` of all."""
+BEST = 16
+
+
+class EHVISampler(IndependentSampler):
+    """Proposes the candidate of the largest expected hypervolume improvement over the front.
+
+    Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Objectives and constraints have a Gaussian process each on
+    the parameters; the improvement is weighted by the probability that constraints are kept (Gardner et al. 2014).
+    Sketches drawn from the `space`, neighbours of the front's members and of the best of these are compared.
+    With `costs`, which tells what a candidate costs before it is trained, `SURVEY` random ones are looked up before
+    there is a model, and then as a rule only what was looked up is proposed; what was found is kept in the study's user
+    attributes. The first trials, `startup_trials` and at most `START`, are far from each other.
+
+    Candidates that were trained, run or failed are not proposed; of those that run the models' mean counts as the
+    result (Ginsbourger et al. 2010, the kriging believer). Where nothing is left a proposal is random. Without a
+    `space` sketches are drawn from the parameters that all trials have.
+    """
+
+    def __init__(
+        self, *, seed: int, startup_trials: int, space: Suggesting | None = None, costs: Costs | None = None
+    ) -> None:
+        self._seed = seed
+        self._uniform = RandomSampler(seed=seed)
+        self._startup_trials = min(startup_trials, START)
+        self._space, self._costs = space, costs
+        self._chosen: tuple[int, Sketch | None] | None = None
+
+    def reseed_rng(self) -> None:
+        """Draw a new seed."""
+        self._seed = Random().getrandbits(32)
+        self._uniform.reseed_rng()
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The proposal's value; a random one where the proposal lacks the parameter."""
+        if self._chosen is None or self._chosen[0] != trial.number:
+            self._chosen = trial.number, self._choose(study, trial)
+        sketch = self._chosen[1]
+        if sketch is not None and sketch.distributions.get(param_name) == param_distribution:
+            return sketch.params[param_name]
+        return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
+        """A proposal that no other worker began while this one was looking, which takes seconds."""
+        for _ in range(CHOICES):
+            sketch = self._propose(study, trial)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if sketch is None or all(key_of(other.params) != sketch.key for other in running):
+                return sketch
+        return sketch
+
+    def _propose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
+        """The best of many sketches; None, for a random proposal, where nothing is known of the space or all of it."""
+        others = study.get_trials(deepcopy=False, states=TOLD)
+        told = [other for other in others if other.params and other.number != trial.number]
+        space = self._space or seen_space(told)
+        if space is None:
+            return None
+        given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        random, trials = Random(self._seed), fullest(told)
+        drawn = [draw(space, random, given) for _ in range(DRAWN)]
+        fresh = _fresh(drawn, trials)
+        if fresh and len(trials) < self._startup_trials:
+            return _farthest(fresh, [other.params for other in trials.values()])
+        known = KnownCosts(study, self._costs)
+        known.look(drawn, enough=SURVEY)
+        with threadpool_limits(1):  # the tables are small: a second thread costs more than it brings
+            return self._best(fresh, space, random, given, known, trials, study.directions)
+
+    def _best(
+        self,
+        drawn: Sequence[Sketch],
+        space: Suggesting,
+        random: Random,
+        given: Mapping[str, object],
+        known: KnownCosts,
+        trials: Mapping[Key, FrozenTrial],
+        directions: Sequence[StudyDirection],
+    ) -> Sketch | None:
+        """Of the sketches, their neighbours and those of the front, the best whose costs are known."""
+        observed = observe(trials, known.found, directions)
+        front = [observed.params[row] for row in observed.front] or [sketch.params for sketch in drawn]
+        near = [neighbour(space, random, random.choice(front), given) for _ in range(NEAR if front else 0)]
+        sketches = _fresh([*drawn, *near], trials)
+        if not sketches:
+            return None
+        seen = {name: kind for sketch in sketches for name, kind in sketch.distributions.items()}
+        models = Acquisition(observed, seen)
+        best = _ranked(sketches, models)[:BEST]
+        near = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEAR)]
+        sketches = _fresh([*best, *near], trials)
+        for _ in range(LOOKS):
+            first = _ranked(sketches, models)[0]
+            if not known.lacks(first):
+                return first
+            known.look([first])
+            models = Acquisition(observe(trials, known.found, directions), seen)
+        return _ranked([each for each in sketches if not known.lacks(each)] or sketches, models)[0]
+
+
+def _fresh(sketches: Sequence[Sketch], trials: Mapping[Key, FrozenTrial]) -> list[Sketch]:
+    """Each sketch once, without those that need no further trial."""
+    fresh = {sketch.key: sketch for sketch in sketches}
+    return [sketch for key, sketch in fresh.items() if key not in trials or not is_closed(trials[key])]
+
+
+def _ranked(sketches: Sequence[Sketch], models: Acquisition) -> list[Sketch]:
+    """The sketches from the largest improvement to the least."""
+    return [sketches[row] for row in np.argsort(-models.improvements(sketches), kind="stable")]
+
+
+def _farthest(sketches: Sequence[Sketch], tried: Sequence[Mapping[str, Any]]) -> Sketch:
+    """The sketch that differs most from the trial that it resembles most; the first before there are trials."""
+    if not tried:
+        return sketches[0]
+    distributions = {name: kind for sketch in sketches for name, kind in sketch.distributions.items()}
+    places, unordered = features([*tried, *(sketch.params for sketch in sketches)], distributions)
+    apart = np.sqrt(differences(places[len(tried) :], places[: len(tried)], unordered)).sum(axis=-1)
+    return sketches[int(apart.min(axis=1).argmax())]

@@ -1,0 +1,91 @@
+"""What candidates cost before they are trained, looked up once and kept in the study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from optuna.study import Study
+
+from nas_compress.search.samplers.observations import Known
+from nas_compress.search.samplers.proposals import Key, Sketch, key_of
+
+Costs = Callable[[object], Known | None]
+"""What is known of a space's candidate before training; None where it cannot be had."""
+
+PREFIX = "known_costs:"
+"""How the names of the study's attributes begin that keep what was looked up."""
+
+MOST_DEATHS = 2
+"""A candidate at which so many runs died while they looked is looked at no more: its trial counts further deaths."""
+
+
+class KnownCosts:
+    """What is known by parameters; `look` asks for more. Without `costs` nothing more is looked up.
+
+    It is kept in the study's user attributes: a study that goes on, and other workers, propose by the same figures.
+    """
+
+    def __init__(self, study: Study, costs: Costs | None) -> None:
+        self._study, self._costs = study, costs
+        self.found: dict[Key, tuple[Mapping[str, Any], Known]] = {}
+        self.refused: set[Key] = set()
+        self._begun: dict[Key, int] = {}
+        for name, text in study.user_attrs.items():
+            if name.startswith(PREFIX):
+                self._keep(*_read(text))
+
+    @property
+    def count(self) -> int:
+        """How many candidates were looked up."""
+        return len(self.found) + len(self.refused)
+
+    def lacks(self, sketch: Sketch) -> bool:
+        """Whether a look would tell something."""
+        return self._costs is not None and sketch.key not in self.found and sketch.key not in self.refused
+
+    def look(self, sketches: Iterable[Sketch], *, enough: int | None = None) -> None:
+        """Look up those that are not known, until `enough` are, and keep what is found."""
+        for sketch in sketches:
+            if enough is not None and self.count >= enough:
+                return
+            if self._costs is not None and self.lacks(sketch):
+                self._look(sketch, self._costs)
+
+    def _look(self, sketch: Sketch, costs: Costs) -> None:
+        """Look one up, and note before that this begins: whoever finds the note knows that a run died of it."""
+        begun = self._begun.get(sketch.key, 0)
+        if begun >= MOST_DEATHS:
+            self.refused.add(sketch.key)
+            return
+        self._note(sketch, begun + 1)
+        try:
+            known = costs(sketch.candidate)
+        except BaseException:
+            self._note(sketch, begun)
+            raise
+        self._note(sketch, None if known is None else [known.values, known.constraints])
+        self._keep(sketch.key, sketch.params, known)
+
+    def _note(self, sketch: Sketch, told: object) -> None:
+        params = json.dumps(dict(sketch.params), sort_keys=True)
+        name = PREFIX + hashlib.sha256(params.encode()).hexdigest()[:16]
+        self._study.set_user_attr(name, json.dumps([dict(sketch.params), told]))
+
+    def _keep(self, key: Key, params: Mapping[str, Any], known: Known | int | None) -> None:
+        if isinstance(known, int):
+            self._begun[key] = known
+        elif known is None:
+            self.refused.add(key)
+        else:
+            self.found[key] = (params, known)
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> tuple[Key, Mapping[str, Any], Known | int | None]:
+    params, told = json.loads(text)
+    known = Known(values=tuple(told[0]), constraints=told[1]) if isinstance(told, list) else told
+    return key_of(params), params, known

@@ -1,0 +1,227 @@
+"""What trials tell a model: each candidate's costs as far as they are known, and which of them count for the front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_compress.search.samplers.proposals import Key, key_of
+from nas_compress.stopping.curve import Curve
+from nas_compress.stopping.optuna_adapter import CURVE, curve_of
+from nas_compress.values.order import fronts
+from nas_compress.values.pareto import spread_subset
+
+Floats = NDArray[np.float64]
+
+FAILED = "failed"
+"""The constraint that candidates break whose trial failed."""
+EARLY, LATE = 40, 24
+"""Candidates at even distances in time, and newest ones, that are looked at beside the front and those that run."""
+FRONT = 24
+"""Members of a front that are looked at: where there are more, those that fill most of its volume."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a candidate before it is trained.
+
+    values: of its objectives, None for those that training tells; constraints: by how much it breaks each of those that
+    are known, 0 or less where it keeps it.
+    """
+
+    values: tuple[float | None, ...]
+    constraints: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observed:
+    """n candidates, small is good.
+
+    costs: (n, m), nan where unknown; variances: (n, m) of costs that were extrapolated; excess: (n, c) of the
+    constraints, nan where unknown; front: rows of those that count for the front; running: rows under way; settled:
+    (n,) those that stay the same while an eighth more comes in.
+    """
+
+    keys: list[Key]
+    params: list[Mapping[str, Any]]
+    costs: Floats
+    variances: Floats
+    excess: Floats
+    front: NDArray[np.intp]
+    running: NDArray[np.intp]
+    settled: NDArray[np.bool_]
+
+
+def observe(
+    trials: Mapping[Key, FrozenTrial],
+    known: Mapping[Key, tuple[Mapping[str, Any], Known]],
+    directions: Sequence[StudyDirection],
+) -> Observed:
+    """What is known of candidates before training, and what their trials tell; of many, a part.
+
+    Positive costs that are minimised are taken by their logarithm. A stopped trial's learned cost is what it had, and
+    the mean of what finished trials gained from there on; where fewer than two passed there it is unknown. A trial that
+    ended before training tells its costs only, one that runs what was known before. A failed one breaks a constraint
+    of its own.
+    """
+    signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
+    failing = any(trial.state == TrialState.FAIL for trial in trials.values())
+    constraints = [trial.constraints for trial in trials.values()]
+    broken = {name for each in constraints for name in each}.union(*(item.constraints for _, item in known.values()))
+    names = sorted(broken) + [FAILED] * failing
+    told = [*zip(trials, trials.values(), constraints, strict=True)]
+    within = [(key, trial) for key, trial, each in told if not each or max(each.values()) <= 0]
+    front = _front(within, signs)
+    running = {key for key, trial, _ in told if trial.state == TrialState.RUNNING}
+    kept, settled = _part([*known, *(key for key in trials if key not in known)], running | front)
+    rows = []
+    for key in kept:
+        before = _known_row(*known[key], signs, names) if key in known else None
+        rows.append(before if key not in trials else _row(trials[key], before, signs, names))
+    return _table(kept, [row for row in rows if row is not None], signs, names, front, settled)
+
+
+def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
+    """Of the trials of each candidate the one that tells most: trained to its end, else the last."""
+    found: dict[Key, FrozenTrial] = {}
+    for trial in trials:
+        key = key_of(trial.params)
+        before = found.setdefault(key, trial)
+        if before is not trial and not is_whole(before):
+            found[key] = trial
+    return found
+
+
+def is_whole(trial: FrozenTrial) -> bool:
+    """Whether a trial was trained to its end, as far as its attributes tell."""
+    if trial.state != TrialState.COMPLETE or trial.user_attrs.get("state", "trained") != "trained":
+        return False
+    curve = trial.user_attrs.get(CURVE)
+    if curve is None:
+        return True
+    return bool(curve["points"]) and curve["points"][-1][0] >= curve["planned"]
+
+
+def is_closed(trial: FrozenTrial) -> bool:
+    """Whether its candidate needs no further trial: it was trained or pruned, runs or failed."""
+    return trial.state != TrialState.COMPLETE or is_whole(trial)
+
+
+def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]:
+    """Candidates that were trained and are not dominated by others."""
+    whole = [(key, trial) for key, trial in trials if is_whole(trial)]
+    if not whole:
+        return set()
+    costs = np.array([trial.values for _, trial in whole], dtype=np.float64) * signs
+    members = np.flatnonzero(fronts(costs, enough=1) == 0)
+    if len(members) > FRONT:
+        costs = costs[members] - costs[members].min(axis=0)
+        extent = np.maximum(costs.max(axis=0), 1e-12)
+        members = members[spread_subset(costs / extent, np.full(len(signs), 1.1), FRONT)]
+    return {whole[row][0] for row in members}
+
+
+def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.bool_]]:
+    """The keys that are looked at, settled ones first, and which those are."""
+    count = _settled(len(keys))
+    old = [keys[round(place)] for place in np.linspace(0, count - 1, min(count, EARLY))]
+    late = [*keys[count:][-LATE:], *(key for key in keys if key in needed)]
+    kept = list(dict.fromkeys([*old, *late]))
+    return kept, np.arange(len(kept)) < len(old)
+
+
+def _settled(count: int) -> int:
+    """The largest number up to `count` of a row that grows by an eighth."""
+    settled = min(count, 8)
+    while settled + max(1, settled // 8) <= count:
+        settled += max(1, settled // 8)
+    return settled
+
+
+@dataclass(kw_only=True, eq=False)
+class _Row:
+    params: Mapping[str, Any]
+    costs: Floats
+    excess: Floats
+    curve: Curve | None = None
+    learned: int | None = None
+    whole: bool = False
+    running: bool = False
+
+
+def _known_row(params: Mapping[str, Any], item: Known, signs: Floats, names: Sequence[str]) -> _Row:
+    costs = np.array([np.nan if value is None else value for value in item.values], dtype=np.float64) * signs
+    return _Row(params=params, costs=costs, excess=np.array([item.constraints.get(name, np.nan) for name in names]))
+
+
+def _row(trial: FrozenTrial, before: _Row | None, signs: Floats, names: Sequence[str]) -> _Row:
+    told, running = trial.values is not None, trial.state == TrialState.RUNNING
+    costs = np.array(trial.values, dtype=np.float64) * signs if told else np.full(len(signs), np.nan)
+    untrained = trial.user_attrs.get("state") == "over_budget"
+    if untrained:
+        costs[signs < 0] = np.nan
+    ended = {} if running else {FAILED: 1.0 if trial.state == TrialState.FAIL else -1.0}
+    excess = np.array([(trial.constraints | ended).get(name, np.nan) for name in names])
+    if before is not None:
+        costs = np.where(np.isnan(costs), before.costs, costs)
+        excess = np.where(np.isnan(excess), before.excess, excess)
+    row = _Row(params=trial.params, costs=costs, excess=excess, whole=is_whole(trial), running=running)
+    if told and CURVE in trial.user_attrs:
+        row.curve = curve_of(trial.user_attrs[CURVE])
+        row.learned = _learned(costs, row.curve)
+    return row
+
+
+def _learned(costs: Floats, curve: Curve) -> int | None:
+    """The column that training tells: without it the costs are those that the curve knew before."""
+    columns = range(len(costs))
+    return next((column for column in columns if np.array_equal(np.delete(costs, column), curve.known)), None)
+
+
+def _table(
+    keys: list[Key],
+    rows: list[_Row],
+    signs: Floats,
+    names: Sequence[str],
+    front: set[Key],
+    settled: NDArray[np.bool_],
+) -> Observed:
+    costs = np.array([row.costs for row in rows]).reshape(len(rows), len(signs))
+    variances = np.zeros_like(costs)
+    gains: dict[int, list[float]] = {}
+    for row in rows:
+        if row.whole and row.curve is not None and row.learned is not None:
+            for step, cost in row.curve.points:
+                gains.setdefault(step, []).append(row.costs[row.learned] - cost)
+    for number, row in enumerate(rows):
+        if row.curve is not None and not row.whole and row.learned is not None:
+            costs[number, row.learned], variances[number, row.learned] = _extrapolated(row.curve, gains)
+    for column in np.flatnonzero(signs > 0):
+        found = costs[np.isfinite(costs[:, column]), column]
+        if len(found) and (found > 0).all():
+            costs[:, column] = np.log(costs[:, column])
+    return Observed(
+        keys=keys,
+        params=[row.params for row in rows],
+        costs=costs,
+        variances=variances,
+        excess=np.array([row.excess for row in rows]).reshape(len(rows), len(names)),
+        front=np.array([number for number, key in enumerate(keys) if key in front], dtype=np.intp),
+        running=np.array([number for number, row in enumerate(rows) if row.running], dtype=np.intp),
+        settled=settled,
+    )
+
+
+def _extrapolated(curve: Curve, gains: Mapping[int, Sequence[float]]) -> tuple[float, float]:
+    """The learned cost at the end of a training that was stopped, and its variance; nan where too few went on."""
+    reached = curve.vector(curve.step)
+    passed = gains.get(curve.step, ())
+    if reached is None or not np.isfinite(reached[0]) or len(passed) < 2:
+        return np.nan, 0.0
+    return reached[0] + float(np.mean(passed)), float(np.var(passed, ddof=1))

@@ -1,0 +1,146 @@
+"""Proposals that are only thought of: a space walked without a trial, and what a model sees of the parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from nas_compress.config.suggest import Choice, GivenWalk, Suggest
+
+Floats = NDArray[np.float64]
+Key = int
+Suggesting = Callable[[Suggest], object]
+"""A space's function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """Parameters that a space would ask for, with their distributions, and the candidate that it makes of them.
+
+    `key` is equal for equal parameters.
+    """
+
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    candidate: object
+    key: Key
+
+
+def key_of(params: Mapping[str, Any]) -> Key:
+    """A number that stands for parameters within this process: two of 10,000 agree by chance once in 10^11 studies.
+
+    A space asks for them in one order. Thousands are looked up for a proposal, and a tuple is hashed each time.
+    """
+    return hash(tuple(params.items()))
+
+
+def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> Sketch:
+    """Walk the space at random; what is given is taken where it is asked for and allowed."""
+    walk = _NotingWalk(random, given)
+    candidate = space(walk)
+    return Sketch(params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params))
+
+
+def neighbour(space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]) -> Sketch:
+    """Walk the space to these parameters, of which one or two are drawn anew; what is given is not."""
+    again = random.sample(sorted(params), min(len(params), random.choice((1, 1, 2))))
+    kept = {name: value for name, value in params.items() if name not in again}
+    return draw(space, random, {**kept, **given})
+
+
+def seen_space(trials: Sequence[FrozenTrial]) -> Suggesting | None:
+    """A space of the parameters that all trials have, as the last of them had them; None where they share none."""
+    shared = set.intersection(*(set(trial.params) for trial in trials)) if trials else set()
+    if not shared:
+        return None
+    distributions = {name: trials[-1].distributions[name] for name in sorted(shared)}
+
+    def suggest(trial: Suggest) -> None:
+        for name, kind in distributions.items():
+            if isinstance(kind, CategoricalDistribution):
+                trial.suggest_categorical(name, cast("tuple[str, ...]", kind.choices))
+            elif isinstance(kind, IntDistribution):
+                trial.suggest_int(name, kind.low, kind.high, step=kind.step, log=kind.log)
+            elif isinstance(kind, FloatDistribution):
+                trial.suggest_float(name, kind.low, kind.high, step=kind.step, log=kind.log)
+
+    return suggest
+
+
+class _NotingWalk(GivenWalk):
+    def __init__(self, random: Random, given: Mapping[str, object]) -> None:
+        super().__init__(random, given)
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        self.distributions[name] = _integers(low, high, step, log)
+        return super().suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.distributions[name] = _numbers(low, high, step, log)
+        return super().suggest_float(name, low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        self.distributions[name] = _choices(tuple(choices), tuple(map(type, choices)))
+        return super().suggest_categorical(name, choices)
+
+
+# a space asks for the same distributions again and again, and it takes time to make one
+@lru_cache(maxsize=1024)
+def _integers(low: int, high: int, step: int, log: bool) -> IntDistribution:
+    return IntDistribution(low, high, log=log, step=step)
+
+
+@lru_cache(maxsize=1024)
+def _numbers(low: float, high: float, step: float | None, log: bool) -> FloatDistribution:
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+@lru_cache(maxsize=1024)
+def _choices(choices: tuple[Any, ...], kinds: tuple[type, ...]) -> CategoricalDistribution:
+    """The kinds tell 1 from True."""
+    return CategoricalDistribution(choices)
+
+
+def features(
+    rows: Sequence[Mapping[str, Any]], distributions: Mapping[str, BaseDistribution]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Numbers (n, d) for n sets of parameters, and which columns (d,) are names rather than places.
+
+    A number lies between 0 and 1 as in its interval, one of several choices by its rank; nan where a set lacks the
+    parameter or has a value that its distribution does not know.
+    """
+    table = np.full((len(rows), len(distributions)), np.nan)
+    unordered = np.zeros(len(distributions), dtype=np.bool_)
+    for column, (name, distribution) in enumerate(sorted(distributions.items())):
+        if isinstance(distribution, CategoricalDistribution):
+            places, unordered[column] = _choice_places(distribution.choices)
+            table[:, column] = [places.get((type(row.get(name)), row.get(name)), math.nan) for row in rows]
+        elif isinstance(distribution, (FloatDistribution, IntDistribution)):
+            table[:, column] = _positions([row.get(name, math.nan) for row in rows], distribution)
+    return table, unordered
+
+
+def _choice_places(choices: Sequence[Any]) -> tuple[dict[tuple[type, Any], float], bool]:
+    if all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices):
+        span = max(1, len(choices) - 1)
+        return {(type(choice), choice): rank / span for rank, choice in enumerate(sorted(choices))}, False
+    return {(type(choice), choice): float(index) for index, choice in enumerate(choices)}, True
+
+
+def _positions(values: Sequence[float], distribution: FloatDistribution | IntDistribution) -> Floats:
+    ends = np.array([distribution.low, distribution.high, *values], dtype=np.float64)
+    places = np.log(ends) if distribution.log else ends
+    low, high = places[:2]
+    return np.asarray((places[2:] - low) / (high - low if high > low else 1.0), dtype=np.float64)

@@ -1,0 +1,206 @@
+"""Everything that a study needs before its first trial, made in the order in which it can fail cheaply."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nas_compress import __version__
+from nas_compress.config.schema import StudySpec, TeacherSection, TrainingSection
+from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
+from nas_compress.config.shipped import shipped_folder
+from nas_compress.config.study_file import StudyFile
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.errors import ExportError, RequestError
+from nas_compress.measurement.macs import count_macs
+from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.models.families import build_student
+from nas_compress.pruning.user_module import build_network
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_baseline, write_baseline
+from nas_compress.search.samplers.table import make_sampler
+from nas_compress.search.stopping_rule import study_rule
+from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
+from nas_compress.teacher.user_module import load_own_teacher
+from nas_compress.training.runtime import choose_device
+from nas_compress.training.scale_penalty import require_scales
+from nas_compress.trial.context import Bench
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.outcome import Measured
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ingredients:
+    """A study file's parts, found and checked; nothing trained, nothing written."""
+
+    file: StudyFile
+    space: Space
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study's specification."""
+        return self.file.spec
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """A student of that architecture with fresh weights, before there is a teacher."""
+        make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
+        return build_network(architecture, make)
+
+
+def gather(file: StudyFile) -> Ingredients:
+    """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
+    spec, where = file.spec, f"{file.label}: "
+    make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    study_rule(spec, where + "search.stop")
+    if file.candidate is not None:
+        space = fixed_space(file.candidate)
+    else:
+        space = load_space(
+            spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
+        )
+        for number, given in enumerate(spec.search.enqueue):
+            check_given(space, given, where=f"{where}search.enqueue[{number}]")
+    device = choose_device(spec.device)
+    dataset = load_dataset(
+        name=spec.data.name,
+        factory=spec.data.factory,
+        folder=file.folder,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        train_samples=spec.data.train_samples,
+        where=where + ("data.factory" if spec.data.factory else "data.name"),
+    )
+    if spec.teacher.factory is None:
+        architecture = teacher_architecture(spec.teacher, dataset, file.label)
+        if spec.teacher.bn_sparsity > 0:
+            require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
+    return Ingredients(file=file, space=space, dataset=dataset, device=device)
+
+
+def untrained_teacher(parts: Ingredients) -> nn.Module:
+    """The teacher before its training, or the user's as it was brought: its layers and their channels."""
+    section = parts.spec.teacher
+    if section.factory is None or section.weights is None:
+        return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
+    return load_own_teacher(
+        section.factory,
+        section.weights,
+        folder=parts.file.folder,
+        classes=parts.dataset.classes,
+        sample=parts.dataset.train.inputs[:2],
+        label=parts.file.label,
+        features=section.features,
+    )
+
+
+def check_own_teacher(parts: Ingredients) -> None:
+    """Build and export a teacher that the user brings, once before anything is written.
+
+    RequestError says what is wrong with it.
+    """
+    if parts.spec.teacher.factory is None:
+        return
+    label, samples = parts.file.label, calibration_samples(parts.dataset.train)
+    network = untrained_teacher(parts)
+    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+        path, watch = Path(folder) / "model.onnx", Stopwatch()
+        try:
+            write_file(network, path, weight_bits=32, activation_bits=32, calibration=samples, watch=watch)
+        except ExportError as error:
+            raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
+
+
+def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
+    """The study's teacher, trained now if it never was."""
+    return obtain_teacher(
+        parts.spec.teacher,
+        parts.spec.training,
+        parts.dataset,
+        folder=parts.file.folder,
+        label=parts.file.label,
+        device=parts.device,
+        progress=progress,
+    )
+
+
+def make_bench(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> Bench:
+    """The workplace of the trials."""
+    return Bench(
+        dataset=parts.dataset,
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, parts.dataset.input_shape),
+        meter=meter,
+        training=parts.spec.training,
+        budgets=parts.spec.budget_list,
+        device=parts.device,
+    )
+
+
+def comparison_bench(
+    dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, meter: LatencyMeter
+) -> Bench:
+    """The workplace of trainings outside a study, on the CPU and without budgets.
+
+    The teacher is trained now if it never was; the user's own is looked for in `folder`.
+    """
+    device = torch.device("cpu")
+    obtained = obtain_teacher(
+        teacher,
+        training,
+        dataset,
+        folder=folder,
+        label="comparison",
+        device=device,
+        progress=lambda what, done, count: None,
+    )
+    return Bench(
+        dataset=dataset,
+        teacher=obtained,
+        teacher_macs=count_macs(obtained.network, dataset.input_shape),
+        meter=meter,
+        training=training,
+        budgets=(),
+        device=device,
+    )
+
+
+def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: LatencyMeter) -> Measured:
+    """The teacher exported and measured like any student, once per run; its files lie in the run's teacher/."""
+    known = read_baseline(folder)
+    if known is not None:
+        return known
+    folder.teacher.mkdir(parents=True, exist_ok=True)
+    path, watch = folder.teacher / "model.onnx", Stopwatch()
+    calibration = calibration_samples(dataset.train)
+    device = next(teacher.network.parameters()).device
+    network = teacher.network.cpu()
+    deployable = write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=watch)
+    cost = measure_cost(network, path, sample=calibration, meter=meter, watch=watch)
+    measured = measure_file(
+        deployable, path, cost=cost, validation=dataset.validation, meter=meter, watch=watch, patient=True
+    )
+    network.to(device)
+    for name in ("teacher.safetensors", "teacher.json"):
+        if (teacher.folder / name).is_file():
+            shutil.copyfile(teacher.folder / name, folder.teacher / name)
+    write_baseline(folder, measured)
+    return measured
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+    ours = {"python": platform.python_version(), "nas-compress": __version__}
+    return ours | {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,78 @@
+"""Candidates that a study tries first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import optuna
+
+from nas_compress.search.preflight.feasibility import Sized, draw_candidates
+from nas_compress.search.setup import Ingredients
+from nas_compress.teacher.teacher import teacher_architecture
+
+STARTED = "nas_compress:start_points"
+"""The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
+
+
+POINT = "start_point"
+"""The trial's user attribute that says which of the start points it is."""
+
+
+def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
+    """The parameters that the study file asks to try first, its own before those found in the space.
+
+    sized: candidates drawn from the space, smallest first.
+    """
+    chosen: Mapping[str, Callable[[], Sized]] = {
+        "smallest": lambda: sized[0],
+        "largest": lambda: sized[-1],
+        "teacher": lambda: _like_the_teacher(parts, sized),
+    }
+    found: list[Mapping[str, object]] = [*parts.spec.search.enqueue]
+    for name in parts.spec.search.start:
+        params = chosen[name]().params
+        if params not in found:
+            found.append(params)
+    return found
+
+
+def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
+    """Queue the start points once in the life of a study; a run that died meanwhile may have queued some of them."""
+    search = parts.spec.search
+    if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
+        return
+    sized, _ = draw_candidates(parts)
+    queued = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
+    for number, params in enumerate(start_points(parts, sized)):
+        if number not in queued:
+            study.enqueue_trial(dict(params), user_attrs={POINT: number})
+    study.set_user_attr(STARTED, True)
+
+
+def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Whether an earlier trial is the same start point: runs that begin a study together may queue it several times."""
+    point = trial.user_attrs.get(POINT)
+    if point is None:
+        return False
+    trials = study.get_trials(deepcopy=False)
+    return any(other.user_attrs.get(POINT) == point for other in trials if other.number < trial.number)
+
+
+def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
+    """Nothing pruned, float, as deep and wide as the teacher; else the nearest in the numbers of weights."""
+    section = parts.spec.teacher
+    own = section.factory is not None
+    family = None if own else section.family
+    depths = section.depths if own else teacher_architecture(section, parts.dataset, parts.file.label).depths
+
+    def distance(item: Sized) -> tuple[bool, bool, float, float, int]:
+        candidate = item.candidate
+        return (
+            candidate.family != family,
+            candidate.depths != depths,
+            candidate.pruning_ratio,
+            abs(candidate.width_multiplier - 1),
+            -candidate.weight_bits,
+        )
+
+    return min(sized, key=distance)

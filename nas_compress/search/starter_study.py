@@ -1,0 +1,173 @@
+"""A starter study: a commented study.toml and space.py of one's own, that run as they are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_compress.config.shipped import shipped_folder, shipped_names
+from nas_compress.config.study_file import read_study
+from nas_compress.data.catalogue import DATASETS
+from nas_compress.errors import RequestError, require_known
+from nas_compress.files import write_text
+from nas_compress.search.preflight.feasibility import draw_candidates
+from nas_compress.search.setup import check_own_teacher, gather
+
+LARGE_IMAGE = 20
+"""Pixels along a side from which a first layer that shrinks the image pays."""
+
+WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
+"""Where the weights of a teacher are looked for if not told."""
+
+BN_CRITERION = '"bn_scale"'
+"""As a space names it; it needs a teacher with batch normalisation."""
+
+STUDY = """\
+# {name}: which small students of my network are best?
+#   nas-compress check {folder}     can it be done, and how long will it take?
+#   nas-compress run {folder}       search; the same command goes on after any stop
+name = "{name}"
+space = "space.py"              # beside this file: what may vary
+trials = 24                     # in all; with a larger number later the same study goes on
+objectives = ["accuracy", "latency_ms", "size_bytes"]    # also: parameters, macs
+seed = 0
+
+[data]
+{data}
+
+[teacher]
+{teacher}
+
+[training]                      # of every trial, from scratch; never searched
+epochs = {epochs}
+batch_size = {batch_size}
+learning_rate = 0.01            # the peak of one cycle
+
+[search]
+sampler = "ehvi"                # nas-compress list samplers
+
+# [budgets]                     # limits; a trial that breaks one before training ends there
+# size_bytes = {{ at_most = 64000 }}
+# latency_ms = {{ at_most = 0.1 }}
+# accuracy = {{ at_least = 0.9 }}
+"""
+
+OWN_DATA = """\
+factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}, uint8 (N, C, H, W)
+# shift = 1                     # augmentation: by so many pixels each way
+# flip = true                   # and mirrored"""
+
+BUILT_IN_DATA = """\
+name = "{data}"                 # nas-compress list data
+# train_samples = 500           # fewer, for a first look"""
+
+OWN_TEACHER = """\
+factory = "{model}"    # returns an nn.Module that takes raw uint8 samples and gives logits
+weights = "{weights}"           # a state dict, .safetensors or what torch.load(weights_only=True) reads"""
+
+TRAINED_TEACHER = """\
+family = "resnet"               # trained once and kept; nas-compress list families
+widths = [{widths}]
+depths = [1, 1, 1]
+epochs = {teacher_epochs}
+learning_rate = {teacher_learning_rate}"""
+
+HEADER = '''"""What may vary in {name}: edit it, it is yours. nas-compress check tells how large it is.
+
+suggest(trial) is asked for each trial. A choice inside an `if` is asked only there; a changed space is another study.
+"""
+# It began as the built-in space {space}.
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starter:
+    """What `init` was asked for. `model` and `data` are `module:callable`; `data` may be a built-in name."""
+
+    folder: Path
+    data: str
+    model: str | None = None
+    weights: Path | None = None
+    space: str | None = None
+
+
+def write_starter(starter: Starter) -> list[Path]:
+    """Write study.toml and space.py into the folder, made if needed, and check that they run; return both paths.
+
+    RequestError where something stands in the way, or where the user's model or data cannot be used: then nothing is
+    left behind.
+    """
+    study, space = starter.folder / "study.toml", starter.folder / "space.py"
+    for path in (study, space):
+        if path.exists():
+            raise RequestError(f"init must write over nothing, but {path} is there")
+    if starter.folder.exists() and not starter.folder.is_dir():
+        raise RequestError(f"DIR must be a folder, but {starter.folder} is a file")
+    text = _study_text(starter)
+    made = not starter.folder.exists()
+    try:
+        write_text(study, text)
+        write_text(space, _space_text(starter, starter.space or "cnn"))
+        parts = gather(read_study(study))
+        check_own_teacher(parts)
+        if starter.space is None and max(parts.dataset.input_shape[1:]) >= LARGE_IMAGE:
+            write_text(space, _space_text(starter, "strided_cnn"))
+        _fit_to_teacher(study, space)
+    except BaseException:
+        for path in (study, space):
+            path.unlink(missing_ok=True)
+        if made and starter.folder.is_dir():
+            starter.folder.rmdir()
+        raise
+    return [study, space]
+
+
+def _fit_to_teacher(study: Path, space: Path) -> None:
+    """Draw from the space as `run` will; where a teacher without batch normalisation cannot vote by it, leave that out.
+
+    RequestError where the space does not fit the study for another reason.
+    """
+    try:
+        draw_candidates(gather(read_study(study)))
+    except RequestError:
+        fitting = space.read_text(encoding="utf-8").replace(f"{BN_CRITERION}, ", "").replace(f", {BN_CRITERION}", "")
+        write_text(space, fitting)
+        draw_candidates(gather(read_study(study)))
+
+
+def _study_text(starter: Starter) -> str:
+    name = starter.folder.resolve().name
+    built_in = ":" not in starter.data
+    if built_in:
+        require_known("--data", starter.data, DATASETS)
+    small = not built_in or starter.data == "digits"
+    data = (BUILT_IN_DATA if built_in else OWN_DATA).format(data=starter.data)
+    if starter.model is not None:
+        teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter))
+    else:
+        teacher = TRAINED_TEACHER.format(
+            widths="32, 64, 128" if small else "16, 32, 64",
+            teacher_epochs=20 if small else 8,
+            teacher_learning_rate=0.003 if small else 0.01,
+        )
+    epochs, batch_size = (14, 32) if small else (4, 256)
+    return STUDY.format(
+        name=name, folder=starter.folder, data=data, teacher=teacher, epochs=epochs, batch_size=batch_size
+    )
+
+
+def _weights(starter: Starter) -> str:
+    """The weights' path as the study file says it: relative to its own folder."""
+    found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
+    if found is None:
+        raise RequestError(f"--model needs its --weights, but none was given and there is no {' or '.join(WEIGHTS)}")
+    if not found.is_file():
+        raise RequestError(f"--weights must be a file, but {found} is none")
+    return Path(os.path.relpath(found.resolve(), starter.folder.resolve())).as_posix()
+
+
+def _space_text(starter: Starter, space: str) -> str:
+    require_known("--space", space, shipped_names("search_spaces"))
+    text = (shipped_folder("search_spaces") / f"{space}.py").read_text(encoding="utf-8")
+    return HEADER.format(name=starter.folder.resolve().name, space=space) + text.split('"""\n', 1)[1].lstrip("\n")

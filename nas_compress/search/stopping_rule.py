@@ -1,0 +1,144 @@
+"""The stopping rule of a study or Optuna's pruner, and the judge that holds a trial against it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.exceptions import StorageInternalError
+
+from nas_compress.config.schema import PRUNERS, StudySpec
+from nas_compress.errors import RequestError
+from nas_compress.search.samplers.table import SAMPLERS
+from nas_compress.stopping.optuna_adapter import Watch
+from nas_compress.stopping.rules import NoRule, Rule
+from nas_compress.stopping.table import make_rule
+from nas_compress.trial.monitor import Judge
+from nas_compress.values.metrics import Objective, Reward
+from nas_compress.values.outcome import Measured
+
+LEARNED = "accuracy"
+"""The objective that only training tells."""
+
+
+def study_rule(spec: StudySpec, where: str = "") -> Rule:
+    """The rule that the study file asks for. RequestError where it could never stop a trial."""
+    search, epochs = spec.search, spec.training.epochs
+    if search.stop in PRUNERS:
+        return EveryEpoch()
+    if search.stop == "auto":
+        several = LEARNED in spec.objectives and len(spec.objectives) > 1 and spec.reward is None
+        return make_rule(SAMPLERS[search.sampler].rule if several else "none", steps=epochs)
+    rule = make_rule(search.rule, steps=epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where)
+    place = f" ({where})" if where else ""
+    if search.rule != "none" and LEARNED not in spec.objectives and spec.reward is None:
+        raise RequestError(
+            f"a stopping rule needs the objective accuracy, which training tells, but got {search.rule!r} with "
+            f"objectives={list(spec.objectives)}{place}"
+        )
+    if search.rule != "none" and not any(rule.wants(epoch, epochs) for epoch in range(1, epochs)):
+        raise RequestError(
+            f"a stopping rule must look at an epoch before the last, but {search.rule!r} has none with "
+            f"training.epochs={epochs} and search.eta={search.eta}{place}"
+        )
+    return rule
+
+
+def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+    """Optuna's pruner that the study file asks for; one that never prunes where it asks for none."""
+    epochs, eta = spec.training.epochs, spec.search.eta
+    match spec.search.stop:
+        case "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=max(1, spec.search.startup_trials // 2))
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=eta)
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=eta)
+    return optuna.pruners.NopPruner()
+
+
+def make_judge(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Judge:
+    """Who decides during training whether the trial goes on."""
+    if spec.search.stop in PRUNERS and spec.reward is not None:
+        return PrunerJudge(trial=trial, reward=spec.reward, name=spec.search.stop)
+    return TrialJudge(trial=trial, rule=rule, objectives=spec.objective_list, reward=spec.reward)
+
+
+class EveryEpoch(NoRule):
+    """Looks at each epoch, for a pruner that decides elsewhere."""
+
+    def wants(self, step: int, planned: int) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(kw_only=True, eq=False)
+class PrunerJudge:
+    """One Optuna trial under Optuna's pruner: the reward of its accuracy so far at the cost that it will have."""
+
+    trial: optuna.Trial
+    reward: Reward
+    name: str
+    _cost: float = field(default=math.nan, init=False)
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """The cost of the untrained file."""
+        self._cost = cost.figure(self.reward.figure)
+
+    def wants(self, epoch: int) -> bool:
+        """Each epoch."""
+        return True
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        """Report, and ask the pruner."""
+        with suppress(StorageInternalError):  # as with a rule
+            self.trial.report(self.reward.value(accuracy, self._cost), epoch)
+            if self.trial.should_prune():
+                return f"Optuna's pruner {self.name} stopped it after epoch {epoch}"
+        return None
+
+
+@dataclass(kw_only=True, eq=False)
+class TrialJudge:
+    """One Optuna trial under the study's rule; with a `reward` that is what the rule sees."""
+
+    trial: optuna.Trial
+    rule: Rule
+    objectives: tuple[Objective, ...]
+    reward: Reward | None = None
+    _watch: Watch | None = field(default=None, init=False)
+    _planned: int = field(default=0, init=False)
+    _cost: float = field(default=math.nan, init=False)
+
+    def begin(self, cost: Measured, planned: int) -> None:
+        """The costs of the untrained file are the known objectives."""
+        names = [objective.name for objective in self.objectives]
+        self._planned = planned
+        if self.reward is not None:
+            self._cost = cost.figure(self.reward.figure)
+            self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
+            return
+        if LEARNED not in names:  # then the rule is none, and asks nothing
+            return
+        self._watch = Watch(
+            trial=self.trial,
+            rule=self.rule,
+            known=[cost.figure(name) for name in names if name != LEARNED],
+            planned=planned,
+            learned=names.index(LEARNED),
+        )
+
+    def wants(self, epoch: int) -> bool:
+        """Where the rule looks."""
+        return self.rule.wants(epoch, self._planned)
+
+    def verdict(self, epoch: int, accuracy: float) -> str | None:
+        """Ask the rule."""
+        if self._watch is None:
+            raise RuntimeError("begin comes before verdict")
+        learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
+        with suppress(StorageInternalError):  # away for a moment, or the end of the trial will tell: it trains on
+            return self._watch.report(epoch, learned)
+        return None

@@ -1,0 +1,140 @@
+"""Trials that a dead process left behind: told from their record where it is whole, else queued again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_compress.config.schema import PRUNERS, StudySpec
+from nas_compress.errors import RequestError
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import Record, read_record, read_records
+from nas_compress.values.metrics import Budget
+from nas_compress.values.model_file import FORMS
+from nas_compress.values.outcome import Outcome
+
+RUN = "run"
+"""The trial's user attribute that names the run folder that works on it."""
+
+DEATHS = "deaths"
+"""The trial's user attribute that counts the runs that died while they tried its parameters."""
+
+MOST_DEATHS = 5
+"""Parameters on which so many runs died are not tried again: they may be what killed them, as by too little memory."""
+
+
+def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
+    """Queue the parameters of a trial that was cut. died: the run gave no word of it, and may have died of it."""
+    deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
+    study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
+
+
+def deadly(trial: optuna.Trial) -> str | None:
+    """Why a trial that comes from the queue is not tried again; None where it is."""
+    deaths = trial.user_attrs.get(DEATHS, 0)
+    if deaths < MOST_DEATHS:
+        return None
+    return f"{deaths} runs died while they tried this candidate; it may need more memory than there is"
+
+
+def settle_cut_trials(
+    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int
+) -> int:
+    """Settle every RUNNING trial of this run; return how many are queued to be repeated.
+
+    alone: no other run shares the storage, so that a trial which has no name of a run yet is this one's. Among several
+    it may be one that another run asked for just now.
+    """
+    repeated = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(RUN, run if alone else None) == run:
+            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=True)
+    return repeated
+
+
+def settle_cut(
+    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+) -> bool:
+    """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
+    record = read_record(folder, trial.number)
+    if record is None:
+        return give_up(study, trial, folder, died=died)
+    tell(study, record, spec, classes=classes)
+    return False
+
+
+def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
+    """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
+
+    One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
+    sampler's seed proposes it again.
+    """
+    study.tell(trial.number, state=TrialState.FAIL)
+    remove_trial(folder, trial.number)
+    whole = (folder.trial(trial.number) / "candidate.json").is_file()
+    queued = trial.params if whole else trial.system_attrs.get("fixed_params")
+    if queued is not None:
+        repeat(study, trial, queued, died=died)
+    return queued is not None
+
+
+def remove_trial(folder: RunFolder, number: int) -> None:
+    """Remove the record and the files of a trial that does not count."""
+    for name in ("outcome.json", *FORMS.values()):
+        (folder.trial(number) / name).unlink(missing_ok=True)
+
+
+def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
+    """Raise RequestError where the run folder has records that the storage has no trials for.
+
+    New trials would get their numbers and write over them.
+    """
+    known = {trial.number for trial in study.get_trials(deepcopy=False)}
+    strange = [record.trial for record in read_records(folder) if record.trial not in known]
+    if strange:
+        raise RequestError(
+            f"the storage must hold the trials of the run folder, but it has no trial {strange[0]} and "
+            f"{folder.trial(strange[0])} holds its record; restore the storage or use another --out"
+        )
+
+
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+    """Tell Optuna how a trial ended.
+
+    Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
+    """
+    if record.outcome.state == "failed":
+        study.tell(record.trial, state=TrialState.FAIL)
+    elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
+        study.tell(record.trial, state=TrialState.PRUNED)
+    else:
+        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+
+
+def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
+    """The objectives' values in their own directions, or the one reward.
+
+    An untrained student is told at chance level, 1 / classes; one that was stopped at the accuracy that it had, so
+    that the sampler learns from it.
+    """
+    if spec.reward is not None:
+        return [spec.reward.value(_figure(outcome, "accuracy", classes), _figure(outcome, spec.reward.figure, classes))]
+    return [_figure(outcome, name, classes) for name in spec.objectives]
+
+
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
+    """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
+    if outcome.measured is None:
+        return [(str(budget), 1.0) for budget in budgets]
+    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+
+
+def _figure(outcome: Outcome, name: str, classes: int) -> float:
+    measured = outcome.measured
+    if measured is None:
+        raise ValueError("a failed trial has no figures")
+    if name == "accuracy" and measured.accuracy is None:
+        return outcome.curve[-1][1] if outcome.curve else 1 / classes
+    return measured.figure(name)

@@ -1,0 +1,1 @@
+"""Worker processes that train trials in parallel."""

@@ -1,0 +1,136 @@
+"""Teachers that come from the study's own: as it was earlier, trained again, or a smaller assistant. Each made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder, write_json
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import family_named
+from nas_compress.teacher.store import kept_or_trained
+from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
+from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.teaching import distillation
+
+ASSISTANT_STEP = 8
+"""An assistant's widths are multiples of this."""
+
+
+def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
+    """The teacher as it was after a fraction of its training: 0.25, 0.5 or 0.75 (1.0 is the teacher itself)."""
+    if checkpoint == 1:
+        return teacher
+    _require_trained_here(teacher, f"checkpoint={checkpoint:g}")
+    return _once(
+        teacher,
+        {"checkpoint": checkpoint},
+        lambda folder: _trained(teacher, teacher.folder, checkpoint=checkpoint),
+    )
+
+
+def member(teacher: Teacher, number: int) -> Teacher:
+    """The teacher trained again from another seed; number 0 is the teacher itself."""
+    if number == 0:
+        return teacher
+    _require_trained_here(teacher, "teacher='ensemble'")
+    seed = (teacher.section.seed + number) % 2**32
+    return _once(
+        teacher,
+        {"seed": seed},
+        lambda folder: _trained(teacher, folder, seed=seed, called=f"teacher {number + 1}"),
+    )
+
+
+def assistant(teacher: Teacher, size: float) -> Teacher:
+    """A network of `size` times the teacher's widths, taught by it (kd at temperature 4, weights 0.1 and 0.9).
+
+    Of the teacher's family; a teacher of the user's own has an assistant of family resnet.
+    """
+    losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
+    return _once(
+        teacher,
+        {"assistant_size": size},
+        lambda folder: _trained(
+            teacher,
+            folder,
+            architecture=assistant_architecture(teacher, size),
+            lesson=lambda: TaughtLesson(TrainingLoss(losses), answers=teacher.answers),
+            called="assistant",
+        ),
+    )
+
+
+def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
+    """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
+    shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
+    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
+    return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
+
+
+def _scaled(width: Width, size: float, multiple: int) -> Width:
+    step = math.lcm(ASSISTANT_STEP, multiple)
+    asked = width.channels * size
+    return Width(layer=width.layer, asked=asked, channels=max(step, round(asked / step) * step))
+
+
+def _require_trained_here(teacher: Teacher, wanted: str) -> None:
+    if teacher.family is None:
+        raise RequestError(
+            f"teaching with {wanted} needs a teacher that the study trains, but {teacher.label} has teacher.factory"
+        )
+
+
+def _once(teacher: Teacher, made_by: Mapping[str, object], make: Callable[[Path], nn.Module]) -> Teacher:
+    """The teacher that `make` gives in a folder of its own; made for the first time, or remembered."""
+    fingerprint = _fingerprint(teacher, made_by)
+    if fingerprint not in teacher.derived:
+        folder = cache_folder() / "teachers" / fingerprint
+        network = make(folder)
+        origin = {"from": teacher.fingerprint, **made_by}
+        write_json(folder / "teacher.json", {"fingerprint": fingerprint, "made_by": origin})
+        teacher.derived[fingerprint] = replace(teacher, network=network.eval(), fingerprint=fingerprint, folder=folder)
+    return teacher.derived[fingerprint]
+
+
+def _trained(
+    teacher: Teacher,
+    folder: Path,
+    *,
+    architecture: Architecture | None = None,
+    checkpoint: float = 1.0,
+    lesson: Callable[[], Lesson] | None = None,
+    seed: int | None = None,
+    called: str = "teacher",
+) -> nn.Module:
+    """A network trained as the teacher was, but for what is given."""
+    training = training_of(teacher.section, teacher.training)
+
+    def after(done: int, count: int) -> None:
+        teacher.derived_epochs += 1
+        teacher.progress(called, done, count)
+
+    return kept_or_trained(
+        architecture or teacher_architecture(teacher.section, teacher.dataset, teacher.label),
+        folder,
+        checkpoint=checkpoint,
+        lesson=lesson or (lambda: teacher_lesson(teacher.section)),
+        training=training if seed is None else replace(training, seed=seed),
+        samples=teacher.train_samples,
+        views=teacher.dataset.views,
+        label=teacher.label,
+        on_epoch=after,
+    )
+
+
+def _fingerprint(teacher: Teacher, made_by: Mapping[str, object]) -> str:
+    text = json.dumps({"from": teacher.fingerprint, **made_by}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

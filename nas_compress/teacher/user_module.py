@@ -1,0 +1,111 @@
+"""A teacher that the user brings: `factory = "module:callable"` and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError, describe, require_known
+from nas_compress.models.features import watch
+from nas_compress.user_code import user_callable
+
+
+def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
+    """What the user's factory builds, without the weights; RequestError where it builds no module."""
+    with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
+        try:
+            module = build()
+        except Exception as error:
+            raise RequestError(
+                f"{label}: teacher.factory must build a module, but {factory} raised {describe(error)}"
+            ) from error
+    if not isinstance(module, nn.Module):
+        raise RequestError(
+            f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
+        )
+    return module
+
+
+def load_own_teacher(
+    factory: str,
+    weights: str,
+    *,
+    folder: Path,
+    classes: int,
+    sample: Tensor,
+    label: str,
+    features: Sequence[str] = (),
+) -> nn.Module:
+    """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
+
+    sample: raw uint8 (n, C, H, W). features: submodules that must give a tensor with a row a sample. Every mistake is a
+    RequestError of one line.
+    """
+    module = build_own_module(factory, folder=folder, label=label)
+    _load_weights(module, folder / weights, label)
+    module.eval()
+    try:
+        with torch.no_grad():
+            logits: Any = module(sample)
+    except Exception as error:
+        raise RequestError(
+            f"{label}: the teacher must take raw samples, uint8 {tuple(sample.shape)}, but it raised {describe(error)}"
+        ) from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(sample), classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise RequestError(f"{label}: the teacher must return logits (N, {classes}), but it returned {shape}")
+    _check_features(module, features, sample, label)
+    return module
+
+
+def _check_features(module: nn.Module, features: Sequence[str], sample: Tensor, label: str) -> None:
+    """The named submodules must exist, be called, and give vectors, tokens or maps."""
+    known = [name for name, _ in module.named_modules() if name]
+    for name in features:
+        require_known("an entry of teacher.features", name, known, where=label)
+    with torch.no_grad():
+        given: Mapping[str, Any] = watch(module, sample, features).features
+    for name in features:
+        value = given.get(name)
+        if not isinstance(value, Tensor) or value.ndim not in (2, 3, 4) or len(value) != len(sample):
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            told = f"gives {found}" if name in given else "is not called"
+            raise RequestError(
+                f"{label}: teacher.features must name modules that give a tensor of 2, 3 or 4 dimensions, "
+                f"{len(sample)} rows for {len(sample)} samples, but {name!r} {told}"
+            )
+
+
+def _load_weights(module: nn.Module, path: Path, label: str) -> None:
+    if not path.is_file():
+        raise RequestError(f"{label}: teacher.weights must be a file, but {path} is none")
+    state = _state_dict(path, label)
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    wrong = [
+        f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
+        for name in sorted(wanted.keys() | given.keys())
+        if wanted.get(name) != given.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RequestError(
+            f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}"
+        )
+    module.load_state_dict(state)
+
+
+def _state_dict(path: Path, label: str) -> Mapping[str, Any]:
+    rule = f"{label}: teacher.weights must hold a state dict, but {path}"
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # both raise many kinds for files that are something else
+        raise RequestError(f"{rule} does not: {describe(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise RequestError(f"{rule} holds a {type(state).__name__}")
+    return state

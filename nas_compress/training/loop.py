@@ -1,0 +1,152 @@
+"""The loop that trains every network here, teacher and student alike."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.data.augmentation import Views
+from nas_compress.data.dataset import Split
+from nas_compress.errors import NonFiniteLossError, RequestError
+from nas_compress.training.checkpoint import Checkpoint, TrainingState
+from nas_compress.training.flat_parameters import flattened
+from nas_compress.training.memory import keep_freed_memory
+from nas_compress.training.objective import Lesson
+from nas_compress.training.runtime import fitting_threads
+from nas_compress.training.schedule import learning_rate_at
+from nas_compress.training.sparsity import Sparsifier
+
+
+def train(
+    model: nn.Module,
+    samples: Split,
+    views: Views,
+    *,
+    lesson: Lesson,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+    sparsifier: Sparsifier | None = None,
+    pause: Callable[[], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[int, dict[str, float]], bool | None] | None = None,
+) -> dict[str, float]:
+    """Train `model` in place and return the mean of each loss term over the last epoch.
+
+    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A sparsifier sets
+    weights to 0 and keeps them there. `pause` is called before each batch, and may wait. An epoch leaves out the
+    samples that do not fill its last batch. With a `checkpoint` it goes on where a killed one was. on_epoch gets the
+    number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
+    NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
+
+    >>> from nas_compress.values.candidate import cross_entropy
+    >>> from nas_compress.data.loading import load_dataset
+    >>> from nas_compress.losses.training_loss import TrainingLoss
+    >>> from nas_compress.training.objective import TaughtLesson
+    >>> class Flat(nn.Linear):
+    ...     def forward(self, samples):
+    ...         return super().forward(samples.flatten(1).float())
+    >>> data, lesson = load_dataset(name="digits", shift=0), TaughtLesson(TrainingLoss(cross_entropy()))
+    >>> means = train(Flat(64, 10), data.train, data.views, lesson=lesson, epochs=3, batch_size=32,
+    ...               learning_rate=0.01, weight_decay=0.01, seed=0)
+    >>> means["cross_entropy"] < 0.5
+    True
+    """
+    if epochs < 1 or batch_size < 1:
+        raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
+    keep_freed_memory()
+    device = samples.inputs.device
+    shuffle = torch.Generator().manual_seed(seed)
+    padded = views.pad(samples.inputs)
+    batch_size = min(batch_size, len(samples))
+    steps_per_epoch = len(samples) // batch_size
+    steps = epochs * steps_per_epoch
+    learners = nn.ModuleList([model, *lesson.learners]).to(device)
+    learners.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    learners.train()
+    with (
+        fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
+        _optimizer(learners, weight_decay) as optimizer,
+    ):
+        state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)
+        begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state)
+        step = begin * steps_per_epoch
+        for epoch in range(begin, epochs):
+            order = torch.randperm(len(samples), generator=shuffle).to(device)
+            chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
+            history: list[dict[str, Tensor]] = []
+            for number, view in enumerate(chosen):
+                if pause is not None:
+                    pause()
+                # batch: one view for all its samples
+                index = order[number * batch_size : (number + 1) * batch_size]
+                batch = views.apply(padded.index_select(0, index), view)
+                labels = samples.labels.index_select(0, index)
+
+                # forward, backward, update
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(step, steps=steps, peak=learning_rate)
+                optimizer.zero_grad(set_to_none=False)
+                if sparsifier is not None:
+                    sparsifier.before_forward(step, steps)
+                terms = lesson(model, batch, labels, view=view, index=index, progress=step / steps)
+                _sum(terms).backward()  # type: ignore[no-untyped-call]
+                if sparsifier is not None:
+                    sparsifier.before_update()
+                optimizer.step()
+                if sparsifier is not None:
+                    sparsifier.after_update()
+                history.append({name: term.detach() for name, term in terms.items()})
+                step += 1
+
+            # look at the epoch: one transfer from the device for all its steps
+            means = _summary(history, first_step=step - steps_per_epoch)
+            if on_epoch is not None and on_epoch(epoch + 1, means):
+                break
+            if checkpoint is not None:
+                checkpoint.epoch(state, epoch + 1, means, last=epoch + 1 == epochs)
+    if sparsifier is not None:
+        sparsifier.finish()
+    learners.eval()
+    return means
+
+
+@contextmanager
+def _optimizer(model: nn.Module, weight_decay: float) -> Iterator[torch.optim.Optimizer]:
+    """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = (
+        (weight_decay, [parameter for parameter in trained if parameter.ndim > 1]),
+        (0.0, [parameter for parameter in trained if parameter.ndim <= 1]),
+    )
+    with ExitStack() as stack:
+        groups = [
+            {"params": [stack.enter_context(flattened(parameters))], "weight_decay": decay}
+            for decay, parameters in decayed
+            if parameters
+        ]
+        yield torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _sum(terms: Mapping[str, Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms.values())
+
+
+def _summary(history: list[dict[str, Tensor]], *, first_step: int) -> dict[str, float]:
+    names = list(history[0])
+    table = torch.stack([torch.stack([terms[name] for name in names]) for terms in history]).cpu()
+    finite = torch.isfinite(table)
+    if not bool(finite.all()):
+        row = int((~finite).any(dim=1).nonzero()[0])
+        broken = ", ".join(
+            f"{name} = {table[row, column]:g}" for column, name in enumerate(names) if not finite[row, column]
+        )
+        raise NonFiniteLossError(f"every loss term must be finite, but at step {first_step + row}: {broken}")
+    return dict(zip(names, table.mean(dim=0).tolist(), strict=True))

@@ -1,0 +1,68 @@
+"""The generations of a born-again student as an ensemble: an accuracy to compare with, not a member of the front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nas_compress.data.dataset import Split
+from nas_compress.files import write_json
+from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.values.architecture import Architecture
+
+Build = Callable[[Architecture], nn.Module]
+"""An architecture to a network with fresh weights."""
+
+
+def earlier_generations(architecture: Architecture, count: int, *, build: Build, seed: int) -> list[nn.Module]:
+    """So many networks of one shape, each from another seed; torch's random state stays as it was."""
+    generations: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(count):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            generations.append(build(architecture))
+    return generations
+
+
+def write_ensemble(
+    earlier: Sequence[nn.Module],
+    student: Path,
+    *,
+    write: Callable[[nn.Module, Path], nn.Module],
+    validation: Split,
+    watch: Stopwatch,
+) -> None:
+    """Write `generation-1.onnx`, ... beside the student's file, and `ensemble.json` with what all together reach.
+
+    `write` writes one network as the student was written. The ensemble averages the softmax outputs of all files, the
+    student's included; its bytes are the sum of theirs.
+    """
+    files = [student.with_name(f"generation-{number}.onnx") for number in range(1, len(earlier) + 1)]
+    for network, path in zip(earlier, files, strict=True):
+        write(network.cpu(), path)
+    files.append(student)
+    inputs, labels = validation.inputs.cpu().numpy(), validation.labels.cpu().numpy()
+    with watch.stage("ensemble"):
+        probabilities = np.mean([_softmax(predict(path, inputs)) for path in files], axis=0)
+    write_json(
+        student.with_name("ensemble.json"),
+        {
+            "kind": "ensemble of generations",
+            "average": "probability",
+            "members": [path.name for path in files],
+            "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+            "size_bytes": sum(path.stat().st_size for path in files),
+        },
+    )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    powers: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers

@@ -1,0 +1,84 @@
+"""The networks that learn beside a student in mutual learning: their shape and their fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.measurement.macs import count_macs
+from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.trial.context import Bench, student_architecture
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
+from nas_compress.values.teaching import Teaching
+
+
+def peer_of(candidate: Candidate) -> Candidate:
+    """What describes the shape of the candidate's peers: a float network, with fresh weights.
+
+    It has the student's pruning and rounding; of another family it has none of the settings that are a family's own.
+    RequestError for an unknown family.
+    """
+    teaching = candidate.teaching
+    family = teaching.peer_family or candidate.family
+    require_known("peer_family", family, [*FAMILIES, PRUNED])
+    same = family == candidate.family
+    base_depths = candidate.depths if same else () if family == PRUNED else family_named(family).base_depths
+    of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
+    own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
+    return replace(
+        candidate.in_float32,
+        family=family,
+        depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
+        width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
+        init="scratch",
+        losses=cross_entropy(),
+        teaching=Teaching(),
+        **({} if same else own),
+    )
+
+
+def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
+    """The shape of the candidate's peers, as `shape` finds it for a candidate; RequestError where there is none."""
+    try:
+        return shape(peer_of(candidate))
+    except RequestError as error:
+        raise RequestError(f"a peer in mutual learning: {error}") from error
+
+
+def macs_together(candidate: Candidate, macs: int, bench: Bench, *, seed: int) -> int:
+    """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
+    teaching = candidate.teaching
+    if teaching.scheme == "joint":
+        return macs + bench.teacher_macs
+    if teaching.teacher != "mutual":
+        return macs * teaching.trainings
+    peer = bench.teacher.build(_shape(candidate, bench, seed))
+    return macs + (teaching.peers or 1) * count_macs(peer, bench.dataset.input_shape)
+
+
+def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Module]:
+    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
+    shape = _shape(candidate, bench, seed)
+    peers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(candidate.teaching.peers or 1):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            peers.append(bench.teacher.build(shape).to(bench.device))
+    return peers
+
+
+def fresh_teacher(bench: Bench, *, seed: int) -> nn.Module:
+    """A network of the teacher's shape before its training, on the bench's device; for scheme `joint`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((seed + 1) % 2**32)
+        return bench.teacher.make().to(bench.device)
+
+
+def _shape(candidate: Candidate, bench: Bench, seed: int) -> Architecture:
+    return peer_shape(candidate, lambda peer: student_architecture(peer, bench.dataset, bench.teacher, seed=seed))

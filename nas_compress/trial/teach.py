@@ -1,0 +1,203 @@
+"""Train a student as its candidate's teaching says: who the teacher is, and what the student learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
+from nas_compress.losses.term import LogitTerm
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.models.features import Observation
+from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.teacher.logits_cache import compute_answers
+from nas_compress.training.checkpoint import Checkpoint
+from nas_compress.training.mutual import MutualLesson
+from nas_compress.training.objective import Lesson, TaughtLesson, look
+from nas_compress.trial.context import Bench
+from nas_compress.trial.monitor import Sight
+from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
+from nas_compress.trial.training import fit
+from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
+
+OnEpoch = Callable[[int, int], None]
+"""(finished epochs, planned epochs)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Guide:
+    """What a student learns from: answers (views, N, C) or (views, N, members, C), and a network for its features."""
+
+    answers: Tensor | None
+    network: nn.Module | None
+
+
+def teach(
+    candidate: Candidate,
+    students: list[nn.Module],
+    bench: Bench,
+    *,
+    epochs: int,
+    seed: int,
+    watch: Stopwatch,
+    on_epoch: OnEpoch | None = None,
+    sight: Sight | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, float]:
+    """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
+
+    An apprentice of scheme `fine_tuned` has a float training before, which the sight does not watch.
+    More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
+    and dropped here. The sight watches the last student, whose training its judge may end.
+    With a `checkpoint` what was killed goes on after its last epoch.
+    """
+    with watch.stage("teacher answers"):
+        guide = find_guide(candidate, bench)
+    planned = epochs * len(students)
+    if candidate.teaching.scheme == "fine_tuned":
+        with watch.stage("training"):
+            _fit_float(candidate, students[-1].to(bench.device), bench, epochs=epochs, seed=seed, checkpoint=checkpoint)
+    losses: dict[str, float] = {}
+    for number, student in enumerate(students):
+        student.to(bench.device)
+        if number:
+            with watch.stage("teacher answers"):
+                guide = _previous(candidate, students[number - 1], bench)
+        with watch.stage("training"):
+            lesson = lesson_of(candidate, student, guide, bench, seed=seed)
+            losses = fit(
+                student,
+                lesson,
+                candidate,
+                bench,
+                epochs=epochs,
+                seed=seed,
+                checkpoint=checkpoint,
+                on_epoch=_after_epoch(
+                    student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
+                ),
+            )
+    return losses
+
+
+def _fit_float(
+    candidate: Candidate, student: nn.Module, bench: Bench, *, epochs: int, seed: int, checkpoint: Checkpoint | None
+) -> None:
+    """The student's float training on the labels alone, which the low-bit control starts from."""
+    plain = replace(candidate.in_float32, losses=cross_entropy(), teaching=Teaching())
+    fit(
+        student,
+        TaughtLesson(TrainingLoss(plain.losses)),
+        plain,
+        bench,
+        epochs=epochs,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+
+
+def find_guide(candidate: Candidate, bench: Bench) -> Guide:
+    """The teacher that the candidate's terms need, trained or read now where it never was."""
+    teaching, teacher = candidate.teaching, bench.teacher
+    if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
+        return Guide(answers=None, network=None)
+    wanted = _reads_logits(candidate)
+    if teaching.teacher == "ensemble":
+        return Guide(answers=_together(candidate, bench) if wanted else None, network=teacher.network)
+    if teaching.teacher == "assistant":
+        teacher = assistant(teacher, teaching.assistant_size or 0.5)
+    else:
+        teacher = earlier(teacher, teaching.checkpoint or 1.0)
+    return Guide(answers=teacher.answers if wanted else None, network=teacher.network)
+
+
+def _together(candidate: Candidate, bench: Bench) -> Tensor:
+    """Answers of all members: each for itself (their probabilities are averaged at the term's temperature), or mean."""
+    members = [member(bench.teacher, number).answers for number in range(candidate.teaching.members or 2)]
+    together = torch.stack(members, dim=2)
+    return together.float().mean(dim=2).half() if candidate.teaching.average == "logits" else together
+
+
+def _previous(candidate: Candidate, generation: nn.Module, bench: Bench) -> Guide:
+    """The generation before as the teacher."""
+    answers = None
+    if _reads_logits(candidate):
+        answers = compute_answers(generation, bench.teacher.train_samples, bench.dataset.views)
+    return Guide(answers=answers, network=generation.eval())
+
+
+def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, bench: Bench, *, seed: int) -> Lesson:
+    """What the student is taught with: by its guide, or in mutual learning beside peers that are made here."""
+    watched = bool(feature_terms(candidate.losses))
+    if candidate.teaching.teacher == "mutual":
+        return _mutual_lesson(candidate, student, make_peers(candidate, bench, seed=seed), bench, watched=watched)
+    if candidate.teaching.scheme == "joint":
+        return _joint_lesson(candidate, student, bench, seed=seed, watched=watched)
+    watched = watched and guide.network is not None
+    own = _glance(student, bench) if watched else None
+    other = _glance(guide.network, bench) if watched and guide.network is not None else None
+    return TaughtLesson(
+        _loss(candidate, own, other),
+        answers=guide.answers,
+        teacher=guide.network if watched else None,
+        watched=bench.teacher.section.features,
+    )
+
+
+def _mutual_lesson(
+    candidate: Candidate, student: nn.Module, peers: list[nn.Module], bench: Bench, *, watched: bool
+) -> MutualLesson:
+    """Each network's loss, with adaptation layers to the one that it looks at where terms on features ask for them."""
+    networks = [student, *peers]
+    seen = [_glance(network, bench) if watched else None for network in networks]
+    others = [seen[1], *([seen[0]] * len(peers))]
+    losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
+    return MutualLesson(peers, losses, watched=bench.teacher.section.features)
+
+
+def _joint_lesson(candidate: Candidate, student: nn.Module, bench: Bench, *, seed: int, watched: bool) -> MutualLesson:
+    """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
+    teacher = fresh_teacher(bench, seed=seed)
+    own, other = (_glance(network, bench) if watched else None for network in (student, teacher))
+    losses = [_loss(candidate, own, other), TrainingLoss(cross_entropy())]
+    return MutualLesson([teacher], losses, watched=bench.teacher.section.features)
+
+
+def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
+    return TrainingLoss(
+        candidate.losses,
+        student=student,
+        teacher=teacher,
+        annealing=candidate.teaching.annealing,
+        soft_stop=candidate.teaching.soft_stop,
+    )
+
+
+def _glance(network: nn.Module, bench: Bench) -> Observation:
+    """Shapes of everything that the network shows."""
+    training = network.training
+    with torch.no_grad():
+        samples, watched = bench.calibration[:2].to(bench.device), bench.teacher.section.features
+        seen = look(network.eval(), samples, relations=True, watched=watched)
+    network.train(training)
+    return seen
+
+
+def _reads_logits(candidate: Candidate) -> bool:
+    terms = [TERMS[term.name] for term in candidate.losses]
+    return any(isinstance(term, LogitTerm) and term.needs_teacher for term in terms)
+
+
+def _after_epoch(
+    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, sight: Sight | None
+) -> Callable[[int, dict[str, float]], bool]:
+    def after(done: int, terms: dict[str, float]) -> bool:
+        if on_epoch is not None:
+            on_epoch(before + done, planned)
+        return sight is not None and sight.epoch(student, done)
+
+    return after

@@ -1,0 +1,156 @@
+"""One student's training: float, and for trained quantization under rounding at the end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.training.checkpoint import Checkpoint
+from nas_compress.training.loop import train
+from nas_compress.training.objective import Lesson
+from nas_compress.training.schedule import epochs_under_rounding
+from nas_compress.training.sparsity import Sparsifier
+from nas_compress.trial.context import Bench, learning_rate, planned_bits
+from nas_compress.values.candidate import Candidate
+
+ROUNDING_RATE = 0.5
+"""The peak of the learning rate under rounding, as a fraction of the one before."""
+
+FINE_TUNING_RATE = 0.1
+"""The same fraction for an apprentice whose float training had all its epochs."""
+
+OnEpochTerms = Callable[[int, dict[str, float]], bool]
+"""(finished epochs, their terms) to whether the training ends here."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartOfLesson:
+    """A lesson that is continued: its progress runs from `begin` to `end`."""
+
+    lesson: Lesson
+    begin: float
+    end: float
+
+    @property
+    def learners(self) -> Sequence[nn.Module]:
+        """Modules that are trained beside the model."""
+        return self.lesson.learners
+
+    def __call__(
+        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """The lesson's terms; see `Lesson`."""
+        whole = self.begin + (self.end - self.begin) * progress
+        return self.lesson(model, batch, labels, view=view, index=index, progress=whole)
+
+
+def fit(
+    student: nn.Module,
+    lesson: Lesson,
+    candidate: Candidate,
+    bench: Bench,
+    *,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: OnEpochTerms | None = None,
+) -> dict[str, float]:
+    """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
+
+    Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
+    course of the learning rate, and goes on under rounding with a new and lower one; an apprentice
+    rounds in all of them. Where `on_epoch` answers True the
+    training ends there, also before the rounding. Zeros are chosen before it.
+    """
+    ended = False
+
+    def watched(done: int, terms: dict[str, float]) -> bool:
+        nonlocal ended
+        ended = on_epoch is not None and on_epoch(done, terms)
+        return ended
+
+    rounding, rate = _under_rounding(candidate, epochs)
+    whole = functools.partial(
+        _fit_part,
+        student,
+        lesson,
+        bench,
+        peak=learning_rate(candidate, bench.training),
+        planned=epochs,
+        on_epoch=watched,
+        checkpoint=checkpoint,
+        sparsifier=sparsifier_of(candidate, student, seed=seed),
+    )
+    losses: dict[str, float] = {}
+    if epochs > rounding:
+        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
+    if rounding and not ended:
+        begin_rounding_(student, candidate, bench)
+        losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
+    return losses
+
+
+def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
+    """How many of the epochs are under rounding, and the peak of their learning rate as a fraction of the float one."""
+    if not candidate.quantization.is_trained:
+        return 0, 1.0
+    if candidate.teaching.scheme is None:
+        return epochs_under_rounding(epochs), ROUNDING_RATE
+    return epochs, FINE_TUNING_RATE if candidate.teaching.scheme == "fine_tuned" else 1.0
+
+
+def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
+    """What puts the candidate's zeros into the student; None where it has none."""
+    if candidate.zero_pattern == "none":
+        return None
+    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
+
+
+def _fit_part(
+    student: nn.Module,
+    lesson: Lesson,
+    bench: Bench,
+    *,
+    peak: float,
+    begin: int,
+    epochs: int,
+    planned: int,
+    rate: float,
+    seed: int,
+    on_epoch: OnEpochTerms,
+    checkpoint: Checkpoint | None,
+    sparsifier: Sparsifier | None,
+) -> dict[str, float]:
+    return train(
+        student,
+        bench.teacher.train_samples,
+        bench.dataset.views,
+        lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
+        epochs=epochs,
+        batch_size=bench.training.batch_size,
+        learning_rate=peak * rate,
+        weight_decay=bench.training.weight_decay,
+        seed=seed,
+        sparsifier=sparsifier,
+        pause=bench.meter.window.pause,
+        checkpoint=checkpoint,
+        on_epoch=lambda done, terms: on_epoch(begin + done, terms),
+    )
+
+
+def begin_rounding_(student: nn.Module, candidate: Candidate, bench: Bench) -> None:
+    """Let a student, on the bench's device, round as its candidate says from now on."""
+    make_aware_(
+        student,
+        method=candidate.quantization.method,
+        bits=planned_bits(candidate, student, bench),
+        activation_bits=candidate.activation_bits,
+        calibration=bench.calibration.to(bench.device),
+        ranges=candidate.quantization.ranges,
+        weight_format=candidate.quantization.weight_format,
+        with_zeros=candidate.zero_pattern != "none",
+    )

@@ -1,0 +1,1 @@
+"""Frozen values of a study: candidate, architecture, metrics, outcome, front. No framework is imported here."""

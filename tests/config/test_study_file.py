@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.shipped import shipped_folder, shipped_names, shipped_path
+from nas_compress.config.study_file import parse_spec, read_study
+from nas_compress.errors import RequestError
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import Budget, Objective
+
+GOOD = 'name = "mine"\nspace = "cnn"\n[data]\nname = "digits"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(study: str | Path) -> str:
+    with pytest.raises(RequestError) as caught:
+        read_study(study)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+MISTAKES = {
+    # unknown keys, at each level
+    'nme = "x"\n' + GOOD: "every key must be known, but got nme; did you mean 'name'?",
+    GOOD + 'nam = "x"': "every key must be known, but got data.nam; did you mean 'name'?",
+    GOOD + "[training]\nepoch = 3": "but got training.epoch; did you mean 'epochs'?",
+    GOOD + '[teacher]\nfamly = "x"': "but got teacher.famly; did you mean 'family'?",
+    GOOD + '[search]\nsamplr = "x"': "but got search.samplr; did you mean 'sampler'?",
+    GOOD + "[budgets.latency_ms]\nat_mot = 3": "but got budgets.latency_ms.at_mot; did you mean 'at_most'?",
+    GOOD + "[budgetz.latency_ms]\nat_most = 3": "but got budgetz; did you mean 'budgets'?",
+    # wrong types
+    GOOD
+    + '[training]\nepochs = "ten"': "training.epochs: input should be a valid integer, but got training.epochs='ten'",
+    GOOD + "[training]\nepochs = 2.5": "but got training.epochs=2.5",
+    GOOD + "[training]\nepochs = 2020-01-01": "but got training.epochs='2020-01-01'",
+    "trials = true\n" + GOOD: "trials: input should be a valid integer, but got trials=True",
+    "budgets = 3\n" + GOOD: "budgets: input should be an object, but got budgets=3",
+    GOOD + "[budgets]\nmacs = 3": "budgets.macs: input should be an object, but got budgets.macs=3",
+    GOOD + '[teacher]\ndepths = ["1"]': "teacher.depths.0: input should be a valid integer",
+    GOOD
+    + '[teacher]\nfactory = "a:b"\nweights = "c"\nbn_sparsity = 0.1': "bn_sparsity needs a teacher that is trained",
+    # out of range
+    GOOD + "[teacher]\nbn_sparsity = -1": "teacher.bn_sparsity: input should be greater than or equal to 0",
+    GOOD + "[training]\nepochs = 0": "training.epochs: input should be greater than 0, but got training.epochs=0",
+    GOOD + "[training]\ncap = 0.5": "training.cap: input should be greater than or equal to 1",
+    GOOD + "[training]\nlearning_rate = inf": "should be a finite number, but got training.learning_rate=inf",
+    GOOD + "[training]\nlearning_rate = nan": "should be a finite number, but got training.learning_rate=nan",
+    GOOD
+    + '[training]\nbudget = "scratch_c"': "should be 'scratch_e' or 'scratch_b', but got training.budget='scratch_c'",
+    "seed = -1\n" + GOOD: "seed: input should be greater than or equal to 0, but got seed=-1",
+    "seed = 4294967296\n" + GOOD: "but got seed=4294967296",
+    'device = "gpu"\n' + GOOD: "device: input should be 'auto', 'cpu' or 'cuda', but got device='gpu'",
+    GOOD.replace("mine", "a b"): "but got name='a b'",
+    GOOD.replace("mine", "../up"): "but got name='../up'",
+    GOOD + "shift = -1": "but got data.shift=-1",
+    GOOD + "[teacher]\ndepths = []": "teacher.depths:",
+    GOOD + "[teacher]\ndepths = [1, 0]": "but got teacher.depths.1=0",
+    # missing, or too much of it
+    "": "name must be given, but is missing",
+    'name = "mine"\nspace = "cnn"': "data must be given, but is missing",
+    'name = "mine"\nspace = "cnn"\n[data]': "data: exactly one of name and factory must be given, but got name=None, ",
+    GOOD + 'factory = "a:b"': "exactly one of name and factory must be given, but got name='digits', factory='a:b'",
+    GOOD + '[teacher]\nfactory = "a:b"': "factory and weights must be given together, but got factory='a:b', ",
+    GOOD + '[teacher]\nweights = "a"': "factory and weights must be given together, but got factory=None, weights='a'",
+    GOOD + "[teacher]\ndepths = [1, 1]\nwidths = [16]": "one entry per stage each, but got widths=[16], depths=[1, 1]",
+    # figures
+    'objectives = ["acc"]\n'
+    + GOOD: "an entry of objectives must be a known name, but got 'acc'; did you mean 'accuracy'?",
+    'objectives = ["macs", "macs"]\n' + GOOD: "objectives must be at least one figure, each named once",
+    "objectives = []\n" + GOOD: "objectives must be at least one figure",
+    GOOD
+    + "[budgets.latency]\nat_most = 3": "budgets must be a known name, but got 'latency'; did you mean 'latency_ms'?",
+    GOOD + "[budgets.latency_ms]\nat_least = 3": "must have at_most (lower is better), but got {'at_least': 3.0}",
+    GOOD + "[budgets.accuracy]\nat_most = 0.5": "must have at_least (higher is better), but got {'at_most': 0.5}",
+    GOOD + "[budgets.macs]\nat_least = 1\nat_most = 2": "budgets.macs must have at_most",
+    GOOD + "[budgets.macs]": "budgets.macs must have at_most (lower is better), but got nothing",
+    GOOD + "[budgets.macs]\nat_most = 0": "budgets.macs.at_most: input should be greater than 0",
+    GOOD + "[budgets.accuracy]\nat_least = 90": "budgets.accuracy.at_least <= 1 must hold (a fraction), but got 90",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES.items(), ids=range(len(MISTAKES)))
+def test_a_mistake_is_told_in_one_line_with_file_key_and_value(text: str, message: str, tmp_path: Path) -> None:
+    line = refused(written(tmp_path, text))
+    assert line.startswith("study.toml: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a b", 1), (GOOD + "[training\n", 5), (GOOD + GOOD, 5), ("x = 1\nx = 2\n", 2)]
+)
+def test_broken_toml_is_told_with_its_line(text: str, line: int, tmp_path: Path) -> None:
+    message = refused(written(tmp_path, text))
+    assert "must be valid TOML" in message and f"line {line}" in message and "study.toml" in message
+
+
+def test_what_is_no_study_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    assert "but got 'digit'; did you mean 'digits'?" in refused("digit")
+    assert "a folder that holds one" in refused(tmp_path)
+    (tmp_path / "study.toml").write_bytes(b"\xff\xfe\x00")
+    assert "must be readable text" in refused(tmp_path)
+
+
+def test_a_study_is_found_by_file_folder_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, GOOD)
+    found = [read_study(place) for place in (path, str(path), tmp_path)]
+    assert found[0] == found[1] == found[2]
+    assert found[0].folder == tmp_path.resolve() and found[0].label == "study.toml" and found[0].candidate is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()  # an empty folder of that name does not hide the built-in study
+    assert read_study("digits").spec.name == "digits"
+
+
+@pytest.mark.parametrize("name", shipped_names("studies"))
+def test_shipped_studies_parse_and_their_space_is_shipped(name: str) -> None:
+    spec = read_study(name).spec
+    assert spec.name == name and spec.space in shipped_names("search_spaces")
+    assert parse_spec(spec.model_dump(mode="json"), "again") == spec
+
+
+def test_shipped_files_are_found_or_not() -> None:
+    assert shipped_folder("studies").is_dir() and shipped_folder("search_spaces").is_dir()
+    assert "digits" in shipped_names("studies") and "cnn" in shipped_names("search_spaces")
+    assert shipped_path("search_spaces", "cnn.py") == shipped_folder("search_spaces") / "cnn.py"
+    assert shipped_path("search_spaces", "nothing.py") is None
+
+
+def test_the_specification_is_frozen(tmp_path: Path) -> None:
+    spec = read_study(written(tmp_path, GOOD)).spec
+    for part, key in ((spec, "trials"), (spec.training, "epochs"), (spec.data, "seed")):
+        with pytest.raises(pydantic.ValidationError, match="frozen"):
+            setattr(part, key, 1)
+
+
+def test_what_is_left_out_has_a_default_and_what_is_said_counts(tmp_path: Path) -> None:
+    text = 'trials = 3\nobjectives = ["macs", "accuracy"]\n' + GOOD
+    spec = read_study(
+        written(tmp_path, text + "[budgets.size_bytes]\nat_most = 9\n[budgets.accuracy]\nat_least = 1")
+    ).spec
+    assert spec.trials == 3 and spec.device == "auto" and spec.training.budget == "scratch_e"
+    assert spec.objective_list == (Objective(name="macs"), Objective(name="accuracy"))
+    assert spec.budget_list == (Budget(name="size_bytes", limit=9), Budget(name="accuracy", limit=1))
+
+
+CANDIDATE = Candidate(family="resnet", depths=(1, 1, 1))
+
+
+def bundle(folder: Path, **changes: object) -> Path:
+    values = {"study": StudySpec.model_validate_json(json.dumps(SPEC)).model_dump(mode="json")}
+    path = folder / "config.json"
+    path.write_text(json.dumps({**values, "candidate": CANDIDATE.to_dict(), **changes}))
+    return path
+
+
+SPEC = {"name": "mine", "space": "cnn", "data": {"name": "digits"}}
+
+
+def test_an_exported_bundle_trains_its_candidate_again(tmp_path: Path) -> None:
+    file = read_study(bundle(tmp_path))
+    assert file.candidate == CANDIDATE and file.spec.name == "mine" and file.label == "config.json"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"candidate": None},
+        {"candidate": "abc"},
+        {"candidate": {}},
+        {"candidate": {**CANDIDATE.to_dict(), "depths": ["a"]}},
+        {"candidate": {**CANDIDATE.to_dict(), "losses": ["kd"]}},
+        {"candidate": {**CANDIDATE.to_dict(), "new": 1}},
+        {"candidate": {**CANDIDATE.to_dict(), "weight_bits": 7}},
+        {"study": 3},
+        {"study": {**SPEC, "trials": 0}},
+        {"study_folder": 3},
+    ],
+)
+def test_a_json_file_that_is_no_bundle_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    assert "config.json" in refused(bundle(tmp_path, **change))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", "null", '{"study": {}}'])
+def test_other_json_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    assert "must be the config.json of an exported bundle" in refused(path)

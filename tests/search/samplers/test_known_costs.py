@@ -1,0 +1,64 @@
+"""What looks leave in a study: figures, and notes of those that a run did not survive."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import optuna
+import pytest
+
+from nas_compress.config.suggest import Suggest
+from nas_compress.search.samplers.known_costs import MOST_DEATHS, PREFIX, KnownCosts
+from nas_compress.search.samplers.observations import Known
+from nas_compress.search.samplers.proposals import Sketch, draw
+from quiet_optuna import quiet as quiet
+
+
+def space(trial: Suggest) -> int:
+    return trial.suggest_int("x", 0, 9)
+
+
+@pytest.fixture
+def sketch() -> Sketch:
+    return draw(space, Random(0), {"x": 7})
+
+
+def notes(study: optuna.Study) -> list[object]:
+    return [json.loads(text)[1] for name, text in study.user_attrs.items() if name.startswith(PREFIX)]
+
+
+def test_a_look_is_noted_before_it_begins_and_told_once(sketch: Sketch) -> None:
+    study, asked = optuna.create_study(), []
+
+    def costs(candidate: object) -> Known:
+        asked.append((candidate, notes(study)))
+        return Known(values=(None, 2.0), constraints={"size": -1.0})
+
+    KnownCosts(study, costs).look([sketch, sketch])
+    assert asked == [(7, [1])]
+    later = KnownCosts(study, costs)
+    assert later.found[sketch.key][1] == Known(values=(None, 2.0), constraints={"size": -1.0})
+    assert not later.lacks(sketch)
+
+
+def test_a_candidate_at_whose_look_runs_died_is_looked_at_no_more(sketch: Sketch) -> None:
+    study, begun = optuna.create_study(), []
+
+    def dies(candidate: object) -> Known:
+        begun.append(candidate)
+        raise SystemError  # a kill leaves the note as it is; see below
+
+    for death in range(MOST_DEATHS + 1):
+        known = KnownCosts(study, dies)
+        if death < MOST_DEATHS:
+            assert known.lacks(sketch)
+            with pytest.raises(SystemError):
+                known.look([sketch])
+            assert notes(study) == [death], "an error that is told is no death"
+            (name,) = [name for name in study.user_attrs if name.startswith(PREFIX)]
+            study.set_user_attr(name, json.dumps([{"x": 7}, death + 1]))  # as a kill leaves it
+        else:
+            known.look([sketch])
+    assert len(begun) == MOST_DEATHS
+    assert not known.lacks(sketch) and sketch.key not in known.found

@@ -1,0 +1,148 @@
+"""Several run folders on one database: one total, each trial once, every file everywhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas_compress.data.loading import load_dataset
+from nas_compress.errors import RequestError, RunError
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.runs.results import read_front
+from nas_compress.search.dask import run_on_dask
+from nas_compress.search.reporter import Silence
+from nas_compress.search.run import run_study
+from nas_compress.search.storage.hosts import GRACE_S, Joint
+from nas_compress.search.storage.recovery import DEATHS, repeat
+from running import shared_cache, start, write_study
+
+STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')
+"""Objectives that every host finds alike; latencies may be measured again."""
+
+
+def figures(root: Path) -> list[tuple[int | str, float, int]]:
+    return [(point.trial, point.accuracy, point.size_bytes) for point in read_front(RunFolder(root=root)).members]
+
+
+@pytest.mark.parametrize("form", ["onnx", "compressed"])
+def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", STEADY, extra=f'\n[export]\nform = "{form}"\n')
+    url, shared = f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_study(study, out=first, storage=url, shared=shared, trials=2)
+    run_study(study, out=second, storage=url, shared=shared, trials=4)
+    assert [record.trial for record in read_records(RunFolder(root=first))] == [0, 1]
+    before = read_records(RunFolder(root=first))
+    run_study(study, out=first, storage=url, shared=shared, trials=4)
+    after = read_records(RunFolder(root=first))[:2]
+    assert [record.finished_s for record in after] == [record.finished_s for record in before], "trained again"
+    runs = [read_records(RunFolder(root=root)) for root in (first, second)]
+    assert [record.trial for record in runs[0]] == [record.trial for record in runs[1]] == [0, 1, 2, 3]
+    for mine, theirs in zip(*runs, strict=True):
+        assert mine.outcome.candidate == theirs.outcome.candidate and mine.model == theirs.model
+    assert figures(first) == figures(second)
+    images = load_dataset(name="digits", seed=0, train_samples=200).validation
+    for root in (first, second):
+        for point in read_front(RunFolder(root=root)).members:
+            measured = measure_accuracy(root / point.model, images.inputs.numpy(), images.labels.numpy())
+            assert measured == point.accuracy
+
+
+def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("nas_compress.search.storage.hosts.time.monotonic", lambda: clock[0])
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", directions=["maximize"])
+    joint = Joint(study=study, folder=RunFolder(root=tmp_path), run_id="abcdef0", machine="here")
+    for name in ("dead", "living", "abcdef0"):
+        trial = study.ask({"width": optuna.distributions.IntDistribution(1, 9)})
+        trial.set_user_attr("run", name)
+    assert joint.earlier(2) == 2 and joint.earlier(1) == 1 and joint.earlier(0) == 0
+    for beat in range(3):
+        study.set_user_attr("alive living", str(beat))
+        assert joint.bury() == (0 if beat < 2 else 1)
+        clock[0] += GRACE_S * 0.6
+    assert [trial.state for trial in study.trials] == [
+        TrialState.FAIL,
+        TrialState.RUNNING,
+        TrialState.RUNNING,
+        TrialState.WAITING,
+    ]
+    assert study.trials[3].system_attrs["fixed_params"] == study.trials[0].params
+    assert study.trials[3].user_attrs == {"repeats_cut_trial": 0, DEATHS: 1}
+
+
+class Hasty(Silence):
+    """Another run that takes this one for dead at the first sign of an epoch, and queues its trial again."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.told: list[str] = []
+        self.hasty = True
+
+    @property
+    def study(self) -> optuna.Study:
+        return optuna.load_study(study_name="tiny", storage=self.url)
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        if done and name == "trial 0" and self.hasty:
+            self.hasty, study = False, self.study
+            study.tell(0, state=TrialState.FAIL)
+            repeat(study, study.trials[0], study.trials[0].params, died=True)
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_living_run_that_was_taken_for_dead_leaves_its_trial_to_be_repeated(tmp_path: Path) -> None:
+    study, url, root = write_study(tmp_path / "study"), f"sqlite:///{tmp_path}/study.db", tmp_path / "run"
+    other = Hasty(url)
+    run_study(study, out=root, storage=url, trials=1, reporter=other)
+    assert any(line.startswith("another run repeats trial 0") for line in other.told)
+    assert [record.trial for record in read_records(RunFolder(root=root))] == [1]
+    trials = other.study.trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"] and trials[1].params == trials[0].params
+    assert not (root / "trials" / "0" / "model.onnx").exists()
+
+
+def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    with pytest.raises(RequestError, match="--shared needs --storage"):
+        run_study(study, shared=tmp_path / "shared")
+    with pytest.raises(
+        RunError, match="--storage must be reachable, but postgresql://me:\\*\\*\\*@localhost:1/x is not"
+    ):
+        run_study(study, storage="postgresql://me:secret@localhost:1/x")
+
+
+@pytest.mark.slow
+def test_dask_workers_share_a_study(tmp_path: Path) -> None:
+    study, shared = write_study(tmp_path / "study", STEADY), tmp_path / "shared"
+    words = ["run", study, "--on", "dask", "--workers", 2, "--storage", f"sqlite:///{tmp_path}/study.db"]
+    words += ["--shared", shared, "--trials", 5, "--out", tmp_path / "run"]
+    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
+    run.join(900)
+    assert run.exitcode == 0, (tmp_path / "log").read_text()
+    folders = [tmp_path / "run", *(tmp_path / "run" / "hosts").iterdir()]
+    assert len(folders) == 3
+    for folder in folders:
+        assert [record.trial for record in read_records(RunFolder(root=folder))] == [0, 1, 2, 3, 4]
+        assert figures(folder) == figures(tmp_path / "run")
+
+
+def test_dask_without_what_it_needs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, shared = str(write_study(tmp_path / "study")), tmp_path / "shared"
+    with pytest.raises(RequestError, match="--on needs --storage and --shared"):
+        run_on_dask(study, on="dask", storage=None, shared=shared)
+    with pytest.raises(RequestError, match="workers >= 1 must hold, but got workers=0"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared, workers=0)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RequestError, match=r"pip install 'nas-compress\[dask\]'"):
+        run_on_dask(study, on="dask", storage="sqlite://", shared=shared)

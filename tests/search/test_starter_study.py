@@ -1,0 +1,125 @@
+"""A starter study runs as it was written."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.config.study_file import read_study
+from nas_compress.search.run import run_study
+from running import Command, command_in, quick_and_apart, snapshot
+
+MODELS = """from torch import nn
+
+class Raw(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(1, 8, 3)
+        self.head = nn.Linear(8 * 36, 3)
+    def forward(self, samples):
+        return self.head(self.body(samples.float() / 255).relu().flatten(1))
+
+def build():
+    return Raw()
+
+def broken():
+    raise ValueError("no such layer")
+"""
+
+DATA = """import numpy as np
+
+def load():
+    images = np.load("images.npy")
+    labels = np.arange(len(images)) % 3
+    return {"train": (images[:90], labels[:90]), "test": (images[90:], labels[90:])}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path) -> Iterator[Path]:
+    with quick_and_apart() as patch:
+        patch.chdir(tmp_path)
+        yield tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    return command_in(monkeypatch, capfd)
+
+
+@pytest.fixture
+def own(here: Path) -> Path:
+    """A teacher with its weights and a data module in the working folder."""
+    (here / "my_models.py").write_text(MODELS)
+    (here / "my_data.py").write_text(DATA)
+    np.save(here / "images.npy", np.random.default_rng(0).integers(0, 255, (120, 1, 8, 8), dtype=np.uint8))
+    weights = nn.ModuleDict({"body": nn.Conv2d(1, 8, 3), "head": nn.Linear(8 * 36, 3)}).state_dict()
+    torch.save(weights, here / "teacher.pt")
+    return here
+
+
+def test_a_study_of_ones_own_model_and_data_runs_unchanged(command: Command, own: Path) -> None:
+    answer = command("init", "mine", "--model", "my_models:build", "--data", "my_data:load")
+    assert answer.code == 0, answer.err
+    assert answer.out.split() == ["mine/study.toml", "mine/space.py"]
+    assert answer.err == "next: nas-compress check mine\n"
+    assert "bn_scale" not in (own / "mine" / "space.py").read_text(), "this teacher has no batch normalisation"
+    front = run_study("mine", trials=1)
+    assert front.teacher is not None
+    assert len(front.points) == 1
+    assert (own / "runs" / "mine" / "front.png").is_file()
+
+
+@pytest.mark.parametrize("space", ["cnn", pytest.param("strided_cnn", marks=pytest.mark.slow)])
+def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command: Command, tmp_path: Path) -> None:
+    answer = command("init", "mine", "--space", space)
+    assert answer.code == 0, answer.err
+    spec = read_study("mine").spec
+    assert (spec.name, spec.space, spec.data.name) == ("mine", "space.py", "digits")
+    text = (tmp_path / "mine" / "study.toml").read_text()
+    budgets = [line.removeprefix("# ") for line in text[text.index("# [budgets]") :].splitlines()]
+    assert tomllib.loads("\n".join(budgets))["budgets"].keys() == {"size_bytes", "latency_ms", "accuracy"}
+    own_space = (tmp_path / "mine" / "space.py").read_text()
+    assert own_space.startswith('"""What may vary in mine')
+    assert f"began as the built-in space {space}." in own_space
+    assert "def suggest(trial: Suggest) -> Candidate:" in own_space
+    assert '"bn_scale"' in own_space
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("mine", "--data", "digitz"), "--data must be a known name, but got 'digitz'; did you mean 'digits'"),
+        (("mine", "--space", "cmn"), "--space must be a known name, but got 'cmn'; did you mean 'cnn'"),
+        (("mine", "--model", "my_models:biuld", "--data", "my_data:load"), "did you mean 'build'"),
+        (("mine", "--model", "my_models:broken", "--data", "my_data:load"), "no such layer"),
+        (("mine", "--model", "my_models:build"), "must return logits (N, 10)"),
+        (("mine", "--data", "nowhere:load"), "'nowhere'"),
+        (("mine", "--model", "my_models:build", "--weights", "w.pt"), "--weights must be a file, but w.pt is none"),
+        (("my mine",), "name"),
+        (("my_data.py",), "DIR must be a folder"),
+        ((), "DIR"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(arguments: tuple[str, ...], words: str, command: Command, own: Path) -> None:
+    before = snapshot(own)
+    answer = command("init", *arguments)
+    assert answer.code == 2
+    assert words in answer.line
+    assert snapshot(own) == before
+    assert not (own / "mine").exists()
+
+
+def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own: Path) -> None:
+    (own / "space.py").write_text("mine")
+    assert "space.py is there" in command("init", ".").line
+    assert (own / "space.py").read_text() == "mine"
+    (own / "teacher.pt").unlink()
+    words = ("init", "mine", "--model", "my_models:build", "--data", "my_data:load")
+    assert "--model needs its --weights" in command(*words).line

@@ -1,0 +1,113 @@
+"""Real worker processes, one of them killed: the total is exact, and what was cut is repeated."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas_compress.config.study_file import read_study
+from nas_compress.data.loading import load_dataset
+from nas_compress.errors import RequestError
+from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.search.reporter import Silence
+from nas_compress.search.run import run_study
+from nas_compress.search.storage.optuna_storage import open_storage
+from nas_compress.search.workers.pool import TRIES, Crew, Job
+from nas_compress.search.workers.process import Task
+from nas_compress.values.candidate import Candidate
+from running import write_study
+
+
+class Assassin(Silence):
+    """Kills the worker of the first trial that tells an epoch, once."""
+
+    def __init__(self) -> None:
+        self.killed: list[int] = []
+        self.told: list[int] = []
+        self.stages: list[tuple[str, int, int]] = []
+
+    def stage(self, name: str, done: int, count: int) -> None:
+        self.stages.append((name, done, count))
+        if "trial" in name and done and not self.killed:
+            victim = multiprocessing.active_children()[0]
+            assert victim.pid is not None
+            os.kill(victim.pid, signal.SIGKILL)
+            self.killed.append(victim.pid)
+
+    def trial(self, record: object, front: object, finished: int, total: int) -> None:
+        self.told.append(finished)
+
+
+def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -> None:
+    search = ('sampler = "random"', 'sampler = "random"\nstop = "shadow"\nrungs = [1]')
+    study = write_study(tmp_path / "study", ("trials = 3", "trials = 5"), ("\nepochs = 1\n", "\nepochs = 2\n"), search)
+    reporter = Assassin()
+    front = run_study(study, workers=2, reporter=reporter)
+    assert reporter.killed and reporter.told == [1, 2, 3, 4, 5]
+    assert not multiprocessing.active_children()
+    seen = {name for name, _, _ in reporter.stages if "trial" in name}
+    assert {name.split(",")[0] for name in seen} == {"worker 1", "worker 2"}, "each worker says what it does"
+    assert all((name, 0, 2) in reporter.stages for name in seen), "before its first epoch too"
+    root = tmp_path / "runs" / "tiny"
+    records = read_records(RunFolder(root=root))
+    trials = optuna.load_study(study_name="tiny", storage=open_storage(None, root / "study.journal")).trials
+    assert [record.trial for record in records] == [trial.number for trial in trials] == [0, 1, 2, 3, 4]
+    assert all(trial.state.name == "COMPLETE" for trial in trials)
+    first = [record for record in records if record.repeats is None]
+    assert len({record.outcome.candidate for record in first}) == len(first)
+    assert all(record.outcome.curve for record in first), "the rule was asked across processes"
+    data = load_dataset(name="digits", seed=0, train_samples=200).validation
+    for point in front.members:
+        assert measure_accuracy(root / point.model, data.inputs.numpy(), data.labels.numpy()) == point.accuracy
+
+
+class NoJudge:
+    def begin(self, cost: object, planned: int) -> None: ...
+
+    def wants(self, epoch: int) -> bool:
+        return False
+
+    def verdict(self, epoch: int, accuracy: float) -> None: ...
+
+
+@pytest.mark.slow
+def test_a_candidate_that_kills_every_worker_is_a_failed_trial(tmp_path: Path) -> None:
+    file = read_study(write_study(tmp_path / "study"))
+    run_study(file, trials=1)
+
+    def kill(worker: int, number: int, done: int, count: int) -> None:
+        for pid in crew.pids if done else ():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+    crew = Crew(1, file, kill)
+    try:
+        candidate = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
+        crew.give(
+            Job(
+                task=Task(
+                    number=7, candidate=candidate, model=tmp_path / "model.onnx", checkpoint=tmp_path / "state.pt"
+                ),
+                judge=NoJudge(),
+            )
+        )
+        started = time.monotonic()
+        job, outcome = crew.next_end()
+        assert job.deaths == TRIES and time.monotonic() - started < 300
+        assert outcome.state == "failed" and outcome.reason is not None
+        assert outcome.reason.startswith("the worker died 3 times at this trial, last by signal 9")
+    finally:
+        crew.close()
+
+
+def test_fewer_than_one_worker_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="workers >= 1 must hold, but got workers=0"):
+        run_study(write_study(tmp_path / "study"), workers=0)

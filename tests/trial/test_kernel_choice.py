@@ -1,0 +1,129 @@
+"""Integer kernels ship where they are faster, by latencies that the machine's cache keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.trial.context import Bench, new_student, planned_bits, student_architecture
+from nas_compress.trial.kernel_choice import Form, settle_form
+from nas_compress.trial.run import run_trial
+from nas_compress.values.candidate import PRUNED, Candidate, Quantization
+from nas_compress.values.outcome import Outcome
+from timing import cache_in, meter_with_level
+
+LEVEL = 1e6
+VIT = Candidate(
+    family="vit",
+    depths=(1,),
+    width_multiplier=0.25,
+    weight_bits=4,
+    activation_bits=8,
+    quantization=Quantization(method="lsq"),
+)
+
+
+def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: float) -> Bench:
+    """The bench of a machine that has timed both forms before."""
+    student = student_of(VIT, bench)
+    latencies = {}
+    for bits, value in ((8, integer_ms), (32, float_ms)):
+        path = folder / f"{bits}.onnx"
+        write_file(
+            student,
+            path,
+            weight_bits=4,
+            activation_bits=bits,
+            quantization=VIT.quantization,
+            layer_bits=planned_bits(VIT, student, bench),
+            calibration=bench.calibration,
+            watch=Stopwatch(),
+        )
+        latencies[structure_key(path)] = Latency(
+            latency_ms=value, spread=0.0, blocks=12, noisy=False, reference_ms=LEVEL
+        )
+    meter = meter_with_level(folder, LEVEL)
+    cache_in(folder).keep(FastLevel(fast_ms=LEVEL), latencies)
+    return replace(bench, meter=meter, training=bench.training.model_copy(update={"epochs": 2}))
+
+
+@pytest.mark.parametrize(
+    ("integer_ms", "float_ms", "floats"), [(0.5, 0.4, True), (0.4, 0.5, False), (0.5, 0.495, False)]
+)
+def test_the_faster_form_is_chosen(
+    integer_ms: float, float_ms: float, floats: bool, bench: Bench, tmp_path: Path
+) -> None:
+    known = with_latencies(bench, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
+    form = settled(VIT, known, tmp_path)
+    assert form.candidate == (replace(VIT, activation_bits=32, round_to=8) if floats else VIT)
+    assert form.cost.latency_ms == (float_ms if floats else integer_ms)
+    assert form.integer_latency_ms == (integer_ms if floats else None)
+
+
+def test_a_trial_ships_the_faster_form_and_tells_of_the_other(bench: Bench, tmp_path: Path) -> None:
+    known, model = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4), tmp_path / "model.onnx"
+    outcome = run_trial(VIT, known, seed=0, model=model)
+    assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
+    assert outcome.candidate == VIT and float_kernels(model)
+    assert (outcome.measured.latency_ms, outcome.integer_latency_ms) == (0.4, 0.5)
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
+
+
+class RememberingMeter(LatencyMeter):
+    """Keeps the patience with which each file was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(cache=folder, time_limit_s=0.01, blocks=1)
+        self.patience: list[bool] = []
+
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+        self.patience.append(patient)
+        return super().measure(model, key=key, patient=patient)
+
+
+def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench, tmp_path: Path) -> None:
+    known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
+    meter = RememberingMeter(tmp_path)
+    cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
+    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, bench))
+    assert form.candidate == replace(cut, activation_bits=32, round_to=8)
+    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
+    assert meter.patience == [True, True], "another noise must not choose another form"
+
+
+def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
+    candidate = replace(VIT, family="resnet", depths=(1, 1, 1))
+    cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
+    meter = RememberingMeter(tmp_path)
+    for each in (candidate, cut):
+        form = settled(each, replace(bench, meter=meter), tmp_path, student=student_of(candidate, bench))
+        assert form.candidate is each and form.integer_latency_ms is None
+    assert not any(meter.patience)
+
+
+def student_of(candidate: Candidate, bench: Bench) -> nn.Module:
+    architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
+    return new_student(candidate, architecture, bench.teacher, seed=0)
+
+
+def settled(candidate: Candidate, bench: Bench, folder: Path, *, student: nn.Module | None = None) -> Form:
+    student = student or student_of(candidate, bench)
+    return settle_form(
+        candidate,
+        student,
+        folder,
+        name="model.onnx",
+        layer_bits=planned_bits(candidate, student, bench),
+        calibration=bench.calibration,
+        meter=bench.meter,
+        watch=Stopwatch(),
+    )

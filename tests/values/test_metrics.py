@@ -1,0 +1,49 @@
+import math
+
+import pytest
+
+from nas_compress.errors import RequestError
+from nas_compress.values.metrics import DIRECTIONS, Budget, Objective
+from nas_compress.values.outcome import Measured
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_better_costs_less(name: str) -> None:
+    objective = Objective(name=name)
+    better, worse = (2.0, 1.0) if objective.direction == "maximize" else (1.0, 2.0)
+    assert objective.cost(better) < objective.cost(worse)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_a_budget_is_kept_at_its_limit_and_broken_beyond(name: str) -> None:
+    budget = Budget(name=name, limit=50.0)
+    sign = 1 if budget.rule == "at_most" else -1
+    assert budget.violation(50.0) == 0
+    assert budget.violation(50.0 + sign * 5) == pytest.approx(0.1)
+    assert budget.violation(50.0 - sign * 5) == pytest.approx(-0.1)
+    assert budget.rule == ("at_least" if name == "accuracy" else "at_most")
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_every_objective_is_a_figure_that_is_measured(name: str) -> None:
+    cost = {"latency_ms": 0.5, "size_bytes": 10, "parameters": 20, "macs": 30}
+    measured = Measured(latency_spread=0.0, latency_noisy=False, accuracy=0.9, **cost)  # type: ignore[arg-type]
+    assert measured.figure(name) == {**cost, "accuracy": 0.9}[name]
+
+
+def test_budgets_read_as_rules() -> None:
+    assert str(Budget(name="size_bytes", limit=64_000)) == "size_bytes <= 64000"
+    assert str(Budget(name="accuracy", limit=0.9)) == "accuracy >= 0.9"
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.nan])
+def test_a_budget_of_nothing_is_refused(limit: float) -> None:
+    with pytest.raises(RequestError, match="a budget must be greater than 0, but got macs="):
+        Budget(name="macs", limit=limit)
+
+
+def test_the_nearest_figure_is_named() -> None:
+    with pytest.raises(RequestError, match=r"an objective must be a known name, but got 'latency'.*'latency_ms'\?"):
+        Objective(name="latency")
+    with pytest.raises(RequestError, match=r"a budget must be a known name, but got 'size'.*'size_bytes'\?"):
+        Budget(name="size", limit=1)
