@@ -42,7 +42,9 @@ from nas_compress.models.features import Observation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.trial.context import Bench, check_candidate, new_student, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.validity import check_candidate
 from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
 from peers.finds import CLOCKS, Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from nas_compress.trial.context import Bench, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.uniform_control import uniform_control
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
 

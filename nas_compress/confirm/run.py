@@ -29,8 +29,9 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import Ingredients, find_teacher, gather, make_bench
-from nas_compress.trial.context import Bench, check_candidate
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point

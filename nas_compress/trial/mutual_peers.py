@@ -12,7 +12,8 @@ from torch import nn
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
-from nas_compress.trial.context import Bench, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
 from nas_compress.values.teaching import Teaching

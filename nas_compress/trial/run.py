@@ -16,13 +16,14 @@ from nas_compress.measurement.pipeline import Stopwatch, measure_file
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.born_again import earlier_generations, write_ensemble
-from nas_compress.trial.context import Bench, check_candidate
+from nas_compress.trial.context import Bench
 from nas_compress.trial.kernel_choice import write_student
 from nas_compress.trial.monitor import Judge, Sight
 from nas_compress.trial.mutual_peers import macs_together
 from nas_compress.trial.sure_size import least_size
 from nas_compress.trial.teach import OnEpoch, teach
 from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome

@@ -9,7 +9,7 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import student_architecture
+from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.measurement.pipeline import Stopwatch
-from nas_compress.trial.context import Bench, new_student, planned_bits, student_architecture
+from nas_compress.trial.context import Bench, planned_bits
 from nas_compress.trial.kernel_choice import Form, settle_form
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 

@@ -39,7 +39,8 @@ from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.search.setup import comparison_bench
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.context import Bench, new_student, planned_bits, student_architecture
+from nas_compress.trial.context import Bench, planned_bits
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.teach import teach
 from nas_compress.trial.training import ROUNDING_RATE
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation

@@ -26,8 +26,9 @@ from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_bench
-from nas_compress.trial.context import Bench, new_student, student_architecture
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate
 
 WIDTHS = (0.375, 0.5, 0.75)

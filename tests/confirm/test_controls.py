@@ -11,7 +11,9 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.models.families import build_student
-from nas_compress.trial.context import Bench, check_candidate, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import TEACHERS
 

@@ -25,7 +25,9 @@ from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench, check_candidate, new_student, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import PRUNED, Candidate
 
 DEPTHS = {"resnet": (3, 2, 2), "mobilenet": (2, 3, 2), "vit": (3,)}

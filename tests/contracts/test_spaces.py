@@ -15,7 +15,7 @@ from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.suggest import Choice, RandomWalk
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.importance import CRITERIA
-from nas_compress.trial.context import check_candidate
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 
 NAMES = shipped_names("search_spaces")

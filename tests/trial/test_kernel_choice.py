@@ -14,9 +14,10 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
-from nas_compress.trial.context import Bench, new_student, planned_bits, student_architecture
+from nas_compress.trial.context import Bench, planned_bits
 from nas_compress.trial.kernel_choice import Form, settle_form
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Quantization
 from nas_compress.values.outcome import Outcome
 from timing import cache_in, meter_with_level

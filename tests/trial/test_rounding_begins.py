@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
-from nas_compress.trial.context import Bench, new_student, student_architecture
+from nas_compress.trial.context import Bench
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import begin_rounding_
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import Quantization

@@ -13,8 +13,9 @@ from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
 from nas_compress.training.objective import TaughtLesson
-from nas_compress.trial.context import Bench, new_student, student_architecture
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import fit
 from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Quantization

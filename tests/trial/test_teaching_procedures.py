@@ -17,10 +17,12 @@ from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench, check_candidate, student_architecture
+from nas_compress.trial.context import Bench
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.teach import find_guide, lesson_of
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import SCHEMES
 

@@ -14,7 +14,8 @@ from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.teacher.teacher import teacher_architecture
-from nas_compress.trial.context import check_candidate, shaped
+from nas_compress.trial.shape import shaped
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 

@@ -16,8 +16,9 @@ from nas_compress.models.families import build_student
 from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench, student_architecture
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy
 from teachers import small_teacher_in
 

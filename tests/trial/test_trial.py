@@ -11,8 +11,9 @@ import torch
 
 from nas_compress.errors import RequestError
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench, shaped, student_architecture
+from nas_compress.trial.context import Bench
 from nas_compress.trial.run import broken_budgets, run_trial
+from nas_compress.trial.shape import shaped, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome

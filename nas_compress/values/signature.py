@@ -1,0 +1,118 @@
+"""Named inputs and outputs of a network and of the file that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas_compress.errors import RequestError
+
+BATCH = "N"
+"""Name of the free first dimension of every tensor."""
+
+DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
+"""Types that an input or output may have, named as NumPy names them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One named tensor.
+
+    shape: sizes in order, the first of them `N`. A whole number is fixed, a name is free at run time; dimensions of
+    one name have one size.
+
+    >>> TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)).sample_shape
+    (1, 8, 8)
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not self.name.isidentifier():
+            raise RequestError(f"a tensor must have a name of letters, digits and _, but got {self.name!r}")
+        if self.dtype not in DTYPES:
+            raise RequestError(f"dtype must be one of {', '.join(DTYPES)}, but got {self.name}: {self.dtype!r}")
+        if self.shape[:1] != (BATCH,):
+            raise RequestError(f"the first dimension must be {BATCH!r}, but got {self.name}: {self.shape}")
+        if any(isinstance(size, int) and size < 1 for size in self.shape):
+            raise RequestError(f"fixed sizes >= 1 must hold, but got {self.name}: {self.shape}")
+
+    @property
+    def sample_shape(self) -> tuple[int | str, ...]:
+        """Sizes of one sample, without the batch."""
+        return self.shape[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Inputs and outputs in the order in which a network takes and returns them.
+
+    >>> Signature.of_images((1, 8, 8), classes=10).output("logits").shape
+    ('N', 10)
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+        if not self.inputs or not self.outputs:
+            raise RequestError("a signature must have an input and an output, but got none")
+        names = [spec.name for spec in (*self.inputs, *self.outputs)]
+        if len(set(names)) < len(names):
+            raise RequestError(f"each tensor must have a name of its own, but got {', '.join(names)}")
+
+    @classmethod
+    def of_images(cls, shape: tuple[int, int, int], *, classes: int) -> Signature:
+        """Raw uint8 images (N, C, H, W) as `input`, float32 (N, classes) as `logits`."""
+        return cls(
+            inputs=(TensorSpec(name="input", dtype="uint8", shape=(BATCH, *shape)),),
+            outputs=(TensorSpec(name="logits", dtype="float32", shape=(BATCH, classes)),),
+        )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return tuple(spec.name for spec in self.outputs)
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name; RequestError if there is none."""
+        return _named(self.inputs, name, "input")
+
+    def output(self, name: str) -> TensorSpec:
+        """The output of that name; RequestError if there is none."""
+        return _named(self.outputs, name, "output")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return {
+            kind: [{"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs]
+            for kind, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Signature:
+        """The signature that `to_dict` described."""
+        return cls(inputs=_specs(values["inputs"]), outputs=_specs(values["outputs"]))
+
+
+def _named(specs: tuple[TensorSpec, ...], name: str, kind: str) -> TensorSpec:
+    for spec in specs:
+        if spec.name == name:
+            return spec
+    names = ", ".join(spec.name for spec in specs)
+    raise RequestError(f"an {kind} must be one of {names}, but got {name!r}")
+
+
+def _specs(values: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name=spec["name"], dtype=spec["dtype"], shape=tuple(spec["shape"])) for spec in values)
