@@ -161,7 +161,9 @@ def test_every_combination_trains_and_ships(combination: dict[str, Any], context
     [*WIDTHS, *(pytest.param(each, marks=pytest.mark.slow) for each in WIDTHS_OF_LAYERS)],
     ids=name_of,
 )
-def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], context: TrialContext, tmp_path: Path) -> None:
+def test_every_width_and_method_trains_and_ships(
+    combination: dict[str, Any], context: TrialContext, tmp_path: Path
+) -> None:
     longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     candidate = candidate_of(combination)
     check(candidate, longer if candidate.quantization.is_trained else context, tmp_path / "model.onnx")
@@ -179,7 +181,9 @@ MIXED = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mixture", MIXED)
-def test_layers_of_different_bits_ship_together(family: str, mixture: str, context: TrialContext, tmp_path: Path) -> None:
+def test_layers_of_different_bits_ship_together(
+    family: str, mixture: str, context: TrialContext, tmp_path: Path
+) -> None:
     stages = len(FAMILIES[family].base_depths)
     quantization = replace(MIXED[mixture], stage_bits=MIXED[mixture].stage_bits[-stages:])
     longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
@@ -212,7 +216,9 @@ def test_layers_that_share_weights_ship(
 
 @pytest.mark.parametrize("bits", FORMS, ids=str)
 @pytest.mark.parametrize("loss", OF_TRANSFORMERS)
-def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path) -> None:
+def test_transformers_teach_transformers(
+    loss: str, bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path
+) -> None:
     combination = {"family": "vit", "pruning": PRUNINGS[0], "bits": bits, "loss": loss}
     check(candidate_of(combination), vit_context, tmp_path / "model.onnx")
 

@@ -128,7 +128,9 @@ def _plan(
     return plan
 
 
-def _controls(record: Record, wanted: Collection[str], context: TrialContext, reporter: Reporter) -> dict[str, Candidate]:
+def _controls(
+    record: Record, wanted: Collection[str], context: TrialContext, reporter: Reporter
+) -> dict[str, Candidate]:
     """The controls of a member by their names, without those that it is itself; says which it cannot have."""
     made: dict[str, Candidate] = {}
     for name in (name for name in CONTROLS if name in wanted):

@@ -18,7 +18,7 @@ from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.born_again import earlier_generations, write_ensemble
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import write_student
-from nas_compress.trial.monitor import Stopper, Monitor
+from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.mutual_peers import macs_together
 from nas_compress.trial.teach import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_size, make_untrained
@@ -42,15 +42,17 @@ def run_trial(
     shadow: bool = False,
     checkpoint: Path | None = None,
 ) -> Outcome:
-    """Train the candidate from scratch and write its ONNX file to `model`, compressed where the name ends in `.xz`.
+    """Train the candidate from scratch and write its ONNX file to `model`, compressed if the name ends in `.xz`.
 
-    The file is first exported elsewhere and measured untrained: latency does not depend on the weights, size no further
-    than `least_size` says; a trial that surely breaks a budget ends there as `over_budget`. Whatever goes wrong with
-    this candidate becomes a `failed` outcome with its reason, also where it needs more memory than it gets;
-    RequestError, RunError, a full disk and interrupts pass through. `model` is never an untrained file. If the
-    stopper has a reason, the state is `stopped` and no file is written; with `shadow=True` training continues and the
-    outcome's `spoke_at` records the epoch. The training's state is kept at `checkpoint` after epochs: the same call goes on from there, to the
-    same bits. Whoever keeps the outcome removes it.
+    The untrained file is measured first, in a temporary folder next to `model`. Latency is independent of the weights,
+    and the trained file has at least `least_size` bytes. If these figures break a budget, the state is `over_budget`
+    and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
+    RequestError, RunError, a full disk and interrupts are raised.
+
+    stopper: may stop the training early; the state is then `stopped` and no file is written.
+    shadow: train to the end and only record the epoch at which the stopper would have stopped.
+    checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
+        same bits. The caller deletes it once the outcome is stored.
 
     >>> from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
     >>> from nas_compress.config.study_file import read_study
@@ -156,7 +158,9 @@ def _run(
         teacher_epochs=context.teacher.derived_epochs - derived_before,
     )
     if monitor.stopped:
-        return replace(trained, state="stopped", reason=monitor.reason, epochs=monitor.curve[-1][0], seconds=watch.seconds)
+        return replace(
+            trained, state="stopped", reason=monitor.reason, epochs=monitor.curve[-1][0], seconds=watch.seconds
+        )
 
     # the file that ships, and its figures
     write = functools.partial(

@@ -60,7 +60,9 @@ def teach(
     planned = epochs * len(students)
     if candidate.teaching.scheme == "fine_tuned":
         with watch.stage("training"):
-            _fit_float(candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint)
+            _fit_float(
+                candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint
+            )
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
         student.to(context.device)
@@ -85,7 +87,13 @@ def teach(
 
 
 def _fit_float(
-    candidate: Candidate, student: nn.Module, context: TrialContext, *, epochs: int, seed: int, checkpoint: Checkpoint | None
+    candidate: Candidate,
+    student: nn.Module,
+    context: TrialContext,
+    *,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint | None,
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
     plain = replace(candidate.in_float32, losses=cross_entropy(), teaching=Teaching())
@@ -159,7 +167,9 @@ def _mutual_lesson(
     return MutualLesson(peers, losses, watched=context.teacher.section.features)
 
 
-def _joint_lesson(candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool) -> MutualLesson:
+def _joint_lesson(
+    candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool
+) -> MutualLesson:
     """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
     teacher = fresh_teacher(context, seed=seed)
     own, other = (_glance(network, context) if watched else None for network in (student, teacher))

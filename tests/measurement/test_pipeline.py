@@ -30,7 +30,9 @@ def test_calibration_takes_the_first_training_samples(context: TrialContext) -> 
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
-def test_a_network_becomes_a_file_with_its_figures(bits: tuple[int, int], context: TrialContext, tmp_path: Path) -> None:
+def test_a_network_becomes_a_file_with_its_figures(
+    bits: tuple[int, int], context: TrialContext, tmp_path: Path
+) -> None:
     network, path, watch = context.teacher.network, tmp_path / "model.onnx", Stopwatch()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     deployable = write_file(

@@ -74,7 +74,9 @@ def test_only_what_gets_smaller_is_factorised() -> None:
         pytest.param(PRUNED, "tucker", (8, 32), marks=pytest.mark.slow),
     ],
 )
-def test_it_trains_and_ships(family: str, kind: str, bits: tuple[int, int], context: TrialContext, tmp_path: Path) -> None:
+def test_it_trains_and_ships(
+    family: str, kind: str, bits: tuple[int, int], context: TrialContext, tmp_path: Path
+) -> None:
     depths = () if family == PRUNED else (1,) * len(FAMILIES[family].base_depths)
     dense = Candidate(family=family, depths=depths, weight_bits=bits[0], activation_bits=bits[1])
     thin = replace(dense, factorization=kind, rank_fraction=0.5)

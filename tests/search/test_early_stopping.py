@@ -51,7 +51,9 @@ def test_a_storage_that_is_away_at_a_rung_stops_nobody(monkeypatch: pytest.Monke
 
     study = optuna.create_study(directions=["maximize", "minimize"])
     objectives = (Objective(name="accuracy"), Objective(name="size_bytes"))
-    stoppers = [RuleStopper(trial=study.ask(), rule=Behind(rungs=(1 / 9, 1 / 3)), objectives=objectives) for _ in range(2)]
+    stoppers = [
+        RuleStopper(trial=study.ask(), rule=Behind(rungs=(1 / 9, 1 / 3)), objectives=objectives) for _ in range(2)
+    ]
     for stopper in stoppers:
         stopper.begin(COST, 9)
     for epoch in (1, 3):

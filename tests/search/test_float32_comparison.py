@@ -45,7 +45,9 @@ def test_a_member_of_few_bits_is_compared_once(outcome: Outcome, context: TrialC
     assert uncompared_members(records, [0, 1]) == []
 
 
-def test_a_machine_in_its_slow_state_leaves_the_question_open(outcome: Outcome, context: TrialContext, tmp_path: Path) -> None:
+def test_a_machine_in_its_slow_state_leaves_the_question_open(
+    outcome: Outcome, context: TrialContext, tmp_path: Path
+) -> None:
     meter = meter_with_level(tmp_path, 1e-6)
     found = compare_with_float32(
         [record(0, outcome)], build=context.teacher.build, calibration=context.calibration, meter=meter

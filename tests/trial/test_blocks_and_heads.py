@@ -91,7 +91,9 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 8)], ids=str)
-def test_fewer_layers_and_heads_train_and_ship(bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path) -> None:
+def test_fewer_layers_and_heads_train_and_ship(
+    bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path
+) -> None:
     candidate = replace(
         VIT, init="scratch", head_ratio=0.5, pruning_ratio=0.3, pruning_criterion="taylor", width_multiplier=0.5,
         weight_bits=bits[0], activation_bits=bits[1],

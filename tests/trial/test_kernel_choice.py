@@ -116,7 +116,9 @@ def student_of(candidate: Candidate, context: TrialContext) -> nn.Module:
     return new_student(candidate, architecture, context.teacher, seed=0)
 
 
-def settled(candidate: Candidate, context: TrialContext, folder: Path, *, student: nn.Module | None = None) -> KernelChoice:
+def settled(
+    candidate: Candidate, context: TrialContext, folder: Path, *, student: nn.Module | None = None
+) -> KernelChoice:
     student = student or student_of(candidate, context)
     return choose_kernels(
         candidate,

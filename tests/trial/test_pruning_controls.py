@@ -37,7 +37,9 @@ def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, 
 
 def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: TrialContext) -> None:
     wide = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
-    assert uniform_control(wide, context.dataset, context.teacher, seed=0).width_multiplier == pytest.approx(0.5, abs=0.02)
+    assert uniform_control(wide, context.dataset, context.teacher, seed=0).width_multiplier == pytest.approx(
+        0.5, abs=0.02
+    )
 
 
 def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:
@@ -52,7 +54,9 @@ def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) 
 
 def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_path: Path) -> None:
     light = replace(INHERIT, pruning_ratio=0.05, pruning_criterion="bn_scale")
-    slow = replace(context, training=context.training.model_copy(update={"inherit_learning_rate": 1e-9, "batch_size": 60}))
+    slow = replace(
+        context, training=context.training.model_copy(update={"inherit_learning_rate": 1e-9, "batch_size": 60})
+    )
     outcome = run_trial(light, slow, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
@@ -82,7 +86,9 @@ def test_only_inherited_weights_have_a_learning_rate_of_their_own(context: Trial
         ({"width_multiplier": 2.0}, "init='inherit' needs at most the teacher's 16 channels in stem.conv, but got"),
     ],
 )
-def test_weights_that_cannot_be_inherited_are_refused(change: dict[str, object], message: str, context: TrialContext) -> None:
+def test_weights_that_cannot_be_inherited_are_refused(
+    change: dict[str, object], message: str, context: TrialContext
+) -> None:
     with pytest.raises(RequestError) as caught:
         student_architecture(replace(INHERIT, **change), context.dataset, context.teacher, seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -87,4 +87,6 @@ def test_zeros_come_into_the_codebook_of_an_apprentice(
 def test_two_of_four_on_other_widths_is_refused_before_training(context: TrialContext, tmp_path: Path) -> None:
     odd = replace(candidate("resnet", "two_four"), width_multiplier=0.4, round_to=1)
     with pytest.raises(RequestError, match="'two_four' needs inputs in fours, but layer stages"):
-        run_trial(odd, context, seed=0, model=tmp_path / "model.onnx", on_epoch=lambda *_: pytest.fail("it was trained"))
+        run_trial(
+            odd, context, seed=0, model=tmp_path / "model.onnx", on_epoch=lambda *_: pytest.fail("it was trained")
+        )

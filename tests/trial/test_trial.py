@@ -34,7 +34,9 @@ def training(context: TrialContext, **changes: object) -> TrialContext:
 
 
 @pytest.mark.parametrize("candidate", [SMALL, KD], ids=["float", "int8 and kd"])
-def test_the_same_candidate_and_seed_give_the_same_bytes(candidate: Candidate, context: TrialContext, tmp_path: Path) -> None:
+def test_the_same_candidate_and_seed_give_the_same_bytes(
+    candidate: Candidate, context: TrialContext, tmp_path: Path
+) -> None:
     files = []
     for number, seed in enumerate((0, 0, 1)):
         torch.manual_seed(number)
@@ -158,7 +160,9 @@ def test_names_that_nobody_knows_are_no_failed_trial(
     assert message in str(caught.value)
 
 
-def asked(candidate: Candidate, context: TrialContext, teacher: Teacher | None = None, seed: int = 0) -> dict[str, float]:
+def asked(
+    candidate: Candidate, context: TrialContext, teacher: Teacher | None = None, seed: int = 0
+) -> dict[str, float]:
     architecture = student_architecture(candidate, context.dataset, teacher or context.teacher, seed=seed)
     return {width.layer: width.asked for width in architecture.widths}
 

@@ -11,8 +11,7 @@ from nas_compress.errors import is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.untrained_cost import size_is_sure
-from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.trial.untrained_cost import make_untrained, size_is_sure
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
