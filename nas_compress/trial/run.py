@@ -101,8 +101,8 @@ def _run(
         made = make_untrained(candidate, bench, seed=seed, folder=Path(folder), name=model.name, watch=watch)
     architecture, student, layer_bits, form = made.architecture, made.student, made.layer_bits, made.form
     cost, shipped = form.cost, form.candidate
-    least = least_size(cost.size_bytes, model.name, zero_pattern=candidate.zero_pattern)
-    broken = broken_budgets(replace(cost, size_bytes=least), bench.budgets)
+    least = least_size(int(cost.figure("size_bytes")), model.name, zero_pattern=candidate.zero_pattern)
+    broken = broken_budgets(cost.with_figures({"size_bytes": least}), bench.budgets)
     if broken:
         return Outcome(
             candidate=candidate,
@@ -120,7 +120,7 @@ def _run(
         epochs=bench.training.epochs,
         budget=bench.training.budget,
         cap=bench.training.cap,
-        macs=macs_together(candidate, cost.macs, bench, seed=seed),
+        macs=macs_together(candidate, int(cost.figure("macs")), bench, seed=seed),
         teacher_macs=bench.teacher_macs,
     )
     count = (candidate.teaching.generations or 1) - 1
@@ -189,7 +189,7 @@ def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
     """Every budget that a measured figure breaks, in words; empty where none is. Unmeasured figures break none."""
     broken = []
     for budget in budgets:
-        value = getattr(measured, budget.name)
+        value = measured.figures.get(budget.name)
         if value is not None and budget.violation(value) > 0:
             broken.append(f"{budget} must hold, but {budget.name} is {value:.6g}")
     return "; ".join(broken)

@@ -30,12 +30,14 @@ def point(
 ) -> Point:
     return Point(
         trial=trial,
-        accuracy=accuracy,
-        latency_ms=latency_ms,
-        size_bytes=size_bytes,
+        figures={
+            "accuracy": accuracy,
+            "latency_ms": latency_ms,
+            "size_bytes": size_bytes,
+            "parameters": 10,
+            "macs": 20,
+        },
         epochs_spent=epochs_spent,
-        parameters=10,
-        macs=20,
         model=model,
         searched=searched,
         feasible=feasible,

@@ -56,7 +56,7 @@ def test_the_json_says_all_of_the_front(front: Front, tmp_path: Path) -> None:
 
 
 def test_the_json_of_nothing_is_valid_json_with_nulls(front: Front, tmp_path: Path) -> None:
-    unknown = replace(front.points[0], accuracy=nan)
+    unknown = replace(front.points[0], figures={**front.points[0].figures, "accuracy": nan})
     size_only = replace(front, objectives=front.objectives[2:], points=(unknown,), teacher=None)
     write_front_json(size_only, tmp_path / "front.json")
     text = (tmp_path / "front.json").read_text(encoding="utf-8")
