@@ -31,7 +31,7 @@ def row(trial: int, *test: float) -> Summary:
 def test_mean_and_sample_deviation_over_what_was_trained() -> None:
     made = summarise(
         3, "student", [outcome(0.90), outcome(None), outcome(0.94), outcome(0.92)], [0.8, 0.9, 0.7],
-        searched=outcome(0.97).measured, test_shipped=0.85,
+        metric="accuracy", searched=outcome(0.97).measured, test_shipped=0.85,
     )  # fmt: skip
     assert (made.seeds, made.failed, made.epochs) == (3, 1, 4)
     assert (made.validation_search, made.test_shipped) == (0.97, 0.85)
@@ -43,7 +43,7 @@ def test_mean_and_sample_deviation_over_what_was_trained() -> None:
 
 def test_one_seed_has_no_deviation_and_none_has_no_mean() -> None:
     assert row(0, 0.9).test_std is None
-    nothing = summarise(0, "student", [outcome(None)], [], searched=None, test_shipped=None)
+    nothing = summarise(0, "student", [outcome(None)], [], metric="accuracy", searched=None, test_shipped=None)
     assert (nothing.validation_mean, nothing.test_mean, nothing.figures) == (None, None, {})
 
 

@@ -31,7 +31,7 @@ def test_the_csv_has_exactly_these_columns_and_pandas_reads_it(front: Front, tmp
 def test_an_empty_front_is_a_head_without_rows(front: Front, tmp_path: Path) -> None:
     write_front_csv(replace(front, points=(), teacher=None), tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_text(encoding="utf-8").splitlines()
-    assert lines == ["trial,accuracy,latency_ms,size_bytes,parameters,macs,epochs_spent,model,number_format"]
+    assert lines == ["trial,accuracy,latency_ms,size_bytes,epochs_spent,model,number_format"]
 
 
 def test_the_json_says_all_of_the_front(front: Front, tmp_path: Path) -> None:
