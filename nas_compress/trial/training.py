@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nas_compress.config.schema import TrainingSection
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import Lesson
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.context import TrialContext, learning_rate, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 
 ROUNDING_RATE = 0.5
@@ -92,6 +94,12 @@ def fit(
         begin_rounding_(student, candidate, context)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
+
+
+def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
+    """Peak learning rate; inherited weights may have their own."""
+    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    return training.learning_rate if own is None else own
 
 
 def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
