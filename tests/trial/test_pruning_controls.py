@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
-from nas_compress.trial.context import TrialContext, learning_rate
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.training import learning_rate
 from nas_compress.trial.uniform_control import parameter_count, uniform_control
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
@@ -61,8 +62,8 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
     taught = (context.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
-    assert outcome.measured is not None and outcome.measured.accuracy is not None
-    assert outcome.measured.accuracy > 0.6 * taught > 0.4
+    assert outcome.measured is not None and "accuracy" in outcome.measured.figures
+    assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
     logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs.numpy()))
     assert F.cross_entropy(logits, validation.labels) < 2.3
     assert json.loads(json.dumps(outcome.to_dict()))["control"] == "inherited weights"
