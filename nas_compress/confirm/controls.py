@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from nas_compress.trial.context import Bench
-from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
 
@@ -29,13 +29,13 @@ def without_teacher(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
 
 def uniform_width(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
     """The same family unpruned and thinner to the same size: what the shape adds that pruning found."""
-    return uniform_control(candidate, bench.dataset, bench.teacher, seed=seed)
+    return uniform_control(candidate, bench, seed=seed)
 
 
 def inherit(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
     """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
     fine_tuned = replace(candidate, init="inherit")
-    student_architecture(fine_tuned, bench.dataset, bench.teacher, seed=seed)
+    student_architecture(fine_tuned, bench, seed=seed)
     return fine_tuned
 
 
@@ -44,7 +44,8 @@ def dense_float32(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
     if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
         return candidate
     apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
-    return replace(candidate.in_float32, teaching=Teaching() if apprentice else candidate.teaching)
+    float32 = candidate.in_float32(channel_step(candidate, bench.target))
+    return replace(float32, teaching=Teaching() if apprentice else candidate.teaching)
 
 
 CONTROLS: Mapping[str, Control] = {

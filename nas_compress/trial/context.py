@@ -1,4 +1,4 @@
-"""What every trial of a study shares: data on the device, the teacher, the meter and the study's constants."""
+"""What every trial of a study shares: data on the device, the teacher, the target device and the study's constants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.device import Device
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.bit_allocation import plan_bits
@@ -20,12 +20,15 @@ from nas_compress.values.metrics import Budget
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bench:
-    """The workplace of a study's trials. `teacher_macs` is what Scratch-B spends."""
+    """The workplace of a study's trials. `teacher_macs` is what Scratch-B spends.
+
+    target: checks and times files. device: trains networks.
+    """
 
     dataset: Dataset
     teacher: Teacher
     teacher_macs: int
-    meter: LatencyMeter
+    target: Device
     training: TrainingSection
     budgets: tuple[Budget, ...]
     device: torch.device

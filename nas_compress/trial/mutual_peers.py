@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
 from nas_compress.trial.context import Bench
-from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
 from nas_compress.values.teaching import Teaching
 
 
-def peer_of(candidate: Candidate) -> Candidate:
+def peer_of(candidate: Candidate, target: Device) -> Candidate:
     """What describes the shape of the candidate's peers: a float network, with fresh weights.
 
     It has the student's pruning and rounding; of another family it has none of the settings that are a family's own.
@@ -33,7 +34,7 @@ def peer_of(candidate: Candidate) -> Candidate:
     of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
-        candidate.in_float32,
+        candidate.in_float32(channel_step(candidate, target)),
         family=family,
         depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
         width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
@@ -44,10 +45,10 @@ def peer_of(candidate: Candidate) -> Candidate:
     )
 
 
-def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
+def peer_shape(candidate: Candidate, target: Device, shape: Callable[[Candidate], Architecture]) -> Architecture:
     """The shape of the candidate's peers, as `shape` finds it for a candidate; RequestError where there is none."""
     try:
-        return shape(peer_of(candidate))
+        return shape(peer_of(candidate, target))
     except RequestError as error:
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
@@ -82,4 +83,4 @@ def fresh_teacher(bench: Bench, *, seed: int) -> nn.Module:
 
 
 def _shape(candidate: Candidate, bench: Bench, seed: int) -> Architecture:
-    return peer_shape(candidate, lambda peer: student_architecture(peer, bench.dataset, bench.teacher, seed=seed))
+    return peer_shape(candidate, bench.target, lambda peer: student_architecture(peer, bench, seed=seed))

@@ -53,11 +53,10 @@ def run_trial(
     the judge spoke. The training's state is kept at `checkpoint` after epochs: the same call goes on from there, to the
     same bits. Whoever keeps the outcome removes it.
 
-    >>> from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
     >>> from nas_compress.config.study_file import read_study
     >>> from nas_compress.search.setup import find_teacher, gather, make_bench
     >>> parts = gather(read_study("mine"))
-    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None))
     >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
     >>> run_trial(half, bench, seed=0, model=Path("half.onnx")).state
     'trained'
@@ -66,7 +65,7 @@ def run_trial(
     check_candidate(candidate)
     try:
         sight = Sight(judge=judge, shadow=shadow, validation=bench.validation)
-        with bench.meter.window.busy():
+        with bench.target.busy():
             return _run(
                 candidate,
                 bench,
@@ -165,7 +164,13 @@ def _run(
     )
     deployable = write(student.cpu(), model)
     measured = measure_file(
-        deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
+        deployable,
+        model,
+        activation_bits=shipped.activation_bits,
+        cost=cost,
+        validation=bench.dataset.validation,
+        target=bench.target,
+        watch=watch,
     )
     if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
         with watch.stage("steps"):

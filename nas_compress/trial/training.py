@@ -136,7 +136,7 @@ def _fit_part(
         weight_decay=bench.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
-        pause=bench.meter.window.pause,
+        pause=bench.target.pause,
         checkpoint=checkpoint,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )

@@ -35,7 +35,7 @@ def make_untrained(
     says whether it is compressed.
     """
     with watch.stage("architecture"):
-        architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=seed)
+        architecture = student_architecture(candidate, bench, seed=seed)
         student = new_student(candidate, architecture, bench.teacher, seed=seed)
     layer_bits = planned_bits(candidate, student, bench)
     form = settle_form(
@@ -45,7 +45,7 @@ def make_untrained(
         name=name,
         layer_bits=layer_bits,
         calibration=bench.calibration,
-        meter=bench.meter,
+        target=bench.target,
         watch=watch,
     )
     return Untrained(architecture=architecture, student=student, layer_bits=layer_bits, form=form)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.graph_key import structure_key
@@ -49,12 +50,12 @@ def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: f
             calibration=bench.calibration,
             watch=Stopwatch(),
         )
-        latencies[structure_key(path)] = Latency(
+        latencies[structure_key(path)] = GatedLatency(
             latency_ms=value, spread=0.0, blocks=12, noisy=False, reference_ms=LEVEL
         )
-    meter = meter_with_level(folder, LEVEL)
+    target = OnnxruntimeCpu(meter_with_level(folder, LEVEL))
     cache_in(folder).keep(FastLevel(fast_ms=LEVEL), latencies)
-    return replace(bench, meter=meter, training=bench.training.model_copy(update={"epochs": 2}))
+    return replace(bench, target=target, training=bench.training.model_copy(update={"epochs": 2}))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ class RememberingMeter(LatencyMeter):
         super().__init__(cache=folder, time_limit_s=0.01, blocks=1)
         self.patience: list[bool] = []
 
-    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> GatedLatency:
         self.patience.append(patient)
         return super().measure(model, key=key, patient=patient)
 
@@ -95,7 +96,7 @@ def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench,
     known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
     meter = RememberingMeter(tmp_path)
     cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
-    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, bench))
+    form = settled(cut, replace(known, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(VIT, bench))
     assert form.candidate == replace(cut, activation_bits=32, round_to=8)
     assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
     assert meter.patience == [True, True], "another noise must not choose another form"
@@ -106,13 +107,15 @@ def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_
     cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
     meter = RememberingMeter(tmp_path)
     for each in (candidate, cut):
-        form = settled(each, replace(bench, meter=meter), tmp_path, student=student_of(candidate, bench))
+        form = settled(
+            each, replace(bench, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(candidate, bench)
+        )
         assert form.candidate is each and form.integer_latency_ms is None
     assert not any(meter.patience)
 
 
 def student_of(candidate: Candidate, bench: Bench) -> nn.Module:
-    architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
+    architecture = student_architecture(candidate, bench, seed=0)
     return new_student(candidate, architecture, bench.teacher, seed=0)
 
 
@@ -125,6 +128,6 @@ def settled(candidate: Candidate, bench: Bench, folder: Path, *, student: nn.Mod
         name="model.onnx",
         layer_bits=planned_bits(candidate, student, bench),
         calibration=bench.calibration,
-        meter=bench.meter,
+        target=bench.target,
         watch=Stopwatch(),
     )

@@ -32,7 +32,13 @@ def shape(
     depths: tuple[int, ...] = (),
 ) -> Architecture:
     return shaped(
-        candidate, dataset, groups=groups, teacher_family=teacher, teacher_widths=widths, teacher_depths=depths
+        candidate,
+        dataset,
+        step=candidate.round_to or 16,
+        groups=groups,
+        teacher_family=teacher,
+        teacher_widths=widths,
+        teacher_depths=depths,
     )
 
 

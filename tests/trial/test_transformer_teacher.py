@@ -65,7 +65,7 @@ def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: B
 
 def test_labels_teach_the_first_classifier_and_answers_the_second(bench: Bench) -> None:
     candidate = Candidate(family="vit", depths=(1,), losses=(*cross_entropy(), ANSWERS), distillation_token=True)
-    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=0))
+    student = build_student(student_architecture(candidate, bench, seed=0))
     few, labels = bench.dataset.train.inputs[:8], bench.dataset.train.labels[:8]
     terms = TrainingLoss(candidate.losses)(
         student.observe(few), labels, Observation(logits=bench.teacher.network(few).detach())

@@ -159,7 +159,7 @@ def test_names_that_nobody_knows_are_no_failed_trial(
 
 
 def asked(candidate: Candidate, bench: Bench, teacher: Teacher | None = None, seed: int = 0) -> dict[str, float]:
-    architecture = student_architecture(candidate, bench.dataset, teacher or bench.teacher, seed=seed)
+    architecture = student_architecture(candidate, replace(bench, teacher=teacher or bench.teacher), seed=seed)
     return {width.layer: width.asked for width in architecture.widths}
 
 
@@ -187,6 +187,7 @@ def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
         shaped(
             replace(SMALL, pruning_criterion=name),
             bench.dataset,
+            step=16,
             groups=(),
             teacher_family=None,
             teacher_widths=(),
