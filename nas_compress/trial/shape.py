@@ -23,7 +23,7 @@ from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.sparsity import sparse_layers
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate
 
@@ -33,13 +33,13 @@ def channel_step(candidate: Candidate, target: Device) -> int:
     return candidate.round_to or target.channel_step(activation_bits=candidate.activation_bits)
 
 
-def student_architecture(candidate: Candidate, bench: Bench, *, seed: int) -> Architecture:
+def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher = bench.teacher
+    teacher = context.teacher
     return shaped(
         candidate,
-        bench.dataset,
-        step=channel_step(candidate, bench.target),
+        context.dataset,
+        step=channel_step(candidate, context.target),
         groups=_vote(candidate, teacher, seed=seed) if is_voted(candidate) else (),
         teacher_family=teacher.family,
         teacher_widths=teacher.base_widths,

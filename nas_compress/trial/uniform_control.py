@@ -8,7 +8,7 @@ import torch
 
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
@@ -17,7 +17,7 @@ HALVINGS = 24
 """Steps of the bisection: widths are integers, so that finer multipliers build the same network."""
 
 
-def uniform_control(candidate: Candidate, bench: Bench, *, seed: int) -> Candidate:
+def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -> Candidate:
     """The candidate without pruning, and the width multiplier whose parameter count is nearest to the candidate's.
 
     "Is it time to nip it in the bud?" (Crowley et al. 2018, arXiv 1810.04622): a thinner network of the same family is
@@ -27,11 +27,11 @@ def uniform_control(candidate: Candidate, bench: Bench, *, seed: int) -> Candida
     plain = replace(
         candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
     )
-    wanted = parameter_count(student_architecture(candidate, bench, seed=seed), bench.teacher)
+    wanted = parameter_count(student_architecture(candidate, context, seed=seed), context.teacher)
 
     def excess(multiplier: float) -> int:
         thinner = replace(plain, width_multiplier=multiplier)
-        return parameter_count(student_architecture(thinner, bench, seed=seed), bench.teacher) - wanted
+        return parameter_count(student_architecture(thinner, context, seed=seed), context.teacher) - wanted
 
     low, high = 0.0, candidate.width_multiplier
     while excess(high) < 0:

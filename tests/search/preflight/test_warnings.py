@@ -46,9 +46,7 @@ def test_two_classes_leave_half_of_dkd() -> None:
         (DescribedCpu("Linux x86_64", "avx2", "avx512f", "amx_int8"), False),
         (DescribedCpu("Linux aarch64", "asimd"), False),
     ],
-    ids=lambda value: (
-        " ".join((value.values["system"], *value.values["flags"])) if isinstance(value, DescribedCpu) else ""
-    ),
+    ids=lambda value: str(value.values) if isinstance(value, DescribedCpu) else "",
 )
 def test_integer_kernels_that_may_saturate_are_named_where_they_are_used(where: DescribedCpu, warned: bool) -> None:
     assert notes([PLAIN, STORED], classes=10, target=where) == []
