@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -12,6 +11,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
 from nas_compress.runs.steps import byte_steps
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
 
 
@@ -22,7 +22,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
         outcome = record.outcome
         known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
         known["number_format"] = outcome.number_format
-        figures = {} if measured is None else asdict(measured)
+        figures = {} if measured is None else measured.to_dict()
         click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
         return
     click.echo(f"trial {record.trial}, {record.model}, {record.outcome.number_format}")
@@ -41,8 +41,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
 
 
 def _figures(measured: Measured) -> str:
-    accuracy = "" if measured.accuracy is None else f"accuracy {measured.accuracy:.4f}, "
+    known = [METRICS[name] for name in METRICS if name in measured.figures]
+    words = [f"{metric.label} {metric.cell(measured.figures[metric.name])} {metric.unit}".strip() for metric in known]
     float32 = measured.float32_latency_ms
-    compared = "" if float32 is None else f" ({float32:.4f} ms in float32)"
-    latency = f"latency {measured.latency_ms:.4f} ms{compared}, {measured.size_bytes:,} bytes"
-    return f"{accuracy}{latency}, {measured.parameters:,} parameters, {measured.macs:,} macs"
+    return ", ".join(words) + ("" if float32 is None else f" ({float32:.4f} ms in float32)")
