@@ -77,7 +77,7 @@ def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path
     root, code, log = interrupt_second_trial(tmp_path, number)
     assert code == 1
     assert "Traceback" not in log
-    assert log.splitlines()[-1] == "nas-compress: stopped before the end; the same command goes on from here"
+    assert log.splitlines()[-1] == "nas-compress: Stopped. Run the same command to continue."
     states = [trial.state for trial in load(root).trials]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
     finish(tmp_path, root)
