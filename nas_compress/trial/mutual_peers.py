@@ -1,4 +1,4 @@
-"""The networks that learn beside a student in mutual learning: their shape and their fresh weights."""
+"""Peers of a student in mutual learning: shape and fresh weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
@@ -20,9 +20,9 @@ from nas_compress.values.teaching import Teaching
 
 
 def peer_of(candidate: Candidate) -> Candidate:
-    """What describes the shape of the candidate's peers: a float network, with fresh weights.
+    """Describe the candidate's peers as a candidate: a float network with fresh weights.
 
-    It has the student's pruning and rounding; of another family it has none of the settings that are a family's own.
+    A peer has the student's pruning and width step. A peer of another family has its family's default settings.
     RequestError for an unknown family.
     """
     teaching = candidate.teaching
@@ -45,41 +45,41 @@ def peer_of(candidate: Candidate) -> Candidate:
 
 
 def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
-    """The shape of the candidate's peers, as `shape` finds it for a candidate; RequestError where there is none."""
+    """Shape the candidate's peers with `shape`; RequestError if they cannot be shaped."""
     try:
         return shape(peer_of(candidate))
     except RequestError as error:
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
 
-def macs_together(candidate: Candidate, macs: int, bench: Bench, *, seed: int) -> int:
-    """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
+def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, seed: int) -> int:
+    """Multiply-adds of one sample through all networks of the trial. macs: of the student."""
     teaching = candidate.teaching
     if teaching.scheme == "joint":
-        return macs + bench.teacher_macs
+        return macs + context.teacher_macs
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
-    peer = bench.teacher.build(_shape(candidate, bench, seed))
-    return macs + (teaching.peers or 1) * count_macs(peer, bench.dataset.input_shape)
+    peer = context.teacher.build(_shape(candidate, context, seed))
+    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.input_shape)
 
 
-def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Module]:
-    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
-    shape = _shape(candidate, bench, seed)
+def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:
+    """Build the student's peers, each from its own seed; torch's random state is restored."""
+    shape = _shape(candidate, context, seed)
     peers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         for number in range(candidate.teaching.peers or 1):
             torch.manual_seed((seed + 1 + number) % 2**32)
-            peers.append(bench.teacher.build(shape).to(bench.device))
+            peers.append(context.teacher.build(shape).to(context.device))
     return peers
 
 
-def fresh_teacher(bench: Bench, *, seed: int) -> nn.Module:
-    """A network of the teacher's shape before its training, on the bench's device; for scheme `joint`."""
+def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
+    """Build an untrained network of the teacher's shape on the training device, for scheme `joint`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed + 1) % 2**32)
-        return bench.teacher.make().to(bench.device)
+        return context.teacher.make().to(context.device)
 
 
-def _shape(candidate: Candidate, bench: Bench, seed: int) -> Architecture:
-    return peer_shape(candidate, lambda peer: student_architecture(peer, bench.dataset, bench.teacher, seed=seed))
+def _shape(candidate: Candidate, context: TrialContext, seed: int) -> Architecture:
+    return peer_shape(candidate, lambda peer: student_architecture(peer, context.dataset, context.teacher, seed=seed))

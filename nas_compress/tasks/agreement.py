@@ -1,0 +1,35 @@
+"""How far the outputs of an exported file may differ from those of its module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nas_compress.errors import ExportError
+
+Rounding = Literal["none", "integers", "few_bits"]
+"""Activations of a file: floats, 8-bit integers, or fewer simulated bits."""
+
+FLOAT_DIFFERENCE = 1e-3
+"""Of the largest output, and at least this much: float files differ by the order of additions only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """The result of a comparison.
+
+    agreement: fraction of samples with the same answer. max_difference: largest difference of any output.
+    """
+
+    agreement: float
+    max_difference: float
+
+
+def require_agreement(found: Agreement, *, agreement: float, difference: float, name: str) -> None:
+    """Raise ExportError for a lower agreement or a larger difference. `name`: the file, for the error text."""
+    # Written so that a comparison with nan fails too.
+    if not (found.agreement >= agreement and found.max_difference <= difference):
+        raise ExportError(
+            f"agreement >= {agreement} and max_difference <= {difference:.3g} must hold, but got "
+            f"{found.agreement:.4f} and {found.max_difference:.3g} ({name})"
+        )

@@ -1,0 +1,106 @@
+"""Named tensors of a batch, in the order of a signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas_compress.errors import RequestError
+from nas_compress.values.signature import TensorSpec
+
+Batch: TypeAlias = Mapping[str, Tensor]
+"""Tensors by name, in signature order; each has one row per sample."""
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+"""The same as NumPy arrays."""
+
+
+def named_outputs(returned: Tensor | Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Name the outputs of a network: a tensor, or one tensor per name in order.
+
+    >>> {name: tuple(value.shape) for name, value in named_outputs(torch.zeros(2, 3), ["logits"]).items()}
+    {'logits': (2, 3)}
+    """
+    tensors = [returned] if isinstance(returned, Tensor) else list(returned)
+    if len(tensors) != len(names):
+        raise RequestError(f"a network must return {len(names)} outputs ({', '.join(names)}), but got {len(tensors)}")
+    return dict(zip(names, tensors, strict=True))
+
+
+def rows(batch: Batch, start: int, end: int) -> dict[str, Tensor]:
+    """Samples `start` to `end` (excluded) of every tensor; views of the same memory."""
+    return {name: tensor[start:end] for name, tensor in batch.items()}
+
+
+def chosen(batch: Batch, index: Tensor) -> dict[str, Tensor]:
+    """The samples at `index` (B,), copied."""
+    return {name: tensor.index_select(0, index) for name, tensor in batch.items()}
+
+
+def to_device(batch: Batch, device: torch.device | str) -> dict[str, Tensor]:
+    """The same tensors on a device."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def to_arrays(batch: Batch) -> dict[str, NDArray[Any]]:
+    """The tensors as NumPy arrays; bfloat16 and float16 become float32."""
+    return {
+        name: (tensor.detach().float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor.detach())
+        .cpu()
+        .numpy()
+        for name, tensor in batch.items()
+    }
+
+
+def count(batch: Batch) -> int:
+    """The number of samples."""
+    return len(next(iter(batch.values())))
+
+
+def split(batch: Batch, size: int) -> list[dict[str, Tensor]]:
+    """Consecutive batches of `size` samples, the last one with the rest."""
+    return [rows(batch, start, start + size) for start in range(0, count(batch), size)]
+
+
+def device_of(batch: Batch) -> torch.device:
+    """The device of the first tensor."""
+    return next(iter(batch.values())).device
+
+
+def zeros(specs: Iterable[TensorSpec], samples: int, *, free: int = 1) -> dict[str, Tensor]:
+    """Tensors of zeros for shape checks; each free dimension other than the batch has `free` entries."""
+    return {
+        spec.name: torch.zeros(
+            (samples, *(size if isinstance(size, int) else free for size in spec.sample_shape)),
+            dtype=getattr(torch, spec.dtype),
+        )
+        for spec in specs
+    }
+
+
+def require_fitting(batch: Batch, specs: Sequence[TensorSpec], *, samples: int | None = None) -> None:
+    """Raise RequestError unless the tensors have the names, types, shapes and one number of samples."""
+    names = [spec.name for spec in specs]
+    if list(batch) != names:
+        raise RequestError(f"tensors must be {', '.join(names)} in this order, but got {', '.join(batch) or 'none'}")
+    free: dict[str, int] = {"N": count(batch) if samples is None else samples}
+    for spec in specs:
+        tensor = batch[spec.name]
+        found = str(tensor.dtype).removeprefix("torch.")
+        fits = found == spec.dtype and tensor.ndim == len(spec.shape)
+        for size, actual in zip(spec.shape, tensor.shape, strict=False):
+            fits = fits and actual == (size if isinstance(size, int) else free.setdefault(size, actual))
+        if not fits:
+            shape = ", ".join(str(free.get(size, size)) if isinstance(size, str) else str(size) for size in spec.shape)
+            shape += "," if len(spec.shape) == 1 else ""
+            raise RequestError(f"{spec.name} must be {spec.dtype} ({shape}), but got {found} {tuple(tensor.shape)}")
+
+
+def largest_difference(found: Arrays, expected: Arrays) -> float:
+    """The largest absolute difference of any number of any output; nan if one is not a number."""
+    return max(float(np.abs(found[name] - expected[name]).max()) for name in expected)

@@ -1,0 +1,60 @@
+"""The Protocol of a task."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from nas_compress.errors import RequestError
+from nas_compress.tasks.agreement import Agreement, Rounding
+from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.values.signature import Signature, TensorSpec
+
+
+class Task(Protocol):
+    """What a network computes, how its errors count during training, and how its answers are measured.
+
+    A task of your own subclasses this Protocol; `logits` and `labels` are optional.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in the table of tasks."""
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs of every network of the task, and of every file."""
+
+    @property
+    def targets(self) -> tuple[TensorSpec, ...]:
+        """The tensors that a training sample adds to its inputs."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `measure` returns. The first is the primary one: stopping rules follow it."""
+
+    def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
+        """Return the loss without a teacher: a float32 scalar, the mean over the batch."""
+
+    def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
+        """Return every metric of the outputs of a whole split."""
+
+    def chance(self, metric: str) -> float | None:
+        """Return the value of a metric without any knowledge; None if there is no such level."""
+
+    def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
+        """Compare the outputs of a file with those of the module it was exported from.
+
+        found, expected: outputs of the file and of the module for the same samples. rounding: of the file's
+        activations. name: of the file, for the error text. Raises ExportError if they differ by more than rounding
+        explains.
+        """
+
+    def logits(self, outputs: Batch) -> Tensor:
+        """Return the logits (B, C) that loss terms on logits read; RequestError if the task has none."""
+        raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
+
+    def labels(self, targets: Batch) -> Tensor:
+        """Return the class labels int64 (B,) that loss terms on labels read; RequestError if the task has none."""
+        raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
