@@ -52,32 +52,36 @@ def check(study: str) -> None:
 def _print_candidates(found: Forecast) -> None:
     """Print the three candidates and the teacher, with units."""
     from nas_compress.cli.tables import rich_table
-    from nas_compress.plots.scales import shown
+    from nas_compress.values.metrics import METRICS
 
-    names = ("parameters", "macs", "size_bytes", "latency_ms")
+    names = [
+        name
+        for name, metric in METRICS.items()
+        if metric.known_before_training and name in found.samples[0].measured.figures
+    ]
     rows = [
         [sample.label, f"W{sample.weight_bits}A{sample.activation_bits}"]
-        + [shown(name, sample.measured.figure(name)) for name in names]
+        + [METRICS[name].shown(sample.measured.figure(name)) for name in names]
         + [_duration(sample.trial_s)]
         for sample in found.samples
     ]
     if found.teacher is not None:
-        figures = [shown(name, found.teacher.figure(name)) for name in names]
+        figures = [METRICS[name].shown(found.teacher.figure(name)) for name in names]
         rows.append(["teacher", "W32A32", *figures, _duration(found.teacher_s)])
-    rich_table(["candidate", "bits", "parameters", "multiply-adds", "file", "latency", "training"], rows)
+    rich_table(["candidate", "bits", *(METRICS[name].label for name in names), "training"], rows)
 
 
 def _print_budgets(found: Forecast, spec: StudySpec) -> None:
     """Print a verdict for each budget, its best candidate, and the share of the space within it."""
     from nas_compress.cli.tables import rich_table
     from nas_compress.plots.budget_lines import rule
-    from nas_compress.plots.scales import shown
 
     rows = []
     for reach, share in zip(found.reaches, found.shares, strict=True):
         verdict = "within reach" if reach.met else "perhaps, once trained" if reach.possible else "OUT OF REACH"
-        rows.append([rule(reach.budget), verdict, shown(reach.budget.name, reach.best), _share(share, found.points)])
-    rows += [[rule(budget), "known after training", "", ""] for budget in spec.budget_list if budget.name == "accuracy"]
+        rows.append([rule(reach.budget), verdict, reach.budget.metric.shown(reach.best), _share(share, found.points)])
+    later = [budget for budget in spec.budget_list if not budget.metric.known_before_training]
+    rows += [[rule(budget), "known after training", "", ""] for budget in later]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)
 
 

@@ -20,7 +20,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from nas_compress.plots.scales import PLAIN, shown
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.search.reporter import Silence, trial_line
@@ -47,7 +46,7 @@ def summary_line(front: Front) -> str:
     if front.reference is not None:
         parts.append(f"hypervolume {front.hypervolume():.4f}")
     if front.members:
-        parts += [f"best {PLAIN[o.name]} {shown(o.name, _best(front, o))}" for o in front.objectives]
+        parts += [f"best {o.metric.label} {o.metric.shown(_best(front, o))}" for o in front.objectives]
     return "  ".join(parts)
 
 

@@ -163,7 +163,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     if as_json:
         known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
         known["number_format"] = outcome.number_format
-        figures = {} if measured is None else asdict(measured)
+        figures = {} if measured is None else measured.to_dict()
         click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
         return
     click.echo(f"trial {record.trial}, {record.model}, {outcome.number_format}")
@@ -182,8 +182,9 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
 
 
 def _figures_line(measured: Measured) -> str:
-    accuracy = "" if measured.accuracy is None else f"accuracy {measured.accuracy:.4f}, "
+    from nas_compress.values.metrics import METRICS
+
+    known = [METRICS[name] for name in METRICS if name in measured.figures]
+    words = [f"{metric.label} {metric.cell(measured.figures[metric.name])} {metric.unit}".strip() for metric in known]
     float32 = measured.float32_latency_ms
-    compared = "" if float32 is None else f" ({float32:.4f} ms in float32)"
-    latency = f"latency {measured.latency_ms:.4f} ms{compared}, {measured.size_bytes:,} bytes"
-    return f"{accuracy}{latency}, {measured.parameters:,} parameters, {measured.macs:,} macs"
+    return ", ".join(words) + ("" if float32 is None else f" ({float32:.4f} ms in float32)")

@@ -19,7 +19,7 @@ from running import Command, write_study
 def test_the_summary_names_the_best_of_each_objective(finished: Path) -> None:
     front = read_front(RunFolder(root=finished / "run"))
     line = summary_line(front)
-    best = max(point.accuracy for point in front.members)
+    best = max(point.figures["accuracy"] for point in front.members)
     assert line.startswith(f"front of {len(front.members)}  hypervolume {front.hypervolume():.4f}  ")
     assert f"best accuracy {100 * best:.4g} %" in line
     assert "best latency" in line

@@ -65,7 +65,7 @@ def forecast(parts: Ingredients) -> Forecast:
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     with passing_meter() as meter:
         teacher, teacher_s = _teacher_cost(parts, meter)
-        teacher_macs = teacher.macs if teacher else 0
+        teacher_macs = int(teacher.figure("macs")) if teacher else 0
         samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
         reaches, shares = within_reach(parts, sized, meter), budget_shares(parts, sized, meter)
     trial_s = sum(sample.trial_s for sample in samples) / len(samples)
@@ -99,8 +99,8 @@ def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, te
         epochs=training.epochs,
         budget=training.budget,
         cap=training.cap,
-        macs=measured.macs * item.candidate.teaching.trainings,
-        teacher_macs=teacher_macs or measured.macs,
+        macs=int(measured.figure("macs")) * item.candidate.teaching.trainings,
+        teacher_macs=teacher_macs or int(measured.figure("macs")),
     )
     epochs *= item.candidate.teaching.trainings
     return Sample(
