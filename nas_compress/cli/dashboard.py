@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import click
 
 
@@ -20,14 +18,11 @@ def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
 
     Example: nas-compress dashboard digits --port 8080
     """
-    from nas_compress.dashboard.mirror import Mirror, keep_fresh, make_dashboard
+    from contextlib import suppress
+
+    from nas_compress.dashboard.server import dashboard_server
     from nas_compress.runs.folder import open_run
 
-    mirror, stop = Mirror(open_run(run), storage), threading.Event()
-    with make_dashboard(mirror, host=host, port=port) as server:
+    with dashboard_server(open_run(run), storage, host=host, port=port) as server, suppress(KeyboardInterrupt):
         click.echo(f"http://{host}:{server.server_port}/", err=True)
-        keep_fresh(mirror, stop)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            stop.set()
+        server.serve_forever()

@@ -205,9 +205,7 @@ def test_what_a_dead_process_left_in_the_journal_is_cleared(tmp_path: Path) -> N
     run_study(study)
     with (root / "study.journal").open("a") as journal:
         journal.write('{"op_code": 4, "work')
-    (root / "study.journal.lock").symlink_to(root / "study.journal")
     before = outcomes(root)
-    run_study(study, trials=2)  # Optuna alone would wait 30 s for the lock and then warn, which is an error here
-    assert not (root / "study.journal.lock").is_symlink()
+    run_study(study, trials=2)
     assert len(load(root).trials) == 2
     assert before.items() <= outcomes(root).items()
