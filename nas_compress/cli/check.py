@@ -23,7 +23,6 @@ def check(study: str) -> None:
     Example: nas-compress check studies/fashion-mnist
     """
     from nas_compress.config.study_file import read_study
-    from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.forecast import forecast
     from nas_compress.search.preflight.warnings import notes
@@ -37,7 +36,7 @@ def check(study: str) -> None:
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(told)
-    for note in notes([item.candidate for item in told.sized], classes=data.classes, machine=describe_machine()):
+    for note in notes([item.candidate for item in told.sized], classes=data.classes, target=parts.target):
         click.echo(f"note: {note}")
     if spec.budgets:
         _print_budgets(told, spec)

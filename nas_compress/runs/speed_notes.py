@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
+from nas_compress.devices.device import EQUAL_WITHIN
 from nas_compress.runs.records import Record
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import SIMULATED
@@ -30,7 +30,7 @@ def speed_note(measured: Measured) -> str:
     reference = measured.float32_latency_ms
     if reference is None:
         return NOT_COMPARED
-    if measured.latency_ms <= (1 + MARGIN) * reference:
+    if measured.latency_ms <= (1 + EQUAL_WITHIN) * reference:
         return ""
     more = measured.latency_ms / reference - 1
     unsure = " (noisy)" if measured.latency_noisy else ""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
 from nas_compress.search.setup import Ingredients
@@ -38,13 +37,13 @@ class Share:
         return float(found.low), float(found.high)
 
 
-def budget_shares(parts: Ingredients, sized: Sequence[Sized], meter: LatencyMeter) -> tuple[Share, ...]:
+def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
     """The share of each budget but accuracy, which only training can tell. `sized` is ordered by size."""
-    return tuple(_share(budget, parts, sized, meter) for budget in parts.spec.budget_list if budget.name != "accuracy")
+    return tuple(_share(budget, parts, sized) for budget in parts.spec.budget_list if budget.name != "accuracy")
 
 
-def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized], meter: LatencyMeter) -> Share:
-    judge, most, how = _judges(parts, meter)[budget.name]
+def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
+    judge, most, how = _judges(parts)[budget.name]
     few = _evenly(sized, most)
     kept = sum(budget.violation(judge(item)) <= 0 for item in few)
     return Share(budget=budget, kept=kept, judged=len(few), how=how)
@@ -53,7 +52,7 @@ def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized], meter: La
 Judge = Callable[[Sized], float]
 
 
-def _judges(parts: Ingredients, meter: LatencyMeter) -> Mapping[str, tuple[Judge, int, str]]:
+def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     """By figure: how a candidate is judged, how many at most, and the words for it."""
     shape = parts.dataset.input_shape
     return {
@@ -61,7 +60,7 @@ def _judges(parts: Ingredients, meter: LatencyMeter) -> Mapping[str, tuple[Judge
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
         "macs": (lambda item: count_macs(parts.build(item.architecture), shape), MOST_COUNTED, "counted"),
         "latency_ms": (
-            lambda item: measure_untrained(item.candidate, item.architecture, parts, meter).latency_ms,
+            lambda item: measure_untrained(item.candidate, item.architecture, parts).latency_ms,
             MOST_TIMED,
             "timed",
         ),

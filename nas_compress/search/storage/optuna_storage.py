@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.config.schema import StudySpec
+from nas_compress.devices.table import DEFAULT_DEVICE
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 
@@ -160,6 +161,8 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
     """What makes a study this study: its file but for the total of trials and the device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
+    if spec.target == DEFAULT_DEVICE:
+        del values["target"]  # studies from before the key have no other
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
