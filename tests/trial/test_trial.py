@@ -14,6 +14,7 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import broken_budgets, run_trial
 from nas_compress.trial.shape import shaped, student_architecture
+from nas_compress.trial.validity import TeacherShape
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -193,9 +194,7 @@ def test_without_a_vote_the_criterion_does_not_matter(context: TrialContext) -> 
             context.dataset,
             step=16,
             groups=(),
-            teacher_family=None,
-            teacher_widths=(),
-            teacher_depths=(),
+            teacher=TeacherShape(family=None, widths=(), depths=()),
         )
         for name in ("uniform", "l1")
     ]
