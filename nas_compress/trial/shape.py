@@ -34,7 +34,12 @@ def channel_step(candidate: Candidate, target: Device) -> int:
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
     teacher = context.teacher
-    groups = _ranked_groups(candidate, teacher, _kept(candidate, teacher), seed=seed) if is_pruned(candidate) else ()
+    groups: tuple[ChannelGroup, ...] = ()
+    if is_pruned(candidate):
+        kept = _kept(candidate, teacher)
+        groups = teacher.channel_groups(
+            candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0
+        )
     return shaped(
         candidate,
         context.dataset,
@@ -71,15 +76,57 @@ def shaped(
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
     require_shape(candidate, teacher)
-    fractions = _surviving_fractions(candidate, groups)
-    if candidate.family == PRUNED:
-        multiplier = candidate.width_multiplier
-        return _architecture(
-            candidate, dataset, pruned_widths(groups, fractions, width_multiplier=multiplier, step=step)
+    fractions = (
+        ()
+        if not groups
+        else surviving_fractions(
+            groups,
+            candidate.pruning_ratio,
+            ranking=candidate.pruning_ranking,
+            min_channels=candidate.pruning_min_channels,
+            head_ratio=candidate.head_ratio,
+            min_heads=candidate.min_heads,
         )
+    )
+    layer_heads: tuple[int, ...] = ()
+    if candidate.family == PRUNED:
+        widths = pruned_widths(groups, fractions, width_multiplier=candidate.width_multiplier, step=step)
+    else:
+        widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
+    architecture = Architecture(
+        family=candidate.family,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        depths=candidate.depths,
+        widths=widths,
+        mean=dataset.mean,
+        std=dataset.std,
+        stem_stride=candidate.stem_stride,
+        heads=candidate.heads,
+        patch_size=candidate.patch_size,
+        pooling=candidate.pooling,
+        distillation_token=candidate.distillation_token,
+        factorization=candidate.factorization,
+        rank_fraction=candidate.rank_fraction,
+        sharing=candidate.sharing,
+        layer_heads=layer_heads,
+    )
+    return architecture if candidate.family == PRUNED else FAMILIES[candidate.family].complete(architecture)
+
+
+def _family_widths(
+    candidate: Candidate,
+    groups: tuple[ChannelGroup, ...],
+    fractions: tuple[float, ...],
+    teacher: TeacherShape,
+    *,
+    step: int,
+) -> tuple[tuple[Width, ...], tuple[int, ...]]:
+    """Widths of the layers with weights of their own, and the heads of each such attention if heads are removed."""
     family, same = FAMILIES[candidate.family], candidate.family == teacher.family
-    base = teacher.widths if same else family.base_widths
-    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
+    layers = family.layers(
+        candidate.depths, teacher.widths if same else family.base_widths, mlp_ratio=candidate.mlp_ratio
+    )
     heads = family.multiples([layer for layer, _ in layers], candidate.heads)
     survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
     whole = heads if candidate.head_ratio > 0 else ()
@@ -99,10 +146,9 @@ def shaped(
             heads=next(iter(heads.values())),
             min_heads=candidate.min_heads,
         )
-    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
     own = [not family.repeats(layer, candidate.sharing) for layer in heads]
-    layer_heads = tuple(itertools.compress(layer_heads, own))
-    return family.complete(replace(_architecture(candidate, dataset, distinct), layer_heads=layer_heads))
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    return distinct, tuple(itertools.compress(layer_heads, own))
 
 
 def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
@@ -110,27 +156,10 @@ def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
     return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
 
 
-def _ranked_groups(candidate: Candidate, teacher: Teacher, kept: Kept | None, *, seed: int) -> tuple[ChannelGroup, ...]:
-    return teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
-
-
-def _surviving_fractions(candidate: Candidate, groups: tuple[ChannelGroup, ...]) -> tuple[float, ...]:
-    if not groups:
-        return ()
-    return surviving_fractions(
-        groups,
-        candidate.pruning_ratio,
-        ranking=candidate.pruning_ranking,
-        min_channels=candidate.pruning_min_channels,
-        head_ratio=candidate.head_ratio,
-        min_heads=candidate.min_heads,
-    )
-
-
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Cut the teacher to the student's shape, with the weights that remain."""
     kept = _kept(candidate, teacher)
-    groups = _ranked_groups(candidate, teacher, kept, seed=seed)
+    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
     cut = cut_network(teacher.shortened(kept), architecture.input_shape, keep)
@@ -141,23 +170,3 @@ def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teache
     if candidate.factorization != "none":
         factorise_(student, rank_fraction=candidate.rank_fraction, kind=candidate.factorization)
     return student
-
-
-def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, ...]) -> Architecture:
-    return Architecture(
-        family=candidate.family,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
-        depths=candidate.depths,
-        widths=widths,
-        mean=dataset.mean,
-        std=dataset.std,
-        stem_stride=candidate.stem_stride,
-        heads=candidate.heads,
-        patch_size=candidate.patch_size,
-        pooling=candidate.pooling,
-        distillation_token=candidate.distillation_token,
-        factorization=candidate.factorization,
-        rank_fraction=candidate.rank_fraction,
-        sharing=candidate.sharing,
-    )

@@ -19,6 +19,8 @@ from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 def check_candidate(candidate: Candidate) -> None:
     """Require known names and values that go together."""
     require_known("a family", candidate.family, [*FAMILIES, PRUNED])
+    if candidate.teaching.peer_family is not None:
+        require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
