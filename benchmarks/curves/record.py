@@ -77,13 +77,13 @@ class Recorder:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
             outcome = run_trial(self.candidate(point), self.context, seed=0, model=model, stopper=Watcher())
-        figures = outcome.measured
-        if outcome.state != "trained" or figures is None or figures.accuracy is None:
+        measured = outcome.measured
+        if outcome.state != "trained" or measured is None or "accuracy" not in measured.figures:
             raise RuntimeError(f"{point}: {outcome.reason}")
         count = len(self.context.dataset.validation)
         curve = [round(accuracy * count) for _, accuracy in outcome.curve]
-        right = round(figures.accuracy * count)
-        return [*point, f"{figures.latency_ms:.5f}", figures.size_bytes, count, right, *curve]
+        right = round(measured.figures["accuracy"] * count)
+        return [*point, f"{measured.figures['latency_ms']:.5f}", measured.figures["size_bytes"], count, right, *curve]
 
 
 _recorder: Recorder | None = None

@@ -140,11 +140,13 @@ def _point(trial: str, row: Mapping[str, str]) -> Point:
     """A point of the three figures; what only a torch module tells is not asked for."""
     return Point(
         trial=trial,
-        accuracy=float(row["accuracy"]),
-        latency_ms=float(row["latency_ms"]),
-        size_bytes=int(row["size_bytes"]),
-        parameters=1,
-        macs=1,
+        figures={
+            "accuracy": float(row["accuracy"]),
+            "latency_ms": float(row["latency_ms"]),
+            "size_bytes": int(row["size_bytes"]),
+            "parameters": 1,
+            "macs": 1,
+        },
     )
 
 

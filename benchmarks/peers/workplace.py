@@ -65,7 +65,7 @@ class Reporter:
 
     def begin(self, cost: Measured, planned: int) -> None:
         """The figures of the untrained file, which do not change."""
-        self._costs, self._planned = (math.log10(cost.latency_ms), math.log10(cost.size_bytes)), planned
+        self._costs, self._planned = _costs(cost), planned
 
     def wants(self, epoch: int) -> bool:
         """Each epoch but the last."""
@@ -98,10 +98,15 @@ class Workplace:
         )
         if outcome.state == "stopped":
             return None
-        if outcome.state != "trained" or outcome.measured is None or outcome.measured.accuracy is None:
+        measured = outcome.measured
+        if outcome.state != "trained" or measured is None:
             raise RuntimeError(outcome.reason)
-        figures = outcome.measured
-        return 1 - outcome.measured.accuracy, math.log10(figures.latency_ms), math.log10(figures.size_bytes)
+        error, (latency, size) = 1 - measured.figure("accuracy"), _costs(measured)
+        return error, latency, size
+
+
+def _costs(measured: Measured) -> tuple[float, float]:
+    return math.log10(measured.figure("latency_ms")), math.log10(measured.figure("size_bytes"))
 
 
 def open_workplace(study: str | Path, seed: int) -> Workplace:

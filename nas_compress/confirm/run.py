@@ -32,10 +32,14 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
 
 TEACHER = "teacher/model.onnx"
+
+METRIC = "accuracy"
+"""The metric that is confirmed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +104,11 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
     for record in records:
         found = measure_accuracy(folder.root / record.model, validation.inputs.numpy(), validation.labels.numpy())
         measured = record.outcome.measured
-        if measured is not None and measured.accuracy is not None and abs(found - measured.accuracy) > 1e-9:
+        recorded = None if measured is None else measured.figures.get(METRIC)
+        if recorded is not None and abs(found - recorded) > 1e-9:
             raise RequestError(
-                f"the data must be those of the run, but trial {record.trial} has a validation accuracy of {found:.4f} "
-                f"on {parts.dataset.name} and its record says {measured.accuracy:.4f}"
+                f"the data must be those of the run, but trial {record.trial} has a validation {METRIC} of {found:.4f} "
+                f"on {parts.dataset.name} and its record says {recorded:.4f}"
             )
     return parts
 
@@ -158,9 +163,9 @@ def _train(item: Repetition, context: TrialContext, reporter: Reporter, number: 
         on_epoch=lambda done, count: reporter.stage(label, done, count),
     )
     write_repetition(item.place, outcome)
-    figure = outcome.measured.accuracy if outcome.measured else None
-    told = f"failed: {outcome.reason}" if figure is None else f"{figure:.2%} (validation)"
-    reporter.say(f"[{number}/{total}] {label}: {told}")
+    measured = outcome.measured
+    words = f"failed: {outcome.reason}" if measured is None else f"{in_words(measured.figures, [METRIC])} (validation)"
+    reporter.say(f"[{number}/{total}] {label}: {words}")
     return outcome
 
 
@@ -202,6 +207,7 @@ def _confirmation(
                     role,
                     [outcome for _, outcome in own],
                     [test[str(place.relative_to(folder.root))] for place in places],
+                    metric=METRIC,
                     searched=record.outcome.measured if role == STUDENT else None,
                     test_shipped=test[record.model] if role == STUDENT else None,
                 )
@@ -211,6 +217,7 @@ def _confirmation(
         rows=tuple(rows),
         alike=alike(rows),
         test_samples=test_samples,
-        teacher_validation=(teacher.accuracy or 0.0) if teacher else 0.0,
+        metric=METRIC,
+        teacher_validation=teacher.figures.get(METRIC, 0.0) if teacher else 0.0,
         teacher_test=test[TEACHER],
     )

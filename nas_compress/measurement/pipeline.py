@@ -101,12 +101,14 @@ def measure_cost(
     with watch.stage("latency"):
         latency = target.latency(path, key=structure_key(path), patient=patient)
     return Measured(
-        latency_ms=latency.latency_ms,
+        figures={
+            "latency_ms": latency.latency_ms,
+            "size_bytes": path.stat().st_size,
+            "parameters": parameters,
+            "macs": macs,
+        },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
-        size_bytes=path.stat().st_size,
-        parameters=parameters,
-        macs=macs,
     )
 
 
@@ -137,13 +139,11 @@ def measure_file(
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
         latency = target.latency(path, key=structure_key(path), patient=patient)
+    trained = {"latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size, "accuracy": accuracy}
     return replace(
-        cost,
-        latency_ms=latency.latency_ms,
+        cost.with_figures(trained),
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
-        size_bytes=path.stat().st_size,
-        accuracy=accuracy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=zero_fraction,

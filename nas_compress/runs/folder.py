@@ -132,9 +132,8 @@ def require_free(root: Path) -> None:
             f"--out must be a run folder or a new one, but {folder.marker} is not a whole run.json of nas-compress"
         )
     if root.is_dir() and not folder.marker.is_file():
-        foreign = [
-            path.name for path in root.iterdir() if path.name not in {".lock", "teacher", "study.journal", "hosts"}
-        ]
+        ours = {".lock", ".journal.lock", "teacher", "study.journal", "hosts"}
+        foreign = [path.name for path in root.iterdir() if path.name not in ours]
         if foreign:
             raise RequestError(
                 f"--out must be a run folder or a new one, but {root} holds other files, such as {foreign[0]}"

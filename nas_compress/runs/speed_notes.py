@@ -30,11 +30,12 @@ def speed_note(measured: Measured) -> str:
     reference = measured.float32_latency_ms
     if reference is None:
         return NOT_COMPARED
-    if measured.latency_ms <= (1 + EQUAL_WITHIN) * reference:
+    latency = measured.figure("latency_ms")
+    if latency <= (1 + EQUAL_WITHIN) * reference:
         return ""
-    more = measured.latency_ms / reference - 1
+    more = latency / reference - 1
     unsure = " (noisy)" if measured.latency_noisy else ""
-    return f"{more:.0%} slower than its float32 form: {measured.latency_ms:.4f} ms{unsure} against {reference:.4f} ms"
+    return f"{more:.0%} slower than its float32 form: {latency:.4f} ms{unsure} against {reference:.4f} ms"
 
 
 def speed_notes(records: Sequence[Record], members: Iterable[int | str]) -> dict[str, list[int]]:

@@ -86,4 +86,5 @@ def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...
 
 
 def _timed(measured: Measured, latency: Latency) -> Measured:
-    return replace(measured, latency_ms=latency.latency_ms, latency_spread=latency.spread, latency_noisy=latency.noisy)
+    timed = measured.with_figures({"latency_ms": latency.latency_ms})
+    return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)

@@ -45,6 +45,7 @@ from nas_compress.search.storage.recovery import require_same_trials, settle_cut
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.trials import Trials
 from nas_compress.search.workers.pool import Crew
+from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
 
@@ -228,7 +229,4 @@ def _hire(search: Search, count: int) -> Crew:
 
 
 def _teacher_line(measured: Measured) -> str:
-    return (
-        f"teacher: accuracy {measured.accuracy or 0:.2%} (validation), {measured.latency_ms:.3f} ms, "
-        f"{measured.size_bytes:,} bytes, {measured.parameters:,} parameters"
-    )
+    return f"teacher: {in_words(measured.figures, METRICS)}"

@@ -70,8 +70,9 @@ def choose_kernels(
         )
         found.append(KernelChoice(candidate=form, cost=cost))
     own, best = found[0], found[-1]
-    if best.cost.latency_ms < (1 - EQUAL_WITHIN) * own.cost.latency_ms:
-        return replace(best, integer_latency_ms=own.cost.latency_ms)
+    fastest, integer = (form.cost.figure("latency_ms") for form in (best, own))
+    if fastest < (1 - EQUAL_WITHIN) * integer:
+        return replace(best, integer_latency_ms=integer)
     return own
 
 

@@ -67,7 +67,7 @@ def plan_trial(
         epochs=context.training.epochs,
         budget=context.training.budget,
         cap=context.training.cap,
-        macs=macs_together(candidate, choice.cost.macs, context, seed=seed),
+        macs=macs_together(candidate, int(choice.cost.figure("macs")), context, seed=seed),
         teacher_macs=context.teacher_macs,
     )
     plan = TrialPlan(

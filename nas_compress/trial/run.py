@@ -221,7 +221,7 @@ def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
     """Describe every budget that the figures break; empty if none. Unmeasured figures break none."""
     broken = []
     for budget in budgets:
-        value = getattr(measured, budget.name)
+        value = measured.figures.get(budget.name)
         if value is not None and budget.violation(value) > 0:
             broken.append(f"{budget} must hold, but {budget.name} is {value:.6g}")
     return "; ".join(broken)

@@ -144,9 +144,13 @@ def run(name: str, seeds: int, out: Path) -> None:
                 raise SystemExit(f"{method}: {outcome.state} {outcome.reason}")
             write_json(
                 path,
-                {"accuracy": outcome.measured.accuracy, "seconds": spent, "parameters": outcome.measured.parameters},
+                {
+                    "accuracy": outcome.measured.figures["accuracy"],
+                    "seconds": spent,
+                    "parameters": outcome.measured.figures["parameters"],
+                },
             )
-            print(f"seed {seed}: {method}: {outcome.measured.accuracy:.2%}", file=sys.stderr, flush=True)
+            print(f"seed {seed}: {method}: {outcome.measured.figures['accuracy']:.2%}", file=sys.stderr, flush=True)
 
 
 def results(name: str, seeds: int, out: Path, group: str, method: str) -> list[dict[str, float]]:

@@ -94,11 +94,11 @@ def result(pair: dict[str, Any], seed: int, context: TrialContext, out: Path) ->
             pruning_criterion=pair["criterion"],
         )
         outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
-        if outcome.measured is None or outcome.measured.accuracy is None:
+        if outcome.measured is None or "accuracy" not in outcome.measured.figures:
             raise SystemExit(f"{pair}: {outcome.state} {outcome.reason}")
         names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
-        write_json(path, {name: getattr(outcome.measured, name) for name in names})
-        print(f"seed {seed}: {pair}: {outcome.measured.accuracy:.2%}", file=sys.stderr, flush=True)
+        write_json(path, {name: outcome.measured.figures[name] for name in names})
+        print(f"seed {seed}: {pair}: {outcome.measured.figures['accuracy']:.2%}", file=sys.stderr, flush=True)
     figures: dict[str, float] = json.loads(path.read_text())
     return figures
 

@@ -116,12 +116,12 @@ def train(cell: Cell, context: TrialContext) -> dict[str, float]:
     own = replace(context, training=context.training.model_copy(update={"budget": budget}))
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_trial(candidate, own, seed=cell.seed, model=Path(folder) / "model.onnx")
-    if outcome.measured is None or outcome.measured.accuracy is None:
+    if outcome.measured is None or "accuracy" not in outcome.measured.figures:
         raise SystemExit(f"{cell}: {outcome.state} {outcome.reason}")
     return {
-        "accuracy": outcome.measured.accuracy,
-        "parameters": outcome.measured.parameters,
-        "macs": outcome.measured.macs,
+        "accuracy": outcome.measured.figures["accuracy"],
+        "parameters": outcome.measured.figures["parameters"],
+        "macs": outcome.measured.figures["macs"],
         "epochs": outcome.epochs or 0,
         "seconds": outcome.seconds.get("training", 0.0),
     }

@@ -68,7 +68,7 @@ def test_the_faster_form_is_chosen(
     known = with_latencies(context, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
     form = settled(VIT, known, tmp_path)
     assert form.candidate == (replace(VIT, activation_bits=32, round_to=8) if floats else VIT)
-    assert form.cost.latency_ms == (float_ms if floats else integer_ms)
+    assert form.cost.figures["latency_ms"] == (float_ms if floats else integer_ms)
     assert form.integer_latency_ms == (integer_ms if floats else None)
 
 
@@ -77,7 +77,7 @@ def test_a_trial_ships_the_faster_form_and_tells_of_the_other(context: TrialCont
     outcome = run_trial(VIT, known, seed=0, model=model)
     assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
     assert outcome.candidate == VIT and float_kernels(model)
-    assert (outcome.measured.latency_ms, outcome.integer_latency_ms) == (0.4, 0.5)
+    assert (outcome.measured.figures["latency_ms"], outcome.integer_latency_ms) == (0.4, 0.5)
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
@@ -99,7 +99,7 @@ def test_the_networks_layers_decide_and_not_the_name_of_its_family(context: Tria
     cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
     form = settled(cut, replace(known, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(VIT, context))
     assert form.candidate == replace(cut, activation_bits=32, round_to=8)
-    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
+    assert (form.cost.figures["latency_ms"], form.integer_latency_ms) == (0.4, 0.5)
     assert meter.patience == [True, True], "another noise must not choose another form"
 
 

@@ -60,8 +60,8 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
     taught = (context.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
-    assert outcome.measured is not None and outcome.measured.accuracy is not None
-    assert outcome.measured.accuracy > 0.6 * taught > 0.4
+    assert outcome.measured is not None and "accuracy" in outcome.measured.figures
+    assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
     logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs.numpy()))
     assert F.cross_entropy(logits, validation.labels) < 2.3
     assert json.loads(json.dumps(outcome.to_dict()))["control"] == "inherited weights"

@@ -11,6 +11,7 @@ from nas_compress.measurement.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
 from nas_compress.search.setup import Ingredients
 from nas_compress.values.metrics import Budget
+from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8
 """Candidates whose multiply-adds are counted, and whose files are written and timed: both take a while each."""
@@ -38,12 +39,14 @@ class Share:
 
 
 def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
-    """The share of each budget but accuracy, which only training can tell. `sized` is ordered by size."""
-    return tuple(_share(budget, parts, sized) for budget in parts.spec.budget_list if budget.name != "accuracy")
+    """The share of each budget whose metric is known before training. `sized` is ordered by size."""
+    known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
+    return tuple(_share(budget, parts, sized) for budget in known)
 
 
 def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
-    judge, most, how = _judges(parts)[budget.name]
+    measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
+    judge, most, how = _judges(parts).get(budget.name, measured)
     few = _evenly(sized, most)
     kept = sum(budget.violation(judge(item)) <= 0 for item in few)
     return Share(budget=budget, kept=kept, judged=len(few), how=how)
@@ -59,12 +62,12 @@ def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
         "macs": (lambda item: count_macs(parts.build(item.architecture), shape), MOST_COUNTED, "counted"),
-        "latency_ms": (
-            lambda item: measure_untrained(item.candidate, item.architecture, parts).latency_ms,
-            MOST_TIMED,
-            "timed",
-        ),
+        "latency_ms": (lambda item: _untrained(item, parts).figure("latency_ms"), MOST_TIMED, "timed"),
     }
+
+
+def _untrained(item: Sized, parts: Ingredients) -> Measured:
+    return measure_untrained(item.candidate, item.architecture, parts)
 
 
 def _evenly(sized: Sequence[Sized], most: int) -> list[Sized]:

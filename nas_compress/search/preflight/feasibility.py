@@ -119,8 +119,8 @@ class Reach:
 
 
 def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
-    """Each budget but accuracy, with the best figure of the smallest candidates, whose files are written and timed."""
-    budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
+    """Each budget known before training, with the best figure of the smallest candidates as exported files."""
+    budgets = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     found, least = [], []
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)

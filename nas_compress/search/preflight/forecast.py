@@ -59,7 +59,7 @@ def forecast(parts: Ingredients) -> Forecast:
     with parts.target.provisional() as target:
         parts = replace(parts, target=target)
         teacher, teacher_s = _teacher_cost(parts)
-        teacher_macs = teacher.macs if teacher else 0
+        teacher_macs = int(teacher.figure("macs")) if teacher else 0
         samples = tuple(_sample(label, item, parts, teacher_macs) for label, item in chosen.items())
         reaches, shares = within_reach(parts, sized), budget_shares(parts, sized)
     trial_s = sum(sample.trial_s for sample in samples) / len(samples)
@@ -83,8 +83,8 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
         epochs=training.epochs,
         budget=training.budget,
         cap=training.cap,
-        macs=measured.macs * item.candidate.teaching.trainings,
-        teacher_macs=teacher_macs or measured.macs,
+        macs=int(measured.figure("macs")) * item.candidate.teaching.trainings,
+        teacher_macs=teacher_macs or int(measured.figure("macs")),
     )
     epochs *= item.candidate.teaching.trainings
     return Sample(
