@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from nas_compress.models.macs import count_macs
 
 from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import TrialPlan, plan_trial
 from nas_compress.trial.run import run_trial
