@@ -60,8 +60,8 @@ class ObservableNetwork(nn.Module, ABC):
         return self.observe(samples).answer
 
 
-def watch(module: nn.Module, samples: Tensor, names: Sequence[str]) -> Observation:
-    """Answer samples (B, C, H, W) with a module of any make, and show what its named submodules gave, in forward order.
+def watch(module: nn.Module, batch: Mapping[str, Tensor], names: Sequence[str]) -> Observation:
+    """Run any module on a batch, and show what its named submodules gave, in forward order.
 
     Of a submodule that is called more than once, the last answer; one that is not called is left out.
     """
@@ -76,5 +76,5 @@ def watch(module: nn.Module, samples: Tensor, names: Sequence[str]) -> Observati
     with ExitStack() as hooks:
         for name in names:
             hooks.callback(module.get_submodule(name).register_forward_hook(keeper(name)).remove)
-        logits = module(samples)
+        logits = module(*batch.values())
     return Observation(logits=logits, features=features)

@@ -31,6 +31,11 @@ class Task(Protocol):
         """The tensors that a training sample adds to its inputs."""
 
     @property
+    def classes(self) -> int | None:
+        """Number of classes; None if the task has none."""
+        return None
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `measure` returns. The first is the primary one: stopping rules follow it."""
 

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
-from nas_compress.training.objective import look
+from nas_compress.tasks.batch import Batch, device_of
+from nas_compress.training.objective import observe
 from nas_compress.training.runtime import mixed_precision
 
 
-class MutualLesson:
+class MutualObjective:
     """Each network's own loss, with the other networks as its teacher; the model that is trained is the first of them.
 
     peers: the other networks. losses: one per network, the model's first. A term on logits sees the others as an
     ensemble: with `kd` at temperature 1 that has the paper's gradient, as the mean of divergences to several teachers
     differs from the one to their mean by a constant. A term on features looks at the first other network. No gradient
-    passes from one network's loss to another network. watched: see `TaughtLesson`.
+    passes from one network's loss to another network. watched: see `LossObjective`.
     """
 
     def __init__(
@@ -33,15 +34,15 @@ class MutualLesson:
         return [*self._peers, *self._losses]
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
         """The model's terms by name, and `peers`: the sum of all others' terms."""
         relations = self._losses[0].reads_relations(progress)
         watched = self._watched if self._losses[0].reads_features(progress) else ()
-        with mixed_precision(batch.device):
-            seen = [look(network, batch, relations=relations, watched=watched) for network in (model, *self._peers)]
+        with mixed_precision(device_of(batch)):
+            seen = [observe(network, batch, relations=relations, watched=watched) for network in (model, *self._peers)]
         terms = [
-            loss(own, labels, _others(seen, number), progress)
+            loss(own, targets["label"], _others(seen, number), progress)
             for number, (own, loss) in enumerate(zip(seen, self._losses, strict=True))
         ]
         return {**terms[0], "peers": torch.stack([value for each in terms[1:] for value in each.values()]).sum()}

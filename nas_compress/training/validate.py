@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Split
+from nas_compress.tasks.batch import device_of, rows
 from nas_compress.training.runtime import mixed_precision
 
 BATCH = 512
@@ -18,13 +19,13 @@ def module_accuracy(model: nn.Module, samples: Split) -> float:
     The model is in eval mode meanwhile and in the mode that it had afterwards; no random numbers are drawn.
     """
     was_training = model.training
-    right = torch.zeros((), dtype=torch.int64, device=samples.labels.device)
+    right = torch.zeros((), dtype=torch.int64, device=device_of(samples.targets))
     try:
         model.eval()
-        with torch.no_grad(), mixed_precision(samples.inputs.device):
+        with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
             for start in range(0, len(samples), BATCH):
-                answers = model(samples.inputs[start : start + BATCH]).argmax(dim=1)
-                right += (answers == samples.labels[start : start + BATCH]).sum()
+                answers = model(*rows(samples.inputs, start, start + BATCH).values()).argmax(dim=1)
+                right += (answers == samples.targets["label"][start : start + BATCH]).sum()
     finally:
         model.train(was_training)
     return float(right) / len(samples)
