@@ -42,7 +42,7 @@ from nas_compress.models.features import Observation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import check_candidate
 from peers.comparison import count_noisy, curve_of, draw, measure_teacher, print_table, write_curves
@@ -53,9 +53,9 @@ LOOK_S = 0.3
 """How often the processor time of a run is read."""
 
 
-def train_by_hand(student: torch.nn.Module, candidate: Any, bench: Bench) -> None:
+def train_by_hand(student: torch.nn.Module, candidate: Any, context: TrialContext) -> None:
     """The usual loop: batches from a DataLoader, shifted at random, and the teacher asked in each step."""
-    training, split, teacher = bench.training, bench.dataset.train, bench.teacher.network.eval()
+    training, split, teacher = context.training, context.dataset.train, context.teacher.network.eval()
     loader = DataLoader(
         TensorDataset(split.inputs, split.labels), batch_size=training.batch_size, shuffle=True, drop_last=True
     )
@@ -82,14 +82,14 @@ def train_by_hand(student: torch.nn.Module, candidate: Any, bench: Bench) -> Non
 
 def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
     """Optuna's NSGA-II until the time is over."""
-    parts, bench = place.parts, place.bench
+    parts, context = place.parts, place.context
 
     def objective(trial: optuna.Trial) -> tuple[float, float, float]:
         candidate = parts.space.suggest(trial)
         check_candidate(candidate)
-        architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=trial.number)
-        student = new_student(candidate, architecture, bench.teacher, seed=trial.number)
-        train_by_hand(student, candidate, bench)
+        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=trial.number)
+        student = new_student(candidate, architecture, context.teacher, seed=trial.number)
+        train_by_hand(student, candidate, context)
         path = finds.folder / f"{trial.number}.onnx"
         write_file(
             student,
@@ -97,10 +97,10 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
             quantization=candidate.quantization,
-            calibration=bench.calibration,
+            calibration=context.calibration,
             watch=Stopwatch(),
         )
-        images = bench.dataset.validation
+        images = context.dataset.validation
         accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
         net = TimedNet(path, block_ms=1e-6)
         latency = statistics.median(net.block_ms() for _ in range(200))

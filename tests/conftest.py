@@ -19,7 +19,7 @@ from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.search.run import run_study
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture, Width
 from running import quick_and_apart, write_study
 from teachers import small_teacher_in
@@ -118,9 +118,9 @@ def small_teacher(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def context(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
     """Trials of one epoch, with a meter that is quick instead of exact."""
-    return Bench(
+    return TrialContext(
         dataset=few_digits,
         teacher=small_teacher,
         teacher_macs=count_macs(small_teacher.network, few_digits.input_shape),
@@ -132,11 +132,11 @@ def bench(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="session")
-def vit_bench(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def vit_context(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
     """The same trials with a small transformer as the teacher."""
     section = TeacherSection(family="vit", epochs=6, learning_rate=5e-3)
-    teacher = small_teacher_in(tmp_path_factory.mktemp("vit_teacher"), section, bench.dataset)
-    return replace(bench, teacher=teacher, teacher_macs=count_macs(teacher.network, bench.dataset.input_shape))
+    teacher = small_teacher_in(tmp_path_factory.mktemp("vit_teacher"), section, context.dataset)
+    return replace(context, teacher=teacher, teacher_macs=count_macs(teacher.network, context.dataset.input_shape))
 
 
 def quick_meter(folder: Path) -> LatencyMeter:

@@ -22,7 +22,7 @@ from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
 from nas_compress.values.outcome import Outcome
@@ -146,14 +146,14 @@ def test_nothing_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
-def test_every_pair_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
-    check(candidate_of(combination), bench, tmp_path / "model.onnx")
+def test_every_pair_trains_and_ships(combination: dict[str, Any], context: TrialContext, tmp_path: Path) -> None:
+    check(candidate_of(combination), context, tmp_path / "model.onnx")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", EVERY, ids=name_of)
-def test_every_combination_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
-    check(candidate_of(combination), bench, tmp_path / "model.onnx")
+def test_every_combination_trains_and_ships(combination: dict[str, Any], context: TrialContext, tmp_path: Path) -> None:
+    check(candidate_of(combination), context, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,12 @@ def test_every_combination_trains_and_ships(combination: dict[str, Any], bench: 
     [*WIDTHS, *(pytest.param(each, marks=pytest.mark.slow) for each in WIDTHS_OF_LAYERS)],
     ids=name_of,
 )
-def test_every_width_and_method_trains_and_ships(combination: dict[str, Any], bench: Bench, tmp_path: Path) -> None:
-    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+def test_every_width_and_method_trains_and_ships(
+    combination: dict[str, Any], context: TrialContext, tmp_path: Path
+) -> None:
+    longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     candidate = candidate_of(combination)
-    check(candidate, longer if candidate.quantization.is_trained else bench, tmp_path / "model.onnx")
+    check(candidate, longer if candidate.quantization.is_trained else context, tmp_path / "model.onnx")
 
 
 MIXED = {
@@ -179,14 +181,16 @@ MIXED = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mixture", MIXED)
-def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench: Bench, tmp_path: Path) -> None:
+def test_layers_of_different_bits_ship_together(
+    family: str, mixture: str, context: TrialContext, tmp_path: Path
+) -> None:
     stages = len(FAMILIES[family].base_depths)
     quantization = replace(MIXED[mixture], stage_bits=MIXED[mixture].stage_bits[-stages:])
-    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     combination = {"family": family, "pruning": PRUNINGS[1], "bits": (4, 8), "loss": "kd"}
     candidate = replace(candidate_of(combination), quantization=quantization)
     name = "model.onnx.xz" if quantization.weight_format == "codebook" else "model.onnx"
-    check(candidate, longer if quantization.is_trained else bench, tmp_path / name)
+    check(candidate, longer if quantization.is_trained else context, tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -198,33 +202,35 @@ def test_layers_of_different_bits_ship_together(family: str, mixture: str, bench
     ],
 )
 def test_layers_that_share_weights_ship(
-    sharing: str, bits: tuple[int, int], method: str, layers: str, bench: Bench, tmp_path: Path
+    sharing: str, bits: tuple[int, int], method: str, layers: str, context: TrialContext, tmp_path: Path
 ) -> None:
-    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2}))
+    longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     combination = {"family": "vit", "pruning": PRUNINGS[1], "bits": bits, "loss": "kd", "method": method}
     candidate = candidate_of(combination | {"layers": layers})
     check(
         replace(candidate, depths=(3,), sharing=sharing),
-        longer if method != "calibrate" else bench,
+        longer if method != "calibrate" else context,
         tmp_path / "m.onnx",
     )
 
 
 @pytest.mark.parametrize("bits", FORMS, ids=str)
 @pytest.mark.parametrize("loss", OF_TRANSFORMERS)
-def test_transformers_teach_transformers(loss: str, bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
+def test_transformers_teach_transformers(
+    loss: str, bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path
+) -> None:
     combination = {"family": "vit", "pruning": PRUNINGS[0], "bits": bits, "loss": loss}
-    check(candidate_of(combination), vit_bench, tmp_path / "model.onnx")
+    check(candidate_of(combination), vit_context, tmp_path / "model.onnx")
 
 
-def check(candidate: Candidate, bench: Bench, model: Path) -> Outcome:
+def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     """One trial; what it says of itself must be true of its file."""
-    outcome = run_trial(candidate, bench, seed=0, model=model)
+    outcome = run_trial(candidate, context, seed=0, model=model)
     assert outcome.state == "trained", outcome.reason
     measured, architecture = outcome.measured, outcome.architecture
     assert measured is not None and architecture is not None
     assert set(outcome.losses) == {term.name for term in candidate.losses}
-    assert outcome.epochs == bench.training.epochs
+    assert outcome.epochs == context.training.epochs
 
     # the shape is the one asked for, and the file holds it
     assert all(width.channels % candidate.channel_step == 0 for width in architecture.widths)
@@ -232,7 +238,7 @@ def check(candidate: Candidate, bench: Bench, model: Path) -> Outcome:
     assert measured.latency_ms > 0 and measured.macs > measured.parameters > 0
 
     # the file answers, like the module and better than chance
-    validation = bench.dataset.validation
+    validation = context.dataset.validation
     logits = predict(model, validation.inputs.numpy())
     assert logits.shape == (len(validation), 10) and np.isfinite(logits).all()
     accuracy = float((logits.argmax(axis=1) == validation.labels.numpy()).mean())

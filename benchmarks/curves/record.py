@@ -36,7 +36,7 @@ Point = tuple[Any, ...]
 
 
 class Watcher:
-    """A judge that looks at every epoch and never speaks."""
+    """A stopper that wants every epoch and never stops."""
 
     def begin(self, cost: object, planned: int) -> None:
         """Nothing to prepare."""
@@ -45,12 +45,12 @@ class Watcher:
         """Every epoch."""
         return True
 
-    def verdict(self, epoch: int, accuracy: float) -> None:
+    def stop_reason(self, epoch: int, accuracy: float) -> None:
         """Go on."""
 
 
 class Recorder:
-    """The bench of one process."""
+    """The context of one process."""
 
     def __init__(self, table: str) -> None:
         # imported here: the environment of a process is set before its first import of torch
@@ -58,12 +58,12 @@ class Recorder:
 
         from nas_compress.config.study_file import read_study
         from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
-        from nas_compress.search.setup import find_teacher, gather, make_bench
+        from nas_compress.search.setup import find_teacher, gather, make_context
 
         torch.set_num_threads(1)
         self.parts = gather(read_study(HERE / f"{table}.toml"))
         teacher = find_teacher(self.parts, lambda name, done, count: None)
-        self.bench = make_bench(self.parts, teacher, LatencyMeter())
+        self.context = make_context(self.parts, teacher, LatencyMeter())
 
     def candidate(self, point: Point) -> Candidate:
         """The candidate of a point."""
@@ -77,11 +77,11 @@ class Recorder:
 
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
-            outcome = run_trial(self.candidate(point), self.bench, seed=0, model=model, judge=Watcher())
+            outcome = run_trial(self.candidate(point), self.context, seed=0, model=model, stopper=Watcher())
         figures = outcome.measured
         if outcome.state != "trained" or figures is None or figures.accuracy is None:
             raise RuntimeError(f"{point}: {outcome.reason}")
-        count = len(self.bench.dataset.validation)
+        count = len(self.context.dataset.validation)
         curve = [round(accuracy * count) for _, accuracy in outcome.curve]
         right = round(figures.accuracy * count)
         return [*point, f"{figures.latency_ms:.5f}", figures.size_bytes, count, right, *curve]
@@ -126,7 +126,7 @@ def train(table: str, path: Path, *, processes: int, few: int | None) -> None:
     done = {tuple(row[name] for name in NAMES) for row in rows(path)}
     wanted = [point for point in points(table) if tuple(map(str, point)) not in done][:few]
     recorder = Recorder(table)  # trains the teacher and stores its answers, once
-    _ = recorder.bench.teacher.answers
+    _ = recorder.context.teacher.answers
     epochs = range(1, recorder.parts.spec.training.epochs + 1)
     started = time.monotonic()
     with path.open("a", newline="", encoding="utf-8") as handle:

@@ -15,8 +15,8 @@ from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import cache_folder
 from nas_compress.runs.folder import RunFolder
-from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_bench
-from nas_compress.trial.context import Bench
+from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_context
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -58,7 +58,7 @@ def own_cache(out: Path) -> None:
 
 @dataclass(kw_only=True, eq=False)
 class Reporter:
-    """A judge that hands the figures on at each epoch but the last, whose file is still to be written."""
+    """A stopper that reports the figures at each epoch but the last, whose file is still to be written."""
 
     report: Report
     _costs: tuple[float, float] = field(default=(math.nan, math.nan), init=False)
@@ -72,17 +72,17 @@ class Reporter:
         """Each epoch but the last."""
         return epoch < self._planned
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Ask the peer."""
         return "the peer stopped it" if self.report(epoch, (1 - accuracy, *self._costs)) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workplace:
-    """One contender's bench and the study's parts."""
+    """One contender's context and the study's parts."""
 
     parts: Ingredients
-    bench: Bench
+    context: TrialContext
 
     @property
     def epochs(self) -> int:
@@ -95,7 +95,7 @@ class Workplace:
         RuntimeError for a candidate that fails.
         """
         outcome = run_trial(
-            candidate, self.bench, seed=self.parts.spec.seed, model=model, judge=Reporter(report=report)
+            candidate, self.context, seed=self.parts.spec.seed, model=model, stopper=Reporter(report=report)
         )
         if outcome.state == "stopped":
             return None
@@ -106,15 +106,15 @@ class Workplace:
 
 
 def open_workplace(study: str | Path, seed: int) -> Workplace:
-    """The bench of a search: the teacher and its answers are trained now if they never were."""
+    """The context of a search: the teacher and its answers are trained now if they never were."""
     torch.set_num_threads(1)
     parts = gather(contest_file(study, seed))
     teacher = find_teacher(parts, lambda name, done, count: None)
-    return Workplace(parts=parts, bench=make_bench(parts, teacher, LatencyMeter()))
+    return Workplace(parts=parts, context=make_context(parts, teacher, LatencyMeter()))
 
 
 def warmed(place: Workplace, out: Path) -> Workplace:
     """The same with everything done that a search finds done at its start: teacher's answers, machine's fast level."""
-    _ = place.bench.teacher.answers
-    baseline(RunFolder(root=out / "warm"), place.bench.teacher, place.parts.dataset, place.bench.meter)
+    _ = place.context.teacher.answers
+    baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.meter)
     return place

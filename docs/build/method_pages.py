@@ -7,12 +7,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType
 from typing import Any
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureTerm, Setting, Term
+from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, Term
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -100,7 +99,7 @@ def _losses() -> Iterator[Method]:
             cost=_loss_cost(term),
             use=f'LossTerm({first}name="{name}", weight=1.0{more})',
             settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
-            docs=_implementation(term.build if isinstance(term, FeatureTerm) else term.bind, name),
+            docs=_implementation(term.loss if isinstance(term, FeatureTerm) else term.function, name),
         )
 
 
@@ -117,25 +116,13 @@ def _span(setting: Setting) -> str:
     return f"{span}, or 0 ({setting.zero})" if setting.zero else span
 
 
-def _implementation(make: Callable[..., Any], name: str) -> tuple[str, ...]:
-    """The docstrings of the module and of the function or class that a table's entry calls."""
-    for found in _globals(make.__code__, make.__globals__):
-        module = sys.modules[found.__module__]
-        same = getattr(module, name, None)
-        values = [module, found, *([same] if callable(same) and same is not found else [])]
-        return tuple(inspect.getdoc(value) or "" for value in values)
-    raise LookupError(f"the entry of {name} must call something with a docstring")
-
-
-def _globals(code: CodeType, names: Mapping[str, Any]) -> Iterator[Any]:
-    """What of this package the code, or a function inside it, refers to by name."""
-    for name in code.co_names:
-        value = names.get(name)
-        if callable(value) and value.__module__.startswith("nas_compress.losses"):
-            yield value
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _globals(inner, names)
+def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """Docstrings of a loss: its module, itself, its base class, and the function of the term's name."""
+    module = sys.modules[made.__module__]
+    bases = [made, *made.__bases__] if isinstance(made, type) else [made]
+    same = getattr(module, name, made)
+    values = [module, *(base for base in bases if base is not FeatureLoss), *([same] if same is not made else [])]
+    return tuple(inspect.getdoc(value) or "" for value in values)
 
 
 def _families() -> Iterator[Method]:

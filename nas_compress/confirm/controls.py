@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.uniform_control import uniform_control
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
@@ -19,27 +19,27 @@ class Control:
     """
 
     summary: str
-    make: Callable[[Candidate, Bench, int], Candidate]
+    make: Callable[[Candidate, TrialContext, int], Candidate]
 
 
-def without_teacher(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same network taught by the labels alone, without a distillation token: what the teacher's answers add."""
     return replace(candidate, losses=cross_entropy(), teaching=Teaching(), distillation_token=False)
 
 
-def uniform_width(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same family unpruned and thinner to the same size: what the shape adds that pruning found."""
-    return uniform_control(candidate, bench.dataset, bench.teacher, seed=seed)
+    return uniform_control(candidate, context.dataset, context.teacher, seed=seed)
 
 
-def inherit(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
     fine_tuned = replace(candidate, init="inherit")
-    student_architecture(fine_tuned, bench.dataset, bench.teacher, seed=seed)
+    student_architecture(fine_tuned, context.dataset, context.teacher, seed=seed)
     return fine_tuned
 
 
-def dense_float32(candidate: Candidate, bench: Bench, seed: int) -> Candidate:
+def dense_float32(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape in floats of 32 bits and without zeros: what few bits and zeros cost, and what they save."""
     if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
         return candidate

@@ -28,8 +28,8 @@ from nas_compress.runs.confirmation import (
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
-from nas_compress.search.setup import Ingredients, find_teacher, gather, make_bench
-from nas_compress.trial.context import Bench
+from nas_compress.search.setup import Ingredients, find_teacher, gather, make_context
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
@@ -78,10 +78,10 @@ def confirm_run(
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
         parts = _gather(folder, records)
-        bench = make_bench(parts, find_teacher(parts, reporter.stage), LatencyMeter())
-        bench = replace(bench, budgets=())  # the full budget, whatever a repetition measures
-        plan = _plan(folder, records, bench, seeds=seeds, controls=controls, reporter=reporter)
-        outcomes = [_train(item, bench, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
+        context = make_context(parts, find_teacher(parts, reporter.stage), LatencyMeter())
+        context = replace(context, budgets=())  # the full budget, whatever a repetition measures
+        plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
+        outcomes = [_train(item, context, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
         files = [item.file for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
         files += [folder.root / record.model for record in records] + [folder.root / TEACHER]
         test = _test_accuracies(folder, parts.dataset, files)
@@ -112,7 +112,7 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
 def _plan(
     folder: RunFolder,
     records: Sequence[Record],
-    bench: Bench,
+    context: TrialContext,
     *,
     seeds: int,
     controls: Collection[str],
@@ -120,7 +120,7 @@ def _plan(
 ) -> list[Repetition]:
     plan = []
     for record in records:
-        roles = {STUDENT: record.outcome.candidate} | _controls(record, controls, bench, reporter)
+        roles = {STUDENT: record.outcome.candidate} | _controls(record, controls, context, reporter)
         for role, candidate in roles.items():
             for seed in range(record.outcome.seed + 1, record.outcome.seed + 1 + seeds):
                 place = repetition_folder(folder, record.trial, role, seed)
@@ -128,12 +128,14 @@ def _plan(
     return plan
 
 
-def _controls(record: Record, wanted: Collection[str], bench: Bench, reporter: Reporter) -> dict[str, Candidate]:
+def _controls(
+    record: Record, wanted: Collection[str], context: TrialContext, reporter: Reporter
+) -> dict[str, Candidate]:
     """The controls of a member by their names, without those that it is itself; says which it cannot have."""
     made: dict[str, Candidate] = {}
     for name in (name for name in CONTROLS if name in wanted):
         try:
-            candidate = CONTROLS[name].make(record.outcome.candidate, bench, record.outcome.seed)
+            candidate = CONTROLS[name].make(record.outcome.candidate, context, record.outcome.seed)
             check_candidate(candidate)
         except RequestError as error:
             reporter.say(f"trial {record.trial} has no control {name}: {error}")
@@ -143,7 +145,7 @@ def _controls(record: Record, wanted: Collection[str], bench: Bench, reporter: R
     return made
 
 
-def _train(item: Repetition, bench: Bench, reporter: Reporter, number: int, total: int) -> Outcome:
+def _train(item: Repetition, context: TrialContext, reporter: Reporter, number: int, total: int) -> Outcome:
     known = read_repetition(item.place)
     if known is not None and known.candidate == item.candidate:
         return known
@@ -151,7 +153,7 @@ def _train(item: Repetition, bench: Bench, reporter: Reporter, number: int, tota
     item.place.mkdir(parents=True, exist_ok=True)
     outcome = run_trial(
         item.candidate,
-        bench,
+        context,
         seed=item.seed,
         model=item.file,
         on_epoch=lambda done, count: reporter.stage(label, done, count),

@@ -1,1 +1,1 @@
-"""Loss terms: pure functions of (student, teacher, labels), one file each."""
+"""Loss terms as pure functions and modules, one table of them, and their weighted sum."""

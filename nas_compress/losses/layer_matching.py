@@ -1,4 +1,4 @@
-"""Which feature of the student stands beside which of the teacher, and the shapes that make them comparable."""
+"""Pairs of student and teacher features, brought to equal shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from nas_compress.models.features import BEFORE_STAGES, Observation
 
 
 def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
-    """Each name of the student with the teacher's at the same fraction of depth; both in order, counted from 1.
+    """Pair each name of the student with the teacher's at the same fraction of depth.
+
+    Both are in forward order and counted from 1.
 
     >>> by_relative_depth(["a", "b"], ["A", "B", "C", "D"])
     [('a', 'B'), ('b', 'D')]
@@ -24,12 +26,12 @@ def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tu
 
 
 def stages(features: Mapping[str, Tensor]) -> list[str]:
-    """The names of stages or layers: all but the stem's or the embedding's."""
+    """Names of stages or layers, without the stem or the embedding."""
     return [name for name in features if name not in BEFORE_STAGES]
 
 
 def pooled_embedding(observation: Observation) -> Tensor:
-    """The last feature, averaged over positions where it has any: (B, channels or width), float32."""
+    """Last feature, averaged over its positions if it has any: (B, channels or width), float32."""
     last = observation.features[list(observation.features)[-1]].float()
     if last.ndim == 2:
         return last
@@ -37,7 +39,7 @@ def pooled_embedding(observation: Observation) -> Tensor:
 
 
 def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps (B, c, h, w) on the smaller grid of both; the larger is averaged."""
+    """Average maps (B, c, h, w) to the smaller of the two grids."""
     height, width = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
     return _shrunk(first, height, width), _shrunk(second, height, width)
 
@@ -47,9 +49,9 @@ def _shrunk(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def common_tokens(student: Observation, teacher: Observation, loss: str) -> int:
-    """How many last tokens the two share: all, or the patches alone where only one has special tokens.
+    """Number of last tokens that correspond: all, or the patches if only one network has special tokens.
 
-    RequestError where they cut the image into different patches.
+    RequestError if the two cut the image into different patches.
     """
     counts = [next(iter(seen.features.values())).shape[1] for seen in (student, teacher)]
     if counts[0] == counts[1]:

@@ -1,4 +1,4 @@
-"""What a loss term is: a name for a function of logits, or of what two networks show of themselves."""
+"""Rows of the table of losses: terms of logits and terms of features."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import Literal
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, nearest
+from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.models.features import Observation
 
 Settings = Mapping[str, float]
 
-LogitFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(student logits (B, C), labels (B,), teacher logits (B, C)) to a scalar; terms on labels ignore the teacher's."""
+LogitLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(student logits (B, C), labels (B,), teacher logits (B, C)) to a scalar."""
+
+Target = Literal["labels", "teacher"]
+"""An argument of a loss of logits after the student's logits: labels (B,), or the teacher's logits (B, C)."""
 
 Needs = Literal["features", "maps", "tokens", "relations"]
-"""What a term on features needs of both networks: any features, maps (B, c, h, w), tokens, or relations of tokens."""
+"""Features of both networks: of any kind, maps (B, c, h, w), tokens (B, L, d), or relations between tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One number that a term takes, with its default and its open range; `zero` says what 0 means where it is taken."""
+    """One number with its default and its open range; `zero` is the meaning of 0 if 0 is allowed too."""
 
     default: float
     above: float
@@ -37,49 +41,103 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitTerm:
-    """A loss of the student's logits, the labels, and the teacher's logits where it `needs_teacher`."""
+class _Row:
+    """Fields of every term.
 
-    summary: str
-    source: str
-    needs_teacher: bool
-    bind: Callable[[Settings], LogitFunction]
-    settings: Mapping[str, Setting] = field(default_factory=dict)
-
-    @property
-    def needs(self) -> str:
-        """In words, what the term reads."""
-        return "teacher logits" if self.needs_teacher else "labels"
-
-
-class FeatureLoss(nn.Module):
-    """A loss of two observations. What it learns (adaptation layers) is trained with the student and then dropped."""
-
-    def forward(self, student: Observation, teacher: Observation) -> Tensor:
-        """A scalar in float32; no gradient reaches the teacher."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureTerm:
-    """A loss of what student and teacher compute on the way; `build` makes it for the shapes of two observations.
-
-    `build` raises RequestError where the two do not fit.
+    settings: all numbers of the term by name.
+    weight_schedule: change of weights over a training, controlled by one of the settings.
+    min_batch: samples of a batch; more than 1 if the term compares samples.
+    warning: from the number of classes to a warning before a study runs, or None.
     """
 
     summary: str
     source: str
-    needs: Needs
-    build: Callable[[Settings, Observation, Observation], FeatureLoss]
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    needs_teacher: bool = True
+    weight_schedule: WeightSchedule | None = None
+    min_batch: int = 1
+    warning: Callable[[int], str | None] = lambda classes: None
+
+    def own_settings(self, settings: Settings) -> dict[str, float]:
+        """Return the settings without the one of the weight schedule."""
+        schedule = self.weight_schedule
+        return {name: value for name, value in settings.items() if schedule is None or name != schedule.setting}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitTerm(_Row):
+    """A loss of the student's logits.
+
+    function: called with the student's logits, one argument for each target, and the settings as keywords.
+    targets: further arguments in this order.
+    """
+
+    function: Callable[..., Tensor]
+    targets: tuple[Target, ...]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """True if the teacher's logits are an argument."""
+        return "teacher" in self.targets
+
+    @property
+    def needs(self) -> str:
+        """Input in words, for listings."""
+        return "teacher logits" if self.needs_teacher else "labels"
+
+    def bind(self, settings: Settings) -> LogitLoss:
+        """Return the function with these settings."""
+        own = self.own_settings(settings)
+
+        def loss(student: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+            values = {"labels": labels, "teacher": teacher}
+            return self.function(student, *(values[target] for target in self.targets), **own)
+
+        return loss
+
+
+class FeatureLoss(nn.Module):
+    """A loss of two observations, made for their shapes.
+
+    Its parameters (adaptation layers) are trained with the student and dropped afterwards.
+    """
+
+    def __init__(self, student: Observation, teacher: Observation) -> None:
+        super().__init__()
+
+    def forward(self, student: Observation, teacher: Observation) -> Tensor:
+        """Return a scalar in float32; no gradient reaches the teacher."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureTerm(_Row):
+    """A loss of intermediate features of student and teacher.
+
+    loss: called with two observations and the settings as keywords; RequestError if the two do not fit.
+    needs: kind of features.
+    """
+
+    loss: Callable[..., FeatureLoss]
+    needs: Needs
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Always true."""
+        return True
+
+    def build(self, settings: Settings, student: Observation, teacher: Observation) -> FeatureLoss:
+        """Make the loss for the shapes of two observations."""
+        return self.loss(student, teacher, **self.own_settings(settings))
 
 
 Term = LogitTerm | FeatureTerm
 
 
 def complete_settings(name: str, term: Term, given: Settings) -> dict[str, float]:
-    """The settings with defaults for those left out; RequestError for an unknown one or one out of range."""
+    """Return all settings, with defaults for those not given.
+
+    RequestError for an unknown setting or a value out of range.
+    """
     chosen = {key: setting.default for key, setting in term.settings.items()}
     for key, value in given.items():
         if key not in term.settings:

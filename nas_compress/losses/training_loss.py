@@ -1,4 +1,4 @@
-"""A candidate's loss: its terms, weighted as its teaching says at each step."""
+"""Weighted sum of loss terms, with weights that may change over a training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.losses.layer_matching import stages
 from nas_compress.losses.table import TERMS, check_terms
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, complete_settings
-from nas_compress.losses.weight_schedule import Factor, schedule
+from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, Term, complete_settings
+from nas_compress.losses.weight_schedule import Factor, Scheduled, schedule_weights
 from nas_compress.models.features import Observation
 from nas_compress.values.candidate import LossTerm
 
@@ -22,11 +22,12 @@ _Part = Callable[[Observation, Tensor, Observation], Tensor]
 
 
 class TrainingLoss(nn.Module):
-    """Terms by name, each times its weight; the sum is what is minimised. Its parameters are trained with the student.
+    """Terms by name, each times its weight; their sum is minimised.
 
-    student, teacher: observations of any batch, whose shapes adaptation layers are made for; only terms on features
-    need them. annealing, soft_stop: see `schedule`. RequestError for an unknown term or setting, and where a term
-    lacks what it needs.
+    student, teacher: observations of any batch; adaptation layers are made for their shapes. Only terms on features
+    need them.
+    annealing, soft_stop: see `schedule_weights`.
+    RequestError for an unknown term or setting, and if an observation lacks the features of a term.
     """
 
     def __init__(
@@ -43,43 +44,47 @@ class TrainingLoss(nn.Module):
         self._weights = {term.name: term.weight for term in terms}
         settings = {term.name: complete_settings(term.name, TERMS[term.name], dict(term.settings)) for term in terms}
         self._taught = [name for name in self._weights if TERMS[name].needs_teacher]
-        self._factors = schedule(terms, settings, self._taught, annealing=annealing, soft_stop=soft_stop)
-        self._steady = not any(self._factors.values())
+        self._factors = schedule_weights(
+            {name: _scheduled(TERMS[name], chosen) for name, chosen in settings.items()},
+            annealing=annealing,
+            soft_stop=soft_stop,
+        )
+        self._constant = not any(self._factors.values())
         self.adapters = nn.ModuleDict()
         self._parts: dict[str, _Part] = {}
         shared = _both_kinds(terms)
         for name, chosen in settings.items():
             term = TERMS[name]
             if isinstance(term, FeatureTerm):
-                self.adapters[name] = _fitting(name, term, chosen, student, teacher)
+                self.adapters[name] = _feature_loss(name, term, chosen, student, teacher)
                 self._parts[name] = _on_features(self.adapters[name])
             else:
                 self._parts[name] = _on_logits(term, chosen, shared=shared)
 
     def active(self, progress: float) -> dict[str, float]:
-        """The weights at this moment, of the terms that have any. progress: fraction of the planned steps done."""
-        if self._steady:
+        """Return the weights other than 0. progress: fraction of the planned steps done."""
+        if self._constant:
             return self._weights
         weights = {name: weight * _product(self._factors[name], progress) for name, weight in self._weights.items()}
         return {name: weight for name, weight in weights.items() if weight}
 
     def reads_features(self, progress: float) -> bool:
-        """Whether some active term reads features."""
+        """True if an active term reads features."""
         return bool(self.adapters) and any(name in self.adapters for name in self.active(progress))
 
     def reads_relations(self, progress: float) -> bool:
-        """Whether some active term reads relations of tokens."""
+        """True if an active term reads relations between tokens."""
         return bool(self.adapters) and any(TERMS[name].needs == "relations" for name in self.active(progress))
 
     def forward(
         self, student: Observation, labels: Tensor, teacher: Observation | None, progress: float = 0.0
     ) -> dict[str, Tensor]:
-        """Every term by name, weighted; 0 for one that is not active now."""
+        """Return every term by name, times its weight; 0 for an inactive term."""
         weights = self.active(progress)
         taught = [name for name in self._taught if name in weights]
         if taught and teacher is None:
             raise RequestError(f"{', '.join(taught)} needs a teacher's answers or features, but got none")
-        guide = student if teacher is None else teacher  # only terms on labels are left without a teacher
+        guide = student if teacher is None else teacher  # a placeholder: without a teacher only labels are read
         values = {}
         for name, part in self._parts.items():
             weight = weights.get(name, 0.0)
@@ -88,21 +93,30 @@ class TrainingLoss(nn.Module):
         return values
 
 
-def _fitting(
+def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
+    rule = term.weight_schedule
+    value = 0.0 if rule is None else settings[rule.setting]
+    return Scheduled(on_teacher=term.needs_teacher, schedule=rule, value=value)
+
+
+def _feature_loss(
     name: str,
     term: FeatureTerm,
     settings: Mapping[str, float],
     student: Observation | None,
     teacher: Observation | None,
 ) -> FeatureLoss:
-    for seen, who in ((student, "student"), (teacher, "teacher")):
-        if seen is None or not _gives(seen, term.needs):
-            bare = seen is not None and not seen.features
-            found = "shows its answers alone; teacher.features names the modules of one's own" if bare else "has none"
-            raise RequestError(f"loss {name!r} needs a {who} with {_WORDS[term.needs]}, but it {found}")
-    if student is None or teacher is None:
-        raise ValueError("both were checked above")
-    return term.build(settings, student, teacher)
+    return term.build(
+        settings, _require_features(name, term, student, "student"), _require_features(name, term, teacher, "teacher")
+    )
+
+
+def _require_features(name: str, term: FeatureTerm, seen: Observation | None, role: str) -> Observation:
+    if seen is None or not _has_features(seen, term.needs):
+        bare = seen is not None and not seen.features
+        found = "has logits only; teacher.features names modules of a teacher of your own" if bare else "has none"
+        raise RequestError(f"loss {name!r} needs a {role} with {_WORDS[term.needs]}, but it {found}")
+    return seen
 
 
 _WORDS = {
@@ -113,7 +127,7 @@ _WORDS = {
 }
 
 
-def _gives(seen: Observation, needs: str) -> bool:
+def _has_features(seen: Observation, needs: str) -> bool:
     if needs == "relations":
         return bool(seen.relations)
     dimensions = {"features": (2, 3, 4), "maps": (4,), "tokens": (3,)}[needs]
@@ -121,7 +135,7 @@ def _gives(seen: Observation, needs: str) -> bool:
 
 
 def _both_kinds(terms: Sequence[LossTerm]) -> bool:
-    """Whether some logits learn from labels and some from a teacher."""
+    """True if some terms of logits read labels and some the teacher."""
     kinds = {term.needs_teacher for term in (TERMS[each.name] for each in terms) if isinstance(term, LogitTerm)}
     return len(kinds) == 2
 
@@ -131,7 +145,11 @@ def _on_features(loss: nn.Module) -> _Part:
 
 
 def _on_logits(term: LogitTerm, settings: Mapping[str, float], *, shared: bool) -> _Part:
-    """A second head, where there is one, learns from the teacher and the first from labels; else both together."""
+    """Bind a term to the logits that it trains.
+
+    shared: there are terms on labels and terms on the teacher. Then a second head, if the student has one, learns from
+    the teacher and the first head from labels. Otherwise the mean of the two heads is trained.
+    """
     function, temperature = term.bind(settings), settings.get("temperature", 1.0)
     if not term.needs_teacher:
         if shared:
@@ -145,9 +163,9 @@ def _on_logits(term: LogitTerm, settings: Mapping[str, float], *, shared: bool) 
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (B, C) whose softened probabilities are the mean over the members of an ensemble (B, members, C).
+    """Reduce an ensemble's logits (B, members, C) to (B, C) with the mean of their softened probabilities.
 
-    One teacher's logits (B, C) pass as they are. The mean of probabilities is Hinton et al. 2015's (arXiv 1503.02531).
+    Logits (B, C) of one teacher are returned unchanged. Mean of probabilities: Hinton et al. 2015, arXiv 1503.02531.
     """
     if logits.ndim == 2:
         return logits

@@ -1,66 +1,87 @@
-"""How the weights of terms change over a training: by the fraction of its planned steps that is over."""
+"""Weights of terms over a training, as functions of the fraction of its planned steps that is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from nas_compress.errors import RequestError
-from nas_compress.values.candidate import LossTerm
 
 Factor = Callable[[float], float]
 """From progress, 0 at the first step and below 1 at the last planned one, to a factor of a term's weight."""
 
 
-def schedule(
-    terms: Sequence[LossTerm],
-    settings: Mapping[str, Mapping[str, float]],
-    taught: Sequence[str],
-    *,
-    annealing: bool,
-    soft_stop: float,
-) -> dict[str, list[Factor]]:
-    """The factors of each term, by name; none where its weight never changes.
+@dataclass(frozen=True, kw_only=True)
+class WeightSchedule:
+    """Schedule of one term, controlled by one of its settings; 0 switches it off.
 
-    taught: the terms on the teacher. annealing: teacher annealing (Clark et al. 2019, arXiv 1907.04829, equation 3):
-    terms on labels grow from 0 to 1 and those on the teacher fall from 1 to 0, linearly. soft_stop: the fraction after
-    which the teacher falls silent (Cho, Hariharan 2019, arXiv 1910.01348). A `warm_up` of dkd grows linearly; a
-    `hint_share` of fitnet gives the hint the first part of the training alone, and the rest to the others.
+    setting: name of the setting, a fraction of the planned steps.
+    first_stage: False: the term's weight grows linearly until then. True: the term is trained alone until then, and
+    the other terms from then on.
     """
-    hints = {term.name: settings[term.name].get("hint_share", 0.0) for term in terms}
-    share = max(hints.values())
-    _require_both(terms, taught, annealing=annealing, soft_stop=soft_stop, hint_share=share)
-    factors: dict[str, list[Factor]] = {term.name: [] for term in terms}
-    for name, own in factors.items():
-        if share:
-            own.append(_until(share) if hints[name] else _from(share))
+
+    setting: str
+    first_stage: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduled:
+    """One term of a loss. schedule, value: its own schedule and the value of the schedule's setting."""
+
+    on_teacher: bool
+    schedule: WeightSchedule | None
+    value: float
+
+    @property
+    def stage(self) -> float:
+        """End of the first stage that the term has for itself, or 0."""
+        return self.value if self.schedule is not None and self.schedule.first_stage else 0.0
+
+    @property
+    def warm_up(self) -> float:
+        """End of the term's linear growth, or 0."""
+        return self.value if self.schedule is not None and not self.schedule.first_stage else 0.0
+
+
+def schedule_weights(terms: Mapping[str, Scheduled], *, annealing: bool, soft_stop: float) -> dict[str, list[Factor]]:
+    """Return the factors of each term's weight, by name; no factors if the weight never changes.
+
+    annealing: terms on labels grow linearly from 0 to 1, and terms on the teacher fall from 1 to 0 (teacher annealing,
+    Clark et al. 2019, arXiv 1907.04829, equation 3).
+    soft_stop: fraction of the steps after which terms on the teacher have weight 0 (Cho, Hariharan 2019, arXiv
+    1910.01348).
+    """
+    _require_remaining_terms(terms, annealing=annealing, soft_stop=soft_stop)
+    stage = max(term.stage for term in terms.values())
+    factors: dict[str, list[Factor]] = {name: [] for name in terms}
+    for name, term in terms.items():
+        own = factors[name]
+        if stage:
+            own.append(_until(stage) if term.stage else _from(stage))
         if annealing:
-            own.append(_fall if name in taught else _rise)
-        if soft_stop < 1 and name in taught:
+            own.append(_fall if term.on_teacher else _rise)
+        if soft_stop < 1 and term.on_teacher:
             own.append(_until(soft_stop))
-        if settings[name].get("warm_up"):
-            own.append(_warm_up(settings[name]["warm_up"]))
+        if term.warm_up:
+            own.append(_warm_up(term.warm_up))
     return factors
 
 
-def _require_both(
-    terms: Sequence[LossTerm], taught: Sequence[str], *, annealing: bool, soft_stop: float, hint_share: float
-) -> None:
-    on_labels = len(terms) - len(taught)
-    if annealing and not (taught and on_labels):
-        raise RequestError(
-            "annealing needs a term on labels and one on the teacher, "
-            f"but got losses {', '.join(term.name for term in terms)}"
-        )
+def _require_remaining_terms(terms: Mapping[str, Scheduled], *, annealing: bool, soft_stop: float) -> None:
+    """Raise RequestError if every weight would be 0 at some step."""
+    names = ", ".join(terms)
+    on_labels = sum(not term.on_teacher for term in terms.values())
+    if annealing and on_labels in (0, len(terms)):
+        raise RequestError(f"annealing needs a term on labels and one on the teacher, but got losses {names}")
     if soft_stop < 1 and not on_labels:
-        raise RequestError(
-            f"soft_stop={soft_stop:g} needs a term on labels that goes on, "
-            f"but got losses {', '.join(term.name for term in terms)}"
-        )
-    if hint_share and (len(terms) < 2 or soft_stop <= hint_share):
-        raise RequestError(
-            "hint_share of fitnet needs another term that goes on after it, and hint_share < soft_stop must hold, "
-            f"but got losses {', '.join(term.name for term in terms)}, {hint_share=:g} and {soft_stop=:g}"
-        )
+        raise RequestError(f"soft_stop={soft_stop:g} needs a term on labels after it, but got losses {names}")
+    for name, term in terms.items():
+        if term.schedule is not None and term.stage and (len(terms) < 2 or soft_stop <= term.stage):
+            setting = term.schedule.setting
+            raise RequestError(
+                f"{setting} of {name} needs another term after it, and {setting} < soft_stop must hold, "
+                f"but got losses {names}, {setting}={term.stage:g} and soft_stop={soft_stop:g}"
+            )
 
 
 def _rise(progress: float) -> float:
@@ -80,4 +101,4 @@ def _from(start: float) -> Factor:
 
 
 def _warm_up(end: float) -> Factor:
-    return lambda progress: min(max(progress, 1e-3) / end, 1.0)  # never 0: it may be the only term
+    return lambda progress: min(max(progress, 1e-3) / end, 1.0)  # above 0, because it may be the only term

@@ -68,19 +68,19 @@ class Search:
             raise
 
     def _try(self, trial: int, job: Job) -> Outcome:
-        bench = self.trials.bench
-        if bench is None:
-            raise RuntimeError("the bench is made before the first trial")
+        context = self.trials.context
+        if context is None:
+            raise RuntimeError("the context is made before the first trial")
         spec, reporter = self.tally.parts.spec, self.tally.reporter
         reporter.stage(f"trial {trial}", 0, spec.training.epochs)
         return run_trial(
             job.task.candidate,
-            bench,
+            context,
             seed=spec.seed,
             model=job.task.model,
             checkpoint=job.task.checkpoint,
             on_epoch=lambda done, count: reporter.stage(f"trial {trial}", done, count),
-            judge=job.judge,
+            stopper=job.stopper,
             shadow=spec.search.stop == "shadow",
         )
 

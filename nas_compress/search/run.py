@@ -29,7 +29,7 @@ from nas_compress.search.setup import (
     check_own_teacher,
     find_teacher,
     gather,
-    make_bench,
+    make_context,
     versions,
 )
 from nas_compress.search.start_points import queue_start_points
@@ -207,18 +207,18 @@ def _join(trials: Trials, shared: SharedStore | None) -> Joint:
 
 
 def _prepare(search: Search, meter: LatencyMeter) -> None:
-    """The teacher and its figures, and the bench of the trials."""
+    """The teacher and its figures, and the context of the trials."""
     tally = search.tally
     teacher = find_teacher(tally.parts, tally.reporter.stage)
     tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, meter)
     tally.reporter.say(_teacher_line(tally.teacher))
-    search.trials.bench = make_bench(tally.parts, teacher, meter)
+    search.trials.context = make_context(tally.parts, teacher, meter)
 
 
 def _hire(search: Search, count: int) -> Crew:
     """Workers, which find the teacher and its answers in the cache."""
-    if search.trials.bench is not None:
-        _ = search.trials.bench.teacher.answers
+    if search.trials.context is not None:
+        _ = search.trials.context.teacher.answers
     reporter = search.tally.reporter
     reporter.say(f"{count} workers, which hold still while one of them measures a latency")
     return Crew(

@@ -33,7 +33,7 @@ from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teac
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.runtime import choose_device
 from nas_compress.training.scale_penalty import require_scales
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Measured
 
@@ -135,9 +135,9 @@ def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
     )
 
 
-def make_bench(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> Bench:
+def make_context(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> TrialContext:
     """The workplace of the trials."""
-    return Bench(
+    return TrialContext(
         dataset=parts.dataset,
         teacher=teacher,
         teacher_macs=count_macs(teacher.network, parts.dataset.input_shape),
@@ -148,9 +148,9 @@ def make_bench(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> Ben
     )
 
 
-def comparison_bench(
+def comparison_context(
     dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, meter: LatencyMeter
-) -> Bench:
+) -> TrialContext:
     """The workplace of trainings outside a study, on the CPU and without budgets.
 
     The teacher is trained now if it never was; the user's own is looked for in `folder`.
@@ -165,7 +165,7 @@ def comparison_bench(
         device=device,
         progress=lambda what, done, count: None,
     )
-    return Bench(
+    return TrialContext(
         dataset=dataset,
         teacher=obtained,
         teacher_macs=count_macs(obtained.network, dataset.input_shape),

@@ -1,4 +1,4 @@
-"""The stopping rule of a study or Optuna's pruner, and the judge that holds a trial against it."""
+"""The stopping rule of a study or Optuna's pruner, and the stopper of one trial that applies it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
-from nas_compress.trial.monitor import Judge
+from nas_compress.trial.monitor import Stopper
 from nas_compress.values.metrics import Objective, Reward
 from nas_compress.values.outcome import Measured
 
@@ -59,11 +59,11 @@ def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def make_judge(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Judge:
-    """Who decides during training whether the trial goes on."""
+def make_stopper(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Stopper:
+    """The stopper of one trial."""
     if spec.search.stop in PRUNERS and spec.reward is not None:
-        return PrunerJudge(trial=trial, reward=spec.reward, name=spec.search.stop)
-    return TrialJudge(trial=trial, rule=rule, objectives=spec.objective_list, reward=spec.reward)
+        return PrunerStopper(trial=trial, reward=spec.reward, name=spec.search.stop)
+    return RuleStopper(trial=trial, rule=rule, objectives=spec.objective_list, reward=spec.reward)
 
 
 class EveryEpoch(NoRule):
@@ -75,7 +75,7 @@ class EveryEpoch(NoRule):
 
 
 @dataclass(kw_only=True, eq=False)
-class PrunerJudge:
+class PrunerStopper:
     """One Optuna trial under Optuna's pruner: the reward of its accuracy so far at the cost that it will have."""
 
     trial: optuna.Trial
@@ -91,7 +91,7 @@ class PrunerJudge:
         """Each epoch."""
         return True
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Report, and ask the pruner."""
         with suppress(StorageInternalError):  # as with a rule
             self.trial.report(self.reward.value(accuracy, self._cost), epoch)
@@ -101,7 +101,7 @@ class PrunerJudge:
 
 
 @dataclass(kw_only=True, eq=False)
-class TrialJudge:
+class RuleStopper:
     """One Optuna trial under the study's rule; with a `reward` that is what the rule sees."""
 
     trial: optuna.Trial
@@ -134,10 +134,10 @@ class TrialJudge:
         """Where the rule looks."""
         return self.rule.wants(epoch, self._planned)
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Ask the rule."""
         if self._watch is None:
-            raise RuntimeError("begin comes before verdict")
+            raise RuntimeError("begin() must be called before stop_reason()")
         learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
         with suppress(StorageInternalError):  # away for a moment, or the end of the trial will tell: it trains on
             return self._watch.report(epoch, learned)

@@ -22,12 +22,12 @@ from nas_compress.search.samplers.cost_lookup import Look
 from nas_compress.search.samplers.table import sampler_for
 from nas_compress.search.setup import Ingredients
 from nas_compress.search.start_points import is_double
-from nas_compress.search.stopping_rule import make_judge, study_rule
+from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.recovery import RUN, constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.search.workers.pool import Job
 from nas_compress.search.workers.process import Task
 from nas_compress.stopping.rules import Overruled, Rule
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -46,12 +46,12 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class Trials:
-    """The trials that this run asks for; `bench` is there before the first of them."""
+    """The trials that this run asks for; `context` is there before the first of them."""
 
     study: optuna.Study
     run_id: str
     tally: Tally
-    bench: Bench | None = None
+    context: TrialContext | None = None
     _before: float = field(init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
 
@@ -77,9 +77,9 @@ class Trials:
     def _look(self) -> Look | None:
         """Candidates' costs before training; None where this machine's latencies do not count, or nothing is told."""
         joint = self.tally.joint
-        if self.bench is None or (joint is not None and not joint.counts):
+        if self.context is None or (joint is not None and not joint.counts):
             return None
-        look = Look(spec=self.parts.spec, bench=self.bench)
+        look = Look(spec=self.parts.spec, context=self.context)
         return look if look.tells else None
 
     def propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
@@ -138,7 +138,7 @@ class Trials:
                 model=place / self.parts.spec.file_name,
                 checkpoint=self.folder.checkpoint(candidate),
             ),
-            judge=make_judge(trial, self.parts.spec, rule),
+            stopper=make_stopper(trial, self.parts.spec, rule),
         )
 
     def tried(self, trial: optuna.Trial, outcome: Outcome) -> Answer:

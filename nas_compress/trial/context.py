@@ -19,7 +19,7 @@ from nas_compress.values.metrics import Budget
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bench:
+class TrialContext:
     """The workplace of a study's trials. `teacher_macs` is what Scratch-B spends."""
 
     dataset: Dataset
@@ -41,11 +41,11 @@ class Bench:
         return calibration_samples(self.dataset.train)
 
 
-def planned_bits(candidate: Candidate, network: nn.Module, bench: Bench) -> dict[str, int]:
+def planned_bits(candidate: Candidate, network: nn.Module, context: TrialContext) -> dict[str, int]:
     """Weight bits of each layer of the candidate's network, by path; promotion asks the teacher once."""
     narrowest = min(candidate.quantization.stage_widths(candidate.weight_bits))
     asks = candidate.quantization.promoted_layers > 0
-    return plan_bits(candidate, network, bench.teacher.sensitivities(narrowest) if asks else ())
+    return plan_bits(candidate, network, context.teacher.sensitivities(narrowest) if asks else ())
 
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:

@@ -23,7 +23,7 @@ from nas_compress.values.outcome import Measured
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class KernelChoice:
     """What ships for a candidate: the candidate with the activation bits that its file has, and what the file costs.
 
     integer_latency_ms: where float kernels ship instead of integer ones, the latency of those.
@@ -34,7 +34,7 @@ class Form:
     integer_latency_ms: float | None = None
 
 
-def settle_form(
+def choose_kernels(
     candidate: Candidate,
     student: nn.Module,
     folder: Path,
@@ -44,7 +44,7 @@ def settle_form(
     calibration: Tensor,
     meter: LatencyMeter,
     watch: Stopwatch,
-) -> Form:
+) -> KernelChoice:
     """Write the untrained student, on the CPU, in each form that it may ship in, and take the fastest.
 
     folder: where the files may lie, which stay there. name: of the file that ships, whose end says whether it is
@@ -59,7 +59,7 @@ def settle_form(
         path = folder / f"{form.activation_bits}-{name}"
         write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
         cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch, patient=len(forms) > 1)
-        found.append(Form(candidate=form, cost=cost))
+        found.append(KernelChoice(candidate=form, cost=cost))
     own, best = found[0], found[-1]
     if best.cost.latency_ms < (1 - MARGIN) * own.cost.latency_ms:
         return replace(best, integer_latency_ms=own.cost.latency_ms)

@@ -1,4 +1,4 @@
-"""What is seen of a trial while it trains, and who may end it."""
+"""Learning curve and early stopping of a training in progress."""
 
 from __future__ import annotations
 
@@ -12,64 +12,70 @@ from nas_compress.training.validate import module_accuracy
 from nas_compress.values.outcome import Measured
 
 
-class Judge(Protocol):
-    """Decides during training whether a trial goes on."""
+class Stopper(Protocol):
+    """Decides during training if a trial stops early."""
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """Training begins: the figures of the untrained file, and the epochs of a full training."""
+        """Prepare for a training with the untrained file's figures and the planned number of epochs."""
 
     def wants(self, epoch: int) -> bool:
-        """Whether the accuracy after this epoch is asked for."""
+        """Whether `stop_reason` needs the accuracy after this epoch."""
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
-        """Why the trial should end here, or None."""
-
-
-LOOKS = 5
-"""Validations during a training, for its learning curve; together they cost a few percent of it at most."""
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
+        """Why the trial should stop after this epoch, or None."""
 
 
-class Sight:
-    """What is seen of a training: its accuracy a few times on the way, and wherever the judge asks for it."""
+VALIDATIONS = 5
+"""Validations per training for its learning curve. Together they cost at most a few percent of the training."""
 
-    def __init__(self, *, judge: Judge | None, shadow: bool, validation: Split) -> None:
-        self._judge, self._shadow, self._validation = judge, shadow, validation
+
+class Monitor:
+    """Validate a network during its training and ask the stopper after the epochs that it wants.
+
+    stopper: None trains to the end. shadow: record what the stopper decides, but do not stop.
+    """
+
+    def __init__(self, *, stopper: Stopper | None, shadow: bool, validation: Split) -> None:
+        self._stopper, self._shadow, self._validation = stopper, shadow, validation
         self.curve: list[tuple[int, float]] = []
-        self._looks: frozenset[int] = frozenset()
-        self.spoke_at: int | None = None
+        self._validated: frozenset[int] = frozenset()
+        self.stopped_at: int | None = None
         self.reason: str | None = None
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """Training begins."""
-        self._looks = frozenset(-(-planned * look // LOOKS) for look in range(1, LOOKS + 1))
-        if self._judge is not None:
-            self._judge.begin(cost, planned)
+        """Prepare for a training of `planned` epochs."""
+        self._validated = frozenset(-(-planned * part // VALIDATIONS) for part in range(1, VALIDATIONS + 1))
+        if self._stopper is not None:
+            self._stopper.begin(cost, planned)
 
     def notes(self) -> dict[str, Any]:
-        """What was seen so far, in plain values; `recall` takes them back."""
-        return {"curve": self.curve, "spoke_at": self.spoke_at, "reason": self.reason}
+        """The state as plain values for `restore`."""
+        return {"curve": self.curve, "spoke_at": self.stopped_at, "reason": self.reason}
 
-    def recall(self, notes: Mapping[str, Any]) -> None:
-        """Go on after what a killed process saw; the judge, who does not know it, is told, and spoke on it already."""
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Restore the state of an interrupted process and replay its curve to the stopper.
+
+        Past decisions are not repeated.
+        """
         for epoch, accuracy in notes.get("curve", ()):
             self.curve.append((epoch, accuracy))
-            if self._judge is not None and self._judge.wants(epoch):
-                self._judge.verdict(epoch, accuracy)
-        self.spoke_at, self.reason = notes.get("spoke_at"), notes.get("reason")
+            if self._stopper is not None and self._stopper.wants(epoch):
+                self._stopper.stop_reason(epoch, accuracy)
+        self.stopped_at, self.reason = notes.get("spoke_at"), notes.get("reason")
 
     @property
     def stopped(self) -> bool:
-        """Whether the judge ended the trial."""
-        return self.spoke_at is not None and not self._shadow
+        """Whether the stopper ended the trial."""
+        return self.stopped_at is not None and not self._shadow
 
     def epoch(self, network: nn.Module, done: int) -> bool:
-        """An epoch is over; True where the trial ends here."""
-        asked = self._judge is not None and self._judge.wants(done)
-        if asked or done in self._looks:
+        """Validate after epoch `done` if it is due; return True if the trial stops here."""
+        asked = self._stopper is not None and self._stopper.wants(done)
+        if asked or done in self._validated:
             self.curve.append((done, module_accuracy(network, self._validation)))
-        if self._judge is None or not asked:
+        if self._stopper is None or not asked:
             return False
-        reason = self._judge.verdict(*self.curve[-1])
-        if reason is not None and self.spoke_at is None:
-            self.spoke_at, self.reason = done, reason
+        reason = self._stopper.stop_reason(*self.curve[-1])
+        if reason is not None and self.stopped_at is None:
+            self.stopped_at, self.reason = done, reason
         return self.stopped

@@ -12,7 +12,7 @@ from torch import nn
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
@@ -52,34 +52,34 @@ def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture])
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
 
-def macs_together(candidate: Candidate, macs: int, bench: Bench, *, seed: int) -> int:
+def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, seed: int) -> int:
     """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
     teaching = candidate.teaching
     if teaching.scheme == "joint":
-        return macs + bench.teacher_macs
+        return macs + context.teacher_macs
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
-    peer = bench.teacher.build(_shape(candidate, bench, seed))
-    return macs + (teaching.peers or 1) * count_macs(peer, bench.dataset.input_shape)
+    peer = context.teacher.build(_shape(candidate, context, seed))
+    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.input_shape)
 
 
-def make_peers(candidate: Candidate, bench: Bench, *, seed: int) -> list[nn.Module]:
+def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:
     """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
-    shape = _shape(candidate, bench, seed)
+    shape = _shape(candidate, context, seed)
     peers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         for number in range(candidate.teaching.peers or 1):
             torch.manual_seed((seed + 1 + number) % 2**32)
-            peers.append(bench.teacher.build(shape).to(bench.device))
+            peers.append(context.teacher.build(shape).to(context.device))
     return peers
 
 
-def fresh_teacher(bench: Bench, *, seed: int) -> nn.Module:
-    """A network of the teacher's shape before its training, on the bench's device; for scheme `joint`."""
+def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
+    """A network of the teacher's shape before its training, on the context's device; for scheme `joint`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed + 1) % 2**32)
-        return bench.teacher.make().to(bench.device)
+        return context.teacher.make().to(context.device)
 
 
-def _shape(candidate: Candidate, bench: Bench, seed: int) -> Architecture:
-    return peer_shape(candidate, lambda peer: student_architecture(peer, bench.dataset, bench.teacher, seed=seed))
+def _shape(candidate: Candidate, context: TrialContext, seed: int) -> Architecture:
+    return peer_shape(candidate, lambda peer: student_architecture(peer, context.dataset, context.teacher, seed=seed))

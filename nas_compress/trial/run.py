@@ -16,13 +16,12 @@ from nas_compress.measurement.pipeline import Stopwatch, measure_file
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.born_again import earlier_generations, write_ensemble
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import write_student
-from nas_compress.trial.monitor import Judge, Sight
+from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.mutual_peers import macs_together
-from nas_compress.trial.sure_size import least_size
 from nas_compress.trial.teach import OnEpoch, teach
-from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.trial.untrained_cost import least_size, make_untrained
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
@@ -34,46 +33,48 @@ NEEDS_MEMORY = "the trial needs more memory than there is"
 
 def run_trial(
     candidate: Candidate,
-    bench: Bench,
+    context: TrialContext,
     *,
     seed: int,
     model: Path,
     on_epoch: OnEpoch | None = None,
-    judge: Judge | None = None,
+    stopper: Stopper | None = None,
     shadow: bool = False,
     checkpoint: Path | None = None,
 ) -> Outcome:
-    """Train the candidate from scratch and write its ONNX file to `model`, compressed where the name ends in `.xz`.
+    """Train the candidate from scratch and write its ONNX file to `model`, compressed if the name ends in `.xz`.
 
-    The file is first exported elsewhere and measured untrained: latency does not depend on the weights, size no further
-    than `least_size` says; a trial that surely breaks a budget ends there as `over_budget`. Whatever goes wrong with
-    this candidate becomes a `failed` outcome with its reason, also where it needs more memory than it gets;
-    RequestError, RunError, a full disk and interrupts pass through. `model` is never an untrained file. Where the judge
-    speaks, the trial ends as `stopped` and leaves no file; in the `shadow` it is trained on, and the outcome says when
-    the judge spoke. The training's state is kept at `checkpoint` after epochs: the same call goes on from there, to the
-    same bits. Whoever keeps the outcome removes it.
+    The untrained file is measured first, in a temporary folder next to `model`. Latency is independent of the weights,
+    and the trained file has at least `least_size` bytes. If these figures break a budget, the state is `over_budget`
+    and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
+    RequestError, RunError, a full disk and interrupts are raised.
+
+    stopper: may stop the training early; the state is then `stopped` and no file is written.
+    shadow: train to the end and only record the epoch at which the stopper would have stopped.
+    checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
+        same bits. The caller deletes it once the outcome is stored.
 
     >>> from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
     >>> from nas_compress.config.study_file import read_study
-    >>> from nas_compress.search.setup import find_teacher, gather, make_bench
+    >>> from nas_compress.search.setup import find_teacher, gather, make_context
     >>> parts = gather(read_study("mine"))
-    >>> bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> context = make_context(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
     >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
-    >>> run_trial(half, bench, seed=0, model=Path("half.onnx")).state
+    >>> run_trial(half, context, seed=0, model=Path("half.onnx")).state
     'trained'
     """
     watch = Stopwatch()
     check_candidate(candidate)
     try:
-        sight = Sight(judge=judge, shadow=shadow, validation=bench.validation)
-        with bench.meter.window.busy():
+        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation)
+        with context.meter.window.busy():
             return _run(
                 candidate,
-                bench,
+                context,
                 seed=seed,
                 model=model,
                 on_epoch=on_epoch,
-                sight=sight,
+                monitor=monitor,
                 watch=watch,
                 place=checkpoint,
             )
@@ -86,23 +87,23 @@ def run_trial(
 
 def _run(
     candidate: Candidate,
-    bench: Bench,
+    context: TrialContext,
     *,
     seed: int,
     model: Path,
     on_epoch: OnEpoch | None,
-    sight: Sight,
+    monitor: Monitor,
     watch: Stopwatch,
     place: Path | None,
 ) -> Outcome:
     # shape and cost, before any training
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
-        made = make_untrained(candidate, bench, seed=seed, folder=Path(folder), name=model.name, watch=watch)
+        made = make_untrained(candidate, context, seed=seed, folder=Path(folder), name=model.name, watch=watch)
     architecture, student, layer_bits, form = made.architecture, made.student, made.layer_bits, made.form
     cost, shipped = form.cost, form.candidate
     least = least_size(cost.size_bytes, model.name, zero_pattern=candidate.zero_pattern)
-    broken = broken_budgets(replace(cost, size_bytes=least), bench.budgets)
+    broken = broken_budgets(replace(cost, size_bytes=least), context.budgets)
     if broken:
         return Outcome(
             candidate=candidate,
@@ -117,26 +118,26 @@ def _run(
 
     # training from scratch
     epochs = planned_epochs(
-        epochs=bench.training.epochs,
-        budget=bench.training.budget,
-        cap=bench.training.cap,
-        macs=macs_together(candidate, cost.macs, bench, seed=seed),
-        teacher_macs=bench.teacher_macs,
+        epochs=context.training.epochs,
+        budget=context.training.budget,
+        cap=context.training.cap,
+        macs=macs_together(candidate, cost.macs, context, seed=seed),
+        teacher_macs=context.teacher_macs,
     )
     count = (candidate.teaching.generations or 1) - 1
-    generations = [*earlier_generations(architecture, count, build=bench.teacher.build, seed=seed), student]
-    sight.begin(cost, epochs)
-    checkpoint = None if place is None else _checkpoint(place, shipped, seed=seed, epochs=epochs, sight=sight)
-    derived_before = bench.teacher.derived_epochs
+    generations = [*earlier_generations(architecture, count, build=context.teacher.build, seed=seed), student]
+    monitor.begin(cost, epochs)
+    checkpoint = None if place is None else _checkpoint(place, shipped, seed=seed, epochs=epochs, monitor=monitor)
+    derived_before = context.teacher.derived_epochs
     losses = teach(
         shipped,
         generations,
-        bench,
+        context,
         epochs=epochs,
         seed=seed,
         watch=watch,
         on_epoch=on_epoch,
-        sight=sight,
+        monitor=monitor,
         checkpoint=checkpoint,
     )
     if checkpoint is not None:
@@ -151,37 +152,39 @@ def _run(
         trainings=candidate.teaching.trainings,
         losses=losses,
         planned_epochs=epochs,
-        curve=tuple(sight.curve),
-        spoke_at=sight.spoke_at,
+        curve=tuple(monitor.curve),
+        spoke_at=monitor.stopped_at,
         integer_latency_ms=form.integer_latency_ms,
-        teacher_epochs=bench.teacher.derived_epochs - derived_before,
+        teacher_epochs=context.teacher.derived_epochs - derived_before,
     )
-    if sight.stopped:
-        return replace(trained, state="stopped", reason=sight.reason, epochs=sight.curve[-1][0], seconds=watch.seconds)
+    if monitor.stopped:
+        return replace(
+            trained, state="stopped", reason=monitor.reason, epochs=monitor.curve[-1][0], seconds=watch.seconds
+        )
 
     # the file that ships, and its figures
     write = functools.partial(
-        write_student, candidate=shipped, layer_bits=layer_bits, calibration=bench.calibration, watch=watch
+        write_student, candidate=shipped, layer_bits=layer_bits, calibration=context.calibration, watch=watch
     )
     deployable = write(student.cpu(), model)
     measured = measure_file(
-        deployable, model, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
+        deployable, model, cost=cost, validation=context.dataset.validation, meter=context.meter, watch=watch
     )
     if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, architecture.input_shape))
     if len(generations) > 1:
-        write_ensemble(generations[:-1], model, write=write, validation=bench.dataset.validation, watch=watch)
-    broken = broken_budgets(measured, bench.budgets)
+        write_ensemble(generations[:-1], model, write=write, validation=context.dataset.validation, watch=watch)
+    broken = broken_budgets(measured, context.budgets)
     return replace(trained, measured=measured, reason=broken or None, seconds=watch.seconds)
 
 
-def _checkpoint(place: Path, candidate: Candidate, *, seed: int, epochs: int, sight: Sight) -> Checkpoint:
+def _checkpoint(place: Path, candidate: Candidate, *, seed: int, epochs: int, monitor: Monitor) -> Checkpoint:
     """The state that a killed process left of this training, if any."""
     identity: dict[str, str | int] = {"candidate": candidate.fingerprint, "seed": seed, "epochs": epochs}
     identity["torch"] = str(torch.__version__)
-    checkpoint = Checkpoint(path=place, identity=identity, notes=sight.notes)
-    sight.recall(checkpoint.known)
+    checkpoint = Checkpoint(path=place, identity=identity, notes=monitor.notes)
+    monitor.restore(checkpoint.known)
     return checkpoint
 
 

@@ -18,8 +18,8 @@ from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.mutual import MutualLesson
 from nas_compress.training.objective import Lesson, TaughtLesson, look
-from nas_compress.trial.context import Bench
-from nas_compress.trial.monitor import Sight
+from nas_compress.trial.context import TrialContext
+from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
 from nas_compress.trial.training import fit
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
@@ -39,53 +39,61 @@ class Guide:
 def teach(
     candidate: Candidate,
     students: list[nn.Module],
-    bench: Bench,
+    context: TrialContext,
     *,
     epochs: int,
     seed: int,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
-    sight: Sight | None = None,
+    monitor: Monitor | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
     """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
 
-    An apprentice of scheme `fine_tuned` has a float training before, which the sight does not watch.
+    An apprentice of scheme `fine_tuned` has a float training before, which is not monitored.
     More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
-    and dropped here. The sight watches the last student, whose training its judge may end.
+    and dropped here. The monitor watches the training of the last student and may end it.
     With a `checkpoint` what was killed goes on after its last epoch.
     """
     with watch.stage("teacher answers"):
-        guide = find_guide(candidate, bench)
+        guide = find_guide(candidate, context)
     planned = epochs * len(students)
     if candidate.teaching.scheme == "fine_tuned":
         with watch.stage("training"):
-            _fit_float(candidate, students[-1].to(bench.device), bench, epochs=epochs, seed=seed, checkpoint=checkpoint)
+            _fit_float(
+                candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint
+            )
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
-        student.to(bench.device)
+        student.to(context.device)
         if number:
             with watch.stage("teacher answers"):
-                guide = _previous(candidate, students[number - 1], bench)
+                guide = _previous(candidate, students[number - 1], context)
         with watch.stage("training"):
-            lesson = lesson_of(candidate, student, guide, bench, seed=seed)
+            lesson = lesson_of(candidate, student, guide, context, seed=seed)
             losses = fit(
                 student,
                 lesson,
                 candidate,
-                bench,
+                context,
                 epochs=epochs,
                 seed=seed,
                 checkpoint=checkpoint,
                 on_epoch=_after_epoch(
-                    student, on_epoch, number * epochs, planned, sight if student is students[-1] else None
+                    student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
                 ),
             )
     return losses
 
 
 def _fit_float(
-    candidate: Candidate, student: nn.Module, bench: Bench, *, epochs: int, seed: int, checkpoint: Checkpoint | None
+    candidate: Candidate,
+    student: nn.Module,
+    context: TrialContext,
+    *,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint | None,
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
     plain = replace(candidate.in_float32, losses=cross_entropy(), teaching=Teaching())
@@ -93,21 +101,21 @@ def _fit_float(
         student,
         TaughtLesson(TrainingLoss(plain.losses)),
         plain,
-        bench,
+        context,
         epochs=epochs,
         seed=seed,
         checkpoint=checkpoint,
     )
 
 
-def find_guide(candidate: Candidate, bench: Bench) -> Guide:
+def find_guide(candidate: Candidate, context: TrialContext) -> Guide:
     """The teacher that the candidate's terms need, trained or read now where it never was."""
-    teaching, teacher = candidate.teaching, bench.teacher
+    teaching, teacher = candidate.teaching, context.teacher
     if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
         return Guide(answers=None, network=None)
     wanted = _reads_logits(candidate)
     if teaching.teacher == "ensemble":
-        return Guide(answers=_together(candidate, bench) if wanted else None, network=teacher.network)
+        return Guide(answers=_together(candidate, context) if wanted else None, network=teacher.network)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
@@ -115,56 +123,58 @@ def find_guide(candidate: Candidate, bench: Bench) -> Guide:
     return Guide(answers=teacher.answers if wanted else None, network=teacher.network)
 
 
-def _together(candidate: Candidate, bench: Bench) -> Tensor:
+def _together(candidate: Candidate, context: TrialContext) -> Tensor:
     """Answers of all members: each for itself (their probabilities are averaged at the term's temperature), or mean."""
-    members = [member(bench.teacher, number).answers for number in range(candidate.teaching.members or 2)]
+    members = [member(context.teacher, number).answers for number in range(candidate.teaching.members or 2)]
     together = torch.stack(members, dim=2)
     return together.float().mean(dim=2).half() if candidate.teaching.average == "logits" else together
 
 
-def _previous(candidate: Candidate, generation: nn.Module, bench: Bench) -> Guide:
+def _previous(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Guide:
     """The generation before as the teacher."""
     answers = None
     if _reads_logits(candidate):
-        answers = compute_answers(generation, bench.teacher.train_samples, bench.dataset.views)
+        answers = compute_answers(generation, context.teacher.train_samples, context.dataset.views)
     return Guide(answers=answers, network=generation.eval())
 
 
-def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, bench: Bench, *, seed: int) -> Lesson:
+def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, context: TrialContext, *, seed: int) -> Lesson:
     """What the student is taught with: by its guide, or in mutual learning beside peers that are made here."""
     watched = bool(feature_terms(candidate.losses))
     if candidate.teaching.teacher == "mutual":
-        return _mutual_lesson(candidate, student, make_peers(candidate, bench, seed=seed), bench, watched=watched)
+        return _mutual_lesson(candidate, student, make_peers(candidate, context, seed=seed), context, watched=watched)
     if candidate.teaching.scheme == "joint":
-        return _joint_lesson(candidate, student, bench, seed=seed, watched=watched)
+        return _joint_lesson(candidate, student, context, seed=seed, watched=watched)
     watched = watched and guide.network is not None
-    own = _glance(student, bench) if watched else None
-    other = _glance(guide.network, bench) if watched and guide.network is not None else None
+    own = _glance(student, context) if watched else None
+    other = _glance(guide.network, context) if watched and guide.network is not None else None
     return TaughtLesson(
         _loss(candidate, own, other),
         answers=guide.answers,
         teacher=guide.network if watched else None,
-        watched=bench.teacher.section.features,
+        watched=context.teacher.section.features,
     )
 
 
 def _mutual_lesson(
-    candidate: Candidate, student: nn.Module, peers: list[nn.Module], bench: Bench, *, watched: bool
+    candidate: Candidate, student: nn.Module, peers: list[nn.Module], context: TrialContext, *, watched: bool
 ) -> MutualLesson:
     """Each network's loss, with adaptation layers to the one that it looks at where terms on features ask for them."""
     networks = [student, *peers]
-    seen = [_glance(network, bench) if watched else None for network in networks]
+    seen = [_glance(network, context) if watched else None for network in networks]
     others = [seen[1], *([seen[0]] * len(peers))]
     losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
-    return MutualLesson(peers, losses, watched=bench.teacher.section.features)
+    return MutualLesson(peers, losses, watched=context.teacher.section.features)
 
 
-def _joint_lesson(candidate: Candidate, student: nn.Module, bench: Bench, *, seed: int, watched: bool) -> MutualLesson:
+def _joint_lesson(
+    candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool
+) -> MutualLesson:
     """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
-    teacher = fresh_teacher(bench, seed=seed)
-    own, other = (_glance(network, bench) if watched else None for network in (student, teacher))
+    teacher = fresh_teacher(context, seed=seed)
+    own, other = (_glance(network, context) if watched else None for network in (student, teacher))
     losses = [_loss(candidate, own, other), TrainingLoss(cross_entropy())]
-    return MutualLesson([teacher], losses, watched=bench.teacher.section.features)
+    return MutualLesson([teacher], losses, watched=context.teacher.section.features)
 
 
 def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
@@ -177,11 +187,11 @@ def _loss(candidate: Candidate, student: Observation | None, teacher: Observatio
     )
 
 
-def _glance(network: nn.Module, bench: Bench) -> Observation:
+def _glance(network: nn.Module, context: TrialContext) -> Observation:
     """Shapes of everything that the network shows."""
     training = network.training
     with torch.no_grad():
-        samples, watched = bench.calibration[:2].to(bench.device), bench.teacher.section.features
+        samples, watched = context.calibration[:2].to(context.device), context.teacher.section.features
         seen = look(network.eval(), samples, relations=True, watched=watched)
     network.train(training)
     return seen
@@ -193,11 +203,11 @@ def _reads_logits(candidate: Candidate) -> bool:
 
 
 def _after_epoch(
-    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, sight: Sight | None
+    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, monitor: Monitor | None
 ) -> Callable[[int, dict[str, float]], bool]:
     def after(done: int, terms: dict[str, float]) -> bool:
         if on_epoch is not None:
             on_epoch(before + done, planned)
-        return sight is not None and sight.epoch(student, done)
+        return monitor is not None and monitor.epoch(student, done)
 
     return after

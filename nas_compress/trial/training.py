@@ -14,7 +14,7 @@ from nas_compress.training.loop import train
 from nas_compress.training.objective import Lesson
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.context import Bench, learning_rate, planned_bits
+from nas_compress.trial.context import TrialContext, learning_rate, planned_bits
 from nas_compress.values.candidate import Candidate
 
 ROUNDING_RATE = 0.5
@@ -52,14 +52,14 @@ def fit(
     student: nn.Module,
     lesson: Lesson,
     candidate: Candidate,
-    bench: Bench,
+    context: TrialContext,
     *,
     epochs: int,
     seed: int,
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
-    """Train a student on the bench's device in place over so many epochs; return its terms over the last of them.
+    """Train a student on the context's device in place over so many epochs; return its terms over the last of them.
 
     Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
     course of the learning rate, and goes on under rounding with a new and lower one; an apprentice
@@ -78,8 +78,8 @@ def fit(
         _fit_part,
         student,
         lesson,
-        bench,
-        peak=learning_rate(candidate, bench.training),
+        context,
+        peak=learning_rate(candidate, context.training),
         planned=epochs,
         on_epoch=watched,
         checkpoint=checkpoint,
@@ -89,7 +89,7 @@ def fit(
     if epochs > rounding:
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding and not ended:
-        begin_rounding_(student, candidate, bench)
+        begin_rounding_(student, candidate, context)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
 
@@ -113,7 +113,7 @@ def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Spa
 def _fit_part(
     student: nn.Module,
     lesson: Lesson,
-    bench: Bench,
+    context: TrialContext,
     *,
     peak: float,
     begin: int,
@@ -127,29 +127,29 @@ def _fit_part(
 ) -> dict[str, float]:
     return train(
         student,
-        bench.teacher.train_samples,
-        bench.dataset.views,
+        context.teacher.train_samples,
+        context.dataset.views,
         lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,
-        batch_size=bench.training.batch_size,
+        batch_size=context.training.batch_size,
         learning_rate=peak * rate,
-        weight_decay=bench.training.weight_decay,
+        weight_decay=context.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
-        pause=bench.meter.window.pause,
+        pause=context.meter.window.pause,
         checkpoint=checkpoint,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )
 
 
-def begin_rounding_(student: nn.Module, candidate: Candidate, bench: Bench) -> None:
-    """Let a student, on the bench's device, round as its candidate says from now on."""
+def begin_rounding_(student: nn.Module, candidate: Candidate, context: TrialContext) -> None:
+    """Let a student, on the context's device, round as its candidate says from now on."""
     make_aware_(
         student,
         method=candidate.quantization.method,
-        bits=planned_bits(candidate, student, bench),
+        bits=planned_bits(candidate, student, context),
         activation_bits=candidate.activation_bits,
-        calibration=bench.calibration.to(bench.device),
+        calibration=context.calibration.to(context.device),
         ranges=candidate.quantization.ranges,
         weight_format=candidate.quantization.weight_format,
         with_zeros=candidate.zero_pattern != "none",

@@ -37,9 +37,9 @@ from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.search.setup import comparison_bench
+from nas_compress.search.setup import comparison_context
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.context import Bench, planned_bits
+from nas_compress.trial.context import TrialContext, planned_bits
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.teach import teach
 from nas_compress.trial.training import ROUNDING_RATE
@@ -110,37 +110,37 @@ def apprentices(student: str, scheme: str, seed: int) -> Iterator[Cell]:
         yield Cell(student=student, teaching=APPRENTICES[scheme], method="lsq", bits=bits, seed=seed, scheme=scheme)
 
 
-def make_bench(student: str, out: Path) -> Bench:
+def make_context(student: str, out: Path) -> TrialContext:
     """Data, teacher and meter."""
     dataset = load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
-    return comparison_bench(dataset, TEACHER, TRAININGS[student], folder=out, meter=LatencyMeter())
+    return comparison_context(dataset, TEACHER, TRAININGS[student], folder=out, meter=LatencyMeter())
 
 
-def train_float(cell: Cell, bench: Bench, *, epochs: int) -> nn.Module:
+def train_float(cell: Cell, context: TrialContext, *, epochs: int) -> nn.Module:
     """The student of a cell's seed and teaching in float."""
     candidate = replace(cell.candidate, weight_bits=32, activation_bits=32, quantization=Quantization())
-    shape = student_architecture(candidate, bench.dataset, bench.teacher, seed=cell.seed)
-    student = new_student(candidate, shape, bench.teacher, seed=cell.seed)
-    teach(candidate, [student], bench, epochs=epochs, seed=cell.seed, watch=Stopwatch())
+    shape = student_architecture(candidate, context.dataset, context.teacher, seed=cell.seed)
+    student = new_student(candidate, shape, context.teacher, seed=cell.seed)
+    teach(candidate, [student], context, epochs=epochs, seed=cell.seed, watch=Stopwatch())
     return student
 
 
-def round_in_training(started: nn.Module, cell: Cell, bench: Bench) -> nn.Module:
+def round_in_training(started: nn.Module, cell: Cell, context: TrialContext) -> nn.Module:
     """A copy of the float student that goes on under rounding, as a trial does."""
     student = deepcopy(started)
     make_aware_(
         student,
         method="lsq",
-        bits=planned_bits(cell.candidate, student, bench),
+        bits=planned_bits(cell.candidate, student, context),
         activation_bits=8,
-        calibration=bench.calibration,
+        calibration=context.calibration,
     )
-    lower = bench.training.model_copy(update={"learning_rate": bench.training.learning_rate * ROUNDING_RATE})
+    lower = context.training.model_copy(update={"learning_rate": context.training.learning_rate * ROUNDING_RATE})
     going_on = replace(cell.candidate, quantization=Quantization())  # rounds already
     teach(
         going_on,
         [student],
-        replace(bench, training=lower),
+        replace(context, training=lower),
         epochs=epochs_under_rounding(EPOCHS),
         seed=cell.seed + 1,
         watch=Stopwatch(),
@@ -148,7 +148,7 @@ def round_in_training(started: nn.Module, cell: Cell, bench: Bench) -> nn.Module
     return student
 
 
-def ship(student: nn.Module, cell: Cell, bench: Bench, out: Path) -> None:
+def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> None:
     """Write the file, and beside it what it reaches."""
     path = cell.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,12 +158,12 @@ def ship(student: nn.Module, cell: Cell, bench: Bench, out: Path) -> None:
         path,
         weight_bits=cell.bits,
         activation_bits=candidate.activation_bits,
-        calibration=bench.calibration,
+        calibration=context.calibration,
         watch=Stopwatch(),
         quantization=candidate.quantization,
-        layer_bits=planned_bits(candidate, student, bench),
+        layer_bits=planned_bits(candidate, student, context),
     )
-    validation, session = bench.dataset.validation, open_session(path)
+    validation, session = context.dataset.validation, open_session(path)
     check_agreement(deployable, path, validation.inputs[:512], session=session)
     accuracy = measure_accuracy(session, validation.inputs.numpy(), validation.labels.numpy())
     write_json(path.with_suffix(".json"), {"accuracy": accuracy, "size_bytes": path.stat().st_size})
@@ -172,7 +172,7 @@ def ship(student: nn.Module, cell: Cell, bench: Bench, out: Path) -> None:
 
 def run(student: str, seeds: int, out: Path) -> None:
     """Train what is not there yet, seed by seed."""
-    bench = make_bench(student, out)
+    context = make_context(student, out)
     for seed in range(seeds):
         for teaching in TEACHINGS:
             every = list(cells(student, teaching, seed))
@@ -180,26 +180,26 @@ def run(student: str, seeds: int, out: Path) -> None:
             after = [cell for cell in open_ if cell.method == "calibrate"]
             within = [cell for cell in open_ if cell.method == "lsq"]
             if after:
-                network = train_float(after[0], bench, epochs=EPOCHS)
+                network = train_float(after[0], context, epochs=EPOCHS)
                 for cell in after:
-                    ship(network, cell, bench, out)
+                    ship(network, cell, context, out)
             if within:
-                started = train_float(within[0], bench, epochs=EPOCHS - epochs_under_rounding(EPOCHS))
+                started = train_float(within[0], context, epochs=EPOCHS - epochs_under_rounding(EPOCHS))
                 for cell in within:
-                    ship(round_in_training(started, cell, bench), cell, bench, out)
+                    ship(round_in_training(started, cell, context), cell, context, out)
 
 
 def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
     """Train the apprentices of one scheme that are not there yet, seed by seed."""
-    bench = make_bench(student, out)
+    context = make_context(student, out)
     for seed in range(seeds):
         for cell in apprentices(student, scheme, seed):
             if cell.path(out).with_suffix(".json").is_file():
                 continue
-            shape = student_architecture(cell.candidate, bench.dataset, bench.teacher, seed=seed)
-            network = new_student(cell.candidate, shape, bench.teacher, seed=seed)
-            teach(cell.candidate, [network], bench, epochs=EPOCHS, seed=seed, watch=Stopwatch())
-            ship(network, cell, bench, out)
+            shape = student_architecture(cell.candidate, context.dataset, context.teacher, seed=seed)
+            network = new_student(cell.candidate, shape, context.teacher, seed=seed)
+            teach(cell.candidate, [network], context, epochs=EPOCHS, seed=seed, watch=Stopwatch())
+            ship(network, cell, context, out)
 
 
 def time_files(out: Path) -> None:

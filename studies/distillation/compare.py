@@ -25,8 +25,8 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.search.setup import comparison_bench
-from nas_compress.trial.context import Bench
+from nas_compress.search.setup import comparison_context
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
@@ -119,16 +119,16 @@ SETTINGS = {
 }
 
 
-def make_bench(name: str, out: Path) -> Bench:
+def make_context(name: str, out: Path) -> TrialContext:
     """Data, teacher and meter of one comparison."""
     settings = SETTINGS[name]
     dataset: Dataset = load_dataset(name=name.removesuffix("-vit"), train_samples=settings["train_samples"], shift=None)
-    return comparison_bench(dataset, settings["teacher"], settings["training"], folder=out, meter=LatencyMeter())
+    return comparison_context(dataset, settings["teacher"], settings["training"], folder=out, meter=LatencyMeter())
 
 
 def run(name: str, seeds: int, out: Path) -> None:
     """Train what is not there yet, seed by seed."""
-    bench = make_bench(name, out)
+    context = make_context(name, out)
     for seed in range(seeds):
         for group, method, losses, teaching in SETTINGS[name]["methods"]:
             path = out / name / f"{seed}" / f"{group}, {method}.json"
@@ -136,9 +136,9 @@ def run(name: str, seeds: int, out: Path) -> None:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             candidate = replace(SETTINGS[name]["student"], losses=losses, teaching=teaching)
-            find_guide(candidate, bench)  # teachers are trained here, not within the time below
+            find_guide(candidate, context)  # teachers are trained here, not within the time below
             started = time.process_time()
-            outcome = run_trial(candidate, bench, seed=seed, model=path.with_suffix(".onnx"))
+            outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
             spent = time.process_time() - started
             if outcome.measured is None or outcome.state != "trained":
                 raise SystemExit(f"{method}: {outcome.state} {outcome.reason}")

@@ -25,8 +25,8 @@ from nas_compress.data.loading import load_dataset
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import write_json
-from nas_compress.search.setup import comparison_bench
-from nas_compress.trial.context import Bench
+from nas_compress.search.setup import comparison_context
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate
@@ -38,38 +38,38 @@ TEACHER = TeacherSection(family="resnet", widths=(32, 64, 128), depths=(1, 1, 1)
 TRAINING = TrainingSection(epochs=8, batch_size=64, learning_rate=0.01)
 
 
-def make_bench(out: Path) -> Bench:
+def make_context(out: Path) -> TrialContext:
     """Data, teacher and meter."""
     dataset = load_dataset(name="digits", train_samples=None, shift=None)
     meter = LatencyMeter(cache=out / "latency", time_limit_s=2.0)
-    return comparison_bench(dataset, TEACHER, TRAINING, folder=out, meter=meter)
+    return comparison_context(dataset, TEACHER, TRAINING, folder=out, meter=meter)
 
 
-def untrained_latency(candidate: Candidate, bench: Bench) -> float:
+def untrained_latency(candidate: Candidate, context: TrialContext) -> float:
     """The smaller of two measurements of the candidate's file, ms; it does not depend on the weights."""
-    shape = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
-    student = new_student(candidate, shape, bench.teacher, seed=0)
+    shape = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+    student = new_student(candidate, shape, context.teacher, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(student.eval(), bench.dataset.input_shape, path)
-        return min(bench.meter.measure(path, patient=True).latency_ms for _ in range(2))
+        export_onnx(student.eval(), context.dataset.input_shape, path)
+        return min(context.meter.measure(path, patient=True).latency_ms for _ in range(2))
 
 
-def pairs(bench: Bench, out: Path) -> list[dict[str, Any]]:
+def pairs(context: TrialContext, out: Path) -> list[dict[str, Any]]:
     """Each uniform width and, by each criterion, the ratio nearest to it in latency; measured once and kept."""
     path = out / "pairs.json"
     if not path.is_file():
-        plain = Candidate(family="resnet", depths=bench.teacher.depths, round_to=4)
+        plain = Candidate(family="resnet", depths=context.teacher.depths, round_to=4)
         by_criterion = {
             name: {
-                ratio: untrained_latency(replace(plain, pruning_ratio=ratio, pruning_criterion=name), bench)
+                ratio: untrained_latency(replace(plain, pruning_ratio=ratio, pruning_criterion=name), context)
                 for ratio in RATIOS
             }
             for name in CRITERIA
         }
         found = []
         for width in WIDTHS:
-            wanted = untrained_latency(replace(plain, width_multiplier=width), bench)
+            wanted = untrained_latency(replace(plain, width_multiplier=width), context)
             found.append({"latency of": width, "criterion": "uniform", "ratio": 0.0, "width": width})
             for name, known in by_criterion.items():
                 ratio = min(known, key=lambda ratio: abs(known[ratio] - wanted))
@@ -79,20 +79,20 @@ def pairs(bench: Bench, out: Path) -> list[dict[str, Any]]:
     return kept
 
 
-def result(pair: dict[str, Any], seed: int, bench: Bench, out: Path) -> dict[str, float]:
+def result(pair: dict[str, Any], seed: int, context: TrialContext, out: Path) -> dict[str, float]:
     """The figures of one training, from its file or found now."""
     path = out / f"{seed}" / f"{pair['latency of']} {pair['criterion']}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         candidate = Candidate(
             family="resnet",
-            depths=bench.teacher.depths,
+            depths=context.teacher.depths,
             round_to=4,
             width_multiplier=pair["width"],
             pruning_ratio=pair["ratio"],
             pruning_criterion=pair["criterion"],
         )
-        outcome = run_trial(candidate, bench, seed=seed, model=path.with_suffix(".onnx"))
+        outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
         if outcome.measured is None or outcome.measured.accuracy is None:
             raise SystemExit(f"{pair}: {outcome.state} {outcome.reason}")
         names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
@@ -108,9 +108,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    bench = make_bench(given.out)
-    chosen = pairs(bench, given.out)
-    found = [[result(pair, seed, bench, given.out) for pair in chosen] for seed in range(given.seeds)]
+    context = make_context(given.out)
+    chosen = pairs(context, given.out)
+    found = [[result(pair, seed, context, given.out) for pair in chosen] for seed in range(given.seeds)]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = ["latency of width", "shape", "ratio", "seeds", "mean", "std"]
     writer.writerow([*columns, "latency_ms", "size_bytes", "parameters", "macs"])

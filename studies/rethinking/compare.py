@@ -27,8 +27,8 @@ from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.loading import load_dataset
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.search.setup import comparison_bench
-from nas_compress.trial.context import Bench
+from nas_compress.search.setup import comparison_context
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
 
@@ -81,14 +81,14 @@ class Cell:
         return out / name / f"{self.seed}" / f"{self.ratio} {self.criterion} {self.way}.json"
 
 
-def make_bench(name: str, out: Path, inherit_rate: float | None) -> Bench:
+def make_context(name: str, out: Path, inherit_rate: float | None) -> TrialContext:
     """Data, teacher and meter of one comparison; the teacher is kept below `out`."""
     setting = SETTINGS[name]
     dataset = load_dataset(name=name, train_samples=setting.train_samples, shift=None)
     meter = LatencyMeter(time_limit_s=0.01, blocks=1)
-    bench = comparison_bench(dataset, setting.teacher, setting.training, folder=out / name, meter=meter)
+    context = comparison_context(dataset, setting.teacher, setting.training, folder=out / name, meter=meter)
     own_rate = {} if inherit_rate is None else {"inherit_learning_rate": inherit_rate}
-    return replace(bench, training=setting.training.model_copy(update=own_rate))
+    return replace(context, training=setting.training.model_copy(update=own_rate))
 
 
 def cells(seeds: list[int], ratios: list[float], criteria: list[str], ways: list[str]) -> Iterator[Cell]:
@@ -100,19 +100,19 @@ def cells(seeds: list[int], ratios: list[float], criteria: list[str], ways: list
                     yield Cell(ratio=ratio, criterion=criterion, way=way, seed=seed)
 
 
-def train(cell: Cell, bench: Bench) -> dict[str, float]:
+def train(cell: Cell, context: TrialContext) -> dict[str, float]:
     """The figures of one training; a trial that fails ends the comparison."""
     init, budget = WAYS[cell.way]
     candidate = Candidate(
         family="resnet",
-        depths=bench.teacher.depths,
-        stem_stride=bench.teacher.section.stem_stride,
+        depths=context.teacher.depths,
+        stem_stride=context.teacher.section.stem_stride,
         pruning_ratio=cell.ratio,
         pruning_criterion=cell.criterion,
         round_to=1,
         init=init,
     )
-    own = replace(bench, training=bench.training.model_copy(update={"budget": budget}))
+    own = replace(context, training=context.training.model_copy(update={"budget": budget}))
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_trial(candidate, own, seed=cell.seed, model=Path(folder) / "model.onnx")
     if outcome.measured is None or outcome.measured.accuracy is None:
@@ -126,14 +126,14 @@ def train(cell: Cell, bench: Bench) -> dict[str, float]:
     }
 
 
-def run(name: str, todo: list[Cell], bench: Bench, out: Path) -> None:
+def run(name: str, todo: list[Cell], context: TrialContext, out: Path) -> None:
     """Train what is not there yet."""
     for cell in todo:
         path = cell.path(out, name)
         if path.is_file():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        figures = train(cell, bench)
+        figures = train(cell, context)
         write_json(path, figures)
         what = f"seed {cell.seed}: {cell.ratio} {cell.criterion} {cell.way}"
         print(f"{what}: {figures['accuracy']:.2%}, {figures['seconds']:.1f} s", file=sys.stderr, flush=True)
@@ -183,7 +183,7 @@ def main() -> None:
     given: Any = parser.parse_args()
     todo = list(cells(given.seeds, given.ratios, given.criteria, given.ways))
     if not given.table:
-        run(given.data, todo, make_bench(given.data, given.out, given.inherit_rate), given.out)
+        run(given.data, todo, make_context(given.data, given.out, given.inherit_rate), given.out)
     if "scratch_e" in given.ways:
         table(given.data, todo, given.seeds, given.out)
 

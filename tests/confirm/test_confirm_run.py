@@ -113,7 +113,7 @@ def test_a_control_that_cannot_be_trained_is_told_and_left_out(
     told = Told()
     untaught = Control(
         summary="asks for a teacher that its losses do not read",
-        make=lambda member, bench, seed: replace(member, losses=cross_entropy(), teaching=Teaching(annealing=True)),
+        make=lambda member, context, seed: replace(member, losses=cross_entropy(), teaching=Teaching(annealing=True)),
     )
     monkeypatch.setitem(CONTROLS, "untaught", untaught)  # type: ignore[arg-type]
     run = tmp_path / "run"

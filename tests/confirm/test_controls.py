@@ -11,7 +11,7 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.models.families import build_student
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
@@ -27,20 +27,20 @@ def member() -> Candidate:
     )  # fmt: skip
 
 
-def parameters(candidate: Candidate, bench: Bench) -> int:
-    architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
+def parameters(candidate: Candidate, context: TrialContext) -> int:
+    architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
     with torch.device("meta"):
         return count_parameters(build_student(architecture))
 
 
-def test_without_teacher_only_the_losses_change(member: Candidate, bench: Bench) -> None:
-    made = CONTROLS["no_teacher"].make(member, bench, 0)
+def test_without_teacher_only_the_losses_change(member: Candidate, context: TrialContext) -> None:
+    made = CONTROLS["no_teacher"].make(member, context, 0)
     assert made.losses == cross_entropy()
     assert replace(made, losses=member.losses) == member
 
 
 @pytest.mark.parametrize("teacher", [*TEACHERS, "distillation token"])
-def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, bench: Bench) -> None:
+def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, context: TrialContext) -> None:
     if teacher in TEACHERS:
         checkpoint = 0.5 if teacher == "fixed" else None
         taught = replace(member, teaching=Teaching(teacher=teacher, checkpoint=checkpoint, annealing=True))
@@ -48,41 +48,43 @@ def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, be
     else:
         taught = replace(member, family="vit", depths=(1,), distillation_token=True)
     check_candidate(taught)
-    made = CONTROLS["no_teacher"].make(taught, bench, 0)
+    made = CONTROLS["no_teacher"].make(taught, context, 0)
     check_candidate(made)
     assert (made.teaching, made.distillation_token) == (Teaching(), False)
     kept = {"losses": taught.losses, "teaching": taught.teaching, "distillation_token": taught.distillation_token}
     assert replace(made, **kept) == taught
 
 
-def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, bench: Bench) -> None:
-    made = CONTROLS["uniform_width"].make(member, bench, 0)
+def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, context: TrialContext) -> None:
+    made = CONTROLS["uniform_width"].make(member, context, 0)
     assert made.pruning_ratio == 0.0
     assert (made.losses, made.weight_bits, made.depths) == (member.losses, member.weight_bits, member.depths)
-    wanted, found = parameters(member, bench), parameters(made, bench)
+    wanted, found = parameters(member, context), parameters(made, context)
     for other in (0.25, 0.5, 0.75, 1.0):
-        assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), bench) - wanted)
+        assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), context) - wanted)
 
 
-def test_in_float32_the_shape_stays_and_rounding_and_zeros_go(member: Candidate, bench: Bench) -> None:
+def test_in_float32_the_shape_stays_and_rounding_and_zeros_go(member: Candidate, context: TrialContext) -> None:
     rounded = replace(
         member, weight_bits=2, activation_bits=8, zero_pattern="gradual", zero_fraction=0.5,
         quantization=Quantization(method="lsq"), teaching=Teaching(teacher="apprentice", scheme="fixed"),
     )  # fmt: skip
-    made = CONTROLS["float32"].make(rounded, bench, 0)
+    made = CONTROLS["float32"].make(rounded, context, 0)
     check_candidate(made)
-    shapes = [student_architecture(candidate, bench.dataset, bench.teacher, seed=0) for candidate in (rounded, made)]
+    shapes = [
+        student_architecture(candidate, context.dataset, context.teacher, seed=0) for candidate in (rounded, made)
+    ]
     assert shapes[0] == shapes[1] and made.losses == member.losses
     assert (made.weight_bits, made.activation_bits, made.zero_pattern) == (32, 32, "none")
     floats = replace(member, weight_bits=32)
-    assert CONTROLS["float32"].make(floats, bench, 0) is floats, "its own control"
+    assert CONTROLS["float32"].make(floats, context, 0) is floats, "its own control"
 
 
-def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Candidate, bench: Bench) -> None:
-    assert bench.teacher.family == "resnet"
+def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Candidate, context: TrialContext) -> None:
+    assert context.teacher.family == "resnet"
     fitting = replace(member, width_multiplier=1.0)
-    made = CONTROLS["inherit"].make(fitting, bench, 0)
+    made = CONTROLS["inherit"].make(fitting, context, 0)
     assert made.init == "inherit"
     assert replace(made, init="scratch") == fitting
     with pytest.raises(RequestError, match="inherit"):
-        CONTROLS["inherit"].make(replace(member, family="mobilenet"), bench, 0)
+        CONTROLS["inherit"].make(replace(member, family="mobilenet"), context, 0)

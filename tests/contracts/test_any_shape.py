@@ -25,7 +25,7 @@ from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import PRUNED, Candidate
@@ -71,14 +71,14 @@ def candidates(draw: st.DrawFn) -> tuple[str, Candidate]:
 
 
 @pytest.fixture(scope="module")
-def teachers(bench: Bench, make_network: Callable[..., ObservableNetwork]) -> dict[str, Teacher]:
+def teachers(context: TrialContext, make_network: Callable[..., ObservableNetwork]) -> dict[str, Teacher]:
     """A teacher of each family with several blocks; how well it does is of no matter here."""
     made = {}
     for family, depths in DEPTHS.items():
         network = make_network(family, depths, shrink=2)
         widths = {"resnet": (16, 32, 64), "mobilenet": (8, 16, 32), "vit": (32,)}[family]
         made[family] = replace(
-            bench.teacher,
+            context.teacher,
             network=network,
             family=family,
             depths=depths,
@@ -88,11 +88,11 @@ def teachers(bench: Bench, make_network: Callable[..., ObservableNetwork]) -> di
     return made
 
 
-def build_train_ship(candidate: Candidate, teacher: Teacher, bench: Bench) -> None:
-    shape = bench.dataset.input_shape
+def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialContext) -> None:
+    shape = context.dataset.input_shape
     try:
         check_candidate(candidate)
-        architecture = student_architecture(candidate, bench.dataset, teacher, seed=0)
+        architecture = student_architecture(candidate, context.dataset, teacher, seed=0)
         student = new_student(candidate, architecture, teacher, seed=0).train()
     except RequestError as error:
         event("refused")
@@ -100,7 +100,7 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, bench: Bench) -> No
         return
     event(f"{candidate.family} of a {teacher.family}")
     assert all(width.channels >= 1 for width in architecture.widths)
-    samples = bench.dataset.train.inputs[:8]
+    samples = context.dataset.train.inputs[:8]
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-3)
     F.cross_entropy(student(samples), LABELS).backward()
     assert all(value.grad is not None for value in student.parameters())
@@ -116,17 +116,17 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, bench: Bench) -> No
 @some
 @given(drawn=candidates())
 def test_any_shape_builds_trains_and_ships(
-    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], bench: Bench
+    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], context: TrialContext
 ) -> None:
     teacher, candidate = drawn
-    build_train_ship(candidate, teachers[teacher], bench)
+    build_train_ship(candidate, teachers[teacher], context)
 
 
 @pytest.mark.slow
 @many
 @given(drawn=candidates())
 def test_many_shapes_build_train_and_ship(
-    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], bench: Bench
+    drawn: tuple[str, Candidate], teachers: dict[str, Teacher], context: TrialContext
 ) -> None:
     teacher, candidate = drawn
-    build_train_ship(candidate, teachers[teacher], bench)
+    build_train_ship(candidate, teachers[teacher], context)

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.attention_matrix import AttentionMatrix
-from nas_compress.losses.attention_transfer import AttentionTransfer
-from nas_compress.losses.fitnet import Fitnet
-from nas_compress.losses.hidden_state import HiddenState, hidden_states
-from nas_compress.losses.minilm_relations import MinilmRelations, minilm_relations
-from nas_compress.losses.rkd import RkdDistance, rkd_angle, rkd_distance
-from nas_compress.losses.similarity_preserving import SimilarityPreserving, similarity_preserving
+from nas_compress.losses.attention import AttentionMatrix, HiddenState, MinilmRelations, TokenLoss, minilm_relations
+from nas_compress.losses.features import (
+    AttentionTransfer,
+    Fitnet,
+    RkdDistance,
+    SimilarityPreserving,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term import FeatureLoss, FeatureTerm, complete_settings
 from nas_compress.models.features import Observation
@@ -206,7 +209,7 @@ def _hidden(student: list[float], teacher: list[float]) -> Tensor:
     ours, theirs = (
         Observation(logits=torch.zeros(1, 2), features={"layer0": torch.tensor([[row]])}) for row in (student, teacher)
     )
-    loss = HiddenState(ours, theirs, [("layer0", "layer0")], "hidden_state")
+    loss = TokenLoss(ours, theirs, [("layer0", "layer0")], "hidden_state")
     nn.init.eye_(loss.projections[0].weight)  # type: ignore[arg-type]
     return loss(ours, theirs)  # type: ignore[no-any-return]
 
@@ -251,10 +254,10 @@ class Shuffled(MinilmRelations):
 @pytest.mark.parametrize(
     ("name", "make", "check"),
     [
-        ("rkd_distance", lambda student, teacher: Unnormalised(), check_gradients),
-        ("similarity_preserving", lambda student, teacher: TeacherLearns(), check_gradients),
+        ("rkd_distance", Unnormalised, check_gradients),
+        ("similarity_preserving", TeacherLearns, check_gradients),
         ("attention_transfer", Summed, check_doubled_batch),
-        ("minilm_relations", lambda student, teacher: Shuffled(student, teacher, heads=4), check_equality),
+        ("minilm_relations", lambda student, teacher: Shuffled(student, teacher, relation_heads=4), check_equality),
     ],
 )
 def test_a_planted_fault_is_caught(name: str, make: Make, check: Callable[[Make, str], None]) -> None:
@@ -276,14 +279,14 @@ def test_what_two_transformers_must_share_is_named() -> None:
     with pytest.raises(RequestError, match=r"'attention_matrix' needs a student with as many heads .* got 2 and 1"):
         AttentionMatrix(student, fewer)
     with pytest.raises(RequestError, match=r"relation_heads .* must divide .* got 3 and the student's 8"):
-        MinilmRelations(student, teacher, heads=3)
+        MinilmRelations(student, teacher, relation_heads=3)
     with pytest.raises(RequestError, match=r"cut the image into the same patches, but got 4 and 9"):
-        hidden_states(student, tokens(1, 16, 3, count=9, patches=9))
+        HiddenState(student, tokens(1, 16, 3, count=9, patches=9))
 
 
 def test_special_tokens_of_one_side_are_left_out() -> None:
     student, teacher = tokens(0, 8, 2), tokens(1, 16, 3, count=6)
-    loss = hidden_states(student, teacher)
+    loss = HiddenState(student, teacher)
     moved = replace(teacher, features={name: value.roll(1, dims=0) for name, value in teacher.features.items()})
     kept = {name: torch.cat([moved.features[name][:, :2], value[:, 2:]], 1) for name, value in teacher.features.items()}
     torch.testing.assert_close(loss(student, replace(teacher, features=kept)), loss(student, teacher))

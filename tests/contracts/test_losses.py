@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.losses.permuted_kd import permuted
+from nas_compress.losses.logits import permuted
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import LogitFunction, LogitTerm
+from nas_compress.losses.term import LogitLoss, LogitTerm
 
-Bind = Callable[[Mapping[str, float]], LogitFunction]
+Bind = Callable[[Mapping[str, float]], LogitLoss]
 
 LOGIT_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, LogitTerm)}
 RANDOM = {"permuted_kd"}

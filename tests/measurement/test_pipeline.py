@@ -10,7 +10,7 @@ import torch
 from nas_compress.errors import ExportError
 from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 
 
 def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
@@ -23,29 +23,31 @@ def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
     assert watch.seconds["a"] >= 0.02 and set(watch.seconds) == {"a", "b"}
 
 
-def test_calibration_takes_the_first_training_samples(bench: Bench) -> None:
-    samples = calibration_samples(bench.dataset.train)
-    assert len(samples) == 256 and torch.equal(samples, bench.dataset.train.inputs[:256])
-    assert bench.calibration.device.type == "cpu"
+def test_calibration_takes_the_first_training_samples(context: TrialContext) -> None:
+    samples = calibration_samples(context.dataset.train)
+    assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs[:256])
+    assert context.calibration.device.type == "cpu"
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
-def test_a_network_becomes_a_file_with_its_figures(bits: tuple[int, int], bench: Bench, tmp_path: Path) -> None:
-    network, path, watch = bench.teacher.network, tmp_path / "model.onnx", Stopwatch()
+def test_a_network_becomes_a_file_with_its_figures(
+    bits: tuple[int, int], context: TrialContext, tmp_path: Path
+) -> None:
+    network, path, watch = context.teacher.network, tmp_path / "model.onnx", Stopwatch()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     deployable = write_file(
-        network, path, weight_bits=bits[0], activation_bits=bits[1], calibration=bench.calibration, watch=watch
+        network, path, weight_bits=bits[0], activation_bits=bits[1], calibration=context.calibration, watch=watch
     )
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    cost = measure_cost(network, path, sample=bench.calibration, meter=bench.meter, watch=watch)
+    cost = measure_cost(network, path, sample=context.calibration, meter=context.meter, watch=watch)
     assert cost.parameters == count_parameters(network) and cost.size_bytes == path.stat().st_size
-    assert cost.macs == count_macs(network, bench.dataset.input_shape) == bench.teacher_macs
+    assert cost.macs == count_macs(network, context.dataset.input_shape) == context.teacher_macs
     assert cost.accuracy is None and cost.agreement is None
 
     full = measure_file(
-        deployable, path, cost=cost, validation=bench.dataset.validation, meter=bench.meter, watch=watch
+        deployable, path, cost=cost, validation=context.dataset.validation, meter=context.meter, watch=watch
     )
-    validation = bench.dataset.validation
+    validation = context.dataset.validation
     with torch.no_grad():
         right = (deployable(validation.inputs).argmax(dim=1) == validation.labels).float().mean().item()
     assert full.accuracy == pytest.approx(right, abs=0.02) and full.accuracy > 0.7
@@ -54,11 +56,11 @@ def test_a_network_becomes_a_file_with_its_figures(bits: tuple[int, int], bench:
     assert ("kernels" in watch.seconds) == (bits == (8, 8))
 
 
-def test_a_file_of_another_network_is_found_out(bench: Bench, tmp_path: Path) -> None:
+def test_a_file_of_another_network_is_found_out(context: TrialContext, tmp_path: Path) -> None:
     path, watch = tmp_path / "model.onnx", Stopwatch()
     bits = {"weight_bits": 32, "activation_bits": 32}
-    deployable = write_file(bench.teacher.network, path, **bits, calibration=bench.calibration, watch=watch)
-    cost = measure_cost(bench.teacher.network, path, sample=bench.calibration, meter=bench.meter, watch=watch)
+    deployable = write_file(context.teacher.network, path, **bits, calibration=context.calibration, watch=watch)
+    cost = measure_cost(context.teacher.network, path, sample=context.calibration, meter=context.meter, watch=watch)
     with torch.no_grad():
         deployable.head.classifier.weight.mul_(-1)
     with pytest.raises(ExportError, match="agreement >= "):
@@ -66,7 +68,7 @@ def test_a_file_of_another_network_is_found_out(bench: Bench, tmp_path: Path) ->
             deployable,
             path,
             cost=replace(cost),
-            validation=bench.dataset.validation,
-            meter=bench.meter,
+            validation=context.dataset.validation,
+            meter=context.meter,
             watch=watch,
         )

@@ -19,7 +19,7 @@ from nas_compress.models.families import FAMILIES
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import PRUNED, Candidate
 
@@ -74,11 +74,13 @@ def test_only_what_gets_smaller_is_factorised() -> None:
         pytest.param(PRUNED, "tucker", (8, 32), marks=pytest.mark.slow),
     ],
 )
-def test_it_trains_and_ships(family: str, kind: str, bits: tuple[int, int], bench: Bench, tmp_path: Path) -> None:
+def test_it_trains_and_ships(
+    family: str, kind: str, bits: tuple[int, int], context: TrialContext, tmp_path: Path
+) -> None:
     depths = () if family == PRUNED else (1,) * len(FAMILIES[family].base_depths)
     dense = Candidate(family=family, depths=depths, weight_bits=bits[0], activation_bits=bits[1])
     thin = replace(dense, factorization=kind, rank_fraction=0.5)
-    outcomes = [run_trial(one, bench, seed=0, model=tmp_path / "model.onnx") for one in (dense, thin)]
+    outcomes = [run_trial(one, context, seed=0, model=tmp_path / "model.onnx") for one in (dense, thin)]
     assert [outcome.state for outcome in outcomes] == ["trained"] * 2, outcomes[1].reason
     whole, split = (outcome.measured for outcome in outcomes)
     assert whole is not None and split is not None

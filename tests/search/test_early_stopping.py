@@ -18,7 +18,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.stopping_rule import TrialJudge, study_rule
+from nas_compress.search.stopping_rule import RuleStopper, study_rule
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
@@ -51,15 +51,17 @@ def test_a_storage_that_is_away_at_a_rung_stops_nobody(monkeypatch: pytest.Monke
 
     study = optuna.create_study(directions=["maximize", "minimize"])
     objectives = (Objective(name="accuracy"), Objective(name="size_bytes"))
-    judges = [TrialJudge(trial=study.ask(), rule=Behind(rungs=(1 / 9, 1 / 3)), objectives=objectives) for _ in range(2)]
-    for judge in judges:
-        judge.begin(COST, 9)
+    stoppers = [
+        RuleStopper(trial=study.ask(), rule=Behind(rungs=(1 / 9, 1 / 3)), objectives=objectives) for _ in range(2)
+    ]
+    for stopper in stoppers:
+        stopper.begin(COST, 9)
     for epoch in (1, 3):
-        assert judges[0].verdict(epoch, 0.9) is None
+        assert stoppers[0].stop_reason(epoch, 0.9) is None
     with monkeypatch.context() as patch:
-        patch.setattr(judges[1].trial, "set_user_attr", away)
-        assert judges[1].verdict(1, 0.1) is None
-    assert judges[1].verdict(3, 0.1) is not None, "it is there again"
+        patch.setattr(stoppers[1].trial, "set_user_attr", away)
+        assert stoppers[1].stop_reason(1, 0.1) is None
+    assert stoppers[1].stop_reason(3, 0.1) is not None, "it is there again"
     assert [step for step, _ in curve_of(study.trials[1].user_attrs[CURVE]).points] == [1, 3]
 
 

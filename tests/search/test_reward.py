@@ -14,7 +14,7 @@ from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.stopping_rule import PrunerJudge, study_pruner
+from nas_compress.search.stopping_rule import PrunerStopper, study_pruner
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.values.metrics import Reward
 from nas_compress.values.outcome import Measured
@@ -71,11 +71,11 @@ def test_every_pruner_ends_a_hopeless_trial(name: str, tmp_path: Path) -> None:
     ends = []
     for number in range(60):
         trial, reached = study.ask(), 0
-        judge = PrunerJudge(trial=trial, reward=spec.reward, name=name)
-        judge.begin(cost, 9)
+        stopper = PrunerStopper(trial=trial, reward=spec.reward, name=name)
+        stopper.begin(cost, 9)
         good = number % 2 == 0
         for reached in range(1, 10):
-            if judge.verdict(reached, (0.9 if good else 0.1) + number / 1000) is not None:
+            if stopper.stop_reason(reached, (0.9 if good else 0.1) + number / 1000) is not None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 break
         else:

@@ -14,7 +14,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import without_blocks
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
@@ -29,84 +29,86 @@ HEADS = replace(VIT, depths=(4,), kept_blocks="first", head_ratio=0.25)
 
 
 @pytest.fixture(scope="module")
-def deep(bench: Bench, make_network: MakeNetwork) -> Teacher:
+def deep(context: TrialContext, make_network: MakeNetwork) -> Teacher:
     """A resnet whose second block of the first stage has few channels that matter."""
     network = make_network("resnet", (3, 2, 1), shrink=2)
-    network.raw_input = bench.teacher.network.raw_input
+    network.raw_input = context.teacher.network.raw_input
     with torch.no_grad():
         network.stages[0][0].main[0].norm.weight[:12] *= 1e-3
-    return replace(bench.teacher, network=network, depths=(3, 2, 1))
+    return replace(context.teacher, network=network, depths=(3, 2, 1))
 
 
-def student_of(candidate: Candidate, bench: Bench, teacher: Teacher) -> tuple[Architecture, torch.nn.Module]:
-    architecture = student_architecture(candidate, bench.dataset, teacher, seed=0)
+def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) -> tuple[Architecture, torch.nn.Module]:
+    architecture = student_architecture(candidate, context.dataset, teacher, seed=0)
     return architecture, new_student(candidate, architecture, teacher, seed=0).eval()
 
 
 def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
-    deep: Teacher, bench: Bench, vit_bench: Bench
+    deep: Teacher, context: TrialContext, vit_context: TrialContext
 ) -> None:
-    samples = bench.dataset.validation.inputs[:16]
-    _, student = student_of(SHALLOW, bench, deep)
+    samples = context.dataset.validation.inputs[:16]
+    _, student = student_of(SHALLOW, context, deep)
     torch.testing.assert_close(student(samples), without_blocks(deep.network, ((2,), (0,), (0,))).eval()(samples))
-    _, student = student_of(replace(SHALLOW, kept_blocks="first"), bench, deep)
+    _, student = student_of(replace(SHALLOW, kept_blocks="first"), context, deep)
     torch.testing.assert_close(student(samples), without_blocks(deep.network, ((0,), (0,), (0,))).eval()(samples))
 
-    kept = vit_bench.teacher.kept_blocks((2,), "importance")
+    kept = vit_context.teacher.kept_blocks((2,), "importance")
     assert kept is not None and len(kept[0]) == 2
-    _, student = student_of(VIT, bench, vit_bench.teacher)
-    torch.testing.assert_close(student(samples), without_blocks(vit_bench.teacher.network, kept).eval()(samples))
+    _, student = student_of(VIT, context, vit_context.teacher)
+    torch.testing.assert_close(student(samples), without_blocks(vit_context.teacher.network, kept).eval()(samples))
 
 
-def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, bench: Bench) -> None:
+def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context: TrialContext) -> None:
     voted = replace(SHALLOW, init="scratch", pruning_ratio=0.1, pruning_criterion="bn_scale", round_to=1)
     inner = "stages.0.0.main.0.conv"
     first, last = (
-        student_of(replace(voted, kept_blocks=kept), bench, deep)[0].channels(inner) for kept in ("first", "last")
+        student_of(replace(voted, kept_blocks=kept), context, deep)[0].channels(inner) for kept in ("first", "last")
     )
     assert first == 4 < last
     assert deep.kept_blocks((3, 2, 2), "last") is None
 
 
-def test_whole_heads_go_and_the_rest_answers_alike(vit_bench: Bench, bench: Bench) -> None:
-    samples = bench.dataset.validation.inputs[:16]
-    teacher = replace(vit_bench.teacher, network=without_blocks(vit_bench.teacher.network, ((0, 1, 2, 3),)).eval())
+def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, context: TrialContext) -> None:
+    samples = context.dataset.validation.inputs[:16]
+    teacher = replace(vit_context.teacher, network=without_blocks(vit_context.teacher.network, ((0, 1, 2, 3),)).eval())
     with torch.no_grad():  # four of sixteen heads that nobody reads: three of them in one layer
         for layer, head in ((0, 1), (2, 0), (2, 1), (2, 3)):
             teacher.network.layers[layer].attention.output.weight[:, 16 * head : 16 * (head + 1)] = 0
-    architecture, student = student_of(HEADS, bench, teacher)
+    architecture, student = student_of(HEADS, context, teacher)
     assert architecture.layer_heads == (3, 4, 1, 4)
     assert [layer.attention.heads for layer in student.layers] == [3, 4, 1, 4]
     torch.testing.assert_close(student(samples), teacher.network(samples), rtol=1e-4, atol=1e-4)
     assert Architecture.from_dict(json.loads(json.dumps(asdict(architecture)))) == architecture
-    limited, _ = student_of(replace(HEADS, min_heads=2), bench, teacher)
+    limited, _ = student_of(replace(HEADS, min_heads=2), context, teacher)
     assert sum(limited.layer_heads) == 12 and min(limited.layer_heads) == 2
 
-    fresh, student = student_of(replace(HEADS, init="scratch", width_multiplier=0.5), bench, teacher)
+    fresh, student = student_of(replace(HEADS, init="scratch", width_multiplier=0.5), context, teacher)
     assert [width.channels for width in fresh.widths if "attention" in width.layer] == [24, 32, 8, 32]
     assert fresh.channels("embedding.conv") == 32 and fresh.channels("layers.0.mlp.inner") == 64
     assert replace(HEADS, init="scratch").control == ""
-    control = uniform_control(replace(HEADS, init="scratch", round_to=1), bench.dataset, teacher, seed=0)
+    control = uniform_control(replace(HEADS, init="scratch", round_to=1), context.dataset, teacher, seed=0)
     assert control.head_ratio == 0 and control.control == "uniform width"
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 8)], ids=str)
-def test_fewer_layers_and_heads_train_and_ship(bits: tuple[int, int], vit_bench: Bench, tmp_path: Path) -> None:
+def test_fewer_layers_and_heads_train_and_ship(
+    bits: tuple[int, int], vit_context: TrialContext, tmp_path: Path
+) -> None:
     candidate = replace(
         VIT, init="scratch", head_ratio=0.5, pruning_ratio=0.3, pruning_criterion="taylor", width_multiplier=0.5,
         weight_bits=bits[0], activation_bits=bits[1],
     )  # fmt: skip
-    outcome = run_trial(candidate, vit_bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(candidate, vit_context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.architecture is not None and sum(outcome.architecture.layer_heads) == 4
     assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.9
 
 
-def test_layers_that_share_attention_have_one_number_of_heads(vit_bench: Bench) -> None:
+def test_layers_that_share_attention_have_one_number_of_heads(vit_context: TrialContext) -> None:
     shared = replace(HEADS, init="scratch", depths=(2,), sharing="attention", head_ratio=0.5)
-    shape = student_architecture(shared, vit_bench.dataset, vit_bench.teacher, seed=0)
+    shape = student_architecture(shared, vit_context.dataset, vit_context.teacher, seed=0)
     assert len(shape.layer_heads) == 1
-    network = new_student(shared, shape, vit_bench.teacher, seed=0)
+    network = new_student(shared, shape, vit_context.teacher, seed=0)
     assert [layer.attention.heads for layer in network.layers] == [*shape.layer_heads] * 2
 
 
@@ -128,20 +130,20 @@ def test_layers_that_share_attention_have_one_number_of_heads(vit_bench: Bench) 
     ],
 )
 def test_what_the_teacher_has_not_is_refused(
-    change: dict[str, object], message: str, deep: Teacher, bench: Bench
+    change: dict[str, object], message: str, deep: Teacher, context: TrialContext
 ) -> None:
     with pytest.raises(RequestError) as caught:
         candidate = replace(SHALLOW, **change)  # type: ignore[arg-type]
         check_candidate(candidate)
-        student_architecture(candidate, bench.dataset, deep, seed=0)
+        student_architecture(candidate, context.dataset, deep, seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_inherited_heads_are_the_teachers(vit_bench: Bench) -> None:
+def test_inherited_heads_are_the_teachers(vit_context: TrialContext) -> None:
     with pytest.raises(RequestError, match="needs the teacher's 4 heads in attention, but got heads=2"):
-        student_architecture(replace(HEADS, heads=2), vit_bench.dataset, vit_bench.teacher, seed=0)
+        student_architecture(replace(HEADS, heads=2), vit_context.dataset, vit_context.teacher, seed=0)
     with pytest.raises(RequestError, match="cannot get narrower, but got 32; head_ratio removes whole heads"):
-        student_architecture(replace(HEADS, width_multiplier=0.5), vit_bench.dataset, vit_bench.teacher, seed=0)
+        student_architecture(replace(HEADS, width_multiplier=0.5), vit_context.dataset, vit_context.teacher, seed=0)
     for change in ({"head_ratio": 1.0}, {"head_ratio": -0.1}, {"min_heads": 0}):
         with pytest.raises(RequestError, match="must"):
             replace(HEADS, **change)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, distillation
 from nas_compress.values.outcome import Measured
@@ -46,7 +46,7 @@ class Looker:
     def wants(self, epoch: int) -> bool:
         return True
 
-    def verdict(self, epoch: int, accuracy: float) -> None:
+    def stop_reason(self, epoch: int, accuracy: float) -> None:
         self.told.append((epoch, accuracy))
 
 
@@ -54,12 +54,12 @@ class Looker:
     "name", [pytest.param(name, marks=[] if "rounding" in name else pytest.mark.slow) for name in CANDIDATES]
 )
 def test_a_cut_training_goes_on_to_the_same_bytes(
-    name: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nas_compress.training.checkpoint.COST", float("inf"))  # every epoch is written
     candidate = CANDIDATES[name]
-    bench = replace(bench, training=bench.training.model_copy(update={"epochs": EPOCHS, "batch_size": 100}))
-    whole = run_trial(candidate, bench, seed=0, model=tmp_path / "whole.onnx", judge=Looker())
+    context = replace(context, training=context.training.model_copy(update={"epochs": EPOCHS, "batch_size": 100}))
+    whole = run_trial(candidate, context, seed=0, model=tmp_path / "whole.onnx", stopper=Looker())
     state, seen = tmp_path / "states" / "trial.pt", list[int]()
     cuts = [2, 4, 6] if name == "generations" else [2, 4]
 
@@ -75,12 +75,12 @@ def test_a_cut_training_goes_on_to_the_same_bytes(
         try:
             again = run_trial(
                 candidate,
-                bench,
+                context,
                 seed=0,
                 model=tmp_path / "cut.onnx",
                 checkpoint=state,
                 on_epoch=cut,
-                judge=looker,
+                stopper=looker,
             )
         except Cut:
             assert not (tmp_path / "cut.onnx").exists() and state.is_file()
@@ -93,18 +93,18 @@ def test_a_cut_training_goes_on_to_the_same_bytes(
     assert {path.name for path in state.parent.iterdir()} == {"trial.pt"}, "nothing half written is left"
 
 
-def test_a_state_that_does_not_fit_is_trained_afresh(bench: Bench, tmp_path: Path) -> None:
+def test_a_state_that_does_not_fit_is_trained_afresh(context: TrialContext, tmp_path: Path) -> None:
     state, seen = tmp_path / "trial.pt", list[int]()
     state.write_bytes(b"torn")
     for seed in (1, 0):  # the second one meets the first one's state
         run_trial(
             SMALL,
-            bench,
+            context,
             seed=seed,
             model=tmp_path / f"{seed}.onnx",
             checkpoint=state,
             on_epoch=lambda done, planned: seen.append(done),
         )
     assert seen.count(1) == 2
-    run_trial(SMALL, bench, seed=0, model=tmp_path / "whole.onnx")
+    run_trial(SMALL, context, seed=0, model=tmp_path / "whole.onnx")
     assert (tmp_path / "0.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()

@@ -14,8 +14,8 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
-from nas_compress.trial.context import Bench, planned_bits
-from nas_compress.trial.kernel_choice import Form, settle_form
+from nas_compress.trial.context import TrialContext, planned_bits
+from nas_compress.trial.kernel_choice import KernelChoice, choose_kernels
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Quantization
@@ -33,9 +33,9 @@ VIT = Candidate(
 )
 
 
-def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: float) -> Bench:
-    """The bench of a machine that has timed both forms before."""
-    student = student_of(VIT, bench)
+def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, float_ms: float) -> TrialContext:
+    """The context of a machine that has timed both forms before."""
+    student = student_of(VIT, context)
     latencies = {}
     for bits, value in ((8, integer_ms), (32, float_ms)):
         path = folder / f"{bits}.onnx"
@@ -45,8 +45,8 @@ def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: f
             weight_bits=4,
             activation_bits=bits,
             quantization=VIT.quantization,
-            layer_bits=planned_bits(VIT, student, bench),
-            calibration=bench.calibration,
+            layer_bits=planned_bits(VIT, student, context),
+            calibration=context.calibration,
             watch=Stopwatch(),
         )
         latencies[structure_key(path)] = Latency(
@@ -54,24 +54,24 @@ def with_latencies(bench: Bench, folder: Path, *, integer_ms: float, float_ms: f
         )
     meter = meter_with_level(folder, LEVEL)
     cache_in(folder).keep(FastLevel(fast_ms=LEVEL), latencies)
-    return replace(bench, meter=meter, training=bench.training.model_copy(update={"epochs": 2}))
+    return replace(context, meter=meter, training=context.training.model_copy(update={"epochs": 2}))
 
 
 @pytest.mark.parametrize(
     ("integer_ms", "float_ms", "floats"), [(0.5, 0.4, True), (0.4, 0.5, False), (0.5, 0.495, False)]
 )
 def test_the_faster_form_is_chosen(
-    integer_ms: float, float_ms: float, floats: bool, bench: Bench, tmp_path: Path
+    integer_ms: float, float_ms: float, floats: bool, context: TrialContext, tmp_path: Path
 ) -> None:
-    known = with_latencies(bench, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
+    known = with_latencies(context, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
     form = settled(VIT, known, tmp_path)
     assert form.candidate == (replace(VIT, activation_bits=32, round_to=8) if floats else VIT)
     assert form.cost.latency_ms == (float_ms if floats else integer_ms)
     assert form.integer_latency_ms == (integer_ms if floats else None)
 
 
-def test_a_trial_ships_the_faster_form_and_tells_of_the_other(bench: Bench, tmp_path: Path) -> None:
-    known, model = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4), tmp_path / "model.onnx"
+def test_a_trial_ships_the_faster_form_and_tells_of_the_other(context: TrialContext, tmp_path: Path) -> None:
+    known, model = with_latencies(context, tmp_path, integer_ms=0.5, float_ms=0.4), tmp_path / "model.onnx"
     outcome = run_trial(VIT, known, seed=0, model=model)
     assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
     assert outcome.candidate == VIT and float_kernels(model)
@@ -91,40 +91,42 @@ class RememberingMeter(LatencyMeter):
         return super().measure(model, key=key, patient=patient)
 
 
-def test_the_networks_layers_decide_and_not_the_name_of_its_family(bench: Bench, tmp_path: Path) -> None:
-    known = with_latencies(bench, tmp_path, integer_ms=0.5, float_ms=0.4)
+def test_the_networks_layers_decide_and_not_the_name_of_its_family(context: TrialContext, tmp_path: Path) -> None:
+    known = with_latencies(context, tmp_path, integer_ms=0.5, float_ms=0.4)
     meter = RememberingMeter(tmp_path)
     cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
-    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, bench))
+    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, context))
     assert form.candidate == replace(cut, activation_bits=32, round_to=8)
     assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
     assert meter.patience == [True, True], "another noise must not choose another form"
 
 
-def test_networks_that_compute_all_in_integers_have_no_choice(bench: Bench, tmp_path: Path) -> None:
+def test_networks_that_compute_all_in_integers_have_no_choice(context: TrialContext, tmp_path: Path) -> None:
     candidate = replace(VIT, family="resnet", depths=(1, 1, 1))
     cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
     meter = RememberingMeter(tmp_path)
     for each in (candidate, cut):
-        form = settled(each, replace(bench, meter=meter), tmp_path, student=student_of(candidate, bench))
+        form = settled(each, replace(context, meter=meter), tmp_path, student=student_of(candidate, context))
         assert form.candidate is each and form.integer_latency_ms is None
     assert not any(meter.patience)
 
 
-def student_of(candidate: Candidate, bench: Bench) -> nn.Module:
-    architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
-    return new_student(candidate, architecture, bench.teacher, seed=0)
+def student_of(candidate: Candidate, context: TrialContext) -> nn.Module:
+    architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+    return new_student(candidate, architecture, context.teacher, seed=0)
 
 
-def settled(candidate: Candidate, bench: Bench, folder: Path, *, student: nn.Module | None = None) -> Form:
-    student = student or student_of(candidate, bench)
-    return settle_form(
+def settled(
+    candidate: Candidate, context: TrialContext, folder: Path, *, student: nn.Module | None = None
+) -> KernelChoice:
+    student = student or student_of(candidate, context)
+    return choose_kernels(
         candidate,
         student,
         folder,
         name="model.onnx",
-        layer_bits=planned_bits(candidate, student, bench),
-        calibration=bench.calibration,
-        meter=bench.meter,
+        layer_bits=planned_bits(candidate, student, context),
+        calibration=context.calibration,
+        meter=context.meter,
         watch=Stopwatch(),
     )

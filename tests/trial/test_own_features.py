@@ -12,7 +12,7 @@ from torch import nn
 
 from nas_compress.config.schema import TeacherSection
 from nas_compress.models.features import watch
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.teach import find_guide, lesson_of
 from nas_compress.values.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
@@ -45,8 +45,8 @@ STUDENTS = {
 
 
 @pytest.fixture(scope="module")
-def own(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """The trials of `bench` with a module that is not one of ours."""
+def own(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
+    """The trials of `context` with a module that is not one of ours."""
     folder = tmp_path_factory.mktemp("own_features")
     (folder / "featured_net.py").write_text(CODE)
     scope: dict[str, object] = {}
@@ -55,13 +55,13 @@ def own(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     section = TeacherSection(
         factory="featured_net:build", weights="net.safetensors", features=("stem", "layer1", "layer2")
     )
-    return replace(bench, teacher=small_teacher_in(folder, section, bench.dataset))
+    return replace(context, teacher=small_teacher_in(folder, section, context.dataset))
 
 
 @pytest.mark.parametrize("teaching", [Teaching(), Teaching(teacher="mutual", peers=1)], ids=["fixed", "mutual"])
 @pytest.mark.parametrize("student", STUDENTS)
 def test_named_modules_are_stages_of_teacher_and_student(
-    student: str, teaching: Teaching, own: Bench, tmp_path: Path
+    student: str, teaching: Teaching, own: TrialContext, tmp_path: Path
 ) -> None:
     losses = (*cross_entropy(), *(LossTerm(name=name) for name in TERMS))
     candidate = replace(STUDENTS[student], losses=losses, teaching=teaching)
@@ -70,7 +70,7 @@ def test_named_modules_are_stages_of_teacher_and_student(
     assert {name for name, value in outcome.losses.items() if value > 0} >= set(TERMS)
 
 
-def test_no_module_is_watched_for_longer_than_a_look(own: Bench) -> None:
+def test_no_module_is_watched_for_longer_than_a_look(own: TrialContext) -> None:
     candidate = replace(STUDENTS["pruned"], losses=(*cross_entropy(), LossTerm(name="fitnet")))
     lesson = lesson_of(candidate, own.teacher.network, find_guide(candidate, own), own, seed=0)
     batch, labels = own.dataset.train.inputs[:8], own.dataset.train.labels[:8]
@@ -78,7 +78,7 @@ def test_no_module_is_watched_for_longer_than_a_look(own: Bench) -> None:
     assert not any(module._forward_hooks for module in own.teacher.network.modules())
 
 
-def test_what_is_watched_is_what_the_module_gave(own: Bench) -> None:
+def test_what_is_watched_is_what_the_module_gave(own: TrialContext) -> None:
     network, samples = own.teacher.network, own.dataset.train.inputs[:4]
     seen = watch(network, samples, ("layer2", "stem"))
     assert list(seen.features) == ["stem", "layer2"]

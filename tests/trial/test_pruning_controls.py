@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
-from nas_compress.trial.context import Bench, learning_rate
+from nas_compress.trial.context import TrialContext, learning_rate
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.uniform_control import parameter_count, uniform_control
@@ -25,38 +25,42 @@ INHERIT = replace(PRUNED, init="inherit", round_to=1)
 
 @pytest.mark.parametrize("criterion", ["l1", "taylor"])
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, bench: Bench) -> None:
+def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, context: TrialContext) -> None:
     voted = replace(PRUNED, pruning_ratio=ratio, pruning_criterion=criterion, round_to=1)
-    control = uniform_control(voted, bench.dataset, bench.teacher, seed=0)
+    control = uniform_control(voted, context.dataset, context.teacher, seed=0)
     assert control.pruning_ratio == 0 and control.control == "uniform width" and voted.control == ""
-    shapes = [student_architecture(one, bench.dataset, bench.teacher, seed=0) for one in (voted, control)]
-    counts = [parameter_count(shape, bench.teacher) for shape in shapes]
+    shapes = [student_architecture(one, context.dataset, context.teacher, seed=0) for one in (voted, control)]
+    counts = [parameter_count(shape, context.teacher) for shape in shapes]
     assert counts[1] == pytest.approx(counts[0], rel=0.03)
     assert [width.channels for width in shapes[0].widths] != [width.channels for width in shapes[1].widths]
 
 
-def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(bench: Bench) -> None:
+def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: TrialContext) -> None:
     wide = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
-    assert uniform_control(wide, bench.dataset, bench.teacher, seed=0).width_multiplier == pytest.approx(0.5, abs=0.02)
+    assert uniform_control(wide, context.dataset, context.teacher, seed=0).width_multiplier == pytest.approx(
+        0.5, abs=0.02
+    )
 
 
-def test_whole_inherited_weights_answer_like_the_teacher(bench: Bench) -> None:
+def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:
     whole = replace(INHERIT, pruning_ratio=0.0)
-    architecture = student_architecture(whole, bench.dataset, bench.teacher, seed=0)
-    samples = bench.dataset.validation.inputs[:8]
-    student = new_student(whole, architecture, bench.teacher, seed=0).eval()
-    torch.testing.assert_close(student(samples), bench.teacher.network(samples))
-    fresh = new_student(replace(whole, init="scratch"), architecture, bench.teacher, seed=0).eval()
-    assert not torch.allclose(fresh(samples), bench.teacher.network(samples), atol=0.1)
+    architecture = student_architecture(whole, context.dataset, context.teacher, seed=0)
+    samples = context.dataset.validation.inputs[:8]
+    student = new_student(whole, architecture, context.teacher, seed=0).eval()
+    torch.testing.assert_close(student(samples), context.teacher.network(samples))
+    fresh = new_student(replace(whole, init="scratch"), architecture, context.teacher, seed=0).eval()
+    assert not torch.allclose(fresh(samples), context.teacher.network(samples), atol=0.1)
 
 
-def test_inherited_weights_start_ahead_of_fresh_ones(bench: Bench, tmp_path: Path) -> None:
+def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_path: Path) -> None:
     light = replace(INHERIT, pruning_ratio=0.05, pruning_criterion="bn_scale")
-    slow = replace(bench, training=bench.training.model_copy(update={"inherit_learning_rate": 1e-9, "batch_size": 60}))
+    slow = replace(
+        context, training=context.training.model_copy(update={"inherit_learning_rate": 1e-9, "batch_size": 60})
+    )
     outcome = run_trial(light, slow, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.control == "inherited weights"
-    validation = bench.dataset.validation
-    taught = (bench.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
+    validation = context.dataset.validation
+    taught = (context.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
     assert outcome.measured is not None and outcome.measured.accuracy is not None
     assert outcome.measured.accuracy > 0.6 * taught > 0.4
     logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs.numpy()))
@@ -65,10 +69,10 @@ def test_inherited_weights_start_ahead_of_fresh_ones(bench: Bench, tmp_path: Pat
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
-def test_only_inherited_weights_have_a_learning_rate_of_their_own(bench: Bench) -> None:
-    own = bench.training.model_copy(update={"inherit_learning_rate": 0.5})
+def test_only_inherited_weights_have_a_learning_rate_of_their_own(context: TrialContext) -> None:
+    own = context.training.model_copy(update={"inherit_learning_rate": 0.5})
     assert learning_rate(INHERIT, own) == 0.5
-    assert learning_rate(PRUNED, own) == learning_rate(INHERIT, bench.training) == bench.training.learning_rate
+    assert learning_rate(PRUNED, own) == learning_rate(INHERIT, context.training) == context.training.learning_rate
 
 
 @pytest.mark.parametrize(
@@ -82,9 +86,11 @@ def test_only_inherited_weights_have_a_learning_rate_of_their_own(bench: Bench) 
         ({"width_multiplier": 2.0}, "init='inherit' needs at most the teacher's 16 channels in stem.conv, but got"),
     ],
 )
-def test_weights_that_cannot_be_inherited_are_refused(change: dict[str, object], message: str, bench: Bench) -> None:
+def test_weights_that_cannot_be_inherited_are_refused(
+    change: dict[str, object], message: str, context: TrialContext
+) -> None:
     with pytest.raises(RequestError) as caught:
-        student_architecture(replace(INHERIT, **change), bench.dataset, bench.teacher, seed=0)
+        student_architecture(replace(INHERIT, **change), context.dataset, context.teacher, seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

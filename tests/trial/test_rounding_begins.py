@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import begin_rounding_
 from nas_compress.values.candidate import Candidate
@@ -14,7 +14,7 @@ from nas_compress.values.precision import Quantization
 
 
 @pytest.mark.parametrize("method", ["lsq", "ste"])
-def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, bench: Bench) -> None:
+def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, context: TrialContext) -> None:
     def scales(ranges: str) -> torch.Tensor:
         candidate = Candidate(
             family="resnet",
@@ -24,9 +24,9 @@ def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, be
             activation_bits=4,
             quantization=Quantization(method=method, ranges=ranges),
         )
-        architecture = student_architecture(candidate, bench.dataset, bench.teacher, seed=0)
-        student = new_student(candidate, architecture, bench.teacher, seed=0)
-        begin_rounding_(student, candidate, bench)
+        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+        student = new_student(candidate, architecture, context.teacher, seed=0)
+        begin_rounding_(student, candidate, context)
         parts = [module for module in student.modules() if isinstance(module, ActivationQuantizer)]
         return torch.tensor([float(part.scale_and_zero_point()[0]) for part in parts])
 

@@ -13,7 +13,7 @@ from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
 from nas_compress.training.objective import TaughtLesson
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import fit
@@ -30,26 +30,26 @@ def candidate(family: str, pattern: str) -> Candidate:
 
 
 @pytest.mark.parametrize(("pattern", "family"), list(zip(PATTERNS, itertools.cycle(FAMILY_NAMES), strict=False)))
-def test_every_pattern_ships_in_a_codebook(pattern: str, family: str, bench: Bench, tmp_path: Path) -> None:
-    # the modules of users' own have it after training only; the bench's one epoch is all under rounding
+def test_every_pattern_ships_in_a_codebook(pattern: str, family: str, context: TrialContext, tmp_path: Path) -> None:
+    # the modules of users' own have it after training only; the context's one epoch is all under rounding
     method = "calibrate" if family == PRUNED or pattern == "targeted_unit" else "lsq"
     quantization = Quantization(method=method, weight_format="codebook")
     bits = 1 if pattern == "gradual" else 4  # of two shared values one is 0
     sparse = replace(candidate(family, pattern), weight_bits=bits, quantization=quantization)
-    outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(sparse, context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.999
     assert (outcome.measured.zero_fraction or 0) > 0.25
 
 
 @pytest.mark.parametrize("pattern", ["gradual", "targeted_weight"])
-def test_zeros_stay_under_trained_quantization(pattern: str, bench: Bench, tmp_path: Path) -> None:
-    longer = replace(bench, training=bench.training.model_copy(update={"epochs": 2, "batch_size": 60}))
+def test_zeros_stay_under_trained_quantization(pattern: str, context: TrialContext, tmp_path: Path) -> None:
+    longer = replace(context, training=context.training.model_copy(update={"epochs": 2, "batch_size": 60}))
     sparse = replace(
         candidate("resnet", pattern), weight_bits=4, activation_bits=32, quantization=Quantization(method="lsq")
     )
     student = new_student(
-        sparse, student_architecture(sparse, bench.dataset, bench.teacher, seed=0), bench.teacher, seed=0
+        sparse, student_architecture(sparse, context.dataset, context.teacher, seed=0), context.teacher, seed=0
     )
     fit(student, TaughtLesson(TrainingLoss(cross_entropy())), sparse, longer, epochs=2, seed=0)
     weights = [
@@ -69,7 +69,7 @@ def test_zeros_stay_under_trained_quantization(pattern: str, bench: Bench, tmp_p
     ],
 )
 def test_zeros_come_into_the_codebook_of_an_apprentice(
-    scheme: str, pattern: str, family: str, bench: Bench, tmp_path: Path
+    scheme: str, pattern: str, family: str, context: TrialContext, tmp_path: Path
 ) -> None:
     sparse = replace(
         candidate(family, pattern),
@@ -78,13 +78,15 @@ def test_zeros_come_into_the_codebook_of_an_apprentice(
         teaching=Teaching(teacher="apprentice", scheme=scheme),
         quantization=Quantization(method="lsq", weight_format="codebook"),
     )
-    outcome = run_trial(sparse, bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(sparse, context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.measured is not None and outcome.measured.agreement == 1
     assert (outcome.measured.zero_fraction or 0) > 0.45
 
 
-def test_two_of_four_on_other_widths_is_refused_before_training(bench: Bench, tmp_path: Path) -> None:
+def test_two_of_four_on_other_widths_is_refused_before_training(context: TrialContext, tmp_path: Path) -> None:
     odd = replace(candidate("resnet", "two_four"), width_multiplier=0.4, round_to=1)
     with pytest.raises(RequestError, match="'two_four' needs inputs in fours, but layer stages"):
-        run_trial(odd, bench, seed=0, model=tmp_path / "model.onnx", on_epoch=lambda *_: pytest.fail("it was trained"))
+        run_trial(
+            odd, context, seed=0, model=tmp_path / "model.onnx", on_epoch=lambda *_: pytest.fail("it was trained")
+        )

@@ -17,7 +17,7 @@ from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
@@ -56,9 +56,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     "losses", [KD, (*KD, LossTerm(name="fitnet"), LossTerm(name="rkd_distance"))], ids=["logits", "features"]
 )
 def test_every_teacher_goes_with_every_kind_of_term(
-    teaching: Teaching, losses: tuple[LossTerm, ...], bench: Bench, tmp_path: Path
+    teaching: Teaching, losses: tuple[LossTerm, ...], context: TrialContext, tmp_path: Path
 ) -> None:
-    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.trainings == teaching.trainings
     assert outcome.epochs_spent == teaching.trainings * outcome.epochs + outcome.teacher_epochs
@@ -68,24 +68,24 @@ def test_every_teacher_goes_with_every_kind_of_term(
 
 @pytest.mark.parametrize("teaching", [Teaching(soft_stop=0.5), Teaching(annealing=True)], ids=["stopped", "annealed"])
 def test_the_teacher_may_fall_silent_where_features_are_all_that_it_gives(
-    teaching: Teaching, bench: Bench, tmp_path: Path
+    teaching: Teaching, context: TrialContext, tmp_path: Path
 ) -> None:
     losses = (*cross_entropy(), LossTerm(name="rkd_distance"))
-    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(replace(BASE, losses=losses, teaching=teaching), context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
 
 
-def test_adaptation_layers_learn_and_never_ship(bench: Bench, tmp_path: Path) -> None:
+def test_adaptation_layers_learn_and_never_ship(context: TrialContext, tmp_path: Path) -> None:
     plain, hinted = tmp_path / "plain.onnx", tmp_path / "hinted.onnx"
-    run_trial(BASE, bench, seed=0, model=plain)
-    outcome = run_trial(replace(BASE, losses=(*KD, LossTerm(name="fitnet"))), bench, seed=0, model=hinted)
+    run_trial(BASE, context, seed=0, model=plain)
+    outcome = run_trial(replace(BASE, losses=(*KD, LossTerm(name="fitnet"))), context, seed=0, model=hinted)
     assert outcome.measured is not None
     assert hinted.stat().st_size == plain.stat().st_size == outcome.measured.size_bytes
     assert hinted.read_bytes() != plain.read_bytes()
 
 
-def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(bench: Bench) -> None:
-    teacher = bench.teacher
+def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(context: TrialContext) -> None:
+    teacher = context.teacher
     quarter, half = earlier(teacher, 0.25), earlier(teacher, 0.5)
     assert earlier(teacher, 1.0) is teacher and earlier(teacher, 0.5) is half
     labels = teacher.train_samples.labels
@@ -97,65 +97,65 @@ def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(bench
     assert len({who.fingerprint for who in (quarter, half, teacher)}) == 3
 
 
-def test_members_differ_and_their_answers_stand_side_by_side(bench: Bench) -> None:
-    second = member(bench.teacher, 1)
-    assert member(bench.teacher, 0) is bench.teacher and member(bench.teacher, 1) is second
-    guide = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2)), bench)
+def test_members_differ_and_their_answers_stand_side_by_side(context: TrialContext) -> None:
+    second = member(context.teacher, 1)
+    assert member(context.teacher, 0) is context.teacher and member(context.teacher, 1) is second
+    guide = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2)), context)
     assert guide.answers is not None and guide.answers.shape[2] == 2
-    assert torch.equal(guide.answers[:, :, 0], bench.teacher.answers)
+    assert torch.equal(guide.answers[:, :, 0], context.teacher.answers)
     assert torch.equal(guide.answers[:, :, 1], second.answers)
-    assert not torch.equal(second.answers, bench.teacher.answers)
-    logits = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2, average="logits")), bench)
+    assert not torch.equal(second.answers, context.teacher.answers)
+    logits = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2, average="logits")), context)
     assert logits.answers is not None and logits.answers.ndim == 3
 
 
-def test_an_assistant_is_smaller_and_kept_for_the_next_process(bench: Bench, tmp_path: Path) -> None:
+def test_an_assistant_is_smaller_and_kept_for_the_next_process(context: TrialContext, tmp_path: Path) -> None:
     candidate = replace(BASE, teaching=Teaching(teacher="assistant", assistant_size=0.4))
-    costs = [run_trial(candidate, bench, seed=0, model=tmp_path / "m.onnx").teacher_epochs for _ in range(2)]
-    assert costs == [bench.teacher.section.epochs, 0]  # the trial that needs it first pays for it
-    made = assistant(bench.teacher, 0.4)
+    costs = [run_trial(candidate, context, seed=0, model=tmp_path / "m.onnx").teacher_epochs for _ in range(2)]
+    assert costs == [context.teacher.section.epochs, 0]  # the trial that needs it first pays for it
+    made = assistant(context.teacher, 0.4)
 
     def count(who: Teacher) -> int:
         return sum(parameter.numel() for parameter in who.network.parameters())
 
-    assert 0 < count(made) < 0.5 * count(bench.teacher)
+    assert 0 < count(made) < 0.5 * count(context.teacher)
     file = made.folder / "teacher.safetensors"
     before = file.stat().st_mtime_ns
-    again = assistant(replace(bench.teacher), 0.4)  # a teacher that remembers nothing, as in another process
+    again = assistant(replace(context.teacher), 0.4)  # a teacher that remembers nothing, as in another process
     assert again is not made and file.stat().st_mtime_ns == before
     torch.testing.assert_close(again.answers, made.answers)
 
 
-def test_generations_are_an_ensemble_of_its_own_kind(bench: Bench, tmp_path: Path) -> None:
+def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_path: Path) -> None:
     candidate = replace(BASE, teaching=Teaching(teacher="born_again", generations=3))
-    outcome = run_trial(candidate, bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(candidate, context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.measured is not None
     summary = json.loads((tmp_path / "ensemble.json").read_text())
     files = [tmp_path / name for name in summary["members"]]
     assert [path.name for path in files] == ["generation-1.onnx", "generation-2.onnx", "model.onnx"]
     assert summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.size_bytes
-    inputs = bench.dataset.validation.inputs.numpy()
+    inputs = context.dataset.validation.inputs.numpy()
     answers = [torch.tensor(predict(path, inputs)).softmax(dim=1) for path in files]
     together = torch.stack(answers).mean(dim=0).argmax(dim=1)
-    assert summary["accuracy"] == pytest.approx(float((together == bench.dataset.validation.labels).float().mean()))
+    assert summary["accuracy"] == pytest.approx(float((together == context.dataset.validation.labels).float().mean()))
     assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[1], answers[2])
 
 
-def test_peers_differ_from_the_student_and_leave_the_random_state_alone(bench: Bench) -> None:
+def test_peers_differ_from_the_student_and_leave_the_random_state_alone(context: TrialContext) -> None:
     candidate = replace(BASE, teaching=Teaching(teacher="mutual", peers=2))
     torch.manual_seed(3)
-    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=3))
+    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=3))
     state = torch.get_rng_state()
-    first, second = make_peers(candidate, bench, seed=3)
+    first, second = make_peers(candidate, context, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     flat = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (student, first, second)]
     assert len(flat[0]) == len(flat[1]) == len(flat[2])
     assert not torch.equal(flat[0], flat[1]) and not torch.equal(flat[1], flat[2])
 
 
-def test_generations_and_peers_share_the_compute_of_scratch_b(bench: Bench, tmp_path: Path) -> None:
-    section = bench.training.model_copy(update={"budget": "scratch_b", "cap": 8.0})
-    rich = replace(bench, training=section, teacher_macs=bench.teacher_macs * 3)
+def test_generations_and_peers_share_the_compute_of_scratch_b(context: TrialContext, tmp_path: Path) -> None:
+    section = context.training.model_copy(update={"budget": "scratch_b", "cap": 8.0})
+    rich = replace(context, training=section, teacher_macs=context.teacher_macs * 3)
     alone = run_trial(BASE, rich, seed=0, model=tmp_path / "a.onnx")
     candidate = replace(BASE, teaching=Teaching(teacher="mutual"))
     together = run_trial(candidate, rich, seed=0, model=tmp_path / "b.onnx")
@@ -174,27 +174,27 @@ def test_generations_and_peers_share_the_compute_of_scratch_b(bench: Bench, tmp_
     ids=["same", "deeper", "transformer", "pruned", "convolutional"],
 )
 def test_peers_have_the_shape_that_is_asked_for(
-    student: dict[str, Any], peers: dict[str, Any], shape: tuple[object, ...], bench: Bench, tmp_path: Path
+    student: dict[str, Any], peers: dict[str, Any], shape: tuple[object, ...], context: TrialContext, tmp_path: Path
 ) -> None:
     candidate = replace(BASE, **student, teaching=Teaching(teacher="mutual", peers=2, **peers))
     described = peer_of(candidate)
     assert (described.family, described.depths, described.stem_stride) == shape
     assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
-    made = make_peers(candidate, bench, seed=0)
-    macs = [count_macs(peer, bench.dataset.input_shape) for peer in made]
-    assert macs_together(candidate, 1000, bench, seed=0) == 1000 + sum(macs)
+    made = make_peers(candidate, context, seed=0)
+    macs = [count_macs(peer, context.dataset.input_shape) for peer in made]
+    assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
     student_macs = count_macs(
-        build_student(student_architecture(BASE, bench.dataset, bench.teacher, seed=0)), (1, 8, 8)
+        build_student(student_architecture(BASE, context.dataset, context.teacher, seed=0)), (1, 8, 8)
     )
     assert (macs[0] == student_macs) == (not student and not peers)
 
 
-def test_each_network_of_a_mixed_pair_looks_at_the_other(bench: Bench) -> None:
+def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) -> None:
     """The student's adaptation layer leads to the peer's width, and the peer's to the student's."""
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
-    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=0))
-    lesson = lesson_of(candidate, student, find_guide(candidate, bench), bench, seed=0)
+    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=0))
+    lesson = lesson_of(candidate, student, find_guide(candidate, context), context, seed=0)
     shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in lesson.learners[1:]]
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 
@@ -226,10 +226,10 @@ def apprentice(scheme: str) -> Candidate:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, bench: Bench, tmp_path: Path) -> None:
+def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, context: TrialContext, tmp_path: Path) -> None:
     candidate, model = apprentice(scheme), tmp_path / "model.onnx"
-    section = bench.training.model_copy(update={"epochs": 2})
-    outcome = run_trial(candidate, replace(bench, training=section), seed=0, model=model)
+    section = context.training.model_copy(update={"epochs": 2})
+    outcome = run_trial(candidate, replace(context, training=section), seed=0, model=model)
     assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
     assert outcome.trainings == {"joint": 2, "fixed": 1, "fine_tuned": 2}[scheme]
     assert outcome.epochs_spent == 2 * outcome.trainings
@@ -239,14 +239,14 @@ def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, bench: Be
     assert outcome.measured.accuracy is not None and outcome.measured.accuracy > 0.3
 
 
-def test_a_teacher_beside_the_student_starts_afresh_and_counts_in_the_budget(bench: Bench) -> None:
-    first, second = fresh_teacher(bench, seed=0), fresh_teacher(bench, seed=1)
+def test_a_teacher_beside_the_student_starts_afresh_and_counts_in_the_budget(context: TrialContext) -> None:
+    first, second = fresh_teacher(context, seed=0), fresh_teacher(context, seed=1)
     states = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (first, second)]
-    known = torch.cat([p.detach().flatten() for p in bench.teacher.network.parameters()])
+    known = torch.cat([p.detach().flatten() for p in context.teacher.network.parameters()])
     assert len(states[0]) == len(known)
     assert not torch.equal(states[0], states[1]) and not torch.equal(states[0], known)
-    assert macs_together(apprentice("joint"), 10, bench, seed=0) == 10 + bench.teacher_macs
-    assert macs_together(apprentice("fine_tuned"), 10, bench, seed=0) == 20
+    assert macs_together(apprentice("joint"), 10, context, seed=0) == 10 + context.teacher_macs
+    assert macs_together(apprentice("fine_tuned"), 10, context, seed=0) == 20
 
 
 def test_an_apprentice_must_round_in_training() -> None:

@@ -16,7 +16,7 @@ from nas_compress.models.families import build_student
 from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy
@@ -34,9 +34,9 @@ def transformer(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def taught(bench: Bench, transformer: Teacher) -> Bench:
-    macs = count_macs(transformer.network, bench.dataset.input_shape)
-    return replace(bench, teacher=transformer, teacher_macs=macs)
+def taught(context: TrialContext, transformer: Teacher) -> TrialContext:
+    macs = count_macs(transformer.network, context.dataset.input_shape)
+    return replace(context, teacher=transformer, teacher_macs=macs)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def taught(bench: Bench, transformer: Teacher) -> Bench:
         ("vit", ("hidden_state", "embedding", "minilm_relations")),
     ],
 )
-def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: Bench, tmp_path: Path) -> None:
+def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: TrialContext, tmp_path: Path) -> None:
     candidate = Candidate(
         family=family,
         depths=(1, 1, 1) if family == "resnet" else (2,),
@@ -63,12 +63,12 @@ def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: B
     assert set(outcome.losses) == {"cross_entropy", "kd", *terms} and min(outcome.losses.values()) > 0
 
 
-def test_labels_teach_the_first_classifier_and_answers_the_second(bench: Bench) -> None:
+def test_labels_teach_the_first_classifier_and_answers_the_second(context: TrialContext) -> None:
     candidate = Candidate(family="vit", depths=(1,), losses=(*cross_entropy(), ANSWERS), distillation_token=True)
-    student = build_student(student_architecture(candidate, bench.dataset, bench.teacher, seed=0))
-    few, labels = bench.dataset.train.inputs[:8], bench.dataset.train.labels[:8]
+    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=0))
+    few, labels = context.dataset.train.inputs[:8], context.dataset.train.labels[:8]
     terms = TrainingLoss(candidate.losses)(
-        student.observe(few), labels, Observation(logits=bench.teacher.network(few).detach())
+        student.observe(few), labels, Observation(logits=context.teacher.network(few).detach())
     )
     heads = (student.get_parameter("head.linear.weight"), student.get_parameter("distillation_head.linear.weight"))
     for name, reached in (("cross_entropy", [True, False]), ("kd", [False, True])):

@@ -11,7 +11,7 @@ import torch
 
 from nas_compress.errors import RequestError
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import broken_budgets, run_trial
 from nas_compress.trial.shape import shaped, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
@@ -29,27 +29,29 @@ KD = replace(
 )
 
 
-def training(bench: Bench, **changes: object) -> Bench:
-    return replace(bench, training=bench.training.model_copy(update=changes))
+def training(context: TrialContext, **changes: object) -> TrialContext:
+    return replace(context, training=context.training.model_copy(update=changes))
 
 
 @pytest.mark.parametrize("candidate", [SMALL, KD], ids=["float", "int8 and kd"])
-def test_the_same_candidate_and_seed_give_the_same_bytes(candidate: Candidate, bench: Bench, tmp_path: Path) -> None:
+def test_the_same_candidate_and_seed_give_the_same_bytes(
+    candidate: Candidate, context: TrialContext, tmp_path: Path
+) -> None:
     files = []
     for number, seed in enumerate((0, 0, 1)):
         torch.manual_seed(number)
         path = tmp_path / f"{number}.onnx"
-        outcome = run_trial(candidate, bench, seed=seed, model=path)
+        outcome = run_trial(candidate, context, seed=seed, model=path)
         assert outcome.state == "trained" and outcome.seed == seed
         files.append(path.read_bytes())
     assert files[0] == files[1] != files[2]
 
 
-def test_an_outcome_is_whole_and_survives_json(bench: Bench, tmp_path: Path) -> None:
+def test_an_outcome_is_whole_and_survives_json(context: TrialContext, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     outcome = run_trial(
         SMALL,
-        training(bench, epochs=2, batch_size=60),
+        training(context, epochs=2, batch_size=60),
         seed=0,
         model=tmp_path / "model.onnx",
         on_epoch=lambda done, planned: seen.append((done, planned)),
@@ -70,9 +72,9 @@ def test_an_outcome_is_whole_and_survives_json(bench: Bench, tmp_path: Path) -> 
         (Budget(name="latency_ms", limit=1e-9), "latency_ms <= 1e-09 must hold"),
     ],
 )
-def test_a_broken_budget_ends_it_untrained(budget: Budget, words: str, bench: Bench, tmp_path: Path) -> None:
+def test_a_broken_budget_ends_it_untrained(budget: Budget, words: str, context: TrialContext, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
-    outcome = run_trial(KD, replace(bench, budgets=(budget,)), seed=0, model=model, on_epoch=never)
+    outcome = run_trial(KD, replace(context, budgets=(budget,)), seed=0, model=model, on_epoch=never)
     assert outcome.state == "over_budget" and outcome.reason is not None and outcome.reason.startswith(words)
     assert outcome.measured is not None and outcome.measured.accuracy is None and outcome.measured.size_bytes > 0
     assert outcome.architecture is not None and outcome.epochs == 0
@@ -85,56 +87,56 @@ def never(done: int, planned: int) -> None:
     pytest.fail("it was trained")
 
 
-def test_a_budget_on_accuracy_is_judged_after_training(bench: Bench, tmp_path: Path) -> None:
-    strict = replace(training(bench, batch_size=60), budgets=(Budget(name="accuracy", limit=1.0),))
+def test_a_budget_on_accuracy_is_judged_after_training(context: TrialContext, tmp_path: Path) -> None:
+    strict = replace(training(context, batch_size=60), budgets=(Budget(name="accuracy", limit=1.0),))
     outcome = run_trial(SMALL, strict, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.reason is not None
     assert outcome.reason.startswith("accuracy >= 1 must hold, but accuracy is 0.")
     assert outcome.measured is not None and broken_budgets(outcome.measured, ()) == ""
 
 
-def test_every_broken_budget_is_named(bench: Bench, tmp_path: Path) -> None:
+def test_every_broken_budget_is_named(context: TrialContext, tmp_path: Path) -> None:
     both = (Budget(name="macs", limit=1), Budget(name="size_bytes", limit=1e12), Budget(name="parameters", limit=1))
-    reason = run_trial(SMALL, replace(bench, budgets=both), seed=0, model=tmp_path / "model.onnx").reason
+    reason = run_trial(SMALL, replace(context, budgets=both), seed=0, model=tmp_path / "model.onnx").reason
     assert reason is not None and "macs" in reason and "parameters" in reason and "size_bytes" not in reason
 
 
-def test_a_training_that_explodes_is_recorded(bench: Bench, tmp_path: Path) -> None:
+def test_a_training_that_explodes_is_recorded(context: TrialContext, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
-    outcome = run_trial(SMALL, training(bench, learning_rate=1e30), seed=0, model=model)
+    outcome = run_trial(SMALL, training(context, learning_rate=1e30), seed=0, model=model)
     assert outcome.state == "failed" and outcome.measured is None and not model.exists()
     assert outcome.reason is not None and "\n" not in outcome.reason
     assert outcome.reason.startswith("NonFiniteLossError: every loss term must be finite, but at step ")
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
-def test_a_candidate_too_large_for_the_memory_is_recorded(bench: Bench, tmp_path: Path) -> None:
+def test_a_candidate_too_large_for_the_memory_is_recorded(context: TrialContext, tmp_path: Path) -> None:
     # one kernel of 144 TB: more than any address space has
-    outcome = run_trial(replace(SMALL, width_multiplier=125_000), bench, seed=0, model=tmp_path / "model.onnx")
+    outcome = run_trial(replace(SMALL, width_multiplier=125_000), context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "failed" and outcome.reason is not None and "\n" not in outcome.reason
     assert outcome.reason.startswith("the trial needs more memory than there is: RuntimeError: ")
 
 
-def test_memory_that_runs_out_in_training_is_recorded(bench: Bench, tmp_path: Path) -> None:
+def test_memory_that_runs_out_in_training_is_recorded(context: TrialContext, tmp_path: Path) -> None:
     def fail(done: int, planned: int) -> None:
         raise OSError(errno.ENOMEM, "no memory")
 
-    short = training(bench, batch_size=60)
+    short = training(context, batch_size=60)
     outcome = run_trial(SMALL, short, seed=0, model=tmp_path / "model.onnx", on_epoch=fail)
     assert outcome.state == "failed" and str(outcome.reason).startswith("the trial needs more memory than there is: ")
 
 
-def test_an_interrupt_passes_through(bench: Bench, tmp_path: Path) -> None:
+def test_an_interrupt_passes_through(context: TrialContext, tmp_path: Path) -> None:
     def stop(done: int, planned: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_trial(SMALL, training(bench, batch_size=60), seed=0, model=tmp_path / "model.onnx", on_epoch=stop)
+        run_trial(SMALL, training(context, batch_size=60), seed=0, model=tmp_path / "model.onnx", on_epoch=stop)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scratch_b_trains_a_smaller_student_longer(bench: Bench, tmp_path: Path) -> None:
-    patient = training(bench, budget="scratch_b", cap=2.0, batch_size=60)
+def test_scratch_b_trains_a_smaller_student_longer(context: TrialContext, tmp_path: Path) -> None:
+    patient = training(context, budget="scratch_b", cap=2.0, batch_size=60)
     generous = replace(patient, teacher_macs=10**12)
     assert run_trial(SMALL, generous, seed=0, model=tmp_path / "a.onnx").epochs == 2
     assert run_trial(SMALL, replace(patient, teacher_macs=1), seed=0, model=tmp_path / "b.onnx").epochs == 1
@@ -151,42 +153,44 @@ def test_scratch_b_trains_a_smaller_student_longer(bench: Bench, tmp_path: Path)
     ],
 )
 def test_names_that_nobody_knows_are_no_failed_trial(
-    change: Mapping[str, object], message: str, bench: Bench, tmp_path: Path
+    change: Mapping[str, object], message: str, context: TrialContext, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError) as caught:
-        run_trial(replace(SMALL, **change), bench, seed=0, model=tmp_path / "model.onnx")
+        run_trial(replace(SMALL, **change), context, seed=0, model=tmp_path / "model.onnx")
     assert message in str(caught.value)
 
 
-def asked(candidate: Candidate, bench: Bench, teacher: Teacher | None = None, seed: int = 0) -> dict[str, float]:
-    architecture = student_architecture(candidate, bench.dataset, teacher or bench.teacher, seed=seed)
+def asked(
+    candidate: Candidate, context: TrialContext, teacher: Teacher | None = None, seed: int = 0
+) -> dict[str, float]:
+    architecture = student_architecture(candidate, context.dataset, teacher or context.teacher, seed=seed)
     return {width.layer: width.asked for width in architecture.widths}
 
 
-def test_a_student_of_the_teachers_family_starts_from_its_widths(bench: Bench) -> None:
-    assert asked(replace(SMALL, width_multiplier=1.0), bench)["stages.2.0.main.1.conv"] == 64
+def test_a_student_of_the_teachers_family_starts_from_its_widths(context: TrialContext) -> None:
+    assert asked(replace(SMALL, width_multiplier=1.0), context)["stages.2.0.main.1.conv"] == 64
     other = replace(SMALL, family="mobilenet", width_multiplier=1.0)
-    assert asked(other, bench)["stem.conv"] == 16  # the family's own
+    assert asked(other, context)["stem.conv"] == 16  # the family's own
 
 
 @pytest.mark.parametrize("family", ["resnet", "mobilenet"])
-def test_a_uniform_vote_is_a_width_multiplier(family: str, bench: Bench) -> None:
-    whole = asked(Candidate(family=family, depths=(1, 1, 1)), bench)
-    cut = asked(Candidate(family=family, depths=(1, 1, 1), pruning_ratio=0.5), bench)
+def test_a_uniform_vote_is_a_width_multiplier(family: str, context: TrialContext) -> None:
+    whole = asked(Candidate(family=family, depths=(1, 1, 1)), context)
+    cut = asked(Candidate(family=family, depths=(1, 1, 1), pruning_ratio=0.5), context)
     assert cut == {layer: pytest.approx(width / 2, rel=0.07) for layer, width in whole.items()}
 
 
-def test_only_a_vote_by_chance_depends_on_the_seed(bench: Bench) -> None:
+def test_only_a_vote_by_chance_depends_on_the_seed(context: TrialContext) -> None:
     for criterion in ("l1", "bn_scale", "taylor", "random"):
         candidate = replace(SMALL, pruning_ratio=0.5, pruning_criterion=criterion)
-        assert (asked(candidate, bench, seed=1) == asked(candidate, bench, seed=2)) == (criterion != "random")
+        assert (asked(candidate, context, seed=1) == asked(candidate, context, seed=2)) == (criterion != "random")
 
 
-def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
+def test_without_a_vote_the_criterion_does_not_matter(context: TrialContext) -> None:
     shapes = [
         shaped(
             replace(SMALL, pruning_criterion=name),
-            bench.dataset,
+            context.dataset,
             groups=(),
             teacher_family=None,
             teacher_widths=(),
@@ -197,9 +201,9 @@ def test_without_a_vote_the_criterion_does_not_matter(bench: Bench) -> None:
     assert shapes[0] == shapes[1]
 
 
-def test_labels_alone_never_ask_the_teacher(bench: Bench, tmp_path: Path) -> None:
-    silent = replace(bench.teacher, folder=tmp_path / "answers")
-    few = replace(training(bench, batch_size=60), teacher=silent)
+def test_labels_alone_never_ask_the_teacher(context: TrialContext, tmp_path: Path) -> None:
+    silent = replace(context.teacher, folder=tmp_path / "answers")
+    few = replace(training(context, batch_size=60), teacher=silent)
     assert run_trial(replace(SMALL, losses=cross_entropy()), few, seed=0, model=tmp_path / "a.onnx").state == "trained"
     assert not silent.folder.exists()
     assert run_trial(KD, few, seed=0, model=tmp_path / "b.onnx").state == "trained"
@@ -220,37 +224,37 @@ class Strict:
     def wants(self, epoch: int) -> bool:
         return epoch in self.epochs
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         self.seen.append((epoch, accuracy))
         return f"below {self.bar}" if accuracy < self.bar else None
 
 
-def test_a_stopped_trial_says_when_and_why_and_leaves_no_file(bench: Bench, tmp_path: Path) -> None:
-    judge, epochs = Strict(2, 3, bar=2.0), []
+def test_a_stopped_trial_says_when_and_why_and_leaves_no_file(context: TrialContext, tmp_path: Path) -> None:
+    stopper, epochs = Strict(2, 3, bar=2.0), []
     outcome = run_trial(
         SMALL,
-        training(bench, epochs=4, batch_size=60),
+        training(context, epochs=4, batch_size=60),
         seed=0,
         model=tmp_path / "model.onnx",
         on_epoch=lambda done, planned: epochs.append((done, planned)),
-        judge=judge,
+        stopper=stopper,
     )
     assert epochs == [(1, 4), (2, 4)]
     assert (outcome.state, outcome.reason, outcome.epochs, outcome.planned_epochs) == ("stopped", "below 2.0", 2, 4)
     assert outcome.epochs_saved == 2 and outcome.spoke_at == 2
-    assert [epoch for epoch, _ in outcome.curve] == [1, 2] and outcome.curve[-1] == judge.seen[-1]
+    assert [epoch for epoch, _ in outcome.curve] == [1, 2] and outcome.curve[-1] == stopper.seen[-1]
     assert all(0 <= accuracy <= 1 for _, accuracy in outcome.curve)
-    assert outcome.measured is not None and outcome.measured.accuracy is None and judge.begun == (outcome.measured, 4)
+    assert outcome.measured is not None and outcome.measured.accuracy is None and stopper.begun == (outcome.measured, 4)
     assert list(tmp_path.iterdir()) == []
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
-def test_a_trial_in_the_shadow_is_trained_to_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
-    patient = training(bench, epochs=3, batch_size=60)
+def test_a_trial_in_the_shadow_is_trained_to_the_same_bytes(context: TrialContext, tmp_path: Path) -> None:
+    patient = training(context, epochs=3, batch_size=60)
     alone, watched = tmp_path / "alone.onnx", tmp_path / "watched.onnx"
     unseen = run_trial(SMALL, patient, seed=0, model=alone)
     assert [epoch for epoch, _ in unseen.curve] == [1, 2, 3]
-    outcome = run_trial(SMALL, patient, seed=0, model=watched, judge=Strict(1, 2, 3, bar=2.0), shadow=True)
+    outcome = run_trial(SMALL, patient, seed=0, model=watched, stopper=Strict(1, 2, 3, bar=2.0), shadow=True)
     assert (outcome.state, outcome.spoke_at, outcome.epochs_saved) == ("trained", 1, 0)
     assert [epoch for epoch, _ in outcome.curve] == [1, 2, 3]
     assert watched.read_bytes() == alone.read_bytes()

@@ -25,10 +25,10 @@ from nas_compress.search.setup import Ingredients, untrained_teacher
 from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
-from nas_compress.trial.kernel_choice import settle_form
+from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import is_voted, shaped
-from nas_compress.trial.sure_size import least_size
+from nas_compress.trial.untrained_cost import least_size
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
@@ -175,7 +175,7 @@ def measure_untrained(
         torch.manual_seed(parts.spec.seed)
         network = parts.build(architecture)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        form = settle_form(
+        form = choose_kernels(
             candidate,
             network,
             Path(folder),

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.table import feature_terms
+from nas_compress.losses.table import TERMS, feature_terms
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
 from nas_compress.search.setup import Ingredients, untrained_teacher
@@ -15,9 +15,6 @@ from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.training.objective import look
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
-
-SMALLEST_BATCH = {"rkd_distance": 2, "rkd_angle": 3, "similarity_preserving": 2, "dist": 2}
-"""Terms that compare the samples of a batch, and how many they need."""
 
 
 class Teachable:
@@ -51,7 +48,7 @@ class Teachable:
     def _require_batch(self, candidate: Candidate) -> None:
         size = min(self._parts.spec.training.batch_size, len(self._parts.dataset.train))
         for term in candidate.losses:
-            least = SMALLEST_BATCH.get(term.name, 1)
+            least = TERMS[term.name].min_batch
             if size < least:
                 raise RequestError(
                     f"training.batch_size >= {least} must hold for loss {term.name!r}, which compares samples, "

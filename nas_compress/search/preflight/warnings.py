@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas_compress.devices.onnxruntime_cpu.machine import Machine, integer_caution
+from nas_compress.losses.table import TERMS
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import SIMULATED
 
 
 def notes(candidates: Sequence[Candidate], *, classes: int, machine: Machine) -> list[str]:
     """Of their losses, and of the kernels that they run with on this machine; one line each."""
-    found = []
+    found: list[str] = []
     names = {term.name for candidate in candidates for term in candidate.losses}
-    if "dkd" in names and classes == 2:
-        found.append("dkd with two classes: there is one wrong class, so its NCKD is 0 and only TCKD remains")
+    found += [warning for name in sorted(names) if (warning := TERMS[name].warning(classes)) is not None]
     if any(SIMULATED in candidate.number_format for candidate in candidates):
         found.append(f"{SIMULATED}: their accuracy is real, their latency is that of float kernels")
     caution = integer_caution(machine.system, machine.flags)

@@ -10,9 +10,8 @@ from nas_compress.config.schema import StudySpec
 from nas_compress.errors import is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
-from nas_compress.trial.context import Bench
-from nas_compress.trial.sure_size import size_is_sure
-from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.trial.context import TrialContext
+from nas_compress.trial.untrained_cost import make_untrained, size_is_sure
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -26,7 +25,7 @@ class Look:
     """Asks for the known objectives and constraints of a study's candidates, by the code and the meter of a trial."""
 
     spec: StudySpec
-    bench: Bench
+    context: TrialContext
 
     @property
     def tells(self) -> bool:
@@ -65,10 +64,10 @@ class Look:
     def _measured(self, candidate: Candidate) -> Measured | None:
         check_candidate(candidate)
         try:
-            with self.bench.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
+            with self.context.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
                 made = make_untrained(
                     candidate,
-                    self.bench,
+                    self.context,
                     seed=self.spec.seed,
                     folder=Path(folder),
                     name=self.spec.file_name,

@@ -13,7 +13,7 @@ from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import RunError
 from nas_compress.files import tidy
 from nas_compress.search.workers.process import Asked, Begun, Ended, Message, Progressed, Taken, Task, work
-from nas_compress.trial.monitor import Judge
+from nas_compress.trial.monitor import Stopper
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -29,7 +29,7 @@ class Job:
     """A task and what answers for it in the run; `taken` says that a worker has begun it."""
 
     task: Task
-    judge: Judge
+    stopper: Stopper
     deaths: int = 0
     taken: bool = False
 
@@ -103,10 +103,10 @@ class Crew:
             case Taken():
                 job.taken, self._false_starts = True, 0
             case Begun():
-                job.judge.begin(message.cost, message.planned)
+                job.stopper.begin(message.cost, message.planned)
                 self._tell(worker, job, 0, message.planned)
             case Asked():
-                self._answer(worker, job.judge.verdict(message.epoch, message.accuracy))
+                self._answer(worker, job.stopper.stop_reason(message.epoch, message.accuracy))
             case Progressed():
                 self._tell(worker, job, message.done, message.count)
             case Ended():

@@ -16,7 +16,7 @@ import torch
 from nas_compress.config.study_file import StudyFile
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import NasCompressError
-from nas_compress.search.setup import find_teacher, gather, make_bench
+from nas_compress.search.setup import find_teacher, gather, make_context
 from nas_compress.search.stopping_rule import study_rule
 from nas_compress.stopping.rules import Rule
 from nas_compress.trial.run import run_trial
@@ -49,7 +49,7 @@ class Begun:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The accuracy after an epoch; the worker waits for the verdict, a reason or None."""
+    """The accuracy after an epoch; the worker waits for the reason to stop, or None."""
 
     epoch: int
     accuracy: float
@@ -82,7 +82,7 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
     meter = LatencyMeter()
     with meter.window.busy():
         parts = gather(file)
-        bench = make_bench(parts, find_teacher(parts, lambda name, done, count: None), meter)
+        context = make_context(parts, find_teacher(parts, lambda name, done, count: None), meter)
     rule, shadow = study_rule(file.spec), file.spec.search.stop == "shadow"
     while True:
         try:
@@ -93,12 +93,12 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
         try:
             outcome = run_trial(
                 task.candidate,
-                bench,
+                context,
                 seed=file.spec.seed,
                 model=task.model,
                 checkpoint=task.checkpoint,
                 on_epoch=lambda done, count: connection.send(Progressed(done=done, count=count)),
-                judge=_Asking(connection, rule),
+                stopper=_Asking(connection, rule),
                 shadow=shadow,
             )
         except (NasCompressError, OSError) as error:
@@ -108,7 +108,7 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
 
 
 class _Asking:
-    """A judge that asks the run, which knows the other trials."""
+    """A stopper that asks the run, because only the run has the other trials' curves."""
 
     def __init__(self, connection: Connection[Any, Any], rule: Rule) -> None:
         self._connection, self._rule, self._planned = connection, rule, 0
@@ -122,7 +122,7 @@ class _Asking:
         """Where the rule looks."""
         return self._rule.wants(epoch, self._planned)
 
-    def verdict(self, epoch: int, accuracy: float) -> str | None:
+    def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Ask and wait."""
         self._connection.send(Asked(epoch=epoch, accuracy=accuracy))
         reason: str | None = self._connection.recv()

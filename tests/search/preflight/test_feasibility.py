@@ -15,7 +15,7 @@ from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import Look
 from nas_compress.search.setup import Ingredients, gather
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 from running import own_cache as own_cache
@@ -100,9 +100,9 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
     assert kept == {"macs": len(sized), "parameters": counted.count(min(counted))}
 
 
-def test_a_look_tells_no_size_that_depends_on_the_weights(bench: Bench, tmp_path: Path) -> None:
+def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext, tmp_path: Path) -> None:
     budgets = "size_bytes = { at_most = 1 }\nparameters = { at_most = 1 }"
-    look = Look(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, bench=bench)
+    look = Look(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, context=context)
     assert look.tells
     for pattern, fraction, count in (("none", 0.0, 2), ("one_shot", 0.5, 1)):
         known = look(Candidate(family="resnet", depths=(1, 1, 1), zero_pattern=pattern, zero_fraction=fraction))

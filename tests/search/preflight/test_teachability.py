@@ -140,7 +140,7 @@ def test_a_module_of_ones_own_teaches_what_it_shows(student: str, tmp_path: Path
     }
     bare, shown = own(tmp_path, ""), own(tmp_path, 'features = ["layer1", "layer2"]')
     check(candidates["rkd_distance"], shown)
-    with pytest.raises(RequestError, match=r"its answers alone; teacher.features names the modules of one's own"):
+    with pytest.raises(RequestError, match=r"logits only; teacher.features names modules of a teacher of your own"):
         check(candidates["rkd_distance"], bare)
     with pytest.raises(RequestError, match=r"'hidden_state' needs a (student|teacher) with tokens"):
         check(candidates["hidden_state"], shown)

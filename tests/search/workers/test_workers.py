@@ -69,13 +69,13 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
         assert measure_accuracy(root / point.model, data.inputs.numpy(), data.labels.numpy()) == point.accuracy
 
 
-class NoJudge:
+class NoStopper:
     def begin(self, cost: object, planned: int) -> None: ...
 
     def wants(self, epoch: int) -> bool:
         return False
 
-    def verdict(self, epoch: int, accuracy: float) -> None: ...
+    def stop_reason(self, epoch: int, accuracy: float) -> None: ...
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_candidate_that_kills_every_worker_is_a_failed_trial(tmp_path: Path) -
                 task=Task(
                     number=7, candidate=candidate, model=tmp_path / "model.onnx", checkpoint=tmp_path / "state.pt"
                 ),
-                judge=NoJudge(),
+                stopper=NoStopper(),
             )
         )
         started = time.monotonic()

@@ -67,7 +67,7 @@ def test_hints_alone_come_first_in_two_stages() -> None:
         (distillation(hard_weight=0, soft_weight=1, temperature=1), {"annealing": True}, "annealing needs a term on"),
         (distillation(hard_weight=1, soft_weight=0, temperature=1), {"annealing": True}, "annealing needs a term on"),
         (distillation(hard_weight=0, soft_weight=1, temperature=1), {"soft_stop": 0.5}, "soft_stop=0.5 needs a term"),
-        ((LossTerm(name="fitnet", settings={"hint_share": 0.5}),), {}, "needs another term that goes on after it"),
+        ((LossTerm(name="fitnet", settings={"hint_share": 0.5}),), {}, "needs another term after it"),
         (
             (LossTerm(name="fitnet", settings={"hint_share": 0.5}), LossTerm(name="cross_entropy")),
             {"soft_stop": 0.4},

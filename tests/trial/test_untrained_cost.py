@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.measurement.pipeline import Stopwatch
-from nas_compress.trial.context import Bench
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.sure_size import SPARSE_PART
-from nas_compress.trial.untrained_cost import make_untrained
+from nas_compress.trial.untrained_cost import SPARSE_PART, make_untrained
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 
@@ -18,9 +17,9 @@ ZEROS = Candidate(
 )
 
 
-def test_a_size_budget_is_judged_by_what_is_sure(bench: Bench, tmp_path: Path) -> None:
-    made = make_untrained(ZEROS, bench, seed=0, folder=tmp_path, name="model.onnx", watch=Stopwatch())
+def test_a_size_budget_is_judged_by_what_is_sure(context: TrialContext, tmp_path: Path) -> None:
+    made = make_untrained(ZEROS, context, seed=0, folder=tmp_path, name="model.onnx", watch=Stopwatch())
     for part, state in ((0.99, "trained"), (0.99 * SPARSE_PART, "over_budget")):
         limit = Budget(name="size_bytes", limit=part * made.form.cost.size_bytes)
-        outcome = run_trial(ZEROS, replace(bench, budgets=(limit,)), seed=0, model=tmp_path / "model.onnx")
+        outcome = run_trial(ZEROS, replace(context, budgets=(limit,)), seed=0, model=tmp_path / "model.onnx")
         assert outcome.state == state, outcome.reason
