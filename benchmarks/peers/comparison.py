@@ -47,7 +47,7 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
     table = folder / "figures.csv"
     known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     images, meter = gather(file).dataset.validation, LatencyMeter()
-    inputs, labels = images.inputs.numpy(), images.labels.numpy()
+    inputs, labels = images.inputs["input"].numpy(), images.targets["label"].numpy()
     rows = []
     for seconds, path in read_finds(folder):
         name = str(path.relative_to(folder))
@@ -71,7 +71,7 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     """The teacher's figures by the same meter: the reference of the hypervolume."""
     path, images = folder / "model.onnx", gather(file).dataset.validation
     latency = LatencyMeter().measure(path, key=structure_key(path), patient=True)
-    accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
+    accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
     values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
     return _point("teacher", {name: str(value) for name, value in values.items()})
 

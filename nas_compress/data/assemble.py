@@ -52,9 +52,7 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     )
 
 
-def assemble(
-    parts: Parts, *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str
-) -> Dataset:
+def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str) -> Dataset:
     """Build the Dataset; RequestError if the subset, the augmentation or constant inputs are impossible.
 
     train_samples: size of the training subset, None for all samples. where: the study file's key, for errors.

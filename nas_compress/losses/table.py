@@ -18,7 +18,7 @@ from nas_compress.losses.logits import (
     permuted_kd,
     teacher_free,
 )
-from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, Term, complete_settings
+from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.values.candidate import LossTerm
 
@@ -32,6 +32,11 @@ def _weight(default: float) -> Setting:
 
 
 TERMS: Mapping[str, Term] = {
+    # any task
+    "task_loss": TaskTerm(
+        summary="the loss of the task itself, without a teacher: for images cross-entropy on the labels",
+        source="",
+    ),
     # terms of logits: labels only
     "cross_entropy": LogitTerm(
         function=cross_entropy,
@@ -133,9 +138,7 @@ TERMS: Mapping[str, Term] = {
         needs="maps",
         summary="the middle stage predicts the teacher's through an adaptation layer, optionally before all else",
         source="Romero et al. 2015, arXiv 1412.6550",
-        settings={
-            "hint_share": Setting(default=0.0, above=0.0, below=1.0, zero="together with the other terms")
-        },
+        settings={"hint_share": Setting(default=0.0, above=0.0, below=1.0, zero="together with the other terms")},
         weight_schedule=WeightSchedule(setting="hint_share", first_stage=True),
     ),
     "attention_transfer": FeatureTerm(
@@ -171,6 +174,9 @@ TERMS: Mapping[str, Term] = {
         settings={"relation_heads": Setting(default=4.0, above=0.0, below=1025.0)},
     ),
 }
+
+TASK_LOSS = (LossTerm(name="task_loss"),)
+"""Training without a teacher, for any task."""
 
 
 def needs_teacher(terms: Sequence[LossTerm]) -> bool:

@@ -121,12 +121,12 @@ def measure_file(
     `cost` comes from the untrained file of the same structure; a noisy latency, or one of another structure, is
     measured again here, at length if `patient`.
     """
-    inputs = validation.inputs.cpu()
+    inputs = validation.inputs["input"].cpu()
     with watch.stage("agreement"):
         session = open_session(path)
         agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
     with watch.stage("accuracy"):
-        accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
+        accuracy = measure_accuracy(session, inputs.numpy(), validation.targets["label"].cpu().numpy())
     with watch.stage("count"):
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
@@ -146,7 +146,7 @@ def measure_file(
 
 def calibration_samples(train: Split) -> Tensor:
     """The first training samples (the split is shuffled when made), on the CPU."""
-    return train.inputs[:CALIBRATION_SAMPLES].cpu()
+    return train.inputs["input"][:CALIBRATION_SAMPLES].cpu()
 
 
 def _shape(samples: Tensor) -> tuple[int, int, int]:

@@ -30,7 +30,7 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
         raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
     dataset = gather(study if isinstance(study, StudyFile) else read_study(study)).dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
+    accuracy = measure_accuracy(model, samples.inputs["input"].numpy(), samples.targets["label"].numpy())
     latency = LatencyMeter().measure(model, key=structure_key(model), patient=True)
     return {
         "model": str(model),

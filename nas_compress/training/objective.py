@@ -13,6 +13,7 @@ from nas_compress.errors import refusal
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import ObservableNetwork, Observation, watch
 from nas_compress.tasks.batch import Batch, device_of
+from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
 
@@ -64,13 +65,14 @@ class LossObjective:
         relations = self._loss.reads_relations(progress)
         watched = self._watched if self._loss.reads_features(progress) else ()
         with mixed_precision(device_of(batch)):
-            student = observe(model, batch, relations=relations, watched=watched)
+            student = observe(model, batch, self._loss.task, relations=relations, watched=watched)
             seen = None
             if self._teacher is not None and self._loss.reads_features(progress):
                 with torch.no_grad():
-                    seen = observe(self._teacher, batch, relations=relations, watched=watched)
+                    seen = observe(self._teacher, batch, self._loss.task, relations=relations, watched=watched)
         answers = None if self._answers is None else self._answers[view].index_select(0, index)
-        return self._loss(student, targets["label"], _joined(answers, seen), progress)  # type: ignore[no-any-return]
+        terms: dict[str, Tensor] = self._loss(student, targets, seen, answers=answers, progress=progress)
+        return terms
 
 
 class PenalisedObjective:
@@ -106,7 +108,7 @@ def require_scales(network: nn.Module, where: str = "") -> list[Tensor]:
 
 
 def observe(
-    model: nn.Module, batch: Batch, *, relations: bool = False, watched: Sequence[str] = ()
+    model: nn.Module, batch: Batch, task: Task, *, relations: bool = False, watched: Sequence[str] = ()
 ) -> Observation:
     """Run a network on a batch and record its features.
 
@@ -115,13 +117,4 @@ def observe(
     """
     if isinstance(model, ObservableNetwork):
         return model.observe(*batch.values(), relations=relations)
-    return watch(model, batch, watched)
-
-
-def _joined(answers: Tensor | None, seen: Observation | None) -> Observation | None:
-    """The stored answers with the features of this step."""
-    if seen is None:
-        return None if answers is None else Observation(logits=answers)
-    if answers is None:
-        return seen
-    return Observation(logits=answers, features=seen.features, relations=seen.relations, patches=seen.patches)
+    return watch(model, batch, watched, outputs=task.signature.output_names)

@@ -13,6 +13,7 @@ from torch import nn
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.user_module import load_own_teacher
 from teachers import small_teacher_in
@@ -58,7 +59,13 @@ def load(
     features: Sequence[str] = (),
 ) -> nn.Module:
     return load_own_teacher(
-        factory, weights, folder=place, classes=classes, sample=SAMPLE, label="study.toml", features=features
+        factory,
+        weights,
+        folder=place,
+        task=ImageClassification(shape=(1, 8, 8), classes=classes),
+        batch={"input": SAMPLE},
+        label="study.toml",
+        features=features,
     )
 
 
