@@ -27,7 +27,7 @@ from nas_compress.models.families import build_student
 from nas_compress.pruning.user_module import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
-from nas_compress.search.samplers.table import make_sampler
+from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.user_module import load_own_teacher
@@ -61,7 +61,7 @@ class Ingredients:
 def gather(file: StudyFile) -> Ingredients:
     """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
     spec, where = file.spec, f"{file.label}: "
-    make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    require_sampler(spec.search.sampler, where + "search.sampler")
     study_rule(spec, where + "search.stop")
     if file.candidate is not None:
         space = fixed_space(file.candidate)

@@ -1,4 +1,4 @@
-"""The networks that learn beside a student in mutual learning: their shape and their fresh weights."""
+"""Peers of a student in mutual learning: shape and fresh weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nas_compress.values.teaching import Teaching
 
 
 def peer_of(candidate: Candidate) -> Candidate:
-    """What describes the shape of the candidate's peers: a float network, with fresh weights.
+    """Describe the candidate's peers as a candidate: a float network with fresh weights.
 
-    It has the student's pruning and rounding; of another family it has none of the settings that are a family's own.
+    A peer has the student's pruning and width step. A peer of another family has its family's default settings.
     RequestError for an unknown family.
     """
     teaching = candidate.teaching
@@ -45,7 +45,7 @@ def peer_of(candidate: Candidate) -> Candidate:
 
 
 def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
-    """The shape of the candidate's peers, as `shape` finds it for a candidate; RequestError where there is none."""
+    """Shape the candidate's peers with `shape`; RequestError if they cannot be shaped."""
     try:
         return shape(peer_of(candidate))
     except RequestError as error:
@@ -53,7 +53,7 @@ def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture])
 
 
 def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, seed: int) -> int:
-    """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
+    """Multiply-adds of one sample through all networks of the trial. macs: of the student."""
     teaching = candidate.teaching
     if teaching.scheme == "joint":
         return macs + context.teacher_macs
@@ -64,7 +64,7 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
 
 
 def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:
-    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
+    """Build the student's peers, each from its own seed; torch's random state is restored."""
     shape = _shape(candidate, context, seed)
     peers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
@@ -75,7 +75,7 @@ def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> lis
 
 
 def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
-    """A network of the teacher's shape before its training, on the context's device; for scheme `joint`."""
+    """Build an untrained network of the teacher's shape on the training device, for scheme `joint`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed + 1) % 2**32)
         return context.teacher.make().to(context.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,7 +39,7 @@ class Guide:
 
 def teach(
     candidate: Candidate,
-    students: list[nn.Module],
+    students: Sequence[nn.Module],
     context: TrialContext,
     *,
     epochs: int,

@@ -39,7 +39,8 @@ from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.search.setup import comparison_context
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.context import TrialContext, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.teach import teach
 from nas_compress.trial.training import ROUNDING_RATE

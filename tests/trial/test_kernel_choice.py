@@ -14,7 +14,8 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
-from nas_compress.trial.context import TrialContext, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import KernelChoice, choose_kernels
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture

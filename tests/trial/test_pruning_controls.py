@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
 from nas_compress.training.validate import evaluate
-from nas_compress.trial.context import TrialContext, learning_rate
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.training import learning_rate
 from nas_compress.trial.uniform_control import parameter_count, uniform_control
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import is_voted, shaped
-from nas_compress.trial.untrained_cost import least_size
+from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
@@ -125,9 +125,8 @@ def within_reach(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) ->
     found, least = [], []
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts, meter)
-        size = least_size(figures.size_bytes, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern)
         found.append(figures)
-        least.append(replace(figures, size_bytes=size))
+        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern))
     return tuple(
         Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )

@@ -11,7 +11,8 @@ from nas_compress.errors import is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.untrained_cost import make_untrained, size_is_sure
+from nas_compress.trial.plan import plan_trial
+from nas_compress.trial.untrained_cost import size_is_sure
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -65,7 +66,7 @@ class Look:
         check_candidate(candidate)
         try:
             with self.context.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
-                made = make_untrained(
+                plan, _ = plan_trial(
                     candidate,
                     self.context,
                     seed=self.spec.seed,
@@ -77,4 +78,4 @@ class Look:
             if not is_of_one_trial(error):
                 raise
             return None
-        return made.form.cost
+        return plan.cost
