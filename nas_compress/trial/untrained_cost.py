@@ -7,8 +7,6 @@ the gaps take.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from nas_compress.values.model_file import COMPRESSED
 from nas_compress.values.outcome import Measured
 
@@ -49,4 +47,5 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
 
 def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
     """Figures that the trained file has at least, from those of the untrained one."""
-    return replace(cost, size_bytes=least_size(cost.size_bytes, name, zero_pattern=zero_pattern))
+    size = least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern)
+    return cost.with_figures({"size_bytes": size})

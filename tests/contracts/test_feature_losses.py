@@ -218,7 +218,9 @@ def _hidden(student: list[float], teacher: list[float]) -> Tensor:
 def _query(first: list[float]) -> Observation:
     vectors = torch.tensor([first, [0.0] * 4]).reshape(1, 1, 2, 4)
     return Observation(
-        logits=torch.zeros(1, 2), features={"embedding": vectors[0]}, relations={"layer0": (vectors, vectors, vectors)}
+        outputs={"logits": torch.zeros(1, 2)},
+        features={"embedding": vectors[0]},
+        relations={"layer0": (vectors, vectors, vectors)},
     )
 
 

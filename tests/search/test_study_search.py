@@ -112,7 +112,7 @@ def assert_looks_tell_what_trials_find(root: Path) -> None:
     assert len(known) >= 4
     for record in tried:
         values, measured = known[key_of(record.params)][1].values, record.outcome.measured
-        assert measured is not None and values == (measured.size_bytes, measured.macs)
+        assert measured is not None and values == (measured.figures["size_bytes"], measured.figures["macs"])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_read_is_refused(place: Path) -> None:
         (CODE.replace("nn.Linear(6, 10)", "nn.Linear(6, 7)"), "must fit the module"),
         (CODE.replace("samples.float()", "samples"), "must take raw samples, uint8 (2, 1, 8, 8), but it raised"),
         (CODE.replace(".mean((2, 3)))", ".mean((2, 3))).unsqueeze(1)"), "logits (N, 10), but it returned (2, 1, 10)"),
-        (CODE.replace("return self.out(", "return (3, "), "logits (N, 10), but it returned tuple"),
+        (CODE.replace("return self.out(", "return (3, "), "logits (N, 10), but it returned int, (2, 6)"),
     ],
 )
 def test_code_that_does_not_hold_is_told(code: str, message: str, place: Path) -> None:

@@ -79,10 +79,10 @@ def test_no_module_is_watched_for_longer_than_a_look(own: TrialContext) -> None:
 
 
 def test_what_is_watched_is_what_the_module_gave(own: TrialContext) -> None:
-    network, samples = own.teacher.network, own.dataset.train.inputs["input"][:4]
-    seen = watch(network, samples, ("layer2", "stem"))
+    network, batch = own.teacher.network, own.dataset.train.first(4).inputs
+    seen = watch(network, batch, ("layer2", "stem"), outputs=["logits"])
     assert list(seen.features) == ["stem", "layer2"]
     stem, first, second = (network.get_submodule(name) for name in ("stem", "layer1", "layer2"))
     assert isinstance(stem, nn.Conv2d)
-    torch.testing.assert_close(seen.features["layer2"], second(first(stem(samples / 16))))
-    torch.testing.assert_close(seen.outputs["logits"], network(samples))
+    torch.testing.assert_close(seen.features["layer2"], second(first(stem(batch["input"] / 16))))
+    torch.testing.assert_close(seen.outputs["logits"], network(batch["input"]))

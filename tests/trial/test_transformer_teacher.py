@@ -65,7 +65,7 @@ def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: T
 
 def test_labels_teach_the_first_classifier_and_answers_the_second(context: TrialContext) -> None:
     candidate = Candidate(family="vit", depths=(1,), losses=(*cross_entropy(), ANSWERS), distillation_token=True)
-    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=0))
+    student = build_student(student_architecture(candidate, context, seed=0))
     few = context.dataset.train.first(8)
     terms = TrainingLoss(context.dataset.task, candidate.losses)(
         student.observe(few.inputs["input"]), few.targets, answers=context.teacher.network(few.inputs["input"]).detach()

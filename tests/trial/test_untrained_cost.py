@@ -21,6 +21,6 @@ ZEROS = Candidate(
 def test_a_size_budget_is_judged_by_what_is_sure(context: TrialContext, tmp_path: Path) -> None:
     plan, _ = plan_trial(ZEROS, context, seed=0, folder=tmp_path, name="model.onnx", watch=Stopwatch())
     for part, state in ((0.99, "trained"), (0.99 * SPARSE_PART, "over_budget")):
-        limit = Budget(name="size_bytes", limit=part * plan.cost.size_bytes)
+        limit = Budget(name="size_bytes", limit=part * plan.cost.figures["size_bytes"])
         outcome = run_trial(ZEROS, replace(context, budgets=(limit,)), seed=0, model=tmp_path / "model.onnx")
         assert outcome.state == state, outcome.reason

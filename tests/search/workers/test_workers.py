@@ -68,7 +68,7 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
     for point in front.members:
         assert (
             measure_accuracy(root / point.model, data.inputs["input"].numpy(), data.targets["label"].numpy())
-            == point.accuracy
+            == point.figures["accuracy"]
         )
 
 
