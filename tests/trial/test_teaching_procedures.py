@@ -14,15 +14,15 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
-from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_guide
+from nas_compress.trial.teach import find_guide, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import SCHEMES
