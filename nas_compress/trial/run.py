@@ -65,7 +65,7 @@ def run_trial(
     """
     watch = Stopwatch()
     try:
-        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation)
+        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task)
         with context.target.busy():
             outcome = _run(
                 candidate,
