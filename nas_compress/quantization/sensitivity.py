@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,6 +55,22 @@ def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tu
         divergence = float((expected.exp() * (expected - answers)).sum(dim=1).mean())
         found.append(Sensitivity(layer=path, position=number / max(1, len(paths) - 1), divergence=divergence))
     return tuple(found)
+
+
+def divergence_by_layer(layers: Sequence[str], sensitivities: Sequence[Sensitivity]) -> dict[str, float]:
+    """Divergence of each layer of another network; a layer without a sensitivity takes that at its relative depth.
+
+    Without sensitivities all are 0.
+    """
+    if not sensitivities:
+        return dict.fromkeys(layers, 0.0)
+    known = {each.layer: each.divergence for each in sensitivities}
+    positions, values = [each.position for each in sensitivities], [each.divergence for each in sensitivities]
+    last = max(1, len(layers) - 1)
+    return {
+        layer: known.get(layer, float(np.interp(number / last, positions, values)))
+        for number, layer in enumerate(layers)
+    }
 
 
 def _log_probabilities(network: nn.Module, samples: Tensor) -> Tensor:
