@@ -12,7 +12,7 @@ SMALLEST_SCALE = 2.0**-24
 """The smallest 16-bit float above 0."""
 
 SCALE_OF_ZEROS = 2.0**-18
-"""Scale of a layer of zeros: signs, which are never 0, give values near 0, and biases of 8,192 input steps fit int32."""
+"""Scale of a layer of zeros: signs (never 0) give values near 0, and biases of 8,192 input steps fit int32."""
 
 
 def weight_scale(weights: Tensor, bits: int) -> Tensor:
