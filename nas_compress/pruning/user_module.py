@@ -49,9 +49,7 @@ def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> n
 
     def keep(group: TracedGroup) -> range:
         if group.layers[0] not in wanted:
-            raise RequestError(
-                f"the architecture must name every layer of the module, but {group.layers[0]} is missing"
-            )
+            raise RequestError(f"the architecture must name each layer of the module, but {group.layers[0]} is missing")
         return range(wanted[group.layers[0]] // group.unit)
 
     with torch.random.fork_rng(devices=[]):  # the module's own initial weights are dropped
