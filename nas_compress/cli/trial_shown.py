@@ -9,8 +9,8 @@ import click
 from nas_compress.cli.tables import print_table
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
+from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
-from nas_compress.runs.steps import byte_steps
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
 
