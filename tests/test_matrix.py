@@ -24,6 +24,7 @@ from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.precision import METHODS, Quantization, precisions
@@ -233,7 +234,7 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     assert outcome.epochs == context.training.epochs
 
     # the shape is the one asked for, and the file holds it
-    assert all(width.channels % candidate.channel_step == 0 for width in architecture.widths)
+    assert all(width.channels % channel_step(candidate, context.target) == 0 for width in architecture.widths)
     assert measured.figures["size_bytes"] == model.stat().st_size < 6 * measured.figures["parameters"] + 30_000
     assert measured.figures["latency_ms"] > 0 and measured.figures["macs"] > measured.figures["parameters"] > 0
 

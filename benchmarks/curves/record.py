@@ -57,13 +57,12 @@ class Recorder:
         import torch
 
         from nas_compress.config.study_file import read_study
-        from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
         from nas_compress.search.setup import find_teacher, gather, make_context
 
         torch.set_num_threads(1)
         self.parts = gather(read_study(HERE / f"{table}.toml"))
         teacher = find_teacher(self.parts, lambda name, done, count: None)
-        self.context = make_context(self.parts, teacher, LatencyMeter())
+        self.context = make_context(self.parts, teacher)
 
     def candidate(self, point: Point) -> Candidate:
         """The candidate of a point."""

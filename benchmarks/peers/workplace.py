@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import cache_folder
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_context
@@ -115,11 +114,11 @@ def open_workplace(study: str | Path, seed: int) -> Workplace:
     torch.set_num_threads(1)
     parts = gather(contest_file(study, seed))
     teacher = find_teacher(parts, lambda name, done, count: None)
-    return Workplace(parts=parts, context=make_context(parts, teacher, LatencyMeter()))
+    return Workplace(parts=parts, context=make_context(parts, teacher))
 
 
 def warmed(place: Workplace, out: Path) -> Workplace:
     """The same with everything done that a search finds done at its start: teacher's answers, machine's fast level."""
     _ = place.context.teacher.answers
-    baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.meter)
+    baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.target)
     return place

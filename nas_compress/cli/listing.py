@@ -18,6 +18,7 @@ KINDS = (
     "data",
     "tasks",
     "metrics",
+    "devices",
     "studies",
 )
 

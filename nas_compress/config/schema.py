@@ -208,6 +208,7 @@ class StudySpec(Section):
     seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    target: str = "onnxruntime_cpu"
     data: DataSection
     teacher: TeacherSection = TeacherSection()
     training: TrainingSection = TrainingSection()

@@ -10,7 +10,6 @@ from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
 from nas_compress.data.dataset import Dataset
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.bundle import trained_record
@@ -82,7 +81,7 @@ def confirm_run(
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
         parts = _gather(folder, records)
-        context = make_context(parts, find_teacher(parts, reporter.stage), LatencyMeter())
+        context = make_context(parts, find_teacher(parts, reporter.stage))
         context = replace(context, budgets=())  # the full budget, whatever a repetition measures
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
         outcomes = [_train(item, context, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]

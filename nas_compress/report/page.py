@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
+from nas_compress.devices.table import recorded_caution
 from nas_compress.files import write_text
 from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
@@ -98,7 +98,7 @@ def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
     """What to know of the run's integer kernels on the machine that it ran on."""
     if all(record.outcome.candidate.activation_bits != 8 for record in records):
         return ""
-    return integer_caution(str(machine.get("system", "")), machine.get("flags", ()))
+    return recorded_caution(machine)
 
 
 def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
+from nas_compress.devices.device import EQUAL_WITHIN
 from nas_compress.runs.records import Record
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import SIMULATED
@@ -31,7 +31,7 @@ def speed_note(measured: Measured) -> str:
     if reference is None:
         return NOT_COMPARED
     latency = measured.figure("latency_ms")
-    if latency <= (1 + MARGIN) * reference:
+    if latency <= (1 + EQUAL_WITHIN) * reference:
         return ""
     more = latency / reference - 1
     unsure = " (noisy)" if measured.latency_noisy else ""

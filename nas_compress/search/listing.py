@@ -8,6 +8,7 @@ from nas_compress.config.schema import PRUNERS
 from nas_compress.config.search_space import load_space
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.devices.table import DEVICES
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.models.families import FAMILIES
@@ -41,6 +42,7 @@ def catalogue(kind: str) -> list[Row]:
         "data": _data,
         "tasks": _tasks,
         "metrics": _metrics,
+        "devices": _devices,
         "studies": _studies,
     }
     return tables[kind]()
@@ -189,6 +191,10 @@ def _metrics() -> list[Row]:
         }
         for name, metric in METRICS.items()
     ]
+
+
+def _devices() -> list[Row]:
+    return [{"name": name, "summary": entry.summary} for name, entry in DEVICES.items()]
 
 
 def _studies() -> list[Row]:

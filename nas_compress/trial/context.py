@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.device import Device
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics import Budget
@@ -18,16 +18,17 @@ from nas_compress.values.metrics import Budget
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialContext:
-    """Data, teacher, meter and settings of a study.
+    """Data, teacher, target device and settings of a study.
 
     teacher_macs: multiply-adds of the teacher for one sample; budget `scratch_b` trains with its compute.
-    budgets: limits on the figures of a trial. device: trains the networks.
+    budgets: limits on the figures of a trial. target: checks and times the files.
+    device: trains the networks.
     """
 
     dataset: Dataset
     teacher: Teacher
     teacher_macs: int
-    meter: LatencyMeter
+    target: Device
     training: TrainingSection
     budgets: tuple[Budget, ...]
     device: torch.device

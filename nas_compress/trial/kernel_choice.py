@@ -13,11 +13,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.device import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.float_parts import mixes_kernels
 from nas_compress.training.sparsity import with_zeros
+from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
@@ -42,7 +42,7 @@ def choose_kernels(
     name: str,
     layer_bits: Mapping[str, int],
     calibration: Tensor,
-    meter: LatencyMeter,
+    target: Device,
     watch: Stopwatch,
 ) -> KernelChoice:
     """Write the untrained student with each kind of kernels that may ship, and choose the fastest.
@@ -55,15 +55,23 @@ def choose_kernels(
     """
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
-    forms = _forms(candidate, student)
+    forms = _forms(candidate, student, step=channel_step(candidate, target))
     for form in forms:
         path = folder / f"{form.activation_bits}-{name}"
         write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
-        cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch, patient=len(forms) > 1)
+        cost = measure_cost(
+            student,
+            path,
+            activation_bits=form.activation_bits,
+            sample=calibration,
+            target=target,
+            watch=watch,
+            patient=len(forms) > 1,
+        )
         found.append(KernelChoice(candidate=form, cost=cost))
     own, best = found[0], found[-1]
     fastest, integer = (form.cost.figure("latency_ms") for form in (best, own))
-    if fastest < (1 - MARGIN) * integer:
+    if fastest < (1 - EQUAL_WITHIN) * integer:
         return replace(best, integer_latency_ms=integer)
     return own
 
@@ -91,10 +99,10 @@ def write_student(
     )
 
 
-def _forms(candidate: Candidate, student: nn.Module) -> list[Candidate]:
+def _forms(candidate: Candidate, student: nn.Module, *, step: int) -> list[Candidate]:
     """The candidate, and its version with float kernels if that may ship instead."""
     forms = [candidate]
     if candidate.activation_bits == 8 and mixes_kernels(student):
         # the width step depends on the bits, and the shape must not change
-        forms.append(replace(candidate, activation_bits=32, round_to=candidate.channel_step))
+        forms.append(replace(candidate, activation_bits=32, round_to=step))
     return forms

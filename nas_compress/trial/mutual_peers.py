@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
 from nas_compress.values.teaching import Teaching
 
 
-def peer_of(candidate: Candidate) -> Candidate:
+def peer_of(candidate: Candidate, target: Device) -> Candidate:
     """Describe the candidate's peers as a candidate: a float network with fresh weights.
 
     A peer has the student's pruning and width step. A peer of another family has its family's default settings.
@@ -33,7 +34,7 @@ def peer_of(candidate: Candidate) -> Candidate:
     of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
-        candidate.in_float32,
+        candidate.in_float32(channel_step(candidate, target)),
         family=family,
         depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
         width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
@@ -44,10 +45,10 @@ def peer_of(candidate: Candidate) -> Candidate:
     )
 
 
-def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
+def peer_shape(candidate: Candidate, target: Device, shape: Callable[[Candidate], Architecture]) -> Architecture:
     """Shape the candidate's peers with `shape`; RequestError if they cannot be shaped."""
     try:
-        return shape(peer_of(candidate))
+        return shape(peer_of(candidate, target))
     except RequestError as error:
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
@@ -82,4 +83,4 @@ def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
 
 
 def _shape(candidate: Candidate, context: TrialContext, seed: int) -> Architecture:
-    return peer_shape(candidate, lambda peer: student_architecture(peer, context.dataset, context.teacher, seed=seed))
+    return peer_shape(candidate, context.target, lambda peer: student_architecture(peer, context, seed=seed))

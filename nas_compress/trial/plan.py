@@ -50,7 +50,7 @@ def plan_trial(
     name: file name of the model, compressed if it ends in `.xz`. folder: for the untrained files, which stay there.
     """
     with watch.stage("architecture"):
-        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=seed)
+        architecture = student_architecture(candidate, context, seed=seed)
         student = new_student(candidate, architecture, context.teacher, seed=seed)
     layer_bits = planned_bits(candidate, student, context)
     choice = choose_kernels(
@@ -60,7 +60,7 @@ def plan_trial(
         name=name,
         layer_bits=layer_bits,
         calibration=context.calibration,
-        meter=context.meter,
+        target=context.target,
         watch=watch,
     )
     epochs = planned_epochs(

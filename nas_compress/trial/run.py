@@ -55,11 +55,10 @@ def run_trial(
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
         same bits. The caller deletes it once the outcome is stored.
 
-    >>> from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
     >>> from nas_compress.config.study_file import read_study
     >>> from nas_compress.search.setup import find_teacher, gather, make_context
     >>> parts = gather(read_study("mine"))
-    >>> context = make_context(parts, find_teacher(parts, lambda name, done, count: None), LatencyMeter())
+    >>> context = make_context(parts, find_teacher(parts, lambda name, done, count: None))
     >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
     >>> run_trial(half, context, seed=0, model=Path("half.onnx")).state
     'trained'
@@ -68,7 +67,7 @@ def run_trial(
     check_candidate(candidate)
     try:
         monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation)
-        with context.meter.window.busy():
+        with context.target.busy():
             outcome = _run(
                 candidate,
                 context,
@@ -202,7 +201,15 @@ def _measure(
         write_student, candidate=candidate, layer_bits=plan.layer_bits, calibration=context.calibration, watch=watch
     )
     deployable = write(student.cpu(), model)
-    measured = measure_file(deployable, model, cost=plan.cost, validation=validation, meter=context.meter, watch=watch)
+    measured = measure_file(
+        deployable,
+        model,
+        activation_bits=candidate.activation_bits,
+        cost=plan.cost,
+        validation=validation,
+        target=context.target,
+        watch=watch,
+    )
     if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, plan.architecture.input_shape))

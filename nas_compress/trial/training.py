@@ -145,7 +145,7 @@ def _fit_part(
         weight_decay=context.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
-        pause=context.meter.window.pause,
+        pause=context.target.pause,
         checkpoint=checkpoint,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )

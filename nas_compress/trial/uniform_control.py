@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from nas_compress.data.dataset import Dataset
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
@@ -17,7 +17,7 @@ HALVINGS = 24
 """Steps of the bisection. Widths are integers, so finer multipliers build the same network."""
 
 
-def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Candidate:
+def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -> Candidate:
     """Replace pruning by the width multiplier that gives nearly the candidate's number of parameters.
 
     A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
@@ -27,11 +27,11 @@ def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *,
     plain = replace(
         candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
     )
-    wanted = parameter_count(student_architecture(candidate, dataset, teacher, seed=seed), teacher)
+    wanted = parameter_count(student_architecture(candidate, context, seed=seed), context.teacher)
 
     def excess(multiplier: float) -> int:
         thinner = replace(plain, width_multiplier=multiplier)
-        return parameter_count(student_architecture(thinner, dataset, teacher, seed=seed), teacher) - wanted
+        return parameter_count(student_architecture(thinner, context, seed=seed), context.teacher) - wanted
 
     low, high = 0.0, candidate.width_multiplier
     while excess(high) < 0:

@@ -39,7 +39,7 @@ def deep(context: TrialContext, make_network: MakeNetwork) -> Teacher:
 
 
 def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) -> tuple[Architecture, torch.nn.Module]:
-    architecture = student_architecture(candidate, context.dataset, teacher, seed=0)
+    architecture = student_architecture(candidate, replace(context, teacher=teacher), seed=0)
     return architecture, new_student(candidate, architecture, teacher, seed=0).eval()
 
 
@@ -86,7 +86,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     assert [width.channels for width in fresh.widths if "attention" in width.layer] == [24, 32, 8, 32]
     assert fresh.channels("embedding.conv") == 32 and fresh.channels("layers.0.mlp.inner") == 64
     assert replace(HEADS, init="scratch").control == ""
-    control = uniform_control(replace(HEADS, init="scratch", round_to=1), context.dataset, teacher, seed=0)
+    control = uniform_control(replace(HEADS, init="scratch", round_to=1), replace(context, teacher=teacher), seed=0)
     assert control.head_ratio == 0 and control.control == "uniform width"
 
 
@@ -106,7 +106,7 @@ def test_fewer_layers_and_heads_train_and_ship(
 
 def test_layers_that_share_attention_have_one_number_of_heads(vit_context: TrialContext) -> None:
     shared = replace(HEADS, init="scratch", depths=(2,), sharing="attention", head_ratio=0.5)
-    shape = student_architecture(shared, vit_context.dataset, vit_context.teacher, seed=0)
+    shape = student_architecture(shared, vit_context, seed=0)
     assert len(shape.layer_heads) == 1
     network = new_student(shared, shape, vit_context.teacher, seed=0)
     assert [layer.attention.heads for layer in network.layers] == [*shape.layer_heads] * 2
@@ -135,15 +135,15 @@ def test_what_the_teacher_has_not_is_refused(
     with pytest.raises(RequestError) as caught:
         candidate = replace(SHALLOW, **change)  # type: ignore[arg-type]
         check_candidate(candidate)
-        student_architecture(candidate, context.dataset, deep, seed=0)
+        student_architecture(candidate, replace(context, teacher=deep), seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_inherited_heads_are_the_teachers(vit_context: TrialContext) -> None:
     with pytest.raises(RequestError, match="needs the teacher's 4 heads in attention, but got heads=2"):
-        student_architecture(replace(HEADS, heads=2), vit_context.dataset, vit_context.teacher, seed=0)
+        student_architecture(replace(HEADS, heads=2), vit_context, seed=0)
     with pytest.raises(RequestError, match="cannot get narrower, but got 32; head_ratio removes whole heads"):
-        student_architecture(replace(HEADS, width_multiplier=0.5), vit_context.dataset, vit_context.teacher, seed=0)
+        student_architecture(replace(HEADS, width_multiplier=0.5), vit_context, seed=0)
     for change in ({"head_ratio": 1.0}, {"head_ratio": -0.1}, {"min_heads": 0}):
         with pytest.raises(RequestError, match="must"):
             replace(HEADS, **change)  # type: ignore[arg-type]

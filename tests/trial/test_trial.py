@@ -167,7 +167,7 @@ def test_names_that_nobody_knows_are_no_failed_trial(
 def asked(
     candidate: Candidate, context: TrialContext, teacher: Teacher | None = None, seed: int = 0
 ) -> dict[str, float]:
-    architecture = student_architecture(candidate, context.dataset, teacher or context.teacher, seed=seed)
+    architecture = student_architecture(candidate, replace(context, teacher=teacher or context.teacher), seed=seed)
     return {width.layer: width.asked for width in architecture.widths}
 
 
@@ -195,6 +195,7 @@ def test_without_a_vote_the_criterion_does_not_matter(context: TrialContext) -> 
         shaped(
             replace(SMALL, pruning_criterion=name),
             context.dataset,
+            step=16,
             groups=(),
             teacher_family=None,
             teacher_widths=(),

@@ -21,7 +21,7 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """Asks for the known objectives and constraints of a study's candidates, by the code and the meter of a trial."""
+    """Asks for the known objectives and constraints of a study's candidates, by the code and the device of a trial."""
 
     spec: StudySpec
     context: TrialContext
@@ -64,7 +64,7 @@ class Look:
     def _measured(self, candidate: Candidate) -> Measured | None:
         check_candidate(candidate)
         try:
-            with self.context.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
+            with self.context.target.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
                 plan, _ = plan_trial(
                     candidate,
                     self.context,
