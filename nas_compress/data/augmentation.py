@@ -7,7 +7,7 @@ view.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Views(Protocol):
         """Return the inputs of the samples at `index` (B,) in one view, 0 <= view < count."""
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """Views of a sample; view 0 is the sample itself."""
 

@@ -14,7 +14,8 @@ from torch.utils.data import IterableDataset
 
 from nas_compress.data.assemble import Images, Parts, image_parts
 from nas_compress.data.stratified_split import stratified_split
-from nas_compress.errors import describe, refusal, require_known
+from nas_compress.data.user_task import SPLITS, VALIDATION_SHARE, require_splits, task_parts
+from nas_compress.errors import describe, refusal
 from nas_compress.user_code import user_callable
 
 EXACT = 1e-3
@@ -23,21 +24,19 @@ EXACT = 1e-3
 LEAST_PER_CLASS = 2
 """Fewer samples of a class in a split say nothing about it."""
 
-VALIDATION_SHARE = 0.15
-"""Of the training samples, where the function returns no validation split."""
-
-SPLITS = ("train", "validation", "test")
-"""The keys that the function's mapping may have; validation may be left out."""
-
 
 def read_factory(factory: str, *, folder: Path | None, seed: int, where: str) -> Parts:
     """Call `module:callable` without arguments and check the splits that it returns.
 
-    `folder` stands first on sys.path meanwhile. RequestError says in one line what is wrong.
+    folder: first place on sys.path during the call. A mapping with `task` holds named tensors, see `task_parts`; any
+    other holds labelled images. RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
         returned = _call(function, factory, where)
-        splits = _splits(returned, where)
+        if "task" in returned:
+            return task_parts(returned, name=factory, seed=seed, where=where)
+        require_splits(returned, where)
+        splits = {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
     classes = _class_count(splits["train"][1], where)
     _require_complete(splits, classes, where)
     if "validation" not in splits:
@@ -61,16 +60,6 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
     if not isinstance(returned, Mapping):
         raise refusal(f"{factory}() must return a mapping of splits, but got {type(returned).__name__}", where)
     return returned
-
-
-def _splits(returned: Mapping[object, object], where: str) -> dict[str, Images]:
-    for key in returned:
-        require_known("a split", str(key), SPLITS, where)
-    for key in ("train", "test"):
-        if key not in returned:
-            got = ", ".join(map(str, returned)) or "none"
-            raise refusal(f"the splits must include train and test, but got {got}", where)
-    return {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
 
 
 def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Images]:

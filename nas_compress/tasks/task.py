@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.values.signature import Signature, TensorSpec
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a network computes, how its errors count during training, and how its answers are measured.
 
