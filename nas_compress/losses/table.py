@@ -133,9 +133,7 @@ TERMS: Mapping[str, Term] = {
         needs="maps",
         summary="the middle stage predicts the teacher's through an adaptation layer, optionally before all else",
         source="Romero et al. 2015, arXiv 1412.6550",
-        settings={
-            "hint_share": Setting(default=0.0, above=0.0, below=1.0, zero="together with the other terms")
-        },
+        settings={"hint_share": Setting(default=0.0, above=0.0, below=1.0, zero="together with the other terms")},
         weight_schedule=WeightSchedule(setting="hint_share", first_stage=True),
     ),
     "attention_transfer": FeatureTerm(

@@ -117,8 +117,8 @@ def shaped(
             f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
             f"but got depths={candidate.depths}"
         )
-    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
-    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    layers = family.layers(candidate.depths, base, candidate.settings)
+    heads = family.multiples([layer for layer, _ in layers], candidate.settings)
     fractions = _fractions(candidate, groups)
     survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
     widths = student_widths(
@@ -144,8 +144,8 @@ def shaped(
             heads=next(iter(heads.values())),
             min_heads=candidate.min_heads,
         )
-    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
-    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.settings))
+    own = [not family.repeats(layer, candidate.settings) for layer in heads]
     layer_heads = tuple(itertools.compress(layer_heads, own))
     return family.complete(replace(_architecture(candidate, dataset, distinct), layer_heads=layer_heads))
 
@@ -200,12 +200,7 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         widths=widths,
         mean=dataset.mean,
         std=dataset.std,
-        stem_stride=candidate.stem_stride,
-        heads=candidate.heads,
-        patch_size=candidate.patch_size,
-        pooling=candidate.pooling,
-        distillation_token=candidate.distillation_token,
+        settings=candidate.settings,
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
-        sharing=candidate.sharing,
     )
