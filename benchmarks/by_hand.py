@@ -87,7 +87,7 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
     def objective(trial: optuna.Trial) -> tuple[float, float, float]:
         candidate = parts.space.suggest(trial)
         check_candidate(candidate)
-        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=trial.number)
+        architecture = student_architecture(candidate, context, seed=trial.number)
         student = new_student(candidate, architecture, context.teacher, seed=trial.number)
         train_by_hand(student, candidate, context)
         path = finds.folder / f"{trial.number}.onnx"

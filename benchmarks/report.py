@@ -59,9 +59,16 @@ def made_run(root: Path, trials: int) -> RunFolder:
 
 def _measured(accuracy: float, latency_ms: float, size_bytes: int) -> Measured:
     return Measured(
-        latency_ms=latency_ms, latency_spread=0.01, latency_noisy=False, size_bytes=size_bytes, parameters=size_bytes,
-        macs=size_bytes * 10, accuracy=accuracy,
-    )  # fmt: skip
+        figures={
+            "accuracy": accuracy,
+            "latency_ms": latency_ms,
+            "size_bytes": size_bytes,
+            "parameters": size_bytes,
+            "macs": size_bytes * 10,
+        },
+        latency_spread=0.01,
+        latency_noisy=False,
+    )
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ import optuna
 from scipy.stats import wilcoxon
 
 from nas_compress.search.samplers.observations import Known
-from nas_compress.search.samplers.table import SAMPLERS, sampler_for
+from nas_compress.search.samplers.table import SAMPLERS, make_sampler, proposal_context
 from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.stopping.table import RULES, make_rule
@@ -168,9 +168,10 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
     history: list[tuple[int, float]] = []
     spent = stopped = again = wrong = trials = 0
     while spent < budget and len(progress.trained) < len(table.rows) and trials < 4 * len(table.rows):
-        study.sampler = sampler_for(
-            sampler, seed=seed, finished=trials, startup_trials=10, space=table.suggest, costs=costs
+        context = proposal_context(
+            study_seed=seed, finished=trials, startup_trials=10, space=table.suggest, costs=costs
         )
+        study.sampler = make_sampler(sampler, context)
         trial = study.ask()
         table.suggest(trial)
         trials += 1
@@ -231,7 +232,10 @@ def lines(table: str, pair: str, runs: list[Replay], budget: int) -> list[list[o
 
 
 def main() -> None:
-    every = [f"{sampler}:{rule}" for sampler, rule in product([name for name in SAMPLERS if name != "gp"], RULES)]
+    every = [
+        f"{sampler}:{rule}"
+        for sampler, rule in product([name for name in SAMPLERS if name not in ("gp", "optuna_tpe")], RULES)
+    ]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", default=list(SPACES), choices=list(SPACES))
     parser.add_argument("--seeds", type=int, default=20)

@@ -79,7 +79,7 @@ def latencies(root: Path) -> dict[str, float]:
     for record in read_records(RunFolder(root=root)):
         measured = record.outcome.measured
         if measured is not None and not measured.latency_noisy:
-            found[record.outcome.candidate.fingerprint] = measured.latency_ms
+            found[record.outcome.candidate.fingerprint] = measured.figures["latency_ms"]
     return found
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student, family_named
@@ -119,12 +120,12 @@ def small_teacher(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def context(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
-    """Trials of one epoch, with a meter that is quick instead of exact."""
+    """Trials of one epoch, with latencies that are quick instead of exact."""
     return TrialContext(
         dataset=few_digits,
         teacher=small_teacher,
         teacher_macs=count_macs(small_teacher.network, few_digits.input_shape),
-        meter=quick_meter(tmp_path_factory.mktemp("latency")),
+        target=quick_device(tmp_path_factory.mktemp("latency")),
         training=TrainingSection(epochs=1, batch_size=12, learning_rate=2e-2),
         budgets=(),
         device=torch.device("cpu"),
@@ -139,8 +140,8 @@ def vit_context(context: TrialContext, tmp_path_factory: pytest.TempPathFactory)
     return replace(context, teacher=teacher, teacher_macs=count_macs(teacher.network, context.dataset.input_shape))
 
 
-def quick_meter(folder: Path) -> LatencyMeter:
-    return LatencyMeter(cache=folder, time_limit_s=0.01, blocks=1)
+def quick_device(folder: Path) -> OnnxruntimeCpu:
+    return OnnxruntimeCpu(LatencyMeter(cache=folder, time_limit_s=0.01, blocks=1))
 
 
 @pytest.fixture(scope="session")

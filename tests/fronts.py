@@ -14,11 +14,13 @@ from nas_compress.values.point import Point
 def student(trial: int, accuracy: float, latency_ms: float, size_bytes: int, bits: int = 32) -> Point:
     return Point(
         trial=trial,
-        accuracy=accuracy,
-        latency_ms=latency_ms,
-        size_bytes=size_bytes,
-        parameters=size_bytes // 4,
-        macs=size_bytes * 20,
+        figures={
+            "accuracy": accuracy,
+            "latency_ms": latency_ms,
+            "size_bytes": size_bytes,
+            "parameters": size_bytes // 4,
+            "macs": size_bytes * 20,
+        },
         model=f"trials/{trial}/model.onnx",
         searched=(("weight_bits", bits), ("family", "resnet, small")),
         feasible=size_bytes <= 256_000,
@@ -40,11 +42,13 @@ def front() -> Front:
     )
     teacher = Point(
         trial="teacher",
-        accuracy=0.986,
-        latency_ms=0.25,
-        size_bytes=1_200_000,
-        parameters=300_000,
-        macs=6_000_000,
+        figures={
+            "accuracy": 0.986,
+            "latency_ms": 0.25,
+            "size_bytes": 1_200_000,
+            "parameters": 300_000,
+            "macs": 6_000_000,
+        },
     )
     return Front(
         objectives=tuple(Objective(name=name) for name in ("accuracy", "latency_ms", "size_bytes")),

@@ -24,6 +24,7 @@ from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.precision import METHODS, Quantization, precisions
@@ -233,16 +234,16 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     assert outcome.epochs == context.training.epochs
 
     # the shape is the one asked for, and the file holds it
-    assert all(width.channels % candidate.channel_step == 0 for width in architecture.widths)
-    assert measured.size_bytes == model.stat().st_size < 6 * measured.parameters + 30_000
-    assert measured.latency_ms > 0 and measured.macs > measured.parameters > 0
+    assert all(width.channels % channel_step(candidate, context.target) == 0 for width in architecture.widths)
+    assert measured.figures["size_bytes"] == model.stat().st_size < 6 * measured.figures["parameters"] + 30_000
+    assert measured.figures["latency_ms"] > 0 and measured.figures["macs"] > measured.figures["parameters"] > 0
 
     # the file answers, like the module and better than chance
     validation = context.dataset.validation
     logits = predict(model, validation.inputs.numpy())
     assert logits.shape == (len(validation), 10) and np.isfinite(logits).all()
     accuracy = float((logits.argmax(axis=1) == validation.labels.numpy()).mean())
-    assert measured.accuracy == pytest.approx(accuracy)
+    assert measured.figures["accuracy"] == pytest.approx(accuracy)
     assert measured.agreement is not None
     assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]
     ACCURACIES.append(accuracy)

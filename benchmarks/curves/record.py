@@ -57,13 +57,12 @@ class Recorder:
         import torch
 
         from nas_compress.config.study_file import read_study
-        from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
         from nas_compress.search.setup import find_teacher, gather, make_context
 
         torch.set_num_threads(1)
         self.parts = gather(read_study(HERE / f"{table}.toml"))
         teacher = find_teacher(self.parts, lambda name, done, count: None)
-        self.context = make_context(self.parts, teacher, LatencyMeter())
+        self.context = make_context(self.parts, teacher)
 
     def candidate(self, point: Point) -> Candidate:
         """The candidate of a point."""
@@ -78,13 +77,13 @@ class Recorder:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
             outcome = run_trial(self.candidate(point), self.context, seed=0, model=model, stopper=Watcher())
-        figures = outcome.measured
-        if outcome.state != "trained" or figures is None or figures.accuracy is None:
+        measured = outcome.measured
+        if outcome.state != "trained" or measured is None or "accuracy" not in measured.figures:
             raise RuntimeError(f"{point}: {outcome.reason}")
         count = len(self.context.dataset.validation)
         curve = [round(accuracy * count) for _, accuracy in outcome.curve]
-        right = round(figures.accuracy * count)
-        return [*point, f"{figures.latency_ms:.5f}", figures.size_bytes, count, right, *curve]
+        right = round(measured.figures["accuracy"] * count)
+        return [*point, f"{measured.figures['latency_ms']:.5f}", measured.figures["size_bytes"], count, right, *curve]
 
 
 _recorder: Recorder | None = None

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from nas_compress.config.study_file import StudyFile
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.graph_key import structure_key
@@ -46,13 +45,14 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
     """The figures of a search's files, kept in `figures.csv` beside them; noisy latencies are taken anew if `again`."""
     table = folder / "figures.csv"
     known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
-    images, meter = gather(file).dataset.validation, LatencyMeter()
+    parts = gather(file)
+    images = parts.dataset.validation
     inputs, labels = images.inputs.numpy(), images.labels.numpy()
     rows = []
     for seconds, path in read_finds(folder):
         name = str(path.relative_to(folder))
         if name not in known:
-            latency = meter.measure(path, key=structure_key(path), patient=True)
+            latency = parts.target.latency(path, key=structure_key(path), patient=True)
             accuracy = measure_accuracy(path, inputs, labels)
             values = (seconds, name, accuracy, latency.latency_ms, latency.noisy, path.stat().st_size)
             known[name] = {key: str(value) for key, value in zip(FIGURES, values, strict=True)}
@@ -69,8 +69,9 @@ def count_noisy(folders: Sequence[Path]) -> tuple[int, int]:
 
 def measure_teacher(folder: Path, file: StudyFile) -> Point:
     """The teacher's figures by the same meter: the reference of the hypervolume."""
-    path, images = folder / "model.onnx", gather(file).dataset.validation
-    latency = LatencyMeter().measure(path, key=structure_key(path), patient=True)
+    parts = gather(file)
+    path, images = folder / "model.onnx", parts.dataset.validation
+    latency = parts.target.latency(path, key=structure_key(path), patient=True)
     accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
     values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
     return _point("teacher", {name: str(value) for name, value in values.items()})
@@ -139,11 +140,13 @@ def _point(trial: str, row: Mapping[str, str]) -> Point:
     """A point of the three figures; what only a torch module tells is not asked for."""
     return Point(
         trial=trial,
-        accuracy=float(row["accuracy"]),
-        latency_ms=float(row["latency_ms"]),
-        size_bytes=int(row["size_bytes"]),
-        parameters=1,
-        macs=1,
+        figures={
+            "accuracy": float(row["accuracy"]),
+            "latency_ms": float(row["latency_ms"]),
+            "size_bytes": int(row["size_bytes"]),
+            "parameters": 1,
+            "macs": 1,
+        },
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import cache_folder
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_context
@@ -66,7 +65,7 @@ class Reporter:
 
     def begin(self, cost: Measured, planned: int) -> None:
         """The figures of the untrained file, which do not change."""
-        self._costs, self._planned = (math.log10(cost.latency_ms), math.log10(cost.size_bytes)), planned
+        self._costs, self._planned = _costs(cost), planned
 
     def wants(self, epoch: int) -> bool:
         """Each epoch but the last."""
@@ -99,10 +98,15 @@ class Workplace:
         )
         if outcome.state == "stopped":
             return None
-        if outcome.state != "trained" or outcome.measured is None or outcome.measured.accuracy is None:
+        measured = outcome.measured
+        if outcome.state != "trained" or measured is None:
             raise RuntimeError(outcome.reason)
-        figures = outcome.measured
-        return 1 - outcome.measured.accuracy, math.log10(figures.latency_ms), math.log10(figures.size_bytes)
+        error, (latency, size) = 1 - measured.figure("accuracy"), _costs(measured)
+        return error, latency, size
+
+
+def _costs(measured: Measured) -> tuple[float, float]:
+    return math.log10(measured.figure("latency_ms")), math.log10(measured.figure("size_bytes"))
 
 
 def open_workplace(study: str | Path, seed: int) -> Workplace:
@@ -110,11 +114,11 @@ def open_workplace(study: str | Path, seed: int) -> Workplace:
     torch.set_num_threads(1)
     parts = gather(contest_file(study, seed))
     teacher = find_teacher(parts, lambda name, done, count: None)
-    return Workplace(parts=parts, context=make_context(parts, teacher, LatencyMeter()))
+    return Workplace(parts=parts, context=make_context(parts, teacher))
 
 
 def warmed(place: Workplace, out: Path) -> Workplace:
     """The same with everything done that a search finds done at its start: teacher's answers, machine's fast level."""
     _ = place.context.teacher.answers
-    baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.meter)
+    baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.target)
     return place

@@ -1,33 +1,28 @@
-"""`nas-compress dashboard`: a run in the browser, by optuna-dashboard."""
+"""The command `dashboard`: show a run in the browser with optuna-dashboard."""
 
 from __future__ import annotations
-
-import threading
 
 import click
 
 
 @click.command()
 @click.argument("run")
-@click.option("--storage", metavar="URL", help="The run's Optuna storage, if it is not the journal in its folder.")
+@click.option("--storage", metavar="URL", help="Optuna storage URL of the run; default: the journal in its folder.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
 def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
     """Show a run with optuna-dashboard until Ctrl-C.
 
-    Trials over budget are shown as infeasible. Each trial offers its model, its outcome, its learning
-    curve and a picture of its place among the others. New trials appear by themselves.
+    Trials over budget appear as infeasible. Each trial has its model, outcome, learning curve and a picture of its
+    place among the others. New trials appear automatically.
 
     Example: nas-compress dashboard digits --port 8080
     """
-    from nas_compress.dashboard.mirror import Mirror, keep_fresh, make_dashboard
+    from contextlib import suppress
+
+    from nas_compress.dashboard.server import dashboard_server
     from nas_compress.runs.folder import open_run
 
-    mirror, stop = Mirror(open_run(run), storage), threading.Event()
-    with make_dashboard(mirror, host=host, port=port) as server:
+    with dashboard_server(open_run(run), storage, host=host, port=port) as server, suppress(KeyboardInterrupt):
         click.echo(f"http://{host}:{server.server_port}/", err=True)
-        keep_fresh(mirror, stop)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            stop.set()
+        server.serve_forever()

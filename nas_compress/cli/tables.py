@@ -15,6 +15,7 @@ from rich.table import Table
 
 from nas_compress.runs.confirmation import Confirmation
 from nas_compress.runs.front import Front
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
 
 NO_FASTER = (
@@ -46,7 +47,7 @@ def print_front(
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)
-    shown = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "number_format"]
+    shown = [name for name in front.fixed_columns if name != "model"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
     shown += ["zeros"] if with_zeros else []
     knee = front.knee
@@ -73,7 +74,8 @@ def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_confirmation(confirmation: Confirmation) -> None:
     """Every member and control over its seeds, the teacher, and which members cannot be told apart."""
-    header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", "size_bytes"]
+    costs = [name for name in confirmation.columns if name in METRICS]
+    header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", *costs]
     rows = [
         [
             str(row.trial),
@@ -83,12 +85,12 @@ def print_confirmation(confirmation: Confirmation) -> None:
             _spread(row.validation_mean, row.validation_std),
             _fraction(row.test_shipped),
             _spread(row.test_mean, row.test_std),
-            "-" if row.size_bytes is None else f"{row.size_bytes:,}",
+            *(_cell(name, row.figures.get(name), None) for name in costs),
         ]
         for row in confirmation.rows
     ]
     validation, test = _fraction(confirmation.teacher_validation), _fraction(confirmation.teacher_test)
-    print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", "-"]])
+    print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", *("-" for _ in costs)]])
     for one, other in confirmation.alike:
         click.echo(f"trials {one} and {other} are within noise of each other on the test split")
 
@@ -116,7 +118,9 @@ def _cell(name: str, value: Any, knee: Point | None) -> str:
         return "-"
     if name == "trial" and knee is not None and value == knee.trial:
         return f"{value} knee"
-    if name in ("accuracy", "latency_ms", "zeros"):
+    if name in METRICS:
+        return METRICS[name].cell(value)
+    if name == "zeros":
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 

@@ -27,7 +27,7 @@ from nas_compress.values.family_settings import (
     flat_settings,
     teacher_setting_names,
 )
-from nas_compress.values.metrics import DIRECTIONS, Budget, Direction, Objective, Reward
+from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
 from nas_compress.values.model_file import FORMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -159,10 +159,13 @@ class TrainingSection(Section):
 
 
 class RewardSection(Section):
-    """`[search.reward]`: one number instead of a front, accuracy x (figure / target) ^ w; see `Reward`."""
+    """`[search.reward]`: one number instead of a front, quality x (figure / target) ^ w; see `Reward`.
+
+    The quality is the study's first objective that is maximised, else the accuracy.
+    """
 
     kind: Literal["soft", "hard"] = "soft"
-    figure: Literal["latency_ms", "size_bytes", "parameters", "macs"] = "latency_ms"
+    figure: str = "latency_ms"
     target: PositiveFloat
 
 
@@ -258,6 +261,7 @@ class StudySpec(Section):
     seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    target: str = "onnxruntime_cpu"
     data: DataSection
     teacher: TeacherSection = TeacherSection()
     training: TrainingSection = TrainingSection()
@@ -269,10 +273,10 @@ class StudySpec(Section):
     def _known_figures(self) -> Self:
         try:
             for name in self.objectives:
-                require_known("an entry of objectives", name, DIRECTIONS)
+                require_known("an entry of objectives", name, METRICS)
             for name in self.budgets:
-                require_known("a key of budgets", name, DIRECTIONS)
-            budgets = self.budget_list
+                require_known("a key of budgets", name, METRICS)
+            budgets, _ = self.budget_list, self.reward
         except RequestError as error:
             raise ValueError(str(error)) from error
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
@@ -281,8 +285,10 @@ class StudySpec(Section):
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
         for budget in budgets:
-            if budget.name == "accuracy" and budget.limit > 1:
-                raise ValueError(f"budgets.accuracy.at_least <= 1 must hold (a fraction), but got {budget.limit:g}")
+            most = budget.metric.bounds[1]
+            if budget.limit > most:
+                rule = f"budgets.{budget.name}.{budget.rule} <= {most:g} must hold" + " (a fraction)" * (most == 1)
+                raise ValueError(f"{rule}, but got {budget.limit:g}")
         return self
 
     @property
@@ -299,7 +305,10 @@ class StudySpec(Section):
     def reward(self) -> Reward | None:
         """The one number that the sampler gets instead of the objectives, as a value."""
         section = self.search.reward
-        return None if section is None else Reward(kind=section.kind, figure=section.figure, target=section.target)
+        if section is None:
+            return None
+        quality = next((o.name for o in self.objective_list if o.direction == "maximize"), "accuracy")
+        return Reward(kind=section.kind, figure=section.figure, target=section.target, quality=quality)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -321,6 +330,6 @@ def _budget(name: str, section: BudgetSection) -> Budget:
     right = Budget(name=name, limit=1.0).rule
     given = {key: value for key, value in section.model_dump().items() if value is not None}
     if list(given) != [right]:
-        better = "higher" if DIRECTIONS[name] == "maximize" else "lower"
+        better = "higher" if METRICS[name].direction == "maximize" else "lower"
         raise RequestError(f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}")
     return Budget(name=name, limit=given[right])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
 
@@ -29,13 +29,13 @@ def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> C
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same family unpruned and thinner to the same size: what the shape adds that pruning found."""
-    return uniform_control(candidate, context.dataset, context.teacher, seed=seed)
+    return uniform_control(candidate, context, seed=seed)
 
 
 def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
     fine_tuned = replace(candidate, init="inherit")
-    student_architecture(fine_tuned, context.dataset, context.teacher, seed=seed)
+    student_architecture(fine_tuned, context, seed=seed)
     return fine_tuned
 
 
@@ -44,7 +44,8 @@ def dense_float32(candidate: Candidate, context: TrialContext, seed: int) -> Can
     if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
         return candidate
     apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
-    return replace(candidate.in_float32, teaching=Teaching() if apprentice else candidate.teaching)
+    float32 = candidate.in_float32(channel_step(candidate, context.target))
+    return replace(float32, teaching=Teaching() if apprentice else candidate.teaching)
 
 
 CONTROLS: Mapping[str, Control] = {

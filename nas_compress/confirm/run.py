@@ -10,7 +10,6 @@ from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
 from nas_compress.data.dataset import Dataset
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.bundle import trained_record
@@ -33,10 +32,14 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
 
 TEACHER = "teacher/model.onnx"
+
+METRIC = "accuracy"
+"""The metric that is confirmed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ def confirm_run(
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
         parts = _gather(folder, records)
-        context = make_context(parts, find_teacher(parts, reporter.stage), LatencyMeter())
+        context = make_context(parts, find_teacher(parts, reporter.stage))
         context = replace(context, budgets=())  # the full budget, whatever a repetition measures
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
         outcomes = [_train(item, context, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
@@ -101,10 +104,11 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
     for record in records:
         found = measure_accuracy(folder.root / record.model, validation.inputs.numpy(), validation.labels.numpy())
         measured = record.outcome.measured
-        if measured is not None and measured.accuracy is not None and abs(found - measured.accuracy) > 1e-9:
+        recorded = None if measured is None else measured.figures.get(METRIC)
+        if recorded is not None and abs(found - recorded) > 1e-9:
             raise RequestError(
-                f"the data must be those of the run, but trial {record.trial} has a validation accuracy of {found:.4f} "
-                f"on {parts.dataset.name} and its record says {measured.accuracy:.4f}"
+                f"the data must be those of the run, but trial {record.trial} has a validation {METRIC} of {found:.4f} "
+                f"on {parts.dataset.name} and its record says {recorded:.4f}"
             )
     return parts
 
@@ -159,9 +163,9 @@ def _train(item: Repetition, context: TrialContext, reporter: Reporter, number: 
         on_epoch=lambda done, count: reporter.stage(label, done, count),
     )
     write_repetition(item.place, outcome)
-    figure = outcome.measured.accuracy if outcome.measured else None
-    told = f"failed: {outcome.reason}" if figure is None else f"{figure:.2%} (validation)"
-    reporter.say(f"[{number}/{total}] {label}: {told}")
+    measured = outcome.measured
+    words = f"failed: {outcome.reason}" if measured is None else f"{in_words(measured.figures, [METRIC])} (validation)"
+    reporter.say(f"[{number}/{total}] {label}: {words}")
     return outcome
 
 
@@ -203,6 +207,7 @@ def _confirmation(
                     role,
                     [outcome for _, outcome in own],
                     [test[str(place.relative_to(folder.root))] for place in places],
+                    metric=METRIC,
                     searched=record.outcome.measured if role == STUDENT else None,
                     test_shipped=test[record.model] if role == STUDENT else None,
                 )
@@ -212,6 +217,7 @@ def _confirmation(
         rows=tuple(rows),
         alike=alike(rows),
         test_samples=test_samples,
-        teacher_validation=(teacher.accuracy or 0.0) if teacher else 0.0,
+        metric=METRIC,
+        teacher_validation=teacher.figures.get(METRIC, 0.0) if teacher else 0.0,
         teacher_test=test[TEACHER],
     )

@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from scipy.stats import ttest_ind_from_stats
 
 from nas_compress.runs.confirmation import STUDENT, Summary
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured, Outcome
 
 LEVEL = 0.05
@@ -22,29 +23,41 @@ def summarise(
     outcomes: Sequence[Outcome],
     test: Sequence[float],
     *,
+    metric: str,
     searched: Measured | None,
     test_shipped: float | None,
 ) -> Summary:
-    """One row: `outcomes` over seeds, `test` the test accuracies of those that were trained, in the same order."""
+    """Summarise one member in one role over its seeds.
+
+    metric: the name of the compared metric. outcomes: one per seed. test: the metric on the test split, one value per
+    trained outcome, in the same order. searched: the figures by which the search chose the member.
+    """
     done = [outcome for outcome in outcomes if outcome.state == "trained" and outcome.measured]
     measured = [outcome.measured for outcome in done if outcome.measured]
-    validation = [figures.accuracy for figures in measured if figures.accuracy is not None]
+    validation = [found.figure(metric) for found in measured if metric in found.figures]
     return Summary(
         trial=trial,
         role=role,
         seeds=len(done),
         failed=len(outcomes) - len(done),
         epochs=max((outcome.epochs for outcome in done), default=0),
-        validation_search=searched.accuracy if searched else None,
+        validation_search=searched.figures.get(metric) if searched else None,
         validation_mean=fmean(validation) if validation else None,
         validation_std=stdev(validation) if len(validation) > 1 else None,
         test_shipped=test_shipped,
         test_mean=fmean(test) if test else None,
         test_std=stdev(test) if len(test) > 1 else None,
-        latency_ms=fmean(figures.latency_ms for figures in measured) if measured else None,
-        size_bytes=measured[0].size_bytes if measured else None,
-        parameters=measured[0].parameters if measured else None,
+        figures=_costs(measured),
     )
+
+
+def _costs(measured: Sequence[Measured]) -> dict[str, float]:
+    """Means of the metrics that are known before training; counts are rounded."""
+    known = [
+        m for m in METRICS.values() if m.known_before_training and all(m.name in each.figures for each in measured)
+    ]
+    means = {m.name: fmean(each.figure(m.name) for each in measured) for m in known if measured}
+    return {name: mean if METRICS[name].digits else round(mean) for name, mean in means.items()}
 
 
 def alike(rows: Sequence[Summary]) -> tuple[tuple[int, int], ...]:

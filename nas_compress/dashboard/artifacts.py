@@ -1,7 +1,4 @@
-"""What optuna-dashboard offers of each trial: its file, its outcome, its learning curve, its place among the others.
-
-Files are read where they lie in the run folder, pictures are drawn when somebody opens them.
-"""
+"""Artifacts that optuna-dashboard offers: a trial's files, its learning curve and its place among the other trials."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import io
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -22,68 +20,80 @@ from nas_compress.runs.results import read_front, read_spreads
 from nas_compress.values.model_file import FORMS
 
 FILES = {**dict.fromkeys(FORMS.values(), "application/octet-stream"), "outcome.json": "application/json"}
-"""What a trial's folder gives."""
+"""Files of a trial's folder that are offered, with their types."""
 
 STUDY_PICTURES = ("front.png", "hypervolume.png")
-"""What the run folder gives."""
+"""Files of the run folder that are offered."""
 
 _NAMES = uuid.UUID("6d9a4f6e-0f35-4c0e-9d0c-2f6f0c1f6a10")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """Name and MIME type (`kind`) of an artifact, and the key by which it is read."""
+
+    key: str
+    name: str
+    kind: str
+
+
 class RunArtifacts:
-    """An artefact store of Optuna's on a run folder. Nothing can be written to it or removed from it."""
+    """Optuna's artifact store on a run folder. It is read-only.
+
+    Files are read in place, so that no model is stored twice. Pictures are drawn when they are opened.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._known: dict[str, Callable[[], bytes]] = {}
+        self._contents: dict[str, Callable[[], bytes]] = {}
         self._drawing = threading.Lock()
 
-    def of_study(self) -> list[tuple[str, str, str]]:
-        """(id, file name, type) of the study's pictures."""
-        found = [name for name in STUDY_PICTURES if (self._folder.root / name).is_file()]
-        return [(self._keep(name, (self._folder.root / name).read_bytes), name, "image/png") for name in found]
+    def of_study(self) -> list[Artifact]:
+        """Return the pictures of the study."""
+        paths = [self._folder.root / name for name in STUDY_PICTURES]
+        return [self._artifact(path.name, path.name, "image/png", path.read_bytes) for path in paths if path.is_file()]
 
-    def of_trial(self, number: int) -> list[tuple[str, str, str]]:
-        """(id, file name, type) of what there is of a finished trial."""
-        place = self._folder.trial(number)
-        told = [
-            (self._keep(f"{number}/{name}", (place / name).read_bytes), name, kind)
+    def of_trial(self, number: int) -> list[Artifact]:
+        """Return the files and pictures of a finished trial."""
+        folder = self._folder.trial(number)
+        found = [
+            self._artifact(f"{number}/{name}", name, kind, (folder / name).read_bytes)
             for name, kind in FILES.items()
-            if (place / name).is_file()
+            if (folder / name).is_file()
         ]
         record = read_record(self._folder, number)
         if record is not None and record.outcome.curve:
-            told.append((self._keep(f"{number}/curve.png", lambda: _curve(record)), "curve.png", "image/png"))
+            found.append(self._artifact(f"{number}/curve.png", "curve.png", "image/png", lambda: _curve(record)))
         if record is not None and record.outcome.measured is not None:
-            told.append((self._keep(f"{number}/place.png", lambda: self._place(record)), "place.png", "image/png"))
-        return told
+            found.append(self._artifact(f"{number}/place.png", "place.png", "image/png", lambda: self._place(record)))
+        return found
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """The content of one artefact. ArtifactNotFound where there is none, or its file has gone."""
+        """Return the content of an artifact. ArtifactNotFound is raised if there is none or its file is gone."""
         try:
-            with self._drawing:  # matplotlib's fonts are not made for several threads
-                return io.BytesIO(self._known[artifact_id]())
+            with self._drawing:  # matplotlib's font cache is not thread-safe
+                return io.BytesIO(self._contents[artifact_id]())
         except (KeyError, FileNotFoundError) as error:
-            raise ArtifactNotFound(f"no artefact {artifact_id}") from error
+            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Refused: the run is only looked at."""
-        raise RequestError("the dashboard only shows a run, but something was to be uploaded")
+        """Raise RequestError: the store is read-only."""
+        raise RequestError("the dashboard shows a run and cannot change it: an upload is refused")
 
     def remove(self, artifact_id: str) -> None:
-        """Refused: the run is only looked at."""
-        raise RequestError("the dashboard only shows a run, but something was to be removed")
+        """Raise RequestError: the store is read-only."""
+        raise RequestError("the dashboard shows a run and cannot change it: a removal is refused")
 
-    def _keep(self, name: str, content: Callable[[], bytes]) -> str:
-        key = str(uuid.uuid5(_NAMES, name))
-        self._known[key] = content
-        return key
+    def _artifact(self, place: str, name: str, kind: str, content: Callable[[], bytes]) -> Artifact:
+        key = str(uuid.uuid5(_NAMES, place))
+        self._contents[key] = content
+        return Artifact(key=key, name=name, kind=kind)
 
     def _place(self, record: Record) -> bytes:
         front, spreads = read_front(self._folder), read_spreads(self._folder)
-        answering = record.trial if record.repeats is None else record.repeats
+        shown = record.trial if record.repeats is None else record.repeats
         title = f"trial {record.trial} among {len(front.points)}"
-        return front_picture(front, title=title, spreads=spreads, trial=answering).png()
+        return front_picture(front, title=title, spreads=spreads, trial=shown).png()
 
 
 def _curve(record: Record) -> bytes:

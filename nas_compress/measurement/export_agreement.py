@@ -19,7 +19,7 @@ FLOAT_DIFFERENCE = 1e-3
 """Of the largest logit, and at least this much: float files differ by the order of additions only."""
 
 INTEGER_AGREEMENT = 0.9
-"""Module and kernels round weights, activations and biases alike (`quantization.integer_biases`); they differ where a
+"""Module and kernels round weights, activations and biases alike (`round_biases_`); they differ where a
 float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A network of the user's own, in
 which another module stands between a rounding and the layer that reads it, has float biases in the module alone."""
 

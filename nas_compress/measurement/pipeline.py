@@ -11,9 +11,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
+from nas_compress.devices.device import Device
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.accuracy import measure_accuracy
@@ -79,30 +78,37 @@ def write_file(
         )
     with watch.stage("export"):
         export_onnx(deployable, _shape(calibration), path, layout=Layout(sparse=sparse))
-    if activation_bits == 8:
-        with watch.stage("kernels"):
-            require_integer_kernels(path)
     return deployable
 
 
 def measure_cost(
-    network: nn.Module, path: Path, *, sample: Tensor, meter: LatencyMeter, watch: Stopwatch, patient: bool = False
+    network: nn.Module,
+    path: Path,
+    *,
+    activation_bits: int,
+    sample: Tensor,
+    target: Device,
+    watch: Stopwatch,
+    patient: bool = False,
 ) -> Measured:
-    """Latency (at length if `patient`) and size of the file, parameters and macs of the float network.
+    """Measure all that needs no training: latency and size of the file, parameters and macs of the float network.
 
-    All that needs no training.
+    activation_bits: of the file; the device must compute integers in integers. patient: see `Device.latency`.
     """
+    _check(path, activation_bits=activation_bits, target=target, watch=watch)
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, _shape(sample))
     with watch.stage("latency"):
-        latency = meter.measure(path, key=structure_key(path), patient=patient)
+        latency = target.latency(path, key=structure_key(path), patient=patient)
     return Measured(
-        latency_ms=latency.latency_ms,
+        figures={
+            "latency_ms": latency.latency_ms,
+            "size_bytes": path.stat().st_size,
+            "parameters": parameters,
+            "macs": macs,
+        },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
-        size_bytes=path.stat().st_size,
-        parameters=parameters,
-        macs=macs,
     )
 
 
@@ -110,9 +116,10 @@ def measure_file(
     deployable: nn.Module,
     path: Path,
     *,
+    activation_bits: int,
     cost: Measured,
     validation: Split,
-    meter: LatencyMeter,
+    target: Device,
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
@@ -121,6 +128,7 @@ def measure_file(
     `cost` comes from the untrained file of the same structure; a noisy latency, or one of another structure, is
     measured again here, at length if `patient`.
     """
+    _check(path, activation_bits=activation_bits, target=target, watch=watch)
     inputs = validation.inputs.cpu()
     with watch.stage("agreement"):
         session = open_session(path)
@@ -130,14 +138,12 @@ def measure_file(
     with watch.stage("count"):
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
-        latency = meter.measure(path, key=structure_key(path), patient=patient)
+        latency = target.latency(path, key=structure_key(path), patient=patient)
+    trained = {"latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size, "accuracy": accuracy}
     return replace(
-        cost,
-        latency_ms=latency.latency_ms,
+        cost.with_figures(trained),
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
-        size_bytes=path.stat().st_size,
-        accuracy=accuracy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=zero_fraction,
@@ -147,6 +153,11 @@ def measure_file(
 def calibration_samples(train: Split) -> Tensor:
     """The first training samples (the split is shuffled when made), on the CPU."""
     return train.inputs[:CALIBRATION_SAMPLES].cpu()
+
+
+def _check(path: Path, *, activation_bits: int, target: Device, watch: Stopwatch) -> None:
+    with watch.stage("kernels"):
+        target.check(path, activation_bits=activation_bits)
 
 
 def _shape(samples: Tensor) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nas_compress.plots import marks, scales
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import SIZE
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics import METRICS, Budget
 
 
 def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:
@@ -21,9 +21,9 @@ def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:
 
 
 def nearest_limit(front: DrawnFront, name: str, ends: tuple[float, float]) -> float:
-    """Where the figure is at its worst: the strictest budget in view, else the worse end of the axis."""
+    """The worst figure in view: the strictest budget, else the worse end of the axis."""
     limits = [budget.limit for budget in budgets_in_view(front, [name])]
-    return max([*limits, ends[0]]) if name == "accuracy" else min([*limits, ends[1]])
+    return max([*limits, ends[0]]) if METRICS[name].direction == "maximize" else min([*limits, ends[1]])
 
 
 def budget_lines(axes: Axes, front: DrawnFront, x: str, y: str) -> list[NDArray[np.float64]]:
@@ -36,9 +36,9 @@ def budget_lines(axes: Axes, front: DrawnFront, x: str, y: str) -> list[NDArray[
 
 
 def rule(budget: Budget) -> str:
-    """The budget as a sentence says it: `file size ≤ 256 kB`."""
+    """The budget in words: `file size ≤ 256 kB`."""
     sign = "≤" if budget.rule == "at_most" else "≥"
-    return f"{scales.PLAIN[budget.name]} {sign} {scales.shown(budget.name, budget.limit)}"
+    return f"{budget.metric.label} {sign} {budget.metric.shown(budget.limit)}"
 
 
 def draw_budgets(axes: Axes, front: DrawnFront, x: str | None, y: str) -> None:
@@ -51,7 +51,9 @@ def draw_budgets(axes: Axes, front: DrawnFront, x: str | None, y: str) -> None:
 
 
 def _draw_upright(axes: Axes, budget: Budget) -> None:
-    axes.axvspan(budget.limit, axes.get_xlim()[1], color=marks.FORBIDDEN, linewidth=0, zorder=0)
+    low, high = axes.get_xlim()
+    start, end = (low, budget.limit) if budget.rule == "at_least" else (budget.limit, high)
+    axes.axvspan(start, end, color=marks.FORBIDDEN, linewidth=0, zorder=0)
     axes.axvline(budget.limit, color=marks.INFEASIBLE, linestyle="--", linewidth=1.0, zorder=1)
     axes.annotate(
         rule(budget),

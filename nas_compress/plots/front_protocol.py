@@ -28,6 +28,10 @@ class DrawnFront(Protocol):
         """All measured students."""
 
     @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The metrics of the study."""
+
+    @property
     def members(self) -> tuple[Point, ...]:
         """Those on the front, best first."""
 

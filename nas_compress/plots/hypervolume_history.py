@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nas_compress.errors import RequestError
-from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots import canvas, marks
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.panel import plain
+from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 
 
@@ -68,8 +69,8 @@ def _time_unit(seconds: float) -> tuple[str, float]:
 
 
 def _caption(front: DrawnFront, reference: Sequence[tuple[str, float]]) -> str:
-    parts = ["accuracy" if name == "accuracy" else "decades" for name, _ in reference]
-    origin = ", ".join(f"{scales.PLAIN[name]} {scales.shown(name, value)}" for name, value in reference)
+    parts = ["decades" if METRICS[name].log_scale else METRICS[name].label for name, _ in reference]
+    origin = in_words(dict(reference), [name for name, _ in reference])
     source = "" if front.reference_figures else " (chance and the teacher's costs)"
     return (
         f"Hypervolume: the space that the front gains over {origin}{source}.\n"

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
 from nas_compress.values.precision import SIMULATED
 
@@ -35,8 +36,8 @@ def shapes(points: Iterable[Point]) -> dict[str, str]:
     return named | {kind: "o" if shared else _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(known))}
 
 
-def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: DrawnFront) -> None:
-    """Draw points at (x, y), each as what it is; those below the axis become arrows at its edge, counted."""
+def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front: DrawnFront, name: str) -> None:
+    """Draw points at (x, y). Points below the axis of the metric `name` become arrows at its edge, with their count."""
     markers = shapes(front.points)
     members = {id(member) for member in front.members}
     low, high = axes.get_ylim()
@@ -50,7 +51,7 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
     size = 5.0 if len(places) > _CROWD else 7.0
     for (color, marker), positions in alike.items():
         _draw_alike(axes, positions, color=color, marker=marker, size=size)
-    _count_hidden(axes, sum(y < low for _, y, _ in places), low)
+    _count_hidden(axes, sum(y < low for _, y, _ in places), METRICS[name].shown(float(f"{low:.3g}")))
 
 
 def _draw_alike(axes: Axes, positions: Sequence[tuple[float, float]], *, color: str, marker: str, size: float) -> None:
@@ -140,10 +141,10 @@ def _line(label: str, color: str, style: Literal["-", "-."]) -> Line2D:
     return Line2D([], [], color=color, linewidth=1.4, linestyle=style, label=label)
 
 
-def _count_hidden(axes: Axes, count: int, low: float) -> None:
+def _count_hidden(axes: Axes, count: int, low: str) -> None:
     if count:
         axes.annotate(
-            f"▼ {count} below {100 * low:.3g} %",
+            f"▼ {count} below {low}",
             (1, 0),
             xycoords="axes fraction",
             xytext=(-2, 9),

@@ -14,7 +14,7 @@ from nas_compress.plots import marks, scales
 from nas_compress.plots.budget_lines import budget_lines, draw_budgets, nearest_limit
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import put_label
-from nas_compress.values.metrics import DIRECTIONS, Objective
+from nas_compress.values.metrics import METRICS, Objective
 from nas_compress.values.pareto import non_dominated
 from nas_compress.values.point import Point
 
@@ -35,14 +35,15 @@ def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
         nearest_limit(front, y, axes.get_ylim()),
     )
     axes.plot(*stairs.T, color=marks.MEMBER, linewidth=1.2, zorder=3)
-    marks.draw_points(axes, [(p.figure(x), p.figure(y), p) for p in visible(front, x, y)], front)
+    marks.draw_points(axes, [(p.figure(x), p.figure(y), p) for p in visible(front, x, y)], front, y)
     _draw_named(axes, front, x, y, stairs)
 
 
 def axis_words(name: str) -> str:
-    """What an axis shows and which way is better; on the upright axis the arrow turns with the words."""
-    words = scales.WORDS[name]
-    return f"{words}   better →" if DIRECTIONS[name] == "maximize" else f"← better   {words}"
+    """The axis label with an arrow to the better side; the arrow turns with the words on an upright axis."""
+    metric = METRICS[name]
+    words = metric.axis_label
+    return f"{words}   better →" if metric.direction == "maximize" else f"← better   {words}"
 
 
 def plain(axes: Axes) -> None:
@@ -59,21 +60,23 @@ def visible(front: DrawnFront, *names: str) -> list[Point]:
 
 
 def staircase(members: Sequence[Point], x: str, y: str, right: float, worst: float) -> NDArray[np.float64]:
-    """Corners (n, 2) of the edge of what the members attain for a cost `x` and a figure `y`.
+    """Corners (n, 2) of the edge of the region that the members attain in the metrics `x` and `y`.
 
-    It enters from the `worst` y, turns at every member that is non-dominated in the two figures alone, and
-    leaves at `right`. Empty, (0, 2), without members.
+    The edge starts at the `worst` y, turns at each member that is non-dominated in these two metrics, and ends at
+    `right`, the worst x. Without members it is empty, (0, 2).
     """
-    places = np.array([(member.figure(x), member.figure(y)) for member in members]).reshape(-1, 2)
-    sign = Objective(name=y).cost(1.0)
-    best = places[non_dominated(places * (1.0, sign))]
+    signs = np.array([Objective(name=name).cost(1.0) for name in (x, y)])
+    costs = np.array([(member.figure(x), member.figure(y)) for member in members]).reshape(-1, 2) * signs
+    best = costs[non_dominated(costs)]
     if not len(best):
         return np.empty((0, 2))
     best = best[np.argsort(best[:, 0])]
-    corners = [(best[0, 0], sign * max(sign * worst, sign * best[0, 1]))]
-    for (here, level), after in zip(best, [*best[1:, 0], max(right, best[-1, 0])], strict=True):
+    ends = np.array([right, worst]) * signs
+    corners = [(best[0, 0], max(ends[1], best[0, 1]))]
+    for (here, level), after in zip(best, [*best[1:, 0], max(ends[0], best[-1, 0])], strict=True):
         corners += [(here, level), (after, level)]
-    return np.array(corners)
+    edge: NDArray[np.float64] = np.array(corners) * signs
+    return edge
 
 
 def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[np.float64]) -> None:

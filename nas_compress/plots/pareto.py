@@ -8,13 +8,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nas_compress.plots import canvas, marks, scales
+from nas_compress.plots import canvas, marks
 from nas_compress.plots.budget_lines import budgets_in_view, rule
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.panel import draw_panel, visible
 from nas_compress.plots.picture import Picture
 from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
 from nas_compress.plots.strip import draw_strip
+from nas_compress.values.metrics import METRICS
+from nas_compress.values.point import Point
 
 CAPTION = (
     "Each point is a student trained from scratch; its ONNX file was measured by onnxruntime, "
@@ -48,9 +50,9 @@ def front_picture(
 
 
 def pairs(front: DrawnFront) -> list[tuple[str, str]]:
-    """Each pair of objectives as (across, upright); accuracy is always upright."""
+    """Each pair of objectives as (across, upright). A maximised metric is upright."""
     names = [objective.name for objective in front.objectives]
-    return [(y, x) if x == "accuracy" else (x, y) for x, y in combinations(names, 2)]
+    return [(y, x) if METRICS[x].direction == "maximize" else (x, y) for x, y in combinations(names, 2)]
 
 
 def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
@@ -66,10 +68,20 @@ def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
     return figure
 
 
+def _learned(front: DrawnFront) -> list[str]:
+    """The metrics of the study that are not known before training."""
+    return [name for name in front.figure_names if not METRICS[name].known_before_training]
+
+
+def _is_untrained(front: DrawnFront, point: Point) -> bool:
+    learned = [point.figure(name) for name in _learned(front)]
+    return bool(learned) and not point.stopped and all(isnan(value) for value in learned)
+
+
 def _caption(front: DrawnFront, spreads: Spreads) -> str:
     lines = [CAPTION] if front.points else ["No trial has finished yet."]
     if len(front.objectives) > 1:
-        names = [scales.PLAIN[objective.name] for objective in front.objectives]
+        names = [objective.metric.label for objective in front.objectives]
         all_of = f"{', '.join(names[:-1])} and {names[-1]}"
         lines.append(f"On the front: no other student is as good or better in {all_of} at once.")
     notes = []
@@ -78,8 +90,9 @@ def _caption(front: DrawnFront, spreads: Spreads) -> str:
     stopped = sum(point.stopped for point in front.points)
     if stopped:
         notes.append(f"{stopped} of {len(front.points)} trials were stopped early.")
-    untrained = sum(isnan(point.accuracy) and not point.stopped for point in front.points)
+    untrained = sum(_is_untrained(front, point) for point in front.points)
     if untrained:
-        notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no accuracy.")
+        learned = " and ".join(METRICS[name].label for name in _learned(front))
+        notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no {learned}.")
     told = [*lines, " ".join(notes), spread_words(spreads)]
     return "\n".join(line for line in told if line)

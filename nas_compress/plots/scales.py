@@ -1,4 +1,4 @@
-"""How each figure stands on an axis: its words, its unit, its range and its ticks."""
+"""The axis of a metric: range, scale and ticks."""
 
 from __future__ import annotations
 
@@ -10,62 +10,46 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from nas_compress.plots.front_protocol import DrawnFront
-
-WORDS = {
-    "accuracy": "accuracy (%)",
-    "latency_ms": "latency (ms, batch of 1)",
-    "size_bytes": "file size",
-    "parameters": "parameters",
-    "macs": "multiply-adds",
-}
-"""What an axis calls a figure."""
-
-PLAIN = {name: words.split(" (")[0] for name, words in WORDS.items()}
-"""What a sentence calls a figure: its words without a unit."""
+from nas_compress.values.metrics import METRICS
 
 _STEPS = ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 
 
-def shown(name: str, value: float) -> str:
-    """A figure for people: `98.6 %`, `0.25 ms`, `1.2 MB` (1 kB is 1000 bytes), `61 k`."""
-    if name == "accuracy":
-        return f"{100 * value:.4g} %"
-    if name == "latency_ms":
-        return f"{value:.3g} ms"
-    return _shortened(value, "B" if name == "size_bytes" else "")
-
-
 def limits(front: DrawnFront, name: str) -> tuple[float, float]:
-    """The range of an axis: all that matters, with a margin; accuracies far below the front fall outside."""
-    return _accuracy_limits(front) if name == "accuracy" else _cost_limits(front, name)
+    """The range of an axis with a margin. A maximised metric is cut off far below the front."""
+    if METRICS[name].log_scale:
+        return _log_limits(front, name)
+    return _cut_limits(front, name) if METRICS[name].direction == "maximize" else _whole_limits(front, name)
 
 
 def dress(axis: XAxis | YAxis, name: str, low: float, high: float) -> None:
-    """Give an axis its scale, its range and as many ticks as can be read."""
-    axes, scale = axis.axes, "linear" if name == "accuracy" else "log"
+    """Set scale, range and a readable number of ticks."""
+    axes, metric = axis.axes, METRICS[name]
+    scale = "log" if metric.log_scale else "linear"
     if isinstance(axis, YAxis):
         axes.set(yscale=scale, ylim=(low, high))
     else:
         axes.set(xscale=scale, xlim=(low, high))
-    if name == "accuracy":
+    if not metric.log_scale:
+        end = metric.bounds[1] + 0.0001
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}" if value < 1.0001 else ""))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(name, value) if value < end else ""))
         return
     axis.set_major_locator(FixedLocator(log_ticks(low, high, most=_room(axis, name))))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(name, value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(name, value)))
 
 
 def _room(axis: XAxis | YAxis, name: str) -> int:
-    """How many ticks find room: side by side a word such as `100 kB` needs some 45 points, a number 30."""
+    """Number of ticks with room for their labels: about 45 points for `100 kB`, 30 for a number."""
     if isinstance(axis, YAxis):
         return 6
     width = axis.axes.bbox.width * 72 / axis.axes.figure.dpi
-    return max(2, min(8, int(width / (30 if name == "latency_ms" else 45))))
+    return max(2, min(8, int(width / (45 if METRICS[name].notation == "prefix" else 30))))
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values between low and high: as many as may be, but no more than `most` (2 or more).
+    """Round values between low and high, at most `most` (2 or more).
 
     >>> log_ticks(4_000, 2_000_000)
     [10000.0, 30000.0, 100000.0, 300000.0, 1000000.0]
@@ -86,35 +70,46 @@ def _decade_ticks(steps: Sequence[float], low: float, high: float) -> list[float
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def _tick(name: str, value: float) -> str:
-    return f"{value:g}" if name == "latency_ms" else shown(name, value)
-
-
-def _shortened(value: float, unit: str) -> str:
-    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".strip()
+def tick(name: str, value: float) -> str:
+    """The label of a tick. The axis label has the unit, except for prefixed units such as kB."""
+    match METRICS[name].notation:
+        case "percent":
+            return f"{100 * value:.4g}"
+        case "plain":
+            return f"{value:g}"
+        case "prefix":
+            return METRICS[name].shown(value)
 
 
 def _figures(front: DrawnFront, name: str) -> list[float]:
     points = front.points + ((front.teacher,) if front.teacher else ())
-    return [value for value in (point.figure(name) for point in points) if not isnan(value)]
+    return _known([point.figure(name) for point in points])
 
 
-def _accuracy_limits(front: DrawnFront) -> tuple[float, float]:
-    """Down to the weakest member, but no further from the best than four times the median member is."""
+def _known(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not isnan(value)]
+
+
+def _cut_limits(front: DrawnFront, name: str) -> tuple[float, float]:
+    """Down to the weakest member, but at most four times as far from the best as the median member."""
     crowd = front.members if len(front.objectives) > 1 else front.members + front.dominated
-    values = sorted(point.accuracy for point in crowd if not isnan(point.accuracy))
-    values = values or sorted(_figures(front, "accuracy")) or [0.0, 1.0]
-    taught = [front.teacher.accuracy] if front.teacher else []
+    values = sorted(_known([point.figure(name) for point in crowd]))
+    values = values or sorted(_figures(front, name)) or [0.0, 1.0]
+    taught = _known([front.teacher.figure(name)]) if front.teacher else []
     top = max(values + taught)
     low = min([max(values[0], median(values) - 3 * (top - median(values))), top - 0.02, *taught])
     margin = 0.1 * (top - low)
-    return max(low - margin, -margin), min(top + 1.5 * margin, 1 + 0.5 * margin)
+    worst, best = METRICS[name].bounds
+    return max(low - margin, worst - margin), min(top + 1.5 * margin, best + 0.5 * margin)
 
 
-def _cost_limits(front: DrawnFront, name: str) -> tuple[float, float]:
+def _whole_limits(front: DrawnFront, name: str) -> tuple[float, float]:
+    values = _figures(front, name) or [0.0, 1.0]
+    margin = 0.1 * ((max(values) - min(values)) or 1.0)
+    return min(values) - margin, max(values) + margin
+
+
+def _log_limits(front: DrawnFront, name: str) -> tuple[float, float]:
     values = _figures(front, name) or [1.0, 10.0]
     low, high = min(values), max(values)
     near = [b.limit for b in front.budgets if b.name == name and low / 2 <= b.limit <= high * 2]

@@ -28,7 +28,7 @@ def draw_strip(axes: Axes, front: DrawnFront, objective: Objective) -> None:
     plain(axes)
     draw_budgets(axes, front, None, name)
     places = [(float(order), point.figure(name), point) for order, point in enumerate(front.points, 1)]
-    marks.draw_points(axes, [place for place in places if not isnan(place[1])], front)
+    marks.draw_points(axes, [place for place in places if not isnan(place[1])], front, name)
     _draw_best(axes, front, objective)
     taught = front.teacher.figure(name) if front.teacher else nan
     if front.teacher is not None:

@@ -1,9 +1,13 @@
-"""The channel groups of a network: which layers' channels can only go together, by torch-pruning's tracing."""
+"""Groups of channels that can only be removed together, found by torch-pruning's tracing.
+
+A unit of a group is one channel, one attention head, or one channel of each group of a grouped layer.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,16 +20,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nas_compress.errors import RequestError, describe
-from nas_compress.pruning.units import attention_of, blocks, equal_parts, head_count, strided
+
+HEAD_COUNTS = ("num_heads", "n_heads", "heads", "num_attention_heads", "nhead")
+"""Attributes of attention modules with the number of heads."""
+
+HEAD_WIDTHS = ("attn_dim", "inner_dim", "all_head_size", "inner_size")
+"""Attributes of attention modules with the channels of all heads together."""
+
+ATTENTION_OPERATIONS = ("ScaledDotProduct", "Softmax", "BmmBackward")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChannelGroup:
-    """Layers whose output channels can only go together, and one importance per unit (float64, any scale).
+    """Layers whose output channels can only be removed together.
 
-    A unit is one channel, one attention head, or one channel of each group of a grouped layer; `unit` are its channels.
-    `position` is the place of the first of them in forward order, from 0 (input) to 1 (output). `kind` is the same for
-    groups of the same structure. The units of `attention` are heads.
+    position: place of the first layer in forward order, from 0 (input) to 1 (output).
+    importance: one value per unit, float64, any scale.
+    kind: equal for groups of the same structure.
+    unit: channels of one unit.
+    attention: True if the units are heads.
     """
 
     layers: tuple[str, ...]
@@ -37,16 +50,19 @@ class ChannelGroup:
 
     @property
     def channels(self) -> int:
-        """The channels that the group has in all."""
+        """Number of channels of all units."""
         return len(self.importance) * self.unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TracedGroup:
-    """A group in a traced network: its layers in forward order, its units, and torch-pruning's own group.
+    """A group in a traced network.
 
-    `units` are channels of torch-pruning's root that go as a whole. `kind` is the same for groups of the same
-    structure. `attention` is the path of the module whose heads the units are, None elsewhere.
+    layers: paths in forward order.
+    units: channels of torch-pruning's root by unit.
+    kind: equal for groups of the same structure.
+    group: torch-pruning's own group.
+    attention: path of the attention module if the units are its heads, else None.
     """
 
     layers: tuple[str, ...]
@@ -62,11 +78,11 @@ class TracedGroup:
 
 
 def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tuple[nn.Module, list[TracedGroup]]:
-    """A copy of the network on the CPU, in eval mode, and its groups in forward order, without the classifier's.
+    """Copy a network to the CPU in eval mode, and find its groups in forward order, without the classifier's.
 
-    RequestError where torch-pruning cannot follow it.
+    RequestError if torch-pruning cannot trace it.
     """
-    # A copy: tracing follows gradients, which a frozen network has none of, and leaves its mode changed.
+    # a copy, because tracing needs gradients, also of a frozen network, and changes the mode
     copy = deepcopy(network).cpu().eval().requires_grad_(True)
     sample = torch.zeros((1, *sample_shape), dtype=torch.uint8)
     names = {module: name for name, module in copy.named_modules()}
@@ -77,7 +93,7 @@ def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tupl
             found = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
     except Exception as error:
         raise RequestError(
-            f"the teacher must be traceable for its vote, but torch-pruning raised {describe(error)}"
+            f"the teacher must be traceable to rank its channels, but torch-pruning raised {describe(error)}"
         ) from error
     order = {name: number for number, name in enumerate(dict.fromkeys(called))}
     traced = []
@@ -87,7 +103,9 @@ def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tupl
         if ordered and called[-1] not in ordered:
             traced.append(_with_units(group, ordered, copy, graph))
     if not traced:
-        raise RequestError("the teacher must be traceable for its vote, but torch-pruning found no channels to remove")
+        raise RequestError(
+            "the teacher must be traceable to rank its channels, but torch-pruning found no channels to remove"
+        )
     return copy, sorted(traced, key=lambda item: order[item.layers[0]])
 
 
@@ -96,7 +114,7 @@ def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: 
     heads = head_count(network.get_submodule(attention)) if attention is not None else None
     reader = next((item for item in reversed(group.items) if _cuts_inputs(item.dep)), None)
     if heads is not None and reader is not None and len(reader.idxs) % heads[1] == 0:
-        # seen from the layer behind it, attention has one channel where a fused layer makes three
+        # from the next layer: a fused layer has three channels for each channel of the attention
         size = len(reader.idxs)
         group = graph.get_pruning_group(reader.dep.target.module, reader.dep.handler, list(range(size)))
         units = blocks(size, heads[1])
@@ -112,7 +130,7 @@ def _cuts_inputs(dependency: Any) -> bool:
 
 
 def cuts_outputs(dependency: Any) -> bool:
-    """Whether a dependency of torch-pruning removes output channels of a convolution or linear layer."""
+    """True if a dependency of torch-pruning removes output channels of a convolution or linear layer."""
     module = dependency.target.module
     handler = torch_pruning.prune_conv_out_channels, torch_pruning.prune_linear_out_channels
     depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
@@ -120,13 +138,78 @@ def cuts_outputs(dependency: Any) -> bool:
 
 
 def _kind(group: Any) -> str:
-    """The group's structure as text: what each dependency acts on, and how (Fang et al. 2024, arXiv 2407.04616)."""
+    """Module type and operation of each dependency as text (Fang et al. 2024, arXiv 2407.04616)."""
     return " ".join(f"{type(item.dep.target.module).__name__}.{item.dep.handler.__name__}" for item in group)
+
+
+def attention_of(group: Any, layers: Sequence[str], network: nn.Module) -> str | None:
+    """Return the path of the attention module whose queries, keys and values are all of a group's layers, or None."""
+    parents = {layer.rpartition(".")[0] for layer in layers}
+    if len(parents) != 1 or not any(_attends(item.dep.target.name) for item in group):
+        return None
+    (parent,) = parents
+    return parent if head_count(network.get_submodule(parent)) else None
+
+
+def head_count(attention: nn.Module) -> tuple[str, int] | None:
+    """Return the attribute with a module's number of heads and its value, or None."""
+    for name in HEAD_COUNTS:
+        value = getattr(attention, name, None)
+        if isinstance(value, int) and value > 0:
+            return name, value
+    return None
+
+
+def keep_heads_(attention: nn.Module, kept: int, *, before: int, after: int) -> None:
+    """Update a module's attributes to `kept` heads, and from `before` to `after` channels of all heads together."""
+    known = head_count(attention)
+    if known is not None:
+        setattr(attention, known[0], kept)
+    for name in HEAD_WIDTHS:
+        if getattr(attention, name, None) == before:
+            setattr(attention, name, after)
+
+
+def blocks(size: int, count: int) -> tuple[tuple[int, ...], ...]:
+    """Split channels into `count` runs of neighbours, such as heads.
+
+    >>> blocks(6, 2)
+    ((0, 1, 2), (3, 4, 5))
+    """
+    width = size // count
+    return tuple(tuple(range(start, start + width)) for start in range(0, size, width))
+
+
+def strided(size: int, count: int) -> tuple[tuple[int, ...], ...]:
+    """Take one channel of each of `count` groups at a time, so that groups stay equal.
+
+    >>> strided(6, 2)
+    ((0, 3), (1, 4), (2, 5))
+    """
+    width = size // count
+    return tuple(tuple(range(first, size, width)) for first in range(width))
+
+
+def equal_parts(modules: Iterable[nn.Module]) -> int:
+    """Number of equal parts of the channels of these modules; 1 if each channel may go alone."""
+    parts = [1]
+    for module in modules:
+        if isinstance(module, nn.Conv2d) and 1 < module.groups < module.in_channels:
+            parts.append(module.groups)
+        elif isinstance(module, nn.GroupNorm):
+            parts.append(module.num_groups)
+        elif isinstance(module, nn.MultiheadAttention):
+            parts.append(module.num_heads)
+    return math.lcm(*parts)
+
+
+def _attends(name: str) -> bool:
+    return any(operation in name for operation in ATTENTION_OPERATIONS)
 
 
 @contextmanager
 def _recorded(network: nn.Module, called: list[str]) -> Iterator[None]:
-    """Note the paths of convolutions and linear layers as they run."""
+    """Append the paths of convolutions and linear layers as they run."""
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     hooks = [
         module.register_forward_hook(lambda _, inputs, output, name=name: called.append(name))

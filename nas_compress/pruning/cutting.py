@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError, describe
-from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, trace_groups
-from nas_compress.pruning.units import keep_heads_
+from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, keep_heads_, trace_groups
 
 Keep = Callable[[TracedGroup], Sequence[int]]
 """A group to the numbers of its units that stay."""

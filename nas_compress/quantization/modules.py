@@ -1,8 +1,10 @@
-"""The parts of a quantized network: for evaluation and export, they do not train."""
+"""Modules of a quantized network, for evaluation and export; they are not trained."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +20,29 @@ from nas_compress.models.integer_ops import (
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
 
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def replace_modules_(network: nn.Module, kind: type[Kind], make: Callable[[Kind], nn.Module]) -> None:
+    """Replace each module of exactly this kind inside `network` by `make(module)`.
+
+    Subclasses stay, because their owners may read more than their output. A module at several paths is replaced by one
+    new module.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if type(module) is kind and path:
+            if module not in made:
+                made[module] = make(module)
+            network.set_submodule(path, made[module])
+
 
 class IntegerWeight(nn.Module):
-    """The weights of one layer as int8 integers (outputs, ...) and one float scale per output channel.
+    """Weights of one layer as int8 integers (outputs, ...) with one float scale per output channel.
 
-    codebook: the integers that the layer's weights share, int8 (2^bits,); without one they are those of its width.
-    With `computed_as_float` the runtime is to turn them into floats once, when it loads the file; else it computes with
-    the integers.
+    codebook: integers shared by the layer's weights, int8 (2^bits,); None: all integers of `bits` bits.
+    computed_as_float: True: the runtime converts the weights to floats once, when it loads the file. False: it computes
+    with the integers.
     """
 
     integers: Tensor
@@ -41,12 +59,12 @@ class IntegerWeight(nn.Module):
         self.bits, self.computed_as_float = bits, computed_as_float
 
     def forward(self) -> Tensor:
-        """The float32 weights that the integers stand for."""
+        """Return the weights in float32."""
         return cast(Tensor, stored_weight(self.integers, self.scale, self.codebook, self.bits, self.computed_as_float))
 
 
 class Float8Weight(nn.Module):
-    """The weights of one layer as the bytes of e4m3 floats (outputs, ...) and one scale per output channel."""
+    """Weights of one layer as bytes of e4m3 floats (outputs, ...) with one scale per output channel."""
 
     codes: Tensor
     scale: Tensor
@@ -58,12 +76,12 @@ class Float8Weight(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self) -> Tensor:
-        """The float32 weights that the bytes stand for."""
+        """Return the weights in float32."""
         return cast(Tensor, float8_weight(self.codes, self.scale))
 
 
 class HalfWeight(nn.Module):
-    """The weights of one layer as 16-bit floats (outputs, ...)."""
+    """Weights of one layer as 16-bit floats (outputs, ...)."""
 
     halves: Tensor
 
@@ -72,14 +90,15 @@ class HalfWeight(nn.Module):
         self.register_buffer("halves", arithmetic.to_half(weights))
 
     def forward(self) -> Tensor:
-        """The same numbers as float32."""
+        """Return the weights in float32."""
         return self.halves.to(torch.float32)
 
 
 class StoredConv2d(nn.Module):
-    """A convolution whose weights a module of their own gives, with a bias of 16-bit floats.
+    """A convolution with stored weights and a bias of 16-bit floats.
 
-    input_scale: that of the integers that it reads, where the runtime computes it in integers.
+    weight: module that returns the weights.
+    input_scale: scale of its integer input if the runtime adds the bias in integers, else None.
     """
 
     bias: Tensor | None
@@ -93,15 +112,16 @@ class StoredConv2d(nn.Module):
         self.dilation, self.groups = conv.dilation, conv.groups
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
-        bias = _added(self.bias, self.weight, self.input_scale)
+        """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution does."""
+        bias = _runtime_bias(self.bias, self.weight, self.input_scale)
         return F.conv2d(values, self.weight(), bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class StoredLinear(nn.Module):
-    """A linear layer whose weights a module of their own gives, with a bias of 16-bit floats.
+    """A linear layer with stored weights and a bias of 16-bit floats.
 
-    input_scale: that of the integers that it reads, where the runtime computes it in integers.
+    weight: module that returns the weights.
+    input_scale: scale of its integer input if the runtime adds the bias in integers, else None.
     """
 
     bias: Tensor | None
@@ -114,11 +134,11 @@ class StoredLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return F.linear(values, self.weight(), _added(self.bias, self.weight, self.input_scale))
+        return F.linear(values, self.weight(), _runtime_bias(self.bias, self.weight, self.input_scale))
 
 
-def _added(bias: Tensor | None, weight: nn.Module, input_scale: float | None) -> Tensor | None:
-    """The bias that the runtime adds, float32 (outputs,)."""
+def _runtime_bias(bias: Tensor | None, weight: nn.Module, input_scale: float | None) -> Tensor | None:
+    """Bias as the runtime adds it, float32 (outputs,)."""
     if bias is None or input_scale is None or not isinstance(weight, IntegerWeight):
         return None if bias is None else bias.to(torch.float32)
     return cast(Tensor, integer_bias(bias, weight.scale, input_scale))
@@ -129,7 +149,7 @@ def _half(bias: Tensor | None) -> Tensor | None:
 
 
 class QuantizedInput(nn.Module):
-    """The raw uint8 sample taken as the first quantized tensor: scale 1 / std, zero point mean."""
+    """The raw uint8 sample as the first quantized tensor: scale 1 / std, zero point mean."""
 
     def __init__(self, mean: int, std: float) -> None:
         super().__init__()
@@ -141,7 +161,7 @@ class QuantizedInput(nn.Module):
 
 
 class QuantizedActivation(nn.Module):
-    """Rounds the tensor between two layers to unsigned integers with one scale."""
+    """Round the tensor between two layers to unsigned integers with one scale."""
 
     def __init__(self, scale: float, zero_point: int, *, bits: int) -> None:
         super().__init__()
@@ -149,41 +169,50 @@ class QuantizedActivation(nn.Module):
         self.highest = arithmetic.largest_activation(bits)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return float32 values of the same shape, each of which an integer stands for."""
+        """Return rounded float32 values of the same shape."""
         rounded = fake_quantize_activation(values, self.scale, self.zero_point, self.highest)
         return cast(Tensor, rounded)
 
 
-class RangeObserver(nn.Module):
-    """Stands at an activation point during calibration and keeps some of the values, the smallest and largest too.
+StoredLayer = StoredConv2d | StoredLinear
 
-    Of each larger tensor it keeps KEPT values, one from a random place of each of as many equal stretches; the places
-    are the same in every run.
+
+@torch.no_grad()
+def round_biases_(network: nn.Module, sample: Tensor) -> None:
+    """Round the bias of each layer with integer inputs to a multiple of input scale x weight scale.
+
+    The runtime's integer kernels sum products in int32 and add the bias to them (Jacob et al. 2018, arXiv 1712.05877,
+    section 2.4). With weights of few bits the multiple can exceed the step of the layer's own output.
+
+    sample: uint8 (1, C, H, W); one pass finds the input scale of each layer.
+    The bias stays as it is in layers with inputs of several scales, and in linear layers with inputs other than
+    (n, inputs), because the runtime adds it in floats there.
     """
+    rounded: dict[int, tuple[Tensor, float]] = {}
+    scales_by_layer: dict[StoredLayer, set[float | None]] = {}
 
-    KEPT = 16_384
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
+        if isinstance(module, QuantizedActivation | QuantizedInput):
+            # a reference, so that no other tensor reuses its memory
+            rounded[answer.data_ptr()] = answer, module.scale
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: list[Tensor] = []
-        self._random = torch.Generator().manual_seed(0)
+    def look_up(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, StoredConv2d | StoredLinear):
+            scales_by_layer.setdefault(layer, set()).add(_scale_of(layer, inputs[0], rounded))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return `values` unchanged."""
-        flat = values.detach().reshape(-1)
-        ends = torch.stack(torch.aminmax(flat))
-        if flat.numel() > self.KEPT:
-            flat = flat[self._places(flat.numel()).to(flat.device)]
-        self._seen += [flat, ends]
-        return values
+    with ExitStack() as hooks:
+        for module in network.modules():
+            hooks.callback(module.register_forward_hook(remember).remove)
+            hooks.callback(module.register_forward_pre_hook(look_up).remove)
+        network(sample)
+    for layer, scales in scales_by_layer.items():
+        layer.input_scale = next(iter(scales)) if len(scales) == 1 else None
 
-    @property
-    def values(self) -> Tensor:
-        """What was kept: float32 (n,) on the CPU."""
-        return torch.cat(self._seen).float().cpu()
 
-    def _places(self, count: int) -> Tensor:
-        """Rising places among `count`, int64 (KEPT,); any fixed step would meet the same pixels of some maps only."""
-        within = torch.rand(self.KEPT, generator=self._random, dtype=torch.float64)
-        places = ((torch.arange(self.KEPT, dtype=torch.float64) + within) * (count / self.KEPT)).long()
-        return places.clamp_(max=count - 1)
+def _scale_of(layer: StoredLayer, values: Tensor, rounded: dict[int, tuple[Tensor, float]]) -> float | None:
+    """Return the scale of a layer's integer input, or None if the runtime adds a float bias."""
+    source, scale = rounded.get(values.data_ptr(), (None, None))
+    # a view of a part can start at the same address
+    is_whole = source is not None and source.numel() == values.numel()
+    is_integer = isinstance(layer.weight, IntegerWeight) and (isinstance(layer, StoredConv2d) or values.dim() == 2)
+    return scale if is_whole and is_integer else None

@@ -13,8 +13,6 @@ from nas_compress.models.layers import RawInput
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
-from nas_compress.quantization.codebook import LARGEST, cluster, shared_integers
-from nas_compress.quantization.integer_biases import round_biases_
 from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, takes_bits, weight_layers
 from nas_compress.quantization.modules import (
     Float8Weight,
@@ -24,10 +22,12 @@ from nas_compress.quantization.modules import (
     QuantizedInput,
     StoredConv2d,
     StoredLinear,
+    replace_modules_,
+    round_biases_,
 )
-from nas_compress.quantization.replacing import replace_modules_
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
+from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
 from nas_compress.values.precision import Quantization, check_bits
 
 
@@ -114,7 +114,7 @@ def _shared(integers: Store, *, computed_as_float: bool) -> Store:
             return integers(weights, bits)
         values, places = cluster(weights, bits)
         scale = arithmetic.usable_scale(shared_integers(values)[1].reshape(1))
-        codebook = (values / scale).round().clamp(-LARGEST, LARGEST).to(torch.int8)
+        codebook = (values / scale).round().clamp(-LARGEST_SHARED, LARGEST_SHARED).to(torch.int8)
         return IntegerWeight(
             codebook[places],
             scale.repeat(len(weights)),

@@ -17,9 +17,13 @@ from nas_compress.models.factorised import last_layer
 from nas_compress.models.layers import ConvUnit
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
-from nas_compress.quantization.codebook import nearest
-from nas_compress.quantization.modules import IntegerWeight, QuantizedActivation, StoredConv2d, StoredLinear
-from nas_compress.quantization.replacing import replace_modules_
+from nas_compress.quantization.modules import (
+    IntegerWeight,
+    QuantizedActivation,
+    StoredConv2d,
+    StoredLinear,
+    replace_modules_,
+)
 from nas_compress.quantization.trainable_modules import (
     ActivationQuantizer,
     FakeQuantConv2d,
@@ -33,6 +37,7 @@ from nas_compress.quantization.weight_quantizers import (
     SharedWeight,
     SignWeight,
     WeightQuantizer,
+    nearest_place,
 )
 from nas_compress.values.precision import METHODS
 
@@ -169,7 +174,7 @@ def _make_factors_positive_(network: nn.Module) -> None:
 def _nearest_shared(integers: Tensor, codebook: Tensor) -> Tensor:
     """Integers of the codebook, int8: the others, whose factor became negative in training, as the nearest to them."""
     rising = codebook.sort().values
-    return rising[nearest(integers.float(), rising.float())]
+    return rising[nearest_place(integers.float(), rising.float())]
 
 
 def _frozen_activation(quantizer: ActivationQuantizer) -> nn.Module:

@@ -13,6 +13,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import speed_notes
 from nas_compress.runs.steps import byte_steps
+from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 
 WIDEST_MATRIX = 20
@@ -36,6 +37,7 @@ def card(
         "trial": record.trial,
         "point": point,
         "measured": outcome.measured,
+        "words": in_words(point.figures, METRICS),
         "speed": "\n".join(speed_notes([record], [record.trial])),
         "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,

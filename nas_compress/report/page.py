@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
+from nas_compress.devices.table import recorded_caution
 from nas_compress.files import write_text
 from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
 from nas_compress.plots.panel import axis_words, staircase
 from nas_compress.plots.pareto import front_picture, pairs
+from nas_compress.plots.spread import Spreads
 from nas_compress.report.cards import MOST_COMPRESSED, card
 from nas_compress.report.confusion import confusions
 from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
@@ -27,8 +28,12 @@ from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
+from nas_compress.values.metrics import METRICS
 
 ASSETS = Path(__file__).parent / "assets"
+
+DIGITS = {"agreement": 4, "latency_spread": 4}
+"""Decimals of table columns that are no metrics."""
 
 LONGEST_LIST = 100
 """Trials listed with their reasons; the table has them all."""
@@ -45,7 +50,7 @@ def report_page(folder: RunFolder) -> str:
     spec, about = folder.spec(), folder.about()
     front = make_front(spec, int(about["classes"]), read_baseline(folder), records)
     columns, rows = table(records, front)
-    knee = front.knee
+    knee, spreads = front.knee, read_spreads(folder)
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -53,7 +58,7 @@ def report_page(folder: RunFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": scales.shown, "whole": "{:,}".format, "percent": "{:.1%}".format}
+    environment.filters |= {"figure": _shown, "whole": "{:,}".format, "percent": "{:.1%}".format}
     return environment.get_template("page.html").render(
         title=spec.name,
         spec=spec,
@@ -61,7 +66,7 @@ def report_page(folder: RunFolder) -> str:
         front=front,
         knee=knee,
         budgets=[rule(budget) for budget in front.budgets],
-        plain=scales.PLAIN,
+        metrics=METRICS,
         counts=_counts(records, front),
         cards=_cards(folder, records, front),
         importances=parameter_importances(records, spec.objective_list),
@@ -71,7 +76,7 @@ def report_page(folder: RunFolder) -> str:
         savings=str(savings(records, front)),
         longest_list=LONGEST_LIST,
         settings=_settings(spec.model_dump(mode="json")),
-        picture=_picture(folder, front, spec.name),
+        picture=_picture(front, spec.name, spreads),
         confirmation=read_confirmation(folder),
         caution=_caution(about["machine"], records),
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
@@ -82,9 +87,10 @@ def report_page(folder: RunFolder) -> str:
             "rows": rows,
             "panels": _panels(front),
             "axes": {o.name: _axis(front, o.name) for o in front.objectives},
+            "digits": DIGITS | {name: METRICS[name].digits for name in front.figure_names if METRICS[name].digits},
             "teacher": _teacher(front),
             "knee": knee.trial if knee else None,
-            "spreads": list(read_spreads(folder).by_trial.items()),
+            "spreads": {"metric": spreads.metric, "by_trial": list(spreads.by_trial.items())},
         },
     )
 
@@ -93,7 +99,7 @@ def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
     """What to know of the run's integer kernels on the machine that it ran on."""
     if all(record.outcome.candidate.activation_bits != 8 for record in records):
         return ""
-    return integer_caution(str(machine.get("system", "")), machine.get("flags", ()))
+    return recorded_caution(machine)
 
 
 def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:
@@ -139,18 +145,23 @@ def _panels(front: Front) -> list[dict[str, Any]]:
 def _axis(front: Front, name: str) -> dict[str, Any]:
     low, high = scales.limits(front, name)
     limits = [budget.limit for budget in front.budgets if budget.name == name]
-    log = name != "accuracy"
+    metric = METRICS[name]
+    log = metric.log_scale
     ticks = scales.log_ticks(low, high) if log else []
     return {
         "words": axis_words(name),
-        "plain": scales.WORDS[name],
-        "rule": "at_least" if name == "accuracy" else "at_most",
+        "rule": "at_least" if metric.direction == "maximize" else "at_most",
         "log": log,
+        "percent": metric.notation == "percent",
         "range": [math.log10(low), math.log10(high)] if log else [low, high],
         "ticks": ticks,
-        "labels": [f"{tick:g}" if name == "latency_ms" else scales.shown(name, tick) for tick in ticks],
+        "labels": [scales.tick(name, place) for place in ticks],
         "budgets": limits,
     }
+
+
+def _shown(name: str, value: float | None) -> str:
+    return "" if value is None else METRICS[name].shown(value)
 
 
 def _teacher(front: Front) -> Mapping[str, float] | None:
@@ -159,9 +170,9 @@ def _teacher(front: Front) -> Mapping[str, float] | None:
     return {objective.name: front.teacher.figure(objective.name) for objective in front.objectives}
 
 
-def _picture(folder: RunFolder, front: Front, title: str) -> str:
+def _picture(front: Front, title: str, spreads: Spreads) -> str:
     """The static picture, for paper and for readers without scripts, as a data URL."""
-    png = front_picture(front, title=title, spreads=read_spreads(folder)).png()
+    png = front_picture(front, title=title, spreads=spreads).png()
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 

@@ -8,11 +8,8 @@ from typing import Any
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 
-FIGURES = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
-FIXED = (
-    "trial",
-    "standing",
-    *FIGURES,
+BEFORE_FIGURES = ("trial", "standing")
+AFTER_FIGURES = (
     "latency_spread",
     "latency_noisy",
     "agreement",
@@ -28,21 +25,22 @@ FIXED = (
     "repeats",
     "reason",
 )
-"""The columns before those of the searched parameters."""
+"""The columns on both sides of the metrics; those of the searched parameters follow."""
 
 STANDINGS = ("front", "beaten", "over budget", "stopped", "failed", "repeated")
 """What became of a trial, in the order in which a reader cares."""
 
 
 def table(records: Sequence[Record], front: Front) -> tuple[list[str], list[list[Any]]]:
-    """The columns, and a row a trial in the order of their numbers; None where a row has no value.
+    """The columns, and one row per trial in the order of trial numbers; None is a missing value.
 
-    A searched parameter that is called like a fixed column keeps its own name with `searched_` before it.
+    A searched parameter with the name of a fixed column gets the column `searched_<name>`.
     """
+    fixed = (*BEFORE_FIGURES, *front.figure_names, *AFTER_FIGURES)
     searched = list(dict.fromkeys(name for record in records for name in record.params))
     members = {point.trial for point in front.members}
-    rows = [[*_fixed(record, members), *(record.params.get(name) for name in searched)] for record in records]
-    return [*FIXED, *(f"searched_{name}" if name in FIXED else name for name in searched)], rows
+    rows = [[*_fixed(record, members, fixed), *(record.params.get(name) for name in searched)] for record in records]
+    return [*fixed, *(f"searched_{name}" if name in fixed else name for name in searched)], rows
 
 
 def standing(record: Record, members: set[int | str]) -> str:
@@ -57,10 +55,10 @@ def standing(record: Record, members: set[int | str]) -> str:
     return {"over_budget": "over budget", "failed": "failed"}.get(state, "stopped")
 
 
-def _fixed(record: Record, members: set[int | str]) -> list[Any]:
+def _fixed(record: Record, members: set[int | str], columns: Sequence[str]) -> list[Any]:
     outcome = record.outcome
     values = {
-        **(vars(outcome.measured) if outcome.measured else {}),
+        **(outcome.measured.to_dict() if outcome.measured else {}),
         "trial": record.trial,
         "standing": standing(record, members),
         "weight_bits": outcome.candidate.weight_bits,
@@ -73,7 +71,7 @@ def _fixed(record: Record, members: set[int | str]) -> list[Any]:
         "repeats": record.repeats,
         "reason": outcome.reason,
     }
-    return [_short(values.get(name)) for name in FIXED]
+    return [_short(values.get(name)) for name in columns]
 
 
 def _short(value: Any) -> Any:

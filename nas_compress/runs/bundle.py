@@ -11,6 +11,7 @@ from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.model_file import FORMS
 from nas_compress.values.precision import SIMULATED
 
@@ -134,9 +135,11 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
     )
     if architecture is None or measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
-    names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
+    others = {} if teacher is None else teacher.figures
     rows = "\n".join(
-        f"| {name} | {_shown(getattr(measured, name))} | {_shown(getattr(teacher, name, None))} |" for name in names
+        f"| {name} | {_cell(name, measured.figures)} | {_cell(name, others)} |"
+        for name in METRICS
+        if name in measured.figures
     )
     channels, height, width = architecture.input_shape
     return CARD.format(
@@ -156,7 +159,5 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
     )
 
 
-def _shown(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+def _cell(name: str, figures: Mapping[str, float]) -> str:
+    return METRICS[name].cell(figures[name]) if name in figures else ""

@@ -12,6 +12,7 @@ from typing import Any
 from nas_compress.errors import RunError, describe
 from nas_compress.files import read_json, write_json, write_text
 from nas_compress.runs.folder import RunFolder
+from nas_compress.values.metrics import in_table_order
 from nas_compress.values.outcome import Outcome
 
 STUDENT = "student"
@@ -20,10 +21,13 @@ STUDENT = "student"
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One member in one role, over its repetitions. Accuracies are fractions; std is over seeds (n - 1), None for one.
+    """One member in one role over its repetitions.
 
-    `validation_search` is the figure by which the search chose the member, `test_shipped` the test accuracy of its
-    own file; both are None for a control. `failed` repetitions count in no mean.
+    The fields `validation_*` and `test_*` hold the confirmed metric. std is over seeds (n - 1), None for one seed.
+    validation_search: the figure by which the search chose the member; test_shipped: the test figure of its own file.
+    Both are None for a control.
+    figures: means over the repetitions of the metrics that are known before training.
+    failed: number of failed repetitions; they count in no mean.
     """
 
     trial: int
@@ -37,20 +41,45 @@ class Summary:
     test_shipped: float | None
     test_mean: float | None
     test_std: float | None
-    latency_ms: float | None
-    size_bytes: int | None
-    parameters: int | None
+    figures: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and CSV, the figures next to the other fields."""
+        others = asdict(self)
+        figures = others.pop("figures")
+        return {**others, **figures}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Summary:
+        """The inverse of `to_dict`. Older files write null for a figure that was not measured."""
+        own = {item.name for item in fields(cls)}
+        figures = {name: value for name, value in values.items() if name not in own and value is not None}
+        return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """The whole confirmation of a run. `alike` are pairs of members that the test accuracies do not tell apart."""
+    """The whole confirmation of a run.
+
+    metric: the name of the confirmed metric. alike: pairs of members whose test figures are within noise.
+    """
 
     rows: tuple[Summary, ...]
     alike: tuple[tuple[int, int], ...]
     test_samples: int
     teacher_validation: float
     teacher_test: float
+    metric: str = "accuracy"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of confirm.csv."""
+        own = [item.name for item in fields(Summary) if item.name != "figures"]
+        return (*own, *in_table_order(name for row in self.rows for name in row.figures))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
 
     @property
     def students(self) -> tuple[Summary, ...]:
@@ -59,7 +88,7 @@ class Confirmation:
 
     @property
     def spreads(self) -> dict[int, tuple[float, float]]:
-        """Mean and standard deviation of the validation accuracy by trial, where both are known."""
+        """Mean and standard deviation of the metric on the validation split by trial, if both are known."""
         return {
             row.trial: (row.validation_mean, row.validation_std)
             for row in self.students
@@ -103,11 +132,11 @@ def write_test_accuracies(folder: RunFolder, accuracies: Mapping[str, float], pu
 
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     """Write confirm.json, and confirm.csv with a row for each member and role and one for the teacher."""
-    write_json(folder.root / "confirm.json", asdict(confirmation))
+    write_json(folder.root / "confirm.json", confirmation.to_dict())
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[field.name for field in fields(Summary)], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=confirmation.columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in confirmation.rows)
+    writer.writerows(row.to_dict() for row in confirmation.rows)
     writer.writerow(
         {
             "trial": "teacher",
@@ -125,7 +154,7 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
         return None
     try:
         values: dict[str, Any] = read_json(path)
-        values["rows"] = tuple(Summary(**row) for row in values["rows"])
+        values["rows"] = tuple(Summary.from_dict(row) for row in values["rows"])
         values["alike"] = tuple((int(one), int(other)) for one, other in values["alike"])
         return Confirmation(**values)
     except (ValueError, KeyError, TypeError) as error:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isnan, log10
+from math import isfinite, isnan, log10, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.metrics import DIRECTIONS, Budget, Objective
+from nas_compress.values.metrics import METRICS, Budget, Objective, in_table_order
 from nas_compress.values.pareto import Floats, hypervolume, knee, non_dominated, volume_gain
-from nas_compress.values.point import COLUMNS, Point
+from nas_compress.values.point import Point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class Front:
     """All finished trials of a study, in finishing order, and what follows from them.
 
-    `classes` gives the chance level 1 / classes. `reference_figures` replaces, by objective, the figures at
-    which the hypervolume begins; without it they are the chance level and the teacher's costs.
+    classes: number of classes, from which chance levels follow; None if the task has no classes.
+    reference_figures: the figures by objective at which the hypervolume begins, instead of the chance level and the
+    teacher's costs.
 
     >>> def student(trial, accuracy, size_bytes):
-    ...     return Point(trial=trial, accuracy=accuracy, latency_ms=0.1, size_bytes=size_bytes, parameters=1, macs=1)
+    ...     return Point(trial=trial, figures={"accuracy": accuracy, "size_bytes": size_bytes})
     >>> front = Front(
     ...     objectives=(Objective(name="accuracy"), Objective(name="size_bytes")),
     ...     points=(student(0, 0.9, 20_000), student(1, 0.8, 30_000), student(2, 0.95, 90_000)),
@@ -42,7 +43,7 @@ class Front:
 
     objectives: tuple[Objective, ...]
     points: tuple[Point, ...]
-    classes: int
+    classes: int | None
     budgets: tuple[Budget, ...] = ()
     teacher: Point | None = None
     reference_figures: tuple[tuple[str, float], ...] = ()
@@ -52,12 +53,13 @@ class Front:
         if not names or len(set(names)) < len(names):
             given = ", ".join(names) or "none"
             raise RequestError(f"objectives must be one or more different figures, but got {given}")
-        if self.classes < 2:
+        if self.classes is not None and self.classes < 2:
             raise RequestError(f"classes >= 2 must hold, but got classes={self.classes}")
         for name, value in self.reference_figures:
             require_known("a reference figure", name, names)
-            if not 0 <= value < float("inf") or (value == 0 and name != "accuracy"):
-                raise RequestError(f"a reference figure must be positive and finite, but got {name}={value}")
+            if not isfinite(value):
+                raise RequestError(f"a reference figure must be finite, but got {name}={value}")
+            METRICS[name].require(value, " as a reference figure")
 
     @cached_property
     def members(self) -> tuple[Point, ...]:
@@ -82,17 +84,15 @@ class Front:
     @property
     def reference(self) -> tuple[tuple[str, float], ...] | None:
         """The figures, by objective, at which the hypervolume begins; None where a teacher is missing."""
-        known = {"accuracy": 1 / self.classes}
-        if self.teacher is not None:
-            known |= {name: self.teacher.figure(name) for name in DIRECTIONS if name != "accuracy"}
-        known |= dict(self.reference_figures)
-        names = [objective.name for objective in self.objectives]
-        return tuple((name, known[name]) for name in names) if set(names) <= set(known) else None
+        given = dict(self.reference_figures)
+        found = [(o.name, given.get(o.name, self._origin(o))) for o in self.objectives]
+        return None if any(isnan(value) for _, value in found) else tuple(found)
 
     def normalised_costs(self, points: Sequence[Point]) -> Floats:
-        """Costs (n, m) seen from the reference: chance - accuracy, else log10(value / teacher's value).
+        """Costs (n, m) relative to the reference: chance - accuracy, or log10(value / teacher's value).
 
-        A student with half of the teacher's size has a size cost of -0.3. RequestError without a reference.
+        Metrics of a logarithmic scale count in decades: a student of half the teacher's size has a size cost of -0.3.
+        RequestError without a reference.
         """
         if self.reference is None:
             raise RequestError("a hypervolume needs a teacher or all reference_figures, but got neither")
@@ -123,11 +123,11 @@ class Front:
     def to_rows(self) -> list[dict[str, object]]:
         """The members, best first, and the teacher last, as rows of a table; every row has every column.
 
-        The columns are `COLUMNS` and one for each parameter that any point searched; None where a row has no
-        value. A parameter that is called like a figure gets the column `searched_<name>`.
+        The columns are `fixed_columns` and one for each searched parameter. A missing value is None. A parameter
+        with the name of a fixed column gets the column `searched_<name>`.
         """
         rows = self.members + ((self.teacher,) if self.teacher else ())
-        return [_row(point, self._searched) for point in rows]
+        return [self._row(point) for point in rows]
 
     def to_dataframe(self) -> pd.DataFrame:
         """The rows of `to_rows` as a pandas DataFrame."""
@@ -162,8 +162,21 @@ class Front:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of `to_rows`, also where there is no row."""
-        return COLUMNS + tuple(_column(name) for name in self._searched)
+        """The columns of `to_rows`, even if there is no row."""
+        return self.fixed_columns + tuple(self._column(name) for name in self._searched)
+
+    @property
+    def fixed_columns(self) -> tuple[str, ...]:
+        """The columns before those of the searched parameters."""
+        return ("trial", *self.figure_names, "epochs_spent", "model", "number_format")
+
+    @cached_property
+    def figure_names(self) -> tuple[str, ...]:
+        """The metrics of this study: all that a point or the teacher has, and all that the study asks for."""
+        points = self.points + ((self.teacher,) if self.teacher else ())
+        measured = {name for point in points for name in point.figures}
+        asked = {objective.name for objective in self.objectives} | {budget.name for budget in self.budgets}
+        return in_table_order(measured | asked)
 
     @property
     def _searched(self) -> tuple[str, ...]:
@@ -180,21 +193,33 @@ class Front:
         rows = [[_scaled(o, point.figure(o.name)) for o in self.objectives] for point in points]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
 
+    def _origin(self, objective: Objective) -> float:
+        """The chance level if the metric has one, else the teacher's figure; nan if neither is known."""
+        chance = objective.metric.chance
+        if chance is not None and self.classes is not None:
+            return chance(self.classes)
+        return nan if self.teacher is None else self.teacher.figure(objective.name)
+
+    def _column(self, name: str) -> str:
+        return f"searched_{name}" if name in self.fixed_columns else name
+
+    def _row(self, point: Point) -> dict[str, object]:
+        searched = dict(point.searched)
+        row = point_values(point, self.figure_names)
+        return row | {self._column(name): searched.get(name) for name in self._searched}
+
+
+def point_values(point: Point, figure_names: Sequence[str]) -> dict[str, object]:
+    """The fixed columns of one point; a figure that was not measured is None."""
+    figures = {name: point.figures.get(name) for name in figure_names}
+    known = {name: None if value is None or isnan(value) else value for name, value in figures.items()}
+    others = {"epochs_spent": point.epochs_spent, "model": point.model, "number_format": point.number_format}
+    return {"trial": point.trial, **known, **others}
+
 
 def _scaled(objective: Objective, value: float) -> float:
-    return objective.cost(value if objective.name == "accuracy" else log10(value))
+    return objective.cost(log10(value) if objective.metric.log_scale else value)
 
 
 def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _column(name: str) -> str:
-    return f"searched_{name}" if name in COLUMNS else name
-
-
-def _row(point: Point, names: Sequence[str]) -> dict[str, object]:
-    searched = dict(point.searched)
-    row: dict[str, object] = {name: getattr(point, name) for name in COLUMNS}
-    row |= {_column(name): searched.get(name) for name in names}
-    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}

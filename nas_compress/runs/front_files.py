@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas_compress.files import write_json, write_text
-from nas_compress.runs.front import Front
-from nas_compress.values.point import COLUMNS, Point
+from nas_compress.runs.front import Front, point_values
+from nas_compress.values.point import Point
 
 
 def write_front_csv(front: Front, path: Path) -> None:
@@ -32,9 +32,9 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
         "objectives": [{"name": o.name, "direction": o.direction} for o in front.objectives],
         "budgets": [{"name": b.name, "rule": b.rule, "limit": b.limit} for b in front.budgets],
         "points": len(front.points),
-        "members": [_values(point) for point in front.members],
+        "members": [_values(front, point) for point in front.members],
         "knee": knee.trial if knee else None,
-        "teacher": _values(front.teacher) if front.teacher else None,
+        "teacher": _values(front, front.teacher) if front.teacher else None,
         "hypervolume": front.hypervolume() if reference else None,
         "reference": dict(reference) if reference else None,
         **({} if stopping is None else {"stopping": dict(stopping)}),
@@ -42,8 +42,6 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
     write_json(path, summary)
 
 
-def _values(point: Point) -> dict[str, object]:
-    """Every figure by name, None for nan, which JSON does not know."""
-    figures = {name: getattr(point, name) for name in COLUMNS}
-    known = {name: None if value != value else value for name, value in figures.items()}
+def _values(front: Front, point: Point) -> dict[str, object]:
+    known = point_values(point, front.figure_names)
     return known | {"float32_latency_ms": point.float32_latency_ms, "searched": dict(point.searched)}

@@ -65,10 +65,10 @@ def read_records(folder: RunFolder) -> list[Record]:
 
 def write_baseline(folder: RunFolder, measured: Measured) -> None:
     """Write the teacher's figures."""
-    write_json(folder.teacher / "outcome.json", measured.__dict__)
+    write_json(folder.teacher / "outcome.json", measured.to_dict())
 
 
 def read_baseline(folder: RunFolder) -> Measured | None:
     """The teacher's figures, or None before it was measured."""
     path = folder.teacher / "outcome.json"
-    return Measured(**read_json(path)) if path.is_file() else None
+    return Measured.from_dict(read_json(path)) if path.is_file() else None

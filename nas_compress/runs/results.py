@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from nas_compress.runs.front import Front
 from nas_compress.runs.front_files import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 
@@ -65,7 +65,7 @@ def draw_front(folder: RunFolder, front: Front, title: str) -> None:
 def read_spreads(folder: RunFolder) -> Spreads:
     """What confirmation found about the members, nothing where none was confirmed."""
     found = read_confirmation(folder)
-    return Spreads(by_trial=found.spreads, alike=found.alike) if found else Spreads(by_trial={})
+    return Spreads(by_trial=found.spreads, alike=found.alike, metric=found.metric) if found else Spreads(by_trial={})
 
 
 def write_history(folder: RunFolder, front: Front, records: Sequence[Record], title: str) -> None:
@@ -117,11 +117,7 @@ def _figures(
 ) -> Point:
     return Point(
         trial=trial,
-        accuracy=math.nan if measured.accuracy is None else measured.accuracy,
-        latency_ms=measured.latency_ms,
-        size_bytes=measured.size_bytes,
-        parameters=measured.parameters,
-        macs=measured.macs,
+        figures={name: value for name, value in measured.figures.items() if name in METRICS},
         epochs_spent=epochs_spent,
         model=model,
         searched=searched,

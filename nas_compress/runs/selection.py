@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError, nearest, require_known
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import DIRECTIONS, Objective
+from nas_compress.values.metrics import METRICS, Objective
 from nas_compress.values.point import Point
 
 OPERATORS: dict[str, Callable[[object, object], bool]] = {
@@ -51,7 +51,7 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
     column, sign, value = match.groups()
     if column not in columns:
         raise RequestError(f"--where must name a column of front.csv, but got {column!r}{nearest(column, columns)}")
-    if column in DIRECTIONS and not _is_number(value):
+    if column in METRICS and not _is_number(value):
         raise RequestError(f"--where must compare {column} with a number, but got {text!r}")
     return Condition(column=column, sign=sign, value=value)
 
@@ -86,7 +86,7 @@ def chosen_members(
     if everything and best:
         raise RequestError(f"at most one of --all and --best must be given, but got --all and --best {best[0]}")
     for name in best:
-        require_known("--best", name, DIRECTIONS)
+        require_known("--best", name, METRICS)
     kept = kept_members(front, where)
     if everything:
         return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
+from nas_compress.devices.device import EQUAL_WITHIN
 from nas_compress.runs.records import Record
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import SIMULATED
@@ -30,11 +30,12 @@ def speed_note(measured: Measured) -> str:
     reference = measured.float32_latency_ms
     if reference is None:
         return NOT_COMPARED
-    if measured.latency_ms <= (1 + MARGIN) * reference:
+    latency = measured.figure("latency_ms")
+    if latency <= (1 + EQUAL_WITHIN) * reference:
         return ""
-    more = measured.latency_ms / reference - 1
+    more = latency / reference - 1
     unsure = " (noisy)" if measured.latency_noisy else ""
-    return f"{more:.0%} slower than its float32 form: {measured.latency_ms:.4f} ms{unsure} against {reference:.4f} ms"
+    return f"{more:.0%} slower than its float32 form: {latency:.4f} ms{unsure} against {reference:.4f} ms"
 
 
 def speed_notes(records: Sequence[Record], members: Iterable[int | str]) -> dict[str, list[int]]:

@@ -21,7 +21,7 @@ def byte_steps(folder: RunFolder, record: Record, *, coded: bool = True) -> list
         content = read_content(path)
     except RequestError:
         return []
-    steps = [] if teacher is None else [("the teacher, float32", teacher.size_bytes)]
+    steps = [] if teacher is None else [("the teacher, float32", int(teacher.figure("size_bytes")))]
     if measured is not None:
         steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]
     steps.append(("this file", len(content)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.devices.device import Device, Latency
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.runs.records import Record
@@ -35,7 +35,7 @@ def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) 
 
 
 def compare_with_float32(
-    uncompared: Sequence[Record], *, build: Build, calibration: Tensor, meter: LatencyMeter
+    uncompared: Sequence[Record], *, build: Build, calibration: Tensor, target: Device
 ) -> dict[int, Outcome]:
     """Time the float32 form of each record's architecture, once per machine; the outcomes that know it now, by trial.
 
@@ -46,15 +46,15 @@ def compare_with_float32(
         architecture, measured = record.outcome.architecture, record.outcome.measured
         if architecture is None or measured is None or time.monotonic() >= end:
             continue
-        latency = _latency(build(architecture), calibration, meter)
+        latency = _latency(build(architecture), calibration, target)
         if not latency.noisy:
             known = replace(measured, float32_latency_ms=latency.latency_ms)
             compared[record.trial] = replace(record.outcome, measured=known)
     return compared
 
 
-def _latency(network: nn.Module, calibration: Tensor, meter: LatencyMeter) -> Latency:
+def _latency(network: nn.Module, calibration: Tensor, target: Device) -> Latency:
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "float32.onnx"
         write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=Stopwatch())
-        return meter.measure(path, key=structure_key(path), patient=True)
+        return target.latency(path, key=structure_key(path), patient=True)

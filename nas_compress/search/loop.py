@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.runs.speed_notes import speed_notes
 from nas_compress.search.float32_comparison import compare_with_float32, uncompared_members
@@ -30,7 +29,7 @@ class Search:
         """What is finished of it."""
         return self.trials.tally
 
-    def run(self, meter: LatencyMeter, crew: Crew | None = None) -> None:
+    def run(self, crew: Crew | None = None) -> None:
         """Try candidates until the total is reached; then measure the front's noisy latencies again.
 
         A crew tries several at once, which hold still while one of them measures.
@@ -42,8 +41,8 @@ class Search:
         else:
             Shift(trials=self.trials, crew=crew).work()
         shutil.rmtree(self.tally.folder.checkpoints, ignore_errors=True)
-        self._measure_again(meter)
-        self._compare(meter)
+        self._measure_again()
+        self._compare()
         self.tally.close()
 
     def _work(self) -> None:
@@ -84,23 +83,23 @@ class Search:
             shadow=spec.search.stop == "shadow",
         )
 
-    def _measure_again(self, meter: LatencyMeter) -> None:
+    def _measure_again(self) -> None:
         """Measure latencies of the front that were taken in slow moments, until it has no untried ones."""
         tally, tried = self.tally, set[int]()
         while noisy := [r for r in noisy_members(tally.records, tally.members) if r.trial not in tried]:
             tally.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
             tried.update(record.trial for record in noisy)
-            steady = measure_again(tally.folder, noisy, meter, tally.parts.spec.budget_list)
+            steady = measure_again(tally.folder, noisy, tally.parts.target, tally.parts.spec.budget_list)
             tally.records = amend(tally.folder, tally.records, steady)
 
-    def _compare(self, meter: LatencyMeter) -> None:
+    def _compare(self) -> None:
         """Time the float32 form of the front's members, and say which of them are slower."""
         tally, parts = self.tally, self.tally.parts
         compared = compare_with_float32(
             uncompared_members(tally.records, tally.members),
             build=parts.build,
             calibration=calibration_samples(parts.dataset.train),
-            meter=meter,
+            target=parts.target,
         )
         tally.records = amend(tally.folder, tally.records, compared)
         for note, trials in speed_notes(tally.records, compared).items():

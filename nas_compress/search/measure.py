@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.graph_key import structure_key
@@ -28,10 +27,11 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     model = Path(model)
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
-    dataset = gather(study if isinstance(study, StudyFile) else read_study(study)).dataset
+    parts = gather(study if isinstance(study, StudyFile) else read_study(study))
+    dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
-    latency = LatencyMeter().measure(model, key=structure_key(model), patient=True)
+    latency = parts.target.latency(model, key=structure_key(model), patient=True)
     return {
         "model": str(model),
         "split": split,

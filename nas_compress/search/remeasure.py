@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.devices.device import Device, Latency
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
@@ -32,14 +32,14 @@ def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> li
 
 
 def measure_again(
-    folder: RunFolder, noisy: Sequence[Record], meter: LatencyMeter, budgets: tuple[Budget, ...]
+    folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...]
 ) -> dict[int, Outcome]:
     """Measure the latency of each record's file with patience; return the outcomes that are steady now, by trial."""
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         file = folder.root / record.model
         if time.monotonic() < end and file.is_file():
-            latency = meter.measure(file, key=structure_key(file), patient=True)
+            latency = target.latency(file, key=structure_key(file), patient=True)
             if not latency.noisy:
                 steady[record.trial] = _with_latency(record.outcome, latency, budgets)
     return steady
@@ -64,11 +64,11 @@ def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
     amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
 
 
-def time_teacher_again(folder: RunFolder, meter: LatencyMeter) -> None:
+def time_teacher_again(folder: RunFolder, target: Device) -> None:
     """Measure the latency of the run's teacher here, and keep its other figures."""
     known, path = read_baseline(folder), folder.teacher / "model.onnx"
     if known is not None and path.is_file():
-        latency = meter.measure(path, key=structure_key(path), patient=True)
+        latency = target.latency(path, key=structure_key(path), patient=True)
         write_baseline(folder, _timed(known, latency))
 
 
@@ -86,4 +86,5 @@ def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...
 
 
 def _timed(measured: Measured, latency: Latency) -> Measured:
-    return replace(measured, latency_ms=latency.latency_ms, latency_spread=latency.spread, latency_noisy=latency.noisy)
+    timed = measured.with_figures({"latency_ms": latency.latency_ms})
+    return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)

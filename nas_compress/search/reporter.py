@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
+from nas_compress.values.metrics import in_words
 
 
 class Reporter(Protocol):
@@ -81,12 +82,12 @@ def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
         told = f"failed: {outcome.reason}"
     elif outcome.state == "stopped":
         told = f"stopped after {outcome.epochs} of {outcome.planned_epochs} epochs: {outcome.reason}"
-    elif measured.accuracy is None:
+    elif outcome.state == "over_budget":
         told = f"over budget before training: {outcome.reason}"
     else:
-        noisy = " (noisy)" if measured.latency_noisy else ""
-        told = f"{measured.accuracy:.2%}  {measured.latency_ms:.3f} ms{noisy}  {measured.size_bytes:,} bytes"
-        told += f"  {outcome.number_format}"
+        noisy = " (noisy latency)" if measured.latency_noisy else ""
+        shown = in_words(measured.figures, [objective.name for objective in front.objectives])
+        told = f"{shown}{noisy}, {outcome.number_format}"
         told += f"  over budget: {outcome.reason}" if outcome.reason else ""
     if record.repeats is not None:
         told += f"  (answered by trial {record.repeats})"

@@ -10,8 +10,7 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
-from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
@@ -46,6 +45,7 @@ from nas_compress.search.storage.recovery import require_same_trials, settle_cut
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.trials import Trials
 from nas_compress.search.workers.pool import Crew
+from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
 
@@ -83,22 +83,22 @@ def run_study(
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
     require_free(folder.root)
-    parts, meter = gather(file), LatencyMeter()
+    parts = gather(file)
     check_own_teacher(parts)
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
         sized, _ = draw_candidates(parts)
         candidates = [item.candidate for item in sized]
-        for note in notes(candidates, classes=parts.dataset.classes, machine=describe_machine()):
+        for note in notes(candidates, classes=parts.dataset.classes, target=parts.target):
             reporter.say(note)
-        refuse_out_of_reach(parts, within_reach(parts, sized, meter))
+        refuse_out_of_reach(parts, within_reach(parts, sized))
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
         reporter = Logged(reporter, folder.log)
         folder.tidy()
         if storage is None:
-            _take_over(folder, meter, reporter)
+            _take_over(folder, parts.target, reporter)
         search = _open(parts, folder, backend, shown_url(storage), total, reporter)
         tally = search.tally
         queue_start_points(search.trials.study, parts)
@@ -112,14 +112,14 @@ def run_study(
             if warning is not None:
                 reporter.say(f"warning: {warning}")
             reporter.begin(len(tally.records), total)
-            _prepare(search, meter)
+            _prepare(search)
         if storage is not None:
             tally.joint = _join(search.trials, store)
         left = min(workers, total - len(tally.records))
         crew = _hire(search, left) if left > 1 else None
         try:
             with tally.joint.beating() if tally.joint is not None else nullcontext():
-                search.run(meter, crew)
+                search.run(crew)
         finally:
             if crew is not None:
                 crew.close()
@@ -159,7 +159,7 @@ def _open(
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": url,
             "versions": versions(),
-            "machine": vars(describe_machine()),
+            "machine": parts.target.describe(),
         }
     )
     repeated = settle_cut_trials(
@@ -173,46 +173,46 @@ def _open(
     return Search(trials=Trials(study=study, run_id=known["run"], tally=tally))
 
 
-def _take_over(folder: RunFolder, meter: LatencyMeter, reporter: Reporter) -> None:
+def _take_over(folder: RunFolder, target: Device, reporter: Reporter) -> None:
     """Where the folder was begun on another machine: its latencies do not compare with those measured from now on."""
-    about, here = folder.about() if folder.marker.is_file() else {}, describe_machine()
+    about = folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
-    if before.get("key", here.key) == here.key:
+    if before.get("key", target.fingerprint) == target.fingerprint:
         return
     reporter.say(
         f"the run was begun on another machine ({before.get('cpu')}) or with another onnxruntime: "
         "latencies on its front are measured again here"
     )
     distrust(folder, read_records(folder))
-    time_teacher_again(folder, meter)
-    folder.start({**about, "machine": vars(here)})
+    time_teacher_again(folder, target)
+    folder.start({**about, "machine": target.describe()})
 
 
 def _join(trials: Trials, shared: SharedStore | None) -> Joint:
     """Take part in a study on a database, which other hosts may have begun."""
-    machine = describe_machine()
+    target = trials.tally.parts.target
     joint = Joint(
         study=trials.study,
         folder=trials.folder,
         run_id=trials.run_id,
-        machine=machine.key,
+        machine=target.fingerprint,
         shared=shared,
     )
     if not joint.counts:
         trials.tally.reporter.say(
             "warning: the study's latencies are those of the machine that began it, which measures this one's "
-            f"({machine}) front members again; the front in this folder is provisional"
+            f"({target.summary}) front members again; the front in this folder is provisional"
         )
     return joint
 
 
-def _prepare(search: Search, meter: LatencyMeter) -> None:
+def _prepare(search: Search) -> None:
     """The teacher and its figures, and the context of the trials."""
     tally = search.tally
     teacher = find_teacher(tally.parts, tally.reporter.stage)
-    tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, meter)
+    tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, tally.parts.target)
     tally.reporter.say(_teacher_line(tally.teacher))
-    search.trials.context = make_context(tally.parts, teacher, meter)
+    search.trials.context = make_context(tally.parts, teacher)
 
 
 def _hire(search: Search, count: int) -> Crew:
@@ -229,7 +229,4 @@ def _hire(search: Search, count: int) -> Crew:
 
 
 def _teacher_line(measured: Measured) -> str:
-    return (
-        f"teacher: accuracy {measured.accuracy or 0:.2%} (validation), {measured.latency_ms:.3f} ms, "
-        f"{measured.size_bytes:,} bytes, {measured.parameters:,} parameters"
-    )
+    return f"teacher: {in_words(measured.figures, METRICS)}"

@@ -19,7 +19,8 @@ from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.device import Device
+from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.macs import count_macs
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
@@ -27,7 +28,7 @@ from nas_compress.models.families import build_student
 from nas_compress.pruning.user_module import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
-from nas_compress.search.samplers.table import make_sampler
+from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.user_module import load_own_teacher
@@ -46,6 +47,7 @@ class Ingredients:
     space: Space
     dataset: Dataset
     device: torch.device
+    target: Device
 
     @property
     def spec(self) -> StudySpec:
@@ -61,7 +63,7 @@ class Ingredients:
 def gather(file: StudyFile) -> Ingredients:
     """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
     spec, where = file.spec, f"{file.label}: "
-    make_sampler(spec.search.sampler, seed=0, startup_trials=1, where=where + "search.sampler")
+    require_sampler(spec.search.sampler, where + "search.sampler")
     study_rule(spec, where + "search.stop")
     if file.candidate is not None:
         space = fixed_space(file.candidate)
@@ -71,7 +73,7 @@ def gather(file: StudyFile) -> Ingredients:
         )
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
-    device = choose_device(spec.device)
+    device, target = choose_device(spec.device), open_device(spec.target)
     dataset = load_dataset(
         name=spec.data.name,
         factory=spec.data.factory,
@@ -86,7 +88,7 @@ def gather(file: StudyFile) -> Ingredients:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
-    return Ingredients(file=file, space=space, dataset=dataset, device=device)
+    return Ingredients(file=file, space=space, dataset=dataset, device=device, target=target)
 
 
 def untrained_teacher(parts: Ingredients) -> nn.Module:
@@ -135,13 +137,13 @@ def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
     )
 
 
-def make_context(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> TrialContext:
+def make_context(parts: Ingredients, teacher: Teacher) -> TrialContext:
     """The workplace of the trials."""
     return TrialContext(
         dataset=parts.dataset,
         teacher=teacher,
         teacher_macs=count_macs(teacher.network, parts.dataset.input_shape),
-        meter=meter,
+        target=parts.target,
         training=parts.spec.training,
         budgets=parts.spec.budget_list,
         device=parts.device,
@@ -149,7 +151,7 @@ def make_context(parts: Ingredients, teacher: Teacher, meter: LatencyMeter) -> T
 
 
 def comparison_context(
-    dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, meter: LatencyMeter
+    dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, target: Device
 ) -> TrialContext:
     """The workplace of trainings outside a study, on the CPU and without budgets.
 
@@ -169,14 +171,14 @@ def comparison_context(
         dataset=dataset,
         teacher=obtained,
         teacher_macs=count_macs(obtained.network, dataset.input_shape),
-        meter=meter,
+        target=target,
         training=training,
         budgets=(),
         device=device,
     )
 
 
-def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: LatencyMeter) -> Measured:
+def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device) -> Measured:
     """The teacher exported and measured like any student, once per run; its files lie in the run's teacher/."""
     known = read_baseline(folder)
     if known is not None:
@@ -187,9 +189,16 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, meter: Laten
     device = next(teacher.network.parameters()).device
     network = teacher.network.cpu()
     deployable = write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=watch)
-    cost = measure_cost(network, path, sample=calibration, meter=meter, watch=watch)
+    cost = measure_cost(network, path, activation_bits=32, sample=calibration, target=target, watch=watch)
     measured = measure_file(
-        deployable, path, cost=cost, validation=dataset.validation, meter=meter, watch=watch, patient=True
+        deployable,
+        path,
+        activation_bits=32,
+        cost=cost,
+        validation=dataset.validation,
+        target=target,
+        watch=watch,
+        patient=True,
     )
     network.to(device)
     for name in ("teacher.safetensors", "teacher.json"):

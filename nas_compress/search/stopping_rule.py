@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -16,11 +17,17 @@ from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
 from nas_compress.trial.monitor import Stopper
-from nas_compress.values.metrics import Objective, Reward
+from nas_compress.values.metrics import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
 
-LEARNED = "accuracy"
-"""The objective that only training tells."""
+
+def learned_objective(objectives: Sequence[str]) -> str | None:
+    """The one objective that is not known before training; None if there is none, or more than one.
+
+    A stopping rule compares learning curves of one metric, next to costs that are known beforehand.
+    """
+    learned = [name for name in objectives if not METRICS[name].known_before_training]
+    return learned[0] if len(learned) == 1 else None
 
 
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
@@ -29,14 +36,14 @@ def study_rule(spec: StudySpec, where: str = "") -> Rule:
     if search.stop in PRUNERS:
         return EveryEpoch()
     if search.stop == "auto":
-        several = LEARNED in spec.objectives and len(spec.objectives) > 1 and spec.reward is None
+        several = learned_objective(spec.objectives) is not None and len(spec.objectives) > 1 and spec.reward is None
         return make_rule(SAMPLERS[search.sampler].rule if several else "none", steps=epochs)
     rule = make_rule(search.rule, steps=epochs, rungs=search.rungs, eta=search.eta, risk=search.risk, where=where)
     place = f" ({where})" if where else ""
-    if search.rule != "none" and LEARNED not in spec.objectives and spec.reward is None:
+    if search.rule != "none" and learned_objective(spec.objectives) is None and spec.reward is None:
         raise RequestError(
-            f"a stopping rule needs the objective accuracy, which training tells, but got {search.rule!r} with "
-            f"objectives={list(spec.objectives)}{place}"
+            "a stopping rule needs exactly one objective that training determines, such as accuracy, "
+            f"but got {search.rule!r} with objectives={list(spec.objectives)}{place}"
         )
     if search.rule != "none" and not any(rule.wants(epoch, epochs) for epoch in range(1, epochs)):
         raise RequestError(
@@ -120,14 +127,15 @@ class RuleStopper:
             self._cost = cost.figure(self.reward.figure)
             self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
             return
-        if LEARNED not in names:  # then the rule is none, and asks nothing
+        learned = learned_objective(names)
+        if learned is None:  # then the rule is `none`, which never compares
             return
         self._watch = Watch(
             trial=self.trial,
             rule=self.rule,
-            known=[cost.figure(name) for name in names if name != LEARNED],
+            known=[cost.figure(name) for name in names if name != learned],
             planned=planned,
-            learned=names.index(LEARNED),
+            learned=names.index(learned),
         )
 
     def wants(self, epoch: int) -> bool:

@@ -19,7 +19,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
 from nas_compress.search.progress import Tally
 from nas_compress.search.samplers.cost_lookup import Look
-from nas_compress.search.samplers.table import sampler_for
+from nas_compress.search.samplers.table import make_sampler, proposal_context
 from nas_compress.search.setup import Ingredients
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
@@ -85,14 +85,14 @@ class Trials:
     def propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
         """Ask for a candidate, beside `in_flight` others of this run."""
         spec, joint = self.parts.spec, self.tally.joint
-        self.study.sampler = sampler_for(
-            spec.search.sampler,
-            seed=spec.seed if joint is None else joint.seed(spec.seed),
+        context = proposal_context(
+            study_seed=spec.seed if joint is None else joint.seed(spec.seed),
             finished=len(self.tally.records) + in_flight,
             startup_trials=spec.search.startup_trials,
             space=self.parts.space.suggest,
             costs=self._look,
         )
+        self.study.sampler = make_sampler(spec.search.sampler, context)
         trial = self.study.ask()
         while is_double(self.study, trial):
             self.study.tell(trial, state=TrialState.FAIL)

@@ -23,7 +23,7 @@ LABEL = "label"
 AGREEMENT: Mapping[Rounding, float] = {
     # Float files differ by the order of additions only.
     "none": 0.999,
-    # Module and kernels round weights, activations and biases alike (`quantization.integer_biases`); they differ if a
+    # Module and kernels round weights, activations and biases alike (`round_biases_`); they differ if a
     # float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A network of the user's own
     # with another module between a rounding and the layer that reads it has float biases in the module only.
     "integers": 0.9,

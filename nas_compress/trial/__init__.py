@@ -1,1 +1,1 @@
-"""One candidate, one seed, one outcome."""
+"""Trials: one candidate, one seed, one outcome."""

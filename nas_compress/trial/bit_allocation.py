@@ -1,4 +1,4 @@
-"""The bits of every layer of a candidate's network, with the most sensitive layers promoted."""
+"""Weight bits of each layer, with the most sensitive layers promoted."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ from torch import nn
 
 from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
 from nas_compress.quantization.sensitivity import Sensitivity
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import END_BITS
 
 
-def plan_bits(candidate: Candidate, network: nn.Module, sensitivities: Sequence[Sensitivity]) -> dict[str, int]:
-    """Bits of each layer's weights by path.
+def planned_bits(candidate: Candidate, network: nn.Module, context: TrialContext) -> dict[str, int]:
+    """Weight bits of each layer of the candidate's network, by path.
 
-    `sensitivities` are the teacher's; without them all layers count as equal and the first are promoted. A layer that
-    the teacher has too takes that layer's, any other one the value at its relative depth, as pruning does. Where fewer
-    layers can be promoted than the candidate asks for, all are.
+    The teacher's sensitivities are computed only if layers are promoted.
+    """
+    narrowest = min(candidate.quantization.stage_widths(candidate.weight_bits))
+    promotes = candidate.quantization.promoted_layers > 0
+    return plan_bits(candidate, network, context.teacher.sensitivities(narrowest) if promotes else ())
+
+
+def plan_bits(candidate: Candidate, network: nn.Module, sensitivities: Sequence[Sensitivity]) -> dict[str, int]:
+    """Weight bits of each layer, by path.
+
+    sensitivities: the teacher's, by layer. A layer that the teacher lacks takes the value at its relative depth, as in
+    pruning. Without sensitivities the first layers are promoted. If the candidate promotes more layers than there are,
+    all are promoted.
     """
     layers, wanted = weight_layers(network), candidate.quantization
     bits = bits_by_layer(

@@ -1,4 +1,4 @@
-"""The generations of a born-again student as an ensemble: an accuracy to compare with, not a member of the front."""
+"""Generations of a born-again student, and their ensemble as a figure to compare with."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.values.architecture import Architecture
 
 Build = Callable[[Architecture], nn.Module]
-"""An architecture to a network with fresh weights."""
+"""(architecture) to a network with fresh weights."""
 
 
 def earlier_generations(architecture: Architecture, count: int, *, build: Build, seed: int) -> list[nn.Module]:
-    """So many networks of one shape, each from another seed; torch's random state stays as it was."""
+    """Build `count` networks of one shape, each from its own seed; torch's random state is restored."""
     generations: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         for number in range(count):
@@ -38,10 +38,10 @@ def write_ensemble(
     validation: Split,
     watch: Stopwatch,
 ) -> None:
-    """Write `generation-1.onnx`, ... beside the student's file, and `ensemble.json` with what all together reach.
+    """Write `generation-1.onnx`, ... next to the student's file, and the ensemble's figures to `ensemble.json`.
 
-    `write` writes one network as the student was written. The ensemble averages the softmax outputs of all files, the
-    student's included; its bytes are the sum of theirs.
+    write: writes one network in the student's precision. The ensemble averages the softmax outputs of all files,
+    including the student's; its size is the sum of theirs.
     """
     files = [student.with_name(f"generation-{number}.onnx") for number in range(1, len(earlier) + 1)]
     for network, path in zip(earlier, files, strict=True):

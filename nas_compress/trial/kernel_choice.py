@@ -1,8 +1,8 @@
-"""The form in which a student ships, settled on untrained files: integer kernels only where they pay.
+"""Choice between integer and float kernels, by the latency of untrained files.
 
-A transformer's attention, softmax and normalisation stay float, and every product in integers rounds its input first: a
-narrow one is faster with integer weights that the runtime turns into floats when it loads, a wide one with integer
-kernels. Latency does not depend on the weights, so both are timed before training, once per machine.
+Attention, softmax and normalisation of a transformer stay float, and each integer product rounds its input first. A
+narrow transformer is therefore faster with integer weights that the runtime converts to float when it loads the file; a
+wide one is faster with integer kernels. Latency is independent of the weights, so both are timed before training.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nas_compress.devices.onnxruntime_cpu.estimate import MARGIN
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.device import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.transformer_layers import mixes_kernels
 from nas_compress.training.sparsity import with_zeros
+from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelChoice:
-    """What ships for a candidate: the candidate with the activation bits that its file has, and what the file costs.
+    """The candidate with the activation bits of the file that ships, and the cost of that file.
 
-    integer_latency_ms: where float kernels ship instead of integer ones, the latency of those.
+    integer_latency_ms: latency with integer kernels if float kernels are faster and ship instead.
     """
 
     candidate: Candidate
@@ -42,27 +42,37 @@ def choose_kernels(
     name: str,
     layer_bits: Mapping[str, int],
     calibration: Tensor,
-    meter: LatencyMeter,
+    target: Device,
     watch: Stopwatch,
 ) -> KernelChoice:
-    """Write the untrained student, on the CPU, in each form that it may ship in, and take the fastest.
+    """Write the untrained student with each kind of kernels that may ship, and choose the fastest.
 
-    folder: where the files may lie, which stay there. name: of the file that ships, whose end says whether it is
-    compressed. calibration: uint8 (n, C, H, W). Only networks that mix kernels have a choice, and only where the
-    candidate has 8-bit activations: their latencies are measured with patience, for another noise must not choose
-    another form.
+    Only a network that mixes kernels has a choice, and only at 8-bit activations. Both latencies are then measured with
+    `patient=True`, so that noise does not change the choice between runs.
+
+    student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
+    `.xz`. calibration: uint8 (n, C, H, W).
     """
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
-    forms = _forms(candidate, student)
+    forms = _forms(candidate, student, step=channel_step(candidate, target))
     for form in forms:
         path = folder / f"{form.activation_bits}-{name}"
         write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
-        cost = measure_cost(student, path, sample=calibration, meter=meter, watch=watch, patient=len(forms) > 1)
+        cost = measure_cost(
+            student,
+            path,
+            activation_bits=form.activation_bits,
+            sample=calibration,
+            target=target,
+            watch=watch,
+            patient=len(forms) > 1,
+        )
         found.append(KernelChoice(candidate=form, cost=cost))
     own, best = found[0], found[-1]
-    if best.cost.latency_ms < (1 - MARGIN) * own.cost.latency_ms:
-        return replace(best, integer_latency_ms=own.cost.latency_ms)
+    fastest, integer = (form.cost.figure("latency_ms") for form in (best, own))
+    if fastest < (1 - EQUAL_WITHIN) * integer:
+        return replace(best, integer_latency_ms=integer)
     return own
 
 
@@ -75,7 +85,7 @@ def write_student(
     calibration: Tensor,
     watch: Stopwatch,
 ) -> nn.Module:
-    """Write a candidate's network as the file that ships, trained or not; return the module that was exported."""
+    """Write a candidate's network, trained or not, as the file that ships; return the exported module."""
     return write_file(
         network,
         path,
@@ -89,10 +99,10 @@ def write_student(
     )
 
 
-def _forms(candidate: Candidate, student: nn.Module) -> list[Candidate]:
-    """The candidate itself, and what it may become."""
+def _forms(candidate: Candidate, student: nn.Module, *, step: int) -> list[Candidate]:
+    """The candidate, and its version with float kernels if that may ship instead."""
     forms = [candidate]
     if candidate.activation_bits == 8 and mixes_kernels(student):
-        # the step of the widths follows the bits, and the shape must not change
-        forms.append(replace(candidate, activation_bits=32, round_to=candidate.channel_step))
+        # the width step depends on the bits, and the shape must not change
+        forms.append(replace(candidate, activation_bits=32, round_to=step))
     return forms

@@ -1,4 +1,4 @@
-"""The networks that learn beside a student in mutual learning: their shape and their fresh weights."""
+"""Peers of a student in mutual learning: shape and fresh weights."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.shape import student_architecture
+from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, cross_entropy
 from nas_compress.values.family_settings import setting_names
 from nas_compress.values.teaching import Teaching
 
 
-def peer_of(candidate: Candidate) -> Candidate:
-    """What describes the shape of the candidate's peers: a float network, with fresh weights.
+def peer_of(candidate: Candidate, target: Device) -> Candidate:
+    """Describe the candidate's peers as a candidate: a float network with fresh weights.
 
-    It has the student's pruning and rounding; of another family it has none of the settings that are a family's own.
+    A peer has the student's pruning and width step. A peer of another family has its family's default settings.
     RequestError for an unknown family.
     """
     teaching = candidate.teaching
@@ -34,7 +35,7 @@ def peer_of(candidate: Candidate) -> Candidate:
     of_family = (*setting_names(), "head_ratio", "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
-        candidate.in_float32,
+        candidate.in_float32(channel_step(candidate, target)),
         family=family,
         depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
         width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
@@ -45,16 +46,16 @@ def peer_of(candidate: Candidate) -> Candidate:
     )
 
 
-def peer_shape(candidate: Candidate, shape: Callable[[Candidate], Architecture]) -> Architecture:
-    """The shape of the candidate's peers, as `shape` finds it for a candidate; RequestError where there is none."""
+def peer_shape(candidate: Candidate, target: Device, shape: Callable[[Candidate], Architecture]) -> Architecture:
+    """Shape the candidate's peers with `shape`; RequestError if they cannot be shaped."""
     try:
-        return shape(peer_of(candidate))
+        return shape(peer_of(candidate, target))
     except RequestError as error:
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
 
 def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, seed: int) -> int:
-    """Multiply-adds of one sample through all networks of the trial; a student of so many `macs`."""
+    """Multiply-adds of one sample through all networks of the trial. macs: of the student."""
     teaching = candidate.teaching
     if teaching.scheme == "joint":
         return macs + context.teacher_macs
@@ -65,7 +66,7 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
 
 
 def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:
-    """The networks that learn beside the student, each from another seed; torch's random state stays as it was."""
+    """Build the student's peers, each from its own seed; torch's random state is restored."""
     shape = _shape(candidate, context, seed)
     peers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
@@ -76,11 +77,11 @@ def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> lis
 
 
 def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
-    """A network of the teacher's shape before its training, on the context's device; for scheme `joint`."""
+    """Build an untrained network of the teacher's shape on the training device, for scheme `joint`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed + 1) % 2**32)
         return context.teacher.make().to(context.device)
 
 
 def _shape(candidate: Candidate, context: TrialContext, seed: int) -> Architecture:
-    return peer_shape(candidate, lambda peer: student_architecture(peer, context.dataset, context.teacher, seed=seed))
+    return peer_shape(candidate, context.target, lambda peer: student_architecture(peer, context, seed=seed))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
+from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import family_named
@@ -22,15 +23,23 @@ from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.sparsity import sparse_layers
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate
 
 
-def student_architecture(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Architecture:
-    """The candidate's shape: its family's widths, cut by the teacher's vote, scaled and rounded."""
+def channel_step(candidate: Candidate, target: Device) -> int:
+    """Return the number that widths are multiples of: the candidate's own, or the target device's."""
+    return candidate.round_to or target.channel_step(activation_bits=candidate.activation_bits)
+
+
+def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
+    """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
+    teacher = context.teacher
     return shaped(
         candidate,
-        dataset,
+        context.dataset,
+        step=channel_step(candidate, context.target),
         groups=_vote(candidate, teacher, seed=seed) if is_voted(candidate) else (),
         teacher_family=teacher.family,
         teacher_widths=teacher.base_widths,
@@ -86,6 +95,7 @@ def shaped(
     candidate: Candidate,
     dataset: Dataset,
     *,
+    step: int,
     groups: tuple[ChannelGroup, ...],
     teacher_family: str | None,
     teacher_widths: tuple[int, ...],
@@ -94,7 +104,7 @@ def shaped(
 ) -> Architecture:
     """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths.
 
-    teacher_heads: of a transformer's attention, where the teacher is one of ours.
+    step: widths are multiples of it. teacher_heads: of a transformer's attention, where the teacher is one of ours.
     """
     if candidate.kept_blocks != "first" and (candidate.family != teacher_family or candidate.family == PRUNED):
         raise RequestError(
@@ -106,7 +116,7 @@ def shaped(
             groups,
             _fractions(candidate, groups),
             width_multiplier=candidate.width_multiplier,
-            step=candidate.channel_step,
+            step=step,
         )
         return _architecture(candidate, dataset, widths)
     family = family_named(candidate.family)
@@ -125,7 +135,7 @@ def shaped(
         layers,
         [1.0 if candidate.head_ratio > 0 and layer in heads else survivors[layer] for layer, _ in layers],
         width_multiplier=candidate.width_multiplier,
-        step=candidate.channel_step,
+        step=step,
         multiples=heads,
     )
     if candidate.init == "inherit":
@@ -135,7 +145,7 @@ def shaped(
                 "init='inherit' needs a student of the teacher's family and at most its depths, "
                 f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
             )
-        _require_inheritable(candidate, widths, layers, heads, teacher_heads)
+        _require_inheritable(candidate, widths, layers, heads, teacher_heads, step=step)
     layer_heads: tuple[int, ...] = ()
     if candidate.head_ratio > 0:
         widths, layer_heads = whole_heads(
@@ -156,6 +166,8 @@ def _require_inheritable(
     layers: Sequence[tuple[str, int]],
     heads: Mapping[str, int],
     teacher_heads: int | None,
+    *,
+    step: int,
 ) -> None:
     """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut.
 
@@ -165,7 +177,7 @@ def _require_inheritable(
         if width.channels > channels:
             raise RequestError(
                 f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                f"but got {width.channels} (in steps of {candidate.channel_step})"
+                f"but got {width.channels} (in steps of {step})"
             )
         if layer in heads and width.channels != channels:
             raise RequestError(

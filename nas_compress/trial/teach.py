@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,7 @@ from nas_compress.training.objective import Lesson, TaughtLesson, look
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
+from nas_compress.trial.shape import channel_step
 from nas_compress.trial.training import fit
 from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
 
@@ -38,7 +39,7 @@ class Guide:
 
 def teach(
     candidate: Candidate,
-    students: list[nn.Module],
+    students: Sequence[nn.Module],
     context: TrialContext,
     *,
     epochs: int,
@@ -96,7 +97,8 @@ def _fit_float(
     checkpoint: Checkpoint | None,
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
-    plain = replace(candidate.in_float32, losses=cross_entropy(), teaching=Teaching())
+    float32 = candidate.in_float32(channel_step(candidate, context.target))
+    plain = replace(float32, losses=cross_entropy(), teaching=Teaching())
     fit(
         student,
         TaughtLesson(TrainingLoss(plain.losses)),

@@ -1,4 +1,4 @@
-"""One student's training: float, and for trained quantization under rounding at the end."""
+"""Training of one student, with fake quantization in the last epochs if quantization is trained."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nas_compress.config.schema import TrainingSection
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import Lesson
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.context import TrialContext, learning_rate, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 
 ROUNDING_RATE = 0.5
-"""The peak of the learning rate under rounding, as a fraction of the one before."""
+"""Peak learning rate with fake quantization, as a fraction of the peak before."""
 
 FINE_TUNING_RATE = 0.1
-"""The same fraction for an apprentice whose float training had all its epochs."""
+"""The same fraction for an apprentice that starts from a full float training."""
 
 OnEpochTerms = Callable[[int, dict[str, float]], bool]
 """(finished epochs, their terms) to whether the training ends here."""
@@ -59,12 +61,13 @@ def fit(
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
-    """Train a student on the context's device in place over so many epochs; return its terms over the last of them.
+    """Train a student in place on the training device; return the loss terms of the last epoch.
 
-    Trained quantization has the last quarter of the epochs: the float student is trained to its end, with its own
-    course of the learning rate, and goes on under rounding with a new and lower one; an apprentice
-    rounds in all of them. Where `on_epoch` answers True the
-    training ends there, also before the rounding. Zeros are chosen before it.
+    Trained quantization takes the last quarter of the epochs. The float part has a complete learning rate schedule; the
+    part with fake quantization has its own, with a lower peak. An apprentice is trained with fake quantization from the
+    start. Zeros are chosen before fake quantization.
+
+    on_epoch: ends the training, also before fake quantization, if it returns True.
     """
     ended = False
 
@@ -94,8 +97,14 @@ def fit(
     return losses
 
 
+def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
+    """Peak learning rate; inherited weights may have their own."""
+    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    return training.learning_rate if own is None else own
+
+
 def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
-    """How many of the epochs are under rounding, and the peak of their learning rate as a fraction of the float one."""
+    """Number of epochs with fake quantization, and their peak learning rate as a fraction of the float peak."""
     if not candidate.quantization.is_trained:
         return 0, 1.0
     if candidate.teaching.scheme is None:
@@ -104,7 +113,7 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
 
 
 def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
-    """What puts the candidate's zeros into the student; None where it has none."""
+    """The sparsifier of the student, or None for a dense candidate."""
     if candidate.zero_pattern == "none":
         return None
     return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
@@ -136,14 +145,14 @@ def _fit_part(
         weight_decay=context.training.weight_decay,
         seed=seed,
         sparsifier=sparsifier,
-        pause=context.meter.window.pause,
+        pause=context.target.pause,
         checkpoint=checkpoint,
         on_epoch=lambda done, terms: on_epoch(begin + done, terms),
     )
 
 
 def begin_rounding_(student: nn.Module, candidate: Candidate, context: TrialContext) -> None:
-    """Let a student, on the context's device, round as its candidate says from now on."""
+    """Give a student on the training device fake quantization in its candidate's precision."""
     make_aware_(
         student,
         method=candidate.quantization.method,

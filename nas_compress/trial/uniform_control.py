@@ -1,4 +1,4 @@
-"""The control of a searched shape: the same family with every layer cut alike, at equal size."""
+"""Control of a searched shape: the same family at equal size, with all layers thinned alike."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import replace
 
 import torch
 
-from nas_compress.data.dataset import Dataset
 from nas_compress.measurement.macs import count_parameters
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 
 HALVINGS = 24
-"""Steps of the bisection: widths are integers, so that finer multipliers build the same network."""
+"""Steps of the bisection. Widths are integers, so finer multipliers build the same network."""
 
 
-def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *, seed: int) -> Candidate:
-    """The candidate without pruning, and the width multiplier whose parameter count is nearest to the candidate's.
+def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -> Candidate:
+    """Replace pruning by the width multiplier that gives nearly the candidate's number of parameters.
 
-    "Is it time to nip it in the bud?" (Crowley et al. 2018, arXiv 1810.04622): a thinner network of the same family is
-    what any searched shape has to beat. With equal bits equal parameters are equal bytes of weights. Widths still move
-    in the candidate's step, so that the count is met only as nearly as that allows; `round_to=1` meets it best.
+    A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
+    bits, equal parameters are equal bytes of weights. The width step limits how close the two counts get;
+    `round_to=1` gets closest.
     """
     plain = replace(
         candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
     )
-    wanted = parameter_count(student_architecture(candidate, dataset, teacher, seed=seed), teacher)
+    wanted = parameter_count(student_architecture(candidate, context, seed=seed), context.teacher)
 
     def excess(multiplier: float) -> int:
         thinner = replace(plain, width_multiplier=multiplier)
-        return parameter_count(student_architecture(thinner, dataset, teacher, seed=seed), teacher) - wanted
+        return parameter_count(student_architecture(thinner, context, seed=seed), context.teacher) - wanted
 
     low, high = 0.0, candidate.width_multiplier
     while excess(high) < 0:
@@ -44,6 +44,6 @@ def uniform_control(candidate: Candidate, dataset: Dataset, teacher: Teacher, *,
 
 
 def parameter_count(architecture: Architecture, teacher: Teacher) -> int:
-    """The parameters of the student of that architecture, counted without giving it memory where that can be."""
+    """Count the parameters of an architecture, without memory for its weights if the family allows that."""
     with torch.device("meta"):
         return count_parameters(teacher.build(architecture))

@@ -1,74 +1,32 @@
-"""A candidate before training: its shape, its fresh network, and what its file will cost."""
+"""Bounds of a trained file's figures, from the untrained file.
+
+Latency is independent of the weights, and so is the size of most files. Two kinds change their size in training:
+compressed files, and files without their zeros, because rounding adds zeros and their positions decide how many bytes
+the gaps take.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-from torch import nn
-
-from nas_compress.measurement.pipeline import Stopwatch
-from nas_compress.trial.context import TrialContext, planned_bits
-from nas_compress.trial.kernel_choice import KernelChoice, choose_kernels
-from nas_compress.trial.shape import new_student, student_architecture
-from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import Candidate
 from nas_compress.values.model_file import COMPRESSED
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Untrained:
-    """`student` is on the CPU; `layer_bits` are the weight bits of its layers by path; `form` is what ships."""
-
-    architecture: Architecture
-    student: nn.Module
-    layer_bits: Mapping[str, int]
-    form: KernelChoice
-
-
-def make_untrained(
-    candidate: Candidate, context: TrialContext, *, seed: int, folder: Path, name: str, watch: Stopwatch
-) -> Untrained:
-    """Shape and build the candidate, and measure the untrained files, which stay in `folder`.
-
-    Latency does not depend on the weights, and size only as `sure_size` says. name: of the file that ships; its end
-    says whether it is compressed.
-    """
-    with watch.stage("architecture"):
-        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=seed)
-        student = new_student(candidate, architecture, context.teacher, seed=seed)
-    layer_bits = planned_bits(candidate, student, context)
-    form = choose_kernels(
-        candidate,
-        student,
-        folder,
-        name=name,
-        layer_bits=layer_bits,
-        calibration=context.calibration,
-        meter=context.meter,
-        watch=watch,
-    )
-    return Untrained(architecture=architecture, student=student, layer_bits=layer_bits, form=form)
-
+from nas_compress.values.outcome import Measured
 
 COMPRESSED_PART = 0.75
-"""Part of its bytes before training that a compressed file has at least after it.
+"""Least size of a compressed file after training, as a fraction of its size before.
 
-63 of students trained on digits for ten epochs, dense ones and those of SPARSE_PART, had 0.988 to 1.101. The rest is
-for longer trainings, whose decay may leave more of the weights small.
+63 students trained on digits for ten epochs, dense ones and those of SPARSE_PART, had 0.988 to 1.101. The margin is for
+longer trainings, whose weight decay may leave more of the weights small.
 """
 
 SPARSE_PART = 0.9
-"""The same part of a file without its zeros.
+"""Least size of a file without its zeros after training, as a fraction of its size before.
 
 65 such files had 0.957 to 1.000: `one_shot` and `gradual` at 0.5 and 0.8 and `two_four`, each in 32 to 2 bits, as
-integers, e4m3 floats and codebooks, rounded after training and in it.
+integers, e4m3 floats and codebooks, rounded after and during training.
 """
 
 
 def size_is_sure(name: str, *, zero_pattern: str = "none") -> bool:
-    """Whether training leaves the size of a file of that name as it is, of a candidate of that `zero_pattern`.
+    """Whether training leaves the size of a file of this name unchanged.
 
     >>> size_is_sure("model.onnx"), size_is_sure("model.onnx.xz"), size_is_sure("model.onnx", zero_pattern="gradual")
     (True, False, False)
@@ -77,7 +35,7 @@ def size_is_sure(name: str, *, zero_pattern: str = "none") -> bool:
 
 
 def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
-    """The bytes that a file will have at least once it is trained, by those that it has before.
+    """Least size of the trained file in bytes, from its size before training.
 
     >>> least_size(1000, "model.onnx", zero_pattern="none"), least_size(1000, "model.onnx", zero_pattern="gradual")
     (1000, 900)
@@ -85,3 +43,9 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
     if size_is_sure(name, zero_pattern=zero_pattern):
         return size_bytes
     return int(size_bytes * (COMPRESSED_PART if name.endswith(COMPRESSED) else SPARSE_PART))
+
+
+def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
+    """Figures that the trained file has at least, from those of the untrained one."""
+    size = least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern)
+    return cost.with_figures({"size_bytes": size})

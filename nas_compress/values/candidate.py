@@ -208,26 +208,18 @@ class Candidate:
         object.__setattr__(self, "quantization", settled)
 
     @property
-    def channel_step(self) -> int:
-        """Widths move in this step: the runtime computes floats in blocks of 16 channels, integers in 8."""
-        if self.round_to:
-            return self.round_to
-        return 8 if self.activation_bits < 32 else 16
-
-    @property
     def number_format(self) -> str:
         """The numbers that it computes with, in words; bits that are only simulated are called so."""
         return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
 
-    @property
-    def in_float32(self) -> Candidate:
-        """The same shape without rounding or zeros: its widths still move in the step that the bits asked for."""
+    def in_float32(self, round_to: int) -> Candidate:
+        """The same shape without rounding or zeros. round_to: the step of the widths before, which must not change."""
         return replace(
             self,
             weight_bits=32,
             activation_bits=32,
             quantization=Quantization(),
-            round_to=self.channel_step,
+            round_to=round_to,
             zero_pattern="none",
             zero_fraction=0.0,
         )

@@ -1,27 +1,152 @@
-"""What a study optimises and the limits that it sets. Each objective keeps its own direction."""
+"""Metrics: the one table of them, and the objectives, budgets and rewards that name them.
+
+A new metric is one row of METRICS, and the function that measures it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf, isnan
 from typing import Literal
 
 from nas_compress.errors import RequestError, require_known
 
 Direction = Literal["maximize", "minimize"]
+Notation = Literal["percent", "plain", "prefix"]
 
-DIRECTIONS: dict[str, Direction] = {
-    "accuracy": "maximize",
-    "latency_ms": "minimize",
-    "size_bytes": "minimize",
-    "parameters": "minimize",
-    "macs": "minimize",
-}
-"""Every figure that may be an objective. accuracy is a fraction of the validation split."""
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One figure of a model file.
+
+    name: the key in study.toml, in records and in front.csv.
+    label: the words of a sentence; axis_label: the words of an axis, with the unit.
+    notation: `percent` of a fraction, `plain` number, or `prefix` (k, M, G; 1 kB is 1000 bytes).
+    unit: follows a shown value. digits: decimals in tables; 0 groups thousands.
+    known_before_training: whether the untrained file has the same figure.
+    bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
+    chance: the figure of a random answer by the number of classes, None if it does not follow from that number.
+
+    >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
+    ('61.3 kB', '61,300')
+    """
+
+    name: str
+    summary: str
+    direction: Direction
+    label: str
+    axis_label: str
+    notation: Notation
+    unit: str = ""
+    digits: int = 4
+    known_before_training: bool = False
+    bounds: tuple[float, float] = (0.0, inf)
+    chance: Callable[[int], float] | None = None
+
+    @property
+    def log_scale(self) -> bool:
+        """Whether equal ratios, not equal differences, are equally far apart on axes and in hypervolumes."""
+        return self.bounds == (0.0, inf)
+
+    def cell(self, value: float) -> str:
+        """The value as a table cell, without a unit."""
+        return f"{value:.{self.digits}f}" if self.digits else f"{value:,.0f}"
+
+    def shown(self, value: float) -> str:
+        """The value for people: `98.6 %`, `0.25 ms`, `1.2 MB`, `61 k`."""
+        if self.notation == "percent":
+            return f"{100 * value:.4g} %"
+        if self.notation == "prefix":
+            return _prefixed(value, self.unit)
+        return f"{value:.3g} {self.unit}".strip()
+
+    def require(self, value: float, where: str = "") -> None:
+        """Raise RequestError if the value lies outside the bounds. nan, an unmeasured figure, passes."""
+        low, high = self.bounds
+        rule = f"{self.name} > 0" if self.log_scale else f"{low:g} <= {self.name} <= {high:g}"
+        inside = value > 0 if self.log_scale else low <= value <= high
+        if not isnan(value) and not inside:
+            raise RequestError(f"{rule} must hold, but got {self.name}={value}{where}")
+
+
+_ROWS = (
+    Metric(
+        name="accuracy",
+        summary="fraction of samples whose class is right, on the validation split",
+        direction="maximize",
+        label="accuracy",
+        axis_label="accuracy (%)",
+        notation="percent",
+        bounds=(0.0, 1.0),
+        chance=lambda classes: 1 / classes,
+    ),
+    Metric(
+        name="latency_ms",
+        summary="milliseconds for one sample on the study's device",
+        direction="minimize",
+        label="latency",
+        axis_label="latency (ms, batch of 1)",
+        notation="plain",
+        unit="ms",
+        known_before_training=True,
+    ),
+    Metric(
+        name="size_bytes",
+        summary="bytes of the file",
+        direction="minimize",
+        label="file size",
+        axis_label="file size",
+        notation="prefix",
+        unit="B",
+        digits=0,
+        known_before_training=True,
+    ),
+    Metric(
+        name="parameters",
+        summary="parameters of the torch module",
+        direction="minimize",
+        label="parameters",
+        axis_label="parameters",
+        notation="prefix",
+        digits=0,
+        known_before_training=True,
+    ),
+    Metric(
+        name="macs",
+        summary="multiply-adds of the torch module for one sample",
+        direction="minimize",
+        label="multiply-adds",
+        axis_label="multiply-adds",
+        notation="prefix",
+        digits=0,
+        known_before_training=True,
+    ),
+)
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
+"""Every metric by its name. Tables show them in this order."""
+
+
+def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The distinct names in the order of METRICS; unknown names follow in their own order."""
+    given = dict.fromkeys(names)
+    return (*(name for name in METRICS if name in given), *(name for name in given if name not in METRICS))
+
+
+def in_words(figures: Mapping[str, float], names: Iterable[str]) -> str:
+    """Those of the named figures that are known, as one line.
+
+    >>> in_words({"latency_ms": 0.25, "accuracy": 0.98}, ["accuracy", "latency_ms", "size_bytes"])
+    'accuracy 98 %, latency 0.25 ms'
+    """
+    known = [METRICS[name] for name in names if name in figures]
+    return ", ".join(f"{metric.label} {metric.shown(figures[metric.name])}" for metric in known)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One figure to be made better, by name; its direction follows from the name.
+    """One metric to improve; its direction follows from its name.
 
     >>> Objective(name="latency_ms").direction
     'minimize'
@@ -30,21 +155,26 @@ class Objective:
     name: str
 
     def __post_init__(self) -> None:
-        require_known("an objective", self.name, DIRECTIONS)
+        require_known("an objective", self.name, METRICS)
+
+    @property
+    def metric(self) -> Metric:
+        """The row of METRICS."""
+        return METRICS[self.name]
 
     @property
     def direction(self) -> Direction:
         """`maximize` or `minimize`."""
-        return DIRECTIONS[self.name]
+        return self.metric.direction
 
     def cost(self, value: float) -> float:
-        """The value as something to be made small. The one place where a sign flips."""
+        """The value as a cost: small is good. All sign changes happen here."""
         return -value if self.direction == "maximize" else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A limit on one figure: `at_least` for what is maximised, `at_most` for what is minimised.
+    """A limit on one metric: `at_least` if it is maximised, `at_most` if it is minimised.
 
     >>> Budget(name="size_bytes", limit=64_000).violation(65_000) > 0
     True
@@ -54,17 +184,22 @@ class Budget:
     limit: float
 
     def __post_init__(self) -> None:
-        require_known("a budget", self.name, DIRECTIONS)
+        require_known("a budget", self.name, METRICS)
         if not self.limit > 0:
             raise RequestError(f"a budget must be greater than 0, but got {self.name}={self.limit}")
 
     @property
+    def metric(self) -> Metric:
+        """The row of METRICS."""
+        return METRICS[self.name]
+
+    @property
     def rule(self) -> str:
         """`at_least` or `at_most`."""
-        return "at_least" if DIRECTIONS[self.name] == "maximize" else "at_most"
+        return "at_least" if self.metric.direction == "maximize" else "at_most"
 
     def violation(self, value: float) -> float:
-        """How far `value` is beyond the limit, as a fraction of it; 0 or less where the limit is kept."""
+        """Return the excess of `value` over the limit as a fraction of the limit; <= 0 means satisfied."""
         excess = value - self.limit if self.rule == "at_most" else self.limit - value
         return excess / self.limit
 
@@ -74,16 +209,19 @@ class Budget:
 
 
 REWARDS = ("soft", "hard")
-"""Every halving of the cost is worth something, or only what lies above the target costs."""
+"""`soft` rewards each halving of the cost; `hard` penalises only costs above the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """Accuracy and one cost as one number to be made large: accuracy x (cost / target) ^ w.
+    """A maximised metric and one cost as one number: quality x (cost / target) ^ w; large is good.
 
-    MnasNet, Tan et al. 2019 (arXiv 1807.11626), equation 2 and section 3.2: `soft` has w = -0.07 everywhere, so that
-    twice the cost takes 5 % of the accuracy; `hard` has w = 0 up to the target and -1 beyond it. One target has one
-    best candidate, no front; a soft reward reacts to a latency that is wrong by 5 % like to 0.35 % of accuracy.
+    MnasNet, Tan et al. 2019 (arXiv 1807.11626), equation 2 and section 3.2. `soft` uses w = -0.07 everywhere: twice
+    the cost takes 5 % of the quality. `hard` uses w = 0 up to the target and -1 beyond it. One target has one best
+    candidate, not a front. Under `soft`, a latency error of 5 % counts as much as 0.35 % of accuracy.
+
+    kind: one of REWARDS. figure: the cost, a metric known before training. target: in the unit of the cost.
+    quality: the maximised metric.
 
     >>> soft, hard = (Reward(kind=kind, figure="latency_ms", target=2.0) for kind in REWARDS)
     >>> [round(soft.value(0.9, cost), 3) for cost in (1.0, 2.0, 4.0)]
@@ -95,18 +233,30 @@ class Reward:
     kind: str
     figure: str
     target: float
+    quality: str = "accuracy"
 
     def __post_init__(self) -> None:
         require_known("a reward", self.kind, REWARDS)
-        require_known("the figure of a reward", self.figure, [name for name in DIRECTIONS if name != "accuracy"])
-        if not 0 < self.target < float("inf"):
+        costs = [m.name for m in METRICS.values() if m.known_before_training and m.direction == "minimize"]
+        require_known("the figure of a reward", self.figure, costs)
+        require_known(
+            "the quality of a reward", self.quality, [m.name for m in METRICS.values() if m.direction == "maximize"]
+        )
+        if not 0 < self.target < inf:
             raise RequestError(f"0 < target < inf must hold, but got target={self.target}")
 
-    def value(self, accuracy: float, cost: float) -> float:
-        """The reward of an accuracy (a fraction) at a cost in the target's unit."""
+    def value(self, quality: float, cost: float) -> float:
+        """The reward of a quality, such as an accuracy as a fraction, at a cost in the unit of the target."""
         if self.kind == "soft":
-            return accuracy * float((cost / self.target) ** -0.07)
-        return accuracy * min(1.0, self.target / cost)
+            return quality * float((cost / self.target) ** -0.07)
+        return quality * min(1.0, self.target / cost)
 
     def __str__(self) -> str:
-        return f"{self.kind} reward of accuracy and {self.figure} around {self.target:g}"
+        return f"{self.kind} reward of {self.quality} and {self.figure} around {self.target:g}"
+
+
+def _prefixed(value: float, unit: str) -> str:
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".strip()

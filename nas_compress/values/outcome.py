@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
@@ -14,24 +14,24 @@ State = Literal["trained", "over_budget", "failed", "stopped"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The figures of one ONNX file, each taken from that file by onnxruntime or from the disk.
+    """The figures of one ONNX file, measured by onnxruntime, on the disk, or on the torch module.
 
-    accuracy: fraction of the validation split (None before training). latency_ms: batch 1, one thread;
-    latency_spread: interquartile range of its blocks over their median; latency_noisy: the machine never showed
-    its fast state. size_bytes: the file. agreement: fraction of samples on which file and torch module choose the
-    same class; max_difference: the largest difference of a logit. zero_fraction: of the weights of convolutions and
-    products (None before training). parameters and macs (a multiply-add is one) are counted on the torch module.
-    float32_latency_ms: of the same architecture as a float32 file; front members of fewer bits have it. steps: bytes
-    that the same network has in the forms of `export.layout.STEPS`, where its weights have zeros or share values.
+    figures: values by their name in METRICS; training adds those that are not known before it.
+    latency_spread: interquartile range of the latency blocks over their median.
+    latency_noisy: the machine never reached its fast state while the latency was measured.
+    agreement: fraction of samples on which file and torch module agree; max_difference: the largest difference.
+    zero_fraction: fraction of zeros among the weights of convolutions and products, None before training.
+    float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
+    steps: bytes of the network in each storage form of `export.layout.STEPS`, if weights are zero or shared.
+
+    >>> measured = Measured(figures={"latency_ms": 0.2, "size_bytes": 900}, latency_spread=0.0, latency_noisy=False)
+    >>> Measured.from_dict(measured.to_dict()) == measured
+    True
     """
 
-    latency_ms: float
+    figures: Mapping[str, float]
     latency_spread: float
     latency_noisy: bool
-    size_bytes: int
-    parameters: int
-    macs: int
-    accuracy: float | None = None
     agreement: float | None = None
     max_difference: float | None = None
     zero_fraction: float | None = None
@@ -39,11 +39,26 @@ class Measured:
     steps: Mapping[str, int] = field(default_factory=dict)
 
     def figure(self, name: str) -> float:
-        """One figure by its objective's name; ValueError where it was not measured."""
-        value = getattr(self, name)
-        if value is None:
+        """One figure by the name of its metric; ValueError if it was not measured."""
+        if name not in self.figures:
             raise ValueError(f"{name} was not measured")
-        return float(value)
+        return float(self.figures[name])
+
+    def with_figures(self, figures: Mapping[str, float]) -> Measured:
+        """A copy in which these figures are new or replaced."""
+        return replace(self, figures={**self.figures, **figures})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the figures next to the other fields."""
+        others = asdict(self)
+        return {**others.pop("figures"), **others}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Measured:
+        """The inverse of `to_dict`. Older records write null for a figure that was not measured."""
+        own = {item.name for item in fields(cls)}
+        figures = {name: value for name, value in values.items() if name not in own and value is not None}
+        return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +130,7 @@ class Outcome:
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
         values["architecture"] = None if self.architecture is None else self.architecture.to_dict()
+        values["measured"] = None if self.measured is None else self.measured.to_dict()
         values["control"] = self.control
         values["epochs_spent"] = self.epochs_spent
         values["number_format"] = self.number_format
@@ -128,7 +144,7 @@ class Outcome:
             known.pop(derived, None)
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:
-            known["measured"] = Measured(**known["measured"])
+            known["measured"] = Measured.from_dict(known["measured"])
         if known.get("architecture") is not None:
             known["architecture"] = Architecture.from_dict(known["architecture"])
         known["curve"] = tuple((int(epoch), float(accuracy)) for epoch, accuracy in known.get("curve", ()))

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import nan
 
-from nas_compress.errors import RequestError, require_known
-from nas_compress.values.metrics import DIRECTIONS
-
-COLUMNS = (
-    "trial",
-    "accuracy",
-    "latency_ms",
-    "size_bytes",
-    "parameters",
-    "macs",
-    "epochs_spent",
-    "model",
-    "number_format",
-)
-"""The columns of a table of points, before one column for each searched parameter."""
+from nas_compress.errors import require_known
+from nas_compress.values.metrics import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The figures of one finished trial, or of the teacher (whose trial is the word `teacher`).
+    """The figures of one finished trial, or of the teacher.
 
-    accuracy is a fraction of the validation split, nan where the trial ended before its training did. epochs_spent are
-    those of all networks that were trained for it, None where that is not known. model is the path of the ONNX file,
-    relative to the run folder; `searched` are the searched parameters by name; `feasible` says that every budget is
-    kept and training came to its end, `stopped` that a stopping rule or a pruner ended it; float32_latency_ms is that
-    of the same architecture in float32, None where it was not compared; `number_format` says what numbers the file
-    computes with, and which of them are only simulated: empty where that is not known.
+    trial: number of the trial, or the word `teacher`.
+    figures: values by their name in METRICS; a trial that ended before training lacks those that need training.
+    epochs_spent: epochs of all networks trained for this point, None if unknown.
+    model: path of the ONNX file relative to the run folder.
+    searched: the searched parameters by name.
+    feasible: every budget is met and training came to its end; stopped: a stopping rule or a pruner ended it.
+    float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
+    number_format: the numbers the file computes with, and which of them are simulated; empty if unknown.
+
+    >>> Point(trial=3, figures={"accuracy": 0.98, "size_bytes": 21_000}).figure("size_bytes")
+    21000.0
     """
 
     trial: int | str
-    accuracy: float
-    latency_ms: float
-    size_bytes: int
-    parameters: int
-    macs: int
+    figures: Mapping[str, float] = field(hash=False)
     epochs_spent: int | None = None
     model: str = ""
     searched: tuple[tuple[str, object], ...] = ()
@@ -48,14 +38,11 @@ class Point:
     stopped: bool = False
 
     def __post_init__(self) -> None:
-        where = f"(trial {self.trial})"
-        if self.accuracy < 0 or self.accuracy > 1:
-            raise RequestError(f"0 <= accuracy <= 1 must hold, but got accuracy={self.accuracy} {where}")
-        for name in ("latency_ms", "size_bytes", "parameters", "macs"):
-            if self.figure(name) <= 0:
-                raise RequestError(f"{name} > 0 must hold, but got {name}={self.figure(name)} {where}")
+        for name, value in self.figures.items():
+            require_known("a figure", name, METRICS)
+            METRICS[name].require(value, f" (trial {self.trial})")
 
     def figure(self, name: str) -> float:
-        """One figure by its objective's name; nan where it was not measured."""
-        require_known("a figure", name, DIRECTIONS)
-        return float(getattr(self, name))
+        """One figure by the name of its metric; nan if it was not measured."""
+        require_known("a figure", name, METRICS)
+        return float(self.figures.get(name, nan))

@@ -31,6 +31,7 @@ from torch import nn
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.loading import load_dataset
 from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
 from nas_compress.measurement.accuracy import measure_accuracy
@@ -39,7 +40,8 @@ from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.search.setup import comparison_context
 from nas_compress.training.schedule import epochs_under_rounding
-from nas_compress.trial.context import TrialContext, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.teach import teach
 from nas_compress.trial.training import ROUNDING_RATE
@@ -111,15 +113,15 @@ def apprentices(student: str, scheme: str, seed: int) -> Iterator[Cell]:
 
 
 def make_context(student: str, out: Path) -> TrialContext:
-    """Data, teacher and meter."""
+    """Data, teacher and device."""
     dataset = load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
-    return comparison_context(dataset, TEACHER, TRAININGS[student], folder=out, meter=LatencyMeter())
+    return comparison_context(dataset, TEACHER, TRAININGS[student], folder=out, target=OnnxruntimeCpu())
 
 
 def train_float(cell: Cell, context: TrialContext, *, epochs: int) -> nn.Module:
     """The student of a cell's seed and teaching in float."""
     candidate = replace(cell.candidate, weight_bits=32, activation_bits=32, quantization=Quantization())
-    shape = student_architecture(candidate, context.dataset, context.teacher, seed=cell.seed)
+    shape = student_architecture(candidate, context, seed=cell.seed)
     student = new_student(candidate, shape, context.teacher, seed=cell.seed)
     teach(candidate, [student], context, epochs=epochs, seed=cell.seed, watch=Stopwatch())
     return student
@@ -196,7 +198,7 @@ def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
         for cell in apprentices(student, scheme, seed):
             if cell.path(out).with_suffix(".json").is_file():
                 continue
-            shape = student_architecture(cell.candidate, context.dataset, context.teacher, seed=seed)
+            shape = student_architecture(cell.candidate, context, seed=seed)
             network = new_student(cell.candidate, shape, context.teacher, seed=seed)
             teach(cell.candidate, [network], context, epochs=EPOCHS, seed=seed, watch=Stopwatch())
             ship(network, cell, context, out)

@@ -23,7 +23,7 @@ from pathlib import Path
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_context
 from nas_compress.trial.context import TrialContext
@@ -120,10 +120,10 @@ SETTINGS = {
 
 
 def make_context(name: str, out: Path) -> TrialContext:
-    """Data, teacher and meter of one comparison."""
+    """Data, teacher and device of one comparison."""
     settings = SETTINGS[name]
     dataset: Dataset = load_dataset(name=name.removesuffix("-vit"), train_samples=settings["train_samples"], shift=None)
-    return comparison_context(dataset, settings["teacher"], settings["training"], folder=out, meter=LatencyMeter())
+    return comparison_context(dataset, settings["teacher"], settings["training"], folder=out, target=OnnxruntimeCpu())
 
 
 def run(name: str, seeds: int, out: Path) -> None:
@@ -144,9 +144,13 @@ def run(name: str, seeds: int, out: Path) -> None:
                 raise SystemExit(f"{method}: {outcome.state} {outcome.reason}")
             write_json(
                 path,
-                {"accuracy": outcome.measured.accuracy, "seconds": spent, "parameters": outcome.measured.parameters},
+                {
+                    "accuracy": outcome.measured.figures["accuracy"],
+                    "seconds": spent,
+                    "parameters": outcome.measured.figures["parameters"],
+                },
             )
-            print(f"seed {seed}: {method}: {outcome.measured.accuracy:.2%}", file=sys.stderr, flush=True)
+            print(f"seed {seed}: {method}: {outcome.measured.figures['accuracy']:.2%}", file=sys.stderr, flush=True)
 
 
 def results(name: str, seeds: int, out: Path, group: str, method: str) -> list[dict[str, float]]:

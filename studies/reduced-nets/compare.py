@@ -22,6 +22,7 @@ from typing import Any
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import write_json
@@ -39,20 +40,20 @@ TRAINING = TrainingSection(epochs=8, batch_size=64, learning_rate=0.01)
 
 
 def make_context(out: Path) -> TrialContext:
-    """Data, teacher and meter."""
+    """Data, teacher and device."""
     dataset = load_dataset(name="digits", train_samples=None, shift=None)
     meter = LatencyMeter(cache=out / "latency", time_limit_s=2.0)
-    return comparison_context(dataset, TEACHER, TRAINING, folder=out, meter=meter)
+    return comparison_context(dataset, TEACHER, TRAINING, folder=out, target=OnnxruntimeCpu(meter))
 
 
 def untrained_latency(candidate: Candidate, context: TrialContext) -> float:
     """The smaller of two measurements of the candidate's file, ms; it does not depend on the weights."""
-    shape = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+    shape = student_architecture(candidate, context, seed=0)
     student = new_student(candidate, shape, context.teacher, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(student.eval(), context.dataset.input_shape, path)
-        return min(context.meter.measure(path, patient=True).latency_ms for _ in range(2))
+        return min(context.target.latency(path, patient=True).latency_ms for _ in range(2))
 
 
 def pairs(context: TrialContext, out: Path) -> list[dict[str, Any]]:
@@ -93,11 +94,11 @@ def result(pair: dict[str, Any], seed: int, context: TrialContext, out: Path) ->
             pruning_criterion=pair["criterion"],
         )
         outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
-        if outcome.measured is None or outcome.measured.accuracy is None:
+        if outcome.measured is None or "accuracy" not in outcome.measured.figures:
             raise SystemExit(f"{pair}: {outcome.state} {outcome.reason}")
         names = ("accuracy", "latency_ms", "size_bytes", "parameters", "macs")
-        write_json(path, {name: getattr(outcome.measured, name) for name in names})
-        print(f"seed {seed}: {pair}: {outcome.measured.accuracy:.2%}", file=sys.stderr, flush=True)
+        write_json(path, {name: outcome.measured.figures[name] for name in names})
+        print(f"seed {seed}: {pair}: {outcome.measured.figures['accuracy']:.2%}", file=sys.stderr, flush=True)
     figures: dict[str, float] = json.loads(path.read_text())
     return figures
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.loading import load_dataset
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_context
@@ -82,11 +83,11 @@ class Cell:
 
 
 def make_context(name: str, out: Path, inherit_rate: float | None) -> TrialContext:
-    """Data, teacher and meter of one comparison; the teacher is kept below `out`."""
+    """Data, teacher and device of one comparison; the teacher is kept below `out`."""
     setting = SETTINGS[name]
     dataset = load_dataset(name=name, train_samples=setting.train_samples, shift=None)
-    meter = LatencyMeter(time_limit_s=0.01, blocks=1)
-    context = comparison_context(dataset, setting.teacher, setting.training, folder=out / name, meter=meter)
+    target = OnnxruntimeCpu(LatencyMeter(time_limit_s=0.01, blocks=1))
+    context = comparison_context(dataset, setting.teacher, setting.training, folder=out / name, target=target)
     own_rate = {} if inherit_rate is None else {"inherit_learning_rate": inherit_rate}
     return replace(context, training=setting.training.model_copy(update=own_rate))
 
@@ -115,12 +116,12 @@ def train(cell: Cell, context: TrialContext) -> dict[str, float]:
     own = replace(context, training=context.training.model_copy(update={"budget": budget}))
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_trial(candidate, own, seed=cell.seed, model=Path(folder) / "model.onnx")
-    if outcome.measured is None or outcome.measured.accuracy is None:
+    if outcome.measured is None or "accuracy" not in outcome.measured.figures:
         raise SystemExit(f"{cell}: {outcome.state} {outcome.reason}")
     return {
-        "accuracy": outcome.measured.accuracy,
-        "parameters": outcome.measured.parameters,
-        "macs": outcome.measured.macs,
+        "accuracy": outcome.measured.figures["accuracy"],
+        "parameters": outcome.measured.figures["parameters"],
+        "macs": outcome.measured.figures["macs"],
         "epochs": outcome.epochs or 0,
         "seconds": outcome.seconds.get("training", 0.0),
     }

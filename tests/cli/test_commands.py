@@ -102,7 +102,7 @@ def test_show_tells_one_trial_with_its_bytes_step_by_step(command: Command, fini
     assert lines[0] == f"trial {first['trial']}, {first['model']}, {first['number_format']}"
     assert f"{int(first['size_bytes']):,}" in lines[-2].split()
     refused = command("show", run, "--trial", 0, "--best", "accuracy")
-    assert refused.code == 2 and "--trial chooses alone" in refused.line
+    assert refused.code == 2 and "--trial must be given alone" in refused.line
 
 
 def test_show_keeps_what_is_asked_for(command: Command, finished: Path) -> None:

@@ -63,7 +63,7 @@ def test_every_line_has_somebody_who_runs_it() -> None:
 
 def test_the_commands_for_other_machines_are_understood() -> None:
     """What no test runs: a job of SLURM, a manifest of Kubernetes, a cluster's address."""
-    page = ROOT / "docs" / "several-machines.md"
+    page = ROOT / "docs" / "pages" / "several-machines.md"
     found = [" ".join(block.text.split()) for block in blocks("yaml", page=page)]
     found += [line for block in blocks("sh", "bash", page=page) for line in block.text.splitlines()]
     lines = [re.search(r"nas-compress run .*?(?= envFrom|$)", line) for line in found]

@@ -28,7 +28,7 @@ def member() -> Candidate:
 
 
 def parameters(candidate: Candidate, context: TrialContext) -> int:
-    architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+    architecture = student_architecture(candidate, context, seed=0)
     with torch.device("meta"):
         return count_parameters(build_student(architecture))
 
@@ -71,9 +71,7 @@ def test_in_float32_the_shape_stays_and_rounding_and_zeros_go(member: Candidate,
     )  # fmt: skip
     made = CONTROLS["float32"].make(rounded, context, 0)
     check_candidate(made)
-    shapes = [
-        student_architecture(candidate, context.dataset, context.teacher, seed=0) for candidate in (rounded, made)
-    ]
+    shapes = [student_architecture(candidate, context, seed=0) for candidate in (rounded, made)]
     assert shapes[0] == shapes[1] and made.losses == member.losses
     assert (made.weight_bits, made.activation_bits, made.zero_pattern) == (32, 32, "none")
     floats = replace(member, weight_bits=32)

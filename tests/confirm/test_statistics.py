@@ -15,32 +15,36 @@ def outcome(accuracy: float | None) -> Outcome:
     if accuracy is None:
         return Outcome(candidate=candidate, seed=1, state="failed", reason="ExportError: no")
     measured = Measured(
-        latency_ms=2.0, latency_spread=0.0, latency_noisy=False, size_bytes=10, parameters=5, macs=1, accuracy=accuracy
+        figures={"accuracy": accuracy, "latency_ms": 2.0, "size_bytes": 10, "parameters": 5, "macs": 1},
+        latency_spread=0.0,
+        latency_noisy=False,
     )
     return Outcome(candidate=candidate, seed=1, state="trained", measured=measured, epochs=4)
 
 
 def row(trial: int, *test: float) -> Summary:
-    return summarise(trial, "student", [outcome(0.5)] * len(test), test, searched=None, test_shipped=None)
+    return summarise(
+        trial, "student", [outcome(0.5)] * len(test), test, metric="accuracy", searched=None, test_shipped=None
+    )
 
 
 def test_mean_and_sample_deviation_over_what_was_trained() -> None:
     made = summarise(
         3, "student", [outcome(0.90), outcome(None), outcome(0.94), outcome(0.92)], [0.8, 0.9, 0.7],
-        searched=outcome(0.97).measured, test_shipped=0.85,
+        metric="accuracy", searched=outcome(0.97).measured, test_shipped=0.85,
     )  # fmt: skip
     assert (made.seeds, made.failed, made.epochs) == (3, 1, 4)
     assert (made.validation_search, made.test_shipped) == (0.97, 0.85)
     assert made.validation_mean == pytest.approx(0.92)
     assert made.validation_std == pytest.approx(0.02)  # sqrt((0.0004 + 0.0004 + 0) / 2)
     assert (made.test_mean, made.test_std) == (pytest.approx(0.8), pytest.approx(0.1))
-    assert (made.latency_ms, made.size_bytes, made.parameters) == (2.0, 10, 5)
+    assert made.figures == {"latency_ms": 2.0, "size_bytes": 10, "parameters": 5, "macs": 1}
 
 
 def test_one_seed_has_no_deviation_and_none_has_no_mean() -> None:
     assert row(0, 0.9).test_std is None
-    nothing = summarise(0, "student", [outcome(None)], [], searched=None, test_shipped=None)
-    assert (nothing.validation_mean, nothing.test_mean, nothing.size_bytes) == (None, None, None)
+    nothing = summarise(0, "student", [outcome(None)], [], metric="accuracy", searched=None, test_shipped=None)
+    assert (nothing.validation_mean, nothing.test_mean, nothing.figures) == (None, None, {})
 
 
 def test_members_are_alike_where_their_spreads_overlap() -> None:

@@ -92,7 +92,7 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialConte
     shape = context.dataset.input_shape
     try:
         check_candidate(candidate)
-        architecture = student_architecture(candidate, context.dataset, teacher, seed=0)
+        architecture = student_architecture(candidate, replace(context, teacher=teacher), seed=0)
         student = new_student(candidate, architecture, teacher, seed=0).train()
     except RequestError as error:
         event("refused")

@@ -310,7 +310,7 @@ class Choosy(Plain):
     ("network", "reason"), [(Opaque(), "found no channels"), (Choosy(), "ValueError: two samples are needed")]
 )
 def test_a_teacher_that_cannot_be_traced_is_refused(network: nn.Module, reason: str) -> None:
-    with pytest.raises(RequestError, match=f"the teacher must be traceable for its vote, .*{reason}") as caught:
+    with pytest.raises(RequestError, match=f"the teacher must be traceable to rank its channels, .*{reason}") as caught:
         votes(network, "uniform")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""optuna-dashboard on a run: what its API serves and what a browser shows."""
+"""optuna-dashboard on a run: answers of its API and pages in a browser."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import shutil
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from browsing import browser as browser
-from nas_compress.dashboard.mirror import Mirror, make_dashboard
+from nas_compress.dashboard.server import dashboard_server
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json, write_json
 from nas_compress.runs.folder import RunFolder
@@ -35,7 +36,13 @@ def run(finished: Path) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def address(run: RunFolder) -> Iterator[str]:
-    with make_dashboard(Mirror(run), host="127.0.0.1", port=0) as server:
+    with serving(run) as address:
+        yield address
+
+
+@contextmanager
+def serving(run: RunFolder) -> Iterator[str]:
+    with dashboard_server(run, host="127.0.0.1", port=0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -105,20 +112,49 @@ def test_a_browser_shows_the_study(address: str, browser: WebDriver) -> None:
     WebDriverWait(browser, 30).until(lambda b: "Trial 4" in b.find_element(By.TAG_NAME, "body").text)
 
 
-def test_new_trials_appear_and_the_run_is_only_read(run: RunFolder, tmp_path: Path) -> None:
+def test_new_trials_appear(run: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(run.root, tmp_path / "run")
-    whole = (tmp_path / "run" / "study.journal").read_text().splitlines(keepends=True)
-    told = [number for number, line in enumerate(whole) if '"state":1' in line.replace(" ", "")]
     journal = tmp_path / "run" / "study.journal"
+    whole = journal.read_text().splitlines(keepends=True)
+    told = [number for number, line in enumerate(whole) if '"state":1' in line.replace(" ", "")]
     journal.write_text("".join(whole[: told[-1]]))
-    mirror = Mirror(RunFolder(root=tmp_path / "run"))
-    assert len(mirror.study.trials) == 4
-    journal.write_text("".join(whole))
-    assert mirror.refresh() == 1
-    assert mirror.refresh() == 0
-    assert len(mirror.study.trials) == 5
-    assert journal.read_text() == "".join(whole)
-    assert optuna.get_all_study_names(mirror.storage) == ["tiny"]
+
+    def finished(address: str) -> list[int]:
+        (summary,) = ask(f"{address}/api/studies")["study_summaries"]
+        trials = ask(f"{address}/api/studies/{summary['study_id']}?after=0")["trials"]
+        return [trial["number"] for trial in trials if trial["state"] == "Complete"]
+
+    with serving(RunFolder(root=tmp_path / "run")) as address:
+        before = finished(address)
+        journal.write_text("".join(whole))
+        WebDriverWait(address, 20).until(lambda address: len(finished(address)) == 5)
+    assert len(before) == 4
+
+
+def test_the_dashboard_keeps_notes_and_refuses_to_change_the_study(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.root, tmp_path / "run")
+    journal = tmp_path / "run" / "study.journal"
+    whole = journal.read_text()
+    with serving(RunFolder(root=tmp_path / "run")) as address:
+        (summary,) = ask(f"{address}/api/studies")["study_summaries"]
+        place = f"{address}/api/studies/{summary['study_id']}"
+        for url, method, content in ((place, "DELETE", {}), (f"{place}/rename", "POST", {"study_name": "other"})):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                send(url, method, content)
+            assert refused.value.code == 500
+            refused.value.close()
+        assert journal.read_text() == whole
+        send(f"{place}/note", "PUT", {"body": "a note", "version": 1})
+        assert ask(f"{place}?after=0")["note"]["body"] == "a note"
+    assert "a note" in journal.read_text()
+    assert read_records(RunFolder(root=tmp_path / "run")) == read_records(run)
+
+
+def send(url: str, method: str, content: object) -> None:
+    body = json.dumps(content).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=20):
+        pass
 
 
 def test_a_run_in_another_storage_needs_its_url_and_a_port_must_be_free(
@@ -128,7 +164,9 @@ def test_a_run_in_another_storage_needs_its_url_and_a_port_must_be_free(
     (tmp_path / "run" / "study.journal").unlink()
     about = read_json(tmp_path / "run" / "run.json")
     write_json(tmp_path / "run" / "run.json", about | {"storage": "sqlite:///elsewhere.db"})
-    with pytest.raises(RequestError, match="give it as --storage"):
-        Mirror(RunFolder(root=tmp_path / "run"))
-    with pytest.raises(RequestError, match="--port must be free"):
-        make_dashboard(Mirror(run), host="127.0.0.1", port=int(address.rsplit(":", 1)[1]))
+    with pytest.raises(RequestError, match="give it as --storage"), serving(RunFolder(root=tmp_path / "run")):
+        pass
+    port = int(address.rsplit(":", 1)[1])
+    taken = dashboard_server(run, host="127.0.0.1", port=port)
+    with pytest.raises(RequestError, match="--port must be free"), taken:
+        pass

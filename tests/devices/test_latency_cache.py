@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.errors import RunError
 
 LEVEL = FastLevel(fast_ms=0.25, misses=1)
 
 
-def latency(value: float, reference: float = 0.25) -> Latency:
-    return Latency(latency_ms=value, spread=0.01, blocks=20, noisy=False, reference_ms=reference)
+def latency(value: float, reference: float = 0.25) -> GatedLatency:
+    return GatedLatency(latency_ms=value, spread=0.01, blocks=20, noisy=False, reference_ms=reference)
 
 
 def open_cache(path: Path, *, boot: str = "boot", reference: str = "net") -> LatencyCache:
@@ -95,11 +95,11 @@ def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 cache = LatencyCache(Path(sys.argv[1]), boot="boot", reference="net")
 for number in range(40):
-    value = Latency(latency_ms=float(number), spread=0.0, blocks=20, noisy=False, reference_ms=0.25)
+    value = GatedLatency(latency_ms=float(number), spread=0.0, blocks=20, noisy=False, reference_ms=0.25)
     cache.keep(FastLevel(fast_ms=0.25), {f"{sys.argv[2]}{number}": value})
 """
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from nas_compress.devices.onnxruntime_cpu.latency import Latency, LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.latency import GatedLatency, LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.onnxruntime_cpu.reference_net import reference_net
 from nas_compress.errors import RequestError
@@ -52,7 +52,7 @@ def test_without_a_key_nothing_is_kept_but_the_level(tmp_path: Path) -> None:
 def test_a_broken_cache_file_is_survived(tmp_path: Path) -> None:
     (tmp_path / f"{describe_machine().key}.json").write_text("{")
     latency = LatencyMeter(cache=tmp_path, time_limit_s=0.3).measure(save_net(tmp_path / "net.onnx"))
-    assert isinstance(latency, Latency)
+    assert isinstance(latency, GatedLatency)
     assert cache_in(tmp_path).level() is not None
 
 

@@ -40,7 +40,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ones_own_model_and_data(name: str, own: Path, here: Path) -> None:
     front = run_study(own / f"{name}.toml", trials=1)
     assert front.teacher is not None
-    assert front.teacher.accuracy > 0.6, "the teacher's weights must have been loaded"
+    assert front.teacher.figures["accuracy"] > 0.6, "the teacher's weights must have been loaded"
     (point,) = front.points
     assert (here / "runs" / f"own-{name}" / point.model).is_file()
 

@@ -11,6 +11,7 @@ from nas_compress.plots import scales
 from nas_compress.plots.labels import put_label
 from nas_compress.plots.marks import shapes
 from nas_compress.runs.front import Front
+from nas_compress.values.metrics import METRICS
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ from nas_compress.runs.front import Front
     ],
 )
 def test_figures_for_people(name: str, value: float, words: str) -> None:
-    assert scales.shown(name, value) == words
+    assert METRICS[name].shown(value) == words
 
 
 @pytest.mark.parametrize("most", [2, 4, 6])
@@ -57,7 +58,7 @@ def test_a_failed_student_does_not_flatten_the_front(front: Front) -> None:
     assert 0.80 < low < 0.90
     assert 0.986 < high < 1.02
     # also not where it is on the front, because it is the smallest
-    small = replace(front.points[4], latency_ms=0.001, size_bytes=100)
+    small = replace(front.points[4], figures={**front.points[4].figures, "latency_ms": 0.001, "size_bytes": 100})
     low, _ = scales.limits(replace(front, points=(*front.points[:4], small)), "accuracy")
     assert 0.7 < low < 0.90
 

@@ -44,9 +44,10 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
             }
         )  # fmt: skip
         measured = Measured(
-            latency_ms=2.0, latency_spread=0.01, latency_noisy=False, size_bytes=900_000, parameters=1, macs=1,
-            accuracy=0.97,
-        )  # fmt: skip
+            figures={"accuracy": 0.97, "latency_ms": 2.0, "size_bytes": 900_000, "parameters": 1, "macs": 1},
+            latency_spread=0.01,
+            latency_noisy=False,
+        )
         if taught:
             write_baseline(folder, measured)
         generator = np.random.default_rng(0)
@@ -57,15 +58,19 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
             if trial >= trained + failed:
                 outcome = replace(
                     outcome, state="stopped", reason="a forecast", epochs=4, planned_epochs=9, curve=curve,
-                    measured=replace(measured, accuracy=None),
+                    measured=replace(measured, figures={n: v for n, v in measured.figures.items() if n != "accuracy"}),
                 )  # fmt: skip
             if trial < trained:
                 accuracy, latency, size = generator.random(3)
-                figures = replace(
-                    measured, accuracy=float(accuracy), latency_ms=0.1 + float(latency), size_bytes=int(4e5 * size) + 9
+                figures = {
+                    "accuracy": float(accuracy),
+                    "latency_ms": 0.1 + float(latency),
+                    "size_bytes": int(4e5 * size) + 9,
+                }
+                outcome = Outcome(
+                    candidate=candidate, seed=0, state="trained", measured=measured.with_figures(figures), curve=curve
                 )
-                outcome = Outcome(candidate=candidate, seed=0, state="trained", measured=figures, curve=curve)
-                if figures.size_bytes > 300_000:
+                if figures["size_bytes"] > 300_000:
                     outcome = replace(outcome, reason="size_bytes <= 300000 must hold")
             params = {"width": int(generator.integers(1, 9)), "family": "resnet"}
             write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model="x.onnx"))

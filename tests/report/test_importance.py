@@ -16,9 +16,10 @@ OBJECTIVES = (Objective(name="accuracy"), Objective(name="size_bytes"))
 
 def record(trial: int, accuracy: float, size_bytes: int, **params: object) -> Record:
     measured = Measured(
-        latency_ms=1.0, latency_spread=0.0, latency_noisy=False, size_bytes=size_bytes, parameters=1, macs=1,
-        accuracy=accuracy,
-    )  # fmt: skip
+        figures={"accuracy": accuracy, "latency_ms": 1.0, "size_bytes": size_bytes, "parameters": 1, "macs": 1},
+        latency_spread=0.0,
+        latency_noisy=False,
+    )
     outcome = Outcome(candidate=Candidate(family="resnet", depths=(1,)), seed=0, state="trained", measured=measured)
     return Record(trial=trial, params=params, outcome=outcome, finished_s=0.0, model="")
 

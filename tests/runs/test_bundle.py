@@ -66,8 +66,12 @@ def test_a_bundle_holds_five_files_and_the_recorded_figures(bundle: Path, run: R
 def test_the_card_tells_the_figures_and_prints_the_example(bundle: Path, run: RunFolder, trial: int) -> None:
     card, measured = (bundle / "README.md").read_text(), trained_record(run, trial).outcome.measured
     assert measured is not None
-    assert measured.accuracy is not None
-    for shown in (f"{measured.accuracy:.4f}", f"{measured.size_bytes:,}", f"{measured.latency_ms:.4f}"):
+    assert "accuracy" in measured.figures
+    for shown in (
+        f"{measured.figures['accuracy']:.4f}",
+        f"{measured.figures['size_bytes']:,}",
+        f"{measured.figures['latency_ms']:.4f}",
+    ):
         assert shown in card
     code = card.split("```python\n")[1].split("```")[0]
     assert code == (bundle / "example.py").read_text()

@@ -30,12 +30,14 @@ def point(
 ) -> Point:
     return Point(
         trial=trial,
-        accuracy=accuracy,
-        latency_ms=latency_ms,
-        size_bytes=size_bytes,
+        figures={
+            "accuracy": accuracy,
+            "latency_ms": latency_ms,
+            "size_bytes": size_bytes,
+            "parameters": 10,
+            "macs": 20,
+        },
         epochs_spent=epochs_spent,
-        parameters=10,
-        macs=20,
         model=model,
         searched=searched,
         feasible=feasible,
@@ -326,7 +328,10 @@ def test_rows_are_the_members_then_the_teacher_with_every_searched_parameter() -
         ({"objectives": ACCURACY_SIZE[:1] * 2}, "but got accuracy, accuracy"),
         ({"classes": 1}, "classes >= 2 must hold, but got classes=1"),
         ({"reference_figures": (("sise_bytes", 1.0),)}, "did you mean 'size_bytes'"),
-        ({"reference_figures": (("size_bytes", 0.0),)}, "positive and finite, but got size_bytes=0.0"),
+        (
+            {"reference_figures": (("size_bytes", 0.0),)},
+            "size_bytes > 0 must hold, but got size_bytes=0.0 as a reference figure",
+        ),
     ],
 )
 def test_a_front_refuses_what_makes_no_sense(wrong: dict[str, object], message: str) -> None:
@@ -338,7 +343,7 @@ def test_a_front_refuses_what_makes_no_sense(wrong: dict[str, object], message: 
 @pytest.mark.parametrize(("name", "value"), [("accuracy", 1.2), ("accuracy", -0.1), ("latency_ms", 0.0), ("macs", -1)])
 def test_a_point_refuses_impossible_figures(name: str, value: float) -> None:
     with pytest.raises(RequestError, match=rf"{name}.* must hold, but got {name}={value}"):
-        replace(TEACHER, **{name: value})  # type: ignore[arg-type]
+        replace(TEACHER, figures={**TEACHER.figures, name: value})
 
 
 def test_front_imports_only_arrays() -> None:
@@ -366,6 +371,6 @@ def test_a_front_is_a_dataframe_and_a_table() -> None:
 
 
 def test_an_empty_front_has_its_columns_everywhere() -> None:
-    empty = Front(objectives=ACCURACY_SIZE, points=(), classes=10)
+    empty = Front(objectives=THREE, points=(), classes=10)
     assert list(empty.to_dataframe().columns) == list(empty.columns)
     assert "latency_ms" in empty._repr_html_()

@@ -15,11 +15,7 @@ def point(trial: int, accuracy: float, size_bytes: int, family: str, wide: bool 
     searched = (("family", family), ("wide", wide)) if family else ()
     return Point(
         trial=trial,
-        accuracy=accuracy,
-        latency_ms=1.0,
-        size_bytes=size_bytes,
-        parameters=10,
-        macs=10,
+        figures={"accuracy": accuracy, "latency_ms": 1.0, "size_bytes": size_bytes, "parameters": 10, "macs": 10},
         model=f"trials/{trial}/model.onnx",
         searched=searched,
     )

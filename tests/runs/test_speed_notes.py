@@ -12,7 +12,9 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
 
 MEASURED = Measured(
-    latency_ms=0.3, latency_spread=0.0, latency_noisy=False, size_bytes=1, parameters=1, macs=1, accuracy=0.9
+    figures={"accuracy": 0.9, "latency_ms": 0.3, "size_bytes": 1, "parameters": 1, "macs": 1},
+    latency_spread=0.0,
+    latency_noisy=False,
 )
 
 

@@ -137,8 +137,8 @@ def wait_for_silence(folder: RunFolder) -> None:
         assert time.monotonic() < end, "a worker outlived its run"
         time.sleep(0.2)
     names = [path.name for path in folder.root.rglob("*")]
-    assert not [name for name in names if name.startswith(".") and name != ".lock"]
-    assert not [name for name in names if name.endswith((".pt", ".journal.lock")) or name == "checkpoints"]
+    assert not [name for name in names if name.startswith(".") and not name.endswith(".lock")]
+    assert not [name for name in names if name.endswith(".pt") or name in ("checkpoints", "study.journal.lock")]
     files = {path.parent.name for path in folder.root.glob("trials/*/model.onnx")}
     assert files <= {str(record.trial) for record in read_records(folder)}, "a cut trial left its file"
 

@@ -27,7 +27,9 @@ from nas_compress.values.metrics import Objective
 from nas_compress.values.outcome import Measured
 from running import Command, command_in, shared_cache, start, wait_until, write_study
 
-COST = Measured(latency_ms=1.0, latency_spread=0.0, latency_noisy=False, size_bytes=1, parameters=1, macs=1)
+COST = Measured(
+    figures={"latency_ms": 1.0, "size_bytes": 1, "parameters": 1, "macs": 1}, latency_spread=0.0, latency_noisy=False
+)
 LONGER = (("\nepochs = 1\n", "\nepochs = 3\n"), ("trials = 3", "trials = 8"))
 
 
@@ -85,7 +87,11 @@ def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, 
         assert trial.state.name == "COMPLETE" and trial.values is not None
         if outcome.state == "stopped":
             assert outcome.measured is not None
-            figures = [outcome.curve[-1][1], outcome.measured.latency_ms, outcome.measured.size_bytes]
+            figures = [
+                outcome.curve[-1][1],
+                outcome.measured.figures["latency_ms"],
+                outcome.measured.figures["size_bytes"],
+            ]
             assert trial.values == figures and outcome.epochs == outcome.curve[-1][0] < 3
             assert not (root / "trials" / str(record.trial) / "model.onnx").exists()
         if record.repeats is None:
@@ -113,7 +119,7 @@ def test_the_shadow_trains_all_and_names_the_members_it_would_have_cost(tmp_path
 
 
 def _figures(front: Front) -> list[tuple[float, int]]:
-    return sorted((point.accuracy, point.size_bytes) for point in front.points)
+    return sorted((point.figures["accuracy"], point.figures["size_bytes"]) for point in front.points)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.float32_comparison import compare_with_float32, uncompared_members
@@ -35,8 +36,8 @@ def test_a_member_of_few_bits_is_compared_once(outcome: Outcome, context: TrialC
     open_ = uncompared_members(records, ["teacher", 0, 1])
     assert [each.trial for each in open_] == [0]
 
-    meter = meter_with_level(tmp_path, 1e6)
-    compared = compare_with_float32(open_, build=context.teacher.build, calibration=context.calibration, meter=meter)
+    target = OnnxruntimeCpu(meter_with_level(tmp_path, 1e6))
+    compared = compare_with_float32(open_, build=context.teacher.build, calibration=context.calibration, target=target)
     records = amend(folder, records, compared)
     measured = records[0].outcome.measured
     assert measured is not None and measured.float32_latency_ms is not None and measured.float32_latency_ms > 0
@@ -48,8 +49,8 @@ def test_a_member_of_few_bits_is_compared_once(outcome: Outcome, context: TrialC
 def test_a_machine_in_its_slow_state_leaves_the_question_open(
     outcome: Outcome, context: TrialContext, tmp_path: Path
 ) -> None:
-    meter = meter_with_level(tmp_path, 1e-6)
+    target = OnnxruntimeCpu(meter_with_level(tmp_path, 1e-6))
     found = compare_with_float32(
-        [record(0, outcome)], build=context.teacher.build, calibration=context.calibration, meter=meter
+        [record(0, outcome)], build=context.teacher.build, calibration=context.calibration, target=target
     )
     assert found == {}

@@ -55,8 +55,8 @@ def test_the_sampler_gets_the_reward_of_the_file_and_the_front_stays(tmp_path: P
         if record.outcome.state == "stopped":
             assert trial.state.name == "PRUNED" and "pruner median" in (record.outcome.reason or "")
         else:
-            assert measured.accuracy is not None
-            assert trial.value == measured.accuracy * min(1.0, 60000 / measured.macs)
+            assert "accuracy" in measured.figures
+            assert trial.value == measured.figures["accuracy"] * min(1.0, 60000 / measured.figures["macs"])
             assert sorted(trial.intermediate_values) == [1, 2]
     trained = {record.trial for record in own if record.outcome.state == "trained"}
     assert {point.trial for point in front.members} <= trained and front.members
@@ -67,7 +67,11 @@ def test_every_pruner_ends_a_hopeless_trial(name: str, tmp_path: Path) -> None:
     spec = read_study(write(tmp_path, f'stop = "{name}"', ("\nepochs = 1\n", "\nepochs = 9\n"))).spec
     assert spec.reward is not None
     study = optuna.create_study(direction="maximize", pruner=study_pruner(spec))
-    cost = Measured(latency_ms=1.0, latency_spread=0.0, latency_noisy=False, size_bytes=1, parameters=1, macs=30000)
+    cost = Measured(
+        figures={"latency_ms": 1.0, "size_bytes": 1, "parameters": 1, "macs": 30000},
+        latency_spread=0.0,
+        latency_noisy=False,
+    )
     ends = []
     for number in range(60):
         trial, reached = study.ask(), 0

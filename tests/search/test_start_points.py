@@ -33,7 +33,7 @@ def test_the_start_points_come_first_and_once(tmp_path: Path, untrained: None) -
     params = [(record.params["family"], record.params["width_multiplier"]) for record in records]
     assert params[0] == ("mobilenet", 0.5)
     assert params[3] == ("resnet", 1.0), "the teacher is a resnet of that width"
-    sizes = [r.outcome.measured.parameters for r in records if r.outcome.measured is not None]
+    sizes = [r.outcome.measured.figures["parameters"] for r in records if r.outcome.measured is not None]
     assert sizes[1] == min(sizes) and sizes[2] == max(sizes)
     assert len(records) == 6
 

@@ -15,7 +15,7 @@ from nas_compress.search.run import run_study
 from nas_compress.search.samplers.ehvi import START
 from nas_compress.search.samplers.known_costs import KnownCosts
 from nas_compress.search.samplers.proposals import key_of
-from nas_compress.search.samplers.table import SAMPLERS, make_sampler
+from nas_compress.search.samplers.table import SAMPLERS, SamplerContext, make_sampler, require_sampler
 from nas_compress.search.storage.optuna_storage import open_storage
 from running import snapshot, write_study
 
@@ -36,9 +36,6 @@ def suggest(trial):
     weight = trial.suggest_categorical("weight", [1.0, 1e39])
     return Candidate(family="resnet", depths=(1, 1, 1), losses=(LossTerm(name="cross_entropy", weight=weight),))
 '''
-
-OPTUNAS = ("optuna_tpe", "gp")
-"""Samplers that are Optuna's own and slow."""
 
 
 def records_of(root: Path) -> list[Record]:
@@ -87,7 +84,8 @@ def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "sampler", [pytest.param(name, marks=pytest.mark.slow) if name in OPTUNAS else name for name in SAMPLERS]
+    "sampler",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in SAMPLERS if name != "optuna_tpe"],
 )
 def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     sampler: str, tmp_path: Path, untrained: None
@@ -114,14 +112,15 @@ def assert_looks_tell_what_trials_find(root: Path) -> None:
     assert len(known) >= 4
     for record in tried:
         values, measured = known[key_of(record.params)][1].values, record.outcome.measured
-        assert measured is not None and values == (measured.size_bytes, measured.macs)
+        assert measured is not None and values == (measured.figures["size_bytes"], measured.figures["macs"])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_follows_its_seed(sampler: str) -> None:
     def proposals(seed: int) -> list[int]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(sampler=make_sampler(sampler, seed=seed, startup_trials=3))
+        context = SamplerContext(seed=seed, study_seed=seed, startup_trials=3)
+        study = optuna.create_study(sampler=make_sampler(sampler, context))
         study.optimize(lambda trial: trial.suggest_int("x", 0, 10**6), n_trials=5)
         return [trial.params["x"] for trial in study.trials]
 
@@ -131,7 +130,12 @@ def test_a_sampler_follows_its_seed(sampler: str) -> None:
 
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(RequestError, match=r"got 'nsga' \(here\); did you mean 'nsga2'"):
-        make_sampler("nsga", seed=0, startup_trials=1, where="here")
+        require_sampler("nsga", "here")
+
+
+def test_tpe_is_optunas_under_both_of_its_names() -> None:
+    context = SamplerContext(seed=0, study_seed=0, startup_trials=3)
+    assert {type(make_sampler(name, context)) for name in ("tpe", "optuna_tpe")} == {optuna.samplers.TPESampler}
 
 
 def test_a_total_below_one_is_refused(tmp_path: Path) -> None:

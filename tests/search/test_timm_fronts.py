@@ -55,6 +55,6 @@ def test_a_study_cuts_it_to_a_front(name: str, tmp_path: Path) -> None:
     outcomes = [record.outcome for record in read_records(RunFolder(root=tmp_path / "run"))]
     assert [outcome.state for outcome in outcomes] == ["trained"] * len(ENQUEUED)
     assert len(front.members) >= 3
-    assert max(point.accuracy for point in front.members) > 0.25  # chance: 0.1
+    assert max(point.figures["accuracy"] for point in front.members) > 0.25  # chance: 0.1
     for point in front.members:
         open_session(tmp_path / "run" / point.model)

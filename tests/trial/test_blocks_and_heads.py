@@ -13,7 +13,7 @@ import torch
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import ObservableNetwork
-from nas_compress.pruning.depth import without_blocks
+from nas_compress.pruning.depth import Kept, without_blocks
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
@@ -40,8 +40,13 @@ def deep(context: TrialContext, make_network: MakeNetwork) -> Teacher:
 
 
 def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) -> tuple[Architecture, torch.nn.Module]:
-    architecture = student_architecture(candidate, context.dataset, teacher, seed=0)
+    architecture = student_architecture(candidate, replace(context, teacher=teacher), seed=0)
     return architecture, new_student(candidate, architecture, teacher, seed=0).eval()
+
+
+def shorter(teacher: Teacher, kept: Kept) -> torch.nn.Module:
+    """The teacher's network with the kept blocks alone."""
+    return without_blocks(teacher.network, FAMILIES[teacher.family], kept).eval()
 
 
 def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
@@ -49,20 +54,14 @@ def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
 ) -> None:
     samples = context.dataset.validation.inputs[:16]
     _, student = student_of(SHALLOW, context, deep)
-    torch.testing.assert_close(
-        student(samples), without_blocks(deep.network, FAMILIES["resnet"], ((2,), (0,), (0,))).eval()(samples)
-    )
+    torch.testing.assert_close(student(samples), shorter(deep, ((2,), (0,), (0,)))(samples))
     _, student = student_of(replace(SHALLOW, kept_blocks="first"), context, deep)
-    torch.testing.assert_close(
-        student(samples), without_blocks(deep.network, FAMILIES["resnet"], ((0,), (0,), (0,))).eval()(samples)
-    )
+    torch.testing.assert_close(student(samples), shorter(deep, ((0,), (0,), (0,)))(samples))
 
     kept = vit_context.teacher.kept_blocks((2,), "importance")
     assert kept is not None and len(kept[0]) == 2
     _, student = student_of(VIT, context, vit_context.teacher)
-    torch.testing.assert_close(
-        student(samples), without_blocks(vit_context.teacher.network, FAMILIES["vit"], kept).eval()(samples)
-    )
+    torch.testing.assert_close(student(samples), shorter(vit_context.teacher, kept)(samples))
 
 
 def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context: TrialContext) -> None:
@@ -79,7 +78,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     samples = context.dataset.validation.inputs[:16]
     teacher = replace(
         vit_context.teacher,
-        network=without_blocks(vit_context.teacher.network, FAMILIES["vit"], ((0, 1, 2, 3),)).eval(),
+        network=shorter(vit_context.teacher, ((0, 1, 2, 3),)),
     )
     with torch.no_grad():  # four of sixteen heads that nobody reads: three of them in one layer
         for layer, head in ((0, 1), (2, 0), (2, 1), (2, 3)):
@@ -96,7 +95,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     assert [width.channels for width in fresh.widths if "attention" in width.layer] == [24, 32, 8, 32]
     assert fresh.channels("embedding.conv") == 32 and fresh.channels("layers.0.mlp.inner") == 64
     assert replace(HEADS, init="scratch").control == ""
-    control = uniform_control(replace(HEADS, init="scratch", round_to=1), context.dataset, teacher, seed=0)
+    control = uniform_control(replace(HEADS, init="scratch", round_to=1), replace(context, teacher=teacher), seed=0)
     assert control.head_ratio == 0 and control.control == "uniform width"
 
 
@@ -116,7 +115,7 @@ def test_fewer_layers_and_heads_train_and_ship(
 
 def test_layers_that_share_attention_have_one_number_of_heads(vit_context: TrialContext) -> None:
     shared = replace(HEADS, init="scratch", depths=(2,), sharing="attention", head_ratio=0.5)
-    shape = student_architecture(shared, vit_context.dataset, vit_context.teacher, seed=0)
+    shape = student_architecture(shared, vit_context, seed=0)
     assert len(shape.layer_heads) == 1
     network = new_student(shared, shape, vit_context.teacher, seed=0)
     assert [layer.attention.heads for layer in network.layers] == [*shape.layer_heads] * 2
@@ -127,7 +126,10 @@ def test_layers_that_share_attention_have_one_number_of_heads(vit_context: Trial
     [
         ({"depths": (4, 1, 1)}, "family and at most its depths, resnet (3, 2, 1), but got resnet (4, 1, 1)"),
         ({"family": "mobilenet"}, "kept_blocks='last' needs a student of the teacher's family, resnet, but got mobile"),
-        ({"head_ratio": 0.5}, "head_ratio is a setting of vit, but got head_ratio=0.5 for family 'resnet'"),
+        (
+            {"head_ratio": 0.5},
+            "needs a family with attention (vit), but got head_ratio=0.5 for family 'resnet'",
+        ),
         ({"kept_blocks": "best"}, "kept_blocks must be a known name, but got 'best'"),
         (
             {"family": "vit", "depths": (2,), "init": "scratch", "kept_blocks": "first", "head_ratio": 0.5},
@@ -145,15 +147,15 @@ def test_what_the_teacher_has_not_is_refused(
     with pytest.raises(RequestError) as caught:
         candidate = replace(SHALLOW, **change)  # type: ignore[arg-type]
         check_candidate(candidate)
-        student_architecture(candidate, context.dataset, deep, seed=0)
+        student_architecture(candidate, replace(context, teacher=deep), seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_inherited_heads_are_the_teachers(vit_context: TrialContext) -> None:
     with pytest.raises(RequestError, match="needs the teacher's 4 heads in attention, but got heads=2"):
-        student_architecture(replace(HEADS, heads=2), vit_context.dataset, vit_context.teacher, seed=0)
+        student_architecture(replace(HEADS, heads=2), vit_context, seed=0)
     with pytest.raises(RequestError, match="cannot get narrower, but got 32; head_ratio removes whole heads"):
-        student_architecture(replace(HEADS, width_multiplier=0.5), vit_context.dataset, vit_context.teacher, seed=0)
+        student_architecture(replace(HEADS, width_multiplier=0.5), vit_context, seed=0)
     for change in ({"head_ratio": 1.0}, {"head_ratio": -0.1}, {"min_heads": 0}):
         with pytest.raises(RequestError, match="must"):
             replace(HEADS, **change)  # type: ignore[arg-type]

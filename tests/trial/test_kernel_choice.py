@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
+from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
-from nas_compress.trial.context import TrialContext, planned_bits
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import KernelChoice, choose_kernels
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
@@ -49,12 +51,12 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
             calibration=context.calibration,
             watch=Stopwatch(),
         )
-        latencies[structure_key(path)] = Latency(
+        latencies[structure_key(path)] = GatedLatency(
             latency_ms=value, spread=0.0, blocks=12, noisy=False, reference_ms=LEVEL
         )
-    meter = meter_with_level(folder, LEVEL)
+    target = OnnxruntimeCpu(meter_with_level(folder, LEVEL))
     cache_in(folder).keep(FastLevel(fast_ms=LEVEL), latencies)
-    return replace(context, meter=meter, training=context.training.model_copy(update={"epochs": 2}))
+    return replace(context, target=target, training=context.training.model_copy(update={"epochs": 2}))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_the_faster_form_is_chosen(
     known = with_latencies(context, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
     form = settled(VIT, known, tmp_path)
     assert form.candidate == (replace(VIT, activation_bits=32, round_to=8) if floats else VIT)
-    assert form.cost.latency_ms == (float_ms if floats else integer_ms)
+    assert form.cost.figures["latency_ms"] == (float_ms if floats else integer_ms)
     assert form.integer_latency_ms == (integer_ms if floats else None)
 
 
@@ -75,7 +77,7 @@ def test_a_trial_ships_the_faster_form_and_tells_of_the_other(context: TrialCont
     outcome = run_trial(VIT, known, seed=0, model=model)
     assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
     assert outcome.candidate == VIT and float_kernels(model)
-    assert (outcome.measured.latency_ms, outcome.integer_latency_ms) == (0.4, 0.5)
+    assert (outcome.measured.figures["latency_ms"], outcome.integer_latency_ms) == (0.4, 0.5)
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
 
@@ -86,7 +88,7 @@ class RememberingMeter(LatencyMeter):
         super().__init__(cache=folder, time_limit_s=0.01, blocks=1)
         self.patience: list[bool] = []
 
-    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> GatedLatency:
         self.patience.append(patient)
         return super().measure(model, key=key, patient=patient)
 
@@ -95,9 +97,9 @@ def test_the_networks_layers_decide_and_not_the_name_of_its_family(context: Tria
     known = with_latencies(context, tmp_path, integer_ms=0.5, float_ms=0.4)
     meter = RememberingMeter(tmp_path)
     cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
-    form = settled(cut, replace(known, meter=meter), tmp_path, student=student_of(VIT, context))
+    form = settled(cut, replace(known, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(VIT, context))
     assert form.candidate == replace(cut, activation_bits=32, round_to=8)
-    assert (form.cost.latency_ms, form.integer_latency_ms) == (0.4, 0.5)
+    assert (form.cost.figures["latency_ms"], form.integer_latency_ms) == (0.4, 0.5)
     assert meter.patience == [True, True], "another noise must not choose another form"
 
 
@@ -106,13 +108,15 @@ def test_networks_that_compute_all_in_integers_have_no_choice(context: TrialCont
     cut = replace(candidate, family=PRUNED, depths=(), width_multiplier=1.0)
     meter = RememberingMeter(tmp_path)
     for each in (candidate, cut):
-        form = settled(each, replace(context, meter=meter), tmp_path, student=student_of(candidate, context))
+        form = settled(
+            each, replace(context, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(candidate, context)
+        )
         assert form.candidate is each and form.integer_latency_ms is None
     assert not any(meter.patience)
 
 
 def student_of(candidate: Candidate, context: TrialContext) -> nn.Module:
-    architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+    architecture = student_architecture(candidate, context, seed=0)
     return new_student(candidate, architecture, context.teacher, seed=0)
 
 
@@ -127,6 +131,6 @@ def settled(
         name="model.onnx",
         layer_bits=planned_bits(candidate, student, context),
         calibration=context.calibration,
-        meter=context.meter,
+        target=context.target,
         watch=Stopwatch(),
     )

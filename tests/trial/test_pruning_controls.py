@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
-from nas_compress.trial.context import TrialContext, learning_rate
+from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.training import learning_rate
 from nas_compress.trial.uniform_control import parameter_count, uniform_control
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
@@ -27,9 +28,9 @@ INHERIT = replace(PRUNED, init="inherit", round_to=1)
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
 def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, context: TrialContext) -> None:
     voted = replace(PRUNED, pruning_ratio=ratio, pruning_criterion=criterion, round_to=1)
-    control = uniform_control(voted, context.dataset, context.teacher, seed=0)
+    control = uniform_control(voted, context, seed=0)
     assert control.pruning_ratio == 0 and control.control == "uniform width" and voted.control == ""
-    shapes = [student_architecture(one, context.dataset, context.teacher, seed=0) for one in (voted, control)]
+    shapes = [student_architecture(one, context, seed=0) for one in (voted, control)]
     counts = [parameter_count(shape, context.teacher) for shape in shapes]
     assert counts[1] == pytest.approx(counts[0], rel=0.03)
     assert [width.channels for width in shapes[0].widths] != [width.channels for width in shapes[1].widths]
@@ -37,14 +38,12 @@ def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, 
 
 def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: TrialContext) -> None:
     wide = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
-    assert uniform_control(wide, context.dataset, context.teacher, seed=0).width_multiplier == pytest.approx(
-        0.5, abs=0.02
-    )
+    assert uniform_control(wide, context, seed=0).width_multiplier == pytest.approx(0.5, abs=0.02)
 
 
 def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:
     whole = replace(INHERIT, pruning_ratio=0.0)
-    architecture = student_architecture(whole, context.dataset, context.teacher, seed=0)
+    architecture = student_architecture(whole, context, seed=0)
     samples = context.dataset.validation.inputs[:8]
     student = new_student(whole, architecture, context.teacher, seed=0).eval()
     torch.testing.assert_close(student(samples), context.teacher.network(samples))
@@ -61,8 +60,8 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
     taught = (context.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
-    assert outcome.measured is not None and outcome.measured.accuracy is not None
-    assert outcome.measured.accuracy > 0.6 * taught > 0.4
+    assert outcome.measured is not None and "accuracy" in outcome.measured.figures
+    assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
     logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs.numpy()))
     assert F.cross_entropy(logits, validation.labels) < 2.3
     assert json.loads(json.dumps(outcome.to_dict()))["control"] == "inherited weights"
@@ -90,7 +89,7 @@ def test_weights_that_cannot_be_inherited_are_refused(
     change: dict[str, object], message: str, context: TrialContext
 ) -> None:
     with pytest.raises(RequestError) as caught:
-        student_architecture(replace(INHERIT, **change), context.dataset, context.teacher, seed=0)
+        student_architecture(replace(INHERIT, **change), context, seed=0)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

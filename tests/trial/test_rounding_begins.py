@@ -24,7 +24,7 @@ def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, co
             activation_bits=4,
             quantization=Quantization(method=method, ranges=ranges),
         )
-        architecture = student_architecture(candidate, context.dataset, context.teacher, seed=0)
+        architecture = student_architecture(candidate, context, seed=0)
         student = new_student(candidate, architecture, context.teacher, seed=0)
         begin_rounding_(student, candidate, context)
         parts = [module for module in student.modules() if isinstance(module, ActivationQuantizer)]

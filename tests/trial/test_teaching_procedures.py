@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.measurement.accuracy import predict
@@ -80,7 +81,7 @@ def test_adaptation_layers_learn_and_never_ship(context: TrialContext, tmp_path:
     run_trial(BASE, context, seed=0, model=plain)
     outcome = run_trial(replace(BASE, losses=(*KD, LossTerm(name="fitnet"))), context, seed=0, model=hinted)
     assert outcome.measured is not None
-    assert hinted.stat().st_size == plain.stat().st_size == outcome.measured.size_bytes
+    assert hinted.stat().st_size == plain.stat().st_size == outcome.measured.figures["size_bytes"]
     assert hinted.read_bytes() != plain.read_bytes()
 
 
@@ -133,7 +134,9 @@ def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_
     summary = json.loads((tmp_path / "ensemble.json").read_text())
     files = [tmp_path / name for name in summary["members"]]
     assert [path.name for path in files] == ["generation-1.onnx", "generation-2.onnx", "model.onnx"]
-    assert summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.size_bytes
+    assert (
+        summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.figures["size_bytes"]
+    )
     inputs = context.dataset.validation.inputs.numpy()
     answers = [torch.tensor(predict(path, inputs)).softmax(dim=1) for path in files]
     together = torch.stack(answers).mean(dim=0).argmax(dim=1)
@@ -144,7 +147,7 @@ def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_
 def test_peers_differ_from_the_student_and_leave_the_random_state_alone(context: TrialContext) -> None:
     candidate = replace(BASE, teaching=Teaching(teacher="mutual", peers=2))
     torch.manual_seed(3)
-    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=3))
+    student = build_student(student_architecture(candidate, context, seed=3))
     state = torch.get_rng_state()
     first, second = make_peers(candidate, context, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
@@ -177,15 +180,13 @@ def test_peers_have_the_shape_that_is_asked_for(
     student: dict[str, Any], peers: dict[str, Any], shape: tuple[object, ...], context: TrialContext, tmp_path: Path
 ) -> None:
     candidate = replace(BASE, **student, teaching=Teaching(teacher="mutual", peers=2, **peers))
-    described = peer_of(candidate)
+    described = peer_of(candidate, OnnxruntimeCpu())
     assert (described.family, described.depths, described.stem_stride) == shape
     assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
     made = make_peers(candidate, context, seed=0)
     macs = [count_macs(peer, context.dataset.input_shape) for peer in made]
     assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
-    student_macs = count_macs(
-        build_student(student_architecture(BASE, context.dataset, context.teacher, seed=0)), (1, 8, 8)
-    )
+    student_macs = count_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
     assert (macs[0] == student_macs) == (not student and not peers)
 
 
@@ -193,7 +194,7 @@ def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) 
     """The student's adaptation layer leads to the peer's width, and the peer's to the student's."""
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
-    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=0))
+    student = build_student(student_architecture(candidate, context, seed=0))
     lesson = lesson_of(candidate, student, find_guide(candidate, context), context, seed=0)
     shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in lesson.learners[1:]]
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
@@ -235,8 +236,8 @@ def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, context: 
     assert outcome.epochs_spent == 2 * outcome.trainings
     assert set(outcome.losses) == {term.name for term in KD} | ({"peers"} if scheme == "joint" else set())
     assert ("weights of a float training" in outcome.control) == (scheme == "fine_tuned")
-    assert not float_kernels(model) and outcome.measured.size_bytes < outcome.measured.parameters
-    assert outcome.measured.accuracy is not None and outcome.measured.accuracy > 0.3
+    assert not float_kernels(model) and outcome.measured.figures["size_bytes"] < outcome.measured.figures["parameters"]
+    assert "accuracy" in outcome.measured.figures and outcome.measured.figures["accuracy"] > 0.3
 
 
 def test_a_teacher_beside_the_student_starts_afresh_and_counts_in_the_budget(context: TrialContext) -> None:

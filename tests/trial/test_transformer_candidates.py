@@ -9,12 +9,13 @@ import torch
 
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.teacher.teacher import teacher_architecture
-from nas_compress.trial.shape import shaped
+from nas_compress.trial.shape import channel_step, shaped
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate, cross_entropy, distillation
@@ -33,7 +34,13 @@ def shape(
     depths: tuple[int, ...] = (),
 ) -> Architecture:
     return shaped(
-        candidate, dataset, groups=groups, teacher_family=teacher, teacher_widths=widths, teacher_depths=depths
+        candidate,
+        dataset,
+        step=channel_step(candidate, OnnxruntimeCpu()),
+        groups=groups,
+        teacher_family=teacher,
+        teacher_widths=widths,
+        teacher_depths=depths,
     )
 
 

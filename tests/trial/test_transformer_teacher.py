@@ -65,7 +65,7 @@ def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: T
 
 def test_labels_teach_the_first_classifier_and_answers_the_second(context: TrialContext) -> None:
     candidate = Candidate(family="vit", depths=(1,), losses=(*cross_entropy(), ANSWERS), distillation_token=True)
-    student = build_student(student_architecture(candidate, context.dataset, context.teacher, seed=0))
+    student = build_student(student_architecture(candidate, context, seed=0))
     few, labels = context.dataset.train.inputs[:8], context.dataset.train.labels[:8]
     terms = TrainingLoss(candidate.losses)(
         student.observe(few), labels, Observation(logits=context.teacher.network(few).detach())

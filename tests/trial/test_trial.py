@@ -59,7 +59,7 @@ def test_an_outcome_is_whole_and_survives_json(context: TrialContext, tmp_path: 
     assert seen == [(1, 2), (2, 2)] and outcome.epochs == 2 and outcome.reason is None
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
     assert {"architecture", "export", "latency", "training", "accuracy"} <= set(outcome.seconds)
-    assert outcome.measured is not None and outcome.measured.accuracy is not None
+    assert outcome.measured is not None and "accuracy" in outcome.measured.figures
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -76,7 +76,11 @@ def test_a_broken_budget_ends_it_untrained(budget: Budget, words: str, context: 
     model = tmp_path / "model.onnx"
     outcome = run_trial(KD, replace(context, budgets=(budget,)), seed=0, model=model, on_epoch=never)
     assert outcome.state == "over_budget" and outcome.reason is not None and outcome.reason.startswith(words)
-    assert outcome.measured is not None and outcome.measured.accuracy is None and outcome.measured.size_bytes > 0
+    assert (
+        outcome.measured is not None
+        and "accuracy" not in outcome.measured.figures
+        and outcome.measured.figures["size_bytes"] > 0
+    )
     assert outcome.architecture is not None and outcome.epochs == 0
     assert "training" not in outcome.seconds
     assert not model.exists(), "an untrained file must not pass for a student"
@@ -163,7 +167,7 @@ def test_names_that_nobody_knows_are_no_failed_trial(
 def asked(
     candidate: Candidate, context: TrialContext, teacher: Teacher | None = None, seed: int = 0
 ) -> dict[str, float]:
-    architecture = student_architecture(candidate, context.dataset, teacher or context.teacher, seed=seed)
+    architecture = student_architecture(candidate, replace(context, teacher=teacher or context.teacher), seed=seed)
     return {width.layer: width.asked for width in architecture.widths}
 
 
@@ -191,6 +195,7 @@ def test_without_a_vote_the_criterion_does_not_matter(context: TrialContext) -> 
         shaped(
             replace(SMALL, pruning_criterion=name),
             context.dataset,
+            step=16,
             groups=(),
             teacher_family=None,
             teacher_widths=(),
@@ -244,7 +249,11 @@ def test_a_stopped_trial_says_when_and_why_and_leaves_no_file(context: TrialCont
     assert outcome.epochs_saved == 2 and outcome.spoke_at == 2
     assert [epoch for epoch, _ in outcome.curve] == [1, 2] and outcome.curve[-1] == stopper.seen[-1]
     assert all(0 <= accuracy <= 1 for _, accuracy in outcome.curve)
-    assert outcome.measured is not None and outcome.measured.accuracy is None and stopper.begun == (outcome.measured, 4)
+    assert (
+        outcome.measured is not None
+        and "accuracy" not in outcome.measured.figures
+        and stopper.begun == (outcome.measured, 4)
+    )
     assert list(tmp_path.iterdir()) == []
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 
@@ -258,7 +267,9 @@ def test_a_trial_in_the_shadow_is_trained_to_the_same_bytes(context: TrialContex
     assert (outcome.state, outcome.spoke_at, outcome.epochs_saved) == ("trained", 1, 0)
     assert [epoch for epoch, _ in outcome.curve] == [1, 2, 3]
     assert watched.read_bytes() == alone.read_bytes()
-    assert outcome.measured is not None and outcome.measured.accuracy == pytest.approx(outcome.curve[-1][1], abs=0.01)
+    assert outcome.measured is not None and outcome.measured.figures["accuracy"] == pytest.approx(
+        outcome.curve[-1][1], abs=0.01
+    )
 
 
 def test_an_outcome_of_before_early_stopping_is_read() -> None:

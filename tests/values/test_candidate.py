@@ -105,11 +105,6 @@ def test_it_is_frozen() -> None:
         PLAIN.family = "mobilenet"  # type: ignore[misc]
 
 
-def test_integers_move_in_finer_steps() -> None:
-    assert [PLAIN.channel_step, RICH.channel_step] == [16, 8]
-    assert dataclasses.replace(RICH, activation_bits=32).channel_step == 16
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -50,7 +50,7 @@ def test_defaults_of_other_families_are_no_settings() -> None:
 def test_unknown_families_and_settings_name_the_nearest() -> None:
     with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); did you mean"):
         family_settings("resnett", {}, "here")
-    with pytest.raises(RequestError, match="a setting of a family must be a known name, but got 'head'; .* 'heads'"):
+    with pytest.raises(RequestError, match=r"a setting of a family must be a known name, but got 'head'; .* 'heads'"):
         family_settings("vit", {"head": 2})
 
 
@@ -84,7 +84,7 @@ def test_without_a_teacher_the_token_goes_and_the_rest_stays() -> None:
         (
             TransformerSettings,
             {"pooling": "means"},
-            "pooling must be a known name, but got 'means'; did you mean 'mean'",
+            "pooling must be a known name, but got 'means'; did you mean",
         ),
         (TransformerSettings, {"sharing": "both"}, "sharing must be a known name, but got 'both'"),
         (TransformerSettings, {"distillation_token": 1}, "must be true or false, but got distillation_token=1"),

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nas_compress.devices.device import Latency
+
 GATE = 1.05
 """A reference block up to this factor above the fast level was run in the fast state."""
-
-MARGIN = 0.02
-"""Latencies that differ by no more than this fraction count as equal: repeats of one differ by about as much."""
 
 FEWEST_BLOCKS = 5
 """A figure never rests on fewer blocks, where so many were recorded."""
@@ -32,19 +31,15 @@ _ROBUST_RANK = 3  # the third smallest: a lone stray value cannot set the level
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Milliseconds of one sample, batch 1, one thread.
+class GatedLatency(Latency):
+    """A latency with one thread, from blocks that ran in the machine's fast state.
 
-    spread: interquartile range of the `blocks` values behind the figure, over their median. noisy: fewer
-    blocks than asked for were run in the machine's fast state; with hardly any, the figure is what slower
-    blocks would have taken in it, by the reference net beside them, and may be off by a tenth. reference_ms:
-    the reference net's fast level at that time; figures of different levels do not compare.
+    blocks: number of values behind the figure and its spread. noisy: fewer blocks than required ran in the fast state;
+    with fewer than `FEWEST_BLOCKS` the figure is extrapolated from slower blocks by the reference net and may be off by
+    10 %. reference_ms: fast level of the reference net; figures of different levels are not comparable.
     """
 
-    latency_ms: float
-    spread: float
     blocks: int
-    noisy: bool
     reference_ms: float
 
 
@@ -125,7 +120,7 @@ def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float
     return FastLevel(fast_ms=low)
 
 
-def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> Latency:
+def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> GatedLatency:
     """The latency that a recording shows: the median over its accepted blocks.
 
     With fewer than `blocks` of them the latency is noisy; with hardly any, the blocks of the best state
@@ -138,7 +133,7 @@ def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> Laten
         best = sorted(recorded, key=lambda block: block.bracket_ms)[:FEWEST_BLOCKS]
         values = [block.at(level.fast_ms) for block in best]
     low, median, high = np.percentile(values, [25, 50, 75])
-    return Latency(
+    return GatedLatency(
         latency_ms=float(median),
         spread=float((high - low) / median),
         blocks=len(values),

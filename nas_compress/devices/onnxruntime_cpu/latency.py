@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from nas_compress.devices.onnxruntime_cpu.estimate import (
     Block,
     FastLevel,
+    GatedLatency,
     accepted,
     after_measurement,
     lowered,
     robust_minimum,
     settle,
 )
-from nas_compress.devices.onnxruntime_cpu.estimate import Latency as Latency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
 from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
@@ -46,14 +47,16 @@ class LatencyMeter:
         if not blocks >= 1:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
         self._time_limit_s, self._blocks = time_limit_s, blocks
-        folder = cache or cache_folder() / "latency"
-        machine = describe_machine().key  # of hosts that share the folder each has figures and a window of its own
-        path = folder / f"{machine}.json"
-        self.window = QuietWindow(folder / machine)
-        self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
-        self._reference = TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
+        self.folder = cache or cache_folder() / "latency"
+        machine = describe_machine().key  # hosts that share the folder have figures and a window of their own
+        self.window = QuietWindow(self.folder / machine)
+        self._cache = LatencyCache(self.folder / f"{machine}.json", boot=boot_name(), reference=REFERENCE_NAME)
 
-    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+    @cached_property
+    def _reference(self) -> TimedNet:
+        return TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
+
+    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> GatedLatency:
         """The latency of a file whose one input is `input`, uint8 (N, ...), run with N = 1.
 
         Under a `key` it is measured once per machine: a kept latency is returned without opening the file,
@@ -68,10 +71,10 @@ class LatencyMeter:
             kept = self._kept(key)  # another process may have measured it while this one waited
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
 
-    def _kept(self, key: str | None) -> Latency | None:
+    def _kept(self, key: str | None) -> GatedLatency | None:
         return self._cache.find(key) if key is not None else None
 
-    def _measure(self, candidate: TimedNet, *, key: str | None, patient: bool, alone: bool) -> Latency:
+    def _measure(self, candidate: TimedNet, *, key: str | None, patient: bool, alone: bool) -> GatedLatency:
         level = self._cache.level() or self._learned()
         recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
         level = after_measurement(level, recorded, now=time.time())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.onnxruntime_cpu.estimate import GATE, FastLevel, Latency
+from nas_compress.devices.onnxruntime_cpu.estimate import GATE, FastLevel, GatedLatency
 from nas_compress.errors import RunError
 from nas_compress.files import read_json, write_json
 
@@ -26,7 +26,7 @@ class LatencyCache:
         """The fast level that was learned since the machine was started."""
         return self._level(self._read())
 
-    def find(self, key: str) -> Latency | None:
+    def find(self, key: str) -> GatedLatency | None:
         """The latency kept under `key`; None also where the machine has since shown a faster state."""
         content = self._read()
         latency, level = _latency(content["latencies"].get(key)), self._level(content)
@@ -34,7 +34,7 @@ class LatencyCache:
             return None
         return latency
 
-    def keep(self, level: FastLevel, latencies: Mapping[str, Latency]) -> None:
+    def keep(self, level: FastLevel, latencies: Mapping[str, GatedLatency]) -> None:
         """Add entries and set the level; RunError where the disk refuses. Writes only what differs."""
         content = self._read()
         before = dict(content, latencies=dict(content["latencies"]))
@@ -73,8 +73,8 @@ class LatencyCache:
         return None
 
 
-def _latency(entry: object) -> Latency | None:
+def _latency(entry: object) -> GatedLatency | None:
     try:
-        return Latency(**entry) if isinstance(entry, dict) else None
+        return GatedLatency(**entry) if isinstance(entry, dict) else None
     except TypeError:  # another version's fields
         return None

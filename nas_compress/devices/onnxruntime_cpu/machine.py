@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _X86_FLAGS = "avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 amx_bf16"
 _ARM_FLAGS = "asimd asimddp i8mm bf16 sve"
@@ -54,11 +55,12 @@ def describe_machine() -> Machine:
     )
 
 
-def integer_caution(system: str, flags: Collection[str]) -> str:
-    """What to know of 8-bit kernels on such a machine, one line; empty where there is nothing.
+def integer_caution(machine: Mapping[str, Any]) -> str:
+    """Return a line about 8-bit kernels on a described machine; empty if there is none.
 
     Without VNNI or AMX an x86 processor adds pairs of products in 16 bits (VPMADDUBSW): two of 255 * 127 saturate.
     """
+    system, flags = str(machine.get("system", "")), machine.get("flags", ())
     if not system.endswith(("x86_64", "AMD64")) or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags):
         return ""
     return (

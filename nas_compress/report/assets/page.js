@@ -9,11 +9,10 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const known = (row, ...names) => names.every((name) => value(row, name) !== null);
 const panels = [];
 
-const digits = { accuracy: 4, latency_ms: 4, agreement: 4, latency_spread: 4 };
 function shown(name, cell) {
   if (cell === null) return "";
   if (typeof cell !== "number") return String(cell);
-  if (name in digits) return cell.toFixed(digits[name]);
+  if (name in data.digits) return cell.toFixed(data.digits[name]);
   return Number.isInteger(cell) && name !== "trial" && name !== "seed" ? cell.toLocaleString("en") : String(cell);
 }
 
@@ -35,7 +34,7 @@ function axis(name) {
   const base = { gridcolor: color("line"), linecolor: color("line"), zeroline: false, tickfont: { size: 11 } };
   if (name === "trial") return { ...base, title: { text: "trial", font: { size: 12 } } };
   const told = data.axes[name];
-  const ticks = told.log ? { type: "log", tickvals: told.ticks, ticktext: told.labels } : { tickformat: "~%" };
+  const ticks = told.log ? { type: "log", tickvals: told.ticks, ticktext: told.labels } : { tickformat: told.percent ? "~%" : "~g" };
   return { ...base, ...ticks, range: told.range, title: { text: told.words, font: { size: 12 } } };
 }
 
@@ -72,7 +71,7 @@ function traces(panel) {
 }
 
 function bars(panel) {
-  const told = panel.y === "accuracy" ? data.spreads.filter(([trial]) => known(byTrial.get(trial), panel.x)) : [];
+  const told = panel.y === data.spreads.metric ? data.spreads.by_trial.filter(([trial]) => known(byTrial.get(trial), panel.x)) : [];
   return { x: told.map(([trial]) => value(byTrial.get(trial), panel.x)), y: told.map(([, [mean]]) => mean), mode: "markers",
     type: "scatter", marker: { symbol: "line-ew", size: 9, line: { width: 1.4, color: color("ink") } }, hoverinfo: "skip",
     error_y: { type: "data", array: told.map(([, [, std]]) => std), color: color("ink"), thickness: 1.2, width: 4 },

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
 from nas_compress.search.setup import Ingredients
 from nas_compress.values.metrics import Budget
+from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8
 """Candidates whose multiply-adds are counted, and whose files are written and timed: both take a while each."""
@@ -38,13 +38,15 @@ class Share:
         return float(found.low), float(found.high)
 
 
-def budget_shares(parts: Ingredients, sized: Sequence[Sized], meter: LatencyMeter) -> tuple[Share, ...]:
-    """The share of each budget but accuracy, which only training can tell. `sized` is ordered by size."""
-    return tuple(_share(budget, parts, sized, meter) for budget in parts.spec.budget_list if budget.name != "accuracy")
+def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
+    """The share of each budget whose metric is known before training. `sized` is ordered by size."""
+    known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
+    return tuple(_share(budget, parts, sized) for budget in known)
 
 
-def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized], meter: LatencyMeter) -> Share:
-    judge, most, how = _judges(parts, meter)[budget.name]
+def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
+    measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
+    judge, most, how = _judges(parts).get(budget.name, measured)
     few = _evenly(sized, most)
     kept = sum(budget.violation(judge(item)) <= 0 for item in few)
     return Share(budget=budget, kept=kept, judged=len(few), how=how)
@@ -53,19 +55,19 @@ def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized], meter: La
 Judge = Callable[[Sized], float]
 
 
-def _judges(parts: Ingredients, meter: LatencyMeter) -> Mapping[str, tuple[Judge, int, str]]:
+def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     """By figure: how a candidate is judged, how many at most, and the words for it."""
     shape = parts.dataset.input_shape
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
         "macs": (lambda item: count_macs(parts.build(item.architecture), shape), MOST_COUNTED, "counted"),
-        "latency_ms": (
-            lambda item: measure_untrained(item.candidate, item.architecture, parts, meter).latency_ms,
-            MOST_TIMED,
-            "timed",
-        ),
+        "latency_ms": (lambda item: _untrained(item, parts).figure("latency_ms"), MOST_TIMED, "timed"),
     }
+
+
+def _untrained(item: Sized, parts: Ingredients) -> Measured:
+    return measure_untrained(item.candidate, item.architecture, parts)
 
 
 def _evenly(sized: Sequence[Sized], most: int) -> list[Sized]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from nas_compress.config.search_space import Sampled, sample_space
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError
 from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
@@ -27,8 +26,8 @@ from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
-from nas_compress.trial.shape import is_voted, shaped
-from nas_compress.trial.untrained_cost import least_size
+from nas_compress.trial.shape import channel_step, is_voted, shaped
+from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
@@ -64,7 +63,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             architecture = _shape(candidate, parts, vote)
             peer = None
             if candidate.teaching.teacher == "mutual":
-                peer = peer_shape(candidate, lambda each: _shape(each, parts, vote))
+                peer = peer_shape(candidate, parts.target, lambda each: _shape(each, parts, vote))
             teachable.require(candidate, architecture, peer=peer)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
@@ -119,15 +118,14 @@ class Reach:
         return self.budget.violation(self.least) <= 0
 
 
-def within_reach(parts: Ingredients, sized: list[Sized], meter: LatencyMeter) -> tuple[Reach, ...]:
-    """Each budget but accuracy, with the best figure of the smallest candidates, whose files are written and timed."""
-    budgets = [budget for budget in parts.spec.budget_list if budget.name != "accuracy"]
+def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
+    """Each budget known before training, with the best figure of the smallest candidates as exported files."""
+    budgets = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     found, least = [], []
     for item in extremes(sized) if budgets else ():
-        figures = measure_untrained(item.candidate, item.architecture, parts, meter)
-        size = least_size(figures.size_bytes, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern)
+        figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
-        least.append(replace(figures, size_bytes=size))
+        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern))
     return tuple(
         Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )
@@ -167,9 +165,7 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
     return -reduction, item.parameters
 
 
-def measure_untrained(
-    candidate: Candidate, architecture: Architecture, parts: Ingredients, meter: LatencyMeter
-) -> Measured:
+def measure_untrained(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> Measured:
     """Export and measure a candidate of that shape with fresh weights by the study's seed, in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
@@ -183,7 +179,7 @@ def measure_untrained(
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, ()),
             calibration=samples,
-            meter=meter,
+            target=parts.target,
             watch=Stopwatch(),
         )
     return form.cost
@@ -221,6 +217,7 @@ def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, .
     return shaped(
         candidate,
         parts.dataset,
+        step=channel_step(candidate, parts.target),
         groups=vote if is_voted(candidate) else (),
         teacher_family=family,
         teacher_widths=widths,

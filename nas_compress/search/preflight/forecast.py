@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
-from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
@@ -63,11 +56,12 @@ def forecast(parts: Ingredients) -> Forecast:
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with passing_meter() as meter:
-        teacher, teacher_s = _teacher_cost(parts, meter)
-        teacher_macs = teacher.macs if teacher else 0
-        samples = tuple(_sample(label, item, parts, meter, teacher_macs) for label, item in chosen.items())
-        reaches, shares = within_reach(parts, sized, meter), budget_shares(parts, sized, meter)
+    with parts.target.provisional() as target:
+        parts = replace(parts, target=target)
+        teacher, teacher_s = _teacher_cost(parts)
+        teacher_macs = int(teacher.figure("macs")) if teacher else 0
+        samples = tuple(_sample(label, item, parts, teacher_macs) for label, item in chosen.items())
+        reaches, shares = within_reach(parts, sized), budget_shares(parts, sized)
     trial_s = sum(sample.trial_s for sample in samples) / len(samples)
     return Forecast(
         points=sampled.points,
@@ -82,25 +76,15 @@ def forecast(parts: Ingredients) -> Forecast:
     )
 
 
-@contextmanager
-def passing_meter() -> Iterator[LatencyMeter]:
-    """A meter that knows what the cache knows, and keeps nothing there."""
-    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        cache, known = Path(folder), cache_folder() / "latency"
-        if known.is_dir():
-            shutil.copytree(known, cache, dirs_exist_ok=True)
-        yield LatencyMeter(cache=cache)
-
-
-def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, teacher_macs: int) -> Sample:
-    measured = measure_untrained(item.candidate, item.architecture, parts, meter)
+def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> Sample:
+    measured = measure_untrained(item.candidate, item.architecture, parts)
     training = parts.spec.training
     epochs = planned_epochs(
         epochs=training.epochs,
         budget=training.budget,
         cap=training.cap,
-        macs=measured.macs * item.candidate.teaching.trainings,
-        teacher_macs=teacher_macs or measured.macs,
+        macs=int(measured.figure("macs")) * item.candidate.teaching.trainings,
+        teacher_macs=teacher_macs or int(measured.figure("macs")),
     )
     epochs *= item.candidate.teaching.trainings
     return Sample(
@@ -112,14 +96,14 @@ def _sample(label: str, item: Sized, parts: Ingredients, meter: LatencyMeter, te
     )
 
 
-def _teacher_cost(parts: Ingredients, meter: LatencyMeter) -> tuple[Measured | None, float]:
+def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
     """What the teacher's file costs, and the seconds of its training; nothing for one that the user brings."""
     section = parts.spec.teacher
     if section.factory is not None:
         return None, 0.0
     architecture = teacher_architecture(section, parts.dataset, parts.file.label)
     plain = Candidate(family=section.family, depths=architecture.depths)
-    measured = measure_untrained(plain, architecture, parts, meter)
+    measured = measure_untrained(plain, architecture, parts)
     return measured, section.epochs * _epoch_seconds(architecture, parts)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_compress.devices.onnxruntime_cpu.machine import Machine, integer_caution
+from nas_compress.devices.device import Device
+from nas_compress.devices.table import recorded_caution
 from nas_compress.losses.table import TERMS
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import SIMULATED
 
 
-def notes(candidates: Sequence[Candidate], *, classes: int, machine: Machine) -> list[str]:
+def notes(candidates: Sequence[Candidate], *, classes: int, target: Device) -> list[str]:
     """Of their losses, and of the kernels that they run with on this machine; one line each."""
     found: list[str] = []
     names = {term.name for candidate in candidates for term in candidate.losses}
     found += [warning for name in sorted(names) if (warning := TERMS[name].warning(classes)) is not None]
     if any(SIMULATED in candidate.number_format for candidate in candidates):
         found.append(f"{SIMULATED}: their accuracy is real, their latency is that of float kernels")
-    caution = integer_caution(machine.system, machine.flags)
+    caution = recorded_caution(target.describe())
     if caution and any(candidate.activation_bits == 8 for candidate in candidates):
         found.append(caution)
     return found

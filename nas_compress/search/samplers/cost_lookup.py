@@ -11,18 +11,17 @@ from nas_compress.errors import is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.untrained_cost import make_untrained, size_is_sure
+from nas_compress.trial.plan import plan_trial
+from nas_compress.trial.untrained_cost import size_is_sure
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
-
-LEARNED = "accuracy"
-"""The figure that only training tells."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """Asks for the known objectives and constraints of a study's candidates, by the code and the meter of a trial."""
+    """Asks for the known objectives and constraints of a study's candidates, by the code and the device of a trial."""
 
     spec: StudySpec
     context: TrialContext
@@ -59,13 +58,14 @@ class Look:
     def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
         """Those of the figures that training does not change."""
         size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
-        return names - ({LEARNED} if size_too else {LEARNED, "size_bytes"})
+        known = {name for name in names if METRICS[name].known_before_training}
+        return known if size_too else known - {"size_bytes"}
 
     def _measured(self, candidate: Candidate) -> Measured | None:
         check_candidate(candidate)
         try:
-            with self.context.meter.window.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
-                made = make_untrained(
+            with self.context.target.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
+                plan, _ = plan_trial(
                     candidate,
                     self.context,
                     seed=self.spec.seed,
@@ -77,4 +77,4 @@ class Look:
             if not is_of_one_trial(error):
                 raise
             return None
-        return made.form.cost
+        return plan.cost

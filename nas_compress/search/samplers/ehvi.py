@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from nas_compress.search.samplers.acquisition import Acquisition
 from nas_compress.search.samplers.gaussian_process import differences
-from nas_compress.search.samplers.independent import IndependentSampler
 from nas_compress.search.samplers.known_costs import Costs, KnownCosts
 from nas_compress.search.samplers.observations import fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
@@ -46,7 +45,7 @@ NEAR = 40
 BEST = 16
 
 
-class EHVISampler(IndependentSampler):
+class EHVISampler(BaseSampler):
     """Proposes the candidate of the largest expected hypervolume improvement over the front.
 
     Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Objectives and constraints have a Gaussian process each on
@@ -74,6 +73,16 @@ class EHVISampler(IndependentSampler):
         """Draw a new seed."""
         self._seed = Random().getrandbits(32)
         self._uniform.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return no parameters: each one is sampled when the space asks for it."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return no values, because no parameter is relative."""
+        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

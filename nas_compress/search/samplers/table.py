@@ -1,10 +1,10 @@
-"""Who proposes candidates: always chosen explicitly, always seeded."""
+"""Samplers by name. A sampler proposes candidates; it is always chosen explicitly and always seeded."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -21,121 +21,159 @@ from nas_compress.errors import require_known
 from nas_compress.search.samplers.ehvi import EHVISampler
 from nas_compress.search.samplers.known_costs import Costs
 from nas_compress.search.samplers.proposals import Suggesting
-from nas_compress.search.samplers.tpe import IndependentTPESampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerContext:
+    """Input of a sampler.
+
+    seed: seed of one proposal.
+    study_seed: seed of the study, for samplers that draw one sequence over all proposals.
+    startup_trials: number of random trials before a model is used.
+    space: the function of the search space, if known.
+    costs: looks up a candidate's costs before training, if they can be known.
+    """
+
+    seed: int
+    study_seed: int
+    startup_trials: int
+    space: Suggesting | None = None
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerKind:
-    """A sampler by name.
+    """Entry of the sampler table.
 
-    `make` gets the proposal's seed, the number of trials that start at random, and the study's seed, for those that
-    draw one sequence over the whole study; also the space's function, and what tells a candidate's costs before
-    training, or None. `warning` is said when a run starts with it; `cost` is what a proposal
-    takes (13 parameters, 3 objectives, one budget); `rule` is the stopping rule beside it where the study names none.
+    cost: time of one proposal with 13 parameters, 3 objectives and one budget.
+    make: builds the sampler for one proposal.
+    warning: line that is shown when a run starts with this sampler.
+    rule: default stopping rule of studies with this sampler.
     """
 
     summary: str
     source: str
     cost: str
-    make: Callable[[int, int, int, Suggesting | None, Costs | None], BaseSampler]
+    make: Callable[[SamplerContext], BaseSampler]
     warning: str | None = None
     rule: str = "behind"
 
 
+def _ehvi(context: SamplerContext) -> BaseSampler:
+    return EHVISampler(
+        seed=context.seed, startup_trials=context.startup_trials, space=context.space, costs=context.costs
+    )
+
+
+def _tpe(context: SamplerContext) -> BaseSampler:
+    return TPESampler(seed=context.seed, n_startup_trials=context.startup_trials)
+
+
+def _nsga2(context: SamplerContext) -> BaseSampler:
+    return NSGAIISampler(seed=context.seed, population_size=20)
+
+
+def _nsga3(context: SamplerContext) -> BaseSampler:
+    return NSGAIIISampler(seed=context.seed, population_size=20)
+
+
+def _gp(context: SamplerContext) -> BaseSampler:
+    return GPSampler(seed=context.seed, n_startup_trials=context.startup_trials)
+
+
+def _qmc(context: SamplerContext) -> BaseSampler:
+    return QMCSampler(
+        seed=context.study_seed,
+        scramble=True,
+        independent_sampler=RandomSampler(seed=context.seed),
+        warn_independent_sampling=False,
+    )
+
+
+def _random(context: SamplerContext) -> BaseSampler:
+    return RandomSampler(seed=context.seed)
+
+
+_TPE = SamplerKind(
+    summary="tree-structured Parzen estimator, each parameter on its own",
+    source="Bergstra et al. 2011; several objectives: Ozaki et al. 2022, doi 10.1613/jair.1.13188; Optuna",
+    cost="131 ms at 500 finished trials, 485 ms at 2,000",
+    make=_tpe,
+)
+
 SAMPLERS: Mapping[str, SamplerKind] = {
     "ehvi": SamplerKind(
-        summary="Gaussian processes and expected hypervolume, by costs looked up before training (the default)",
+        summary="Gaussian processes and expected hypervolume, with costs looked up before training (the default)",
         source="Emmerich et al. 2006, doi 10.1109/TEVC.2005.859463; Yang et al. 2019, doi 10.1016/j.swevo.2018.10.007",
-        cost="52 ms at 500 finished trials, 77 ms at 2,000; a look at a candidate 0.6 s on digits",
+        cost="52 ms at 500 finished trials, 77 ms at 2,000; looking up one candidate takes 0.6 s on digits",
         rule="none",  # it proposes few candidates that are not worth their training
-        make=lambda seed, startup, study_seed, space, costs: EHVISampler(
-            seed=seed, startup_trials=startup, space=space, costs=costs
-        ),
+        make=_ehvi,
     ),
-    "tpe": SamplerKind(
-        summary="tree-structured Parzen estimator, each parameter on its own",
-        source="Bergstra et al. 2011; several objectives: Ozaki et al. 2022, doi 10.1613/jair.1.13188",
-        cost="29 ms at 500 finished trials, 80 ms at 2,000",
-        make=lambda seed, startup, study_seed, space, costs: IndependentTPESampler(seed=seed, startup_trials=startup),
-    ),
-    "optuna_tpe": SamplerKind(
-        summary="Optuna's own TPE: proposes like tpe, and sorts all trials again for each parameter",
-        source="Ozaki et al. 2022, doi 10.1613/jair.1.13188; Optuna",
-        cost="131 ms at 500 finished trials, 485 ms at 2,000",
-        make=lambda seed, startup, study_seed, space, costs: TPESampler(seed=seed, n_startup_trials=startup),
-    ),
+    "tpe": _TPE,
+    "optuna_tpe": replace(_TPE, summary="another name of tpe, for older study files"),
     "nsga2": SamplerKind(
         summary="evolutionary, population 20",
         source="Deb et al. 2002, doi 10.1109/4235.996017; Optuna",
         cost="19 ms at 500 finished trials, 77 ms at 2,000",
-        make=lambda seed, startup, study_seed, space, costs: NSGAIISampler(seed=seed, population_size=20),
+        make=_nsga2,
     ),
     "nsga3": SamplerKind(
-        summary="evolutionary with reference points, population 20; for four objectives and more",
+        summary="evolutionary with reference points, population 20; for four or more objectives",
         source="Deb and Jain 2014, doi 10.1109/TEVC.2013.2281535; Optuna",
         cost="19 ms at 500 finished trials, 82 ms at 2,000",
-        make=lambda seed, startup, study_seed, space, costs: NSGAIIISampler(seed=seed, population_size=20),
+        make=_nsga3,
     ),
     "gp": SamplerKind(
-        summary="Gaussian processes and expected hypervolume: few trials that take minutes each",
+        summary="Gaussian processes and expected hypervolume, for few trials that take minutes each",
         source="Daulton et al. 2020, arXiv 2006.05078; Optuna",
         cost="8 to 16 s at 100 to 500 finished trials",
-        make=lambda seed, startup, study_seed, space, costs: GPSampler(seed=seed, n_startup_trials=startup),
-        warning="the sampler gp takes 8 to 16 s for each proposal at 100 to 500 trials, and draws parameters that not "
-        "every candidate has at random; tpe takes milliseconds",
+        make=_gp,
+        warning="the sampler gp takes 8 to 16 s for each proposal at 100 to 500 trials, and draws parameters at random "
+        "if not every candidate has them; tpe takes less than 1 s",
     ),
     "qmc": SamplerKind(
         summary="a scrambled Sobol sequence: covers the space evenly, learns nothing",
         source="Sobol 1967, doi 10.1016/0041-5553(67)90144-9; Optuna",
         cost="3 ms at any number of trials",
-        make=lambda seed, startup, study_seed, space, costs: QMCSampler(
-            seed=study_seed,
-            scramble=True,
-            independent_sampler=RandomSampler(seed=seed),
-            warn_independent_sampling=False,
-        ),
+        make=_qmc,
     ),
     "random": SamplerKind(
         summary="uniform, the control of every other sampler",
         source="",
         cost="1 ms at any number of trials",
-        make=lambda seed, startup, study_seed, space, costs: RandomSampler(seed=seed),
+        make=_random,
     ),
 }
 
 
-def make_sampler(
-    name: str,
-    *,
-    seed: int,
-    startup_trials: int,
-    study_seed: int | None = None,
-    space: Suggesting | None = None,
-    costs: Costs | None = None,
-    where: str = "",
-) -> BaseSampler:
-    """The sampler of that name; `study_seed` is `seed` where it is not given.
-
-    `space` is the space's function and `costs` what tells a candidate's costs before training, for those that ask.
-    """
-    require_known("a sampler", name, SAMPLERS, where)
+def make_sampler(name: str, context: SamplerContext) -> BaseSampler:
+    """Make the sampler `name`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # nsga3 and qmc may still change: a test would see it
-        return SAMPLERS[name].make(seed, startup_trials, seed if study_seed is None else study_seed, space, costs)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # nsga3 and qmc are experimental in Optuna
+        return SAMPLERS[name].make(context)
 
 
-def sampler_for(
-    name: str,
+def require_sampler(name: str, where: str) -> None:
+    """Raise RequestError if there is no sampler `name`."""
+    require_known("a sampler", name, SAMPLERS, where)
+
+
+def proposal_context(
     *,
-    seed: int,
+    study_seed: int,
     finished: int,
     startup_trials: int,
     space: Suggesting | None = None,
     costs: Costs | None = None,
-) -> BaseSampler:
-    """The sampler for the proposal after `finished` trials of a study with that seed.
+) -> SamplerContext:
+    """Return the sampler's input for the proposal after `finished` trials.
 
-    One seed a trial: a study that was stopped and goes on proposes what it would have proposed.
+    Each proposal has a seed of its own, so that a resumed study proposes what an uninterrupted one would propose.
     """
-    own = (seed * 1_000_003 + finished) % 2**32
-    return make_sampler(name, seed=own, startup_trials=startup_trials, study_seed=seed, space=space, costs=costs)
+    return SamplerContext(
+        seed=(study_seed * 1_000_003 + finished) % 2**32,
+        study_seed=study_seed,
+        startup_trials=startup_trials,
+        space=space,
+        costs=costs,
+    )

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from safetensors import SafetensorError
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.config.schema import StudySpec
+from nas_compress.devices.table import DEFAULT_DEVICE
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 
@@ -37,6 +39,28 @@ POSTGRES_WAITS = {
 """A server that does not answer is given up after these seconds, the last in milliseconds; the URL may say others."""
 
 
+class JournalLock(JournalFileOpenLock):
+    """Lock for writing to a journal. The operating system releases it if its process dies.
+
+    Optuna's own locks would make the other processes wait for 30 s in that case. The end of an interrupted write is
+    removed, because Optuna could not read a journal in which other lines follow it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._lock = FileLock(journal.absolute().with_name(".journal.lock"), poll_interval=0.002)
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        drop_torn_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+
 @contextmanager
 def opened_storage(url: str | None, journal: Path) -> Iterator[BaseStorage]:
     """Optuna's storage, whose connections are closed at the end: a server admits only so many."""
@@ -54,10 +78,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     optuna.logging.set_verbosity(logging.WARNING)
     if url is None:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        # the run folder is locked by this process, so these two were left by one that died
-        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-        drop_torn_line(journal)
-        return JournalStorage(JournalFileBackend(str(journal.absolute())))
+        return JournalStorage(JournalFileBackend(str(journal.absolute()), lock_obj=JournalLock(journal)))
     address = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     try:
         return _open_database(address)
@@ -160,6 +181,8 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
     """What makes a study this study: its file but for the total of trials and the device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
+    if spec.target == DEFAULT_DEVICE:
+        del values["target"]  # studies from before the key have no other
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 

@@ -11,7 +11,7 @@ from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics import METRICS, Budget
 from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
 
@@ -116,11 +116,12 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) 
 def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
     """The objectives' values in their own directions, or the one reward.
 
-    An untrained student is told at chance level, 1 / classes; one that was stopped at the accuracy that it had, so
-    that the sampler learns from it.
+    An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
+    sampler learns from it.
     """
-    if spec.reward is not None:
-        return [spec.reward.value(_figure(outcome, "accuracy", classes), _figure(outcome, spec.reward.figure, classes))]
+    reward = spec.reward
+    if reward is not None:
+        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
     return [_figure(outcome, name, classes) for name in spec.objectives]
 
 
@@ -135,6 +136,7 @@ def _figure(outcome: Outcome, name: str, classes: int) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    if name == "accuracy" and measured.accuracy is None:
-        return outcome.curve[-1][1] if outcome.curve else 1 / classes
+    chance = METRICS[name].chance
+    if chance is not None and name not in measured.figures:
+        return outcome.curve[-1][1] if outcome.curve else chance(classes)
     return measured.figure(name)

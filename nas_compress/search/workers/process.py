@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from nas_compress.config.study_file import StudyFile
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.table import open_device
 from nas_compress.errors import NasCompressError
 from nas_compress.search.setup import find_teacher, gather, make_context
 from nas_compress.search.stopping_rule import study_rule
@@ -79,10 +79,9 @@ def work(connection: Connection[Any, Any], file: StudyFile) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    meter = LatencyMeter()
-    with meter.window.busy():
+    with open_device(file.spec.target).busy():
         parts = gather(file)
-        context = make_context(parts, find_teacher(parts, lambda name, done, count: None), meter)
+        context = make_context(parts, find_teacher(parts, lambda name, done, count: None))
     rule, shadow = study_rule(file.spec), file.spec.search.stop == "shadow"
     while True:
         try:

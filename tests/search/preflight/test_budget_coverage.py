@@ -8,7 +8,6 @@ import pytest
 
 from nas_compress.cli.check import _share
 from nas_compress.config.study_file import read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
@@ -29,7 +28,7 @@ def test_shares_are_those_of_all_eight_points(tmp_path: Path) -> None:
             f"parameters = {{ at_most = {weights[1] / 4} }}\nlatency_ms = {{ at_most = 1000.0 }}\n"
         )
         parts = gather(read_study(write_study(tmp_path / "second", extra=extra)))
-        shares = budget_shares(parts, sized, LatencyMeter())
+        shares = budget_shares(parts, sized)
     kept = {share.budget.name: (share.kept, share.judged) for share in shares}
     assert kept["macs"][1] == kept["size_bytes"][1] == kept["parameters"][1] == kept["latency_ms"][1] == 8
     assert kept["macs"][0] == sum(count <= macs[2] for count in macs)

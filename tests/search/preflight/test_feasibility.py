@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from nas_compress.config.study_file import read_study
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.errors import RequestError
 from nas_compress.measurement.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
@@ -67,7 +66,7 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
     sized, _ = draw_candidates(parts)
     fewest = min(item.parameters for item in sized)
     assert sized[0].candidate.zero_fraction == 0.9 and sized[0].parameters > fewest
-    size, parameters = within_reach(parts, sized, LatencyMeter())
+    size, parameters = within_reach(parts, sized)
     assert size.best < sized[1].weight_bytes == 4 * fewest, "without zeros a parameter has 4 bytes"
     assert parameters.best == parameters.least == fewest, "the network without zeros is the narrower one"
     for part, possible, met in ((1.0, True, True), (sure + 0.01, True, False), (sure - 0.01, False, False)):
@@ -97,7 +96,7 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
     assert [item.parameters for item in sized] == counted
     most = max(count_macs(network, parts.dataset.input_shape) for network in networks)
     budgets = f"macs = {{ at_most = {most} }}\nparameters = {{ at_most = {min(counted)} }}"
-    shares = budget_shares(parts_of(tmp_path, space=PRUNED, budgets=budgets), sized, LatencyMeter())
+    shares = budget_shares(parts_of(tmp_path, space=PRUNED, budgets=budgets), sized)
     kept = {share.budget.name: share.kept for share in shares}
     assert kept == {"macs": len(sized), "parameters": counted.count(min(counted))}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from nas_compress.devices.onnxruntime_cpu.machine import Machine, describe_machine
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.values.candidate import Candidate, LossTerm
 
@@ -16,31 +17,38 @@ INT8 = replace(PLAIN, weight_bits=8, activation_bits=8)
 STORED = replace(PLAIN, weight_bits=8)
 
 
-def machine(system: str, *flags: str) -> Machine:
-    return replace(describe_machine(), system=system, flags=flags)
+class DescribedCpu(OnnxruntimeCpu):
+    """The CPU of another machine."""
+
+    def __init__(self, system: str, *flags: str) -> None:
+        super().__init__()
+        self.values = {"system": system, "flags": flags}
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | self.values
 
 
-QUIET = machine("Linux x86_64", "avx2", "avx512_vnni")
+QUIET = DescribedCpu("Linux x86_64", "avx2", "avx512_vnni")
 
 
 def test_two_classes_leave_half_of_dkd() -> None:
-    assert notes([PLAIN], classes=2, machine=QUIET) == notes([DKD], classes=3, machine=QUIET) == []
-    (line,) = notes([PLAIN, DKD], classes=2, machine=QUIET)
+    assert notes([PLAIN], classes=2, target=QUIET) == notes([DKD], classes=3, target=QUIET) == []
+    (line,) = notes([PLAIN, DKD], classes=2, target=QUIET)
     assert "NCKD is 0" in line
 
 
 @pytest.mark.parametrize(
     ("where", "warned"),
     [
-        (machine("Linux x86_64", "avx2", "fma"), True),
-        (machine("Windows AMD64"), True),
-        (machine("Linux x86_64", "avx2", "avx_vnni"), False),
-        (machine("Linux x86_64", "avx2", "avx512f", "amx_int8"), False),
-        (machine("Linux aarch64", "asimd"), False),
+        (DescribedCpu("Linux x86_64", "avx2", "fma"), True),
+        (DescribedCpu("Windows AMD64"), True),
+        (DescribedCpu("Linux x86_64", "avx2", "avx_vnni"), False),
+        (DescribedCpu("Linux x86_64", "avx2", "avx512f", "amx_int8"), False),
+        (DescribedCpu("Linux aarch64", "asimd"), False),
     ],
-    ids=lambda value: " ".join((value.system, *value.flags)) if isinstance(value, Machine) else "",
+    ids=lambda value: str(value.values) if isinstance(value, DescribedCpu) else "",
 )
-def test_integer_kernels_that_may_saturate_are_named_where_they_are_used(where: Machine, warned: bool) -> None:
-    assert notes([PLAIN, STORED], classes=10, machine=where) == []
-    told = notes([PLAIN, INT8], classes=10, machine=where)
+def test_integer_kernels_that_may_saturate_are_named_where_they_are_used(where: DescribedCpu, warned: bool) -> None:
+    assert notes([PLAIN, STORED], classes=10, target=where) == []
+    told = notes([PLAIN, INT8], classes=10, target=where)
     assert [("saturate" in line, "\n" in line) for line in told] == [(True, False)] * warned

@@ -15,10 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_compress.config.suggest import Suggest
-from nas_compress.search import ehvi
-from nas_compress.search.samplers.acquisition import Acquisition
+from nas_compress.search.samplers import ehvi
+from nas_compress.search.samplers.acquisition import Acquisition, expected_improvement, free_boxes
 from nas_compress.search.samplers.ehvi import EHVISampler
-from nas_compress.search.samplers.expected_improvement import expected_improvement, free_boxes
 from nas_compress.search.samplers.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.search.samplers.observations import FAILED, Known, fullest, observe
 from nas_compress.search.samplers.proposals import draw, features, key_of, neighbour

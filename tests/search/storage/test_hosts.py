@@ -27,7 +27,10 @@ STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')
 
 
 def figures(root: Path) -> list[tuple[int | str, float, int]]:
-    return [(point.trial, point.accuracy, point.size_bytes) for point in read_front(RunFolder(root=root)).members]
+    return [
+        (point.trial, point.figures["accuracy"], point.figures["size_bytes"])
+        for point in read_front(RunFolder(root=root)).members
+    ]
 
 
 @pytest.mark.parametrize("form", ["onnx", "compressed"])
@@ -51,7 +54,7 @@ def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_pat
     for root in (first, second):
         for point in read_front(RunFolder(root=root)).members:
             measured = measure_accuracy(root / point.model, images.inputs.numpy(), images.labels.numpy())
-            assert measured == point.accuracy
+            assert measured == point.figures["accuracy"]
 
 
 def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(

@@ -86,7 +86,10 @@ def server() -> Iterator[Server]:
 
 
 def figures(root: Path) -> list[tuple[int | str, float, int]]:
-    return [(point.trial, point.accuracy, point.size_bytes) for point in read_front(RunFolder(root=root)).members]
+    return [
+        (point.trial, point.figures["accuracy"], point.figures["size_bytes"])
+        for point in read_front(RunFolder(root=root)).members
+    ]
 
 
 def test_eight_hosts_on_an_empty_database_and_one_of_them_dies(server: Server, tmp_path: Path) -> None:

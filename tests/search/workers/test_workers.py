@@ -66,7 +66,9 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
     assert all(record.outcome.curve for record in first), "the rule was asked across processes"
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for point in front.members:
-        assert measure_accuracy(root / point.model, data.inputs.numpy(), data.labels.numpy()) == point.accuracy
+        assert (
+            measure_accuracy(root / point.model, data.inputs.numpy(), data.labels.numpy()) == point.figures["accuracy"]
+        )
 
 
 class NoStopper:

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nas_compress.models.factorised import Factorised, factorise_
-from nas_compress.quantization.codebook import cluster, nearest, shared_integers
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.quantization.weight_quantizers import SharedWeight
+from nas_compress.quantization.weight_quantizers import SharedWeight, cluster, nearest_place, shared_integers
 
 
 def test_means_by_hand() -> None:
@@ -70,7 +69,7 @@ def test_integers_are_nearest_and_zero_stays_zero() -> None:
     integers, scale = shared_integers(torch.tensor([-0.3, 0.0, 0.1, 0.25]))
     assert integers.tolist() == [-127, 0, 42, 106] and float(scale) == pytest.approx(0.3 / 127)
     assert shared_integers(torch.zeros(4))[0].tolist() == [0, 0, 0, 0]
-    assert nearest(torch.tensor([-9.0, 0.04, 9.0]), torch.tensor([-0.3, 0.0, 0.1])).tolist() == [0, 1, 2]
+    assert nearest_place(torch.tensor([-9.0, 0.04, 9.0]), torch.tensor([-0.3, 0.0, 0.1])).tolist() == [0, 1, 2]
 
 
 def test_a_value_gets_the_sum_of_its_weights_gradients() -> None:

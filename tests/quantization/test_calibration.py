@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from nas_compress.quantization.arithmetic import activation_range, largest_activation, nearest_scale, quantize_weights
-from nas_compress.quantization.modules import RangeObserver
-from nas_compress.quantization.ranges import RANGE_RULES, min_max, mse, percentile
+from nas_compress.quantization.calibration import RANGE_RULES, RangeObserver, min_max, mse, percentile
 from nas_compress.values.precision import RANGES
 
 

@@ -1,0 +1,52 @@
+"""Server of optuna-dashboard on the storage of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from nas_compress.dashboard.artifacts import RunArtifacts
+from nas_compress.dashboard.view import StudyView
+from nas_compress.errors import RequestError
+from nas_compress.runs.folder import RunFolder
+from nas_compress.search.storage.optuna_storage import opened_storage
+
+
+@contextmanager
+def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, port: int) -> Iterator[WSGIServer]:
+    """Open a server for a run.
+
+    url: the run's database, if its trials are not in the journal in the run folder.
+    port: 0 takes a free one.
+    RequestError is raised without the extra `dashboard`, without the run's storage and if the port is in use.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError as error:
+        raise RequestError("dashboard needs optuna-dashboard: pip install 'nas-compress[dashboard]'") from error
+    if url is None and not folder.journal.is_file():
+        raise RequestError(
+            f"the run keeps its trials in another storage, {folder.about()['storage']}: give it as --storage"
+        )
+    artifacts = RunArtifacts(folder)
+    with opened_storage(url, folder.journal) as storage:
+        application = wsgi(StudyView(storage, folder.spec().name, artifacts), artifact_store=artifacts)
+        try:
+            server = make_server(host, port, application, server_class=_ThreadedServer, handler_class=_SilentHandler)
+        except OSError as error:
+            raise RequestError(f"--port must be free, but {host}:{port} is not: {error.strerror}") from error
+        with server:
+            yield server
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    """A server with one thread per connection, because a browser opens connections that it does not use."""
+
+    daemon_threads = True
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing."""

@@ -1,0 +1,70 @@
+"""Protocol of a target device: it checks and times the files that ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+EQUAL_WITHIN = 0.02
+"""Latencies that differ by at most this fraction count as equal. Every device repeats steady figures this well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds of one sample, batch 1.
+
+    spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
+    repeat within `EQUAL_WITHIN`, so that the figure should be measured again.
+    """
+
+    latency_ms: float
+    spread: float
+    noisy: bool
+
+
+class Device(Protocol):
+    """A kind of hardware and runtime. Each process makes one with `devices.table.open_device`."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table of devices and in study files."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes if latencies measured before are no longer comparable."""
+
+    @property
+    def summary(self) -> str:
+        """One line about the hardware and runtime."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for `machine` in run.json; `key` is the fingerprint, `cpu` the processor's name."""
+
+    def channel_step(self, *, activation_bits: int) -> int:
+        """Return the number of channels that the kernels compute at once; widths are multiples of it."""
+
+    def check(self, path: Path, *, activation_bits: int) -> None:
+        """Raise FloatKernelError if the device would compute an integer file in float."""
+
+    def latency(self, path: Path, *, key: str | None = None, patient: bool = False) -> Latency:
+        """Measure a file in the device's own exclusive window.
+
+        key: of the file's graph; figures that are not noisy are measured once per key. patient: wait longer for a
+        steady state. RequestError if the file cannot be timed.
+        """
+
+    def provisional(self) -> AbstractContextManager[Device]:
+        """The same device with the figures known so far; figures measured with it are forgotten afterwards."""
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Enter a block that computes next to other processes and pauses for their measurements."""
+
+    def pause(self) -> None:
+        """Wait while another process measures; called between batches, so it must be cheap."""
+
+
+Described = Mapping[str, Any]
+"""The values of `Device.describe`, also those of an earlier run."""

@@ -1,0 +1,82 @@
+"""Plan of a trial: what is settled before training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.training.schedule import planned_epochs
+from nas_compress.trial.bit_allocation import planned_bits
+from nas_compress.trial.context import TrialContext
+from nas_compress.trial.kernel_choice import choose_kernels
+from nas_compress.trial.mutual_peers import macs_together
+from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate
+from nas_compress.values.outcome import Measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+    """Everything that is settled before a trial's training.
+
+    candidate: the proposed candidate, with the activation bits of the file that ships.
+    seed: of the student's weights and of its training.
+    architecture: shape of the student.
+    layer_bits: weight bits of each layer, by path.
+    cost: figures of the untrained file.
+    integer_latency_ms: latency of the version with integer kernels if the float version is faster and ships instead.
+    epochs: length of a full training.
+    """
+
+    candidate: Candidate
+    seed: int
+    architecture: Architecture
+    layer_bits: Mapping[str, int]
+    cost: Measured
+    integer_latency_ms: float | None
+    epochs: int
+
+
+def plan_trial(
+    candidate: Candidate, context: TrialContext, *, seed: int, name: str, folder: Path, watch: Stopwatch
+) -> tuple[TrialPlan, nn.Module]:
+    """Plan a trial and return the plan with the student, untrained and on the CPU.
+
+    name: file name of the model, compressed if it ends in `.xz`. folder: for the untrained files, which stay there.
+    """
+    with watch.stage("architecture"):
+        architecture = student_architecture(candidate, context, seed=seed)
+        student = new_student(candidate, architecture, context.teacher, seed=seed)
+    layer_bits = planned_bits(candidate, student, context)
+    choice = choose_kernels(
+        candidate,
+        student,
+        folder,
+        name=name,
+        layer_bits=layer_bits,
+        calibration=context.calibration,
+        target=context.target,
+        watch=watch,
+    )
+    epochs = planned_epochs(
+        epochs=context.training.epochs,
+        budget=context.training.budget,
+        cap=context.training.cap,
+        macs=macs_together(candidate, int(choice.cost.figure("macs")), context, seed=seed),
+        teacher_macs=context.teacher_macs,
+    )
+    plan = TrialPlan(
+        candidate=choice.candidate,
+        seed=seed,
+        architecture=architecture,
+        layer_bits=layer_bits,
+        cost=choice.cost,
+        integer_latency_ms=choice.integer_latency_ms,
+        epochs=epochs,
+    )
+    return plan, student
