@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family
-from nas_compress.models.features import ObservableNetwork, Observation
+from nas_compress.models.features import ImageNetwork, Observation
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
+from nas_compress.values.model_file import OUTPUT_NAME
 
 
 class ActivationPoint(nn.Module):
@@ -85,7 +86,7 @@ class Head(nn.Module):
         return cast(Tensor, self.classifier(self.point(self.pool(values)).flatten(1)))
 
 
-class StagedNetwork(ObservableNetwork):
+class StagedNetwork(ImageNetwork):
     """A convolutional network: raw input, stem, stages of blocks, head."""
 
     def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
@@ -101,7 +102,7 @@ class StagedNetwork(ObservableNetwork):
         for number, stage in enumerate(self.stages):
             values = stage(values)
             features[f"stage{number}"] = values
-        return Observation(logits=self.head(values), features=features, relations={})
+        return Observation(outputs={OUTPUT_NAME: self.head(values)}, features=features)
 
 
 class StagedFamily(Family[ConvolutionalSettings]):

@@ -52,7 +52,7 @@ def shorter(teacher: Teacher, kept: Kept) -> torch.nn.Module:
 def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
     deep: Teacher, context: TrialContext, vit_context: TrialContext
 ) -> None:
-    samples = context.dataset.validation.inputs[:16]
+    samples = context.dataset.validation.inputs["input"][:16]
     _, student = student_of(SHALLOW, context, deep)
     torch.testing.assert_close(student(samples), shorter(deep, ((2,), (0,), (0,)))(samples))
     _, student = student_of(replace(SHALLOW, kept_blocks="first"), context, deep)
@@ -75,7 +75,7 @@ def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context:
 
 
 def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, context: TrialContext) -> None:
-    samples = context.dataset.validation.inputs[:16]
+    samples = context.dataset.validation.inputs["input"][:16]
     teacher = replace(
         vit_context.teacher,
         network=shorter(vit_context.teacher, ((0, 1, 2, 3),)),

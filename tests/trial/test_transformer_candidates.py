@@ -16,7 +16,7 @@ from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.trial.shape import channel_step, shaped
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 from nas_compress.values.family_settings import TransformerSettings
@@ -38,16 +38,14 @@ def shape(
         dataset,
         step=channel_step(candidate, OnnxruntimeCpu()),
         groups=groups,
-        teacher_family=teacher,
-        teacher_widths=widths,
-        teacher_depths=depths,
+        teacher=TeacherShape(family=teacher, widths=widths, depths=depths),
     )
 
 
 def votes(section: TeacherSection, dataset: Dataset, criterion: str) -> tuple[ChannelGroup, ...]:
     torch.manual_seed(0)
     network = build_student(teacher_architecture(section, dataset, "s"))
-    batches = [(dataset.train.inputs[:16], dataset.train.labels[:16])]
+    batches = [(dataset.train.inputs["input"][:16], dataset.train.targets["label"][:16])]
     return rank_channels(network, dataset.input_shape, criterion=criterion, seed=0, batches=batches)
 
 
