@@ -33,7 +33,7 @@ Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Parts:
     """Splits as arrays, before the training subset is taken.
 
-    augmentation: of a task of the user; None for images, whose augmentation the study file chooses.
+    augmentation: of a task of the user; None for images: the study file chooses theirs.
     """
 
     name: str
@@ -86,7 +86,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:
-    """Return the label of each sample, whose shares a division keeps; 0 for all if the task has no classes."""
+    """Return the labels for a stratified division; all 0 if the task has no classes."""
     inputs, targets = samples
     if task.classes is None:
         return np.zeros(len(next(iter(inputs.values()))), dtype=np.int64)
