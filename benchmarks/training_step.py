@@ -1,13 +1,15 @@
-"""What a training step costs beyond the bare forward and backward pass.
+"""Measure the cost of a training step over the bare forward and backward pass.
 
     python benchmarks/training_step.py [--seconds 20] [--threads 1]
 
-`loop` is a step of the tool's own `train` with cross-entropy, `kd` one with distillation from cached answers: shuffled
-batch, view, loss, backward, update, history. After each step of `train`, while it stands still, a copy of the network
-takes a `bare` step, which is forward, cross-entropy and backward on a batch that lies ready and nothing else, and an
-`update` step, which is bare with AdamW as torch's users write it. Ratios are within such a triple of neighbours: the
-median over all triples, and in brackets the middle half. Times are the processor's, all threads together, so that what
-else the machine does counts less. What `train` does once, before its first step, is not in it.
+- `loop`: a step of `train` with cross-entropy: shuffled batch, view, loss, backward, update, history.
+- `kd`: the same with distillation from cached answers.
+- `bare`: forward, cross-entropy and backward on a prepared batch.
+- `update`: bare with AdamW, as torch's users write it.
+
+After each step of `train`, a copy of the network takes a bare step and an update step. Ratios are within such a triple:
+the median over all triples, in brackets the middle half. Times are processor times over all threads, which reduces the
+influence of other programs. The work of `train` before its first step is excluded.
 """
 
 from __future__ import annotations
@@ -22,19 +24,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
+from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.training.objective import LossObjective, Objective
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 from nets import architecture, random_samples
 
 DATA = {
-    "digits": ((1, 8, 8), 64, Views(shift=1)),
-    "fashion": ((1, 28, 28), 128, Views(shift=1, flip=True)),
+    "digits": ((1, 8, 8), 64, ShiftAndFlip(shift=1)),
+    "fashion": ((1, 28, 28), 128, ShiftAndFlip(shift=1, flip=True)),
 }
 """Sample shape, batch size, views."""
 
@@ -49,7 +53,7 @@ NETS = {
 """Family, blocks per stage, width multiplier."""
 
 COLUMNS = (("loop", "update"), ("loop", "loop"), ("kd", "loop"))
-"""Which training, and which of its steps, is divided by the bare step of the same moment."""
+"""The trainings and steps that are divided by the bare step of the same moment."""
 
 
 class Enough(BaseException):
@@ -57,24 +61,24 @@ class Enough(BaseException):
 
 
 class Paced:
-    """A training's lesson that, at each step, first lets other steps run; it keeps the seconds of them all.
+    """A training's objective that, at each step, first lets other steps run; it keeps the seconds of them all.
 
     One step is the time from one call to the next: this step's forward pass, loss, backward and update, and the next
     one's batch.
     """
 
-    def __init__(self, lesson: Lesson, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
+    def __init__(self, objective: Objective, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
         self.taken: list[dict[str, float]] = []
-        self._lesson, self._others = lesson, others
+        self._objective, self._others = objective, others
         self._end, self._resumed = time.perf_counter() + seconds, 0.0
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """The lesson's."""
-        return self._lesson.learners
+        """The objective's."""
+        return self._objective.learners
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
         """The loss of the step."""
         taken = {"loop": time.process_time() - self._resumed}
@@ -87,7 +91,7 @@ class Paced:
         if time.perf_counter() > self._end and len(self.taken) > WARM_UP + 2:
             raise Enough
         self._resumed = time.process_time()
-        return self._lesson(model, batch, labels, view=view, index=index, progress=progress)
+        return self._objective(model, batch, targets, view=view, index=index, progress=progress)
 
 
 def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
@@ -98,7 +102,7 @@ def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
-    """The bare step and the one with an update."""
+    """Return the bare step and the one with an update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def bare() -> None:
@@ -113,20 +117,24 @@ def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Ca
 
 
 def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
-    """Train for so long; the seconds of the training's steps and of their neighbours."""
+    """Train for a number of seconds and return the times of its steps and of their neighbours."""
     shape, batch_size, views = DATA[data]
-    samples = random_samples(20 * batch_size, shape)
+    samples, task = random_samples(20 * batch_size, shape), ImageClassification(shape=shape, classes=10)
     answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
-    others = plain_steps(network(net, shape).train(), samples.inputs[:batch_size], samples.labels[:batch_size])
+    others = plain_steps(
+        network(net, shape).train(), samples.inputs["input"][:batch_size], samples.targets["label"][:batch_size]
+    )
     paced = Paced(
-        TaughtLesson(TrainingLoss(terms), answers=answers if needs_teacher(terms) else None), others, seconds=seconds
+        LossObjective(TrainingLoss(task, terms), answers=answers if needs_teacher(terms) else None),
+        others,
+        seconds=seconds,
     )
     with contextlib.suppress(Enough):
         train(
             network(net, shape),
             samples,
             views,
-            lesson=paced,
+            objective=paced,
             epochs=10_000,
             batch_size=batch_size,
             learning_rate=1e-5,
@@ -137,7 +145,7 @@ def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float
 
 
 def ratio(taken: list[dict[str, float]], step: str) -> str:
-    """The median, and the middle half."""
+    """Format the median and the middle half."""
     low, middle, high = statistics.quantiles((seconds[step] / seconds["bare"] for seconds in taken), n=4)
     return f"{middle:.3f} [{low:.2f}-{high:.2f}]"
 
@@ -169,7 +177,7 @@ def main() -> None:
 
 
 def middle(taken: list[dict[str, float]]) -> float:
-    """The median ratio of a training's step to the bare one."""
+    """Return the median ratio of a training step to the bare step."""
     return statistics.median(seconds["loop"] / seconds["bare"] for seconds in taken)
 
 

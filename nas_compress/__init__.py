@@ -1,6 +1,6 @@
-"""Search small, fast students of a trained network; every point is trained from scratch and measured on its file.
+"""Search small, fast students of a trained network, each trained from scratch and measured on its file.
 
-The names below are the public list. They are loaded when first used: `import nas_compress` imports no framework.
+`__all__` is the public list. A name is loaded at its first use, so `import nas_compress` imports no framework.
 """
 
 from __future__ import annotations

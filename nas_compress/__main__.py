@@ -1,4 +1,4 @@
-"""`python -m nas_compress` is the command `nas-compress`."""
+"""Run the command `nas-compress` as `python -m nas_compress`."""
 
 from nas_compress.cli.main import main
 

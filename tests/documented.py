@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, as they are printed."""
+"""The code blocks of the documentation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "docs" / "examples" / "README.md",
     *sorted(ROOT.glob("docs/pages/**/*.md")),
+    *sorted(ROOT.glob("studies/*/README.md")),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One fenced block: the page it stands on, from the root, its language and its text."""
+    """One fenced block: its page (relative to the root), language, text and number on the page."""
 
     page: str
     language: str
@@ -30,7 +31,7 @@ class Block:
 
 
 def blocks(*languages: str, page: Path | None = None) -> list[Block]:
-    """Every block of these languages, in the order of the pages, or those of one page."""
+    """Return the blocks in these languages, of all pages in order or of one page."""
     return [block for place in ([page] if page else PAGES) for block in _of(place) if block.language in languages]
 
 
@@ -41,7 +42,7 @@ def _of(page: Path) -> list[Block]:
 
 
 def command_lines() -> list[list[str]]:
-    """Every line of a block for the shell as its words, each once."""
+    """Return the words of each distinct line in a shell block."""
     lines = [line for block in blocks("sh", "text") for line in block.text.splitlines()]
     words = [tuple(shlex.split(line, comments=True)) for line in lines]
     return [list(line) for line in dict.fromkeys(words) if line]

@@ -1,9 +1,10 @@
-"""Pages of the documentation that are made from the code when the site is built: mkdocs calls `on_files`."""
+"""Hooks of mkdocs: pages generated from the code, and the READMEs of studies and benchmarks as pages."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 import nas_compress
 from nas_compress.cli.main import commands
@@ -20,13 +22,17 @@ from nas_compress.search.listing import catalogue
 sys.path.insert(0, str(Path(__file__).parent))
 from method_pages import docstring, index_page, linked, method_pages
 
+ROOT = Path(__file__).parents[2]
+
 TABLES = ("quantization", "data", "studies")
-"""Kinds of which `nas-compress list` prints more than their methods."""
+"""Kinds whose table has more rows than there are pages of methods."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the methods' pages into the navigation."""
-    reference = next(part["Reference"] for part in config.nav or [] if isinstance(part, dict) and "Reference" in part)
+    """Add the studies and the pages of the methods to the navigation."""
+    parts = {name: pages for part in config.nav or [] if isinstance(part, dict) for name, pages in part.items()}
+    parts["Studies"].extend({page.parent.name: page.relative_to(ROOT).as_posix()} for page in study_readmes())
+    reference = parts["Reference"]
     kinds = {
         kind.capitalize(): [f"reference/methods/{kind}/{method.name}.md" for method in methods]
         for kind, methods in method_pages().items()
@@ -36,14 +42,28 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the reference and the JSON schema of study files."""
+    """Add generated pages, the schema of study files, and the READMEs of studies and benchmarks with their pictures."""
     for place, text in pages().items():
         files.append(File.generated(config, place, content=text))
+    for page in [*study_readmes(), *sorted(ROOT.glob("benchmarks/**/README.md"))]:
+        for path in [page, *sorted(page.parent.glob("*.png"))]:
+            files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
 
 
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Redirect links that leave docs/pages, so that they work both in the repository and on the site."""
+    up = "../" * page.file.src_uri.count("/")
+    return re.sub(rf"\]\({up}\.\./\.\./(studies|benchmarks)/", rf"]({up}\1/", markdown)
+
+
+def study_readmes() -> list[Path]:
+    """The README of each study."""
+    return sorted(ROOT.glob("studies/*/README.md"))
+
+
 def pages() -> dict[str, str]:
-    """Every generated file by its place in the site."""
+    """Return every generated file by its path in the site."""
     schema = StudySpec.model_json_schema()
     kinds = method_pages()
     return {
@@ -97,7 +117,7 @@ def _type(value: dict[str, Any]) -> str:
 
 
 def tables() -> str:
-    """The tables that `nas-compress list` prints of what is no single method."""
+    """Return the tables of `nas-compress list` that have no pages of methods."""
     lines: list[str] = []
     for kind in TABLES:
         rows = catalogue(kind)
@@ -109,11 +129,11 @@ def tables() -> str:
 
 
 def commands_page() -> str:
-    """The help of every command."""
+    """Return the help of every command."""
     lines = [
         "# Commands",
         "",
-        "Data goes to stdout, progress to stderr. Exit code 0 done, 1 failed, 2 a wrong request.",
+        "Data goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed or stopped, 2 invalid request.",
     ]
     for name, command in commands.commands.items():
         context = click.Context(command, info_name=f"nas-compress {name}")
@@ -122,8 +142,8 @@ def commands_page() -> str:
 
 
 def python_page() -> str:
-    """The public list with its docstrings."""
-    lines = ["# Python", "", "`from nas_compress import ...` loads a name when it is first used."]
+    """Return the public list with its docstrings."""
+    lines = ["# Python", "", "`from nas_compress import ...` loads a name at its first use."]
     for name in nas_compress.__all__:
         value = getattr(nas_compress, name)
         try:

@@ -1,1 +1,1 @@
-"""The command line: arguments in, exit code out. Data on stdout, log and progress on stderr."""
+"""The command line: arguments in, exit code out. Data goes to stdout, logs and progress to stderr."""

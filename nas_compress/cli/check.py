@@ -1,4 +1,4 @@
-"""`nas-compress check`: what a study will cost and whether its budgets can be met, before anything is trained."""
+"""The command `check`: forecast the cost of a study and the feasibility of its budgets."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("study")
 def check(study: str) -> None:
-    """Forecast the cost and the budgets of a study; nothing is kept.
+    """Forecast the cost and the budgets of a study; saves nothing.
 
-    A small, a middle and a large candidate are exported, timed and trained for a few batches.
+    Exports, times and trains a small, a middle and a large candidate for a few batches.
 
     Example: nas-compress check studies/fashion-mnist
     """
@@ -29,63 +29,63 @@ def check(study: str) -> None:
     from nas_compress.search.setup import gather
 
     parts = gather(read_study(study))
-    told = forecast(parts)
+    found = forecast(parts)
     data, spec = parts.dataset, parts.spec
     click.echo(
-        f"{spec.name}: {_points(told.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
+        f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
-    _print_candidates(told)
-    for note in notes([item.candidate for item in told.sized], classes=data.classes, target=parts.target):
+    _print_candidates(found)
+    for note in notes([item.candidate for item in found.sized], classes=data.classes, target=parts.target):
         click.echo(f"note: {note}")
     if spec.budgets:
-        _print_budgets(told, spec)
-    once = "brought along" if told.teacher is None else f"teacher {_duration(told.teacher_s)} unless trained before"
+        _print_budgets(found, spec)
+    once = "given" if found.teacher is None else f"teacher {_duration(found.teacher_s)} unless trained before"
     click.echo(
-        f"expected: {_duration(told.study_s)} for {spec.trials} trials ({once}, "
-        f"then {_duration(told.trial_s)} a trial on average)"
+        f"expected: {_duration(found.study_s)} for {spec.trials} trials ({once}, "
+        f"then {_duration(found.trial_s)} a trial on average)"
     )
-    refuse_out_of_reach(parts, told.reaches)
+    refuse_out_of_reach(parts, found.reaches)
 
 
-def _print_candidates(told: Forecast) -> None:
-    """The three candidates and the teacher, in units for people."""
+def _print_candidates(found: Forecast) -> None:
+    """Print the three candidates and the teacher, with units."""
     from nas_compress.cli.tables import rich_table
     from nas_compress.values.metrics import METRICS
 
     names = [
         name
         for name, metric in METRICS.items()
-        if metric.known_before_training and name in told.samples[0].measured.figures
+        if metric.known_before_training and name in found.samples[0].measured.figures
     ]
     rows = [
         [sample.label, f"W{sample.weight_bits}A{sample.activation_bits}"]
         + [METRICS[name].shown(sample.measured.figure(name)) for name in names]
         + [_duration(sample.trial_s)]
-        for sample in told.samples
+        for sample in found.samples
     ]
-    if told.teacher is not None:
-        figures = [METRICS[name].shown(told.teacher.figure(name)) for name in names]
-        rows.append(["teacher", "W32A32", *figures, _duration(told.teacher_s)])
+    if found.teacher is not None:
+        figures = [METRICS[name].shown(found.teacher.figure(name)) for name in names]
+        rows.append(["teacher", "W32A32", *figures, _duration(found.teacher_s)])
     rich_table(["candidate", "bits", *(METRICS[name].label for name in names), "training"], rows)
 
 
-def _print_budgets(told: Forecast, spec: StudySpec) -> None:
-    """Each budget: whether it can be met, by what, and by how much of the space."""
+def _print_budgets(found: Forecast, spec: StudySpec) -> None:
+    """Print a verdict for each budget, its best candidate, and the share of the space within it."""
     from nas_compress.cli.tables import rich_table
     from nas_compress.plots.budget_lines import rule
 
     rows = []
-    for reach, share in zip(told.reaches, told.shares, strict=True):
+    for reach, share in zip(found.reaches, found.shares, strict=True):
         verdict = "within reach" if reach.met else "perhaps, once trained" if reach.possible else "OUT OF REACH"
-        rows.append([rule(reach.budget), verdict, reach.budget.metric.shown(reach.best), _share(share, told.points)])
+        rows.append([rule(reach.budget), verdict, reach.budget.metric.shown(reach.best), _share(share, found.points)])
     later = [budget for budget in spec.budget_list if not budget.metric.known_before_training]
     rows += [[rule(budget), "known after training", "", ""] for budget in later]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)
 
 
 def _share(share: Share, points: float) -> str:
-    """The share of the space; its interval too, unless every point was judged."""
+    """Return the share of the space, with its interval unless every point was checked."""
     judged = f"({share.kept} of {share.judged} candidates, {share.how})"
     if share.judged >= points:
         return f"{share.fraction:.0%} {judged}"

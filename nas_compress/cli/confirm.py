@@ -1,4 +1,4 @@
-"""`nas-compress confirm`: front members again with other seeds, then the test split, once."""
+"""The command `confirm`: retrain front members with new seeds, then read the test split once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 
 import click
 
-from nas_compress.cli.selecting import best_option, where_option
+from nas_compress.cli.show import best_option, where_option
 
 
 @click.command()
 @click.argument("run")
 @best_option
 @where_option
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each member.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings per member.")
 @click.option(
     "--control",
     multiple=True,
     metavar="NAME",
-    help="Train this control too: no_teacher, uniform_width, float32 or inherit; may be given several times.",
+    help="Also train this control: no_teacher, uniform_width, float32 or inherit; repeatable.",
 )
-@click.option("--controls", is_flag=True, help="Train all of them.")
+@click.option("--controls", is_flag=True, help="Also train all four controls.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def confirm(
     run: str,
@@ -31,9 +31,9 @@ def confirm(
     controls: bool,
     as_json: bool,
 ) -> None:
-    """Train front members again with other seeds and read the test split once.
+    """Retrain front members with new seeds and read the test split once.
 
-    All of the front unless --best or --where chooses. It may be stopped at any time; the same command goes on.
+    Default: all members. Stop it at any time; the same command continues.
 
     Example: nas-compress confirm digits --seeds 3 --where 'size_bytes<=64000'
     """

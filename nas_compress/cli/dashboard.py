@@ -1,4 +1,4 @@
-"""`nas-compress dashboard`: a run in the browser, by optuna-dashboard."""
+"""The command `dashboard`: show a run in the browser with optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import click
 
 @click.command()
 @click.argument("run")
-@click.option("--storage", metavar="URL", help="The run's Optuna storage, if it is not the journal in its folder.")
+@click.option("--storage", metavar="URL", help="Optuna storage URL of the run; default: the journal in its folder.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
 def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
     """Show a run with optuna-dashboard until Ctrl-C.
 
-    Trials over budget are shown as infeasible. Each trial offers its model, its outcome, its learning
-    curve and a picture of its place among the others. New trials appear by themselves.
+    Trials over budget appear as infeasible. Each trial has its model, outcome, learning curve and a picture of its
+    place among the others. New trials appear automatically.
 
     Example: nas-compress dashboard digits --port 8080
     """

@@ -1,4 +1,4 @@
-"""`export` and `measure`: take a model home, and measure any file by the same code."""
+"""Commands that write a student as a bundle, and measure any ONNX file: `export` and `measure`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 import click
 
-from nas_compress.cli.selecting import all_option, best_option, where_option
+from nas_compress.cli.show import best_option, where_option
 
 
 @click.command()
 @click.argument("run")
-@click.option("--trial", type=int, multiple=True, help="A trial by its number; may be given several times.")
+@click.option("--trial", type=int, multiple=True, help="A trial by its number; repeatable.")
 @best_option
 @where_option
-@all_option
+@click.option("--all", "everything", is_flag=True, help="Every front member, or every one that satisfies --where.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the bundle.")
 def export(
     run: str, trial: tuple[int, ...], best: tuple[str, ...], where: tuple[str, ...], everything: bool, out: Path
 ) -> None:
-    """Write a trained student as a folder that stands alone.
+    """Write a trained student as a self-contained folder.
 
-    Without --trial, --best and --all it is the knee of the front, the balanced choice. Several students go
-    into folders of their own in --out, named after their trials.
+    Default: the knee of the front, the balanced choice. Several students get a subfolder of --out each, named after
+    their trials.
 
     Example: nas-compress export digits --best latency_ms --where 'accuracy>=0.9' --out small
     """
@@ -35,7 +35,7 @@ def export(
 
     folder = open_run(run)
     if trial and (best or where or everything):
-        raise RequestError("--trial chooses alone, but --best, --where or --all was given too")
+        raise RequestError("--trial must be given alone, but got --best, --where or --all too")
     trials = trial or tuple(
         int(point.trial) for point in chosen_members(read_front(folder), best=best, where=where, everything=everything)
     )
@@ -46,17 +46,17 @@ def export(
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--study", required=True, help="The study whose data it is measured on.")
+@click.option("--study", required=True, help="The study with the data to measure on.")
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
     default="validation",
-    help="test is held out from every search: read it once, for a model that is chosen.",
+    help="`test` is held out from every search: read it once, for the final model.",
 )
 def measure(model: Path, study: str, split: str) -> None:
-    """Measure any ONNX file by the code that measures trials.
+    """Measure any ONNX file with the code that measures trials.
 
-    Prints its accuracy on the study's data, its latency and its size as JSON.
+    Prints the accuracy on the study's data, the latency and the size as JSON.
 
     Example: nas-compress measure small/model.onnx --study digits
     """

@@ -1,4 +1,4 @@
-"""`nas-compress init`: a study and a space of one's own."""
+"""The command `init`: write a starter study and search space."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import click
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--data", default="digits", show_default=True, help="A built-in data set, or your own: my_data:load.")
-@click.option("--model", metavar="MODULE:CALLABLE", help="Your own teacher; without it one is trained.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Its weights; ./teacher.safetensors if not given.")
-@click.option("--space", help="The built-in space to start from; one that fits the images if not given.")
+@click.option("--data", default="digits", show_default=True, help="Built-in data set, or your function: my_data:load.")
+@click.option("--model", metavar="MODULE:CALLABLE", help="Function that builds your teacher; default: train one.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="Weights of your teacher; default: teacher.safetensors."
+)
+@click.option("--space", help="Built-in space to start from; default: one for the size of the images.")
 def init(folder: Path, data: str, model: str | None, weights: Path | None, space: str | None) -> None:
     """Write a commented study and search space of your own.
 
-    They run as they are. Modules are looked for in DIR and in the folder in which you give the commands.
+    Both run unchanged. Your modules are searched in DIR, then in the working folder.
 
     Example: nas-compress init mine --model my_models:build --data my_data:load
     """

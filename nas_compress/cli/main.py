@@ -1,4 +1,4 @@
-"""Entry point: exit code 0 done, 1 the run failed or was stopped, 2 the request was wrong."""
+"""Entry point of the command line. Exit codes: 0 done, 1 failed or stopped, 2 invalid request."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from nas_compress.errors import NasCompressError, RequestError, describe, lacks_
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nas-compress")
 def commands() -> None:
-    """Search small, fast students of a trained network; every point is trained from scratch and measured on its file.
+    """Search small, fast students of a trained network, each trained from scratch and measured on its file.
 
-    STUDY is a study.toml, its folder, or a built-in name; RUN is a run folder or a study's name.
+    STUDY: a study.toml, its folder, or a built-in name. RUN: a run folder, or the name of a study.
 
     Example: nas-compress run digits
     """
@@ -38,8 +38,8 @@ for command in (init, check, run, status, show, plot, report, dashboard, confirm
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
-    # threads that spin while they wait take the core that another program holds; torch reads this when it is loaded
+    """Run the command line and exit with its code."""
+    # Waiting threads that spin would take cores from other programs. torch reads this variable at import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())
@@ -61,12 +61,12 @@ def _run() -> int:
     except NasCompressError as error:
         return _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped before the end; the same command goes on from here", 1)
+        return _fail("Stopped. Run the same command to continue.", 1)
     except BrokenPipeError:
-        return _deaf()
+        return _closed_pipe()
     except Exception as error:
         if lacks_memory(error):
-            return _fail(f"there must be enough memory, but got: {describe(error)}", 1)
+            return _fail(f"Out of memory: {describe(error)}. Run the same command to continue.", 1)
         if isinstance(error, OSError):
             return _fail(_disk_line(error), 1)
         raise
@@ -84,8 +84,8 @@ def _usage_line(error: click.ClickException) -> str:
     return f"{' '.join(error.format_message().split())} (see {command} --help)"
 
 
-def _deaf() -> int:
-    """The reader of stdout has gone, as in `nas-compress list losses | head -1`: leave quietly."""
+def _closed_pipe() -> int:
+    """Exit without a message if the reader of stdout has closed it, as in `nas-compress list losses | head -1`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
@@ -94,12 +94,12 @@ def _disk_line(error: OSError) -> str:
     place = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         why = os.strerror(error.errno).lower()
-        return f"there must be space on the disk, but got: {why}{place}; free some and give the same command again"
+        return f"Cannot write: {why}{place}. Free disk space and run the same command to continue."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder must be writable, but got: {os.strerror(error.errno).lower()}{place}"
+        return f"Cannot write: {os.strerror(error.errno).lower()}{place}. Make it writable or use another folder."
     return f"{type(error).__name__}: {error}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends like Ctrl-C: the trial at hand is given back, files stay whole."""
+    """Handle SIGTERM like Ctrl-C: the current trial is released, and files stay complete."""
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""How a run shows its progress on stderr: bars in a terminal, plain lines elsewhere."""
+"""Progress of a run on stderr: bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from nas_compress.search.reporter import Silence, trial_line
 from nas_compress.values.metrics import Objective
 
 EVERY_S = 15.0
-"""Seconds between two plain lines about one long stage."""
+"""Seconds between two plain lines about the running stages."""
 
 TRIAL = "trial"
-"""The word before a trial's number in the name of its stage."""
+"""The word in front of the trial number in the name of a stage."""
 
 
 def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietReporter:
-    """Bars where stderr is a terminal, plain lines where it is not, nothing if `quiet`."""
+    """Make a reporter: bars if stderr is a terminal, plain lines if not, nothing if `quiet`."""
     if quiet:
         return QuietReporter()
     console = Console(stderr=True)
     return BarReporter(console) if console.is_terminal else LineReporter()
 
 
-def standing_line(front: Front) -> str:
-    """How the study stands: the front's size, its hypervolume, and the best of each objective."""
-    told = [f"front of {len(front.members)}"]
+def summary_line(front: Front) -> str:
+    """Return the size of the front, its hypervolume, and the best value of each objective."""
+    parts = [f"front of {len(front.members)}"]
     if front.reference is not None:
-        told.append(f"hypervolume {front.hypervolume():.4f}")
+        parts.append(f"hypervolume {front.hypervolume():.4f}")
     if front.members:
-        told += [f"best {o.metric.label} {o.metric.shown(_best(front, o))}" for o in front.objectives]
-    return "  ".join(told)
+        parts += [f"best {o.metric.label} {o.metric.shown(_best(front, o))}" for o in front.objectives]
+    return "  ".join(parts)
 
 
 def _best(front: Front, objective: Objective) -> float:
@@ -55,37 +55,40 @@ def _best(front: Front, objective: Objective) -> float:
 
 
 def stage_words(name: str, done: int, count: int) -> str:
-    """What goes on, in words: a trial is timed before its first epoch, and exported and measured after its last."""
+    """Describe a stage. A trial is timed before its first epoch, and exported and measured after its last."""
     if TRIAL not in name or 0 < done < count:
         return name
     return f"{name}, its file measured" if done else f"{name}, cost of its file"
 
 
 class Stages:
-    """What goes on now: one stage at a time, or one trial for each worker."""
+    """The running stages: one at a time, or one trial per worker."""
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[int, int]] = {}
 
     @property
     def running(self) -> list[tuple[str, int, int]]:
-        """(name, done, count) of each, in the order of their names."""
+        """The stages as (name, done, count), sorted by name."""
         return [(name, *self._running[name]) for name in sorted(self._running)]
 
-    def tell(self, name: str, done: int, count: int) -> None:
-        """A stage began or went on. What is no trial is over then; a trial may have come to another worker."""
+    def update(self, name: str, done: int, count: int) -> None:
+        """Record that a stage started or progressed.
+
+        A new stage ends all stages without a trial, and replaces the same trial on another worker.
+        """
         if name not in self._running:
             self.end(int(name.rsplit(" ", 1)[1]) if TRIAL in name else None)
             self._running = {known: stage for known, stage in self._running.items() if TRIAL in known}
         self._running[name] = (done, count)
 
     def end(self, trial: int | None) -> None:
-        """A trial is over."""
+        """Remove a finished trial."""
         self._running = {name: stage for name, stage in self._running.items() if not name.endswith(f"{TRIAL} {trial}")}
 
 
 class _WithoutScreen:
-    """Nothing to set up, nothing to take down."""
+    """A context without setup and teardown."""
 
     def __enter__(self) -> Self:
         return self
@@ -108,15 +111,15 @@ class LineReporter(_WithoutScreen):
         click.echo(text, err=True)
 
     def begin(self, finished: int, total: int) -> None:
-        """Print nothing: what is said before tells it."""
+        """Print nothing, because the lines before have the totals."""
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Print a line now and then, about all that goes on at the same time."""
-        self._stages.tell(name, done, count)
+        """Print a line about all running stages, every few seconds at most."""
+        self._stages.update(name, done, count)
         if time.monotonic() - self._shown >= EVERY_S:
             self._shown = time.monotonic()
-            told = [f"{stage_words(*stage)}: {stage[1]}/{stage[2]}" for stage in self._stages.running]
-            click.echo("; ".join(told), err=True)
+            lines = [f"{stage_words(*stage)}: {stage[1]}/{stage[2]}" for stage in self._stages.running]
+            click.echo("; ".join(lines), err=True)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Print a line for each trial."""
@@ -126,11 +129,11 @@ class LineReporter(_WithoutScreen):
 
 
 class QuietReporter(_WithoutScreen, Silence):
-    """Nothing on stderr but errors; the run's log file has every line."""
+    """Print errors only; the log file of the run has every line."""
 
 
 class BarReporter:
-    """How the study stands, a bar for its trials, and one for what is done now, or for each worker, with time left."""
+    """A summary of the front, a bar for the trials, and a bar for each running stage, with the time left."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -143,8 +146,8 @@ class BarReporter:
             console=console,
             auto_refresh=False,
         )
-        self._standing = Text("no trial has finished yet", style="bold")
-        self._live = Live(Group(self._standing, self._bars), console=console, refresh_per_second=4)
+        self._summary = Text("no trial has finished yet", style="bold")
+        self._live = Live(Group(self._summary, self._bars), console=console, refresh_per_second=4)
         self._study: TaskID | None = None
         self._stages = Stages()
         self._shown: dict[str, TaskID] = {}
@@ -168,7 +171,7 @@ class BarReporter:
 
     def stage(self, name: str, done: int, count: int) -> None:
         """Move a lower bar."""
-        self._stages.tell(name, done, count)
+        self._stages.update(name, done, count)
         self._show_stages()
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
@@ -177,7 +180,7 @@ class BarReporter:
             self._bars.update(self._study, completed=finished)
         self._stages.end(record.trial)
         self._show_stages()
-        self._standing.plain = standing_line(front)
+        self._summary.plain = summary_line(front)
         self.say(trial_line(record, front, finished, total))
 
     def _show_stages(self) -> None:

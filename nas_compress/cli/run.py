@@ -1,4 +1,4 @@
-"""`nas-compress run`: the search, with its progress."""
+"""The command `run`: search and show the progress."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import click
 
 @click.command()
 @click.argument("study")
-@click.option("--trials", type=click.IntRange(min=1), help="Total of trials, over all runs of this study.")
-@click.option("--storage", metavar="URL", help="Optuna storage URL instead of the journal in the run folder.")
+@click.option("--trials", type=click.IntRange(min=1), help="Total number of trials over all runs of this study.")
+@click.option("--storage", metavar="URL", help="Optuna storage URL; default: a journal in the run folder.")
 @click.option(
     "--shared",
     metavar="FOLDER|s3://BUCKET/PREFIX",
-    help="With --storage: what all hosts reach, and through which they get each other's files.",
+    help="With --storage: folder or bucket through which all hosts exchange files.",
 )
 @click.option(
     "--on",
     metavar="dask|ADDRESS",
-    help="With --storage and --shared: on that many workers of a local Dask cluster, or of a scheduler's.",
+    help="With --storage and --shared: run --workers hosts on a local Dask cluster, or on that of a scheduler.",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, help="Processes that train at the same time, one thread each."
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Processes that train at the same time, one thread each.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<study name> if not given.")
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors; run.log in the run folder tells it all.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/<study name>.")
+@click.option("--quiet", is_flag=True, help="Print errors only; run.log in the run folder has every line.")
 def run(
     study: str,
     trials: int | None,
@@ -36,9 +39,9 @@ def run(
     out: Path | None,
     quiet: bool,
 ) -> None:
-    """Search to the total of trials; the same command goes on.
+    """Search until the total of trials is reached; the same command continues after any stop.
 
-    It may be stopped at any time: what is finished is kept and never repeated.
+    Finished trials are kept and never repeated.
 
     Example: nas-compress run digits --trials 40
     """

@@ -1,22 +1,43 @@
-"""`status`, `show`, `plot`: what a run folder holds."""
+"""Commands that print or draw the content of a run folder: `status`, `show`, `plot` and `report`."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from nas_compress.cli.selecting import best_option, where_option
+if TYPE_CHECKING:
+    from nas_compress.runs.folder import RunFolder
+    from nas_compress.runs.records import Record
+    from nas_compress.values.outcome import Measured
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+best_option: Callable[[Command], Command] = click.option(
+    "--best",
+    multiple=True,
+    metavar="METRIC",
+    help="The front member with the best value of this metric; repeatable.",
+)
+
+where_option: Callable[[Command], Command] = click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only members that satisfy it, such as 'accuracy>=0.9'; repeatable.",
+)
 
 
 @click.command()
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def status(run: str, as_json: bool) -> None:
-    """Say how far a run is.
+    """Print the progress of a run.
 
     Example: nas-compress status digits
     """
@@ -61,17 +82,16 @@ def status(run: str, as_json: bool) -> None:
 @click.argument("run")
 @best_option
 @where_option
-@click.option("--trial", type=int, help="One trial alone, with its bytes step by step.")
+@click.option("--trial", type=int, help="Print a single trial, with its bytes step by step.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | None, as_json: bool) -> None:
-    """Print the front, a row a member, and the teacher.
+    """Print the front, one row per member, and the teacher.
 
-    Members that were trained to have zeros show the fraction of 0 among their file's weights.
+    Members trained with zeros also show the fraction of zeros among the weights of their file.
 
     Example: nas-compress show digits --where 'accuracy>=0.9'
     """
     from nas_compress.cli.tables import print_front
-    from nas_compress.cli.trial_shown import print_trial
     from nas_compress.errors import RequestError
     from nas_compress.runs.bundle import trained_record
     from nas_compress.runs.folder import open_run
@@ -81,7 +101,7 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     from nas_compress.runs.speed_notes import speed_notes
 
     if trial is not None and (best or where):
-        raise RequestError("--trial chooses alone, but --best or --where was given too")
+        raise RequestError("--trial must be given alone, but got --best or --where too")
     folder = open_run(run)
     if trial is not None:
         print_trial(folder, trained_record(folder, trial), as_json=as_json)
@@ -100,7 +120,7 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Picture to write (.png, .svg, .pdf); the run's front.png if not given.",
+    help="Picture to write (.png, .svg, .pdf); default: front.png in the run folder.",
 )
 def plot(run: str, out: Path | None) -> None:
     """Draw the Pareto plots and the history of the hypervolume.
@@ -115,12 +135,12 @@ def plot(run: str, out: Path | None) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--out", type=click.Path(path_type=Path), help="Page to write; the run's report.html if not given.")
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write; default: report.html in the run folder.")
 def report(run: str, out: Path | None) -> None:
-    """Write the run as one HTML page that needs nothing beside itself.
+    """Write the run as one self-contained HTML page.
 
-    It shows the front in linked panels, every trial in a table, a card for each front member, what decided what, and
-    what went wrong.
+    It has the front in linked panels, a table of all trials, a card for each member, parameter importances, and
+    failures with their reasons.
 
     Example: nas-compress report digits
     """
@@ -131,3 +151,40 @@ def report(run: str, out: Path | None) -> None:
     page = out or folder.root / "report.html"
     write_report(folder, page)
     click.echo(str(page))
+
+
+def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> None:
+    """Print one trained trial: figures, parameters, speed against float32, bytes step by step."""
+    from nas_compress.cli.tables import print_table
+    from nas_compress.runs.results import byte_steps
+    from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
+
+    outcome, measured, steps = record.outcome, record.outcome.measured, byte_steps(folder, record)
+    if as_json:
+        known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
+        known["number_format"] = outcome.number_format
+        figures = {} if measured is None else measured.to_dict()
+        click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
+        return
+    click.echo(f"trial {record.trial}, {record.model}, {outcome.number_format}")
+    click.echo(", ".join(f"{name} {value}" for name, value in record.params.items()))
+    if measured is not None:
+        click.echo(_figures_line(measured))
+        notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
+        if measured.float32_latency_ms is not None and not notes:
+            notes = ["not slower than its float32 form"]
+        for note in notes:
+            click.echo(note)
+    if steps:
+        click.echo()
+        rows = [[name, f"{size:,}", f"{steps[0][1] / size:.1f}"] for name, size in steps]
+        print_table(["bytes, step by step", "bytes", "times smaller"], rows)
+
+
+def _figures_line(measured: Measured) -> str:
+    from nas_compress.values.metrics import METRICS
+
+    known = [METRICS[name] for name in METRICS if name in measured.figures]
+    words = [f"{metric.label} {metric.cell(measured.figures[metric.name])} {metric.unit}".strip() for metric in known]
+    float32 = measured.float32_latency_ms
+    return ", ".join(words) + ("" if float32 is None else f" ({float32:.4f} ms in float32)")

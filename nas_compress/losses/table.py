@@ -18,7 +18,7 @@ from nas_compress.losses.logits import (
     permuted_kd,
     teacher_free,
 )
-from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, Term, complete_settings
+from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.values.candidate import LossTerm
 
@@ -32,6 +32,11 @@ def _weight(default: float) -> Setting:
 
 
 TERMS: Mapping[str, Term] = {
+    # any task
+    "task_loss": TaskTerm(
+        summary="the loss of the task itself, without a teacher: for images cross-entropy on the labels",
+        source="",
+    ),
     # terms of logits: labels only
     "cross_entropy": LogitTerm(
         function=cross_entropy,
@@ -111,7 +116,7 @@ TERMS: Mapping[str, Term] = {
         needs="features",
         summary="distances between the samples of a batch, in the pooled last features",
         source="Park et al. 2019, arXiv 1904.05068",
-        min_batch=2,
+        min_batch=3,  # with two samples the only distance is the mean
     ),
     "rkd_angle": FeatureTerm(
         loss=RkdAngle,
@@ -169,6 +174,9 @@ TERMS: Mapping[str, Term] = {
         settings={"relation_heads": Setting(default=4.0, above=0.0, below=1025.0)},
     ),
 }
+
+TASK_LOSS = (LossTerm(name="task_loss"),)
+"""Training without a teacher, for any task."""
 
 
 def needs_teacher(terms: Sequence[LossTerm]) -> bool:

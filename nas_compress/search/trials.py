@@ -28,6 +28,7 @@ from nas_compress.search.storage.recovery import constraints, deadly, remove_tri
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -155,6 +156,7 @@ class Trials:
                     self._give_back(trial)
                     return None
                 proposal = Proposal(trial=trial, candidate=self.parts.space.suggest(cast(Suggest, trial)))
+                check_candidate(proposal.candidate)
                 trial.set_user_attr(CANDIDATE, proposal.candidate.to_dict())
             except BaseException:
                 self._give_back(trial)

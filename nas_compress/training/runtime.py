@@ -1,24 +1,33 @@
-"""Where training runs, and its precision there."""
+"""Device, precision, threads and memory of a training."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, device_of
 
 THREADED_MACS = 500_000_000
-"""Forward multiply-adds of a batch from which torch's threads share the work on a CPU. In a smaller one each operation
-takes microseconds, and threads that meet after each wait longer than they work, many times longer where another
-program holds a core. A count and not a timing decides, so that the same training gives the same bits."""
+"""Least forward multiply-adds of a batch for several threads on a CPU. In smaller batches an operation takes
+microseconds; threads then wait longer than they work, and many times longer if another program occupies a core. A
+count decides, not a timing, because the same training must give the same bits."""
+
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_TRIM_BYTES = 1 << 30
+_MMAP_BYTES = (1 << 30, 32 << 20)  # older versions take no more than the second
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`cpu`, `cuda`, or `auto`: the GPU where there is one."""
+    """Return the device for `cpu`, `cuda`, or `auto`: the GPU if there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RequestError("device = 'cuda' needs a GPU that torch can use, but there is none; use 'auto' or 'cpu'")
     if wanted == "auto":
@@ -27,17 +36,34 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 autocast on a GPU, nothing elsewhere. Losses are computed in float32 by their own definition."""
+    """Return bfloat16 autocast on a GPU, and no change elsewhere. Losses convert to float32 themselves."""
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 1 GiB of freed memory for its next tensors; return True on success.
+
+    By default glibc returns the activations of a step to the system and requests them again in the next step, page by
+    page. This takes up to a third of the time of small networks with large feature maps. No effect with another C
+    library or system.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)) and any(
+        mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_BYTES
+    )
+
+
 @contextlib.contextmanager
-def fitting_threads(model: nn.Module, sample: Tensor, *, batch_size: int) -> Iterator[None]:
-    """Inside, torch computes with one thread where batches of `sample` (1, C, H, W) are small work for a CPU."""
+def fitting_threads(model: nn.Module, sample: Batch, *, batch_size: int) -> Iterator[None]:
+    """Let torch use one thread inside if batches of `sample` (one row) are small work for a CPU."""
     before = torch.get_num_threads()
-    if sample.device.type == "cpu" and before > 1 and _macs(model, sample) * batch_size < THREADED_MACS:
+    if device_of(sample).type == "cpu" and before > 1 and _macs(model, sample) * batch_size < THREADED_MACS:
         torch.set_num_threads(1)
     try:
         yield
@@ -45,12 +71,12 @@ def fitting_threads(model: nn.Module, sample: Tensor, *, batch_size: int) -> Ite
         torch.set_num_threads(before)
 
 
-def _macs(model: nn.Module, sample: Tensor) -> int:
+def _macs(model: nn.Module, sample: Batch) -> int:
     training = {module: module.training for module in model.modules()}
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
-            model.eval()(sample)
+            model.eval()(*sample.values())
     finally:
         for module, was_training in training.items():
             module.training = was_training

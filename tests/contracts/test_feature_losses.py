@@ -39,7 +39,7 @@ def maps(seed: int, channels: tuple[int, ...], sides: tuple[int, ...], batch: in
         name: torch.randn(batch, width, side, side, generator=random)
         for name, width, side in zip(names, channels, sides, strict=True)
     }
-    return Observation(logits=torch.randn(batch, 5, generator=random), features=features)
+    return Observation(outputs={"logits": torch.randn(batch, 5, generator=random)}, features=features)
 
 
 def tokens(seed: int, width: int, layers: int, batch: int = 6, count: int = 5, patches: int = 4) -> Observation:
@@ -47,7 +47,7 @@ def tokens(seed: int, width: int, layers: int, batch: int = 6, count: int = 5, p
     random = torch.Generator().manual_seed(seed)
     names = [f"layer{number}" for number in range(layers)]
     return Observation(
-        logits=torch.randn(batch, 5, generator=random),
+        outputs={"logits": torch.randn(batch, 5, generator=random)},
         features={name: torch.randn(batch, count, width, generator=random) for name in ["embedding", *names]},
         relations={
             name: tuple(torch.randn(batch, 2, count, width // 2, generator=random) for _ in range(3))  # type: ignore[misc]
@@ -76,7 +76,7 @@ def every(seen: Observation, change: Callable[[Tensor], Tensor]) -> Observation:
     """The observation with each of its tensors changed."""
     return replace(
         seen,
-        logits=change(seen.logits),
+        outputs={"logits": change(seen.outputs["logits"])},
         features={name: change(value) for name, value in seen.features.items()},
         relations={name: tuple(change(part) for part in parts) for name, parts in seen.relations.items()},  # type: ignore[misc]
     )
@@ -151,7 +151,18 @@ def check_equal_samples(make: Make, name: str) -> None:
     assert all(part.grad is None or bool(torch.isfinite(part.grad).all()) for part in parts(student))
 
 
-CHECKS = (check_doubled_batch, check_order, check_gradients, check_equality, check_equal_samples)
+def check_min_batch(make: Make, name: str) -> None:
+    """`min_batch` samples give a gradient, fewer give none."""
+    least = FEATURE_TERMS[name].min_batch
+    for size in range(1, least + 1):
+        student, teacher = (every(seen, lambda value, size=size: value[:size].clone()) for seen in pair(name))
+        student = every(student, Tensor.requires_grad_)
+        make(student, teacher)(student, teacher).backward()
+        largest = max(float(part.grad.abs().max()) for part in parts(student) if part.grad is not None)
+        assert (largest > 1e-5) == (size == least)
+
+
+CHECKS = (check_doubled_batch, check_order, check_gradients, check_equality, check_equal_samples, check_min_batch)
 
 
 @pytest.mark.parametrize("name", FEATURE_TERMS)
@@ -197,7 +208,7 @@ HAND: dict[str, Callable[[], tuple[Tensor, float]]] = {
 
 def _map(row: list[float]) -> Observation:
     feature = torch.tensor(row, dtype=torch.float32).reshape(1, 1, 1, 2)
-    return Observation(logits=torch.zeros(1, 2), features={"stem": feature * 0, "stage0": feature})
+    return Observation(outputs={"logits": torch.zeros(1, 2)}, features={"stem": feature * 0, "stage0": feature})
 
 
 def _with_identity(loss: Fitnet) -> Fitnet:
@@ -207,7 +218,8 @@ def _with_identity(loss: Fitnet) -> Fitnet:
 
 def _hidden(student: list[float], teacher: list[float]) -> Tensor:
     ours, theirs = (
-        Observation(logits=torch.zeros(1, 2), features={"layer0": torch.tensor([[row]])}) for row in (student, teacher)
+        Observation(outputs={"logits": torch.zeros(1, 2)}, features={"layer0": torch.tensor([[row]])})
+        for row in (student, teacher)
     )
     loss = TokenLoss(ours, theirs, [("layer0", "layer0")], "hidden_state")
     nn.init.eye_(loss.projections[0].weight)  # type: ignore[arg-type]
@@ -217,7 +229,9 @@ def _hidden(student: list[float], teacher: list[float]) -> Tensor:
 def _query(first: list[float]) -> Observation:
     vectors = torch.tensor([first, [0.0] * 4]).reshape(1, 1, 2, 4)
     return Observation(
-        logits=torch.zeros(1, 2), features={"embedding": vectors[0]}, relations={"layer0": (vectors, vectors, vectors)}
+        outputs={"logits": torch.zeros(1, 2)},
+        features={"embedding": vectors[0]},
+        relations={"layer0": (vectors, vectors, vectors)},
     )
 
 
@@ -243,7 +257,7 @@ class TeacherLearns(SimilarityPreserving):
 
 class Summed(AttentionTransfer):
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
-        return super().forward(student, teacher) * len(student.logits)
+        return super().forward(student, teacher) * len(student.outputs["logits"])
 
 
 class Shuffled(MinilmRelations):

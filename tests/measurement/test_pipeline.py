@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nas_compress.errors import ExportError
-from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.trial.context import TrialContext
 
 
@@ -25,7 +25,7 @@ def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
 
 def test_calibration_takes_the_first_training_samples(context: TrialContext) -> None:
     samples = calibration_samples(context.dataset.train)
-    assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs[:256])
+    assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs["input"][:256])
     assert context.calibration.device.type == "cpu"
 
 
@@ -57,7 +57,8 @@ def test_a_network_becomes_a_file_with_its_figures(
     )
     validation = context.dataset.validation
     with torch.no_grad():
-        right = (deployable(validation.inputs).argmax(dim=1) == validation.labels).float().mean().item()
+        classes = deployable(validation.inputs["input"]).argmax(dim=1)
+        right = (classes == validation.targets["label"]).float().mean().item()
     assert full.figures["accuracy"] == pytest.approx(right, abs=0.02) and full.figures["accuracy"] > 0.7
     assert full.max_difference is not None and full.agreement is not None and full.agreement > 0.95
     assert (full.figures["parameters"], full.figures["macs"]) == (cost.figures["parameters"], cost.figures["macs"])

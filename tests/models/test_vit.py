@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.models.vit import EMBEDDING_STD, VisionTransformer, default_patch_size
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.family_settings import TransformerSettings
 
 VIT = FAMILIES["vit"]
 KINDS = tuple(itertools.product(("mean", "class_token"), (False, True)))
@@ -32,9 +33,9 @@ def shape(*, width: int = 12, depth: int = 2, inner: int = 20, attention: int = 
         widths=tuple(Width(layer=layer, asked=0.0, channels=count) for layer, count in channels.items()),
         mean=5,
         std=6.0,
-        heads=3,
+        settings=TransformerSettings(heads=3),
     )
-    return dataclasses.replace(plain, **changes)
+    return dataclasses.replace(plain, settings=dataclasses.replace(plain.settings, **changes))
 
 
 def build(seed: int = 0, **changes: object) -> VisionTransformer:
@@ -78,11 +79,12 @@ def test_an_observation_names_every_layer(pooling: str, distillation_token: bool
     assert list(seen.relations) == ["layer0", "layer1"]
     assert {part.shape for parts in seen.relations.values() for part in parts} == {(4, 3, tokens, 2)}
     assert not network.observe(samples()).relations
-    assert (seen.distillation_logits is not None) == distillation_token and seen.patches == 16
-    assert torch.equal(seen.answer, network(samples()))
-    if seen.distillation_logits is not None:
-        torch.testing.assert_close(seen.answer, (seen.logits + seen.distillation_logits) / 2)
-        assert not torch.allclose(seen.logits, seen.distillation_logits)
+    assert (seen.teacher_head is not None) == distillation_token and seen.patches == 16
+    assert torch.equal(seen.outputs["logits"], network(samples()))
+    if seen.label_head is not None and seen.teacher_head is not None:
+        first, second = seen.label_head["logits"], seen.teacher_head["logits"]
+        torch.testing.assert_close(seen.outputs["logits"], (first + second) / 2)
+        assert not torch.allclose(first, second)
 
 
 def test_a_layer_is_what_its_relations_say() -> None:
@@ -108,10 +110,10 @@ def test_the_classifier_reads_what_pooling_says() -> None:
         last = seen.features["layer1"]
         extra = (pooling == "class_token") + token
         read = last[:, 0] if pooling == "class_token" else last[:, extra:].mean(1)
-        torch.testing.assert_close(seen.logits, network.head.linear(network.head.norm(read)))
+        torch.testing.assert_close(seen.for_labels["logits"], network.head.linear(network.head.norm(read)))
         if token:
             second = network.distillation_head
-            torch.testing.assert_close(seen.distillation_logits, second.linear(second.norm(last[:, extra - 1])))
+            torch.testing.assert_close(seen.for_teacher["logits"], second.linear(second.norm(last[:, extra - 1])))
 
 
 @every_kind
@@ -187,7 +189,7 @@ def test_free_widths_begin_with_the_familys_own() -> None:
         ("layers.1.attention.query", 48),
         ("layers.1.mlp.inner", 96),
     ]
-    assert VIT.layers((1,), (48,), mlp_ratio=3.5)[2] == ("layers.0.mlp.inner", 168)
+    assert VIT.layers((1,), (48,), TransformerSettings(mlp_ratio=3.5))[2] == ("layers.0.mlp.inner", 168)
 
 
 @pytest.mark.parametrize(

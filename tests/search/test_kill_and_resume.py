@@ -77,7 +77,7 @@ def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path
     root, code, log = interrupt_second_trial(tmp_path, number)
     assert code == 1
     assert "Traceback" not in log
-    assert log.splitlines()[-1] == "nas-compress: stopped before the end; the same command goes on from here"
+    assert log.splitlines()[-1] == "nas-compress: Stopped. Run the same command to continue."
     states = [trial.state for trial in load(root).trials]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
     finish(tmp_path, root)
@@ -94,7 +94,7 @@ def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
     first.join(10)
     assert second.exitcode == 1
     (line,) = (tmp_path / "second").read_text().splitlines()
-    assert line.startswith("nas-compress: one process at a time may run a study, but another one runs")
+    assert line.startswith("nas-compress: Another process runs the study in")
 
 
 def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
-from nas_compress.trial.shape import channel_step, is_voted, shaped
+from nas_compress.trial.shape import channel_step, is_pruned, shaped
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import Candidate
+from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
@@ -151,7 +151,7 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     image more, or larger patches.
     """
     chosen: list[Sized] = []
-    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _steps_and_parameters):
+    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
             best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
@@ -159,9 +159,10 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     return chosen
 
 
-def _steps_and_parameters(item: Sized) -> tuple[int, int, int]:
+def _least_to_compute(item: Sized) -> tuple[int, int]:
     shape = item.architecture
-    return -shape.stem_stride, -(shape.patch_size or 0), item.parameters
+    reduction = 1 if shape.family == PRUNED else family_named(shape.family).reduction(shape.settings)
+    return -reduction, item.parameters
 
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> Measured:
@@ -190,7 +191,7 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    voted = [item for item in sampled.candidates if is_voted(item)]
+    voted = [item for item in sampled.candidates if is_pruned(item)]
     criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
@@ -212,22 +213,24 @@ def _require_pattern(candidate: Candidate, architecture: Architecture, parts: In
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
-    family, widths, depths, heads = _teacher_shape(parts)
     return shaped(
         candidate,
         parts.dataset,
         step=channel_step(candidate, parts.target),
-        groups=vote if is_voted(candidate) else (),
-        teacher_family=family,
-        teacher_widths=widths,
-        teacher_depths=depths,
-        teacher_heads=heads,
+        groups=vote if is_pruned(candidate) else (),
+        teacher=_teacher_shape(parts),
     )
 
 
-def _teacher_shape(parts: Ingredients) -> tuple[str | None, tuple[int, ...], tuple[int, ...], int | None]:
+def _teacher_shape(parts: Ingredients) -> TeacherShape:
     section = parts.spec.teacher
     if section.factory is not None:
-        return None, (), (), None
+        return TeacherShape(family=None, widths=(), depths=())
     shape = teacher_architecture(section, parts.dataset, parts.file.label)
-    return section.family, section.widths or family_named(section.family).base_widths, shape.depths, shape.heads
+    family = family_named(section.family)
+    return TeacherShape(
+        family=section.family,
+        widths=section.widths or family.base_widths,
+        depths=shape.depths,
+        heads=family.heads(section.settings),
+    )
