@@ -57,7 +57,7 @@ class Ingredients:
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, before there is a teacher."""
         make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
-        return build_network(architecture, make)
+        return build_network(architecture, make, self.dataset.example)
 
 
 def gather(file: StudyFile) -> Ingredients:
@@ -101,7 +101,7 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
         section.weights,
         folder=parts.file.folder,
         task=parts.dataset.task,
-        batch=parts.dataset.train.first(2).inputs,
+        batch=parts.dataset.example,
         label=parts.file.label,
         features=section.features,
     )

@@ -24,9 +24,10 @@ from nas_compress.models.family import AnyFamily
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.heads import rank_heads
-from nas_compress.pruning.importance import rank_channels
+from nas_compress.pruning.importance import LossSamples, rank_channels
 from nas_compress.pruning.user_module import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
+from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.logits_cache import cached_answers
 from nas_compress.teacher.store import Training, kept_or_trained
@@ -67,7 +68,7 @@ class Teacher:
 
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, on the CPU; family `pruned` is cut from a new teacher."""
-        return build_network(architecture, self.make)
+        return build_network(architecture, self.make, self.dataset.example)
 
     @cached_property
     def answers(self) -> Tensor:
@@ -91,10 +92,10 @@ class Teacher:
         """
         key = (criterion, seed if criterion == "random" else 0, kept, heads)
         if key not in self._ranked:
-            network, batches = self.shortened(kept), gradient_batches(self.train_samples)
-            shape = self.dataset.input_shape
-            groups = rank_channels(network, shape, criterion=criterion, seed=key[1], batches=batches)
-            self._ranked[key] = rank_heads(groups, network, shape, batches) if heads else groups
+            network, example = self.shortened(kept), self.dataset.example
+            samples = loss_samples(self.train_samples, self.dataset.task)
+            groups = rank_channels(network, example, criterion=criterion, seed=key[1], samples=samples)
+            self._ranked[key] = rank_heads(groups, network, example, samples) if heads else groups
         return self._ranked[key]
 
     @property
@@ -117,7 +118,7 @@ class Teacher:
 
     @cached_property
     def _block_importance(self) -> tuple[tuple[float, ...], ...]:
-        return block_importance(self.network, self._known_family, gradient_batches(self.train_samples))
+        return block_importance(self.network, self._known_family, loss_samples(self.train_samples, self.dataset.task))
 
     @property
     def _known_family(self) -> AnyFamily:
@@ -128,8 +129,8 @@ class Teacher:
     def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
         """What each layer's weights at so few bits do to the answers, measured once on training samples."""
         if bits not in self._sensitivities:
-            samples = self.train_samples.inputs["input"][:SENSITIVITY_SAMPLES]
-            self._sensitivities[bits] = layer_sensitivities(self.network, samples, bits=bits)
+            samples = self.train_samples.first(SENSITIVITY_SAMPLES).inputs
+            self._sensitivities[bits] = layer_sensitivities(self.network, samples, self.dataset.task, bits=bits)
         return self._sensitivities[bits]
 
     @cached_property
@@ -146,12 +147,11 @@ class Teacher:
         return {}
 
 
-def gradient_batches(samples: Split) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The first training samples and labels, in the batches on which `taylor` takes gradients."""
-    count = GRADIENT_BATCHES * GRADIENT_BATCH
-    inputs = torch.split(samples.inputs["input"][:count], GRADIENT_BATCH)
-    labels = torch.split(samples.targets["label"][:count], GRADIENT_BATCH)
-    return tuple(zip(inputs, labels, strict=True))
+def loss_samples(samples: Split, task: Task, *, batches: int = GRADIENT_BATCHES) -> LossSamples:
+    """Return the first training samples in batches, for gradients and losses of importance criteria."""
+    few = samples.first(batches * GRADIENT_BATCH)
+    pairs = zip(split(few.inputs, GRADIENT_BATCH), split(few.targets, GRADIENT_BATCH), strict=True)
+    return LossSamples(task=task, batches=tuple(pairs))
 
 
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
@@ -199,7 +199,7 @@ def obtain_teacher(
             section.weights,
             folder=folder,
             task=dataset.task,
-            batch=dataset.train.first(2).inputs,
+            batch=dataset.example,
             label=label,
             features=section.features,
         )

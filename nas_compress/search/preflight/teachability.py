@@ -69,7 +69,7 @@ class Teachable:
         if section.factory is None:
             return self._assistant
         with torch.no_grad():
-            batch, task = self._parts.dataset.train.first(2).inputs, self._parts.dataset.task
+            batch, task = self._parts.dataset.example, self._parts.dataset.task
             return observe(untrained_teacher(self._parts).eval(), batch, task, watched=section.features)
 
     @cached_property
