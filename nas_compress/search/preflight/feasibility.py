@@ -21,7 +21,8 @@ from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.search.preflight.teachability import Teachable
 from nas_compress.search.setup import Ingredients, untrained_teacher
-from nas_compress.teacher.teacher import loss_samples, teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.teacher import loss_samples
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels

@@ -13,7 +13,7 @@ from nas_compress.models.features import Observation
 from nas_compress.search.setup import Ingredients, untrained_teacher
 from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
