@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from nas_compress.measurement.accuracy import measure_accuracy
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,7 +37,6 @@ from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.errors import NasCompressError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.models.features import Observation
 from nas_compress.runs.folder import RunFolder

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nas_compress.measurement.accuracy import predict
 
 from covering import pairwise, valid_pairs
 from nas_compress.losses.table import TERMS, needs_teacher
 from nas_compress.losses.term import FeatureTerm
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS

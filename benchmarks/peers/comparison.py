@@ -10,10 +10,10 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from nas_compress.measurement.accuracy import measure_accuracy
 
 from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.runs.front import Front, Point
 from nas_compress.search.setup import gather

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from nas_compress.measurement.accuracy import measure_accuracy
 from torch import nn
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
@@ -34,7 +35,6 @@ from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.quantization.training_aware import make_aware_

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nas_compress.measurement.accuracy import measure_accuracy
 
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.loading import load_dataset
-from nas_compress.measurement.accuracy import measure_accuracy
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nas_compress.measurement.accuracy import measure_accuracy
 
 from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json, write_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.report.page import report_page
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder

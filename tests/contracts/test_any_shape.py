@@ -15,11 +15,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from nas_compress.measurement.accuracy import predict
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA

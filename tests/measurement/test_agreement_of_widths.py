@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nas_compress.measurement.accuracy import predict
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
@@ -21,7 +22,6 @@ from nas_compress.data.fashion_mnist import CONTENT, search_folders
 from nas_compress.data.loading import load_dataset
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.accuracy import predict
 from nas_compress.measurement.export_agreement import COARSE_AGREEMENT
 from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers

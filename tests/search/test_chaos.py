@@ -11,11 +11,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from nas_compress.measurement.accuracy import measure_accuracy
 from optuna.trial import TrialState
 
 from nas_compress.data.loading import load_dataset
 from nas_compress.files import read_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study

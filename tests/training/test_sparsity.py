@@ -14,7 +14,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.zeros import multiplied_weights, weight_zero_fraction
+from nas_compress.measurement.file_contents import multiplied_weights, weight_zero_fraction
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.training.loop import train

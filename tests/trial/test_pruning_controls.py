@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from nas_compress.measurement.accuracy import predict
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import predict
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from nas_compress.measurement.accuracy import measure_accuracy
 from optuna.trial import TrialState
 
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError, RunError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from nas_compress.measurement.accuracy import measure_accuracy
 
 from nas_compress.config.study_file import read_study
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.reporter import Silence
