@@ -15,9 +15,9 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
-from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.macs import count_macs
 from nas_compress.search.run import run_study
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext

@@ -1,9 +1,13 @@
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nas_compress.files import cache_folder, read_json, write_atomically, write_json, write_text
+import nas_compress
+from nas_compress.files import FileLock, cache_folder, read_json, write_atomically, write_json, write_text
 
 
 def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
@@ -52,3 +56,52 @@ def test_the_cache_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monk
         else:
             monkeypatch.setenv("NAS_COMPRESS_CACHE", value)
         assert cache_folder().name == "nas_compress"
+
+
+def test_a_lock_is_shared_by_many_or_exclusive_to_one(tmp_path: Path) -> None:
+    first, second, third = (FileLock(tmp_path / "new" / "lock") for _ in range(3))
+    assert first.take(shared=True) and second.take(shared=True) and not third.take()
+    first.release()
+    assert not third.take()
+    second.release()
+    assert third.take() and not first.take(shared=True)
+    assert not first.wait(0.01, shared=True)
+    third.close()
+    assert first.wait(0.01, shared=True)
+
+
+def test_releasing_a_lock_that_is_not_held_leaves_others_alone(tmp_path: Path) -> None:
+    first, second, third = (FileLock(tmp_path / "lock") for _ in range(3))
+    assert first.take() and not second.take()
+    second.release()
+    assert not third.take()
+
+
+IMPORT_ALL = """
+import builtins, importlib, pkgutil
+
+POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+own = builtins.__import__
+
+def portable(name, globals=None, locals=None, fromlist=(), level=0):
+    if name in POSIX_ONLY and (globals or {}).get("__name__", "").startswith("nas_compress"):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+    return own(name, globals, locals, fromlist, level)
+
+builtins.__import__ = portable
+import nas_compress
+names = [info.name for info in pkgutil.walk_packages(nas_compress.__path__, "nas_compress.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(names))
+"""
+
+
+def test_every_module_imports_without_modules_of_posix(tmp_path: Path) -> None:
+    source = {"PYTHONPATH": str(Path(nas_compress.__file__).parents[1])}
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, cwd=tmp_path, env=os.environ | source
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 150

@@ -19,7 +19,7 @@ from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_zero_fraction
 from nas_compress.measurement.graph_key import structure_key
-from nas_compress.measurement.macs import count_macs, count_parameters
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Quantization

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec
 from nas_compress.errors import RequestError, RunError, nearest
-from nas_compress.files import read_json, tidy, write_json
+from nas_compress.files import FileLock, read_json, tidy, write_json
 from nas_compress.values.candidate import Candidate
 
 FORMAT = "nas_compress run 1"
@@ -76,29 +75,29 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second run; the lock goes with the process, however it ends.
+        """Lock the folder against a second run, until the block or the process ends.
 
-        A folder that was made here and in which nothing else was made is removed again.
+        A new folder is removed again if it stays empty.
         """
         made = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = self.root / ".lock"
-        with lock.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"one process at a time may run a study, but another one runs {self.root}") from error
-            except OSError as error:
-                raise RunError(
-                    f"the run folder must lie on a disk that knows file locks, but {self.root} got {error}; use --out"
-                ) from error
-            try:
-                yield
-            finally:
-                if list(self.root.iterdir()) == [lock]:
-                    lock.unlink()
-                    if made:
-                        self.root.rmdir()
+        path = self.root / ".lock"
+        lock = FileLock(path)
+        try:
+            if not lock.take():
+                raise RunError(f"Another process runs the study in {self.root}. Wait for its end or use --out.")
+        except OSError as error:
+            raise RunError(
+                f"the run folder must be on a disk with file locks, but {self.root} got {error}; use --out"
+            ) from error
+        try:
+            yield
+        finally:
+            if list(self.root.iterdir()) == [path]:
+                path.unlink()
+                if made:
+                    self.root.rmdir()
+            lock.close()
 
 
 def open_run(run: str | Path) -> RunFolder:

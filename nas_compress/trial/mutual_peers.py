@@ -11,8 +11,8 @@ from torch import nn
 
 from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture

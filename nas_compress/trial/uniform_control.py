@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from nas_compress.measurement.macs import count_parameters
+from nas_compress.models.macs import count_parameters
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture

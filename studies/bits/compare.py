@@ -1,4 +1,4 @@
-"""One fixed student, every weight width, rounded after or in training, with and without a teacher, several seeds.
+"""Compare all weight widths of one student, rounded after or in training, with and without a teacher.
 
     python studies/bits/compare.py --student resnet --out /tmp/bits
     python studies/bits/compare.py --student vit --out /tmp/bits
@@ -6,10 +6,10 @@
     python studies/bits/compare.py --time --out /tmp/bits      # latencies of the kept files, on a quiet machine
     python studies/bits/compare.py --table --out /tmp/bits     # table.csv and accuracy.png, below --out
 
-Each file and its accuracy on the validation split are kept below --out, so that the same command goes on after a stop.
-Below 16 bits activations have 8 bits. `calibrate` rounds the float network of the same seed and teaching, `lsq` learns
-its steps in the last quarter of the epochs; students of one seed and teaching share the float epochs before, as they
-would be the same. An apprentice (Mishra, Marr 2018, arXiv 1711.05852) rounds in all of its epochs.
+Files and their validation accuracy are kept below --out, so the same command continues after a stop. Below 16 bits
+activations have 8 bits. `calibrate` rounds the float network of the same seed and teaching. `lsq` learns its steps in
+the last quarter of the epochs; students of one seed and teaching share the identical float epochs before. An apprentice
+(Mishra, Marr 2018, arXiv 1711.05852) rounds in all of its epochs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TRAININGS = {
 
 
 def softly(temperature: float) -> tuple[LossTerm, ...]:
-    """Labels and teacher in equal parts, as in Apprentice (Mishra, Marr 2018, arXiv 1711.05852)."""
+    """Return losses on labels and teacher in equal parts, as in Apprentice (Mishra, Marr 2018, arXiv 1711.05852)."""
     return distillation(hard_weight=0.5, soft_weight=0.5, temperature=temperature)
 
 
@@ -73,7 +73,7 @@ APPRENTICE_WIDTHS = (8, 4, 2, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One file of the comparison."""
+    """One cell of the comparison, which has one file."""
 
     student: str
     teaching: str
@@ -84,7 +84,7 @@ class Cell:
 
     @property
     def candidate(self) -> Candidate:
-        """The candidate that it is."""
+        """The candidate of this cell."""
         return replace(
             STUDENTS[self.student],
             losses=TEACHINGS.get(self.teaching, softly(1.0)),
@@ -95,31 +95,31 @@ class Cell:
         )
 
     def path(self, out: Path) -> Path:
-        """Where its file is kept; its figures lie beside it."""
+        """Path of the file; its figures are in the same folder."""
         return out / self.student / f"{self.seed}" / self.teaching / f"{self.method}-{self.bits}.onnx"
 
 
 def cells(student: str, teaching: str, seed: int) -> Iterator[Cell]:
-    """Every width, each way to come to it."""
+    """Return the cells of every width and method."""
     for method, widths in (("calibrate", (32, 16, *WIDTHS)), ("lsq", WIDTHS)):
         for bits in widths:
             yield Cell(student=student, teaching=teaching, method=method, bits=bits, seed=seed)
 
 
 def apprentices(student: str, scheme: str, seed: int) -> Iterator[Cell]:
-    """The widths of one scheme of apprenticeship."""
+    """Return the cells of one apprentice scheme."""
     for bits in APPRENTICE_WIDTHS:
         yield Cell(student=student, teaching=APPRENTICES[scheme], method="lsq", bits=bits, seed=seed, scheme=scheme)
 
 
 def make_context(student: str, out: Path) -> TrialContext:
-    """Data, teacher and device."""
+    """Return the data, teacher and device."""
     dataset = load_dataset(name="fashion-mnist", train_samples=SAMPLES, shift=0, flip=True)
     return comparison_context(dataset, TEACHER, TRAININGS[student], folder=out, target=OnnxruntimeCpu())
 
 
 def train_float(cell: Cell, context: TrialContext, *, epochs: int) -> nn.Module:
-    """The student of a cell's seed and teaching in float."""
+    """Train the float student of the seed and teaching of a cell."""
     candidate = replace(cell.candidate, weight_bits=32, activation_bits=32, quantization=Quantization())
     shape = student_architecture(candidate, context, seed=cell.seed)
     student = new_student(candidate, shape, context.teacher, seed=cell.seed)
@@ -128,7 +128,7 @@ def train_float(cell: Cell, context: TrialContext, *, epochs: int) -> nn.Module:
 
 
 def round_in_training(started: nn.Module, cell: Cell, context: TrialContext) -> nn.Module:
-    """A copy of the float student that goes on under rounding, as a trial does."""
+    """Continue the training of a copy of the float student with rounding, as in a trial."""
     student = deepcopy(started)
     make_aware_(
         student,
@@ -151,7 +151,7 @@ def round_in_training(started: nn.Module, cell: Cell, context: TrialContext) -> 
 
 
 def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> None:
-    """Write the file, and beside it what it reaches."""
+    """Write the file and its figures."""
     path = cell.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     candidate = cell.candidate
@@ -173,7 +173,7 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
 
 
 def run(student: str, seeds: int, out: Path) -> None:
-    """Train what is not there yet, seed by seed."""
+    """Train the missing cells, seed by seed."""
     context = make_context(student, out)
     for seed in range(seeds):
         for teaching in TEACHINGS:
@@ -192,7 +192,7 @@ def run(student: str, seeds: int, out: Path) -> None:
 
 
 def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
-    """Train the apprentices of one scheme that are not there yet, seed by seed."""
+    """Train the missing apprentices of one scheme, seed by seed."""
     context = make_context(student, out)
     for seed in range(seeds):
         for cell in apprentices(student, scheme, seed):
@@ -205,7 +205,7 @@ def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
 
 
 def time_files(out: Path) -> None:
-    """Time one kept file of each student and width: those of one width differ in the values of their weights alone."""
+    """Time one file of each student and width, because files of one width differ in weight values only."""
     meter, found = LatencyMeter(time_limit_s=8.0), {}
     for student in STUDENTS:
         for bits in (32, 16, *WIDTHS):
@@ -233,13 +233,13 @@ HEADER = (
 
 
 def figures(cell: Cell, out: Path, seeds: int) -> list[dict[str, float]]:
-    """What the cell reached, seed by seed, as far as it is there."""
+    """Return the results of a cell for the finished seeds."""
     files = [replace(cell, seed=seed).path(out).with_suffix(".json") for seed in range(seeds)]
     return [json.loads(path.read_text()) for path in files if path.is_file()]
 
 
 def table(out: Path, seeds: int) -> list[dict[str, str]]:
-    """A row for each student, teaching, method and width.
+    """Return a row for each student, teaching, method and width.
 
     `to float` is the mean of paired differences by seed to the float student of that teaching, of an apprentice to the
     one that KD taught at temperature 1.
@@ -283,7 +283,7 @@ LINES = {
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
-    """Accuracy over the bits of a weight, a panel for each student."""
+    """Draw accuracy over weight bits, one panel per student."""
     shown = [student for student in STUDENTS if any(row["student"] == student for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(6 * len(shown), 4.5), layout="constrained", squeeze=False)
     places = {bits: place for place, bits in enumerate((1, 2, 3, 4, 5, 6, 8, 16, 32))}

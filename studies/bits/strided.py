@@ -1,9 +1,9 @@
 """Mixed precision for 28x28 images: a first layer that shrinks them, and bits for each stage (2,352 points).
 
-family (2) x first stride (2) x width multiplier (2) x pruning (none, or 50 %) x bits and teaching (147): 4 widths
-in each of 3 stages (64), or 3 base widths with 1, 2 or 4 layers promoted to 8 bits (9), by cross-entropy or by
-distillation at temperature 1, at 1 or 4 where all weights have 8 bits. Activations have 8 bits, steps are learned in
-training. A stride of 2 leaves a quarter of the work to every layer, one of 4 a sixteenth.
+family (2) x first stride (2) x width multiplier (2) x pruning (none, or 50 %) x bits and teaching (147): 4 widths in
+each of 3 stages (64), or 3 base widths with 1, 2 or 4 layers promoted to 8 bits (9), with cross-entropy or distillation
+at temperature 1 (1 or 4 if all weights have 8 bits). Activations have 8 bits; steps are learned in training. A stride
+of 2 leaves a quarter of the work to later layers, a stride of 4 a sixteenth.
 """
 
 from nas_compress.config.suggest import Suggest

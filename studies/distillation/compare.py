@@ -1,12 +1,12 @@
-"""One fixed small student, every way of teaching at the same budget, several seeds, beside the controls.
+"""Compare all kinds of teaching of one small student with the same budget, seeds and controls.
 
     python studies/distillation/compare.py --data digits --seeds 5 --out /tmp/compare-digits
     python studies/distillation/compare.py --data fashion-mnist --seeds 3 --out /tmp/compare-fashion
 
-Each training's result is a file below --out, so the same command goes on after a stop; at the end, or with --table, the
-table is printed as CSV. Accuracy is of the exported file on the validation split. `to kd` is the mean of the paired
-differences, seed by seed. `cost` is the processor's time of the training over that of plain training, teachers that are
-trained once for all students left out.
+Each result is a file below --out, so the same command continues after a stop. The table is printed as CSV at the end,
+or with --table. Accuracy is that of the exported file on the validation split. `to kd` is the mean of the paired
+differences over the seeds. `cost` is the processor time relative to plain training, without teachers trained once for
+all students.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ RESNET = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.25)
 VIT = Candidate(family="vit", depths=(2,), width_multiplier=0.5, mlp_ratio=2.0)
 
 Method = tuple[str, str, tuple[LossTerm, ...], Teaching]
-"""Group, name, losses, teaching."""
+"""Group, name, losses and teaching of each method."""
 
 
 def beside(name: str, weight: float = 1.0, **settings: float) -> tuple[LossTerm, ...]:
-    """Cross-entropy and one term."""
+    """Return cross-entropy and one term."""
     return (HARD, LossTerm(name=name, weight=weight, settings=settings))
 
 
 def with_kd(name: str, weight: float) -> tuple[LossTerm, ...]:
-    """KD and one term."""
+    """Return KD and one term."""
     return (*KD, LossTerm(name=name, weight=weight))
 
 
@@ -120,14 +120,14 @@ SETTINGS = {
 
 
 def make_context(name: str, out: Path) -> TrialContext:
-    """Data, teacher and device of one comparison."""
+    """Return the data, teacher and device of one comparison."""
     settings = SETTINGS[name]
     dataset: Dataset = load_dataset(name=name.removesuffix("-vit"), train_samples=settings["train_samples"], shift=None)
     return comparison_context(dataset, settings["teacher"], settings["training"], folder=out, target=OnnxruntimeCpu())
 
 
 def run(name: str, seeds: int, out: Path) -> None:
-    """Train what is not there yet, seed by seed."""
+    """Train the missing students, seed by seed."""
     context = make_context(name, out)
     for seed in range(seeds):
         for group, method, losses, teaching in SETTINGS[name]["methods"]:
@@ -154,17 +154,17 @@ def run(name: str, seeds: int, out: Path) -> None:
 
 
 def results(name: str, seeds: int, out: Path, group: str, method: str) -> list[dict[str, float]]:
-    """What was found, seed by seed."""
+    """Return the results, seed by seed."""
     return [json.loads((out / name / f"{seed}" / f"{group}, {method}.json").read_text()) for seed in range(seeds)]
 
 
 def named(rows: dict[tuple[str, str], list[dict[str, float]]], method: str) -> list[dict[str, float]]:
-    """The results of one method."""
+    """Return the results of one method."""
     return next(values for (_, name), values in rows.items() if name == method)
 
 
 def table(name: str, seeds: int, out: Path) -> None:
-    """Print what is there as CSV."""
+    """Print the finished results as CSV."""
     methods = SETTINGS[name]["methods"]
     rows = {(group, method): results(name, seeds, out, group, method) for group, method, _, _ in methods}
     plain = statistics.median(row["seconds"] for row in named(rows, "cross-entropy"))

@@ -1,11 +1,11 @@
-"""Uniformly narrower networks against pruned shapes of equal measured latency, all trained from scratch.
+"""Compare uniformly narrower networks with pruned shapes of equal latency, all trained from scratch.
 
     python studies/reduced-nets/compare.py --out /tmp/reduced-nets
 
-After Crowley et al. 2018 (arXiv 1810.04622): is a shape that pruning finds better than the same network made narrower?
-For each uniform width the pruning ratio is searched, by each criterion, whose untrained file is nearest in latency.
-Each training is a file below --out, so that the same command goes on after a stop; then the table is printed as CSV.
-Handwritten digits; accuracy is of the exported file on the validation split.
+The question of Crowley et al. 2018 (arXiv 1810.04622). For each uniform width and criterion, the script searches the
+pruning ratio with the nearest latency of the untrained file. Each result is a file below --out, so the same command
+continues after a stop; then the table is printed as CSV. Data: handwritten digits. Accuracy is that of the exported
+file on the validation split.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ TRAINING = TrainingSection(epochs=8, batch_size=64, learning_rate=0.01)
 
 
 def make_context(out: Path) -> TrialContext:
-    """Data, teacher and device."""
+    """Return the data, teacher and device."""
     dataset = load_dataset(name="digits", train_samples=None, shift=None)
     meter = LatencyMeter(cache=out / "latency", time_limit_s=2.0)
     return comparison_context(dataset, TEACHER, TRAINING, folder=out, target=OnnxruntimeCpu(meter))
 
 
 def untrained_latency(candidate: Candidate, context: TrialContext) -> float:
-    """The smaller of two measurements of the candidate's file, ms; it does not depend on the weights."""
+    """Return the smaller of two latencies of the untrained file, ms."""
     shape = student_architecture(candidate, context, seed=0)
     student = new_student(candidate, shape, context.teacher, seed=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def untrained_latency(candidate: Candidate, context: TrialContext) -> float:
 
 
 def pairs(context: TrialContext, out: Path) -> list[dict[str, Any]]:
-    """Each uniform width and, by each criterion, the ratio nearest to it in latency; measured once and kept."""
+    """Return each uniform width with the nearest pruning ratio per criterion; measured once and stored."""
     path = out / "pairs.json"
     if not path.is_file():
         plain = Candidate(family="resnet", depths=context.teacher.depths, round_to=4)
@@ -81,7 +81,7 @@ def pairs(context: TrialContext, out: Path) -> list[dict[str, Any]]:
 
 
 def result(pair: dict[str, Any], seed: int, context: TrialContext, out: Path) -> dict[str, float]:
-    """The figures of one training, from its file or found now."""
+    """Return the figures of one training, from its file or trained now."""
     path = out / f"{seed}" / f"{pair['latency of']} {pair['criterion']}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def result(pair: dict[str, Any], seed: int, context: TrialContext, out: Path) ->
 
 
 def main() -> None:
-    """Train what is not there yet, then print."""
+    """Train the missing shapes, then print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Draw a table of compare.py: accuracy by measured latency, one colour a way to find the shape. Takes its path."""
+"""Draw a table of compare.py, given its path: accuracy by latency, one colour per kind of shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLORS = {"uniform": "#1b9e77", "l1": "#d95f02", "bn_scale": "#7570b3", "taylor"
 
 
 def draw(table: Path) -> Path:
-    """Write a picture beside the table; its path."""
+    """Write a picture next to the table and return its path."""
     rows = list(csv.DictReader(table.open()))
     names = {shape: "uniformly narrower" if shape == "uniform" else f"pruned by {shape}" for shape in COLORS}
     entries = [Line2D([], [], color=color, marker="o", lw=0, label=names[shape]) for shape, color in COLORS.items()]

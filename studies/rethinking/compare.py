@@ -1,13 +1,16 @@
-"""Does what is pruned matter, or only the shape? The claim of Liu et al. 2019 (arXiv 1810.05270), tested.
+"""Test whether surviving weights matter or only the shape (Liu et al. 2019, arXiv 1810.05270).
 
     python studies/rethinking/compare.py --data digits --out /tmp/rethinking
     python studies/rethinking/compare.py --data fashion-mnist --out /tmp/rethinking
 
-A trained residual network is cut at three ratios by each criterion, and every cut shape is trained three ways: the kept
-weights fine-tuned (`inherit`, at a learning rate of its own), fresh weights for as many epochs (`scratch_e`), and fresh
-weights with the teacher's compute (`scratch_b`, at most twice the epochs, as in the paper). Each training's result is a
-file below --out, so the same command goes on after a stop; at the end, or with --table, the table is printed as CSV.
-Accuracy is of the exported file on the validation split.
+A trained residual network is cut at three ratios by each criterion. Every shape is trained in three ways:
+
+- `inherit`: the surviving weights are fine-tuned, with a learning rate of their own;
+- `scratch_e`: fresh weights, the same number of epochs;
+- `scratch_b`: fresh weights, the teacher's compute, at most twice the epochs as in the paper.
+
+Each result is a file below --out, so the same command continues after a stop. The table is printed as CSV at the end,
+or with --table. Accuracy is that of the exported file on the validation split.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ WAYS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Data, the teacher that is cut, and the budget of each training."""
+    """The data, the teacher to cut, and the budget of each training."""
 
     train_samples: int | None
     teacher: TeacherSection
@@ -70,7 +73,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training: what is cut, how it is trained, its seed."""
+    """One training: cut, kind of training and seed."""
 
     ratio: float
     criterion: str
@@ -78,12 +81,12 @@ class Cell:
     seed: int
 
     def path(self, out: Path, name: str) -> Path:
-        """Where its result lies."""
+        """Path of the result."""
         return out / name / f"{self.seed}" / f"{self.ratio} {self.criterion} {self.way}.json"
 
 
 def make_context(name: str, out: Path, inherit_rate: float | None) -> TrialContext:
-    """Data, teacher and device of one comparison; the teacher is kept below `out`."""
+    """Return the data, teacher and device of one comparison; the teacher is stored below `out`."""
     setting = SETTINGS[name]
     dataset = load_dataset(name=name, train_samples=setting.train_samples, shift=None)
     target = OnnxruntimeCpu(LatencyMeter(time_limit_s=0.01, blocks=1))
@@ -93,7 +96,7 @@ def make_context(name: str, out: Path, inherit_rate: float | None) -> TrialConte
 
 
 def cells(seeds: list[int], ratios: list[float], criteria: list[str], ways: list[str]) -> Iterator[Cell]:
-    """Every training, seed by seed."""
+    """Return all trainings, seed by seed."""
     for seed in seeds:
         for ratio in ratios:
             for criterion in criteria:
@@ -102,7 +105,7 @@ def cells(seeds: list[int], ratios: list[float], criteria: list[str], ways: list
 
 
 def train(cell: Cell, context: TrialContext) -> dict[str, float]:
-    """The figures of one training; a trial that fails ends the comparison."""
+    """Return the figures of one training; a failed trial ends the comparison."""
     init, budget = WAYS[cell.way]
     candidate = Candidate(
         family="resnet",
@@ -128,7 +131,7 @@ def train(cell: Cell, context: TrialContext) -> dict[str, float]:
 
 
 def run(name: str, todo: list[Cell], context: TrialContext, out: Path) -> None:
-    """Train what is not there yet."""
+    """Train the missing shapes."""
     for cell in todo:
         path = cell.path(out, name)
         if path.is_file():
@@ -141,12 +144,12 @@ def run(name: str, todo: list[Cell], context: TrialContext, out: Path) -> None:
 
 
 def results(name: str, out: Path, cell: Cell, seeds: list[int]) -> list[dict[str, float]]:
-    """What was found, seed by seed."""
+    """Return the results, seed by seed."""
     return [json.loads(replace(cell, seed=seed).path(out, name).read_text()) for seed in seeds]
 
 
 def table(name: str, todo: list[Cell], seeds: list[int], out: Path) -> None:
-    """Print what is there as CSV; `to scratch_e` is the mean of the differences, seed by seed."""
+    """Print the results as CSV; `to scratch_e` is the mean of the paired differences over the seeds."""
     columns = ["data", "ratio", "criterion", "way", "seeds", "mean", "std", "to scratch_e", "std of the difference"]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*columns, "parameters", "macs", "epochs"])
@@ -155,7 +158,7 @@ def table(name: str, todo: list[Cell], seeds: list[int], out: Path) -> None:
 
 
 def figures(name: str, out: Path, cell: Cell, seeds: list[int]) -> list[str]:
-    """The numbers of one row; parameters, macs and epochs are means over the seeds."""
+    """Return the numbers of one row; parameters, macs and epochs are means over the seeds."""
     rows, base = (results(name, out, each, seeds) for each in (cell, replace(cell, way="scratch_e")))
     accuracies = [row["accuracy"] for row in rows]
     differences = [row["accuracy"] - other["accuracy"] for row, other in zip(rows, base, strict=True)]

@@ -1,4 +1,4 @@
-"""Draw a table of compare.py: accuracy by criterion and way of training, a panel for each ratio. Takes its path."""
+"""Draw a table of compare.py, given its path: accuracy by criterion and training, one panel per ratio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = {
 
 
 def draw(table: Path) -> Path:
-    """Write a picture beside the table; its path."""
+    """Write a picture next to the table and return its path."""
     rows = list(csv.DictReader(table.open()))
     ratios = sorted({row["ratio"] for row in rows})
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))

@@ -9,8 +9,8 @@ import torch
 
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_parameters
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_parameters
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.validity import check_candidate

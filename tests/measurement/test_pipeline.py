@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nas_compress.errors import ExportError
-from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.trial.context import TrialContext
 
 

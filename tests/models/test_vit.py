@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.models.families import FAMILIES, build_student
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.models.vit import EMBEDDING_STD, VisionTransformer, default_patch_size
 from nas_compress.values.architecture import Architecture, Width
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import portalocker
 import pytest
 
 from nas_compress.errors import RequestError, RunError
@@ -74,7 +75,7 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path: Path) -> None:
 
 def test_the_lock_is_given_back_and_held_only_once(tmp_path: Path) -> None:
     folder = RunFolder(root=make_run(tmp_path / "run"))
-    with folder.locked(), pytest.raises(RunError, match="one process at a time"), folder.locked():
+    with folder.locked(), pytest.raises(RunError, match="Another process runs the study"), folder.locked():
         pass
     with folder.locked():
         pass
@@ -87,10 +88,11 @@ def test_a_lock_leaves_no_folder_behind_where_nothing_was_made(tmp_path: Path) -
 
 
 def test_a_disk_without_file_locks_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def flock(handle: object, kind: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+    def lock(handle: object, kind: object) -> None:
+        error = OSError(errno.ENOLCK, "No locks available")
+        raise portalocker.LockException(error, str(error))
 
-    monkeypatch.setattr("nas_compress.runs.folder.fcntl.flock", flock)
-    rule = r"must lie on a disk that knows file locks, but .*mine got .*No locks available"
+    monkeypatch.setattr("portalocker.lock", lock)
+    rule = r"must be on a disk with file locks, but .*mine got .*No locks available"
     with pytest.raises(RunError, match=rule), RunFolder(root=Path("mine")).locked():
         pytest.fail("it was locked")

@@ -94,7 +94,7 @@ def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
     first.join(10)
     assert second.exitcode == 1
     (line,) = (tmp_path / "second").read_text().splitlines()
-    assert line.startswith("nas-compress: one process at a time may run a study, but another one runs")
+    assert line.startswith("nas-compress: Another process runs the study in")
 
 
 def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from nas_compress.measurement.accuracy import predict
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_macs
+from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext

@@ -11,9 +11,9 @@ import torch
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
 from nas_compress.models.features import ObservableNetwork, Observation
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext

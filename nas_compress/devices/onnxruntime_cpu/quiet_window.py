@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from nas_compress.errors import RunError
+from nas_compress.files import FileLock
 
 PATIENCE_S = 5.0
 """How long a measurement waits for the others to hold still. Their batches and exports take less."""
 
+PAUSE_EVERY_S = 0.005
+"""Least time between two looks at the door, each 12 microseconds long: a training step may take 1 ms."""
+
 TURN_S = 60.0
 """How long a process waits while others measure. A stopped one must not stop all."""
-
-_LOOK_EVERY_S = 0.002
 
 
 class QuietWindow:
@@ -32,6 +31,7 @@ class QuietWindow:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._inside = False
+        self._looked_at = -PAUSE_EVERY_S
 
     @cached_property
     def _door(self) -> _Lock:
@@ -51,10 +51,12 @@ class QuietWindow:
             self._leave()
 
     def pause(self) -> None:
-        """Hold still while another process measures, if one wants to; two microseconds where none does."""
-        if not self._inside:
+        """Wait while another process measures."""
+        now = time.monotonic()
+        if not self._inside or now - self._looked_at < PAUSE_EVERY_S:
             return
-        if self._door.took(fcntl.LOCK_SH):
+        self._looked_at = now
+        if self._door.take(shared=True):
             self._door.release()
         else:
             self._leave()
@@ -65,8 +67,8 @@ class QuietWindow:
         """Measure inside: True where every other process holds still, False where one did not within `patience_s`."""
         inside = self._inside
         self._leave()
-        mine = self._door.wait(fcntl.LOCK_EX, TURN_S)
-        alone = mine and self._room.wait(fcntl.LOCK_EX, patience_s)
+        mine = self._door.wait(TURN_S)
+        alone = mine and self._room.wait(patience_s)
         try:
             yield alone
         finally:
@@ -77,9 +79,9 @@ class QuietWindow:
 
     def _enter(self) -> None:
         """Into the room, after those who measure. A door that stays closed for too long is passed by."""
-        if self._door.wait(fcntl.LOCK_SH, TURN_S):
+        if self._door.wait(TURN_S, shared=True):
             self._door.release()
-        self._inside = self._room.wait(fcntl.LOCK_SH, TURN_S)
+        self._inside = self._room.wait(TURN_S, shared=True)
 
     def _leave(self) -> None:
         if self._inside:
@@ -87,36 +89,18 @@ class QuietWindow:
         self._inside = False
 
 
-class _Lock:
-    """An empty file that processes lock, `fcntl.LOCK_SH` together or `fcntl.LOCK_EX` alone."""
+class _Lock(FileLock):
+    """A lock in the latency cache, with errors that name the cache."""
 
     def __init__(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            super().__init__(path)
         except OSError as error:
             raise RunError(f"the latency cache must be writable, but got {error}") from error
-        weakref.finalize(self, os.close, self._handle)
 
-    def took(self, kind: int) -> bool:
-        """Take the lock if it is free; True where it is held."""
+    def take(self, *, shared: bool = False) -> bool:
+        """Take the lock if it is free; False if it is not."""
         try:
-            fcntl.flock(self._handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return super().take(shared=shared)
         except OSError as error:
-            raise RunError(f"the latency cache must lie on a disk that knows file locks, but got {error}") from error
-        return True
-
-    def wait(self, kind: int, seconds: float) -> bool:
-        """Try for so long; True where the lock is held."""
-        end = time.monotonic() + seconds
-        while not self.took(kind):
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_LOOK_EVERY_S)
-        return True
-
-    def release(self) -> None:
-        """Let go."""
-        fcntl.flock(self._handle, fcntl.LOCK_UN)
+            raise RunError(f"the latency cache must be on a disk with file locks, but got {error}") from error

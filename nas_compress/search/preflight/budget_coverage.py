@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from nas_compress.measurement.macs import count_macs
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
 from nas_compress.search.setup import Ingredients
 from nas_compress.values.metrics import Budget

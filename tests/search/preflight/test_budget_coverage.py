@@ -8,8 +8,8 @@ import pytest
 
 from nas_compress.cli.check import _share
 from nas_compress.config.study_file import read_study
-from nas_compress.measurement.macs import count_macs
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import gather

@@ -9,7 +9,7 @@ import pytest
 
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_macs
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import Look

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.measurement.macs import count_macs, count_parameters
 from nas_compress.models.layers import ConvUnit, Head, RawInput
+from nas_compress.models.macs import count_macs, count_parameters
 
 
 def _tiny() -> nn.Module:
