@@ -57,22 +57,30 @@ def train_by_hand(student: torch.nn.Module, candidate: Any, context: TrialContex
     """The usual loop: batches from a DataLoader, shifted at random, and the teacher asked in each step."""
     training, split, teacher = context.training, context.dataset.train, context.teacher.network.eval()
     loader = DataLoader(
-        TensorDataset(split.inputs, split.labels), batch_size=training.batch_size, shuffle=True, drop_last=True
+        TensorDataset(split.inputs["input"], split.targets["label"]),
+        batch_size=training.batch_size,
+        shuffle=True,
+        drop_last=True,
     )
-    loss = TrainingLoss(candidate.losses)
+    loss = TrainingLoss(context.dataset.task, candidate.losses)
     optimizer = torch.optim.AdamW(student.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     steps = training.epochs * len(loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=training.learning_rate, total_steps=steps)
-    side, step = split.inputs.shape[-1], 0
+    side, step = split.inputs["input"].shape[-1], 0
     student.train()
     for _ in range(training.epochs):
         for images, labels in loader:
             top, left = torch.randint(3, (2,)).tolist()
             batch = F.pad(images, (1, 1, 1, 1))[..., top : top + side, left : left + side]
             with torch.no_grad():
-                told = Observation(logits=teacher(batch))
+                answers = teacher(batch)
             optimizer.zero_grad()
-            terms = loss(Observation(logits=student(batch)), labels, told, step / steps)
+            terms = loss(
+                Observation(outputs={"logits": student(batch)}),
+                {"label": labels},
+                answers=answers,
+                progress=step / steps,
+            )
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
             schedule.step()
@@ -101,7 +109,7 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             watch=Stopwatch(),
         )
         images = context.dataset.validation
-        accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
+        accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
         net = TimedNet(path, block_ms=1e-6)
         latency = statistics.median(net.block_ms() for _ in range(200))
         finds.add(path)

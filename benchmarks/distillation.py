@@ -19,23 +19,25 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.mutual import MutualLesson
-from nas_compress.training.objective import Lesson, TaughtLesson, look
+from nas_compress.training.mutual import MutualObjective
+from nas_compress.training.objective import LossObjective, Objective, observe
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import LossTerm, distillation
 from nets import random_samples
 from training_step import WARM_UP, Enough, Paced, plain_steps
 
-SHAPE, BATCH, VIEWS = (1, 8, 8), 64, Views(shift=1)
+SHAPE, BATCH, VIEWS = (1, 8, 8), 64, ShiftAndFlip(shift=1)
+TASK = ImageClassification(shape=SHAPE, classes=10)
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
-ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery"}
+ALONE = {"task_loss", "cross_entropy", "label_smoothing", "teacher_free", "label_refinery"}
 
 
 def network(family: str, multiplier: float) -> ObservableNetwork:
@@ -59,31 +61,31 @@ def losses(name: str) -> tuple[LossTerm, ...]:
     return (term,) if name in ALONE else (LossTerm(name="cross_entropy"), term)
 
 
-def lesson_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teacher: ObservableNetwork) -> TaughtLesson:
-    """A lesson with the cached answers and the network of the teacher."""
-    samples = random_samples(20 * BATCH, SHAPE).inputs[:2]
+def objective_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teacher: ObservableNetwork) -> LossObjective:
+    """An objective with the cached answers and the network of the teacher."""
+    batch = random_samples(2, SHAPE).inputs
     with torch.no_grad():
-        seen = [look(each.eval(), samples, relations=True) for each in (student, teacher)]
+        seen = [observe(each.eval(), batch, TASK, relations=True) for each in (student, teacher)]
     answers = torch.randn((VIEWS.count, 20 * BATCH, 10), generator=torch.Generator().manual_seed(0)).half()
     watched = bool(feature_terms(terms))
-    return TaughtLesson(
-        TrainingLoss(terms, student=seen[0], teacher=seen[1]),
+    return LossObjective(
+        TrainingLoss(TASK, terms, student=seen[0], teacher=seen[1]),
         answers=answers if needs_teacher(terms) else None,
         teacher=teacher if watched else None,
     )
 
 
-def measure(lesson: Lesson, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
+def measure(objective: Objective, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
     """The lower quartile, median and upper quartile of a training's step over the bare one; then the steps."""
     samples = random_samples(20 * BATCH, SHAPE)
-    others = plain_steps(bare.train(), samples.inputs[:BATCH], samples.labels[:BATCH])
-    paced = Paced(lesson, {"bare": others["bare"]}, seconds=seconds)
+    others = plain_steps(bare.train(), samples.inputs["input"][:BATCH], samples.targets["label"][:BATCH])
+    paced = Paced(objective, {"bare": others["bare"]}, seconds=seconds)
     with contextlib.suppress(Enough):
         train(
             student,
             samples,
             VIEWS,
-            lesson=paced,
+            objective=paced,
             epochs=10_000,
             batch_size=BATCH,
             learning_rate=1e-5,
@@ -94,21 +96,21 @@ def measure(lesson: Lesson, student: nn.Module, bare: nn.Module, seconds: float)
     return [*statistics.quantiles((step["loop"] / step["bare"] for step in taken), n=4), len(taken)]
 
 
-def lessons(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], Lesson]]:
+def objectives(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], Objective]]:
     """Every way to teach a student of that family, plain training first."""
     teacher = network(family, multiplier).eval()
     transformer = {name: term.needs in ("tokens", "relations") for name, term in TERMS.items()}
     names = ["cross_entropy"] + [
         name for name, own in transformer.items() if own == (family == "vit") and name != "cross_entropy"
     ]
-    found: dict[str, Callable[[ObservableNetwork], Lesson]] = {
-        name: functools.partial(lesson_of, losses(name), teacher=teacher) for name in names
+    found: dict[str, Callable[[ObservableNetwork], Objective]] = {
+        name: functools.partial(objective_of, losses(name), teacher=teacher) for name in names
     }
     if family == "resnet":
         together = (*KD, LossTerm(name="fitnet"), LossTerm(name="attention_transfer"), LossTerm(name="rkd_distance"))
-        found["kd + three on features"] = functools.partial(lesson_of, together, teacher=teacher)
-        found["mutual learning, kd"] = lambda student: MutualLesson(
-            [network("resnet", 0.25)], [TrainingLoss(KD), TrainingLoss(KD)]
+        found["kd + three on features"] = functools.partial(objective_of, together, teacher=teacher)
+        found["mutual learning, kd"] = lambda student: MutualObjective(
+            [network("resnet", 0.25)], [TrainingLoss(TASK, KD), TrainingLoss(TASK, KD)]
         )
     return found
 
@@ -123,7 +125,7 @@ def main() -> None:
     print(f"{'student':8} {'method':26} step / step of plain training")
     for family, small, large in (("resnet", 0.25, 1.0), ("vit", 0.5, 2.0)):
         plain = 0.0
-        for name, make in lessons(family, large).items():
+        for name, make in objectives(family, large).items():
             if plain and given.method and name not in given.method:
                 continue
             student = network(family, small)

@@ -27,4 +27,6 @@ def random_samples(count: int, input_shape: tuple[int, int, int]) -> Split:
     """Samples of any raw value with any of ten labels."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (count, *input_shape), dtype=torch.uint8, generator=generator)
-    return Split(name="train", inputs=inputs, labels=torch.randint(0, 10, (count,), generator=generator))
+    return Split(
+        name="train", inputs={"input": inputs}, targets={"label": torch.randint(0, 10, (count,), generator=generator)}
+    )

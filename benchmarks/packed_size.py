@@ -30,7 +30,7 @@ def parameter_bytes(network: nn.Module, weight_bits: int) -> float:
 
 
 def main() -> None:
-    samples = random_samples(64, SHAPE).inputs
+    samples = random_samples(64, SHAPE).inputs["input"]
     print(
         "| network | parameters | W | A | bytes | of its parameters | the rest | bytes / (parameters x W / 8 + 4096) |"
     )

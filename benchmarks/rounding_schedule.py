@@ -25,7 +25,7 @@ from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.loop import train
-from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.objective import LossObjective
 from nas_compress.trial.training import ROUNDING_RATE
 from nas_compress.values.candidate import cross_entropy
 from nets import architecture
@@ -39,8 +39,8 @@ def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float, seed:
     train(
         network,
         dataset.train,
-        dataset.views,
-        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        dataset.augmentation,
+        objective=LossObjective(TrainingLoss(dataset.task, cross_entropy())),
         epochs=epochs,
         batch_size=32,
         learning_rate=rate,
@@ -51,10 +51,10 @@ def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float, seed:
 
 def accuracy(network: nn.Module, dataset: Dataset, bits: int) -> float:
     """Of the frozen student, which the file follows."""
-    samples = dataset.train.inputs[:256]
+    samples = dataset.train.inputs["input"][:256]
     frozen = quantize(network, weight_bits=bits, activation_bits=8, calibration=samples, ranges="mse")
     with torch.no_grad():
-        right = frozen(dataset.validation.inputs).argmax(dim=1) == dataset.validation.labels
+        right = frozen(dataset.validation.inputs["input"]).argmax(dim=1) == dataset.validation.targets["label"]
     return float(right.float().mean())
 
 
@@ -88,7 +88,7 @@ def main() -> None:
                             method="lsq",
                             bits=bits_by_layer(weight_layers(network), weight_bits=bits),
                             activation_bits=8,
-                            calibration=dataset.train.inputs[:256],
+                            calibration=dataset.train.inputs["input"][:256],
                         )
                         rate = RATE if rounding == EPOCHS else ROUNDING_RATE * RATE
                         fit(network, dataset, epochs=rounding, rate=rate, seed=seed + 1)

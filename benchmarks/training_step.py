@@ -22,19 +22,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
+from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.training.objective import LossObjective, Objective
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 from nets import architecture, random_samples
 
 DATA = {
-    "digits": ((1, 8, 8), 64, Views(shift=1)),
-    "fashion": ((1, 28, 28), 128, Views(shift=1, flip=True)),
+    "digits": ((1, 8, 8), 64, ShiftAndFlip(shift=1)),
+    "fashion": ((1, 28, 28), 128, ShiftAndFlip(shift=1, flip=True)),
 }
 """Sample shape, batch size, views."""
 
@@ -57,24 +59,24 @@ class Enough(BaseException):
 
 
 class Paced:
-    """A training's lesson that, at each step, first lets other steps run; it keeps the seconds of them all.
+    """A training's objective that, at each step, first lets other steps run; it keeps the seconds of them all.
 
     One step is the time from one call to the next: this step's forward pass, loss, backward and update, and the next
     one's batch.
     """
 
-    def __init__(self, lesson: Lesson, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
+    def __init__(self, objective: Objective, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
         self.taken: list[dict[str, float]] = []
-        self._lesson, self._others = lesson, others
+        self._objective, self._others = objective, others
         self._end, self._resumed = time.perf_counter() + seconds, 0.0
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """The lesson's."""
-        return self._lesson.learners
+        """The objective's."""
+        return self._objective.learners
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
         """The loss of the step."""
         taken = {"loop": time.process_time() - self._resumed}
@@ -87,7 +89,7 @@ class Paced:
         if time.perf_counter() > self._end and len(self.taken) > WARM_UP + 2:
             raise Enough
         self._resumed = time.process_time()
-        return self._lesson(model, batch, labels, view=view, index=index, progress=progress)
+        return self._objective(model, batch, targets, view=view, index=index, progress=progress)
 
 
 def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
@@ -115,18 +117,22 @@ def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Ca
 def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
     """Train for so long; the seconds of the training's steps and of their neighbours."""
     shape, batch_size, views = DATA[data]
-    samples = random_samples(20 * batch_size, shape)
+    samples, task = random_samples(20 * batch_size, shape), ImageClassification(shape=shape, classes=10)
     answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
-    others = plain_steps(network(net, shape).train(), samples.inputs[:batch_size], samples.labels[:batch_size])
+    others = plain_steps(
+        network(net, shape).train(), samples.inputs["input"][:batch_size], samples.targets["label"][:batch_size]
+    )
     paced = Paced(
-        TaughtLesson(TrainingLoss(terms), answers=answers if needs_teacher(terms) else None), others, seconds=seconds
+        LossObjective(TrainingLoss(task, terms), answers=answers if needs_teacher(terms) else None),
+        others,
+        seconds=seconds,
     )
     with contextlib.suppress(Enough):
         train(
             network(net, shape),
             samples,
             views,
-            lesson=paced,
+            objective=paced,
             epochs=10_000,
             batch_size=batch_size,
             learning_rate=1e-5,

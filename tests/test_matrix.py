@@ -240,9 +240,9 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
 
     # the file answers, like the module and better than chance
     validation = context.dataset.validation
-    logits = predict(model, validation.inputs.numpy())
+    logits = predict(model, validation.inputs["input"].numpy())
     assert logits.shape == (len(validation), 10) and np.isfinite(logits).all()
-    accuracy = float((logits.argmax(axis=1) == validation.labels.numpy()).mean())
+    accuracy = float((logits.argmax(axis=1) == validation.targets["label"].numpy()).mean())
     assert measured.figures["accuracy"] == pytest.approx(accuracy)
     assert measured.agreement is not None
     assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]

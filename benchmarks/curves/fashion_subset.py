@@ -14,7 +14,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 def _parts(split: Split) -> tuple[Samples, Samples]:
     """COUNT samples with their labels, and the others."""
-    inputs, labels = split.inputs.numpy(), split.labels.numpy()
+    inputs, labels = split.inputs["input"].numpy(), split.targets["label"].numpy()
     first, rest = stratified_split(labels, counts=(COUNT, len(labels) - COUNT), seed=0)
     return (inputs[first], labels[first]), (inputs[rest], labels[rest])
 

@@ -47,7 +47,7 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
     known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     parts = gather(file)
     images = parts.dataset.validation
-    inputs, labels = images.inputs.numpy(), images.labels.numpy()
+    inputs, labels = images.inputs["input"].numpy(), images.targets["label"].numpy()
     rows = []
     for seconds, path in read_finds(folder):
         name = str(path.relative_to(folder))
@@ -72,7 +72,7 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     parts = gather(file)
     path, images = folder / "model.onnx", parts.dataset.validation
     latency = parts.target.latency(path, key=structure_key(path), patient=True)
-    accuracy = measure_accuracy(path, images.inputs.numpy(), images.labels.numpy())
+    accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
     values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
     return _point("teacher", {name: str(value) for name, value in values.items()})
 

@@ -102,7 +102,9 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
     parts = gather(StudyFile(spec=spec, folder=home, label=str(folder.marker), candidate=candidate))
     validation = parts.dataset.validation
     for record in records:
-        found = measure_accuracy(folder.root / record.model, validation.inputs.numpy(), validation.labels.numpy())
+        found = measure_accuracy(
+            folder.root / record.model, validation.inputs["input"].numpy(), validation.targets["label"].numpy()
+        )
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(METRIC)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -181,7 +183,7 @@ def _test_accuracies(folder: RunFolder, dataset: Dataset, files: Sequence[Path])
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
         test = dataset.test.reveal(purpose=purpose)
-        inputs, labels = test.inputs.numpy(), test.labels.numpy()
+        inputs, labels = test.inputs["input"].numpy(), test.targets["label"].numpy()
         known |= {name: measure_accuracy(folder.root / name, inputs, labels) for name in missing}
         write_test_accuracies(folder, known, purpose)
     return known

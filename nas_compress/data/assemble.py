@@ -1,63 +1,88 @@
-"""From arrays to a Dataset: the training subset, its mean and spread, and the fingerprint."""
+"""Build a Dataset from arrays: training subset, normalisation and fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.stratified_split import stratified_subset
-from nas_compress.errors import refusal
+from nas_compress.errors import RequestError, refusal
+from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.image_classification import LABEL, ImageClassification
+from nas_compress.tasks.task import Task
+from nas_compress.values.model_file import INPUT_NAME
+from nas_compress.values.normalisation import Normalisation
 
-Samples: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Inputs uint8 (N, C, H, W) and labels int64 (N,)."""
+Samples: TypeAlias = tuple[Arrays, Arrays]
+"""Inputs and targets of a split, by name."""
+
+Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Images uint8 (N, C, H, W) and labels int64 (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
-    """What a reader hands over: the three splits as arrays, not yet subset."""
+    """Splits as arrays, before the training subset is taken."""
 
     name: str
-    classes: int
+    task: Task
     train: Samples
     validation: Samples
     test: Samples
 
 
-def assemble(parts: Parts, *, views: Views, train_samples: int | None, seed: int, where: str) -> Dataset:
-    """Build the Dataset; RequestError where the subset, the views or constant images forbid it."""
-    if train_samples is not None:
-        parts = _with_fewer(parts, train_samples, seed, where)
-    _require_room(parts, views, where)
-    mean, std = moments(parts.train[0])
-    if std == 0:
-        raise refusal(f"training inputs must not all be equal, but got {mean} everywhere", where)
-    return Dataset(
-        name=parts.name,
-        classes=parts.classes,
-        train=Split(name="train", inputs=torch.from_numpy(parts.train[0]), labels=torch.from_numpy(parts.train[1])),
-        validation=Split(
-            name="validation",
-            inputs=torch.from_numpy(parts.validation[0]),
-            labels=torch.from_numpy(parts.validation[1]),
-        ),
-        test=HeldOutSplit(inputs=torch.from_numpy(parts.test[0]), labels=torch.from_numpy(parts.test[1])),
-        mean=mean,
-        std=std,
-        views=views,
-        fingerprint=fingerprint(parts, views),
+def image_parts(*, name: str, classes: int, train: Images, validation: Images, test: Images) -> Parts:
+    """The parts of a data set of labelled images."""
+    channels, height, width = train[0].shape[1:]
+    return Parts(
+        name=name,
+        task=ImageClassification(shape=(channels, height, width), classes=classes),
+        train=_named(train),
+        validation=_named(validation),
+        test=_named(test),
     )
 
 
+def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str) -> Dataset:
+    """Build the Dataset; RequestError if the subset, the augmentation or constant inputs are impossible.
+
+    train_samples: size of the training subset, None for all samples. where: the study file's key, for errors.
+    """
+    if train_samples is not None:
+        parts = _with_fewer(parts, train_samples, seed, where)
+    normalisation = {
+        name: _normalisation(values, where)
+        for name, values in parts.train[0].items()
+        if values.dtype in (np.uint8, np.float32)
+    }
+    try:
+        return Dataset(
+            name=parts.name,
+            task=parts.task,
+            train=Split(name="train", inputs=_tensors(parts.train[0]), targets=_tensors(parts.train[1])),
+            validation=Split(
+                name="validation", inputs=_tensors(parts.validation[0]), targets=_tensors(parts.validation[1])
+            ),
+            test=HeldOutSplit(inputs=_tensors(parts.test[0]), targets=_tensors(parts.test[1])),
+            normalisation=normalisation,
+            augmentation=augmentation,
+            fingerprint=fingerprint(parts, augmentation),
+        )
+    except RequestError as error:
+        raise refusal(str(error), where) from error
+
+
 def moments(inputs: NDArray[np.uint8]) -> tuple[int, float]:
-    """The mean of all values, rounded to an integer, and their standard deviation (about the exact mean)."""
+    """Return the rounded mean of all values and their standard deviation about the exact mean."""
     counts = np.zeros(256, dtype=np.int64)
     # bincount widens to 8 bytes a value: in pieces, so that 40 million pixels do not become 340 MB.
     for piece in np.array_split(inputs.reshape(-1), 1 + inputs.size // 1_000_000):
@@ -68,26 +93,62 @@ def moments(inputs: NDArray[np.uint8]) -> tuple[int, float]:
     return round(mean), math.sqrt(variance) if np.count_nonzero(counts) > 1 else 0.0
 
 
-def fingerprint(parts: Parts, views: Views) -> str:
-    """16 hexadecimal digits over training and validation contents, their division, and the views."""
-    digest = hashlib.sha256(f"{views.shift} {views.flip} {parts.classes}".encode())
-    for inputs, labels in (parts.train, parts.validation):
-        digest.update(f"{inputs.shape}".encode())
-        digest.update(np.ascontiguousarray(inputs).data)
-        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
+    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
+    digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
+    for inputs, targets in (parts.train, parts.validation):
+        for values in inputs.values():
+            digest.update(f"{values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+        for values in targets.values():
+            wide = values.dtype.kind in "iu"
+            digest.update(np.ascontiguousarray(values, dtype="<i8" if wide else None).data)
     return digest.hexdigest()[:16]
 
 
+def _described(task: Task) -> str:
+    # The fingerprint is part of the name under which teachers are stored: classes alone were enough for images.
+    if isinstance(task, ImageClassification):
+        return str(task.classes)
+    return json.dumps([task.name, task.signature.to_dict()])
+
+
+def _normalisation(values: NDArray[Any], where: str) -> Normalisation:
+    if values.dtype == np.uint8:
+        mean, std = moments(values)
+        found = Normalisation(mean=mean, std=std)
+    else:
+        found = Normalisation(mean=float(values.mean(dtype=np.float64)), std=float(values.std(dtype=np.float64)))
+    if found.std == 0:
+        raise refusal(f"training inputs must not all be equal, but got {found.mean} everywhere", where)
+    return found
+
+
 def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
-    inputs, labels = parts.train
-    if not parts.classes <= count <= len(labels):
-        rule = f"{parts.classes} (classes) <= train_samples <= {len(labels)} (there are) must hold"
+    inputs, targets = parts.train
+    samples, classes = len(next(iter(inputs.values()))), parts.task.classes
+    least = classes or 1
+    if not least <= count <= samples:
+        smallest = f"{least} (classes)" if classes else "1"
+        rule = f"{smallest} <= train_samples <= {samples} (there are) must hold"
         raise refusal(f"{rule}, but got train_samples={count}", where)
+    labels = np.zeros(samples, dtype=np.int64) if classes is None else _labels(parts.task, targets)
     chosen = stratified_subset(labels, count=count, seed=seed)
-    return replace(parts, train=(inputs[chosen], labels[chosen]))
+    return replace(parts, train=(_at(inputs, chosen), _at(targets, chosen)))
 
 
-def _require_room(parts: Parts, views: Views, where: str) -> None:
-    side = min(parts.train[0].shape[2:])
-    if views.shift >= side:
-        raise refusal(f"shift < {side} (the shorter side) must hold, but got shift={views.shift}", where)
+def _labels(task: Task, targets: Arrays) -> NDArray[np.int64]:
+    labels: NDArray[np.int64] = task.labels(_tensors(targets)).numpy()
+    return labels
+
+
+def _at(arrays: Arrays, index: NDArray[np.int64]) -> Arrays:
+    return {name: values[index] for name, values in arrays.items()}
+
+
+def _named(images: Images) -> Samples:
+    return {INPUT_NAME: images[0]}, {LABEL: images[1]}
+
+
+def _tensors(arrays: Arrays) -> Batch:
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}

@@ -1,22 +1,70 @@
-"""Augmentation as finitely many numbered views, so that a teacher's answers can be computed once for each."""
+"""Augmentation by a finite number of numbered views.
+
+Each view of the training data is a fixed function of its samples, so that a teacher's logits can be computed once per
+view.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, chosen
+from nas_compress.values.signature import TensorSpec
+
+
+class Views(Protocol):
+    """All views of the samples of one split."""
+
+    def batch(self, index: Tensor, view: int) -> Batch:
+        """Return the inputs of the samples at `index` (B,) in one view, 0 <= view < count."""
+
+
+class Augmentation(Protocol):
+    """Views of a sample; view 0 is the sample itself."""
+
+    @property
+    def count(self) -> int:
+        """Number of views."""
+
+    @property
+    def identity(self) -> str:
+        """Text that enters the fingerprint of the data; it differs if any view differs."""
+
+    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
+        """Raise RequestError if the views need other inputs."""
+
+    def over(self, inputs: Batch) -> Views:
+        """Prepare the views of the inputs of a whole split; called once per training."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Views:
-    """Shifts by up to `shift` pixels in both directions, each also mirrored left to right where `flip`.
+class NoAugmentation:
+    """One view, the sample itself, for inputs of any kind."""
 
-    View 0 is the image itself. Pixels that move in are 0.
+    count: int = 1
+    identity: str = "none"
 
-    >>> Views(shift=1, flip=True).count
+    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
+        """Accept any inputs."""
+
+    def over(self, inputs: Batch) -> Views:
+        """Prepare the one view."""
+        return _Plain(inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftAndFlip:
+    """Images shifted by up to `shift` pixels in both directions; with `flip` each also mirrored left to right.
+
+    Pixels that move in are 0. All inputs must be images (N, C, H, W); they get the same view.
+
+    >>> ShiftAndFlip(shift=1, flip=True).count
     18
     """
 
@@ -29,32 +77,69 @@ class Views:
 
     @property
     def count(self) -> int:
-        """How many views an image has."""
-        return self._shifts * (2 if self.flip else 1)
-
-    def pad(self, inputs: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, C, H, W) to (N, C, H + 2 shift, W + 2 shift), framed with zeros; to be done once."""
-        if self.shift == 0:
-            return inputs
-        return F.pad(inputs, (self.shift,) * 4)
-
-    def apply(self, padded: torch.Tensor, view: int) -> torch.Tensor:
-        """One view of a padded batch: (B, C, H + 2 shift, W + 2 shift) to (B, C, H, W).
-
-        A view of the same memory where the images are not mirrored.
-        """
-        if not 0 <= view < self.count:
-            raise RequestError(f"0 <= view < {self.count} must hold, but got view={view}")
-        mirrored, shifted = divmod(view, self._shifts)
-        top, left = self._corner(shifted)
-        height, width = padded.shape[2] - 2 * self.shift, padded.shape[3] - 2 * self.shift
-        window = padded[:, :, top : top + height, left : left + width]
-        return torch.flip(window, dims=(3,)) if mirrored else window
+        """Number of views: shifts times mirrors."""
+        return self.shifts * (2 if self.flip else 1)
 
     @property
-    def _shifts(self) -> int:
+    def shifts(self) -> int:
+        """Number of shifts."""
         return (2 * self.shift + 1) ** 2
 
-    def _corner(self, shifted: int) -> tuple[int, int]:
-        """The window's upper left corner: counted from the middle on, so that 0 leaves the image in place."""
-        return divmod((shifted + self._shifts // 2) % self._shifts, 2 * self.shift + 1)
+    @property
+    def identity(self) -> str:
+        """Both settings."""
+        return f"{self.shift} {self.flip}"
+
+    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
+        """Raise RequestError unless every input is an image with both sides longer than the shift."""
+        for spec in inputs:
+            sides = spec.sample_shape[1:]
+            if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+                raise RequestError(f"shift and flip need images (N, C, H, W), but got {spec.name}: {spec.shape}")
+            shorter = min(side for side in sides if isinstance(side, int))
+            if self.shift >= shorter:
+                rule = f"shift < {shorter} (the shorter side) must hold"
+                raise RequestError(f"{rule}, but got shift={self.shift}")
+
+    def over(self, inputs: Batch) -> Views:
+        """Frame the images with zeros once, so that a shift is a window."""
+        if self.shift == 0:
+            return _Windows(padded=inputs, augmentation=self)
+        padded = {name: F.pad(images, (self.shift,) * 4) for name, images in inputs.items()}
+        return _Windows(padded=padded, augmentation=self)
+
+    def corner(self, shifted: int) -> tuple[int, int]:
+        """Upper left corner of a window; counted from the middle on, so that 0 leaves the image in place."""
+        return divmod((shifted + self.shifts // 2) % self.shifts, 2 * self.shift + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plain:
+    inputs: Batch
+
+    def batch(self, index: Tensor, view: int) -> Batch:
+        """Return the samples at `index`."""
+        if view != 0:
+            raise RequestError(f"0 <= view < 1 must hold, but got view={view}")
+        return chosen(self.inputs, index)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Windows:
+    padded: Batch
+    augmentation: ShiftAndFlip
+
+    def batch(self, index: Tensor, view: int) -> Batch:
+        """Return windows of the framed images at `index`; all of them have the same place."""
+        return {name: self._window(images.index_select(0, index), view) for name, images in self.padded.items()}
+
+    def _window(self, padded: Tensor, view: int) -> Tensor:
+        """One view (B, C, H, W) of framed images (B, C, H + 2 shift, W + 2 shift): the same memory, or mirrored."""
+        augmentation = self.augmentation
+        if not 0 <= view < augmentation.count:
+            raise RequestError(f"0 <= view < {augmentation.count} must hold, but got view={view}")
+        mirrored, shifted = divmod(view, augmentation.shifts)
+        top, left = augmentation.corner(shifted)
+        height, width = padded.shape[2] - 2 * augmentation.shift, padded.shape[3] - 2 * augmentation.shift
+        window = padded[:, :, top : top + height, left : left + width]
+        return torch.flip(window, dims=(3,)) if mirrored else window

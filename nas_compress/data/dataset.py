@@ -1,89 +1,127 @@
-"""The three parts of a data set. The test part is another type, so that no search takes it by mistake."""
+"""Training, validation and test splits of a data set."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import Augmentation
 from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device
+from nas_compress.tasks.task import Task
+from nas_compress.values.normalisation import Normalisation
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Samples with their labels: inputs uint8 (N, C, H, W) as the data set stores them, labels int64 (N,)."""
+    """Samples with their targets: tensors by name, in the order of the task's signature and targets."""
 
     name: Literal["train", "validation", "test"]
-    inputs: torch.Tensor
-    labels: torch.Tensor
+    inputs: Batch
+    targets: Batch
 
     def __post_init__(self) -> None:
-        _require_samples(self.inputs, self.labels)
+        _require_equal_lengths(self.inputs, self.targets)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return count(self.inputs)
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device."""
-        return Split(name=self.name, inputs=self.inputs.to(device), labels=self.labels.to(device))
+        return Split(name=self.name, inputs=to_device(self.inputs, device), targets=to_device(self.targets, device))
+
+    def first(self, samples: int) -> Split:
+        """The first samples, at most as many as there are."""
+        return Split(name=self.name, inputs=rows(self.inputs, 0, samples), targets=rows(self.targets, 0, samples))
 
 
 class HeldOutSplit:
-    """The test samples behind one door. It has a length, but neither inputs nor labels to take in passing."""
+    """The test split. Its samples are reachable only through `reveal`, so that no search uses them by accident."""
 
-    __slots__ = ("_inputs", "_labels")
+    __slots__ = ("_inputs", "_targets")
 
-    def __init__(self, *, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        _require_samples(inputs, labels)
+    def __init__(self, *, inputs: Batch, targets: Batch) -> None:
+        _require_equal_lengths(inputs, targets)
         self._inputs = inputs
-        self._labels = labels
+        self._targets = targets
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return count(self._inputs)
 
     def __repr__(self) -> str:
         return f"HeldOutSplit({len(self)} samples)"
 
     def reveal(self, *, purpose: str) -> Split:
-        """Hand out the test samples; the purpose is logged, and may not be empty."""
+        """Return the test samples; the purpose is logged and may not be empty."""
         if not purpose.strip():
             raise RequestError(f"purpose must say why the test split is read, but got purpose={purpose!r}")
         _log.info("test split (%d samples) revealed: %s", len(self), purpose)
-        return Split(name="test", inputs=self._inputs, labels=self._labels)
+        return Split(name="test", inputs=self._inputs, targets=self._targets)
+
+    def require_fitting(self, task: Task) -> None:
+        """Raise RequestError unless the samples are of the task's types and shapes."""
+        _require_fitting(self._inputs, self._targets, task)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """A data set as the search uses it.
 
-    `mean` and `std` (> 0) are the training split's, in raw sample values, over all pixels and channels.
-    `fingerprint` is 16 hexadecimal digits over the contents of train and validation and over the views.
+    normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
+    hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
+    not fit the task.
     """
 
     name: str
-    classes: int
+    task: Task
     train: Split
     validation: Split
     test: HeldOutSplit
-    mean: int
-    std: float
-    views: Views
+    normalisation: Mapping[str, Normalisation]
+    augmentation: Augmentation
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        self.augmentation.check(self.task.signature.inputs)
+        for split in (self.train, self.validation):
+            _require_fitting(split.inputs, split.targets, self.task)
+        self.test.require_fitting(self.task)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one sample."""
-        channels, height, width = self.train.inputs.shape[1:]
+        """(channels, height, width) of one image."""
+        channels, height, width = self.train.inputs["input"].shape[1:]
         return channels, height, width
 
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.task.signature.output("logits").shape[1])
 
-def _require_samples(inputs: torch.Tensor, labels: torch.Tensor) -> None:
-    if inputs.dtype != torch.uint8 or inputs.ndim != 4:
-        raise RequestError(f"inputs must be uint8 (N, C, H, W), but got {inputs.dtype} {tuple(inputs.shape)}")
-    if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
-        raise RequestError(f"labels must be int64 ({len(inputs)},), but got {labels.dtype} {tuple(labels.shape)}")
+    @property
+    def mean(self) -> int:
+        """Mean of the images."""
+        return int(self.normalisation["input"].mean)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the images."""
+        return self.normalisation["input"].std
+
+
+def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
+    lengths = {name: len(tensor) for name, tensor in {**inputs, **targets}.items()}
+    if len(set(lengths.values())) != 1:
+        shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise RequestError(f"inputs and targets must have one row per sample, but got {shown or 'none'}")
+
+
+def _require_fitting(inputs: Batch, targets: Batch, task: Task) -> None:
+    require_fitting(inputs, task.signature.inputs)
+    require_fitting(targets, task.targets, samples=count(inputs))

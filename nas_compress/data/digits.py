@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas_compress.data.assemble import Parts
+from nas_compress.data.assemble import Parts, image_parts
 from nas_compress.data.stratified_split import stratified_split
 
 SPLIT = (1_079, 359, 359)
@@ -21,4 +21,4 @@ def read_digits(seed: int) -> Parts:
     train, validation, test = (
         (inputs[chosen], labels[chosen]) for chosen in stratified_split(labels, counts=SPLIT, seed=seed)
     )
-    return Parts(name="digits", classes=10, train=train, validation=validation, test=test)
+    return image_parts(name="digits", classes=10, train=train, validation=validation, test=test)

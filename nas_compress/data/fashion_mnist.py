@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import http.client
 import logging
 import os
 import shutil
+import struct
 import urllib.request
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nas_compress.data.assemble import Parts, Samples
-from nas_compress.data.idx import parse_idx, verified_content
+from nas_compress.data.assemble import Images, Parts, image_parts
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.errors import RunError
 from nas_compress.files import cache_folder, write_atomically
@@ -31,6 +35,8 @@ CONTENT: Mapping[str, str] = {
 }
 """Each file and the SHA-256 of its decompressed content."""
 
+_GZIP = b"\x1f\x8b"
+
 VALIDATION = 6_000
 """Samples of the 60,000 that validate; the rest train."""
 
@@ -42,7 +48,7 @@ def read_fashion_mnist(seed: int) -> Parts:
     counts = (len(labels) - VALIDATION, VALIDATION)
     train, validation = stratified_split(labels, counts=counts, seed=seed)
     test_inputs, test_labels = to_samples(contents, "t10k")
-    return Parts(
+    return image_parts(
         name="fashion-mnist",
         classes=10,
         train=(inputs[train], labels[train]),
@@ -76,7 +82,7 @@ def find_contents(
     }
 
 
-def to_samples(contents: Mapping[str, bytes], kind: str) -> Samples:
+def to_samples(contents: Mapping[str, bytes], kind: str) -> Images:
     """Images of `train` or `t10k`, uint8 (N, 1, H, W) and labels int64 (N,); images are read-only."""
     images = parse_idx(contents[f"{kind}-images-idx3-ubyte"])
     labels = parse_idx(contents[f"{kind}-labels-idx1-ubyte"])
@@ -113,3 +119,36 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
     with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as file:
         shutil.copyfileobj(response, file)
     verified_content(path, sha256)
+
+
+def verified_content(path: Path, sha256: str) -> bytes:
+    """The file's content, decompressed; RunError where it cannot be read or its SHA-256 is another.
+
+    The decompressed content is what counts: plain and recompressed copies pass, whatever they are called.
+    """
+    try:
+        content = _decompressed(path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise RunError(f"{path} must hold content of SHA-256 {sha256[:12]}…, but got {found[:12]}…")
+    return content
+
+
+def parse_idx(content: bytes) -> NDArray[np.uint8]:
+    """The array of an idx file of unsigned bytes; read-only, and no copy."""
+    zeros, kind, dimensions = struct.unpack_from(">HBB", content)
+    shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    if zeros != 0 or kind != 8 or len(content) != 4 + 4 * dimensions + int(np.prod(shape)):
+        raise RunError(f"idx content must be unsigned bytes of shape {shape}, but got {len(content)} bytes")
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def _decompressed(path: Path) -> bytes:
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+    if not packed:
+        return path.read_bytes()
+    with gzip.open(path) as unpacked:
+        return unpacked.read()

@@ -1,7 +1,9 @@
-"""What the user's function returned for one split, as uint8 images and int64 labels."""
+"""Data from a function of the user: call it, check its splits, and convert them to arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,118 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
-from nas_compress.data.assemble import Samples
-from nas_compress.errors import describe, refusal
+from nas_compress.data.assemble import Images, Parts, image_parts
+from nas_compress.data.stratified_split import stratified_split
+from nas_compress.errors import describe, refusal, require_known
+from nas_compress.user_code import user_callable
 
 EXACT = 1e-3
-"""How far 255 times a float may be from an integer to be a stored byte; rounding in float32 gives 2e-5."""
+"""Largest distance of 255 times a float from an integer to count as a stored byte; float32 rounding gives 2e-5."""
+
+LEAST_PER_CLASS = 2
+"""Fewer samples of a class in a split say nothing about it."""
+
+VALIDATION_SHARE = 0.15
+"""Of the training samples, where the function returns no validation split."""
+
+SPLITS = ("train", "validation", "test")
+"""The keys that the function's mapping may have; validation may be left out."""
 
 
-def to_samples(value: object, split: str, where: str) -> Samples:
+def read_factory(factory: str, *, folder: Path | None, seed: int, where: str) -> Parts:
+    """Call `module:callable` without arguments and check the splits that it returns.
+
+    `folder` stands first on sys.path meanwhile. RequestError says in one line what is wrong.
+    """
+    with user_callable(factory, folder=folder, where=where) as function:
+        returned = _call(function, factory, where)
+        splits = _splits(returned, where)
+    classes = _class_count(splits["train"][1], where)
+    _require_complete(splits, classes, where)
+    if "validation" not in splits:
+        splits = _with_validation(splits, seed)
+        shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
+        _require_complete({"train": splits["train"], shown: splits["validation"]}, classes, where)
+    return image_parts(
+        name=factory,
+        classes=classes,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+    )
+
+
+def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
+    try:
+        returned = function()
+    except Exception as error:
+        raise refusal(f"{factory}() must return the splits, but raised {describe(error)}", where) from error
+    if not isinstance(returned, Mapping):
+        raise refusal(f"{factory}() must return a mapping of splits, but got {type(returned).__name__}", where)
+    return returned
+
+
+def _splits(returned: Mapping[object, object], where: str) -> dict[str, Images]:
+    for key in returned:
+        require_known("a split", str(key), SPLITS, where)
+    for key in ("train", "test"):
+        if key not in returned:
+            got = ", ".join(map(str, returned)) or "none"
+            raise refusal(f"the splits must include train and test, but got {got}", where)
+    return {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
+
+
+def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Images]:
+    inputs, labels = splits["train"]
+    count = max(1, round(VALIDATION_SHARE * len(labels)))
+    validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
+    return {
+        "train": (inputs[train], labels[train]),
+        "validation": (inputs[validation], labels[validation]),
+        "test": splits["test"],
+    }
+
+
+def _class_count(labels: np.ndarray, where: str) -> int:
+    """Classes of the training labels, the largest label + 1; at least 2, and none negative."""
+    if labels.min() < 0:
+        raise refusal(f"labels >= 0 must hold in train, but got {labels.min()}", where)
+    classes = int(labels.max()) + 1
+    if classes < 2:
+        raise refusal(f"train must have at least 2 classes (largest label + 1), but got {classes}", where)
+    return classes
+
+
+def _require_complete(splits: Mapping[str, Images], classes: int, where: str) -> None:
+    """Refuse splits whose samples differ in shape, whose labels leave the classes or are too few of one."""
+    shape = splits["train"][0].shape[1:]
+    for split, (inputs, labels) in splits.items():
+        if inputs.shape[1:] != shape:
+            rule = f"samples must have the shape {shape} of train in every split"
+            raise refusal(f"{rule}, but got {inputs.shape[1:]} in {split}", where)
+        _require_labels(labels, split, classes, where)
+
+
+def _require_labels(labels: np.ndarray, split: str, classes: int, where: str) -> None:
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < classes:
+            raise refusal(f"0 <= label < {classes} (classes of train) must hold in {split}, but got {label}", where)
+    scarce, count = _scarcest(labels, classes)
+    if count < LEAST_PER_CLASS:
+        rule = f"{split} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"
+        raise refusal(f"{rule}, but got {count} of class {scarce}", where)
+
+
+def _scarcest(labels: np.ndarray, classes: int) -> tuple[int, int]:
+    """The class with fewest samples, and how many; allocates nothing of size `classes`, which may be wild."""
+    present, counts = np.unique(labels, return_counts=True)
+    if len(present) < classes:
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        return int(gaps[0]) if len(gaps) else len(present), 0
+    return int(counts.argmin()), int(counts.min())
+
+
+def _to_images(value: object, split: str, where: str) -> Images:
     """A pair (inputs, labels) or a map-style torch Dataset as arrays; RequestError says what does not fit."""
     if isinstance(value, IterableDataset):
         raise refusal(f"{split} must be a map-style Dataset, but got the iterable {_kind(value)}", where)
@@ -25,7 +131,7 @@ def to_samples(value: object, split: str, where: str) -> Samples:
         return _from_dataset(value, split, where)
     if isinstance(value, tuple | list) and len(value) == 2:
         inputs, labels = (_array(part, split, where) for part in value)
-        images = _images(inputs, split, where)
+        images = _images_of(inputs, split, where)
         # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
         return np.array(images, order="C"), _labels(labels, len(images), split, where)
     raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where)
@@ -43,7 +149,7 @@ def _array(value: object, split: str, where: str) -> NDArray[Any]:
     raise refusal(f"{rule}, but got {_kind(value)}", where)
 
 
-def _images(inputs: NDArray[Any], split: str, where: str) -> NDArray[np.uint8]:
+def _images_of(inputs: NDArray[Any], split: str, where: str) -> NDArray[np.uint8]:
     if inputs.dtype != np.uint8:
         raise refusal(f"inputs of {split} must be uint8, but got {inputs.dtype}", where)
     if inputs.ndim not in (3, 4):
@@ -63,7 +169,7 @@ def _labels(labels: NDArray[Any], samples: int, split: str, where: str) -> NDArr
     return labels.astype(np.int64)
 
 
-def _from_dataset(dataset: TorchDataset[Any], split: str, where: str) -> Samples:
+def _from_dataset(dataset: TorchDataset[Any], split: str, where: str) -> Images:
     samples = _length(dataset, split, where)
     first = _item(dataset, 0, split, where)[0]
     inputs = np.empty((samples, *first.shape), dtype=np.uint8)
@@ -74,7 +180,7 @@ def _from_dataset(dataset: TorchDataset[Any], split: str, where: str) -> Samples
             rule = f"samples of {split} must have one shape, {first.shape} as the first"
             raise refusal(f"{rule}, but got {sample.shape} at index {index}", where)
         inputs[index] = sample
-    return _images(inputs, split, where), labels
+    return _images_of(inputs, split, where), labels
 
 
 def _length(dataset: TorchDataset[Any], split: str, where: str) -> int:

@@ -18,7 +18,7 @@ from nas_compress.losses.logits import (
     permuted_kd,
     teacher_free,
 )
-from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, Term, complete_settings
+from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.values.candidate import LossTerm
 
@@ -32,6 +32,11 @@ def _weight(default: float) -> Setting:
 
 
 TERMS: Mapping[str, Term] = {
+    # any task
+    "task_loss": TaskTerm(
+        summary="the loss of the task itself, without a teacher: for images cross-entropy on the labels",
+        source="",
+    ),
     # terms of logits: labels only
     "cross_entropy": LogitTerm(
         function=cross_entropy,
@@ -169,6 +174,9 @@ TERMS: Mapping[str, Term] = {
         settings={"relation_heads": Setting(default=4.0, above=0.0, below=1025.0)},
     ),
 }
+
+TASK_LOSS = (LossTerm(name="task_loss"),)
+"""Training without a teacher, for any task."""
 
 
 def needs_teacher(terms: Sequence[LossTerm]) -> bool:

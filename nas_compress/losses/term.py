@@ -1,4 +1,4 @@
-"""Rows of the table of losses: terms of logits and terms of features."""
+"""Rows of the table of losses: the task's loss, terms of logits and terms of features."""
 
 from __future__ import annotations
 
@@ -130,7 +130,22 @@ class FeatureTerm(_Row):
         return self.loss(student, teacher, **self.own_settings(settings))
 
 
-Term = LogitTerm | FeatureTerm
+@dataclass(frozen=True, kw_only=True)
+class TaskTerm(_Row):
+    """The base loss of the task, which needs no classes."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Always false."""
+        return False
+
+    @property
+    def needs(self) -> str:
+        """Input in words, for listings."""
+        return "targets"
+
+
+Term = LogitTerm | FeatureTerm | TaskTerm
 
 
 def complete_settings(name: str, term: Term, given: Settings) -> dict[str, float]:

@@ -13,17 +13,21 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.losses.layer_matching import stages
 from nas_compress.losses.table import TERMS, check_terms
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, Term, complete_settings
+from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import Factor, Scheduled, schedule_weights
 from nas_compress.models.features import Observation
+from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.task import Task
 from nas_compress.values.candidate import LossTerm
 
-_Part = Callable[[Observation, Tensor, Observation], Tensor]
+_Part = Callable[[Observation, Batch, Observation, Tensor], Tensor]
+"""(student, targets, teacher, the teacher's logits) to a scalar; terms on targets ignore the teacher."""
 
 
 class TrainingLoss(nn.Module):
     """Terms by name, each times its weight; their sum is minimised.
 
+    task: outputs, targets and base loss.
     student, teacher: observations of any batch; adaptation layers are made for their shapes. Only terms on features
     need them.
     annealing, soft_stop: see `schedule_weights`.
@@ -32,6 +36,7 @@ class TrainingLoss(nn.Module):
 
     def __init__(
         self,
+        task: Task,
         terms: Sequence[LossTerm],
         *,
         student: Observation | None = None,
@@ -41,6 +46,8 @@ class TrainingLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_terms(terms)
+        _require_classes(terms, task)
+        self.task = task
         self._weights = {term.name: term.weight for term in terms}
         settings = {term.name: complete_settings(term.name, TERMS[term.name], dict(term.settings)) for term in terms}
         self._taught = [name for name in self._weights if TERMS[name].needs_teacher]
@@ -58,8 +65,12 @@ class TrainingLoss(nn.Module):
             if isinstance(term, FeatureTerm):
                 self.adapters[name] = _feature_loss(name, term, chosen, student, teacher)
                 self._parts[name] = _on_features(self.adapters[name])
+            elif isinstance(term, TaskTerm):
+                self._parts[name] = _on_task(task, shared=shared)
             else:
-                self._parts[name] = _on_logits(term, chosen, shared=shared)
+                self._parts[name] = _on_logits(task, term, chosen, shared=shared)
+        self.reads_logits = any(isinstance(TERMS[name], LogitTerm) for name in self._taught)
+        """True if a term reads the teacher's logits."""
 
     def active(self, progress: float) -> dict[str, float]:
         """Return the weights other than 0. progress: fraction of the planned steps done."""
@@ -77,20 +88,43 @@ class TrainingLoss(nn.Module):
         return bool(self.adapters) and any(TERMS[name].needs == "relations" for name in self.active(progress))
 
     def forward(
-        self, student: Observation, labels: Tensor, teacher: Observation | None, progress: float = 0.0
+        self,
+        student: Observation,
+        targets: Batch,
+        teacher: Observation | None = None,
+        *,
+        answers: Tensor | None = None,
+        progress: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Return every term by name, times its weight; 0 for an inactive term."""
+        """Return every term by name, times its weight; 0 for an inactive term.
+
+        teacher: observation of the same batch. answers: the teacher's logits (B, C), or (B, members, C) of an ensemble;
+        if None, those of the observation.
+        """
         weights = self.active(progress)
         taught = [name for name in self._taught if name in weights]
-        if taught and teacher is None:
+        if taught and teacher is None and answers is None:
             raise RequestError(f"{', '.join(taught)} needs a teacher's answers or features, but got none")
-        guide = student if teacher is None else teacher  # a placeholder: without a teacher only labels are read
+        # placeholders: without a teacher only targets are read
+        guide = student if teacher is None else teacher
+        empty = next(iter(student.outputs.values()))
+        if answers is None:
+            answers = self.task.logits(guide.outputs) if self.reads_logits else empty
         values = {}
         for name, part in self._parts.items():
             weight = weights.get(name, 0.0)
-            value = part(student, labels, guide) if weight else student.logits.new_zeros((), dtype=torch.float32)
+            value = part(student, targets, guide, answers) if weight else empty.new_zeros((), dtype=torch.float32)
             values[name] = value if weight in (0, 1) else value * weight
         return values
+
+
+def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
+    for term in terms:
+        if task.classes is None and isinstance(TERMS[term.name], LogitTerm):
+            raise RequestError(
+                f"loss {term.name!r} needs a task with classes, but {task.name} has none; use task_loss or a loss on "
+                "features"
+            )
 
 
 def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
@@ -135,31 +169,43 @@ def _has_features(seen: Observation, needs: str) -> bool:
 
 
 def _both_kinds(terms: Sequence[LossTerm]) -> bool:
-    """True if some terms of logits read labels and some the teacher."""
-    kinds = {term.needs_teacher for term in (TERMS[each.name] for each in terms) if isinstance(term, LogitTerm)}
+    """True if some terms of outputs read targets and some the teacher."""
+    on_outputs = [term for term in (TERMS[each.name] for each in terms) if isinstance(term, (LogitTerm, TaskTerm))]
+    kinds = {term.needs_teacher for term in on_outputs}
     return len(kinds) == 2
 
 
 def _on_features(loss: nn.Module) -> _Part:
-    return lambda student, labels, teacher: loss(student, teacher)
+    return lambda student, targets, teacher, answers: loss(student, teacher)
 
 
-def _on_logits(term: LogitTerm, settings: Mapping[str, float], *, shared: bool) -> _Part:
+def _on_task(task: Task, *, shared: bool) -> _Part:
+    """Bind the task's loss to the outputs that it trains; see `_on_logits`."""
+    if shared:
+        return lambda student, targets, teacher, answers: task.base_loss(student.for_labels, targets)
+    return lambda student, targets, teacher, answers: task.base_loss(student.outputs, targets)
+
+
+def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, shared: bool) -> _Part:
     """Bind a term to the logits that it trains.
 
-    shared: there are terms on labels and terms on the teacher. Then a second head, if the student has one, learns from
-    the teacher and the first head from labels. Otherwise the mean of the two heads is trained.
+    shared: there are terms on targets and terms on the teacher. Then a second head, if the student has one, learns from
+    the teacher and the first head from targets. Otherwise the mean of the two heads is trained.
     """
     function, temperature = term.bind(settings), settings.get("temperature", 1.0)
-    if not term.needs_teacher:
+    reads_labels = "labels" in term.targets
+
+    def part(student: Observation, targets: Batch, teacher: Observation, answers: Tensor) -> Tensor:
+        outputs = student.outputs
         if shared:
-            return lambda student, labels, teacher: function(student.logits, labels, teacher.logits)
-        return lambda student, labels, teacher: function(student.answer, labels, teacher.logits)
-    if shared:
-        return lambda student, labels, teacher: function(
-            student.taught_logits, labels, one_answer(teacher.logits, temperature)
+            outputs = student.for_teacher if term.needs_teacher else student.for_labels
+        return function(
+            task.logits(outputs),
+            task.labels(targets) if reads_labels else answers,
+            one_answer(answers, temperature) if term.needs_teacher else answers,
         )
-    return lambda student, labels, teacher: function(student.answer, labels, one_answer(teacher.logits, temperature))
+
+    return part
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:

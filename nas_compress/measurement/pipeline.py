@@ -129,12 +129,12 @@ def measure_file(
     measured again here, at length if `patient`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
-    inputs = validation.inputs.cpu()
+    inputs = validation.inputs["input"].cpu()
     with watch.stage("agreement"):
         session = open_session(path)
         agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
     with watch.stage("accuracy"):
-        accuracy = measure_accuracy(session, inputs.numpy(), validation.labels.cpu().numpy())
+        accuracy = measure_accuracy(session, inputs.numpy(), validation.targets["label"].cpu().numpy())
     with watch.stage("count"):
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
@@ -152,7 +152,7 @@ def measure_file(
 
 def calibration_samples(train: Split) -> Tensor:
     """The first training samples (the split is shuffled when made), on the CPU."""
-    return train.inputs[:CALIBRATION_SAMPLES].cpu()
+    return train.inputs["input"][:CALIBRATION_SAMPLES].cpu()
 
 
 def _check(path: Path, *, activation_bits: int, target: Device, watch: Stopwatch) -> None:

@@ -1,4 +1,4 @@
-"""What a network shows of itself while it answers: the interface of distillation on features."""
+"""Outputs and intermediate features of networks, for distillation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from nas_compress.tasks.batch import Batch, named_outputs
+from nas_compress.values.model_file import OUTPUT_NAME
+
 BEFORE_STAGES = ("stem", "embedding")
 """Names of features that come before the first stage or layer."""
 
@@ -18,63 +21,75 @@ Relations = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Observation:
-    """One forward pass over B samples: logits and what the network computed on the way, in forward order.
+    """One forward pass over B samples: outputs and features in forward order.
 
-    logits: (B, C), or (B, members, C) of an ensemble. features: convolutional families `stem`, `stage0`, `stage1`, ...,
-    each (B, c, h, w); a transformer `embedding`, `layer0`, `layer1`, ..., each (B, tokens, width); a module of any make
-    those of its submodules that were named, each of these kinds or a vector (B, width). relations: of a
-    transformer by layer, queries, keys and values, each (B, heads, tokens, head width); empty where they were not asked
-    for, or there are none. distillation_logits: (B, C) of the classifier on the distillation token, where the network
-    has one; `logits` are then those of the other classifier alone, and calling the network gives the mean of the two
-    (Touvron et al. 2021, arXiv 2012.12877). patches: so many last tokens are the image's, those before are special.
+    outputs: by name, in signature order; the values that a call of the network returns.
+
+    features: of a convolutional family `stem`, `stage0`, `stage1`, ..., each (B, c, h, w); of a transformer
+    `embedding`, `layer0`, `layer1`, ..., each (B, tokens, width); of any other module the outputs of its watched
+    submodules, each of these kinds or (B, width).
+
+    relations: of a transformer by layer; empty if not asked for.
+
+    label_head, teacher_head: outputs of two heads, if one learns from labels and the other from a teacher (Touvron et
+    al. 2021, arXiv 2012.12877); `outputs` are then the mean of both.
+
+    patches: number of last tokens that belong to the image; the tokens before them are special.
     """
 
-    logits: Tensor
+    outputs: Batch
     features: Mapping[str, Tensor] = field(default_factory=dict)
     relations: Mapping[str, Relations] = field(default_factory=dict)
-    distillation_logits: Tensor | None = None
+    label_head: Batch | None = None
+    teacher_head: Batch | None = None
     patches: int = 0
 
     @property
-    def answer(self) -> Tensor:
-        """What the network answers, (B, C): the logits, or the mean of both classifiers'."""
-        if self.distillation_logits is None:
-            return self.logits
-        return (self.logits + self.distillation_logits) / 2
+    def for_labels(self) -> Batch:
+        """Outputs that learn from labels if other outputs may learn from a teacher."""
+        return self.outputs if self.label_head is None else self.label_head
 
     @property
-    def taught_logits(self) -> Tensor:
-        """What is compared with a teacher's answers, (B, C): those of the distillation token, where there is one."""
-        return self.logits if self.distillation_logits is None else self.distillation_logits
+    def for_teacher(self) -> Batch:
+        """Outputs that learn from a teacher if other outputs learn from labels."""
+        return self.outputs if self.teacher_head is None else self.teacher_head
 
 
-class ObservableNetwork(nn.Module, ABC):
-    """A network that can be watched: the common root of all families."""
+class ObservableNetwork(nn.Module):
+    """A network with features of its own: the common root of all families."""
+
+    observe: Callable[..., Observation]
+    """`observe(*inputs, relations=False)`: run on the inputs in signature order. relations: record them too."""
+
+
+class ImageNetwork(ObservableNetwork, ABC):
+    """A network of raw images with the one output `logits`."""
 
     @abstractmethod
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
-        """Answer raw uint8 samples (B, C, H, W); `relations` asks a transformer for its queries, keys and values."""
+        """Run on raw uint8 images (B, C, H, W); `relations` records a transformer's queries, keys and values."""
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Map raw uint8 samples (B, C, H, W) to logits (B, classes)."""
-        return self.observe(samples).answer
+        """Map raw uint8 images (B, C, H, W) to logits (B, classes)."""
+        return self.observe(samples).outputs[OUTPUT_NAME]
 
 
-def watch(module: nn.Module, samples: Tensor, names: Sequence[str]) -> Observation:
-    """Answer samples (B, C, H, W) with a module of any make, and show what its named submodules gave, in forward order.
+def watch(module: nn.Module, batch: Batch, names: Sequence[str], *, outputs: Sequence[str]) -> Observation:
+    """Run any module on a batch and record the outputs of its named submodules, in forward order.
 
-    Of a submodule that is called more than once, the last answer; one that is not called is left out.
+    outputs: names of what the module returns. The last call of a submodule counts; submodules that are not called are
+    left out.
     """
     features: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def keep(part: nn.Module, given: object, answer: Tensor) -> None:
-            features[name] = answer
+    def recorder(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def record(part: nn.Module, given: object, output: Tensor) -> None:
+            features[name] = output
 
-        return keep
+        return record
 
     with ExitStack() as hooks:
         for name in names:
-            hooks.callback(module.get_submodule(name).register_forward_hook(keeper(name)).remove)
-        logits = module(samples)
-    return Observation(logits=logits, features=features)
+            hooks.callback(module.get_submodule(name).register_forward_hook(recorder(name)).remove)
+        returned = module(*batch.values())
+    return Observation(outputs=named_outputs(returned, outputs), features=features)

@@ -6,7 +6,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from nas_compress.models.features import ObservableNetwork, Observation
+from nas_compress.models.features import ImageNetwork, Observation
+from nas_compress.values.model_file import OUTPUT_NAME
 
 
 class ActivationPoint(nn.Module):
@@ -81,7 +82,7 @@ class Head(nn.Module):
         return cast(Tensor, self.classifier(self.point(self.pool(values)).flatten(1)))
 
 
-class StagedNetwork(ObservableNetwork):
+class StagedNetwork(ImageNetwork):
     """Raw input, stem, stages, head: what all convolutional families share, with named stage features."""
 
     def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
@@ -97,7 +98,7 @@ class StagedNetwork(ObservableNetwork):
         for number, stage in enumerate(self.stages):
             values = stage(values)
             features[f"stage{number}"] = values
-        return Observation(logits=self.head(values), features=features, relations={})
+        return Observation(outputs={OUTPUT_NAME: self.head(values)}, features=features)
 
 
 def initialise_(network: nn.Module) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, require_known
-from nas_compress.models.features import ObservableNetwork, Observation, Relations
+from nas_compress.models.features import ImageNetwork, ObservableNetwork, Observation, Relations
 from nas_compress.models.layers import ActivationPoint, RawInput, initialise_
 from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import POOLINGS, SHARINGS
+from nas_compress.values.model_file import OUTPUT_NAME
 
 HEADS = 4
 MLP_RATIO = 2.0
@@ -106,7 +107,7 @@ def build(architecture: Architecture) -> ObservableNetwork:
     return VisionTransformer(complete(architecture))
 
 
-class VisionTransformer(ObservableNetwork):
+class VisionTransformer(ImageNetwork):
     """Patches, encoder layers, a pooled representation, and one classifier, or two with a distillation token."""
 
     def __init__(self, shape: Architecture) -> None:
@@ -148,11 +149,14 @@ class VisionTransformer(ObservableNetwork):
             features[f"layer{number}"] = tokens
         extra = self.embedding.extra_tokens
         pooled = (tokens[:, extra:] if extra else tokens).mean(1) if self.pools_patches else tokens[:, 0]
+        logits = self.head(pooled)
+        taught = self.distillation_head(tokens[:, extra - 1]) if self.distillation_head else None
         return Observation(
-            logits=self.head(pooled),
+            outputs={OUTPUT_NAME: logits if taught is None else (logits + taught) / 2},
             features=features,
             relations=seen if relations else {},
-            distillation_logits=self.distillation_head(tokens[:, extra - 1]) if self.distillation_head else None,
+            label_head=None if taught is None else {OUTPUT_NAME: logits},
+            teacher_head=None if taught is None else {OUTPUT_NAME: taught},
             patches=self.embedding.patches,
         )
 

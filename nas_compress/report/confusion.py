@@ -42,9 +42,9 @@ def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | s
 
 def confusion(model: Path, samples: Split, classes: int) -> Counts:
     """Counts (classes, classes) of a file's answers: row the label, column the answer."""
-    answers = predict(model, samples.inputs.numpy()).argmax(axis=1)
+    answers = predict(model, samples.inputs["input"].numpy()).argmax(axis=1)
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (samples.labels.numpy(), answers), 1)
+    np.add.at(counts, (samples.targets["label"].numpy(), answers), 1)
     return counts
 
 

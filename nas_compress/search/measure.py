@@ -30,7 +30,7 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     parts = gather(study if isinstance(study, StudyFile) else read_study(study))
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    accuracy = measure_accuracy(model, samples.inputs.numpy(), samples.labels.numpy())
+    accuracy = measure_accuracy(model, samples.inputs["input"].numpy(), samples.targets["label"].numpy())
     latency = parts.target.latency(model, key=structure_key(model), patient=True)
     return {
         "model": str(model),

@@ -32,8 +32,8 @@ from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.user_module import load_own_teacher
+from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
-from nas_compress.training.scale_penalty import require_scales
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Measured
@@ -100,8 +100,8 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
         section.factory,
         section.weights,
         folder=parts.file.folder,
-        classes=parts.dataset.classes,
-        sample=parts.dataset.train.inputs[:2],
+        task=parts.dataset.task,
+        batch=parts.dataset.train.first(2).inputs,
         label=parts.file.label,
         features=section.features,
     )

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
 from nas_compress.tasks.batch import Arrays, Batch, largest_difference
-from nas_compress.tasks.task import Task
 from nas_compress.values.model_file import OUTPUT_NAME
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
@@ -36,7 +35,7 @@ AGREEMENT: Mapping[Rounding, float] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageClassification(Task):
+class ImageClassification:
     """Raw uint8 images (N, C, H, W) as `input` to float32 `logits` (N, classes).
 
     shape: (C, H, W) of an image. classes: at least 2.

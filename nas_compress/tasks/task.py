@@ -15,7 +15,7 @@ from nas_compress.values.signature import Signature, TensorSpec
 class Task(Protocol):
     """What a network computes, how its errors count during training, and how its answers are measured.
 
-    A task of your own subclasses this Protocol; `logits` and `labels` are optional.
+    A task without classes subclasses this Protocol and leaves out `classes`, `logits` and `labels`.
     """
 
     @property
@@ -29,6 +29,11 @@ class Task(Protocol):
     @property
     def targets(self) -> tuple[TensorSpec, ...]:
         """The tensors that a training sample adds to its inputs."""
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None if the task has none."""
+        return None
 
     @property
     def metrics(self) -> tuple[str, ...]:

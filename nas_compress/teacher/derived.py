@@ -16,8 +16,8 @@ from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
 from nas_compress.teacher.store import kept_or_trained
-from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_lesson, training_of
-from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_objective, training_of
+from nas_compress.training.objective import LossObjective, Objective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
 
@@ -63,7 +63,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
             teacher,
             folder,
             architecture=assistant_architecture(teacher, size),
-            lesson=lambda: TaughtLesson(TrainingLoss(losses), answers=teacher.answers),
+            objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answers),
             called="assistant",
         ),
     )
@@ -107,7 +107,7 @@ def _trained(
     *,
     architecture: Architecture | None = None,
     checkpoint: float = 1.0,
-    lesson: Callable[[], Lesson] | None = None,
+    objective: Callable[[], Objective] | None = None,
     seed: int | None = None,
     called: str = "teacher",
 ) -> nn.Module:
@@ -122,10 +122,10 @@ def _trained(
         architecture or teacher_architecture(teacher.section, teacher.dataset, teacher.label),
         folder,
         checkpoint=checkpoint,
-        lesson=lesson or (lambda: teacher_lesson(teacher.section)),
+        objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
         training=training if seed is None else replace(training, seed=seed),
         samples=teacher.train_samples,
-        views=teacher.dataset.views,
+        augmentation=teacher.dataset.augmentation,
         label=teacher.label,
         on_epoch=after,
     )

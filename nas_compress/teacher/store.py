@@ -11,13 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError, RunError
 from nas_compress.files import write_atomically
 from nas_compress.models.families import build_student
+from nas_compress.tasks.batch import device_of
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Lesson
+from nas_compress.training.objective import Objective
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.teaching import CHECKPOINTS
 
@@ -38,10 +39,10 @@ def kept_or_trained(
     folder: Path,
     *,
     checkpoint: float,
-    lesson: Callable[[], Lesson],
+    objective: Callable[[], Objective],
     training: Training,
     samples: Split,
-    views: Views,
+    augmentation: Augmentation,
     label: str,
     on_epoch: Callable[[int, int], None],
 ) -> nn.Module:
@@ -52,9 +53,9 @@ def kept_or_trained(
     """
     network = _kept(folder / _file(checkpoint), architecture)
     if network is not None:
-        return network.to(samples.inputs.device)
+        return network.to(device_of(samples.inputs))
     torch.manual_seed(training.seed)
-    network = build_student(architecture).to(samples.inputs.device)
+    network = build_student(architecture).to(device_of(samples.inputs))
 
     def after(done: int) -> None:
         for fraction in CHECKPOINTS:
@@ -66,8 +67,8 @@ def kept_or_trained(
         train(
             network,
             samples,
-            views,
-            lesson=lesson(),
+            augmentation,
+            objective=objective(),
             epochs=training.epochs,
             batch_size=training.batch_size,
             learning_rate=training.learning_rate,
@@ -84,7 +85,7 @@ def kept_or_trained(
     earlier = _kept(folder / _file(checkpoint), architecture)
     if earlier is None:
         raise RunError(f"a teacher must be kept where it was written, but {folder / _file(checkpoint)} cannot be read")
-    return earlier.to(samples.inputs.device)
+    return earlier.to(device_of(samples.inputs))
 
 
 def _file(checkpoint: float) -> str:

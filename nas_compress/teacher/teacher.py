@@ -17,6 +17,7 @@ from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
+from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_settings
 from nas_compress.models.vit import VisionTransformer
@@ -26,13 +27,12 @@ from nas_compress.pruning.heads import rank_heads
 from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.user_module import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
+from nas_compress.tasks.task import Task
 from nas_compress.teacher.logits_cache import cached_answers
 from nas_compress.teacher.store import Training, kept_or_trained
 from nas_compress.teacher.user_module import build_own_module, load_own_teacher
-from nas_compress.training.objective import Lesson, TaughtLesson
-from nas_compress.training.scale_penalty import PenalisedLesson
+from nas_compress.training.objective import LossObjective, Objective, PenalisedObjective
 from nas_compress.values.architecture import Architecture, Width
-from nas_compress.values.candidate import cross_entropy
 
 GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
 """How many batches `taylor` averages over, and the samples of each."""
@@ -76,7 +76,8 @@ class Teacher:
             self.folder / "logits.safetensors",
             self.network,
             self.train_samples,
-            self.dataset.views,
+            self.dataset.augmentation,
+            self.dataset.task,
             on_view=lambda done, count: self.progress("teacher answers", done, count),
         )
 
@@ -119,7 +120,7 @@ class Teacher:
     def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
         """What each layer's weights at so few bits do to the answers, measured once on training samples."""
         if bits not in self._sensitivities:
-            samples = self.train_samples.inputs[:SENSITIVITY_SAMPLES]
+            samples = self.train_samples.inputs["input"][:SENSITIVITY_SAMPLES]
             self._sensitivities[bits] = layer_sensitivities(self.network, samples, bits=bits)
         return self._sensitivities[bits]
 
@@ -140,8 +141,8 @@ class Teacher:
 def gradient_batches(samples: Split) -> tuple[tuple[Tensor, Tensor], ...]:
     """The first training samples and labels, in the batches on which `taylor` takes gradients."""
     count = GRADIENT_BATCHES * GRADIENT_BATCH
-    inputs = torch.split(samples.inputs[:count], GRADIENT_BATCH)
-    labels = torch.split(samples.labels[:count], GRADIENT_BATCH)
+    inputs = torch.split(samples.inputs["input"][:count], GRADIENT_BATCH)
+    labels = torch.split(samples.targets["label"][:count], GRADIENT_BATCH)
     return tuple(zip(inputs, labels, strict=True))
 
 
@@ -195,8 +196,8 @@ def obtain_teacher(
             section.factory,
             section.weights,
             folder=folder,
-            classes=dataset.classes,
-            sample=dataset.train.inputs[:2],
+            task=dataset.task,
+            batch=dataset.train.first(2).inputs,
             label=label,
             features=section.features,
         )
@@ -224,10 +225,10 @@ def obtain_teacher(
             architecture,
             store,
             checkpoint=1.0,
-            lesson=lambda: teacher_lesson(section),
+            objective=lambda: teacher_objective(section, dataset.task),
             training=training_of(section, training),
             samples=samples,
-            views=dataset.views,
+            augmentation=dataset.augmentation,
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
         )
@@ -257,10 +258,10 @@ def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, la
     return lambda: build_student(teacher_architecture(section, dataset, label))
 
 
-def teacher_lesson(section: TeacherSection) -> Lesson:
-    """What a teacher learns: the labels, and with `bn_sparsity` which channels it can do without."""
-    lesson = TaughtLesson(TrainingLoss(cross_entropy()))
-    return PenalisedLesson(lesson, section.bn_sparsity) if section.bn_sparsity > 0 else lesson
+def teacher_objective(section: TeacherSection, task: Task) -> Objective:
+    """Return the task's loss, with `bn_sparsity` penalised by the scales of batch normalisation."""
+    objective = LossObjective(TrainingLoss(task, TASK_LOSS))
+    return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective
 
 
 def training_of(section: TeacherSection, training: TrainingSection) -> Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, describe, require_known
 from nas_compress.models.features import watch
+from nas_compress.tasks.batch import Batch, count
+from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
+from nas_compress.values.signature import TensorSpec
 
 
 def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
@@ -36,48 +40,67 @@ def load_own_teacher(
     weights: str,
     *,
     folder: Path,
-    classes: int,
-    sample: Tensor,
+    task: Task,
+    batch: Batch,
     label: str,
     features: Sequence[str] = (),
 ) -> nn.Module:
-    """Build the user's module, load its weights, and check that it answers raw samples with (N, classes) logits.
+    """Build the user's module, load its weights, and check its outputs for a few raw samples.
 
-    sample: raw uint8 (n, C, H, W). features: submodules that must give a tensor with a row a sample. Every mistake is a
-    RequestError of one line.
+    batch: inputs of the samples. features: submodules that must return a tensor with one row per sample. Every mistake
+    is a RequestError of one line.
     """
     module = build_own_module(factory, folder=folder, label=label)
     _load_weights(module, folder / weights, label)
     module.eval()
     try:
         with torch.no_grad():
-            logits: Any = module(sample)
+            returned: Any = module(*batch.values())
     except Exception as error:
+        taken = ", ".join(f"{spec.dtype} {tuple(batch[spec.name].shape)}" for spec in task.signature.inputs)
         raise RequestError(
-            f"{label}: the teacher must take raw samples, uint8 {tuple(sample.shape)}, but it raised {describe(error)}"
+            f"{label}: the teacher must take raw samples, {taken}, but it raised {describe(error)}"
         ) from error
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(sample), classes):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RequestError(f"{label}: the teacher must return logits (N, {classes}), but it returned {shape}")
-    _check_features(module, features, sample, label)
+    _check_outputs(returned, task, count(batch), label)
+    _check_features(module, features, batch, task, label)
     return module
 
 
-def _check_features(module: nn.Module, features: Sequence[str], sample: Tensor, label: str) -> None:
+def _check_outputs(returned: Any, task: Task, samples: int, label: str) -> None:
+    """The module must return the outputs of the signature: a tensor, or several in order."""
+    specs = task.signature.outputs
+    outputs = list(returned) if isinstance(returned, tuple) else [returned]
+    fits = len(outputs) == len(specs) and all(map(_fits, outputs, specs, itertools.repeat(samples)))
+    if not fits:
+        wanted = ", ".join(f"{spec.name} ({', '.join(map(str, spec.shape))})" for spec in specs)
+        found = ", ".join(
+            str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs
+        )
+        raise RequestError(f"{label}: the teacher must return {wanted}, but it returned {found}")
+
+
+def _fits(output: Any, spec: TensorSpec, samples: int) -> bool:
+    if not isinstance(output, Tensor) or output.ndim != len(spec.shape) or len(output) != samples:
+        return False
+    pairs = zip(output.shape[1:], spec.sample_shape, strict=True)
+    return all(isinstance(size, str) or actual == size for actual, size in pairs)
+
+
+def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, task: Task, label: str) -> None:
     """The named submodules must exist, be called, and give vectors, tokens or maps."""
     known = [name for name, _ in module.named_modules() if name]
     for name in features:
         require_known("an entry of teacher.features", name, known, where=label)
     with torch.no_grad():
-        given: Mapping[str, Any] = watch(module, sample, features).features
+        given: Mapping[str, Any] = watch(module, batch, features, outputs=task.signature.output_names).features
     for name in features:
         value = given.get(name)
-        if not isinstance(value, Tensor) or value.ndim not in (2, 3, 4) or len(value) != len(sample):
+        if not isinstance(value, Tensor) or value.ndim not in (2, 3, 4) or len(value) != count(batch):
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             told = f"gives {found}" if name in given else "is not called"
             raise RequestError(
                 f"{label}: teacher.features must name modules that give a tensor of 2, 3 or 4 dimensions, "
-                f"{len(sample)} rows for {len(sample)} samples, but {name!r} {told}"
+                f"{count(batch)} rows for {count(batch)} samples, but {name!r} {told}"
             )
 
 

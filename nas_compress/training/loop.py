@@ -1,4 +1,4 @@
-"""The loop that trains every network here, teacher and student alike."""
+"""The training loop of teachers and students."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
+from nas_compress.tasks.batch import chosen, device_of, rows
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
-from nas_compress.training.memory import keep_freed_memory
-from nas_compress.training.objective import Lesson
-from nas_compress.training.runtime import fitting_threads
+from nas_compress.training.objective import Objective
+from nas_compress.training.runtime import fitting_threads, keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.training.sparsity import Sparsifier
 
@@ -24,9 +24,9 @@ from nas_compress.training.sparsity import Sparsifier
 def train(
     model: nn.Module,
     samples: Split,
-    views: Views,
+    augmentation: Augmentation,
     *,
-    lesson: Lesson,
+    objective: Objective,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -39,21 +39,22 @@ def train(
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device, uint8 (N, C, H, W). The lesson's own modules learn with the model. A sparsifier sets
-    weights to 0 and keeps them there. `pause` is called before each batch, and may wait. An epoch leaves out the
-    samples that do not fill its last batch. With a `checkpoint` it goes on where a killed one was. on_epoch gets the
-    number of finished epochs and their terms; an answer of True, and what it raises, ends the training. Raises
-    NonFiniteLossError with the step (from 0) and the terms. The model is left in eval mode.
+    samples: on the model's device. objective: its own modules learn together with the model. sparsifier: sets weights
+    to 0 and keeps them there. pause: called before each batch; it may wait. checkpoint: the training continues after
+    the last epoch in it. on_epoch: called with the number of finished epochs and their terms; True ends the training.
+
+    An epoch leaves out the samples that do not fill its last batch. Raises NonFiniteLossError with the step (from 0)
+    and the terms. The model is left in eval mode.
 
     >>> from nas_compress.values.candidate import cross_entropy
     >>> from nas_compress.data.loading import load_dataset
     >>> from nas_compress.losses.training_loss import TrainingLoss
-    >>> from nas_compress.training.objective import TaughtLesson
+    >>> from nas_compress.training.objective import LossObjective
     >>> class Flat(nn.Linear):
     ...     def forward(self, samples):
     ...         return super().forward(samples.flatten(1).float())
-    >>> data, lesson = load_dataset(name="digits", shift=0), TaughtLesson(TrainingLoss(cross_entropy()))
-    >>> means = train(Flat(64, 10), data.train, data.views, lesson=lesson, epochs=3, batch_size=32,
+    >>> data, objective = load_dataset(name="digits", shift=0), LossObjective(TrainingLoss(cross_entropy()))
+    >>> means = train(Flat(64, 10), data.train, data.augmentation, objective=objective, epochs=3, batch_size=32,
     ...               learning_rate=0.01, weight_decay=0.01, seed=0)
     >>> means["cross_entropy"] < 0.5
     True
@@ -61,18 +62,18 @@ def train(
     if epochs < 1 or batch_size < 1:
         raise RequestError(f"epochs >= 1 and batch_size >= 1 must hold, but got {epochs=}, {batch_size=}")
     keep_freed_memory()
-    device = samples.inputs.device
+    device = device_of(samples.inputs)
     shuffle = torch.Generator().manual_seed(seed)
-    padded = views.pad(samples.inputs)
+    views = augmentation.over(samples.inputs)
     batch_size = min(batch_size, len(samples))
     steps_per_epoch = len(samples) // batch_size
     steps = epochs * steps_per_epoch
-    learners = nn.ModuleList([model, *lesson.learners]).to(device)
+    learners = nn.ModuleList([model, *objective.learners]).to(device)
     learners.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     learners.train()
     with (
-        fitting_threads(model, samples.inputs[:1], batch_size=batch_size),
+        fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size),
         _optimizer(learners, weight_decay) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)
@@ -80,15 +81,15 @@ def train(
         step = begin * steps_per_epoch
         for epoch in range(begin, epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)
-            chosen = torch.randint(views.count, (steps_per_epoch,), generator=shuffle).tolist()
+            drawn = torch.randint(augmentation.count, (steps_per_epoch,), generator=shuffle).tolist()
             history: list[dict[str, Tensor]] = []
-            for number, view in enumerate(chosen):
+            for number, view in enumerate(drawn):
                 if pause is not None:
                     pause()
                 # batch: one view for all its samples
                 index = order[number * batch_size : (number + 1) * batch_size]
-                batch = views.apply(padded.index_select(0, index), view)
-                labels = samples.labels.index_select(0, index)
+                batch = views.batch(index, view)
+                targets = chosen(samples.targets, index)
 
                 # forward, backward, update
                 for group in optimizer.param_groups:
@@ -96,7 +97,7 @@ def train(
                 optimizer.zero_grad(set_to_none=False)
                 if sparsifier is not None:
                     sparsifier.before_forward(step, steps)
-                terms = lesson(model, batch, labels, view=view, index=index, progress=step / steps)
+                terms = objective(model, batch, targets, view=view, index=index, progress=step / steps)
                 _sum(terms).backward()  # type: ignore[no-untyped-call]
                 if sparsifier is not None:
                     sparsifier.before_update()
@@ -106,7 +107,7 @@ def train(
                 history.append({name: term.detach() for name, term in terms.items()})
                 step += 1
 
-            # look at the epoch: one transfer from the device for all its steps
+            # summary of the epoch: one transfer from the device for all its steps
             means = _summary(history, first_step=step - steps_per_epoch)
             if on_epoch is not None and on_epoch(epoch + 1, means):
                 break

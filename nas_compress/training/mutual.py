@@ -1,4 +1,7 @@
-"""Deep mutual learning (Zhang et al. 2018, arXiv 1706.00384): networks that learn together, each from the others."""
+"""Deep mutual learning: networks that learn together, each from the others.
+
+Zhang et al. 2018, arXiv 1706.00384.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,19 @@ from torch import Tensor, nn
 
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
-from nas_compress.training.objective import look
+from nas_compress.tasks.batch import Batch, device_of
+from nas_compress.training.objective import observe
 from nas_compress.training.runtime import mixed_precision
 
 
-class MutualLesson:
-    """Each network's own loss, with the other networks as its teacher; the model that is trained is the first of them.
+class MutualObjective:
+    """The loss of each network, with the other networks as its teacher; the trained model is the first network.
 
-    peers: the other networks. losses: one per network, the model's first. A term on logits sees the others as an
-    ensemble: with `kd` at temperature 1 that has the paper's gradient, as the mean of divergences to several teachers
-    differs from the one to their mean by a constant. A term on features looks at the first other network. No gradient
-    passes from one network's loss to another network. watched: see `TaughtLesson`.
+    peers: the other networks. losses: one per network, the model's first. watched: see `LossObjective`.
+
+    A term on logits reads the other networks as an ensemble: with `kd` at temperature 1 that has the paper's gradient,
+    because the mean of divergences to several teachers differs from the divergence to their mean by a constant. A term
+    on features reads the first other network. No gradient passes from the loss of a network to another network.
     """
 
     def __init__(
@@ -29,29 +34,29 @@ class MutualLesson:
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """The peers, and every loss's adaptation layers."""
+        """The peers, and the adaptation layers of every loss."""
         return [*self._peers, *self._losses]
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """The model's terms by name, and `peers`: the sum of all others' terms."""
-        relations = self._losses[0].reads_relations(progress)
-        watched = self._watched if self._losses[0].reads_features(progress) else ()
-        with mixed_precision(batch.device):
-            seen = [look(network, batch, relations=relations, watched=watched) for network in (model, *self._peers)]
-        terms = [
-            loss(own, labels, _others(seen, number), progress)
-            for number, (own, loss) in enumerate(zip(seen, self._losses, strict=True))
-        ]
+        """Return the model's terms by name, and `peers`: the sum of the terms of all others."""
+        own = self._losses[0]
+        relations = own.reads_relations(progress)
+        watched = self._watched if own.reads_features(progress) else ()
+        with mixed_precision(device_of(batch)):
+            seen = [
+                observe(network, batch, own.task, relations=relations, watched=watched)
+                for network in (model, *self._peers)
+            ]
+        terms: list[dict[str, Tensor]] = []
+        for number, loss in enumerate(self._losses):
+            others = seen[:number] + seen[number + 1 :]
+            answers = _logits(others, loss) if loss.reads_logits else None
+            terms.append(loss(seen[number], targets, others[0], answers=answers, progress=progress))
         return {**terms[0], "peers": torch.stack([value for each in terms[1:] for value in each.values()]).sum()}
 
 
-def _others(seen: Sequence[Observation], number: int) -> Observation:
-    others = [other for place, other in enumerate(seen) if place != number]
-    return Observation(
-        logits=torch.stack([other.answer.detach() for other in others], dim=1),
-        features=others[0].features,
-        relations=others[0].relations,
-        patches=others[0].patches,
-    )
+def _logits(networks: Sequence[Observation], loss: TrainingLoss) -> Tensor:
+    """Logits (B, members, C) of an ensemble, without gradients."""
+    return torch.stack([loss.task.logits(each.outputs).detach() for each in networks], dim=1)

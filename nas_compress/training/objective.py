@@ -1,4 +1,4 @@
-"""What one step of training minimises: the student's look at a batch, the teacher's beside it, and their loss."""
+"""Training objectives: the loss terms of a batch."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from nas_compress.errors import refusal
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import ObservableNetwork, Observation, watch
+from nas_compress.tasks.batch import Batch, device_of
+from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
 
-class Lesson(Protocol):
-    """Loss terms of a batch by name; their sum is minimised."""
+class Objective(Protocol):
+    """Loss terms of a batch by name; training minimises their sum."""
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Terms for `batch` (B, C, H, W), which is the samples at `index` (B,) in `view`.
+        """Return the terms for the samples at `index` (B,) in `view`.
 
-        progress: the fraction of the planned steps that is done.
+        progress: fraction of the planned steps that is done.
         """
         ...
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """Modules that are trained beside the model."""
+        """Modules that are trained together with the model."""
         ...
 
 
-class TaughtLesson:
-    """The terms of a training loss, with a teacher where they need one.
+class LossObjective:
+    """The terms of a training loss, with a teacher if they need one.
 
-    answers: the teacher's logits on every sample in every view, (views, N, C), or (views, N, members, C) of an
-    ensemble, on the samples' device. teacher: the network itself, in eval mode, run once a batch while some term reads
-    features. watched: the modules whose outputs are the features of networks that do not name their own.
+    answers: the teacher's logits of every sample in every view, (views, N, C), or (views, N, members, C) of an
+    ensemble, on the samples' device. teacher: the network itself, in eval mode; it runs once per batch while an active
+    term reads features. watched: names of the modules whose outputs are the features of a user's network.
     """
 
     def __init__(
@@ -51,36 +55,66 @@ class TaughtLesson:
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """The loss, whose adaptation layers learn."""
+        """The loss, because its adaptation layers learn."""
         return [self._loss]
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """The loss terms of a batch; see `Lesson`."""
+        """Return the loss terms of a batch; see `Objective`."""
         relations = self._loss.reads_relations(progress)
         watched = self._watched if self._loss.reads_features(progress) else ()
-        with mixed_precision(batch.device):
-            student = look(model, batch, relations=relations, watched=watched)
+        with mixed_precision(device_of(batch)):
+            student = observe(model, batch, self._loss.task, relations=relations, watched=watched)
             seen = None
             if self._teacher is not None and self._loss.reads_features(progress):
                 with torch.no_grad():
-                    seen = look(self._teacher, batch, relations=relations, watched=watched)
+                    seen = observe(self._teacher, batch, self._loss.task, relations=relations, watched=watched)
         answers = None if self._answers is None else self._answers[view].index_select(0, index)
-        return self._loss(student, labels, _joined(answers, seen), progress)  # type: ignore[no-any-return]
+        terms: dict[str, Tensor] = self._loss(student, targets, seen, answers=answers, progress=progress)
+        return terms
 
 
-def look(model: nn.Module, batch: Tensor, *, relations: bool = False, watched: Sequence[str] = ()) -> Observation:
-    """What a network shows of a batch: its own features, or what its `watched` modules give where it names none."""
+class PenalisedObjective:
+    """An objective with the further term `bn_sparsity`: weight times the sum of |scale| over all batch normalisations.
+
+    Network slimming's penalty (Liu et al. 2017, arXiv 1708.06519, equation 1); its gradient is weight times the sign of
+    each scale. RequestError if the network has no batch normalisation.
+    """
+
+    def __init__(self, objective: Objective, weight: float) -> None:
+        self._objective, self._weight = objective, weight
+
+    @property
+    def learners(self) -> Sequence[nn.Module]:
+        """The learners of the objective itself."""
+        return self._objective.learners
+
+    def __call__(
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the terms of a batch; see `Objective`."""
+        terms = self._objective(model, batch, targets, view=view, index=index, progress=progress)
+        return {**terms, "bn_sparsity": self._weight * torch.cat(require_scales(model)).abs().sum()}
+
+
+def require_scales(network: nn.Module, where: str = "") -> list[Tensor]:
+    """Return the scales (channels,) of every batch normalisation; RequestError if there is none."""
+    norms = (module for module in network.modules() if isinstance(module, _BatchNorm) and module.affine)
+    scales: list[Tensor] = [norm.weight for norm in norms]
+    if not scales:
+        raise refusal("bn_sparsity needs batch normalisation, but the teacher has none; use bn_sparsity = 0", where)
+    return scales
+
+
+def observe(
+    model: nn.Module, batch: Batch, task: Task, *, relations: bool = False, watched: Sequence[str] = ()
+) -> Observation:
+    """Run a network on a batch and record its features.
+
+    relations: record queries, keys and values too. watched: modules to record of a network that has no features of its
+    own.
+    """
     if isinstance(model, ObservableNetwork):
-        return model.observe(batch, relations=relations)
-    return watch(model, batch, watched)
-
-
-def _joined(answers: Tensor | None, seen: Observation | None) -> Observation | None:
-    """The kept answers with the features of this step: for logits the answers of all members, where there are any."""
-    if seen is None:
-        return None if answers is None else Observation(logits=answers)
-    if answers is None:
-        return seen
-    return Observation(logits=answers, features=seen.features, relations=seen.relations, patches=seen.patches)
+        return model.observe(*batch.values(), relations=relations)
+    return watch(model, batch, watched, outputs=task.signature.output_names)

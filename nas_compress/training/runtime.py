@@ -1,20 +1,29 @@
-"""Where training runs, and its precision there."""
+"""Device, precision, threads and memory of a training."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, device_of
 
 THREADED_MACS = 500_000_000
 """Forward multiply-adds of a batch from which torch's threads share the work on a CPU. In a smaller one each operation
 takes microseconds, and threads that meet after each wait longer than they work, many times longer where another
 program holds a core. A count and not a timing decides, so that the same training gives the same bits."""
+
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_TRIM_BYTES = 1 << 30
+_MMAP_BYTES = (1 << 30, 32 << 20)  # older versions take no more than the second
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -33,11 +42,28 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return contextlib.nullcontext()
 
 
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 1 GiB of freed memory for its next tensors; True where that could be set.
+
+    Left alone, glibc hands the activations of a step back to the system and asks for them again in the next step,
+    page by page: up to a third of the time of small networks with large feature maps. Does nothing with another C
+    library, or on another system.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)) and any(
+        mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_BYTES
+    )
+
+
 @contextlib.contextmanager
-def fitting_threads(model: nn.Module, sample: Tensor, *, batch_size: int) -> Iterator[None]:
-    """Inside, torch computes with one thread where batches of `sample` (1, C, H, W) are small work for a CPU."""
+def fitting_threads(model: nn.Module, sample: Batch, *, batch_size: int) -> Iterator[None]:
+    """Let torch use one thread inside if batches of `sample` (one row) are small work for a CPU."""
     before = torch.get_num_threads()
-    if sample.device.type == "cpu" and before > 1 and _macs(model, sample) * batch_size < THREADED_MACS:
+    if device_of(sample).type == "cpu" and before > 1 and _macs(model, sample) * batch_size < THREADED_MACS:
         torch.set_num_threads(1)
     try:
         yield
@@ -45,12 +71,12 @@ def fitting_threads(model: nn.Module, sample: Tensor, *, batch_size: int) -> Ite
         torch.set_num_threads(before)
 
 
-def _macs(model: nn.Module, sample: Tensor) -> int:
+def _macs(model: nn.Module, sample: Batch) -> int:
     training = {module: module.training for module in model.modules()}
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
-            model.eval()(sample)
+            model.eval()(*sample.values())
     finally:
         for module, was_training in training.items():
             module.training = was_training

@@ -1,4 +1,4 @@
-"""How often a torch network is right: for decisions during training. Figures of results come from the file."""
+"""Metrics of a torch network, for decisions during training. Results are measured on the exported file."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Split
+from nas_compress.tasks.batch import device_of, named_outputs, split, to_arrays
+from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
 BATCH = 512
-"""Samples at once: bounds the memory."""
+"""Samples per forward pass; bounds the memory."""
 
 
-def module_accuracy(model: nn.Module, samples: Split) -> float:
-    """The fraction of samples, uint8 (N, C, H, W) on the model's device, whose largest logit is that of their label.
+def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
+    """Return the task's metrics of a network.
 
-    The model is in eval mode meanwhile and in the mode that it had afterwards; no random numbers are drawn.
+    samples: on the model's device. The model runs in eval mode and returns to its former mode; no random numbers are
+    drawn.
     """
-    was_training = model.training
-    right = torch.zeros((), dtype=torch.int64, device=samples.labels.device)
+    was_training, names = model.training, task.signature.output_names
+    parts = []
     try:
         model.eval()
-        with torch.no_grad(), mixed_precision(samples.inputs.device):
-            for start in range(0, len(samples), BATCH):
-                answers = model(samples.inputs[start : start + BATCH]).argmax(dim=1)
-                right += (answers == samples.labels[start : start + BATCH]).sum()
+        with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
+            for batch in split(samples.inputs, BATCH):
+                parts.append(named_outputs(model(*batch.values()), names))
     finally:
         model.train(was_training)
-    return float(right) / len(samples)
+    outputs = {name: torch.cat([part[name] for part in parts]) for name in names}
+    return task.measure(to_arrays(outputs), to_arrays(samples.targets))

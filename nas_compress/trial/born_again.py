@@ -47,7 +47,7 @@ def write_ensemble(
     for network, path in zip(earlier, files, strict=True):
         write(network.cpu(), path)
     files.append(student)
-    inputs, labels = validation.inputs.cpu().numpy(), validation.labels.cpu().numpy()
+    inputs, labels = validation.inputs["input"].cpu().numpy(), validation.targets["label"].cpu().numpy()
     with watch.stage("ensemble"):
         probabilities = np.mean([_softmax(predict(path, inputs)) for path in files], axis=0)
     write_json(

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.training.validate import module_accuracy
+from nas_compress.tasks.task import Task
+from nas_compress.training.validate import evaluate
 from nas_compress.values.outcome import Measured
 
 
@@ -35,8 +36,8 @@ class Monitor:
     stopper: None trains to the end. shadow: record what the stopper decides, but do not stop.
     """
 
-    def __init__(self, *, stopper: Stopper | None, shadow: bool, validation: Split) -> None:
-        self._stopper, self._shadow, self._validation = stopper, shadow, validation
+    def __init__(self, *, stopper: Stopper | None, shadow: bool, validation: Split, task: Task) -> None:
+        self._stopper, self._shadow, self._validation, self._task = stopper, shadow, validation, task
         self.curve: list[tuple[int, float]] = []
         self._validated: frozenset[int] = frozenset()
         self.stopped_at: int | None = None
@@ -72,10 +73,14 @@ class Monitor:
         """Validate after epoch `done` if it is due; return True if the trial stops here."""
         asked = self._stopper is not None and self._stopper.wants(done)
         if asked or done in self._validated:
-            self.curve.append((done, module_accuracy(network, self._validation)))
+            self.curve.append((done, self._accuracy(network)))
         if self._stopper is None or not asked:
             return False
         reason = self._stopper.stop_reason(*self.curve[-1])
         if reason is not None and self.stopped_at is None:
             self.stopped_at, self.reason = done, reason
         return self.stopped
+
+    def _accuracy(self, network: nn.Module) -> float:
+        """The task's primary metric on the validation split."""
+        return evaluate(network, self._validation, self._task)[self._task.metrics[0]]

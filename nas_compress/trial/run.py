@@ -66,7 +66,7 @@ def run_trial(
     watch = Stopwatch()
     check_candidate(candidate)
     try:
-        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation)
+        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task)
         with context.target.busy():
             outcome = _run(
                 candidate,

@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
+from nas_compress.losses.table import TASK_LOSS, TERMS, feature_terms, needs_teacher
 from nas_compress.losses.term import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
+from nas_compress.tasks.batch import rows
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.training.checkpoint import Checkpoint
-from nas_compress.training.mutual import MutualLesson
-from nas_compress.training.objective import Lesson, TaughtLesson, look
+from nas_compress.training.mutual import MutualObjective
+from nas_compress.training.objective import LossObjective, Objective, observe
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
 from nas_compress.trial.shape import channel_step
 from nas_compress.trial.training import fit
-from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
+from nas_compress.values.candidate import Candidate, Teaching
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -71,10 +72,10 @@ def teach(
             with watch.stage("teacher answers"):
                 guide = _previous(candidate, students[number - 1], context)
         with watch.stage("training"):
-            lesson = lesson_of(candidate, student, guide, context, seed=seed)
+            objective = objective_of(candidate, student, guide, context, seed=seed)
             losses = fit(
                 student,
-                lesson,
+                objective,
                 candidate,
                 context,
                 epochs=epochs,
@@ -98,10 +99,10 @@ def _fit_float(
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
     float32 = candidate.in_float32(channel_step(candidate, context.target))
-    plain = replace(float32, losses=cross_entropy(), teaching=Teaching())
+    plain = replace(float32, losses=TASK_LOSS, teaching=Teaching())
     fit(
         student,
-        TaughtLesson(TrainingLoss(plain.losses)),
+        LossObjective(TrainingLoss(context.dataset.task, TASK_LOSS)),
         plain,
         context,
         epochs=epochs,
@@ -136,51 +137,60 @@ def _previous(candidate: Candidate, generation: nn.Module, context: TrialContext
     """The generation before as the teacher."""
     answers = None
     if _reads_logits(candidate):
-        answers = compute_answers(generation, context.teacher.train_samples, context.dataset.views)
+        answers = compute_answers(
+            generation, context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
+        )
     return Guide(answers=answers, network=generation.eval())
 
 
-def lesson_of(candidate: Candidate, student: nn.Module, guide: Guide, context: TrialContext, *, seed: int) -> Lesson:
+def objective_of(
+    candidate: Candidate, student: nn.Module, guide: Guide, context: TrialContext, *, seed: int
+) -> Objective:
     """What the student is taught with: by its guide, or in mutual learning beside peers that are made here."""
     watched = bool(feature_terms(candidate.losses))
     if candidate.teaching.teacher == "mutual":
-        return _mutual_lesson(candidate, student, make_peers(candidate, context, seed=seed), context, watched=watched)
+        return _mutual_objective(
+            candidate, student, make_peers(candidate, context, seed=seed), context, watched=watched
+        )
     if candidate.teaching.scheme == "joint":
-        return _joint_lesson(candidate, student, context, seed=seed, watched=watched)
+        return _joint_objective(candidate, student, context, seed=seed, watched=watched)
     watched = watched and guide.network is not None
-    own = _glance(student, context) if watched else None
-    other = _glance(guide.network, context) if watched and guide.network is not None else None
-    return TaughtLesson(
-        _loss(candidate, own, other),
+    own = _observe_shapes(student, context) if watched else None
+    other = _observe_shapes(guide.network, context) if watched and guide.network is not None else None
+    return LossObjective(
+        _loss(candidate, context, own, other),
         answers=guide.answers,
         teacher=guide.network if watched else None,
         watched=context.teacher.section.features,
     )
 
 
-def _mutual_lesson(
+def _mutual_objective(
     candidate: Candidate, student: nn.Module, peers: list[nn.Module], context: TrialContext, *, watched: bool
-) -> MutualLesson:
+) -> MutualObjective:
     """Each network's loss, with adaptation layers to the one that it looks at where terms on features ask for them."""
     networks = [student, *peers]
-    seen = [_glance(network, context) if watched else None for network in networks]
+    seen = [_observe_shapes(network, context) if watched else None for network in networks]
     others = [seen[1], *([seen[0]] * len(peers))]
-    losses = [_loss(candidate, own, other) for own, other in zip(seen, others, strict=True)]
-    return MutualLesson(peers, losses, watched=context.teacher.section.features)
+    losses = [_loss(candidate, context, own, other) for own, other in zip(seen, others, strict=True)]
+    return MutualObjective(peers, losses, watched=context.teacher.section.features)
 
 
-def _joint_lesson(
+def _joint_objective(
     candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool
-) -> MutualLesson:
+) -> MutualObjective:
     """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
     teacher = fresh_teacher(context, seed=seed)
-    own, other = (_glance(network, context) if watched else None for network in (student, teacher))
-    losses = [_loss(candidate, own, other), TrainingLoss(cross_entropy())]
-    return MutualLesson([teacher], losses, watched=context.teacher.section.features)
+    own, other = (_observe_shapes(network, context) if watched else None for network in (student, teacher))
+    losses = [_loss(candidate, context, own, other), TrainingLoss(context.dataset.task, TASK_LOSS)]
+    return MutualObjective([teacher], losses, watched=context.teacher.section.features)
 
 
-def _loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> TrainingLoss:
+def _loss(
+    candidate: Candidate, context: TrialContext, student: Observation | None, teacher: Observation | None
+) -> TrainingLoss:
     return TrainingLoss(
+        context.dataset.task,
         candidate.losses,
         student=student,
         teacher=teacher,
@@ -189,12 +199,12 @@ def _loss(candidate: Candidate, student: Observation | None, teacher: Observatio
     )
 
 
-def _glance(network: nn.Module, context: TrialContext) -> Observation:
-    """Shapes of everything that the network shows."""
+def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:
+    """Observe two samples, for the shapes of all features."""
     training = network.training
     with torch.no_grad():
-        samples, watched = context.calibration[:2].to(context.device), context.teacher.section.features
-        seen = look(network.eval(), samples, relations=True, watched=watched)
+        batch, watched = rows(context.validation.inputs, 0, 2), context.teacher.section.features
+        seen = observe(network.eval(), batch, context.dataset.task, relations=True, watched=watched)
     network.train(training)
     return seen
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.tasks.batch import Batch
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Lesson
+from nas_compress.training.objective import Objective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.bit_allocation import planned_bits
@@ -30,29 +31,29 @@ OnEpochTerms = Callable[[int, dict[str, float]], bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PartOfLesson:
-    """A lesson that is continued: its progress runs from `begin` to `end`."""
+class PartOfObjective:
+    """An objective for part of a training: progress runs from `begin` to `end`."""
 
-    lesson: Lesson
+    objective: Objective
     begin: float
     end: float
 
     @property
     def learners(self) -> Sequence[nn.Module]:
         """Modules that are trained beside the model."""
-        return self.lesson.learners
+        return self.objective.learners
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """The lesson's terms; see `Lesson`."""
+        """Return the objective's terms; see `Objective`."""
         whole = self.begin + (self.end - self.begin) * progress
-        return self.lesson(model, batch, labels, view=view, index=index, progress=whole)
+        return self.objective(model, batch, targets, view=view, index=index, progress=whole)
 
 
 def fit(
     student: nn.Module,
-    lesson: Lesson,
+    objective: Objective,
     candidate: Candidate,
     context: TrialContext,
     *,
@@ -80,7 +81,7 @@ def fit(
     whole = functools.partial(
         _fit_part,
         student,
-        lesson,
+        objective,
         context,
         peak=learning_rate(candidate, context.training),
         planned=epochs,
@@ -121,7 +122,7 @@ def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Spa
 
 def _fit_part(
     student: nn.Module,
-    lesson: Lesson,
+    objective: Objective,
     context: TrialContext,
     *,
     peak: float,
@@ -137,8 +138,8 @@ def _fit_part(
     return train(
         student,
         context.teacher.train_samples,
-        context.dataset.views,
-        lesson=PartOfLesson(lesson=lesson, begin=begin / planned, end=(begin + epochs) / planned),
+        context.dataset.augmentation,
+        objective=PartOfObjective(objective=objective, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,
         batch_size=context.training.batch_size,
         learning_rate=peak * rate,

@@ -166,8 +166,8 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         layer_bits=planned_bits(candidate, student, context),
     )
     validation, session = context.dataset.validation, open_session(path)
-    check_agreement(deployable, path, validation.inputs[:512], session=session)
-    accuracy = measure_accuracy(session, validation.inputs.numpy(), validation.labels.numpy())
+    check_agreement(deployable, path, validation.inputs["input"][:512], session=session)
+    accuracy = measure_accuracy(session, validation.inputs["input"].numpy(), validation.targets["label"].numpy())
     write_json(path.with_suffix(".json"), {"accuracy": accuracy, "size_bytes": path.stat().st_size})
     print(f"seed {cell.seed}: {cell.teaching}: {cell.method} {cell.bits}: {accuracy:.2%}", file=sys.stderr, flush=True)
 

@@ -40,7 +40,9 @@ def test_every_front_file_measures_to_its_recorded_accuracy(finished: Path) -> N
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for row in read_csv(finished / "run" / "front.csv"):
         path = finished / "run" / row["model"]
-        assert measure_accuracy(path, data.inputs.numpy(), data.labels.numpy()) == float(row["accuracy"])
+        assert measure_accuracy(path, data.inputs["input"].numpy(), data.targets["label"].numpy()) == float(
+            row["accuracy"]
+        )
 
 
 def test_every_trial_has_its_files(finished: Path) -> None:

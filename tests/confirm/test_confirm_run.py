@@ -71,11 +71,14 @@ def test_every_repetition_is_kept_and_measures_to_what_the_rows_say(confirmed: R
     assert {row.role for row in confirmation.rows} >= {"student", "uniform_width"}
     test = load_dataset(name="digits", seed=0).test.reveal(purpose="a test of the tool")
     places = [confirmed.root / "confirm" / str(student.trial) / f"student-{seed}" for seed in (1, 2)]
-    found = [measure_accuracy(place / "model.onnx.xz", test.inputs.numpy(), test.labels.numpy()) for place in places]
+    found = [
+        measure_accuracy(place / "model.onnx.xz", test.inputs["input"].numpy(), test.targets["label"].numpy())
+        for place in places
+    ]
     assert student.test_mean == pytest.approx(sum(found) / 2)
     assert [read_json(place / "outcome.json")["seed"] for place in places] == [1, 2]
     own = confirmed.root / "trials" / str(student.trial) / "model.onnx.xz"
-    assert student.test_shipped == measure_accuracy(own, test.inputs.numpy(), test.labels.numpy())
+    assert student.test_shipped == measure_accuracy(own, test.inputs["input"].numpy(), test.targets["label"].numpy())
     assert confirmation.test_samples == len(test)
 
 

@@ -100,7 +100,7 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialConte
         return
     event(f"{candidate.family} of a {teacher.family}")
     assert all(width.channels >= 1 for width in architecture.widths)
-    samples = context.dataset.train.inputs[:8]
+    samples = context.dataset.train.inputs["input"][:8]
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-3)
     F.cross_entropy(student(samples), LABELS).backward()
     assert all(value.grad is not None for value in student.parameters())

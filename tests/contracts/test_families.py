@@ -109,9 +109,9 @@ def test_what_is_seen_is_what_it_answers(family: str, shape: tuple[int, int, int
     network = build_student(architecture(family, shape, depths)).eval()
     inputs = samples(shape)
     seen = network.observe(inputs)
-    assert torch.equal(seen.answer, network(inputs)) and seen.distillation_logits is None
+    assert torch.equal(seen.outputs["logits"], network(inputs)) and seen.teacher_head is None
     assert not seen.relations, "nobody asked for them"
-    nn.functional.cross_entropy(seen.answer, torch.tensor([0, 1, 2])).backward()
+    nn.functional.cross_entropy(seen.outputs["logits"], torch.tensor([0, 1, 2])).backward()
     for name, feature in seen.features.items():
         assert feature.requires_grad and len(feature) == 3, name
 
@@ -142,7 +142,7 @@ def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
         wanted = dataclasses.replace(architecture(family, shape, (1, 1, 1)), stem_stride=stride)
         seen = build_student(wanted).eval().observe(samples(shape))
         assert seen.features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
-        assert seen.logits.shape == (3, CLASSES)
+        assert seen.outputs["logits"].shape == (3, CLASSES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -39,7 +39,7 @@ def maps(seed: int, channels: tuple[int, ...], sides: tuple[int, ...], batch: in
         name: torch.randn(batch, width, side, side, generator=random)
         for name, width, side in zip(names, channels, sides, strict=True)
     }
-    return Observation(logits=torch.randn(batch, 5, generator=random), features=features)
+    return Observation(outputs={"logits": torch.randn(batch, 5, generator=random)}, features=features)
 
 
 def tokens(seed: int, width: int, layers: int, batch: int = 6, count: int = 5, patches: int = 4) -> Observation:
@@ -47,7 +47,7 @@ def tokens(seed: int, width: int, layers: int, batch: int = 6, count: int = 5, p
     random = torch.Generator().manual_seed(seed)
     names = [f"layer{number}" for number in range(layers)]
     return Observation(
-        logits=torch.randn(batch, 5, generator=random),
+        outputs={"logits": torch.randn(batch, 5, generator=random)},
         features={name: torch.randn(batch, count, width, generator=random) for name in ["embedding", *names]},
         relations={
             name: tuple(torch.randn(batch, 2, count, width // 2, generator=random) for _ in range(3))  # type: ignore[misc]
@@ -76,7 +76,7 @@ def every(seen: Observation, change: Callable[[Tensor], Tensor]) -> Observation:
     """The observation with each of its tensors changed."""
     return replace(
         seen,
-        logits=change(seen.logits),
+        outputs={"logits": change(seen.outputs["logits"])},
         features={name: change(value) for name, value in seen.features.items()},
         relations={name: tuple(change(part) for part in parts) for name, parts in seen.relations.items()},  # type: ignore[misc]
     )
@@ -197,7 +197,7 @@ HAND: dict[str, Callable[[], tuple[Tensor, float]]] = {
 
 def _map(row: list[float]) -> Observation:
     feature = torch.tensor(row, dtype=torch.float32).reshape(1, 1, 1, 2)
-    return Observation(logits=torch.zeros(1, 2), features={"stem": feature * 0, "stage0": feature})
+    return Observation(outputs={"logits": torch.zeros(1, 2)}, features={"stem": feature * 0, "stage0": feature})
 
 
 def _with_identity(loss: Fitnet) -> Fitnet:
@@ -207,7 +207,8 @@ def _with_identity(loss: Fitnet) -> Fitnet:
 
 def _hidden(student: list[float], teacher: list[float]) -> Tensor:
     ours, theirs = (
-        Observation(logits=torch.zeros(1, 2), features={"layer0": torch.tensor([[row]])}) for row in (student, teacher)
+        Observation(outputs={"logits": torch.zeros(1, 2)}, features={"layer0": torch.tensor([[row]])})
+        for row in (student, teacher)
     )
     loss = TokenLoss(ours, theirs, [("layer0", "layer0")], "hidden_state")
     nn.init.eye_(loss.projections[0].weight)  # type: ignore[arg-type]
@@ -217,7 +218,9 @@ def _hidden(student: list[float], teacher: list[float]) -> Tensor:
 def _query(first: list[float]) -> Observation:
     vectors = torch.tensor([first, [0.0] * 4]).reshape(1, 1, 2, 4)
     return Observation(
-        logits=torch.zeros(1, 2), features={"embedding": vectors[0]}, relations={"layer0": (vectors, vectors, vectors)}
+        outputs={"logits": torch.zeros(1, 2)},
+        features={"embedding": vectors[0]},
+        relations={"layer0": (vectors, vectors, vectors)},
     )
 
 
@@ -243,7 +246,7 @@ class TeacherLearns(SimilarityPreserving):
 
 class Summed(AttentionTransfer):
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
-        return super().forward(student, teacher) * len(student.logits)
+        return super().forward(student, teacher) * len(student.outputs["logits"])
 
 
 class Shuffled(MinilmRelations):

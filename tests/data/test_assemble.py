@@ -3,16 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_compress.data.assemble import Parts, assemble, fingerprint, moments
-from nas_compress.data.augmentation import Views
+from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts, moments
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
+from nas_compress.tasks.image_classification import ImageClassification
 
 
 def small_parts() -> Parts:
     inputs = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
     labels = np.array([0, 1, 0, 1, 0, 1])
-    return Parts(
+    return image_parts(
         name="small",
         classes=2,
         train=(inputs, labels),
@@ -22,7 +23,7 @@ def small_parts() -> Parts:
 
 
 def assembled(parts: Parts, *, shift: int = 0, train_samples: int | None = None, seed: int = 0) -> Dataset:
-    return assemble(parts, views=Views(shift=shift), train_samples=train_samples, seed=seed, where="here")
+    return assemble(parts, augmentation=ShiftAndFlip(shift=shift), train_samples=train_samples, seed=seed, where="here")
 
 
 def test_moments_of_a_hand_worked_image() -> None:
@@ -41,45 +42,47 @@ def test_moments_over_several_pieces_agree_with_numpy() -> None:
 
 def test_mean_and_spread_are_the_training_splits_alone() -> None:
     parts = small_parts()
-    changed = replace(parts, validation=(parts.validation[0] + 100, parts.validation[1]))
-    assert (assembled(parts).mean, assembled(parts).std) == (assembled(changed).mean, assembled(changed).std)
+    inputs, targets = parts.validation
+    changed = replace(parts, validation=({"input": inputs["input"] + 100}, targets))
+    assert assembled(parts).normalisation == assembled(changed).normalisation
 
 
 def test_mean_and_spread_follow_the_training_subset() -> None:
     data = assembled(small_parts(), train_samples=2)
-    pixels = data.train.inputs.double()
-    assert data.mean == round(float(pixels.mean()))
-    assert data.std == pytest.approx(float(pixels.std(correction=0)))
+    pixels = data.train.inputs["input"].double()
+    assert data.normalisation["input"].mean == round(float(pixels.mean()))
+    assert data.normalisation["input"].std == pytest.approx(float(pixels.std(correction=0)))
 
 
 def test_the_fingerprint_is_16_digits_and_repeats() -> None:
-    digits = fingerprint(small_parts(), Views())
+    digits = fingerprint(small_parts(), ShiftAndFlip())
     assert len(digits) == 16
     assert int(digits, 16) >= 0
-    assert digits == fingerprint(small_parts(), Views())
+    assert digits == fingerprint(small_parts(), ShiftAndFlip())
 
 
 def test_the_fingerprint_is_of_the_contents_not_the_name() -> None:
     parts = small_parts()
-    assert fingerprint(replace(parts, name="another"), Views()) == fingerprint(parts, Views())
+    assert fingerprint(replace(parts, name="another"), ShiftAndFlip()) == fingerprint(parts, ShiftAndFlip())
 
 
 def test_whatever_the_search_sees_changes_the_fingerprint() -> None:
     parts = small_parts()
-    brighter = parts.train[0].copy()
+    (inputs, targets), (more_inputs, more_targets) = parts.train, parts.validation
+    brighter = inputs["input"].copy()
     brighter[5, 0, 1, 1] += 1
-    relabelled = parts.validation[1].copy()
+    relabelled = more_targets["label"].copy()
     relabelled[0] = 1
-    wider = (parts.train[0].reshape(6, 1, 1, 4), parts.train[1])
+    wider = ({"input": inputs["input"].reshape(6, 1, 1, 4)}, targets)
     others = [
-        (replace(parts, train=(brighter, parts.train[1])), Views()),
-        (replace(parts, validation=(parts.validation[0], relabelled)), Views()),
-        (replace(parts, train=parts.validation, validation=parts.train), Views()),
-        (replace(parts, train=wider), Views()),
-        (parts, Views(shift=1)),
-        (parts, Views(flip=True)),
+        (replace(parts, train=({"input": brighter}, targets)), ShiftAndFlip()),
+        (replace(parts, validation=(more_inputs, {"label": relabelled})), ShiftAndFlip()),
+        (replace(parts, train=parts.validation, validation=parts.train), ShiftAndFlip()),
+        (replace(parts, train=wider), ShiftAndFlip()),
+        (parts, ShiftAndFlip(shift=1)),
+        (parts, ShiftAndFlip(flip=True)),
     ]
-    prints = {fingerprint(*each) for each in [(parts, Views()), *others]}
+    prints = {fingerprint(*each) for each in [(parts, ShiftAndFlip()), *others]}
     assert len(prints) == 1 + len(others)
 
 
@@ -90,7 +93,7 @@ def test_the_training_subset_changes_the_fingerprint() -> None:
 def test_the_subset_keeps_each_image_with_its_label() -> None:
     data = assembled(small_parts(), train_samples=3)
     assert len(data.train) == 3
-    for image, label in zip(data.train.inputs, data.train.labels, strict=True):
+    for image, label in zip(data.train.inputs["input"], data.train.targets["label"], strict=True):
         assert int(image[0, 0, 0]) // 4 % 2 == int(label)
 
 
@@ -102,16 +105,16 @@ def test_a_subset_that_cannot_be_is_refused(count: int) -> None:
 
 def test_constant_images_are_refused() -> None:
     parts = small_parts()
-    flat = (np.full_like(parts.train[0], 9), parts.train[1])
+    flat = ({"input": np.full_like(parts.train[0]["input"], 9)}, parts.train[1])
     with pytest.raises(RequestError, match=r"must not all be equal, but got 9 everywhere \(here\)"):
         assembled(replace(parts, train=flat))
 
 
 def test_a_shift_as_large_as_the_image_is_refused() -> None:
-    assert assembled(small_parts(), shift=1).views.count == 9
+    assert assembled(small_parts(), shift=1).augmentation.count == 9
     with pytest.raises(RequestError, match=r"shift < 2 .* got shift=2"):
         assembled(small_parts(), shift=2)
 
 
-def test_the_input_shape_is_one_samples() -> None:
-    assert assembled(small_parts()).input_shape == (1, 2, 2)
+def test_images_have_their_task() -> None:
+    assert assembled(small_parts()).task == ImageClassification(shape=(1, 2, 2), classes=2)

@@ -12,8 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_compress.data.fashion_mnist import CONTENT, find_contents, search_folders, to_samples
-from nas_compress.data.idx import parse_idx, verified_content
+from nas_compress.data.fashion_mnist import (
+    CONTENT,
+    find_contents,
+    parse_idx,
+    search_folders,
+    to_samples,
+    verified_content,
+)
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RunError
 
@@ -168,14 +174,14 @@ def on_this_machine() -> bool:
 def test_the_real_files_make_balanced_splits() -> None:
     data = load_dataset(name="fashion-mnist", seed=5)
     assert (len(data.train), len(data.validation), len(data.test)) == (54_000, 6_000, 10_000)
-    assert data.train.labels.bincount().tolist() == [5_400] * 10
-    assert data.validation.labels.bincount().tolist() == [600] * 10
-    assert data.test.reveal(purpose="count its classes").labels.bincount().tolist() == [1_000] * 10
-    assert data.input_shape == (1, 28, 28)
-    assert data.views.count == 18
+    assert data.train.targets["label"].bincount().tolist() == [5_400] * 10
+    assert data.validation.targets["label"].bincount().tolist() == [600] * 10
+    assert data.test.reveal(purpose="count its classes").targets["label"].bincount().tolist() == [1_000] * 10
+    assert data.task.signature.input("input").sample_shape == (1, 28, 28)
+    assert data.augmentation.count == 18
     # The training files' published mean and spread are 0.2860 and 0.3530 of 255.
-    assert data.mean == 73
-    assert data.std / 255 == pytest.approx(0.3530, abs=5e-4)
+    assert data.normalisation["input"].mean == 73
+    assert data.normalisation["input"].std / 255 == pytest.approx(0.3530, abs=5e-4)
 
 
 @pytest.mark.skipif(not on_this_machine(), reason="Fashion-MNIST is not on this machine (NAS_COMPRESS_DATA)")

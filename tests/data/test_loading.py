@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import DATASETS, READERS, load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.tasks.image_classification import ImageClassification
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def images(data: Dataset) -> list[bytes]:
     return [
         image.numpy().tobytes() + bytes([int(label)])
         for part in parts
-        for image, label in zip(part.inputs, part.labels, strict=True)
+        for image, label in zip(part.inputs["input"], part.targets["label"], strict=True)
     ]
 
 
@@ -33,10 +35,9 @@ def test_every_data_set_of_the_table_can_be_read() -> None:
 def test_digits_are_as_the_table_says(digits: Dataset) -> None:
     info = DATASETS["digits"]
     assert digits.name == "digits"
-    assert digits.classes == info.classes == 10
-    assert digits.input_shape == info.input_shape
-    assert (digits.views.shift, digits.views.flip) == (info.shift, info.flip) == (1, False)
-    assert int(digits.train.inputs.max()) == 16
+    assert digits.task == ImageClassification(shape=info.input_shape, classes=info.classes)
+    assert digits.augmentation == ShiftAndFlip(shift=info.shift, flip=info.flip) == ShiftAndFlip(shift=1)
+    assert int(digits.train.inputs["input"].max()) == 16
 
 
 def test_digits_are_all_there_each_in_one_split(digits: Dataset) -> None:
@@ -49,7 +50,7 @@ def test_digits_are_all_there_each_in_one_split(digits: Dataset) -> None:
 
 def test_digits_keep_the_share_of_each_class(digits: Dataset) -> None:
     test = digits.test.reveal(purpose="count its classes")
-    counts = torch.stack([part.labels.bincount() for part in (digits.train, digits.validation, test)])
+    counts = torch.stack([part.targets["label"].bincount() for part in (digits.train, digits.validation, test)])
     shares = counts / counts.sum(dim=1, keepdim=True)
     assert float((shares.amax(dim=0) - shares.amin(dim=0)).max()) < 0.01
 
@@ -65,13 +66,13 @@ def test_the_seed_divides_digits(digits: Dataset) -> None:
 def test_fewer_training_samples_leave_the_other_splits_alone(digits: Dataset) -> None:
     fewer = load_dataset(name="digits", seed=0, train_samples=100)
     assert len(fewer.train) == 100
-    assert fewer.train.labels.bincount().min() >= 9
-    assert torch.equal(fewer.validation.inputs, digits.validation.inputs)
+    assert fewer.train.targets["label"].bincount().min() >= 9
+    assert torch.equal(fewer.validation.inputs["input"], digits.validation.inputs["input"])
     assert fewer.fingerprint != digits.fingerprint
 
 
 def test_one_training_sample_for_each_class_is_the_least() -> None:
-    assert sorted(load_dataset(name="digits", train_samples=10).train.labels.tolist()) == list(range(10))
+    assert sorted(load_dataset(name="digits", train_samples=10).train.targets["label"].tolist()) == list(range(10))
     with pytest.raises(RequestError, match=r"10 \(classes\) <= train_samples <= 1079 .* got train_samples=9"):
         load_dataset(name="digits", train_samples=9)
     with pytest.raises(RequestError, match="got train_samples=1080"):
@@ -79,8 +80,8 @@ def test_one_training_sample_for_each_class_is_the_least() -> None:
 
 
 def test_views_may_be_chosen() -> None:
-    assert load_dataset(name="digits", shift=2).views.count == 25
-    assert load_dataset(name="digits", shift=0, flip=False).views.count == 1
+    assert load_dataset(name="digits", shift=2).augmentation.count == 25
+    assert load_dataset(name="digits", shift=0, flip=False).augmentation.count == 1
 
 
 def test_mirrored_digits_are_refused() -> None:

@@ -10,6 +10,7 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.tasks.image_classification import ImageClassification
 
 WHERE = "study.toml: data.factory"
 
@@ -65,16 +66,16 @@ def returning(expression: str) -> str:
 def test_a_module_of_ten_lines_works(tmp_path: Path) -> None:
     data = load(tmp_path, GOOD)
     assert data.name == "my_data:load"
-    assert (data.classes, data.input_shape, data.views.count) == (3, (1, 5, 4), 1)
+    assert data.task == ImageClassification(shape=(1, 5, 4), classes=3) and data.augmentation.count == 1
     assert (len(data.train), len(data.validation), len(data.test)) == (51, 9, 12)
-    assert data.validation.labels.bincount().tolist() == [3, 3, 3]
+    assert data.validation.targets["label"].bincount().tolist() == [3, 3, 3]
 
 
 def test_train_and_validation_together_are_what_train_was(tmp_path: Path) -> None:
     data = load(tmp_path, GOOD)
     whole = np.random.default_rng(0).integers(0, 200, size=(60, 5, 4), dtype=np.uint8)
     whole += (np.arange(60) % 3)[:, None, None].astype(np.uint8)
-    found = torch.cat([data.train.inputs, data.validation.inputs]).numpy()
+    found = torch.cat([data.train.inputs["input"], data.validation.inputs["input"]]).numpy()
     assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in whole)
 
 
@@ -82,15 +83,15 @@ def test_a_given_validation_split_is_left_as_it_is(tmp_path: Path) -> None:
     code = returning("{**good, 'validation': (images[:30], labels[:30])}")
     data = load(tmp_path, code)
     assert (len(data.train), len(data.validation)) == (60, 30)
-    assert torch.equal(data.train.inputs[:30], data.validation.inputs)
+    assert torch.equal(data.train.inputs["input"][:30], data.validation.inputs["input"])
 
 
 def test_the_seed_divides_and_the_rest_is_chosen(tmp_path: Path) -> None:
     first = load(tmp_path, GOOD, seed=0)
     other = load(tmp_path, GOOD, seed=1, shift=1, flip=True, train_samples=30)
-    assert not torch.equal(first.validation.inputs, other.validation.inputs)
-    assert other.views.count == 18
-    assert other.train.labels.bincount().tolist() == [10, 10, 10]
+    assert not torch.equal(first.validation.inputs["input"], other.validation.inputs["input"])
+    assert other.augmentation.count == 18
+    assert other.train.targets["label"].bincount().tolist() == [10, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_the_same_images_in_another_dress_are_the_same_data(tmp_path: Path, expr
     plain = load(tmp_path, GOOD)
     dressed = load(new(tmp_path), returning(expression))
     assert dressed.fingerprint == plain.fingerprint
-    revealed = [data.test.reveal(purpose="compare").inputs for data in (plain, dressed)]
+    revealed = [data.test.reveal(purpose="compare").inputs["input"] for data in (plain, dressed)]
     assert torch.equal(*revealed)
 
 
@@ -121,7 +122,7 @@ def test_every_byte_survives_the_way_through_floats(tmp_path: Path) -> None:
         split = TensorDataset(images / 255, torch.tensor([0, 1, 0, 1]))
         return {"train": split, "validation": split, "test": split}
     """
-    assert load(tmp_path, code).train.inputs.flatten().tolist() == list(range(256))
+    assert load(tmp_path, code).train.inputs["input"].flatten().tolist() == list(range(256))
 
 
 def test_pictures_become_channels_first(tmp_path: Path) -> None:
@@ -142,17 +143,17 @@ def test_pictures_become_channels_first(tmp_path: Path) -> None:
         return {"train": Pictures(), "validation": Pictures(), "test": Pictures()}
     """
     data = load(tmp_path, code)
-    assert data.input_shape == (3, 2, 3)
+    assert data.task.signature.input("input").sample_shape == (3, 2, 3)
     expected = torch.arange(18, dtype=torch.uint8).reshape(2, 3, 3).permute(2, 0, 1) + 1
-    assert torch.equal(data.train.inputs[1], expected)
+    assert torch.equal(data.train.inputs["input"][1], expected)
 
 
 def test_the_users_own_array_is_not_held(tmp_path: Path) -> None:
     code = returning("{'train': good['train'], 'validation': good['train'], 'test': good['test']}")
     data = load(tmp_path, code)
-    before = data.train.inputs.clone()
+    before = data.train.inputs["input"].clone()
     sys.modules["my_data"].images[:] = 0
-    assert torch.equal(data.train.inputs, before)
+    assert torch.equal(data.train.inputs["input"], before)
 
 
 def test_a_read_only_or_mirrored_array_is_read_without_a_warning(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ from nas_compress.errors import RequestError
 from nas_compress.losses.table import TERMS, check_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 
+TASK = ImageClassification(shape=(1, 8, 8), classes=3)
 STUDENT, LABELS, TEACHER = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.randn(4, 3)
 
 
 def total(terms: Sequence[LossTerm], *, teacher: Tensor | None = TEACHER) -> dict[str, Tensor]:
-    guide = None if teacher is None else Observation(logits=teacher)
-    return TrainingLoss(terms)(Observation(logits=STUDENT), LABELS, guide)
+    return TrainingLoss(TASK, terms)(Observation(outputs={"logits": STUDENT}), {"label": LABELS}, answers=teacher)
 
 
 def test_weights_multiply_each_term_and_names_stay() -> None:
@@ -59,4 +60,4 @@ def test_what_no_term_takes_is_refused(term: LossTerm, message: str) -> None:
         check_terms([term])
     assert "\n" not in str(caught.value)
     with pytest.raises(RequestError):
-        TrainingLoss([term])
+        TrainingLoss(TASK, [term])

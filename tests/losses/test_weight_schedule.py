@@ -6,49 +6,55 @@ import torch
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss, one_answer
 from nas_compress.models.features import Observation
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.values.candidate import LossTerm, distillation
 
 TAUGHT = distillation(hard_weight=2.0, soft_weight=4.0, temperature=1.0)
+TASK = ImageClassification(shape=(1, 8, 8), classes=3)
 MAPS = Observation(
-    logits=torch.zeros(2, 3), features={"stem": torch.zeros(2, 4, 2, 2), "stage0": torch.zeros(2, 4, 2, 2)}
+    outputs=torch.zeros(2, 3), features={"stem": torch.zeros(2, 4, 2, 2), "stage0": torch.zeros(2, 4, 2, 2)}
 )
 
 
+def shown(logits: torch.Tensor) -> Observation:
+    return Observation(outputs={"logits": logits})
+
+
 def test_nothing_changes_unless_asked() -> None:
-    loss = TrainingLoss(TAUGHT)
+    loss = TrainingLoss(TASK, TAUGHT)
     assert loss.active(0.0) == loss.active(0.99) == {"cross_entropy": 2.0, "kd": 4.0}
 
 
 def test_annealing_goes_from_the_teacher_to_the_labels() -> None:
-    loss = TrainingLoss(TAUGHT, annealing=True)
+    loss = TrainingLoss(TASK, TAUGHT, annealing=True)
     assert loss.active(0.0) == {"kd": 4.0}
     assert loss.active(0.25) == {"cross_entropy": 0.5, "kd": 3.0}
     assert loss.active(1.0) == {"cross_entropy": 2.0}
 
 
 def test_after_the_soft_stop_only_labels_speak() -> None:
-    loss = TrainingLoss(TAUGHT, soft_stop=0.5)
+    loss = TrainingLoss(TASK, TAUGHT, soft_stop=0.5)
     assert loss.active(0.49) == {"cross_entropy": 2.0, "kd": 4.0}
     assert loss.active(0.5) == {"cross_entropy": 2.0}
 
 
 def test_a_term_that_is_silent_counts_as_zero_and_sends_no_gradient() -> None:
-    loss = TrainingLoss(TAUGHT, soft_stop=0.5)
+    loss = TrainingLoss(TASK, TAUGHT, soft_stop=0.5)
     student = torch.randn(2, 3, requires_grad=True)
-    terms = loss(Observation(logits=student), torch.tensor([0, 1]), Observation(logits=torch.randn(2, 3)), 0.7)
+    terms = loss(shown(student), {"label": torch.tensor([0, 1])}, answers=torch.randn(2, 3), progress=0.7)
     assert float(terms["kd"]) == 0 and not terms["kd"].requires_grad and float(terms["cross_entropy"].detach()) > 0
 
 
 def test_after_the_soft_stop_no_teacher_is_needed() -> None:
-    loss = TrainingLoss(TAUGHT, soft_stop=0.5)
-    student, labels = Observation(logits=torch.zeros(2, 3)), torch.tensor([0, 1])
+    loss = TrainingLoss(TASK, TAUGHT, soft_stop=0.5)
+    student, targets = shown(torch.zeros(2, 3)), {"label": torch.tensor([0, 1])}
     with pytest.raises(RequestError, match="kd needs a teacher's answers or features, but got none"):
-        loss(student, labels, None, 0.49)
-    assert set(loss(student, labels, None, 0.5)) == {"cross_entropy", "kd"}
+        loss(student, targets, progress=0.49)
+    assert set(loss(student, targets, progress=0.5)) == {"cross_entropy", "kd"}
 
 
 def test_warm_up_is_linear_and_never_zero() -> None:
-    loss = TrainingLoss([LossTerm(name="dkd", settings={"warm_up": 0.2})])
+    loss = TrainingLoss(TASK, [LossTerm(name="dkd", settings={"warm_up": 0.2})])
     assert 0 < loss.active(0.0)["dkd"] < 0.01
     assert loss.active(0.1)["dkd"] == pytest.approx(0.5)
     assert loss.active(0.6) == {"dkd": 1.0}
@@ -56,7 +62,7 @@ def test_warm_up_is_linear_and_never_zero() -> None:
 
 def test_hints_alone_come_first_in_two_stages() -> None:
     terms = (LossTerm(name="fitnet", weight=9.0, settings={"hint_share": 0.25}), *TAUGHT)
-    loss = TrainingLoss(terms, student=MAPS, teacher=MAPS)
+    loss = TrainingLoss(TASK, terms, student=MAPS, teacher=MAPS)
     assert loss.active(0.2) == {"fitnet": 9.0} and loss.reads_features(0.2)
     assert loss.active(0.25) == {"cross_entropy": 2.0, "kd": 4.0} and not loss.reads_features(0.25)
 
@@ -79,13 +85,13 @@ def test_hints_alone_come_first_in_two_stages() -> None:
 )
 def test_what_would_leave_nothing_to_learn_is_refused(terms: tuple, settings: dict, message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
-        TrainingLoss(terms, student=MAPS, teacher=MAPS, **settings)
+        TrainingLoss(TASK, terms, student=MAPS, teacher=MAPS, **settings)
     assert "\n" not in str(caught.value)
 
 
 def test_a_teacher_that_shows_logits_alone_teaches_no_features() -> None:
     with pytest.raises(RequestError, match="'fitnet' needs a teacher with feature maps"):
-        TrainingLoss([LossTerm(name="fitnet")], student=MAPS, teacher=Observation(logits=torch.zeros(2, 3)))
+        TrainingLoss(TASK, [LossTerm(name="fitnet")], student=MAPS, teacher=shown(torch.zeros(2, 3)))
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_probabilities_at_any_temperature() -> None:
@@ -101,22 +107,24 @@ def test_divergences_to_several_teachers_have_the_gradient_of_the_one_to_their_m
     random = torch.Generator().manual_seed(0)
     members, labels = torch.randn(6, 3, 5, generator=random), torch.zeros(6, dtype=torch.int64)
     student = torch.randn(6, 5, generator=random, requires_grad=True)
-    loss = TrainingLoss(distillation(hard_weight=0, soft_weight=1, temperature=1.0))
+    loss = TrainingLoss(TASK, distillation(hard_weight=0, soft_weight=1, temperature=1.0))
 
     def gradient(teachers: list[torch.Tensor]) -> torch.Tensor:
-        terms = [loss(Observation(logits=student), labels, Observation(logits=each))["kd"] for each in teachers]
+        terms = [loss(shown(student), {"label": labels}, answers=each)["kd"] for each in teachers]
         return torch.autograd.grad(torch.stack(terms).mean(), student)[0]
 
     torch.testing.assert_close(gradient([members]), gradient(list(members.unbind(dim=1))))
 
 
 def test_two_heads_share_the_work_and_one_kind_of_term_trains_both() -> None:
-    labels = torch.tensor([0, 1])
+    targets = {"label": torch.tensor([0, 1])}
     first, second = (torch.randn(2, 3, requires_grad=True) for _ in range(2))
-    seen, guide = Observation(logits=first, distillation_logits=second), Observation(logits=torch.randn(2, 3))
+    answers = torch.randn(2, 3)
 
     def reached(terms: tuple[LossTerm, ...], name: str) -> list[bool]:
-        value = TrainingLoss(terms)(seen, labels, guide)[name]
+        mean = {"logits": (first + second) / 2}
+        seen = Observation(outputs=mean, label_head={"logits": first}, teacher_head={"logits": second})
+        value = TrainingLoss(TASK, terms)(seen, targets, answers=answers)[name]
         found = torch.autograd.grad(value, [first, second], allow_unused=True)
         return [gradient is not None and bool(gradient.any()) for gradient in found]
 

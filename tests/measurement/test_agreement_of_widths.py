@@ -28,7 +28,7 @@ from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.training.loop import train
-from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import cross_entropy
 from nas_compress.values.precision import precisions
@@ -54,10 +54,10 @@ def clothes() -> Dataset:
 
 
 def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float) -> None:
-    lesson = TaughtLesson(TrainingLoss(cross_entropy()))
+    objective = LossObjective(TrainingLoss(dataset.task, cross_entropy()))
     train(
-        network, dataset.train, dataset.views, lesson=lesson, epochs=epochs, batch_size=64, learning_rate=rate,
-        weight_decay=0.01, seed=0,
+        network, dataset.train, dataset.augmentation, objective=objective, epochs=epochs, batch_size=64,
+        learning_rate=rate, weight_decay=0.01, seed=0,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def rounding(network: nn.Module, dataset: Dataset, *, weight_bits: int, activati
             method="lsq",
             bits=bits_by_layer(weight_layers(aware), weight_bits=weight_bits),
             activation_bits=activation_bits,
-            calibration=dataset.train.inputs[:256],
+            calibration=dataset.train.inputs["input"][:256],
         )
         if activation_bits < 32:
             fit(aware, dataset, epochs=1, rate=0.003)
@@ -116,14 +116,15 @@ def answers(module: nn.Module, samples: torch.Tensor) -> Iterator[np.ndarray]:
 def test_fake_quantization_is_what_the_file_computes(
     family: str, started: nn.Module, clothes: Dataset, tmp_path: Path
 ) -> None:
-    samples, wrong = clothes.validation.inputs[:SAMPLES], []
+    samples, wrong = clothes.validation.inputs["input"][:SAMPLES], []
     for weight_bits, activation_bits, weight_format in FORMS:
         trained = weight_format == "integer"
         aware = started if not trained else rounding(
             started, clothes, weight_bits=weight_bits, activation_bits=activation_bits
         )  # fmt: skip
         module = quantize(
-            aware, weight_bits=weight_bits, activation_bits=activation_bits, calibration=clothes.train.inputs[:256],
+            aware, weight_bits=weight_bits, activation_bits=activation_bits,
+            calibration=clothes.train.inputs["input"][:256],
             weight_format=weight_format,
         )  # fmt: skip
         export_onnx(module, (1, 28, 28), tmp_path / "m.onnx")
@@ -132,7 +133,7 @@ def test_fake_quantization_is_what_the_file_computes(
         training = np.concatenate(list(answers(aware, samples))) if trained else expected
         alike, before = (float((logits.argmax(axis=1) == each.argmax(axis=1)).mean()) for each in (expected, training))
         apart, parted = (float(np.abs(logits - each).max() / np.abs(each).max()) for each in (expected, training))
-        right = float((logits.argmax(axis=1) == clothes.validation.labels[:SAMPLES].numpy()).mean())
+        right = float((logits.argmax(axis=1) == clothes.validation.targets["label"][:SAMPLES].numpy()).mean())
         weights = str(weight_bits) if trained else weight_format
         figures = f"{alike:.2%} | {apart:.4f} | {before:.2%} | {parted:.4f} | {right:.1%}"
         print(f"| {family} | {weights} | {activation_bits} | {figures} |")

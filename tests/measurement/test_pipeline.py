@@ -25,7 +25,7 @@ def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
 
 def test_calibration_takes_the_first_training_samples(context: TrialContext) -> None:
     samples = calibration_samples(context.dataset.train)
-    assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs[:256])
+    assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs["input"][:256])
     assert context.calibration.device.type == "cpu"
 
 
@@ -57,7 +57,9 @@ def test_a_network_becomes_a_file_with_its_figures(
     )
     validation = context.dataset.validation
     with torch.no_grad():
-        right = (deployable(validation.inputs).argmax(dim=1) == validation.labels).float().mean().item()
+        right = (
+            (deployable(validation.inputs["input"]).argmax(dim=1) == validation.targets["label"]).float().mean().item()
+        )
     assert full.figures["accuracy"] == pytest.approx(right, abs=0.02) and full.figures["accuracy"] > 0.7
     assert full.max_difference is not None and full.agreement is not None and full.agreement > 0.95
     assert (full.figures["parameters"], full.figures["macs"]) == (cost.figures["parameters"], cost.figures["macs"])

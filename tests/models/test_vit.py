@@ -78,11 +78,12 @@ def test_an_observation_names_every_layer(pooling: str, distillation_token: bool
     assert list(seen.relations) == ["layer0", "layer1"]
     assert {part.shape for parts in seen.relations.values() for part in parts} == {(4, 3, tokens, 2)}
     assert not network.observe(samples()).relations
-    assert (seen.distillation_logits is not None) == distillation_token and seen.patches == 16
-    assert torch.equal(seen.answer, network(samples()))
-    if seen.distillation_logits is not None:
-        torch.testing.assert_close(seen.answer, (seen.logits + seen.distillation_logits) / 2)
-        assert not torch.allclose(seen.logits, seen.distillation_logits)
+    assert (seen.teacher_head is not None) == distillation_token and seen.patches == 16
+    assert torch.equal(seen.outputs["logits"], network(samples()))
+    if seen.label_head is not None and seen.teacher_head is not None:
+        first, second = seen.label_head["logits"], seen.teacher_head["logits"]
+        torch.testing.assert_close(seen.outputs["logits"], (first + second) / 2)
+        assert not torch.allclose(first, second)
 
 
 def test_a_layer_is_what_its_relations_say() -> None:
@@ -108,10 +109,10 @@ def test_the_classifier_reads_what_pooling_says() -> None:
         last = seen.features["layer1"]
         extra = (pooling == "class_token") + token
         read = last[:, 0] if pooling == "class_token" else last[:, extra:].mean(1)
-        torch.testing.assert_close(seen.logits, network.head.linear(network.head.norm(read)))
+        torch.testing.assert_close(seen.for_labels["logits"], network.head.linear(network.head.norm(read)))
         if token:
             second = network.distillation_head
-            torch.testing.assert_close(seen.distillation_logits, second.linear(second.norm(last[:, extra - 1])))
+            torch.testing.assert_close(seen.for_teacher["logits"], second.linear(second.norm(last[:, extra - 1])))
 
 
 @every_kind

@@ -126,7 +126,9 @@ def examine(folder: RunFolder, total: int) -> None:
     assert front["members"]
     for row in front["members"]:
         model = folder.root / row["model"]
-        assert measure_accuracy(model, images.inputs.numpy(), images.labels.numpy()) == row["accuracy"]
+        assert (
+            measure_accuracy(model, images.inputs["input"].numpy(), images.targets["label"].numpy()) == row["accuracy"]
+        )
         assert model.stat().st_size == row["size_bytes"]
 
 

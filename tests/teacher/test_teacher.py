@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -134,10 +134,10 @@ def test_answers_are_the_networks_in_every_view_and_kept_as_halves(ask: Asked, d
         ("teacher answers", n, 9) for n in range(1, 10)
     ]
     assert answers.dtype == torch.float16 and answers.shape == (9, 100, 10) and not answers.is_inference()
-    padded = data.views.pad(data.train.inputs)
+    views, everything = data.augmentation.over(data.train.inputs), torch.arange(len(data.train))
     with torch.no_grad():
         for view in range(9):
-            expected = teacher.network(data.views.apply(padded, view))
+            expected = teacher.network(views.batch(everything, view)["input"])
             torch.testing.assert_close(answers[view].float(), expected, rtol=2e-3, atol=2e-3)
     assert not torch.equal(answers[0], answers[1])
 
@@ -163,15 +163,15 @@ def test_kept_answers_count_only_while_they_are_the_networks(data: Dataset, tmp_
     path = tmp_path / "logits.safetensors"
 
     def kept(network: torch.nn.Module, samples: Split = data.train) -> torch.Tensor:
-        return cached_answers(path, network, samples, data.views)
+        return cached_answers(path, network, samples, data.augmentation, data.task)
 
     first, same = Scaled(1.0), Scaled(1.0)
     kept(first)
-    assert torch.equal(kept(same), kept(first)) and same.calls < data.views.count
+    assert torch.equal(kept(same), kept(first)) and same.calls < data.augmentation.count
     for other in (Scaled(2.0), Scaled(1.0, classes=4), Scaled(float("nan"))):
-        expected = compute_answers(other, data.train, data.views)
+        expected = compute_answers(other, data.train, data.augmentation, data.task)
         torch.testing.assert_close(kept(other), expected, equal_nan=True)
-    half = replace(data.train, inputs=data.train.inputs[:50], labels=data.train.labels[:50])
+    half = data.train.first(50)
     assert kept(Scaled(1.0), half).shape == (9, 50, 3)
     path.write_bytes(b"broken")
     assert kept(Scaled(1.0)).shape == (9, 100, 3)

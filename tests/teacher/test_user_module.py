@@ -13,6 +13,7 @@ from torch import nn
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.user_module import load_own_teacher
 from teachers import small_teacher_in
@@ -58,7 +59,13 @@ def load(
     features: Sequence[str] = (),
 ) -> nn.Module:
     return load_own_teacher(
-        factory, weights, folder=place, classes=classes, sample=SAMPLE, label="study.toml", features=features
+        factory,
+        weights,
+        folder=place,
+        task=ImageClassification(shape=(1, 8, 8), classes=classes),
+        batch={"input": SAMPLE},
+        label="study.toml",
+        features=features,
     )
 
 
@@ -121,7 +128,7 @@ def test_a_file_that_cannot_be_read_is_refused(place: Path) -> None:
         (CODE.replace("nn.Linear(6, 10)", "nn.Linear(6, 7)"), "must fit the module"),
         (CODE.replace("samples.float()", "samples"), "must take raw samples, uint8 (2, 1, 8, 8), but it raised"),
         (CODE.replace(".mean((2, 3)))", ".mean((2, 3))).unsqueeze(1)"), "logits (N, 10), but it returned (2, 1, 10)"),
-        (CODE.replace("return self.out(", "return (3, "), "logits (N, 10), but it returned tuple"),
+        (CODE.replace("return self.out(", "return (3, "), "logits (N, 10), but it returned int, (2, 6)"),
     ],
 )
 def test_code_that_does_not_hold_is_told(code: str, message: str, place: Path) -> None:

@@ -29,7 +29,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-SAMPLE = torch.ones((1, 1, 10, 10), dtype=torch.uint8)
+SAMPLE = {"input": torch.ones((1, 1, 10, 10), dtype=torch.uint8)}
 BATCH = THREADED_MACS // (9 * 100 * 4)
 
 

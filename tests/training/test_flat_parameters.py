@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.flat_parameters import flattened
 from nas_compress.training.loop import train
-from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.values.candidate import LossTerm, cross_entropy
+
+TASK = ImageClassification(shape=(2, 6, 6), classes=4)
 
 
 class Small(nn.Module):
@@ -77,9 +80,9 @@ def test_the_loop_trains_like_one_adamw_over_all_tensors() -> None:
     model, reference = small(), small()
     train(
         model,
-        Split(name="train", inputs=inputs, labels=labels),
-        Views(),
-        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        Split(name="train", inputs={"input": inputs}, targets={"label": labels}),
+        ShiftAndFlip(),
+        objective=LossObjective(TrainingLoss(TASK, cross_entropy())),
         epochs=5,
         batch_size=16,
         learning_rate=0.01,
@@ -101,7 +104,7 @@ def test_the_loop_trains_like_one_adamw_over_all_tensors() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    data = Split(name="train", inputs=samples(), labels=torch.arange(16) % 4)
+    data = Split(name="train", inputs={"input": samples()}, targets={"label": torch.arange(16) % 4})
     terms = [LossTerm(name="cross_entropy", weight=0.3), LossTerm(name="label_smoothing")]
 
     def trained() -> Small:
@@ -109,8 +112,8 @@ def test_the_same_seed_gives_the_same_bits() -> None:
         train(
             model,
             data,
-            Views(shift=1),
-            lesson=TaughtLesson(TrainingLoss(terms)),
+            ShiftAndFlip(shift=1),
+            objective=LossObjective(TrainingLoss(TASK, terms)),
             epochs=3,
             batch_size=4,
             learning_rate=0.01,

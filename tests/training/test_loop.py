@@ -9,25 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.data.augmentation import Views
+from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Lesson, TaughtLesson
+from nas_compress.training.objective import LossObjective, Objective
 from nas_compress.training.runtime import choose_device
 from nas_compress.values.candidate import distillation
 
 COUNT, BATCH, CLASSES = 40, 8, 3
-VIEWS = Views(shift=1, flip=True)
+TASK = ImageClassification(shape=(1, 4, 4), classes=CLASSES)
+VIEWS = ShiftAndFlip(shift=1, flip=True)
 
 
 def noise(count: int = COUNT) -> Split:
     random = torch.Generator().manual_seed(0)
     return Split(
         name="train",
-        inputs=torch.randint(0, 17, (count, 1, 4, 4), generator=random, dtype=torch.uint8),
-        labels=torch.randint(CLASSES, (count,), generator=random),
+        inputs={"input": torch.randint(0, 17, (count, 1, 4, 4), generator=random, dtype=torch.uint8)},
+        targets={"label": torch.randint(CLASSES, (count,), generator=random)},
     )
 
 
@@ -48,7 +51,7 @@ Function = Callable[[Tensor, Tensor, "Tensor | None"], dict[str, Tensor]]
 
 
 class Bare:
-    """A lesson that is a function of the logits, the labels and the kept answers."""
+    """An objective that is a function of the logits, the labels and the stored answers."""
 
     learners = ()
 
@@ -56,10 +59,10 @@ class Bare:
         self.function, self.answers = function, answers
 
     def __call__(
-        self, model: nn.Module, batch: Tensor, labels: Tensor, *, view: int, index: Tensor, progress: float
+        self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
         answers = None if self.answers is None else self.answers[view][index]
-        return self.function(model(batch), labels, answers)
+        return self.function(model(batch["input"]), targets["label"], answers)
 
 
 def plain(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
@@ -67,11 +70,11 @@ def plain(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, 
 
 
 def run(
-    model: nn.Module, samples: Split, loss: Function | Lesson = plain, seed: int = 0, **changes
+    model: nn.Module, samples: Split, loss: Function | Objective = plain, seed: int = 0, **changes
 ) -> dict[str, float]:
-    lesson = Bare(loss) if inspect.isfunction(loss) else loss
+    objective = Bare(loss) if inspect.isfunction(loss) else loss
     settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05, "weight_decay": 0.01}
-    return train(model, samples, VIEWS, lesson=lesson, seed=seed, **{**settings, **changes})
+    return train(model, samples, VIEWS, objective=objective, seed=seed, **{**settings, **changes})
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -96,8 +99,8 @@ def test_the_seed_decides_everything() -> None:
 def test_it_learns_and_ends_in_eval_mode() -> None:
     samples = Split(
         name="train",
-        inputs=torch.arange(0, 240, 6, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(COUNT, 1, 4, 4).contiguous(),
-        labels=(torch.arange(COUNT) >= 20).long(),
+        inputs={"input": torch.arange(0, 240, 6, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(COUNT, 1, 4, 4)},
+        targets={"label": (torch.arange(COUNT) >= 20).long()},
     )
     model, first = Small(), []
     last = run(model, samples, epochs=15, on_epoch=lambda done, terms: first.append(terms["cross_entropy"]))
@@ -109,8 +112,8 @@ def test_it_learns_and_ends_in_eval_mode() -> None:
 def test_every_epoch_takes_each_sample_at_most_once_and_drops_the_rest() -> None:
     samples = Split(
         name="train",
-        inputs=torch.arange(1, 21, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(20, 1, 4, 4).contiguous(),
-        labels=torch.zeros(20, dtype=torch.int64),
+        inputs={"input": torch.arange(1, 21, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(20, 1, 4, 4)},
+        targets={"label": torch.zeros(20, dtype=torch.int64)},
     )
     model = Small()
     run(model, samples, epochs=3)
@@ -131,17 +134,17 @@ def test_kept_answers_are_those_of_the_view_and_the_sample() -> None:
     count = 24
     column = torch.tensor([1, 2, 3, 4], dtype=torch.uint8).reshape(1, 1, 1, 4)  # so that a mirror shows
     images = (torch.arange(count, dtype=torch.uint8) * 5).reshape(-1, 1, 1, 1) + column.expand(count, 1, 4, 4)
-    samples = Split(name="train", inputs=images, labels=torch.arange(count) % CLASSES)
+    samples = Split(name="train", inputs={"input": images}, targets={"label": torch.arange(count) % CLASSES})
     code = torch.arange(VIEWS.count).reshape(-1, 1, 1) * 1000.0 + torch.arange(count).reshape(1, -1, 1)
-    padded = VIEWS.pad(images)
+    views = VIEWS.over(samples.inputs)
     model, seen = Small(), []
 
     def probe(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
         assert teacher is not None and teacher.shape == (BATCH, CLASSES)
         view, index = (teacher[:, 0] // 1000).long(), (teacher[:, 0] % 1000).long()
         assert len(set(view.tolist())) == 1
-        assert torch.equal(labels, samples.labels[index])
-        assert torch.equal(model.seen[-1], VIEWS.apply(padded[index], int(view[0])))
+        assert torch.equal(labels, samples.targets["label"][index])
+        assert torch.equal(model.seen[-1], views.batch(index, int(view[0]))["input"])
         seen.append(int(view[0]))
         return plain(student, labels, teacher)
 
@@ -152,10 +155,10 @@ def test_kept_answers_are_those_of_the_view_and_the_sample() -> None:
 def test_distillation_brings_the_student_to_the_teacher() -> None:
     samples = noise()
     answers = torch.tensor([4.0, 0.0, -4.0]).expand(VIEWS.count, COUNT, CLASSES)
-    loss = TrainingLoss(distillation(hard_weight=0, soft_weight=1, temperature=2))
+    loss = TrainingLoss(TASK, distillation(hard_weight=0, soft_weight=1, temperature=2))
     model = Small()
-    assert run(model, samples, TaughtLesson(loss, answers=answers.half()), epochs=15)["kd"] < 0.05
-    assert bool((model(samples.inputs).argmax(dim=1) == 0).all())
+    assert run(model, samples, LossObjective(loss, answers=answers.half()), epochs=15)["kd"] < 0.05
+    assert bool((model(samples.inputs["input"]).argmax(dim=1) == 0).all())
 
 
 class StopError(Exception):

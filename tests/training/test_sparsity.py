@@ -18,7 +18,7 @@ from nas_compress.measurement.file_contents import multiplied_weights, weight_ze
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.training.loop import train
-from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.objective import LossObjective
 from nas_compress.training.sparsity import Sparsifier, sparse_layers, zero_fraction_at, zero_masks
 from nas_compress.values.candidate import ZERO_PATTERNS, Candidate, cross_entropy
 from nas_compress.values.precision import precisions
@@ -108,8 +108,8 @@ def test_the_zeros_reach_the_file(
     train(
         network,
         few_digits.train,
-        few_digits.views,
-        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        few_digits.augmentation,
+        objective=LossObjective(TrainingLoss(few_digits.task, cross_entropy())),
         epochs=1,
         batch_size=60,
         learning_rate=0.01,
@@ -120,7 +120,7 @@ def test_the_zeros_reach_the_file(
     network.to(memory_format=torch.contiguous_format)
     wanted = [(weight == 0).numpy() for _, weight in sparse_layers(network, pattern)]
     all_weights = sum(weight.numel() for _, weight in sparse_layers(network, "one_shot"))
-    samples = few_digits.train.inputs[:32]
+    samples = few_digits.train.inputs["input"][:32]
     for weight_bits, activation_bits in precision:
         path = tmp_path / f"{weight_bits}-{activation_bits}.onnx"
         deployable = quantize(network, weight_bits=weight_bits, activation_bits=activation_bits, calibration=samples)

@@ -46,7 +46,7 @@ def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) ->
 def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
     deep: Teacher, context: TrialContext, vit_context: TrialContext
 ) -> None:
-    samples = context.dataset.validation.inputs[:16]
+    samples = context.dataset.validation.inputs["input"][:16]
     _, student = student_of(SHALLOW, context, deep)
     torch.testing.assert_close(student(samples), without_blocks(deep.network, ((2,), (0,), (0,))).eval()(samples))
     _, student = student_of(replace(SHALLOW, kept_blocks="first"), context, deep)
@@ -69,7 +69,7 @@ def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context:
 
 
 def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, context: TrialContext) -> None:
-    samples = context.dataset.validation.inputs[:16]
+    samples = context.dataset.validation.inputs["input"][:16]
     teacher = replace(vit_context.teacher, network=without_blocks(vit_context.teacher.network, ((0, 1, 2, 3),)).eval())
     with torch.no_grad():  # four of sixteen heads that nobody reads: three of them in one layer
         for layer, head in ((0, 1), (2, 0), (2, 1), (2, 3)):

@@ -14,7 +14,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.models.features import watch
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_guide, lesson_of
+from nas_compress.trial.teach import find_guide, objective_of
 from nas_compress.values.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
 from teachers import small_teacher_in
 
@@ -72,17 +72,17 @@ def test_named_modules_are_stages_of_teacher_and_student(
 
 def test_no_module_is_watched_for_longer_than_a_look(own: TrialContext) -> None:
     candidate = replace(STUDENTS["pruned"], losses=(*cross_entropy(), LossTerm(name="fitnet")))
-    lesson = lesson_of(candidate, own.teacher.network, find_guide(candidate, own), own, seed=0)
-    batch, labels = own.dataset.train.inputs[:8], own.dataset.train.labels[:8]
-    lesson(own.teacher.network, batch, labels, view=0, index=torch.arange(8), progress=0.0)
+    objective = objective_of(candidate, own.teacher.network, find_guide(candidate, own), own, seed=0)
+    batch = own.dataset.train.first(8)
+    objective(own.teacher.network, batch.inputs, batch.targets, view=0, index=torch.arange(8), progress=0.0)
     assert not any(module._forward_hooks for module in own.teacher.network.modules())
 
 
 def test_what_is_watched_is_what_the_module_gave(own: TrialContext) -> None:
-    network, samples = own.teacher.network, own.dataset.train.inputs[:4]
-    seen = watch(network, samples, ("layer2", "stem"))
+    network, batch = own.teacher.network, own.dataset.train.first(4).inputs
+    seen = watch(network, batch, ("layer2", "stem"), outputs=["logits"])
     assert list(seen.features) == ["stem", "layer2"]
     stem, first, second = (network.get_submodule(name) for name in ("stem", "layer1", "layer2"))
     assert isinstance(stem, nn.Conv2d)
-    torch.testing.assert_close(seen.features["layer2"], second(first(stem(samples / 16))))
-    torch.testing.assert_close(seen.logits, network(samples))
+    torch.testing.assert_close(seen.features["layer2"], second(first(stem(batch["input"] / 16))))
+    torch.testing.assert_close(seen.outputs["logits"], network(batch["input"]))

@@ -44,7 +44,7 @@ def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: Tria
 def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:
     whole = replace(INHERIT, pruning_ratio=0.0)
     architecture = student_architecture(whole, context, seed=0)
-    samples = context.dataset.validation.inputs[:8]
+    samples = context.dataset.validation.inputs["input"][:8]
     student = new_student(whole, architecture, context.teacher, seed=0).eval()
     torch.testing.assert_close(student(samples), context.teacher.network(samples))
     fresh = new_student(replace(whole, init="scratch"), architecture, context.teacher, seed=0).eval()
@@ -59,11 +59,16 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     outcome = run_trial(light, slow, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
-    taught = (context.teacher.network(validation.inputs).argmax(1) == validation.labels).float().mean().item()
+    taught = (
+        (context.teacher.network(validation.inputs["input"]).argmax(1) == validation.targets["label"])
+        .float()
+        .mean()
+        .item()
+    )
     assert outcome.measured is not None and "accuracy" in outcome.measured.figures
     assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
-    logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs.numpy()))
-    assert F.cross_entropy(logits, validation.labels) < 2.3
+    logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs["input"].numpy()))
+    assert F.cross_entropy(logits, validation.targets["label"]) < 2.3
     assert json.loads(json.dumps(outcome.to_dict()))["control"] == "inherited weights"
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome
 

@@ -12,12 +12,11 @@ from torch import nn
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
-from nas_compress.training.objective import TaughtLesson
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import fit
-from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, cross_entropy, distillation
+from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, distillation
 from nas_compress.values.precision import Quantization
 
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]
@@ -49,7 +48,7 @@ def test_zeros_stay_under_trained_quantization(pattern: str, context: TrialConte
         candidate("resnet", pattern), weight_bits=4, activation_bits=32, quantization=Quantization(method="lsq")
     )
     student = new_student(sparse, student_architecture(sparse, context, seed=0), context.teacher, seed=0)
-    fit(student, TaughtLesson(TrainingLoss(cross_entropy())), sparse, longer, epochs=2, seed=0)
+    fit(student, LossObjective(TrainingLoss(context.dataset.task, cross_entropy())), sparse, longer, epochs=2, seed=0)
     weights = [
         module.weight for module in student.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)
     ]

@@ -23,7 +23,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_guide, lesson_of
+from nas_compress.trial.teach import find_guide
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import SCHEMES
@@ -90,7 +90,7 @@ def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(conte
     teacher = context.teacher
     quarter, half = earlier(teacher, 0.25), earlier(teacher, 0.5)
     assert earlier(teacher, 1.0) is teacher and earlier(teacher, 0.5) is half
-    labels = teacher.train_samples.labels
+    labels = teacher.train_samples.targets["label"]
 
     def loss(who: Teacher) -> float:
         return float(torch.nn.functional.cross_entropy(who.answers[0].float(), labels))
@@ -138,10 +138,11 @@ def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_
     assert (
         summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.figures["size_bytes"]
     )
-    inputs = context.dataset.validation.inputs.numpy()
+    inputs = context.dataset.validation.inputs["input"].numpy()
     answers = [torch.tensor(predict(path, inputs)).softmax(dim=1) for path in files]
     together = torch.stack(answers).mean(dim=0).argmax(dim=1)
-    assert summary["accuracy"] == pytest.approx(float((together == context.dataset.validation.labels).float().mean()))
+    labels = context.dataset.validation.targets["label"]
+    assert summary["accuracy"] == pytest.approx(float((together == labels).float().mean()))
     assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[1], answers[2])
 
 
@@ -196,8 +197,8 @@ def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) 
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
     student = build_student(student_architecture(candidate, context, seed=0))
-    lesson = lesson_of(candidate, student, find_guide(candidate, context), context, seed=0)
-    shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in lesson.learners[1:]]
+    objective = objective_of(candidate, student, find_guide(candidate, context), context, seed=0)
+    shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in objective.learners[1:]]
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 
 

@@ -46,7 +46,7 @@ def shape(
 def votes(section: TeacherSection, dataset: Dataset, criterion: str) -> tuple[ChannelGroup, ...]:
     torch.manual_seed(0)
     network = build_student(teacher_architecture(section, dataset, "s"))
-    batches = [(dataset.train.inputs[:16], dataset.train.labels[:16])]
+    batches = [(dataset.train.inputs["input"][:16], dataset.train.targets["label"][:16])]
     return rank_channels(network, dataset.input_shape, criterion=criterion, seed=0, batches=batches)
 
 

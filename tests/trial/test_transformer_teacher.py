@@ -12,7 +12,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
-from nas_compress.models.features import ObservableNetwork, Observation
+from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
@@ -66,9 +66,9 @@ def test_it_teaches_either_family(family: str, terms: tuple[str, ...], taught: T
 def test_labels_teach_the_first_classifier_and_answers_the_second(context: TrialContext) -> None:
     candidate = Candidate(family="vit", depths=(1,), losses=(*cross_entropy(), ANSWERS), distillation_token=True)
     student = build_student(student_architecture(candidate, context, seed=0))
-    few, labels = context.dataset.train.inputs[:8], context.dataset.train.labels[:8]
-    terms = TrainingLoss(candidate.losses)(
-        student.observe(few), labels, Observation(logits=context.teacher.network(few).detach())
+    few = context.dataset.train.first(8)
+    terms = TrainingLoss(context.dataset.task, candidate.losses)(
+        student.observe(few.inputs["input"]), few.targets, answers=context.teacher.network(few.inputs["input"]).detach()
     )
     heads = (student.get_parameter("head.linear.weight"), student.get_parameter("distillation_head.linear.weight"))
     for name, reached in (("cross_entropy", [True, False]), ("kd", [False, True])):
@@ -87,6 +87,6 @@ def test_an_assistant_has_whole_heads(transformer: Teacher) -> None:
 def test_it_is_kept_and_answers_alike(transformer: Teacher, few_digits: Dataset) -> None:
     network = transformer.network
     assert isinstance(network, ObservableNetwork)
-    samples = few_digits.train.inputs[:8]
+    samples = few_digits.train.inputs["input"][:8]
     kept = transformer.answers[0, :8].float()
     torch.testing.assert_close(network(samples).detach(), kept, atol=1e-2, rtol=1e-2)

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from nas_compress.data.dataset import Split
+from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.setup import Ingredients, check_own_teacher
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.training.loop import train
-from nas_compress.training.objective import TaughtLesson
+from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import Candidate, cross_entropy
+from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
@@ -120,12 +120,12 @@ def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
 def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -> int:
     training, whole = parts.spec.training, parts.dataset.train
     count = min(len(whole), batches * training.batch_size)
-    few = Split(name="train", inputs=whole.inputs[:count], labels=whole.labels[:count]).to(parts.device)
+    few = whole.first(count).to(parts.device)
     train(
         network,
         few,
-        parts.dataset.views,
-        lesson=TaughtLesson(TrainingLoss(cross_entropy())),
+        parts.dataset.augmentation,
+        objective=LossObjective(TrainingLoss(parts.dataset.task, TASK_LOSS)),
         epochs=1,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,

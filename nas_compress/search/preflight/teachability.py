@@ -11,8 +11,10 @@ from nas_compress.losses.table import TERMS, feature_terms
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
 from nas_compress.search.setup import Ingredients, untrained_teacher
+from nas_compress.tasks.batch import zeros
+from nas_compress.tasks.task import Task
 from nas_compress.teacher.teacher import teacher_architecture
-from nas_compress.training.objective import look
+from nas_compress.training.objective import observe
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
@@ -36,13 +38,14 @@ class Teachable:
         self._require_batch(candidate)
         if self._parts.spec.teacher.factory is not None:
             _require_own_teacher(candidate)
+        task = self._parts.dataset.task
         student = _observe(architecture, self._parts) if watched else None
         if peer is None:
-            _require_loss(candidate, student, self._guide(candidate.teaching) if watched else None)
+            _require_loss(candidate, task, student, self._guide(candidate.teaching) if watched else None)
         else:  # each learns from the other
             other = _observe(peer, self._parts) if watched else None
-            _require_loss(candidate, student, other)
-            _require_loss(candidate, other, student)
+            _require_loss(candidate, task, student, other)
+            _require_loss(candidate, task, other, student)
         self._seen.add(key)
 
     def _require_batch(self, candidate: Candidate) -> None:
@@ -66,8 +69,8 @@ class Teachable:
         if section.factory is None:
             return self._assistant
         with torch.no_grad():
-            samples = self._parts.dataset.train.inputs[:2]
-            return look(untrained_teacher(self._parts).eval(), samples, watched=section.features)
+            batch, task = self._parts.dataset.train.first(2).inputs, self._parts.dataset.task
+            return observe(untrained_teacher(self._parts).eval(), batch, task, watched=section.features)
 
     @cached_property
     def _assistant(self) -> Observation:
@@ -76,10 +79,11 @@ class Teachable:
         return _observe(teacher_architecture(section, dataset, self._parts.file.label), self._parts)
 
 
-def _require_loss(candidate: Candidate, student: Observation | None, teacher: Observation | None) -> None:
+def _require_loss(candidate: Candidate, task: Task, student: Observation | None, teacher: Observation | None) -> None:
     teaching = candidate.teaching
     with torch.device("meta"):
         TrainingLoss(
+            task,
             candidate.losses,
             student=student,
             teacher=teacher,
@@ -106,5 +110,7 @@ def _observe(architecture: Architecture, parts: Ingredients) -> Observation:
     device = torch.device("cpu" if architecture.family == PRUNED else "meta")
     with device, torch.no_grad():
         network = parts.build(architecture).eval()
-        samples = torch.zeros((2, *architecture.input_shape), dtype=torch.uint8)
-        return look(network, samples, relations=True, watched=parts.spec.teacher.features)
+        task = parts.dataset.task
+        return observe(
+            network, zeros(task.signature.inputs, 2), task, relations=True, watched=parts.spec.teacher.features
+        )

@@ -53,7 +53,9 @@ def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_pat
     images = load_dataset(name="digits", seed=0, train_samples=200).validation
     for root in (first, second):
         for point in read_front(RunFolder(root=root)).members:
-            measured = measure_accuracy(root / point.model, images.inputs.numpy(), images.labels.numpy())
+            measured = measure_accuracy(
+                root / point.model, images.inputs["input"].numpy(), images.targets["label"].numpy()
+            )
             assert measured == point.figures["accuracy"]
 
 

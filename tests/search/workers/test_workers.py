@@ -67,7 +67,8 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for point in front.members:
         assert (
-            measure_accuracy(root / point.model, data.inputs.numpy(), data.labels.numpy()) == point.figures["accuracy"]
+            measure_accuracy(root / point.model, data.inputs["input"].numpy(), data.targets["label"].numpy())
+            == point.figures["accuracy"]
         )
 
 

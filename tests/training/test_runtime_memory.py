@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from nas_compress.training.memory import keep_freed_memory
+from nas_compress.training.runtime import keep_freed_memory
 
 KEPT = """
 import ctypes, sys
 import torch
-from nas_compress.training.memory import keep_freed_memory
+from nas_compress.training.runtime import keep_freed_memory
 
 class MallInfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in

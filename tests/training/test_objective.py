@@ -10,9 +10,9 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.objective import TaughtLesson
-from nas_compress.training.scale_penalty import PenalisedLesson, require_scales
+from nas_compress.training.objective import LossObjective, PenalisedObjective, require_scales
 from nas_compress.values.candidate import cross_entropy
 from teachers import small_teacher_in
 
@@ -22,8 +22,10 @@ def test_its_gradient_is_the_weighted_sign_of_each_scale() -> None:
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([2.0, -0.5, 1.0]))
     samples, labels = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
-    lesson = PenalisedLesson(TaughtLesson(TrainingLoss(cross_entropy())), 0.1)
-    terms = lesson(network, samples, labels, view=0, index=torch.arange(4), progress=0.0)
+    task = ImageClassification(shape=(1, 1, 3), classes=2)
+    objective = PenalisedObjective(LossObjective(TrainingLoss(task, cross_entropy())), 0.1)
+    batch, targets = {"input": samples}, {"label": labels}
+    terms = objective(network, batch, targets, view=0, index=torch.arange(4), progress=0.0)
     assert list(terms) == ["cross_entropy", "bn_sparsity"] and terms["bn_sparsity"].item() == pytest.approx(0.35)
     terms["bn_sparsity"].backward()
     torch.testing.assert_close(network[0].weight.grad, torch.tensor([0.1, -0.1, 0.1]))
