@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from nas_compress.measurement.accuracy import measure_accuracy
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from image_files import file_accuracy
 from nas_compress.config.study_file import StudyFile
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
@@ -109,7 +109,7 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             watch=Stopwatch(),
         )
         images = context.dataset.validation
-        accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
+        accuracy = file_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
         net = TimedNet(path, block_ms=1e-6)
         latency = statistics.median(net.block_ms() for _ in range(200))
         finds.add(path)

@@ -72,7 +72,7 @@ def files(student: nn.Module, folder: Path, *, dynamic: bool) -> dict[str, Path]
             written[name],
             weight_bits=weights,
             activation_bits=activations,
-            calibration=random_samples(64, SHAPE).inputs["input"],
+            calibration={"input": random_samples(64, SHAPE).inputs["input"]},
             watch=Stopwatch(),
         )
     if dynamic:

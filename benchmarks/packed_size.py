@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nas_compress.export.onnx_file import export_onnx
+from image_files import export_images
 from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
@@ -42,10 +42,12 @@ def main() -> None:
         for weight_bits, activation_bits in precisions():
             if activation_bits == 4 or weight_bits == 32:
                 continue
-            module = quantize(network, weight_bits=weight_bits, activation_bits=activation_bits, calibration=samples)
+            module = quantize(
+                network, weight_bits=weight_bits, activation_bits=activation_bits, calibration={"input": samples}
+            )
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export_onnx(module, SHAPE, path)
+                export_images(module, SHAPE, path)
                 size = path.stat().st_size
             own = parameter_bytes(network, weight_bits)
             nominal = count * weight_bits / 8 + 4096

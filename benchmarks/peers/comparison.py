@@ -10,8 +10,8 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from nas_compress.measurement.accuracy import measure_accuracy
 
+from image_files import file_accuracy
 from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import RequestError
 from nas_compress.measurement.graph_key import structure_key
@@ -53,7 +53,7 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
         name = str(path.relative_to(folder))
         if name not in known:
             latency = parts.target.latency(path, key=structure_key(path), patient=True)
-            accuracy = measure_accuracy(path, inputs, labels)
+            accuracy = file_accuracy(path, inputs, labels)
             values = (seconds, name, accuracy, latency.latency_ms, latency.noisy, path.stat().st_size)
             known[name] = {key: str(value) for key, value in zip(FIGURES, values, strict=True)}
         rows.append(known[name])
@@ -72,7 +72,7 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     parts = gather(file)
     path, images = folder / "model.onnx", parts.dataset.validation
     latency = parts.target.latency(path, key=structure_key(path), patient=True)
-    accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
+    accuracy = file_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
     values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
     return _point("teacher", {name: str(value) for name, value in values.items()})
 

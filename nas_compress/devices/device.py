@@ -58,8 +58,9 @@ class Device(Protocol):
     ) -> Latency:
         """Measure one sample of a file in the device's own exclusive window.
 
-        sizes: of free dimensions other than the batch, by name. key: of the file's graph; figures that are not noisy are
-        measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be timed.
+        sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure that is not noisy is
+        measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be
+        timed.
         """
 
     def provisional(self) -> AbstractContextManager[Device]:

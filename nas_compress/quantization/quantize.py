@@ -28,6 +28,7 @@ from nas_compress.quantization.modules import (
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
+from nas_compress.tasks.batch import Batch, count, rows, to_device
 from nas_compress.values.precision import Quantization, check_bits
 
 
@@ -36,7 +37,7 @@ def quantize(
     *,
     weight_bits: int,
     activation_bits: int,
-    calibration: Tensor | None,
+    calibration: Batch | None,
     weight_format: str = "integer",
     ranges: str = "min_max",
     layer_bits: Mapping[str, int] | None = None,
@@ -48,7 +49,7 @@ def quantize(
     keep 8 bits where the others have fewer, unless `layer_bits` gives bits by path, where layers left out stay float.
     With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in integers
     (4 bits are simulated): that needs a network with activation points and `calibration`, real training samples as
-    uint8 (n, C, H, W), the first of which also shows the layers whose biases the runtime rounds. Post-training
+    a batch, the first of which also shows the layers whose biases the runtime rounds. Post-training
     quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained
     under quantization (`make_aware_`) keeps the integers it was trained with.
 
@@ -75,15 +76,15 @@ def quantize(
     fold_batch_norm_(network)
     if activation_bits < 32:
         if not is_aware:
-            samples = None if calibration is None else calibration.cpu()
+            samples = None if calibration is None else to_device(calibration, "cpu")
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
     store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
     if weight_format == "codebook":
         store = _shared(store, computed_as_float=activation_bits == 32)
     _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
-    if activation_bits < 32 and calibration is not None and len(calibration):
-        round_biases_(network.eval(), calibration[:1].cpu())
+    if activation_bits < 32 and calibration is not None and count(calibration):
+        round_biases_(network.eval(), to_device(rows(calibration, 0, 1), "cpu"))
     return network.eval()
 
 

@@ -39,6 +39,7 @@ from nas_compress.quantization.weight_quantizers import (
     WeightQuantizer,
     nearest_place,
 )
+from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import METHODS
 
 
@@ -48,7 +49,7 @@ def make_aware_(
     method: str,
     bits: Mapping[str, int],
     activation_bits: int,
-    calibration: Tensor | None,
+    calibration: Batch | None,
     ranges: str = "mse",
     weight_format: str = "integer",
     with_zeros: bool = False,
@@ -58,7 +59,7 @@ def make_aware_(
     `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
     `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps: `with_zeros` one
     of them is 0, for weights that become it later. Activations of fewer than 32 bits start from the ranges that the
-    rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the network's device. Each of the network's parameters
+    rule `ranges` finds in `calibration`: a batch on the network's device. Each of the network's parameters
     stays one, those of a learned step or of shared values are added.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
