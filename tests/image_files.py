@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nas_compress.models.macs import count_macs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from nas_compress.export.layout import PACKED, Layout
 from nas_compress.export.onnx_file import Backend, export_onnx, size_steps
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.predictions import File, measure_metrics, predict
+from nas_compress.models.macs import count_macs
 from nas_compress.tasks.agreement import Agreement
 from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.values.signature import Signature

@@ -16,7 +16,7 @@ from nas_compress.tasks.batch import Batch, to_device
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers of the float network, batch normalisation included, each shared tensor once."""
+    """Count the trainable numbers of a float network, with batch normalisation, each shared tensor once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -33,16 +33,16 @@ class _Positional(nn.Module):
 
 
 def count_macs(model: nn.Module, batch: Batch) -> int:
-    """Count the multiply-adds of a batch of one sample by ptflops, on the operations that run.
+    """Count the multiply-adds of a batch of one sample, by ptflops on the operations of one pass.
 
-    Convolutions, products and their biases count (a linear layer of n outputs adds n for its bias);
-    normalisation, activations, additions and pooling do not. `model` stays unchanged. RequestError if it cannot run the
-    batch.
+    Convolutions, products and their biases count (n for the bias of a linear layer of n outputs). Normalisation,
+    activations, additions and pooling do not.
+    RequestError if the model cannot run the batch.
     """
     network = _Positional(deepcopy(model).cpu().eval())
     tensors = tuple(to_device(batch, "cpu").values())
 
-    # ptflops prints what went wrong and returns None; the CPU's fused attention would count as nothing.
+    # ptflops prints errors and returns None; the CPU's fused attention would count as 0
     printed = io.StringIO()
     with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
         macs, _ = get_model_complexity_info(

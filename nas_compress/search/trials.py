@@ -28,6 +28,7 @@ from nas_compress.search.workers.pool import Job
 from nas_compress.search.workers.process import Task
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -99,7 +100,9 @@ class Trials:
             trial = self.study.ask()
         try:
             trial.set_user_attr(RUN, self.run_id)
-            return trial, self.parts.space.suggest(cast(Suggest, trial))
+            candidate = self.parts.space.suggest(cast(Suggest, trial))
+            check_candidate(candidate)
+            return trial, candidate
         except BaseException:
             self.give_back(trial)
             raise

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from nas_compress.devices.device import Device
-from nas_compress.errors import RequestError, require_known
-from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.errors import RequestError
+from nas_compress.models.families import FAMILIES
 from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
@@ -24,13 +24,11 @@ def peer_of(candidate: Candidate, target: Device) -> Candidate:
     """Describe the candidate's peers as a candidate: a float network with fresh weights.
 
     A peer has the student's pruning and width step. A peer of another family has its family's default settings.
-    RequestError for an unknown family.
     """
     teaching = candidate.teaching
     family = teaching.peer_family or candidate.family
-    require_known("peer_family", family, [*FAMILIES, PRUNED])
     same = family == candidate.family
-    base_depths = candidate.depths if same else () if family == PRUNED else family_named(family).base_depths
+    base_depths = candidate.depths if same else () if family == PRUNED else FAMILIES[family].base_depths
     of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(

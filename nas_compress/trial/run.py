@@ -23,7 +23,6 @@ from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, plan_trial
 from nas_compress.trial.teach import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -50,6 +49,7 @@ def run_trial(
     and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
     RequestError, RunError, a full disk and interrupts are raised.
 
+    candidate: must have passed `check_candidate`, which is called once, when it is proposed.
     stopper: may stop the training early; the state is then `stopped` and no file is written.
     shadow: train to the end and only record the epoch at which the stopper would have stopped.
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
@@ -64,7 +64,6 @@ def run_trial(
     'trained'
     """
     watch = Stopwatch()
-    check_candidate(candidate)
     try:
         monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task)
         with context.target.busy():

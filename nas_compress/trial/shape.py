@@ -1,10 +1,8 @@
-"""Shape a candidate: widths, depths and heads of its architecture, and its fresh network."""
+"""Shape of a candidate: widths, depths and heads of its architecture, and its untrained network."""
 
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,9 +10,8 @@ from torch import nn
 
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.device import Device
-from nas_compress.errors import RequestError
 from nas_compress.models.factorised import factorise_
-from nas_compress.models.families import family_named
+from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
@@ -24,6 +21,7 @@ from nas_compress.pruning.widths import student_fractions, student_widths, whole
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate
 
@@ -36,175 +34,66 @@ def channel_step(candidate: Candidate, target: Device) -> int:
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
     teacher = context.teacher
+    groups: tuple[ChannelGroup, ...] = ()
+    if is_pruned(candidate):
+        kept = _kept(candidate, teacher)
+        groups = teacher.channel_groups(
+            candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0
+        )
     return shaped(
         candidate,
         context.dataset,
         step=channel_step(candidate, context.target),
-        groups=_vote(candidate, teacher, seed=seed) if is_voted(candidate) else (),
-        teacher_family=teacher.family,
-        teacher_widths=teacher.base_widths,
-        teacher_depths=teacher.depths,
-        teacher_heads=teacher.heads,
+        groups=groups,
+        teacher=TeacherShape(
+            family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
+        ),
     )
 
 
-def is_voted(candidate: Candidate) -> bool:
-    """Whether the teacher has a say in the candidate's widths."""
+def is_pruned(candidate: Candidate) -> bool:
+    """Whether the candidate's widths depend on the teacher's importances."""
     return candidate.pruning_ratio > 0 or candidate.head_ratio > 0 or candidate.family == PRUNED
 
 
-def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
-    """The teacher's blocks that a student of its family stands for; None where that is all of them."""
-    return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
-
-
-def _vote(candidate: Candidate, teacher: Teacher, *, seed: int) -> tuple[ChannelGroup, ...]:
-    return teacher.channel_groups(
-        candidate.pruning_criterion, seed=seed, kept=_kept(candidate, teacher), heads=candidate.head_ratio > 0
-    )
-
-
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
-    """The network of that architecture on the CPU: with fresh weights by the seed, or with those it inherits."""
+    """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     torch.manual_seed(seed)
-    student = _new_student(candidate, architecture, teacher, seed=seed)
+    if candidate.init == "inherit":
+        student = _inherited(candidate, architecture, teacher, seed=seed)
+    else:
+        student = teacher.build(architecture)
     if candidate.zero_pattern != "none":
-        sparse_layers(student, candidate.zero_pattern)  # refuses what does not fit, before training
-    return student
-
-
-def _new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
-    if candidate.init == "scratch":
-        return teacher.build(architecture)
-    free = {width.layer: width.channels for width in architecture.widths}
-    keep = most_important(
-        _vote(candidate, teacher, seed=seed),
-        lambda group: next(free[layer] for layer in group.layers if layer in free),
-    )
-    cut = cut_network(teacher.shortened(_kept(candidate, teacher)), architecture.input_shape, keep)
-    student: nn.Module = cut
-    if candidate.family != PRUNED:
-        student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
-        student.load_state_dict(cut.state_dict())
-    if candidate.factorization != "none":
-        factorise_(student, rank_fraction=candidate.rank_fraction, kind=candidate.factorization)
+        sparse_layers(student, candidate.zero_pattern)  # raises if the pattern does not fit, before training
     return student
 
 
 def shaped(
-    candidate: Candidate,
-    dataset: Dataset,
-    *,
-    step: int,
-    groups: tuple[ChannelGroup, ...],
-    teacher_family: str | None,
-    teacher_widths: tuple[int, ...],
-    teacher_depths: tuple[int, ...],
-    teacher_heads: int | None = None,
+    candidate: Candidate, dataset: Dataset, *, step: int, groups: tuple[ChannelGroup, ...], teacher: TeacherShape
 ) -> Architecture:
-    """The candidate's shape under a given vote; a student of the teacher's family starts from the teacher's widths.
+    """Shape the candidate by given channel groups; a student of the teacher's family starts from the teacher's widths.
 
-    step: widths are multiples of it. teacher_heads: of a transformer's attention, where the teacher is one of ours.
+    step: widths are multiples of it. groups: empty if nothing is pruned.
     """
-    if candidate.kept_blocks != "first" and (candidate.family != teacher_family or candidate.family == PRUNED):
-        raise RequestError(
-            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher_family}, "
-            f"but got {candidate.family}"
-        )
-    if candidate.family == PRUNED:
-        widths = pruned_widths(
+    require_shape(candidate, teacher)
+    fractions = (
+        ()
+        if not groups
+        else surviving_fractions(
             groups,
-            _fractions(candidate, groups),
-            width_multiplier=candidate.width_multiplier,
-            step=step,
-        )
-        return _architecture(candidate, dataset, widths)
-    family = family_named(candidate.family)
-    same = candidate.family == teacher_family
-    base = teacher_widths if same else family.base_widths
-    if len(candidate.depths) != len(base):
-        raise RequestError(
-            f"depths must have one entry per stage of {candidate.family} ({len(base)}), "
-            f"but got depths={candidate.depths}"
-        )
-    layers = family.layers(candidate.depths, base, mlp_ratio=candidate.mlp_ratio)
-    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
-    fractions = _fractions(candidate, groups)
-    survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
-    widths = student_widths(
-        layers,
-        [1.0 if candidate.head_ratio > 0 and layer in heads else survivors[layer] for layer, _ in layers],
-        width_multiplier=candidate.width_multiplier,
-        step=step,
-        multiples=heads,
-    )
-    if candidate.init == "inherit":
-        deeper = any(map(operator.gt, candidate.depths, teacher_depths))
-        if not same or deeper or len(candidate.depths) != len(teacher_depths):
-            raise RequestError(
-                "init='inherit' needs a student of the teacher's family and at most its depths, "
-                f"{teacher_family} {teacher_depths}, but got {candidate.family} {candidate.depths}"
-            )
-        _require_inheritable(candidate, widths, layers, heads, teacher_heads, step=step)
-    layer_heads: tuple[int, ...] = ()
-    if candidate.head_ratio > 0:
-        widths, layer_heads = whole_heads(
-            widths,
-            {layer: survivors[layer] for layer in heads},
-            heads=next(iter(heads.values())),
+            candidate.pruning_ratio,
+            ranking=candidate.pruning_ranking,
+            min_channels=candidate.pruning_min_channels,
+            head_ratio=candidate.head_ratio,
             min_heads=candidate.min_heads,
         )
-    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
-    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
-    layer_heads = tuple(itertools.compress(layer_heads, own))
-    return family.complete(replace(_architecture(candidate, dataset, distinct), layer_heads=layer_heads))
-
-
-def _require_inheritable(
-    candidate: Candidate,
-    widths: tuple[Width, ...],
-    layers: Sequence[tuple[str, int]],
-    heads: Mapping[str, int],
-    teacher_heads: int | None,
-    *,
-    step: int,
-) -> None:
-    """Raise RequestError for a layer that is wider than the teacher's, or an attention whose heads would be cut.
-
-    widths: before whole heads go; heads: the number of them in each attention.
-    """
-    for width, (layer, channels) in zip(widths, layers, strict=True):
-        if width.channels > channels:
-            raise RequestError(
-                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                f"but got {width.channels} (in steps of {step})"
-            )
-        if layer in heads and width.channels != channels:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads cannot get "
-                f"narrower, but got {width.channels}; head_ratio removes whole heads"
-            )
-        if layer in heads and teacher_heads is not None and heads[layer] != teacher_heads:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {teacher_heads} heads in attention, but got heads={heads[layer]}"
-            )
-
-
-def _fractions(candidate: Candidate, groups: tuple[ChannelGroup, ...]) -> tuple[float, ...]:
-    if not groups:
-        return ()
-    return surviving_fractions(
-        groups,
-        candidate.pruning_ratio,
-        ranking=candidate.pruning_ranking,
-        min_channels=candidate.pruning_min_channels,
-        head_ratio=candidate.head_ratio,
-        min_heads=candidate.min_heads,
     )
-
-
-def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, ...]) -> Architecture:
-    return Architecture(
+    layer_heads: tuple[int, ...] = ()
+    if candidate.family == PRUNED:
+        widths = pruned_widths(groups, fractions, width_multiplier=candidate.width_multiplier, step=step)
+    else:
+        widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
+    architecture = Architecture(
         family=candidate.family,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
@@ -220,4 +109,64 @@ def _architecture(candidate: Candidate, dataset: Dataset, widths: tuple[Width, .
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
         sharing=candidate.sharing,
+        layer_heads=layer_heads,
     )
+    return architecture if candidate.family == PRUNED else FAMILIES[candidate.family].complete(architecture)
+
+
+def _family_widths(
+    candidate: Candidate,
+    groups: tuple[ChannelGroup, ...],
+    fractions: tuple[float, ...],
+    teacher: TeacherShape,
+    *,
+    step: int,
+) -> tuple[tuple[Width, ...], tuple[int, ...]]:
+    """Widths of the layers with weights of their own, and the heads of each such attention if heads are removed."""
+    family, same = FAMILIES[candidate.family], candidate.family == teacher.family
+    layers = family.layers(
+        candidate.depths, teacher.widths if same else family.base_widths, mlp_ratio=candidate.mlp_ratio
+    )
+    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
+    whole = heads if candidate.head_ratio > 0 else ()
+    widths = student_widths(
+        layers,
+        [1.0 if layer in whole else survivors[layer] for layer, _ in layers],
+        width_multiplier=candidate.width_multiplier,
+        step=step,
+        multiples=heads,
+    )
+    require_inheritable(candidate, widths, layers, heads, teacher, step=step)
+    layer_heads: tuple[int, ...] = ()
+    if candidate.head_ratio > 0:
+        widths, layer_heads = whole_heads(
+            widths,
+            {layer: survivors[layer] for layer in heads},
+            heads=next(iter(heads.values())),
+            min_heads=candidate.min_heads,
+        )
+    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    return distinct, tuple(itertools.compress(layer_heads, own))
+
+
+def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
+    """The teacher's blocks that correspond to the student's; None if the student has them all."""
+    return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
+
+
+def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
+    """Cut the teacher to the student's shape, with the weights that remain."""
+    kept = _kept(candidate, teacher)
+    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
+    free = {width.layer: width.channels for width in architecture.widths}
+    keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
+    cut = cut_network(teacher.shortened(kept), architecture.input_shape, keep)
+    student: nn.Module = cut
+    if candidate.family != PRUNED:
+        student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
+        student.load_state_dict(cut.state_dict())
+    if candidate.factorization != "none":
+        factorise_(student, rank_fraction=candidate.rank_fraction, kind=candidate.factorization)
+    return student

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.batch import to_device
+from nas_compress.tasks.batch import Batch, to_device
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import Objective

@@ -1,19 +1,26 @@
-"""Rules about candidates that may be tried."""
+"""Rules about the candidates that may be tried. Each raises RequestError if it is broken."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, needs_teacher
-from nas_compress.models.families import FAMILIES, require_settings
+from nas_compress.models.families import FAMILIES, family_named, require_settings
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
+from nas_compress.values.architecture import Width
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Raise RequestError for names that the candidate uses and nobody knows, and for values that do not go together."""
+    """Require known names and values that go together."""
     require_known("a family", candidate.family, [*FAMILIES, PRUNED])
+    if candidate.teaching.peer_family is not None:
+        require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
     require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
     require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
@@ -38,3 +45,74 @@ def check_candidate(candidate: Candidate) -> None:
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherShape:
+    """The teacher's shape as far as it limits its students.
+
+    family: None for a module of the user. widths: of its stages. heads: of each attention, None without attention.
+    """
+
+    family: str | None
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: int | None = None
+
+
+def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
+    """Require depths that fit the candidate's family, and the teacher's family if the candidate depends on it."""
+    if candidate.kept_blocks != "first" and (candidate.family != teacher.family or candidate.family == PRUNED):
+        raise RequestError(
+            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
+            f"but got {candidate.family}"
+        )
+    if candidate.family == PRUNED:
+        return
+    same = candidate.family == teacher.family
+    stages = len(teacher.widths if same else family_named(candidate.family).base_widths)
+    if len(candidate.depths) != stages:
+        raise RequestError(
+            f"depths must have one entry per stage of {candidate.family} ({stages}), but got depths={candidate.depths}"
+        )
+    if candidate.init != "inherit":
+        return
+    deeper = any(map(operator.gt, candidate.depths, teacher.depths))
+    if not same or deeper or len(candidate.depths) != len(teacher.depths):
+        raise RequestError(
+            "init='inherit' needs a student of the teacher's family and at most its depths, "
+            f"{teacher.family} {teacher.depths}, but got {candidate.family} {candidate.depths}"
+        )
+
+
+def require_inheritable(
+    candidate: Candidate,
+    widths: Sequence[Width],
+    layers: Sequence[tuple[str, int]],
+    heads: Mapping[str, int],
+    teacher: TeacherShape,
+    *,
+    step: int,
+) -> None:
+    """Require that the teacher has all weights that the candidate inherits.
+
+    widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
+    of heads of each attention, by layer.
+    """
+    if candidate.init != "inherit":
+        return
+    for width, (layer, channels) in zip(widths, layers, strict=True):
+        if width.channels > channels:
+            raise RequestError(
+                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
+                f"but got {width.channels} (in steps of {step})"
+            )
+        if layer in heads and width.channels != channels:
+            raise RequestError(
+                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads cannot get "
+                f"narrower, but got {width.channels}; head_ratio removes whole heads"
+            )
+        if layer in heads and teacher.heads is not None and heads[layer] != teacher.heads:
+            raise RequestError(
+                f"init='inherit' needs the teacher's {teacher.heads} heads in attention, but got heads={heads[layer]}"
+            )

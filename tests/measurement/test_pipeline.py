@@ -58,9 +58,8 @@ def test_a_network_becomes_a_file_with_its_figures(
     )
     validation = context.dataset.validation
     with torch.no_grad():
-        right = (
-            (deployable(validation.inputs["input"]).argmax(dim=1) == validation.targets["label"]).float().mean().item()
-        )
+        classes = deployable(validation.inputs["input"]).argmax(dim=1)
+        right = (classes == validation.targets["label"]).float().mean().item()
     assert full.figures["accuracy"] == pytest.approx(right, abs=0.02) and full.figures["accuracy"] > 0.7
     assert full.max_difference is not None and full.agreement is not None and full.agreement > 0.95
     assert (full.figures["parameters"], full.figures["macs"]) == (cost.figures["parameters"], cost.figures["macs"])

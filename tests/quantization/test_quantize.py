@@ -14,8 +14,8 @@ from nas_compress.quantization.modules import (
     StoredConv2d,
     StoredLinear,
 )
-from nas_compress.tasks.batch import Batch
 from nas_compress.quantization.quantize import quantize
+from nas_compress.tasks.batch import Batch
 
 SAMPLES = torch.randint(0, 17, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

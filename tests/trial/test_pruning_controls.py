@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from image_files import predict_logits
 from nas_compress.errors import RequestError
+from nas_compress.training.validate import evaluate
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
@@ -59,12 +60,7 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     outcome = run_trial(light, slow, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.control == "inherited weights"
     validation = context.dataset.validation
-    taught = (
-        (context.teacher.network(validation.inputs["input"]).argmax(1) == validation.targets["label"])
-        .float()
-        .mean()
-        .item()
-    )
+    taught = evaluate(context.teacher.network, validation, context.dataset.task)["accuracy"]
     assert outcome.measured is not None and "accuracy" in outcome.measured.figures
     assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
     logits = torch.tensor(predict_logits(tmp_path / "model.onnx", validation.inputs["input"].numpy()))

@@ -12,11 +12,12 @@ from torch import nn
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
+from nas_compress.training.objective import LossObjective
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import fit
-from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, distillation
+from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Quantization
 
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]

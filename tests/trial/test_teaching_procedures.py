@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from image_files import predict_logits
-from image_files import image_macs
+from image_files import image_macs, predict_logits
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
@@ -22,7 +21,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_guide
+from nas_compress.trial.teach import find_guide, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import SCHEMES

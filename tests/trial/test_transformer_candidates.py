@@ -16,7 +16,7 @@ from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.teacher.teacher import teacher_architecture
 from nas_compress.trial.shape import channel_step, shaped
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 
@@ -37,9 +37,7 @@ def shape(
         dataset,
         step=channel_step(candidate, OnnxruntimeCpu()),
         groups=groups,
-        teacher_family=teacher,
-        teacher_widths=widths,
-        teacher_depths=depths,
+        teacher=TeacherShape(family=teacher, widths=widths, depths=depths),
     )
 
 

@@ -14,6 +14,7 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import broken_budgets, run_trial
 from nas_compress.trial.shape import shaped, student_architecture
+from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -153,15 +154,18 @@ def test_scratch_b_trains_a_smaller_student_longer(context: TrialContext, tmp_pa
         ({"pruning_criterion": "l3"}, "a pruning criterion must be a known name, but got 'l3'"),
         ({"pruning_ranking": "locl"}, "a pruning ranking must be a known name, but got 'locl'; did you mean 'local'?"),
         ({"losses": (LossTerm(name="kdd"),)}, "a loss must be a known name, but got 'kdd'; did you mean 'kd'?"),
-        ({"depths": (1, 1)}, "depths must have one entry per stage of resnet (3), but got depths=(1, 1)"),
     ],
 )
-def test_names_that_nobody_knows_are_no_failed_trial(
-    change: Mapping[str, object], message: str, context: TrialContext, tmp_path: Path
-) -> None:
+def test_unknown_names_are_refused(change: Mapping[str, object], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        run_trial(replace(SMALL, **change), context, seed=0, model=tmp_path / "model.onnx")
+        check_candidate(replace(SMALL, **change))
     assert message in str(caught.value)
+
+
+def test_a_shape_that_does_not_fit_is_no_failed_trial(context: TrialContext, tmp_path: Path) -> None:
+    message = r"depths must have one entry per stage of resnet \(3\), but got depths=\(1, 1\)"
+    with pytest.raises(RequestError, match=message):
+        run_trial(replace(SMALL, depths=(1, 1)), context, seed=0, model=tmp_path / "model.onnx")
 
 
 def asked(
@@ -197,9 +201,7 @@ def test_without_a_vote_the_criterion_does_not_matter(context: TrialContext) -> 
             context.dataset,
             step=16,
             groups=(),
-            teacher_family=None,
-            teacher_widths=(),
-            teacher_depths=(),
+            teacher=TeacherShape(family=None, widths=(), depths=()),
         )
         for name in ("uniform", "l1")
     ]

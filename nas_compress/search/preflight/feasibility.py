@@ -26,9 +26,9 @@ from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
-from nas_compress.trial.shape import channel_step, is_voted, shaped
+from nas_compress.trial.shape import channel_step, is_pruned, shaped
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
@@ -191,7 +191,7 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
 
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    voted = [item for item in sampled.candidates if is_voted(item)]
+    voted = [item for item in sampled.candidates if is_pruned(item)]
     criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
@@ -213,22 +213,23 @@ def _require_pattern(candidate: Candidate, architecture: Architecture, parts: In
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
-    family, widths, depths, heads = _teacher_shape(parts)
     return shaped(
         candidate,
         parts.dataset,
         step=channel_step(candidate, parts.target),
-        groups=vote if is_voted(candidate) else (),
-        teacher_family=family,
-        teacher_widths=widths,
-        teacher_depths=depths,
-        teacher_heads=heads,
+        groups=vote if is_pruned(candidate) else (),
+        teacher=_teacher_shape(parts),
     )
 
 
-def _teacher_shape(parts: Ingredients) -> tuple[str | None, tuple[int, ...], tuple[int, ...], int | None]:
+def _teacher_shape(parts: Ingredients) -> TeacherShape:
     section = parts.spec.teacher
     if section.factory is not None:
-        return None, (), (), None
+        return TeacherShape(family=None, widths=(), depths=())
     shape = teacher_architecture(section, parts.dataset, parts.file.label)
-    return section.family, section.widths or family_named(section.family).base_widths, shape.depths, shape.heads
+    return TeacherShape(
+        family=section.family,
+        widths=section.widths or family_named(section.family).base_widths,
+        depths=shape.depths,
+        heads=shape.heads,
+    )

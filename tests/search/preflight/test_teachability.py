@@ -79,7 +79,7 @@ def test_every_term_crosses_families_or_says_what_it_needs(student: str, other: 
         (
             taught("kd", teaching=Teaching(teacher="mutual", peer_family="mobilnet")),
             ("", ""),
-            r"a peer in mutual learning: peer_family must be a known name, .* 'mobilnet'; did you mean 'mobilenet'\?",
+            r"peer_family must be a known name, .* 'mobilnet'; did you mean 'mobilenet'\?",
         ),
         (
             taught("kd", teaching=Teaching(teacher="mutual", peer_family="vit", peer_depths=(1, 1))),
