@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from image_files import export_images
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.precision import precisions
+from nas_compress.values.signature import Signature
 from nets import architecture, random_samples
 
 SHAPE = (1, 28, 28)
@@ -47,7 +48,7 @@ def main() -> None:
             )
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export_images(module, SHAPE, path)
+                export_onnx(module, Signature.of_images(SHAPE, classes=10), path)
                 size = path.stat().st_size
             own = parameter_bytes(network, weight_bits)
             nominal = count * weight_bits / 8 + 4096

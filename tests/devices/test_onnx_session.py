@@ -10,6 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from image_files import export_images, file_accuracy, predict_logits
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.errors import RequestError
+from nas_compress.values.signature import Signature
+
+PIXELS = Signature.of_images((1, 1, 3), classes=3)
 
 
 def _model(*, input_name: str = "input", output_name: str = "logits", operator: str = "Cast") -> onnx.ModelProto:
@@ -29,7 +32,7 @@ def _model(*, input_name: str = "input", output_name: str = "logits", operator: 
 
 def _refused(path: Path) -> str:
     with pytest.raises(RequestError) as caught:
-        open_session(path)
+        open_session(path, signature=PIXELS)
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
     return str(caught.value)
 
@@ -57,7 +60,9 @@ def test_model_that_the_runtime_does_not_know_is_refused(tmp_path: Path) -> None
     assert "must load in onnxruntime" in _refused(tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize(("names", "said"), [({"input_name": "x"}, "'input'"), ({"output_name": "y"}, "'logits'")])
+@pytest.mark.parametrize(
+    ("names", "said"), [({"input_name": "x"}, "inputs input, but"), ({"output_name": "y"}, "outputs logits, but")]
+)
 def test_other_names_are_refused(tmp_path: Path, names: dict[str, str], said: str) -> None:
     onnx.save(_model(**names), tmp_path / "m.onnx")
     assert said in _refused(tmp_path / "m.onnx")
@@ -88,11 +93,11 @@ def test_an_open_session_answers_like_its_path_over_several_batches(tmp_path: Pa
 )
 def test_other_samples_are_refused(tmp_path: Path, samples: np.ndarray) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
-    with pytest.raises(RequestError, match=r"uint8 \(N, 1, 1, 3\)"):
+    with pytest.raises(RequestError, match=r"input must be uint8 \(N, 1, 1, 3\)"):
         predict_logits(tmp_path / "m.onnx", samples)
 
 
 def test_labels_of_another_number_are_refused(tmp_path: Path) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
-    with pytest.raises(RequestError, match="3 labels and 2 samples"):
-        file_accuracy(tmp_path / "m.onnx", np.zeros((2, 1, 1, 3), np.uint8), np.zeros(3))
+    with pytest.raises(RequestError, match="one label per sample must hold, but got 3 of 2 samples"):
+        file_accuracy(tmp_path / "m.onnx", np.zeros((2, 1, 1, 3), np.uint8), np.zeros(3, np.int64))

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from image_files import check_images, export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError, RunError
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
+from nas_compress.values.signature import Signature
 
 FAMILIES = ["resnet", "mobilenet"]
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -183,9 +185,19 @@ def test_foreign_network_in_training_mode_is_exported_for_evaluation(tmp_path: P
     assert network.training and network.body[3].training
 
 
+class Named(nn.Module):
+    def forward(self, samples: Tensor) -> dict[str, Tensor]:
+        return {"logits": samples}
+
+
 def test_module_that_answers_no_logits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"\(2, classes\), but got \(2, 1, 8, 8\)"):
-        export_images(nn.Identity(), (1, 8, 8), tmp_path / "m.onnx")
+    images = Signature.of_images((1, 8, 8), classes=10)
+    for module, message in (
+        (nn.Identity(), r"logits must be float32 \(2, 10\), but got uint8 \(2, 1, 8, 8\)"),
+        (Named(), "dict"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            export_onnx(module, images, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

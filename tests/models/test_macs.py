@@ -55,7 +55,7 @@ def test_attention_is_counted() -> None:
 
 
 def test_network_that_cannot_take_the_sample_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RequestError, match=r"shape \(3, 8, 8\), but got") as caught:
+    with pytest.raises(RequestError, match=r"shape input \(1, 3, 8, 8\), but got") as caught:
         image_macs(_tiny(), (3, 8, 8))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

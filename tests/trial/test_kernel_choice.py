@@ -44,6 +44,7 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
         write_file(
             student,
             path,
+            signature=context.dataset.task.signature,
             weight_bits=4,
             activation_bits=bits,
             quantization=VIT.quantization,
@@ -130,6 +131,7 @@ def settled(
         folder,
         name="model.onnx",
         layer_bits=planned_bits(candidate, student, context),
+        signature=context.dataset.task.signature,
         calibration=context.calibration,
         target=context.target,
         watch=Stopwatch(),
