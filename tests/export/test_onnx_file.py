@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from image_files import check_images, export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError, RunError
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.signature import Signature
@@ -197,7 +196,7 @@ def test_module_that_answers_no_logits_is_refused(tmp_path: Path) -> None:
         (Named(), "dict"),
     ):
         with pytest.raises(RequestError, match=message):
-            export_onnx(module, images, tmp_path / "m.onnx")
+            export_images(module, images, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
