@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from image_files import export_images
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
@@ -48,7 +48,7 @@ def main() -> None:
             )
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export_images(module, Signature.of_images(SHAPE, classes=10), path)
+                export_onnx(module, Signature.of_images(SHAPE, classes=10), path)
                 size = path.stat().st_size
             own = parameter_bytes(network, weight_bits)
             nominal = count * weight_bits / 8 + 4096

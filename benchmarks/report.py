@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from image_files import export_images
 from nas_compress.config.schema import DataSection, StudySpec
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import build_student
 from nas_compress.report.page import write_report
 from nas_compress.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def made_run(root: Path, trials: int) -> RunFolder:
         params = {f"parameter_{number}": float(random.random()) for number in range(PARAMETERS)}
         model = f"trials/{trial}/model.onnx"
         write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model=model))
-    export_images(build_student(shape), Signature.of_images((1, 8, 8), classes=shape.classes), root / "model.onnx")
+    export_onnx(build_student(shape), Signature.of_images((1, 8, 8), classes=shape.classes), root / "model.onnx")
     for point in read_front(folder).members:
         (root / point.model).write_bytes((root / "model.onnx").read_bytes())
     return folder

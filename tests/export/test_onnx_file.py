@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from image_files import check_images, export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError, RunError
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.quantization.modules import IntegerWeight
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.signature import Signature
@@ -142,13 +143,15 @@ def test_same_weights_same_bytes(make_network, tmp_path: Path, bits) -> None:
 SCRIPT = """
 import sys, torch
 from pathlib import Path
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.values.signature import Signature
 from nas_compress.models.layers import ConvUnit, Head, RawInput
 from nas_compress.quantization.quantize import quantize
 torch.manual_seed(0)
 network = torch.nn.Sequential(RawInput(5, 6.0), ConvUnit(1, 8), Head(8, 10))
 samples = torch.randint(0, 17, (8, 1, 8, 8), dtype=torch.uint8)
 quantized = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": samples})
-export_images(quantized, (1, 8, 8), Path(sys.argv[1]))
+export_onnx(quantized, Signature.of_images((1, 8, 8), classes=10), Path(sys.argv[1]))
 """
 
 
@@ -196,7 +199,7 @@ def test_module_that_answers_no_logits_is_refused(tmp_path: Path) -> None:
         (Named(), "dict"),
     ):
         with pytest.raises(RequestError, match=message):
-            export_images(module, images, tmp_path / "m.onnx")
+            export_onnx(module, images, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
