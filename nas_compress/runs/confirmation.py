@@ -24,9 +24,9 @@ class Summary:
     """One member in one role over its repetitions.
 
     The fields `validation_*` and `test_*` hold the confirmed metric. std is over seeds (n - 1), None for one seed.
-    validation_search: the figure by which the search chose the member; test_shipped: the test figure of its own file.
+    validation_search: the figure during the search; test_shipped: the test figure of its own file.
     Both are None for a control.
-    figures: means over the repetitions of the metrics that are known before training.
+    figures: means over the repetitions of metrics known before training.
     failed: number of failed repetitions; they count in no mean.
     """
 
@@ -51,7 +51,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Summary:
-        """The inverse of `to_dict`. Older files write null for a figure that was not measured."""
+        """The inverse of `to_dict`. Older files write null for an unmeasured figure."""
         own = {item.name for item in fields(cls)}
         figures = {name: value for name, value in values.items() if name not in own and value is not None}
         return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
@@ -61,7 +61,7 @@ class Summary:
 class Confirmation:
     """The whole confirmation of a run.
 
-    metric: the name of the confirmed metric. alike: pairs of members whose test figures are within noise.
+    metric: the name of the confirmed metric. alike: pairs of members within noise of each other.
     """
 
     rows: tuple[Summary, ...]
