@@ -131,6 +131,7 @@ class Outcome:
         values = asdict(self)
         values["spoke_at"] = values.pop("stopped_at")  # the name in every published record
         values["candidate"] = self.candidate.to_dict()
+        values["architecture"] = None if self.architecture is None else self.architecture.to_dict()
         values["measured"] = None if self.measured is None else self.measured.to_dict()
         values["control"] = self.control
         values["epochs_spent"] = self.epochs_spent
