@@ -68,7 +68,7 @@ def test_a_caller_that_trains_on_is_seen_by_others_as_if_it_had_stopped() -> Non
     assert shadow.report(1, 0.1) is not None and shadow.stopped_at == 1
     shadow.report(3, 0.99)
     attribute = study.trials[1].user_attrs[CURVE]
-    assert [point[0] for point in attribute["points"]] == [1, 3] and attribute["stopped_at"] == 1
+    assert [point[0] for point in attribute["points"]] == [1, 3] and attribute["spoke_at"] == 1
     assert curve_of(attribute).step == 1
     assert watch(study, 3.0).report(3, 0.5) is None, "nobody reached step 3 under the rule"
 
