@@ -12,9 +12,12 @@ from module_zoo import SHAPE, ZOO, HardCoded, Transformer
 from torch import nn
 from torch.nn import functional as F
 
+<<<<<<< HEAD
 from image_batches import example, labelled
+=======
+from image_files import export_images
+>>>>>>> main
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import build_pruned, initialise_anew_, pruned_widths
@@ -77,7 +80,7 @@ def test_every_criterion_cuts_what_trains_and_ships(kind: str, criterion: str, t
             layer = student.get_submodule(width.layer)
             outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
             assert outputs in (width.channels, 3 * width.channels), width
-        export_onnx(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
+        export_images(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
         sizes.append((tmp_path / f"{ratio}.onnx").stat().st_size)
     assert sizes[1] < 0.9 * sizes[0]
 
@@ -108,7 +111,7 @@ def test_without_a_cut_the_shapes_are_the_modules_own(kind: str) -> None:
 def test_a_student_is_rebuilt_from_its_recipe(kind: str) -> None:
     architecture = shape(trained(kind), 0.5)
     student = build_pruned(ZOO[kind], architecture, example(SHAPE)).eval()
-    recipe = Architecture.from_dict(json.loads(json.dumps(asdict(architecture))))
+    recipe = Architecture.from_dict(json.loads(json.dumps(architecture.to_dict())))
     assert recipe == architecture
     again = build_pruned(ZOO[kind], recipe, example(SHAPE)).eval()
     assert not torch.equal(again(SAMPLES), student(SAMPLES))
