@@ -12,7 +12,6 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
@@ -99,7 +98,7 @@ def run_study(
         folder.tidy()
         reporter = Logged(reporter, folder.log)
         if storage is None:
-            _take_over(folder, parts.target, reporter)
+            _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
         repeated = hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
         records = read_records(folder)
@@ -192,9 +191,9 @@ def _open(
     )
 
 
-def _take_over(folder: RunFolder, target: Device, reporter: Reporter) -> None:
+def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> None:
     """Where the folder was begun on another machine: its latencies do not compare with those measured from now on."""
-    about = folder.about() if folder.marker.is_file() else {}
+    target, about = parts.target, folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
     if before.get("key", target.fingerprint) == target.fingerprint:
         return
@@ -203,7 +202,7 @@ def _take_over(folder: RunFolder, target: Device, reporter: Reporter) -> None:
         "latencies on its front are measured again here"
     )
     distrust(folder, read_records(folder))
-    time_teacher_again(folder, target)
+    time_teacher_again(folder, target, sizes=parts.sizes)
     folder.start({**about, "machine": target.describe()})
 
 
