@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
+from torch import nn
+
+from nas_compress.config.schema import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.table import TERMS, check_terms, needs_teacher
+from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES, family_named, require_settings
+from nas_compress.models.features import Observation
+from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
-from nas_compress.values.architecture import Width
+from nas_compress.tasks.batch import zeros
+from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.training.objective import observe
+from nas_compress.training.sparsity import sparse_layers
+from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 
@@ -116,3 +129,134 @@ def require_inheritable(
             raise RequestError(
                 f"init='inherit' needs the teacher's {teacher.heads} heads in attention, but got heads={heads[layer]}"
             )
+
+
+class CandidateRules:
+    """Rules about the candidates of one study; each combination of losses, teaching and shapes is checked once.
+
+    teacher: section of the study file, named `label` in errors. own_network: builds the module of a teacher with a
+    `factory`. build: builds a network of an architecture. shape, peer_shape: shape a candidate, and its peers in mutual
+    learning; RequestError if that is not possible.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Dataset,
+        batch_size: int,
+        teacher: TeacherSection,
+        label: str,
+        own_network: Callable[[], nn.Module],
+        build: Callable[[Architecture], nn.Module],
+        shape: Callable[[Candidate], Architecture],
+        peer_shape: Callable[[Candidate], Architecture],
+    ) -> None:
+        self._dataset, self._batch_size = dataset, min(batch_size, len(dataset.train))
+        self._teacher, self._label, self._own_network = teacher, label, own_network
+        self._build, self._shape, self._peer_shape = build, shape, peer_shape
+        self._passed: set[object] = set()
+
+    def require(self, candidate: Candidate) -> Architecture:
+        """Require that the candidate can be shaped, taught, sparsified and quantized; return its shape."""
+        check_candidate(candidate)
+        architecture = self._shape(candidate)
+        peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
+        watched = bool(feature_terms(candidate.losses))
+        key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
+        if key not in self._passed:
+            self._require_batch(candidate)
+            self._require_trained_teacher(candidate)
+            self._require_features(candidate, architecture, peer, watched=watched)
+            self._passed.add(key)
+        if candidate.zero_pattern != "none":
+            with torch.device("meta"):
+                sparse_layers(self._build(architecture), candidate.zero_pattern)
+        if candidate.activation_bits < 32:
+            self._require_activation_points(candidate)
+        return architecture
+
+    def _require_batch(self, candidate: Candidate) -> None:
+        """Require a batch size that suffices for losses that compare samples."""
+        for term in candidate.losses:
+            least = TERMS[term.name].min_batch
+            if self._batch_size < least:
+                raise RequestError(
+                    f"training.batch_size >= {least} must hold for loss {term.name!r}, which compares samples, "
+                    f"but got {self._batch_size}"
+                )
+
+    def _require_trained_teacher(self, candidate: Candidate) -> None:
+        """Require a teacher that the study trains if its training is repeated or its checkpoints are read."""
+        if self._teacher.factory is None:
+            return
+        teaching = candidate.teaching
+        wanted = (
+            "teacher='ensemble'"
+            if teaching.teacher == "ensemble"
+            else f"checkpoint={teaching.checkpoint:g}"
+            if teaching.checkpoint not in (None, 1.0)
+            else ""
+        )
+        if wanted:
+            raise RequestError(f"teaching with {wanted} needs a teacher that the study trains, not teacher.factory")
+
+    def _require_features(
+        self, candidate: Candidate, architecture: Architecture, peer: Architecture | None, *, watched: bool
+    ) -> None:
+        """Require the features that the losses read, in the student and in the network that it learns from."""
+        student = self._observe(architecture) if watched else None
+        if peer is None:
+            # an assistant belongs to a family of this package even if its own teacher does not
+            assisted = candidate.teaching.teacher == "assistant"
+            teacher = None if not watched else self._family_features if assisted else self._teacher_features
+            self._require_loss(candidate, student, teacher)
+        else:  # each learns from the other
+            other = self._observe(peer) if watched else None
+            self._require_loss(candidate, student, other)
+            self._require_loss(candidate, other, student)
+
+    def _require_loss(self, candidate: Candidate, student: Observation | None, teacher: Observation | None) -> None:
+        with torch.device("meta"):
+            TrainingLoss(
+                self._dataset.task,
+                candidate.losses,
+                student=student,
+                teacher=teacher,
+                annealing=candidate.teaching.annealing,
+                soft_stop=candidate.teaching.soft_stop,
+            )
+
+    def _require_activation_points(self, candidate: Candidate) -> None:
+        """Require a module of the user that marks its activations, if it is to be pruned and quantized."""
+        if candidate.family == PRUNED and not self._teacher_has_points:
+            raise RequestError(
+                f"activation_bits={candidate.activation_bits} needs a network with activation points, "
+                f"but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+            )
+
+    @cached_property
+    def _teacher_has_points(self) -> bool:
+        network = self._own_network()
+        return any(isinstance(module, ActivationPoint) for module in network.modules())
+
+    @cached_property
+    def _teacher_features(self) -> Observation:
+        """Features of the study's teacher; of a user's module those of the modules that `teacher.features` names."""
+        if self._teacher.factory is None:
+            return self._family_features
+        batch, task = self._dataset.train.first(2).inputs, self._dataset.task
+        with torch.no_grad():
+            return observe(self._own_network().eval(), batch, task, watched=self._teacher.features)
+
+    @cached_property
+    def _family_features(self) -> Observation:
+        """Features of a network of the teacher's family and depth."""
+        return self._observe(teacher_architecture(self._teacher, self._dataset, self._label))
+
+    def _observe(self, architecture: Architecture) -> Observation:
+        """Observe two samples on the meta device, or on the CPU for a user's module."""
+        device = torch.device("cpu" if architecture.family == PRUNED else "meta")
+        with device, torch.no_grad():
+            batch, task = zeros(self._dataset.task.signature.inputs, 2), self._dataset.task
+            network = self._build(architecture).eval()
+            return observe(network, batch, task, relations=True, watched=self._teacher.features)
