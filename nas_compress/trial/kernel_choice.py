@@ -53,24 +53,28 @@ def choose_kernels(
     student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
     `.xz`. calibration: uint8 (n, C, H, W).
     """
+    candidates = [candidate]
+    if candidate.activation_bits == 8 and mixes_kernels(student):
+        # the width step depends on the bits, and the shape must not change
+        step = channel_step(candidate, target)
+        candidates.append(replace(candidate, activation_bits=32, round_to=step))
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
-    forms = _forms(candidate, student, step=channel_step(candidate, target))
-    for form in forms:
-        path = folder / f"{form.activation_bits}-{name}"
-        write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
+    for each in candidates:
+        path = folder / f"{each.activation_bits}-{name}"
+        write_student(untrained, path, candidate=each, layer_bits=layer_bits, calibration=calibration, watch=watch)
         cost = measure_cost(
             student,
             path,
-            activation_bits=form.activation_bits,
+            activation_bits=each.activation_bits,
             sample=calibration,
             target=target,
             watch=watch,
-            patient=len(forms) > 1,
+            patient=len(candidates) > 1,
         )
-        found.append(KernelChoice(candidate=form, cost=cost))
+        found.append(KernelChoice(candidate=each, cost=cost))
     own, best = found[0], found[-1]
-    fastest, integer = (form.cost.figure("latency_ms") for form in (best, own))
+    fastest, integer = (choice.cost.figure("latency_ms") for choice in (best, own))
     if fastest < (1 - EQUAL_WITHIN) * integer:
         return replace(best, integer_latency_ms=integer)
     return own
@@ -97,12 +101,3 @@ def write_student(
         calibration=calibration,
         watch=watch,
     )
-
-
-def _forms(candidate: Candidate, student: nn.Module, *, step: int) -> list[Candidate]:
-    """The candidate, and its version with float kernels if that may ship instead."""
-    forms = [candidate]
-    if candidate.activation_bits == 8 and mixes_kernels(student):
-        # the width step depends on the bits, and the shape must not change
-        forms.append(replace(candidate, activation_bits=32, round_to=step))
-    return forms

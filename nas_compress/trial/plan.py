@@ -13,8 +13,9 @@ from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import choose_kernels
-from nas_compress.trial.mutual_peers import macs_together
+from nas_compress.trial.mutual_peers import macs_together, peer_shape
 from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -80,3 +81,22 @@ def plan_trial(
         epochs=epochs,
     )
     return plan, student
+
+
+def candidate_rules(context: TrialContext, *, seed: int) -> CandidateRules:
+    """Rules about the candidates of a study whose teacher is trained."""
+
+    def shape(candidate: Candidate) -> Architecture:
+        return student_architecture(candidate, context, seed=seed)
+
+    teacher = context.teacher
+    return CandidateRules(
+        dataset=context.dataset,
+        batch_size=context.training.batch_size,
+        teacher=teacher.section,
+        label=teacher.label,
+        own_network=teacher.make,
+        build=teacher.build,
+        shape=shape,
+        peer_shape=lambda candidate: peer_shape(candidate, context.target, shape),
+    )

@@ -173,6 +173,7 @@ def _train(
         plan.candidate,
         students,
         context,
+        layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
         watch=watch,

@@ -33,7 +33,7 @@ def channel_step(candidate: Candidate, target: Device) -> int:
 
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher = context.teacher
+    teacher, step = context.teacher, channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
         kept = _kept(candidate, teacher)
@@ -43,7 +43,7 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
     return shaped(
         candidate,
         context.dataset,
-        step=channel_step(candidate, context.target),
+        step=step,
         groups=groups,
         teacher=TeacherShape(
             family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
