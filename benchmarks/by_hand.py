@@ -1,18 +1,20 @@
-"""Searches of the same candidates in equal time: our run, the script of a good user of Optuna, and peers.
+"""Compare searches in equal time: a run, a hand-written Optuna script, and other tools.
 
     python benchmarks/by_hand.py search run --seed 0 --seconds 240 --out live/run-0
     python benchmarks/by_hand.py search by_hand --seed 0 --seconds 240 --out live/by_hand-0
     python benchmarks/by_hand.py compare live/*-* --seconds 240 --out benchmarks/live
 
-`by_hand` is that script: a DataLoader, the teacher's forward pass in every step, each candidate trained to its end,
-Optuna's NSGA-II, and at the end of a trial the ONNX file, its accuracy and the median of 200 timed runs. `peers/` holds
-Syne Tune's MOASHA and NePS's PriMO, each in its own environment. All search the study's space without its budgets, with
-its epochs, batch size, peak of the learning rate and losses, on one thread a worker, and have the trained teacher and
-its answers at the start; nobody sees another's latencies. A search ends after so many seconds of the processor: on a
-machine of one's own they are those of the wall, on a shared one the neighbours would decide. Both clocks are noted, and
-`compare` takes the one that `--clock` names. It measures everybody's files with the same patient meter, one after
-another (a second call goes on), and prints the hypervolume, as in a run's front.json, at parts of the time; `--out`
-gets `.png` and `.csv`.
+`by_hand` is the script of a good user of Optuna: a DataLoader, the teacher's forward pass in every step, each candidate
+trained to its end, NSGA-II, and after each trial the ONNX file, its accuracy and the median of 200 timed runs. `peers/`
+has Syne Tune's MOASHA and NePS's PriMO, each in its own environment.
+
+All contenders search the study's space without its budgets, with its epochs, batch size, learning rate and losses, on
+one thread per worker. They start with the trained teacher and its answers, and do not share latencies. A search ends
+after a number of processor seconds, because on a shared machine other programs would decide the wall time. Both clocks
+are recorded; `--clock` selects the one for `compare`.
+
+`compare` measures all files with one patient meter, one after another (a second call continues). It prints the
+hypervolume, as in a run's front.json, at fractions of the time, and writes `.png` and `.csv` files to `--out`.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ from peers.finds import CLOCKS, Clock, Finds, add_find
 from peers.workplace import Workplace, contest_file, contest_parser, open_workplace, own_cache, warmed
 
 LOOK_S = 0.3
-"""How often the processor time of a run is read."""
+"""Seconds between two readings of the processor time of a run."""
 
 
 def train_by_hand(student: torch.nn.Module, candidate: Any, context: TrialContext) -> None:
-    """The usual loop: batches from a DataLoader, shifted at random, and the teacher asked in each step."""
+    """Train in the usual loop: randomly shifted batches of a DataLoader, a pass of the teacher in each step."""
     training, split, teacher = context.training, context.dataset.train, context.teacher.network.eval()
     loader = DataLoader(
         TensorDataset(split.inputs["input"], split.targets["label"]),
@@ -89,7 +91,7 @@ def train_by_hand(student: torch.nn.Module, candidate: Any, context: TrialContex
 
 
 def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
-    """Optuna's NSGA-II until the time is over."""
+    """Search with Optuna's NSGA-II until the time is over."""
     parts, context = place.parts, place.context
 
     def objective(trial: optuna.Trial) -> tuple[float, float, float]:
@@ -132,7 +134,7 @@ def _run(file: StudyFile, root: Path, workers: int) -> None:
 
 
 def search_by_run(file: StudyFile, out: Path, seconds: float, workers: int) -> None:
-    """`run`, stopped when the time is over. Its clock begins when its first trial can."""
+    """Search with `run` until the time is over, counted from the moment at which its first trial can begin."""
     root = out / "run"
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(file, root, workers))
     process.start()
@@ -156,7 +158,7 @@ def search_by_run(file: StudyFile, out: Path, seconds: float, workers: int) -> N
 
 
 def search(given: argparse.Namespace) -> None:
-    """One search by one contender."""
+    """Run one search of one contender."""
     out = given.out.absolute()
     own_cache(out)
     place = warmed(open_workplace(given.study, given.seed), out)
@@ -167,7 +169,7 @@ def search(given: argparse.Namespace) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
-    """All searches that are there, best known first."""
+    """Compare all finished searches, well-known contenders first."""
     file = contest_file(given.study, 0)
     teacher = measure_teacher(given.folders[0] / "warm" / "teacher", file)
     curves = [curve_of(folder, file, teacher, clock=given.clock, again=given.again) for folder in given.folders]

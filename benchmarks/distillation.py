@@ -1,11 +1,11 @@
-"""What a step of each way of teaching costs, as a ratio to a step of plain training of the same student.
+"""Measure the cost of a step of each kind of teaching, relative to plain training of the same student.
 
     python benchmarks/distillation.py [--seconds 6] [--method kd ...]
 
-Both are steps of the training loop, update included, and both are first taken as ratios to a bare step (forward,
-cross-entropy and backward on a batch that lies ready) that runs between any two of them, so that the machine's state
-drops out. The teacher is a resnet (or vit) of about ten times the student's compute; its logits come from the cache,
-its features from one pass a batch. Median [middle half].
+Both are steps of the training loop with the update. Both are first divided by a bare step (forward, cross-entropy and
+backward on a prepared batch) that runs between any two of them, which removes the state of the machine. The teacher is
+a resnet (or vit) with about ten times the student's compute. Its logits are cached; its features need one pass per
+batch. Output: median [middle half].
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALONE = {"task_loss", "cross_entropy", "label_smoothing", "teacher_free", "label
 
 
 def network(family: str, multiplier: float) -> ObservableNetwork:
-    """A network with its family's base shape, scaled in width."""
+    """Build a network with the base shape of its family, scaled in width."""
     known = family_named(family)
     layers = known.layers(known.base_depths, known.base_widths)
     widths = tuple(
@@ -56,7 +56,7 @@ def network(family: str, multiplier: float) -> ObservableNetwork:
 
 
 def losses(name: str) -> tuple[LossTerm, ...]:
-    """The term alone, or beside cross-entropy."""
+    """Return the term alone, or with cross-entropy."""
     term = LossTerm(name=name)
     return (term,) if name in ALONE else (LossTerm(name="cross_entropy"), term)
 
@@ -76,7 +76,7 @@ def objective_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teache
 
 
 def measure(objective: Objective, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
-    """The lower quartile, median and upper quartile of a training's step over the bare one; then the steps."""
+    """Return the quartiles of the ratio of a training step to the bare step, and the number of steps."""
     samples = random_samples(20 * BATCH, SHAPE)
     others = plain_steps(bare.train(), samples.inputs["input"][:BATCH], samples.targets["label"][:BATCH])
     paced = Paced(objective, {"bare": others["bare"]}, seconds=seconds)
@@ -97,7 +97,7 @@ def measure(objective: Objective, student: nn.Module, bare: nn.Module, seconds: 
 
 
 def objectives(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], Objective]]:
-    """Every way to teach a student of that family, plain training first."""
+    """Return every kind of teaching for a family, plain training first."""
     teacher = network(family, multiplier).eval()
     transformer = {name: term.needs in ("tokens", "relations") for name, term in TERMS.items()}
     names = ["cross_entropy"] + [

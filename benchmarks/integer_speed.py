@@ -1,11 +1,11 @@
-"""Whether integer kernels beat the fused float32 of the same runtime, at one thread and batch 1.
+"""Compare integer kernels with the fused float32 of the same runtime, at one thread and batch 1.
 
     python benchmarks/integer_speed.py                  # all networks of the table
-    python benchmarks/integer_speed.py "vit 96"         # those whose names begin so
+    python benchmarks/integer_speed.py "vit 96"         # networks with this prefix
 
-Untrained networks on 28 x 28, on which latency depends as little as on trained ones. `stored` are 8-bit weights that
-the runtime turns into floats when it loads; `integer` are our files with 8-bit activations; `dynamic` is onnxruntime's
-own quantization of the float32 file with ranges found anew for every sample, for its products only.
+The networks are untrained, on 28 x 28 pixels, because latency does not depend on the weights. `stored`: 8-bit weights,
+converted to floats by the runtime at load time. `integer`: files with 8-bit activations. `dynamic`: onnxruntime's own
+quantization of the products in the float32 file, with new ranges for every sample.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def network(family: str, widths: tuple[int, ...], depths: tuple[int, ...]) -> nn
 
 
 def files(student: nn.Module, folder: Path, *, dynamic: bool) -> dict[str, Path]:
-    """Each form of one network."""
+    """Export each form of one network."""
     written = {}
     for name, weights, activations in (("float32", 32, 32), ("stored", 8, 32), ("integer", 8, 8)):
         written[name] = folder / f"{name}.onnx"

@@ -1,13 +1,13 @@
-"""How far the same file's latency strays over repeats, beside the plain median over the same time.
+"""Measure the spread of latency over repeats, next to the plain median over the same time.
 
     python benchmarks/latency.py [--quick] [--beside 1]
 
-Three convolution stacks of about 0.1, 0.5 and 6 ms are measured 20 times each (5 with --quick). `gated` is
-the tool's own meter, patient as at the end of a study; `median` takes all runs within as many seconds, each
-after one of the meter. Percentages are of the median.
+Three convolution stacks of about 0.1, 0.5 and 6 ms are measured 20 times each (5 with --quick). `gated` is the meter of
+this tool, patient as at the end of a study. `median` uses all runs within the same number of seconds, each after one of
+the meter. Percentages are of the median.
 
-`--beside N` instead compares, turn by turn, the meter's figure while N processes train but hold still when it asks
-(`window`) and while they do not (`no window`) with the figure while they rest altogether.
+`--beside N` compares three states in turn: N processes train and pause for the measurement (`window`), train without
+pausing (`no window`), or rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STACKS = {"0.1 ms": (16, 7, 14), "0.5 ms": (64, 5, 14), "6 ms": (64, 14, 28)}
 
 
 def conv_stack(channels: int, layers: int, side: int) -> bytes:
-    """An ONNX file of equal convolutions; `input` is uint8 (N, 1, side, side)."""
+    """Write an ONNX file of equal convolutions; `input` is uint8 (N, 1, side, side)."""
     generator = np.random.default_rng(0)
     nodes = [helper.make_node("Cast", ["input"], ["0"], to=TensorProto.FLOAT)]
     weights = []
@@ -54,7 +54,7 @@ def conv_stack(channels: int, layers: int, side: int) -> bytes:
 
 
 def plain_median(model: Path, seconds: float) -> float:
-    """The median over single runs for so many seconds."""
+    """Return the median over single runs for a number of seconds."""
     net = TimedNet(model, block_ms=1e-6)  # a block of one run
     end = time.perf_counter() + seconds
     values = [net.block_ms()]
@@ -71,7 +71,7 @@ def row(name: str, estimator: str, values: list[float], seconds: list[float], no
 
 
 def train_on(folder: Path, rest: Event) -> None:
-    """Train for ever, in batches of some 20 ms, in the window of that folder; hold altogether while `rest` is set."""
+    """Train forever in batches of about 20 ms, in the quiet window of a folder; pause while `rest` is set."""
     import torch
     from torch import nn
 
@@ -90,7 +90,7 @@ def train_on(folder: Path, rest: Event) -> None:
 
 @contextmanager
 def trainers(count: int, folder: Path) -> Iterator[Event]:
-    """So many training processes; the event lets them rest."""
+    """Start training processes; the event pauses them."""
     context = multiprocessing.get_context("spawn")
     rest = context.Event()
     processes = [context.Process(target=train_on, args=(folder, rest), daemon=True) for _ in range(count)]
@@ -105,7 +105,7 @@ def trainers(count: int, folder: Path) -> Iterator[Event]:
 
 
 def compare(count: int, repeats: int, folder: Path) -> None:
-    """Latencies while others train, over those while they rest."""
+    """Compare latencies while others train with those while they rest."""
     levels = {"resting": folder, "window": folder, "no window": folder / "apart"}
     meters = {name: LatencyMeter(cache=place) for name, place in levels.items()}
     with trainers(count, folder) as rest:

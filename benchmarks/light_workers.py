@@ -1,10 +1,9 @@
-"""What a shared storage bears: trials per second of many workers that only ask and tell, and what one call takes.
+"""Measure the load of a shared storage: trials per second of many workers that only ask and tell.
 
     python benchmarks/light_workers.py --storage postgresql://me@db/studies [--workers 1 8 64] [--trials 5]
 
-Each worker is a process with connections of its own, as a host is; a trial has five parameters at random and two
-objectives, and all workers begin together. The study is deleted at the end. A trial that is lost or came twice ends the
-script with an error.
+Each worker is a process with its own connections, like a host. A trial has five random parameters and two objectives,
+and all workers begin together. The study is deleted at the end. A lost or repeated trial ends the script with an error.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ PRELOADED = ["nas_compress.search.storage.optuna_storage", "alembic.script", "sq
 
 
 Timed = tuple[list[float], float, float]
-"""The seconds of each ask and tell by turns, and the first and the last moment of one worker."""
+"""Alternating seconds of ask and tell, and the first and the last moment of one worker."""
 
 
 def work(url: str, name: str, seed: int, trials: int, ready: Barrier, told: Queue[Timed]) -> None:
-    """Ask and tell so many trials from the moment at which all workers are ready."""
+    """Ask and tell a number of trials as soon as all workers are ready."""
     seconds: list[float] = []
     with opened_storage(url, NO_JOURNAL) as storage:
         study = optuna.load_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -51,7 +50,7 @@ def work(url: str, name: str, seed: int, trials: int, ready: Barrier, told: Queu
 
 
 def measure(url: str, workers: int, trials: int) -> str:
-    """Run them on a new study and check that every trial is there once."""
+    """Run workers on a new study and check that every trial exists once."""
     name = f"light-workers-{uuid.uuid4().hex[:8]}"
     context = multiprocessing.get_context("forkserver")
     with opened_storage(url, NO_JOURNAL) as storage:

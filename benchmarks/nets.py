@@ -1,4 +1,4 @@
-"""The networks and samples that the benchmarks share."""
+"""Networks and samples shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas_compress.values.architecture import Architecture, Width
 def architecture(
     family: str, input_shape: tuple[int, int, int], *, depths: tuple[int, ...], multiplier: float
 ) -> Architecture:
-    """A family's network with its base widths scaled and rounded to steps of 16, for ten classes."""
+    """Return a network of a family for ten classes, base widths scaled and rounded to steps of 16."""
     layers = FAMILIES[family].layers(depths, FAMILIES[family].base_widths)
     widths = tuple(
         Width(layer=layer, asked=base * multiplier, channels=max(16, round(base * multiplier / 16) * 16))
@@ -24,7 +24,7 @@ def architecture(
 
 
 def random_samples(count: int, input_shape: tuple[int, int, int]) -> Split:
-    """Samples of any raw value with any of ten labels."""
+    """Return samples of random raw values with random labels of ten classes."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (count, *input_shape), dtype=torch.uint8, generator=generator)
     return Split(

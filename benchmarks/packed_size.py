@@ -1,4 +1,4 @@
-"""The bytes of packed files: parameters at their own widths, and what the graph adds.
+"""Print the bytes of packed files: parameters at their own widths, and the graph.
 
 Run: python benchmarks/packed_size.py
 """
@@ -22,7 +22,7 @@ SHAPE = (1, 28, 28)
 
 
 def parameter_bytes(network: nn.Module, weight_bits: int) -> float:
-    """Weights at their layers' bits, all other parameters at 16."""
+    """Return the bytes of weights at the bits of their layers, and of all other parameters at 16 bits."""
     bits = bits_by_layer(weight_layers(network), weight_bits=weight_bits)
     weights = sum(network.get_parameter(f"{path}.weight").numel() * width / 8 for path, width in bits.items())
     others = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim == 1)

@@ -1,4 +1,4 @@
-"""The seconds and bytes of a report of many trials, with a real file for each front member.
+"""Measure the seconds and bytes of a report of many trials, with a real file for each front member.
 
 Run: python benchmarks/report.py [--trials 5000]
 """
@@ -29,7 +29,7 @@ PARAMETERS = 13
 
 
 def made_run(root: Path, trials: int) -> RunFolder:
-    """A run of random figures in which better students cost more, as in a search, and its members' files."""
+    """Make a run of random figures, with costs that rise with accuracy, and the files of its members."""
     folder, random = RunFolder(root=root), np.random.default_rng(0)
     spec = StudySpec(name="made", space="cnn", data=DataSection(name="digits"), trials=trials)
     about = {

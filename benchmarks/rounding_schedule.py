@@ -1,10 +1,10 @@
-"""When trained quantization should begin: accuracy on digits by the share of epochs under rounding.
+"""Measure accuracy on digits by the number of epochs with rounding.
 
 Run: python benchmarks/rounding_schedule.py [--family mobilenet] [--seeds 3]
 
-0 epochs are rounding after training, all of them rounding from the first step on, with the learning rate's whole
-course; those between are a float warm-up that is trained to its end, and the rest at half of the learning rate. Four
-are the tool's own way. Mean and standard deviation over the seeds.
+0 epochs: rounding after training. All epochs: rounding from the first step, with one learning rate schedule. Between: a
+complete float training, then the remaining epochs at half of the learning rate. The tool itself uses 4. Output: mean
+and standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float, seed:
 
 
 def accuracy(network: nn.Module, dataset: Dataset, bits: int) -> float:
-    """Of the frozen student, which the file follows."""
+    """Return the accuracy of the frozen student, equal to that of the file."""
     samples = dataset.train.inputs["input"][:256]
     frozen = quantize(network, weight_bits=bits, activation_bits=8, calibration=samples, ranges="mse")
     with torch.no_grad():

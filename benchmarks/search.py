@@ -1,17 +1,20 @@
-"""Every sampler with every stopping rule, replayed on the recorded curves of `benchmarks/curves/`.
+"""Replay every sampler with every stopping rule on the recorded curves of `benchmarks/curves/`.
 
     python benchmarks/search.py [--tables digits] [--seeds 20] [--pairs tpe:none tpe:moasha] [--processes 2]
 
-A proposal is answered from the table: its accuracy after each epoch, and its file's figures where it was trained to
-the end. A candidate met again is answered like in a run. `volume` is the hypervolume of the fully trained candidates
-(accuracy above a half, decades of latency and of size below the table's worst) as a fraction of what the whole
-table's front has: medians over seeds at a quarter, a half and all of the epochs. `epochs` is the median number of
-epochs until the median volume that the same seeds reach with `tpe:none`; `-` where half of the seeds never do.
-`wrong` is the fraction of stopped trials that the candidates trained by then would not have dominated. `looked` are
-the candidates whose costs the sampler asked for before it proposed: each takes an export and a latency, and no epoch.
-`wins` and `p` (Wilcoxon, two-sided) compare the final volume with that of the same sampler and seeds without a rule,
-then with `tpe:none`.
-`--out` keeps medians and quartiles over the epochs, which `search_plot.py` draws.
+The table gives each proposal its accuracy after each epoch, and the figures of its file after full training. A repeated
+candidate is handled as in a run. Columns:
+
+- `volume`: hypervolume of the fully trained candidates (accuracy above a half, decades of latency and of size below the
+  worst of the table) as a fraction of that of the whole table; medians over seeds at a quarter, a half and all epochs.
+- `epochs`: median number of epochs until the median volume of `tpe:none` for the same seeds; `-` if half of the seeds
+  never reach it.
+- `wrong`: fraction of stopped trials not dominated by the candidates trained by then.
+- `looked`: number of cost lookups before proposals; each takes an export and a latency, and no epoch.
+- `wins` and `p` (Wilcoxon, two-sided): final volume against the same sampler and seeds without a rule, then against
+  `tpe:none`.
+
+`--out` writes medians and quartiles over the epochs for `search_plot.py`.
 """
 
 from __future__ import annotations
@@ -44,10 +47,10 @@ sys.path.insert(0, str(HERE))
 from record import NAMES, SPACES, points  # noqa: E402 - the recipe of the tables lies beside them
 
 EPOCHS = {"digits": 360, "fashion-mnist": 360}
-"""What a replay may spend: 40 full trainings, a tenth of the first table and two fifths of the second."""
+"""Budget of a replay: 40 full trainings, a tenth of the first table and two fifths of the second."""
 
 GRID = 60
-"""Points of a line in the plot."""
+"""Number of points of a line in the plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +62,14 @@ class Recorded:
 
     @property
     def costs(self) -> np.ndarray:
-        """Small is good; latency and size by their logarithm."""
+        """Costs to minimise; latency and size by their logarithm."""
         accuracy, latency, size = self.figures
         return np.array([-accuracy, np.log10(latency), np.log10(size)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The recorded candidates by their parameters, the corner of the hypervolume and that of the whole front."""
+    """The recorded candidates by parameters, the reference of the hypervolume, and the volume of the whole front."""
 
     rows: dict[tuple[str, ...], Recorded]
     by_candidate: dict[object, Recorded]
@@ -76,13 +79,13 @@ class Table:
 
     @property
     def planned(self) -> int:
-        """Epochs of a full training."""
+        """Number of epochs of a full training."""
         return len(next(iter(self.rows.values())).curve)
 
 
 @cache
 def read_table(name: str) -> Table:
-    """A table with its space."""
+    """Read a table with its space."""
     spec = importlib.util.spec_from_file_location(SPACES[name].removesuffix(".py"), HERE / SPACES[name])
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{SPACES[name]} is no module")
@@ -107,9 +110,10 @@ def read_table(name: str) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One search: (epochs spent, volume) after each candidate that was trained to its end, its trials and stops.
+    """One search: (epochs spent, volume) after each full training, its trials and stops.
 
-    `again` of the stopped candidates were proposed again, and then trained; `looked` counts lookups of costs.
+    again: number of stopped candidates that were proposed again and trained.
+    looked: number of cost lookups.
     """
 
     history: tuple[tuple[int, float], ...]
@@ -120,16 +124,16 @@ class Replay:
     looked: int
 
     def volume_at(self, epochs: float) -> float:
-        """The volume after so many epochs."""
+        """Return the volume after a number of epochs."""
         return max((volume for spent, volume in self.history if spent <= epochs), default=0.0)
 
     def epochs_to(self, volume: float) -> float:
-        """Epochs until a volume; infinite where it was not reached."""
+        """Return the epochs until a volume; infinite if it was not reached."""
         return min((spent for spent, reached in self.history if reached >= volume), default=float("inf"))
 
 
 class Progress:
-    """The volume of what was trained so far."""
+    """Volume of the candidates trained so far."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -138,7 +142,7 @@ class Progress:
         self.volume = 0.0
 
     def add(self, recorded: Recorded) -> None:
-        """One more candidate; the volume is computed only where the front grows."""
+        """Add a candidate; the volume is computed only if the front grows."""
         row = recorded.costs - self._table.corner
         self.trained.append(row)
         if (row < 0).all() and (gain := volume_gain(row, self._front)) > 0:
@@ -146,12 +150,12 @@ class Progress:
             self._front = np.vstack([self._front[~(self._front >= row).all(axis=1)], row])
 
     def dominates(self, recorded: Recorded) -> bool:
-        """Whether something trained is nowhere worse."""
+        """Return True if a trained candidate is at least as good in every cost."""
         return any((row <= recorded.costs - self._table.corner).all() for row in self.trained)
 
 
 def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> Replay:
-    """Search until so many epochs are spent, every candidate is trained, or most proposals repeat one."""
+    """Search until the epochs are spent, every candidate is trained, or most proposals are repeats."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = read_table(name)
     rule = make_rule(rule_name, steps=table.planned)
@@ -197,14 +201,14 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
 
 
 def epochs_of(recorded: Recorded, trial: optuna.Trial, rule: Rule) -> int:
-    """The epochs that a candidate is trained under the rule."""
+    """Return the number of epochs of a candidate under the rule."""
     planned = len(recorded.curve)
     watch = Watch(trial=trial, rule=rule, known=recorded.figures[1:], planned=planned)
     return next((epoch for epoch, reached in enumerate(recorded.curve, 1) if watch.report(epoch, reached)), planned)
 
 
 def line(name: str, runs: list[Replay], others: list[list[Replay]], target: float, budget: int) -> str:
-    """One row of the table; wins and p against each of the others."""
+    """Return one row of the table, with wins and p against each of the others."""
     volumes = " ".join(
         f"{statistics.median(run.volume_at(budget * part) for run in runs):.3f}" for part in (0.25, 0.5, 1)
     )
@@ -223,7 +227,7 @@ def line(name: str, runs: list[Replay], others: list[list[Replay]], target: floa
 
 
 def lines(table: str, pair: str, runs: list[Replay], budget: int) -> list[list[object]]:
-    """What a plot needs: the quartiles of the volume over the epochs."""
+    """Return the quartiles of the volume over the epochs, for the plot."""
     drawn = []
     for epochs in np.linspace(0, budget, GRID + 1)[1:]:
         low, middle, high = np.percentile([run.volume_at(epochs) for run in runs], [25, 50, 75])

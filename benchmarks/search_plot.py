@@ -1,4 +1,4 @@
-"""Draw what `search.py --out replays.csv` kept: hypervolume against epochs, a panel a table.
+"""Draw the output of `search.py --out replays.csv`: hypervolume against epochs, one panel per table.
 
 python benchmarks/search_plot.py benchmarks/curves/replays.csv benchmarks/search.png
 """
@@ -29,7 +29,7 @@ Line = list[tuple[float, float, float, float]]
 
 
 def read(path: Path) -> dict[str, dict[str, Line]]:
-    """(epochs, lower quartile, median, upper quartile) by table and pair."""
+    """Return (epochs, lower quartile, median, upper quartile) by table and pair."""
     found: dict[str, dict[str, Line]] = defaultdict(lambda: defaultdict(list))
     with path.open(newline="", encoding="utf-8") as handle:
         for table, pair, _, *numbers in csv.reader(handle):

@@ -1,13 +1,15 @@
-"""What a training step costs beyond the bare forward and backward pass.
+"""Measure the cost of a training step over the bare forward and backward pass.
 
     python benchmarks/training_step.py [--seconds 20] [--threads 1]
 
-`loop` is a step of the tool's own `train` with cross-entropy, `kd` one with distillation from cached answers: shuffled
-batch, view, loss, backward, update, history. After each step of `train`, while it stands still, a copy of the network
-takes a `bare` step, which is forward, cross-entropy and backward on a batch that lies ready and nothing else, and an
-`update` step, which is bare with AdamW as torch's users write it. Ratios are within such a triple of neighbours: the
-median over all triples, and in brackets the middle half. Times are the processor's, all threads together, so that what
-else the machine does counts less. What `train` does once, before its first step, is not in it.
+- `loop`: a step of `train` with cross-entropy: shuffled batch, view, loss, backward, update, history.
+- `kd`: the same with distillation from cached answers.
+- `bare`: forward, cross-entropy and backward on a prepared batch.
+- `update`: bare with AdamW, as torch's users write it.
+
+After each step of `train`, a copy of the network takes a bare step and an update step. Ratios are within such a triple:
+the median over all triples, in brackets the middle half. Times are processor times over all threads, which reduces the
+influence of other programs. The work of `train` before its first step is excluded.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ NETS = {
 """Family, blocks per stage, width multiplier."""
 
 COLUMNS = (("loop", "update"), ("loop", "loop"), ("kd", "loop"))
-"""Which training, and which of its steps, is divided by the bare step of the same moment."""
+"""The trainings and steps that are divided by the bare step of the same moment."""
 
 
 class Enough(BaseException):
@@ -100,7 +102,7 @@ def network(net: str, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
-    """The bare step and the one with an update."""
+    """Return the bare step and the one with an update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def bare() -> None:
@@ -115,7 +117,7 @@ def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Ca
 
 
 def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
-    """Train for so long; the seconds of the training's steps and of their neighbours."""
+    """Train for a number of seconds and return the times of its steps and of their neighbours."""
     shape, batch_size, views = DATA[data]
     samples, task = random_samples(20 * batch_size, shape), ImageClassification(shape=shape, classes=10)
     answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
@@ -143,7 +145,7 @@ def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float
 
 
 def ratio(taken: list[dict[str, float]], step: str) -> str:
-    """The median, and the middle half."""
+    """Format the median and the middle half."""
     low, middle, high = statistics.quantiles((seconds[step] / seconds["bare"] for seconds in taken), n=4)
     return f"{middle:.3f} [{low:.2f}-{high:.2f}]"
 
@@ -175,7 +177,7 @@ def main() -> None:
 
 
 def middle(taken: list[dict[str, float]]) -> float:
-    """The median ratio of a training's step to the bare one."""
+    """Return the median ratio of a training step to the bare step."""
     return statistics.median(seconds["loop"] / seconds["bare"] for seconds in taken)
 
 

@@ -1,12 +1,11 @@
-"""The seconds that a trial takes beside its training, stage by stage.
+"""Measure the seconds of a trial outside its training, by stage.
 
     python benchmarks/trial_overhead.py [--trials 60]
 
-Runs a study of random networks of about 100,000 parameters on digits, one training step each, in a temporary
-folder. Only trials whose structure is new count, so that no latency comes from the cache, and not the first three,
-which warm up. `study` is all between two trials: asking, telling, the records, and front.csv, front.json and
-front.png, written where the front changed. `processor` is the processor's time of a whole trial, its training step
-included. Columns are median and largest over the trials.
+The script runs a study of random networks of about 100,000 parameters on digits, one training step each, in a temporary
+folder. Only trials of a new structure count, so that no latency is cached; the first three are warm-up. `study` is
+everything between two trials: ask, tell, records, front.csv, and front.json and front.png if the front changed.
+`processor` is the processor time of a whole trial, with its training step. Output: median and largest over the trials.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ TRAINING = ("training", "teacher answers")
 
 
 class Overheads(Silence):
-    """A reporter that notes, for each trial of a new structure, the seconds of its stages and of the study."""
+    """A reporter that records the seconds of each stage for trials of new structures, and of the study."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -79,7 +78,7 @@ class Overheads(Silence):
         self.processor: dict[str, list[float]] = defaultdict(list)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
-        """Note one trial."""
+        """Record one trial."""
         now, outcome = time.perf_counter(), record.outcome
         structure = (outcome.architecture, outcome.candidate.weight_bits, outcome.candidate.activation_bits)
         members = [point.trial for point in front.members]
@@ -95,7 +94,7 @@ class Overheads(Silence):
 
 
 def table(trials: list[dict[str, float]], processor: list[float]) -> str:
-    """Median and largest of each stage, of the sum over the stages of one trial, and of the processor's time."""
+    """Print the median and largest of each stage, of the sum of a trial, and of the processor time."""
     names = list(dict.fromkeys(name for stages in trials for name in stages))
     columns = {name: [stages[name] for stages in trials if name in stages] for name in names}
     columns["sum"] = [sum(stages.values()) for stages in trials]

@@ -1,14 +1,14 @@
-"""What a second worker brings: trials per hour, and whether latencies measured beside it stay the same.
+"""Measure the effect of a second worker on trials per hour and on latencies.
 
     python benchmarks/workers.py [--workers 2] [--trials 24] [--rounds 3] [--study studies/digits]
 
-Each round runs the study twice, with one process and with `--workers`, in new folders and with latencies that nobody
-kept; both propose the same candidates, at random. The teacher and its answers are ready before. Trials per hour count
-from the first trial's end to the last but one's, so that neither the start of the processes nor a worker without a task
-at the end counts, which a long study does not feel. Beside them stands what the machine gives in the same minutes: as
-many processes that only train, over one (two virtual cores are often the two threads of one real core). The last lines
-are the ratio of the latencies of each structure: the median, the middle half and how many lie within 2 %, of those that
-found a fast moment in both.
+Each round runs the study twice, with one process and with `--workers`, in new folders with an empty latency cache. Both
+propose the same random candidates. The teacher and its answers exist before. Trials per hour count from the end of the
+first trial to the end of the last but one, which excludes the start of the processes and the idle worker at the end.
+
+The reference is the ratio of several processes that only train to one such process, in the same minutes: two virtual
+cores are often two threads of one real core. The last lines have the ratio of the latencies of each structure, if both
+found a fast moment: median, middle half, and the number within 2 %.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
 
 BARE_S = 8.0
-"""Seconds of bare training."""
+"""Duration of bare training in seconds."""
 
 
 def timed(file: StudyFile, root: Path, *, workers: int) -> float:
-    """Run the study afresh; trials per hour."""
+    """Run the study from the start and return the trials per hour."""
     shutil.rmtree(cache_folder() / "latency", ignore_errors=True)
     run_study(file, out=root, workers=workers)
     ends = sorted(record.finished_s for record in read_records(RunFolder(root=root)))
@@ -44,7 +44,7 @@ def timed(file: StudyFile, root: Path, *, workers: int) -> float:
 
 
 def train_bare(counts: Queue[int], begin: Barrier) -> None:
-    """Forward and backward passes on one batch, one thread; how many."""
+    """Count forward and backward passes on one batch in one thread."""
     import torch
     from torch import nn
 
@@ -61,7 +61,7 @@ def train_bare(counts: Queue[int], begin: Barrier) -> None:
 
 
 def bare(processes: int) -> int:
-    """Passes of so many processes together."""
+    """Return the total passes of several processes."""
     context = multiprocessing.get_context("spawn")
     counts, begin = context.Queue(), context.Barrier(processes)
     started = [context.Process(target=train_bare, args=(counts, begin)) for _ in range(processes)]
@@ -74,7 +74,7 @@ def bare(processes: int) -> int:
 
 
 def latencies(root: Path) -> dict[str, float]:
-    """Latency of every candidate by its fingerprint; noisy ones left out."""
+    """Return the latency of every candidate by fingerprint, without noisy ones."""
     found = {}
     for record in read_records(RunFolder(root=root)):
         measured = record.outcome.measured

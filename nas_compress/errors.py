@@ -1,9 +1,9 @@
 """Every exception of nas_compress.
 
 NasCompressError
-├── RequestError        what was asked for is wrong: nothing was written (exit code 2)
-├── RunError            the run could not go on: disk, permission, storage (exit code 1)
-└── TrialError          one trial failed: recorded with its reason, the study goes on
+├── RequestError        the request is wrong, nothing was written (exit code 2)
+├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
+└── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
     ├── ExportError
     └── FloatKernelError
@@ -29,15 +29,15 @@ class NasCompressError(Exception):
 
 
 class RequestError(NasCompressError):
-    """What was asked for is wrong; the message is one line: the rule, the value, where it stands."""
+    """The request is wrong. The message is one line: rule, value, file and key."""
 
 
 class RunError(NasCompressError):
-    """The run cannot go on for a reason outside the request, such as a full disk."""
+    """The run cannot continue for a reason outside the request, such as a full disk."""
 
 
 class TrialError(NasCompressError):
-    """One trial cannot be finished; the study records the reason and goes on."""
+    """One trial cannot be finished; the study records the reason and continues."""
 
 
 class NonFiniteLossError(TrialError):
@@ -45,47 +45,47 @@ class NonFiniteLossError(TrialError):
 
 
 class ExportError(TrialError):
-    """The exported file does not answer like the module that it was made from."""
+    """The outputs of the exported file and its module differ."""
 
 
 class FloatKernelError(TrialError):
-    """An integer file whose optimised graph still computes a convolution or a product in float."""
+    """The optimised graph of an integer file computes a convolution or a product in float."""
 
 
 def refusal(message: str, where: str) -> RequestError:
-    """A RequestError of one line; `where` names the file and key, such as `study.toml: data.factory`."""
+    """Make a RequestError of one line. where: file and key, such as `study.toml: data.factory`."""
     line = " ".join(message.split())
     return RequestError(f"{line} ({where})" if where else line)
 
 
 def describe(error: BaseException) -> str:
-    """An exception's type and text in one line."""
+    """Return an exception's type and text in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where it has none."""
+    """Return the first line of an exception's text, or its type if the text is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "unable to mmap", "bad_alloc", "bad allocation")
-"""How torch, CUDA and onnxruntime say that an allocation failed."""
+"""Texts of failed allocations in torch, CUDA and onnxruntime."""
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an exception says that there is not enough memory.
+    """True if an exception is a failed allocation.
 
     >>> [lacks_memory(error) for error in (MemoryError(), RuntimeError("CUDA out of memory."), OSError(28, "full"))]
     [True, True, False]
     """
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    spoken = any(words in str(error) for words in NO_MEMORY) and not isinstance(error, NasCompressError)
-    return spoken or isinstance(error, MemoryError)
+    by_text = any(words in str(error) for words in NO_MEMORY) and not isinstance(error, NasCompressError)
+    return by_text or isinstance(error, MemoryError)
 
 
 def is_of_one_trial(error: Exception) -> bool:
-    """Whether an error is that of one candidate, which must not end the study; a full disk and a bad request do.
+    """True for an error of one candidate, False for errors that end the study (a full disk, a bad request).
 
     >>> [is_of_one_trial(error) for error in (ValueError(), OSError(12, "memory"), OSError(28, "full"), RunError())]
     [True, True, False, False]
@@ -96,7 +96,7 @@ def is_of_one_trial(error: Exception) -> bool:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name is nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
+    """Suggest the valid name nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
     names = sorted(valid)
     if not names:
         return ""
@@ -106,7 +106,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def require_known(kind: str, name: str, valid: Iterable[str], where: str = "") -> None:
-    """Raise RequestError unless `name` is one of `valid`; `where` tells the file and key."""
+    """Raise RequestError unless `name` is one of `valid`. where: file and key for the message."""
     names = list(valid)
     if name not in names:
         place = f" ({where})" if where else ""

@@ -1,4 +1,4 @@
-"""The user's own functions, named `module:callable` in a study file."""
+"""Import of a user's functions, named `module:callable` in a study file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nas_compress.errors import describe, nearest, refusal
 
 @contextmanager
 def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterator[Callable[[], object]]:
-    """Import `module:callable`; call it inside the block, while `folder` stands first on sys.path.
+    """Import `module:callable`. Call it inside the block only, because sys.path is restored afterwards.
 
-    A module that is neither there nor installed is looked for in the working folder. RequestError says in one line
-    what is wrong with the reference.
+    The module is searched in `folder`, then among installed modules, then in the working folder.
+    RequestError with one line if the reference is wrong. where: file and key for the message.
     """
     module, _, name = reference.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
@@ -30,7 +30,7 @@ def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterato
 def _importable(folder: Path | None, module: str) -> Iterator[None]:
     """Put the folder first and the working folder last on sys.path.
 
-    A module of the same name that another folder gave before is forgotten.
+    A module of the same name from another folder is removed from sys.modules.
     """
     if folder is None:
         yield

@@ -1,4 +1,4 @@
-"""A stratified part of Fashion-MNIST: so small that a hundred candidates take a quiet core ten minutes."""
+"""A stratified part of Fashion-MNIST; a hundred candidates take ten minutes on a quiet core."""
 
 import numpy as np
 
@@ -7,20 +7,20 @@ from nas_compress.data.loading import load_dataset
 from nas_compress.data.stratified_split import stratified_split
 
 COUNT = 1_000
-"""Images for training and for validation."""
+"""Number of images for training, and for validation."""
 
 Samples = tuple[np.ndarray, np.ndarray]
 
 
 def _parts(split: Split) -> tuple[Samples, Samples]:
-    """COUNT samples with their labels, and the others."""
+    """Return COUNT samples with labels, and the remaining ones."""
     inputs, labels = split.inputs["input"].numpy(), split.targets["label"].numpy()
     first, rest = stratified_split(labels, counts=(COUNT, len(labels) - COUNT), seed=0)
     return (inputs[first], labels[first]), (inputs[rest], labels[rest])
 
 
 def load() -> dict[str, Samples]:
-    """Parts of the training and the validation split; the other validation images are held out, and never read."""
+    """Return parts of the training and validation splits; other validation images are held out and never read."""
     whole = load_dataset(name="fashion-mnist")
     train, _ = _parts(whole.train)
     validation, test = _parts(whole.validation)

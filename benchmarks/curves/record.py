@@ -1,11 +1,11 @@
-"""Train every candidate of a space once, and note its learning curve and the figures of its file.
+"""Train every candidate of a space once; record its learning curve and the figures of its file.
 
     python benchmarks/curves/record.py digits|fashion-mnist [--processes 2] [--few N]
 
-The study is `<table>.toml`, the table `<table>.csv`. Candidates are trained beside each other, one thread each, by the
-code of a trial; training is deterministic, so that a table grows over several calls. A row: the searched parameters,
-latency_ms, size_bytes, accuracy of the file, and that of the torch module after each epoch (`epoch_1`, ...), all
-accuracies as the number of right answers of `validation` ones.
+The study is `<table>.toml`, the table `<table>.csv`. Candidates train in parallel, one thread each, with the code of a
+trial. Training is deterministic, so a table may grow over several calls. A row has the searched parameters, latency_ms,
+size_bytes, the accuracy of the file, and that of the torch module after each epoch (`epoch_1`, ...). Accuracies are the
+number of correct answers of `validation` samples.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Point = tuple[Any, ...]
 
 
 class Watcher:
-    """A stopper that wants every epoch and never stops."""
+    """A stopper that is asked after every epoch and never stops."""
 
     def begin(self, cost: object, planned: int) -> None:
-        """Nothing to prepare."""
+        """Prepare nothing."""
 
     def wants(self, epoch: int) -> bool:
-        """Every epoch."""
+        """Return True for every epoch."""
         return True
 
     def stop_reason(self, epoch: int, accuracy: float) -> None:
-        """Go on."""
+        """Continue."""
 
 
 class Recorder:
@@ -65,7 +65,7 @@ class Recorder:
         self.context = make_context(self.parts, teacher)
 
     def candidate(self, point: Point) -> Candidate:
-        """The candidate of a point."""
+        """Return the candidate of a point."""
         import optuna
 
         return self.parts.space.suggest(optuna.trial.FixedTrial(dict(zip(NAMES, point, strict=True))))
@@ -101,7 +101,7 @@ def _row(point: Point) -> list[object]:
 
 
 def points(table: str) -> list[Point]:
-    """Every point of a table's space, in an order that mixes cheap and dear ones."""
+    """Return every point of the space of a table, cheap and expensive ones mixed."""
     spec = importlib.util.spec_from_file_location(table.replace("-", "_"), HERE / SPACES[table])
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{SPACES[table]} is no module")
@@ -113,7 +113,7 @@ def points(table: str) -> list[Point]:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """What a table holds."""
+    """Return the rows of a table."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as handle:
@@ -121,7 +121,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def train(table: str, path: Path, *, processes: int, few: int | None) -> None:
-    """Add the rows that the table does not hold."""
+    """Add the missing rows to the table."""
     done = {tuple(row[name] for name in NAMES) for row in rows(path)}
     wanted = [point for point in points(table) if tuple(map(str, point)) not in done][:few]
     recorder = Recorder(table)  # trains the teacher and stores its answers, once
@@ -141,14 +141,14 @@ def train(table: str, path: Path, *, processes: int, few: int | None) -> None:
 
 
 def _trained(table: str, wanted: list[Point], processes: int) -> Iterator[list[object]]:
-    """Rows as they come."""
+    """Yield rows as they are finished."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, initializer=_start, initargs=(table,)) as pool:
         yield from pool.imap_unordered(_row, wanted, chunksize=1)
 
 
 def settle_latencies(path: Path) -> None:
-    """Rows that differ in the teaching alone have one structure, whose latency is the least that was measured."""
+    """Give rows that differ in teaching only the smallest latency measured for their structure."""
     known = rows(path)
     least: dict[tuple[str, ...], float] = {}
     for row in known:

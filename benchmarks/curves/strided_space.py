@@ -1,7 +1,7 @@
 """The space of fashion-mnist.csv, recorded whole (96 points).
 
-family (2) x blocks in the last stage (2) x width multiplier (3) x pruning (2) x precision (2) x teaching (2), all with
-a first layer that leaves a sixteenth of the work to the others.
+family (2) x blocks in the last stage (2) x width multiplier (3) x pruning (2) x precision (2) x teaching (2). The first
+layer has stride 4, which leaves a sixteenth of the work to the others.
 """
 
 from nas_compress.config.suggest import Suggest

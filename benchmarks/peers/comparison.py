@@ -1,4 +1,4 @@
-"""The files of all searches by one patient meter, and the hypervolume that each had at each second."""
+"""Measure the files of all searches with one patient meter, and their hypervolume over time."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One search: (seconds, hypervolume) after each of its files, in the order of time."""
+    """One search: (seconds, hypervolume) after each of its files, in temporal order."""
 
     contender: str
     seed: str
     steps: tuple[tuple[float, float], ...]
 
     def at(self, seconds: float) -> float:
-        """The hypervolume after so many seconds."""
+        """Return the hypervolume after a number of seconds."""
         return max((volume for second, volume in self.steps if second <= seconds), default=0.0)
 
     def count(self, seconds: float) -> int:
-        """Files that were finished by then."""
+        """Return the number of files finished by then."""
         return sum(second <= seconds for second, _ in self.steps)
 
 
 def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
-    """The figures of a search's files, kept in `figures.csv` beside them; noisy latencies are taken anew if `again`."""
+    """Measure the files of a search, stored in its `figures.csv`; repeat noisy latencies if `again`."""
     table = folder / "figures.csv"
     known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     parts = gather(file)
@@ -62,13 +62,13 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
 
 
 def count_noisy(folders: Sequence[Path]) -> tuple[int, int]:
-    """Files whose latency found no fast moment of the machine, and all files."""
+    """Return the number of files with a noisy latency, and of all files."""
     noisy = [row["noisy"] == "True" for folder in folders for row in _rows(folder / "figures.csv")]
     return sum(noisy), len(noisy)
 
 
 def measure_teacher(folder: Path, file: StudyFile) -> Point:
-    """The teacher's figures by the same meter: the reference of the hypervolume."""
+    """Measure the teacher with the same meter, as the reference of the hypervolume."""
     parts = gather(file)
     path, images = folder / "model.onnx", parts.dataset.validation
     latency = parts.target.latency(path, key=structure_key(path), patient=True)
@@ -78,7 +78,7 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
 
 
 def curve_of(folder: Path, file: StudyFile, teacher: Point, *, clock: str, again: bool) -> Curve:
-    """The curve of the search in a folder called `<contender>-<seed>`, by a clock of `finds.CLOCKS`."""
+    """Return the curve of the search in a folder `<contender>-<seed>`, by a clock of `finds.CLOCKS`."""
     if set(file.spec.objectives) != OBJECTIVES:
         raise RequestError(f"objectives must be {sorted(OBJECTIVES)} here, but got {list(file.spec.objectives)}")
     points = {Path(str(point.trial)): point for point in measure_finds(folder, file, again=again)}
@@ -96,13 +96,13 @@ def curve_of(folder: Path, file: StudyFile, teacher: Point, *, clock: str, again
 
 
 def write_curves(curves: Sequence[Curve], path: Path) -> None:
-    """A row for each file of each search."""
+    """Write a row for each file of each search."""
     rows = [(c.contender, c.seed, f"{second:.1f}", f"{volume:.5f}") for c in curves for second, volume in c.steps]
     _write(path, ("search", "seed", "seconds", "hypervolume"), rows)
 
 
 def print_table(curves: Sequence[Curve], seconds: float) -> None:
-    """Median, smallest and largest volume of the seeds at parts of the time, as a table for the README."""
+    """Print the median, smallest and largest volume of the seeds at fractions of the time."""
     parts = {"1/8": 0.125, "1/4": 0.25, "1/2": 0.5, "1/1": 1.0}
     print("| search | seeds | files | " + " | ".join(f"{seconds * part:g} s" for part in parts.values()) + " |")
     print("|---" * (3 + len(parts)) + "|")
@@ -113,7 +113,7 @@ def print_table(curves: Sequence[Curve], seconds: float) -> None:
 
 
 def draw(curves: Sequence[Curve], seconds: float, path: Path, *, clock: str) -> None:
-    """The median of the seeds at each second and, as a band, their range."""
+    """Draw the median of the seeds at each second, and their range as a band."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
@@ -137,7 +137,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _point(trial: str, row: Mapping[str, str]) -> Point:
-    """A point of the three figures; what only a torch module tells is not asked for."""
+    """Return a point of the three figures, without those of the torch module."""
     return Point(
         trial=trial,
         figures={

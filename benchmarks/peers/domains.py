@@ -1,4 +1,4 @@
-"""The parameters of a search space written for Optuna, as domains that other tools can be told."""
+"""Convert a search space for Optuna into parameter domains for other tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas_compress.config.suggest import Choice, GivenWalk, RandomWalk, Suggest
 from nas_compress.values.candidate import Candidate
 
 WALKS = 2000
-"""Enough for every branch of a conditional space to be met."""
+"""Number of draws; enough to visit every branch of a conditional space."""
 
 Choices = tuple[bool | int | float | str | None, ...]
 
@@ -28,14 +28,14 @@ Domain = range | Choices | Interval
 
 
 class Recorder(RandomWalk):
-    """A random walk that keeps what it was asked; a parameter of several branches gets the choices of all of them."""
+    """A random walk that records the parameters; several branches of one parameter are merged."""
 
     def __init__(self, random: Random, domains: dict[str, Domain]) -> None:
         super().__init__(random)
         self._domains = domains
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Draw, and keep the range."""
+        """Draw and record the range."""
         asked = range(low, high + 1, step)
         if self._domains.setdefault(name, asked) != asked:
             self._widen(name, asked)
@@ -44,7 +44,7 @@ class Recorder(RandomWalk):
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Draw, and keep the interval; a grid is kept as its choices."""
+        """Draw and record the interval; a grid is recorded as choices."""
         value = super().suggest_float(name, low, high, step=step, log=log)
         if step is None:
             self._domains.setdefault(name, Interval(low=low, high=high, log=log))
@@ -54,7 +54,7 @@ class Recorder(RandomWalk):
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
-        """Draw, and keep the choices."""
+        """Draw and record the choices."""
         self._widen(name, choices)
         return super().suggest_categorical(name, choices)
 
@@ -65,7 +65,7 @@ class Recorder(RandomWalk):
 
 
 def domains_of(suggest: Callable[[Suggest], Candidate]) -> dict[str, Domain]:
-    """Every parameter that the space can ask for; conditional ones stand beside the others, and may go unread."""
+    """Return all parameters of the space; conditional ones are listed too, and may stay unused."""
     domains: dict[str, Domain] = {}
     for seed in range(WALKS):
         suggest(Recorder(Random(seed), domains))
@@ -73,7 +73,7 @@ def domains_of(suggest: Callable[[Suggest], Candidate]) -> dict[str, Domain]:
 
 
 def candidate_of(suggest: Callable[[Suggest], Candidate], params: Mapping[str, object]) -> Candidate:
-    """The candidate of a peer's values; ValueError for one that the space refuses."""
+    """Return the candidate of a peer's values. Raise ValueError if the space refuses it."""
     walk = GivenWalk(Random(0), params)
     candidate = suggest(walk)
     if walk.refused is not None:

@@ -1,4 +1,4 @@
-"""What a search left: a table of its files and of the second at which each was finished."""
+"""Table of the files of a search with their finishing times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLOCKS = {"processor": "seconds", "wall": "wall_seconds"}
 
 
 def processor_seconds(process: int) -> float:
-    """Processor time of a process, of the children that it has and of those that it had. Linux."""
+    """Return the processor time of a process and its current and former children (Linux)."""
     try:
         # after the name in brackets: state, parent, ...; utime, stime, cutime, cstime are the 14th to 17th of all
         fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -31,9 +31,9 @@ def processor_seconds(process: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Counts the processor time of one process and its children, and the time on the wall, from its making on.
+    """Count the processor time of a process with its children, and the wall time, from its creation.
 
-    On one thread they are the same on a machine of one's own; on a shared one the wall counts the neighbours too.
+    With one thread both are equal on an idle machine; on a shared machine wall time includes other programs.
     """
 
     process: int = field(default_factory=os.getpid)
@@ -46,19 +46,19 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Processor time."""
+        """Processor time in seconds."""
         return processor_seconds(self.process) - self.begun
 
     @property
     def wall_seconds(self) -> float:
-        """Time on the wall."""
+        """Wall time in seconds."""
         return time.time() - self.begun_wall
 
 
 def add_find(folder: Path, file: Path, *, seconds: float, wall_seconds: float) -> None:
-    """A candidate was trained to its end and its file is written: a row of the folder's table.
+    """Append a fully trained candidate and its file to the table of the folder.
 
-    A row at a time, so that what is killed leaves what it had found.
+    Rows are written one by one, so a killed search keeps its results.
     """
     path = folder / TABLE
     if not path.exists():
@@ -81,12 +81,12 @@ class Finds:
         return self.clock.seconds
 
     def add(self, file: Path) -> None:
-        """A candidate is finished now."""
+        """Add a candidate that has just finished."""
         add_find(self.folder, file, seconds=self.seconds, wall_seconds=self.clock.wall_seconds)
 
 
 def read_finds(folder: Path, clock: str = "processor") -> list[tuple[float, Path]]:
-    """(seconds, file) of each row in the order of time, by the `processor` or the `wall`."""
+    """Return (seconds, file) of each row in temporal order, by the `processor` or the `wall` clock."""
     path = folder / TABLE
     if not path.is_file():
         return []

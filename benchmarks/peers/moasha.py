@@ -1,10 +1,10 @@
-"""Syne Tune's MOASHA on a study's candidates, for so many seconds.
+"""Run Syne Tune's MOASHA on the candidates of a study for a number of seconds.
 
     /path/to/syne-tune/bin/python benchmarks/peers/moasha.py --seed 0 --out live/moasha-0 [--one-process]
 
-By Syne Tune's own tuner and local backend each trial is a process, which loads the libraries, the teacher and the data.
-`--one-process` asks and tells the same scheduler in a loop here instead. Rungs after 1, 3 and 9 of 14 epochs, as its
-default reduction factor has it.
+With Syne Tune's own tuner and local backend each trial is a process that loads libraries, teacher and data.
+`--one-process` asks and tells the same scheduler in a loop of this process. Rungs are after 1, 3 and 9 of 14 epochs,
+from its default reduction factor.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from workplace import Costs, Workplace, contest_parser, open_workplace, own_cach
 
 METRICS = ["error", "latency", "size"]
 POLL_S = 0.1
-"""How often the tuner looks; its default of 5 s is longer than most trials here."""
+"""Seconds between polls of the tuner; its default of 5 s is longer than most trials here."""
 
 
 def as_syne_tune(domain: Domain) -> object:
-    """One parameter as Syne Tune's own."""
+    """Convert one parameter to that of Syne Tune."""
     if isinstance(domain, Interval):
         return (loguniform if domain.log else uniform)(domain.low, domain.high)
     if isinstance(domain, range) and domain.step == 1:
@@ -43,7 +43,7 @@ def as_syne_tune(domain: Domain) -> object:
 
 
 def make_scheduler(place: Workplace, constants: dict[str, object]) -> MOASHA:
-    """MOASHA with its defaults; `constants` go into every configuration."""
+    """Make MOASHA with its defaults; `constants` are part of every configuration."""
     space = {name: as_syne_tune(domain) for name, domain in domains_of(place.parts.space.suggest).items()}
     return MOASHA(
         config_space=space | constants,
@@ -55,12 +55,12 @@ def make_scheduler(place: Workplace, constants: dict[str, object]) -> MOASHA:
 
 
 def result_of(epoch: int, costs: Costs) -> dict[str, float]:
-    """What a trial reports."""
+    """Return the report of a trial."""
     return {"epoch": epoch, **dict(zip(METRICS, costs, strict=True))}
 
 
 def search_by_tuner(place: Workplace, finds: Finds, study: str, seconds: float) -> None:
-    """Syne Tune's tuner with one worker, a process a trial."""
+    """Search with Syne Tune's tuner and one worker, one process per trial."""
     clock = json.dumps(asdict(finds.clock))
     scheduler = make_scheduler(
         place, {"study": study, "seed": place.parts.spec.seed, "folder": str(finds.folder), "clock": clock}
@@ -80,7 +80,7 @@ def search_by_tuner(place: Workplace, finds: Finds, study: str, seconds: float) 
 
 
 def search_by_loop(place: Workplace, finds: Finds, seconds: float) -> None:
-    """The same scheduler, asked and told here."""
+    """Search with the same scheduler, asked and told in this process."""
     scheduler, number = make_scheduler(place, {}), 0
     while finds.seconds < seconds:
         suggestion = scheduler.suggest()

@@ -1,4 +1,4 @@
-"""One trial of `moasha.py` in a process of its own, as Syne Tune's local backend starts it."""
+"""Run one trial of `moasha.py` in its own process, started by Syne Tune's local backend."""
 
 from __future__ import annotations
 

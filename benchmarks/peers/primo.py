@@ -1,9 +1,9 @@
-"""NePS's PriMO on a study's candidates, for so many seconds.
+"""Run NePS's PriMO on the candidates of a study for a number of seconds.
 
     /path/to/neps/bin/python benchmarks/peers/primo.py --seed 0 --out live/primo-0
 
-MO-ASHA first, at 1, 4 and 14 of 14 epochs, then Bayesian optimisation at 14; no priors, all else by default. A
-training that waits for its promotion stands still in a thread and goes on where it was: it pays for no epoch twice.
+It starts with MO-ASHA at 1, 4 and 14 of 14 epochs, followed by Bayesian optimisation at 14 epochs; no priors, other
+settings by default. A training that waits for its promotion is paused in a thread, so no epoch is repeated.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from finds import Finds
 from workplace import Costs, Report, Workplace, contest_parser, open_workplace, own_cache, warmed
 
 FAILED: Costs = (1.0, 2.0, 8.0)
-"""What a candidate that fails is told as: worse than any other."""
+"""Costs reported for a failed candidate: worse than any other."""
 
 
 class Training:
-    """A training in a thread, which stands still between the epochs that it is asked for."""
+    """A training in a thread, paused between the requested epochs."""
 
     def __init__(self, work: Callable[[Report], Costs | None]) -> None:
         self._orders: queue.Queue[int] = queue.Queue()
@@ -40,7 +40,7 @@ class Training:
         threading.Thread(target=self._run, daemon=True).start()
 
     def until(self, epoch: int) -> Costs:
-        """Train on to the end of that epoch; the costs there."""
+        """Continue to the end of an epoch and return the costs there."""
         self._orders.put(epoch)
         return self._answers.get()
 
@@ -63,7 +63,7 @@ class Training:
 
 
 def as_neps(domain: Domain) -> object:
-    """One parameter as NePS's own."""
+    """Convert one parameter to that of NePS."""
     if isinstance(domain, Interval):
         return neps.Float(domain.low, domain.high, log=domain.log)
     if isinstance(domain, range) and domain.step == 1:
@@ -72,7 +72,7 @@ def as_neps(domain: Domain) -> object:
 
 
 def search(place: Workplace, finds: Finds) -> None:
-    """Until the process is ended."""
+    """Search until the process is ended."""
     attributes = {name: as_neps(domain) for name, domain in domains_of(place.parts.space.suggest).items()}
     attributes["epochs"] = neps.IntegerFidelity(1, place.epochs)
     space = type("Space", (neps.PipelineSpace,), attributes)()

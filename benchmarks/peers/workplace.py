@@ -1,4 +1,4 @@
-"""Where every contender tries candidates: the same data, teacher and training, and a latency cache of its own."""
+"""Common trial of all contenders: the same data, teacher and training, separate latency caches."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 Costs = tuple[float, float, float]
-"""What a peer makes small: error, log10 of milliseconds, log10 of bytes."""
+"""Costs minimised by a peer: error, log10 of milliseconds, log10 of bytes."""
 
 Report = Callable[[int, Costs], bool]
-"""(finished epochs, costs so far) to whether the training ends here."""
+"""Function of (finished epochs, costs so far); True ends the training."""
 
 
 def contest_file(study: str | Path, seed: int) -> StudyFile:
-    """The study without its budgets, searched with that seed."""
+    """Return the study without its budgets, with a search seed."""
     file = read_study(study)
     return replace(file, spec=file.spec.model_copy(update={"budgets": {}, "seed": seed}))
 
 
 def contest_parser(description: str) -> argparse.ArgumentParser:
-    """The arguments that all contenders share."""
+    """Return the parser of the common arguments."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--study", default="studies/digits")
     parser.add_argument("--seconds", type=float, default=240.0, help="of processor time, on one thread")
@@ -44,7 +44,7 @@ def contest_parser(description: str) -> argparse.ArgumentParser:
 
 
 def own_cache(out: Path) -> None:
-    """Keep teachers and data as they are, and latencies apart: no search shall profit from another's."""
+    """Share teachers and data, but not latencies, so that no search profits from another."""
     shared, own = cache_folder().absolute(), out.absolute() / "cache"
     own.mkdir(parents=True, exist_ok=True)
     shared.mkdir(parents=True, exist_ok=True)
@@ -57,18 +57,18 @@ def own_cache(out: Path) -> None:
 
 @dataclass(kw_only=True, eq=False)
 class Reporter:
-    """A stopper that reports the figures at each epoch but the last, whose file is still to be written."""
+    """A stopper that reports the figures after each epoch except the last, whose file is not written yet."""
 
     report: Report
     _costs: tuple[float, float] = field(default=(math.nan, math.nan), init=False)
     _planned: int = field(default=0, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """The figures of the untrained file, which do not change."""
+        """Store the figures of the untrained file, which do not change."""
         self._costs, self._planned = _costs(cost), planned
 
     def wants(self, epoch: int) -> bool:
-        """Each epoch but the last."""
+        """Return True for each epoch except the last."""
         return epoch < self._planned
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
@@ -78,20 +78,20 @@ class Reporter:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workplace:
-    """One contender's context and the study's parts."""
+    """The context of one contender and the parts of the study."""
 
     parts: Ingredients
     context: TrialContext
 
     @property
     def epochs(self) -> int:
-        """Of a full training."""
+        """Number of epochs of a full training."""
         return self.parts.spec.training.epochs
 
     def try_(self, candidate: Candidate, model: Path, report: Report) -> Costs | None:
-        """A trial by our own code, unless the peer ends it; its costs, or None where it was stopped.
+        """Run a trial and return its costs, or None if the peer stopped it.
 
-        RuntimeError for a candidate that fails.
+        Raise RuntimeError if the candidate fails.
         """
         outcome = run_trial(
             candidate, self.context, seed=self.parts.spec.seed, model=model, stopper=Reporter(report=report)
@@ -110,7 +110,7 @@ def _costs(measured: Measured) -> tuple[float, float]:
 
 
 def open_workplace(study: str | Path, seed: int) -> Workplace:
-    """The context of a search: the teacher and its answers are trained now if they never were."""
+    """Open the context of a search; train the teacher and compute its answers if they are missing."""
     torch.set_num_threads(1)
     parts = gather(contest_file(study, seed))
     teacher = find_teacher(parts, lambda name, done, count: None)
@@ -118,7 +118,7 @@ def open_workplace(study: str | Path, seed: int) -> Workplace:
 
 
 def warmed(place: Workplace, out: Path) -> Workplace:
-    """The same with everything done that a search finds done at its start: teacher's answers, machine's fast level."""
+    """Open the context and prepare it: the teacher's answers, the machine's fast level."""
     _ = place.context.teacher.answers
     baseline(RunFolder(root=out / "warm"), place.context.teacher, place.parts.dataset, place.context.target)
     return place

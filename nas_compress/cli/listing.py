@@ -1,4 +1,4 @@
-"""`nas-compress list`: the names that a study file and a space may use."""
+"""`nas-compress list`: names for study files and search spaces."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ KINDS = (
     "samplers",
     "stopping",
     "data",
+    "tasks",
+    "metrics",
+    "devices",
     "studies",
 )
 
@@ -24,7 +27,7 @@ KINDS = (
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def list_command(kind: str, as_json: bool) -> None:
-    """List what there is to choose from.
+    """List the names of one kind, such as losses or metrics.
 
     Example: nas-compress list losses
     """

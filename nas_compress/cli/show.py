@@ -156,8 +156,8 @@ def report(run: str, out: Path | None) -> None:
 def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> None:
     """Print one trained trial: figures, parameters, speed against float32, bytes step by step."""
     from nas_compress.cli.tables import print_table
+    from nas_compress.runs.results import byte_steps
     from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
-    from nas_compress.runs.steps import byte_steps
 
     outcome, measured, steps = record.outcome, record.outcome.measured, byte_steps(folder, record)
     if as_json:

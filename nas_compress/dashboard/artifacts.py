@@ -12,7 +12,7 @@ from typing import BinaryIO
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_compress.errors import RequestError
-from nas_compress.plots.curve import curve_picture
+from nas_compress.plots.hypervolume_history import curve_picture
 from nas_compress.plots.pareto import front_picture
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record

@@ -31,13 +31,17 @@ Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
-    """Splits as arrays, before the training subset is taken."""
+    """Splits as arrays, before the training subset is taken.
+
+    augmentation: of a task of the user; None for images: the study file chooses theirs.
+    """
 
     name: str
     task: Task
     train: Samples
     validation: Samples
     test: Samples
+    augmentation: Augmentation | None = None
 
 
 def image_parts(*, name: str, classes: int, train: Images, validation: Images, test: Images) -> Parts:
@@ -79,6 +83,23 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
+
+
+def strata(task: Task, samples: Samples) -> NDArray[np.int64]:
+    """Return the labels for a stratified division; all 0 if the task has no classes."""
+    inputs, targets = samples
+    if task.classes is None:
+        return np.zeros(len(next(iter(inputs.values()))), dtype=np.int64)
+    labels: NDArray[np.int64] = task.labels(_tensors(targets)).numpy()
+    return labels
+
+
+def subset(samples: Samples, index: NDArray[np.int64]) -> Samples:
+    """Return the samples at an index."""
+    inputs, targets = samples
+    return {name: values[index] for name, values in inputs.items()}, {
+        name: values[index] for name, values in targets.items()
+    }
 
 
 def moments(inputs: NDArray[np.uint8]) -> tuple[int, float]:
@@ -125,25 +146,15 @@ def _normalisation(values: NDArray[Any], where: str) -> Normalisation:
 
 
 def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
-    inputs, targets = parts.train
-    samples, classes = len(next(iter(inputs.values()))), parts.task.classes
+    samples, classes = len(next(iter(parts.train[0].values()))), parts.task.classes
     least = classes or 1
     if not least <= count <= samples:
         smallest = f"{least} (classes)" if classes else "1"
         rule = f"{smallest} <= train_samples <= {samples} (there are) must hold"
         raise refusal(f"{rule}, but got train_samples={count}", where)
-    labels = np.zeros(samples, dtype=np.int64) if classes is None else _labels(parts.task, targets)
-    chosen = stratified_subset(labels, count=count, seed=seed)
-    return replace(parts, train=(_at(inputs, chosen), _at(targets, chosen)))
-
-
-def _labels(task: Task, targets: Arrays) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = task.labels(_tensors(targets)).numpy()
-    return labels
-
-
-def _at(arrays: Arrays, index: NDArray[np.int64]) -> Arrays:
-    return {name: values[index] for name, values in arrays.items()}
+    return replace(
+        parts, train=subset(parts.train, stratified_subset(strata(parts.task, parts.train), count=count, seed=seed))
+    )
 
 
 def _named(images: Images) -> Samples:

@@ -1,13 +1,13 @@
 """Augmentation by a finite number of numbered views.
 
-Each view of the training data is a fixed function of its samples, so that a teacher's logits can be computed once per
+Each view of the training data is a fixed function of its samples. A teacher's logits can therefore be computed once per
 view.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Views(Protocol):
         """Return the inputs of the samples at `index` (B,) in one view, 0 <= view < count."""
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """Views of a sample; view 0 is the sample itself."""
 
@@ -102,14 +103,14 @@ class ShiftAndFlip:
                 raise RequestError(f"{rule}, but got shift={self.shift}")
 
     def over(self, inputs: Batch) -> Views:
-        """Frame the images with zeros once, so that a shift is a window."""
+        """Frame the images with zeros once; each shift is a window on them."""
         if self.shift == 0:
             return _Windows(padded=inputs, augmentation=self)
         padded = {name: F.pad(images, (self.shift,) * 4) for name, images in inputs.items()}
         return _Windows(padded=padded, augmentation=self)
 
     def corner(self, shifted: int) -> tuple[int, int]:
-        """Upper left corner of a window; counted from the middle on, so that 0 leaves the image in place."""
+        """Upper left corner of a window; counted from the middle, because view 0 must leave the image in place."""
         return divmod((shifted + self.shifts // 2) % self.shifts, 2 * self.shift + 1)
 
 

@@ -1,4 +1,4 @@
-"""The data sets that ship by name, as a table that needs no framework."""
+"""Table of the data sets that ship; it needs no framework."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """One data set: what it shows, where it comes from, and the views that it gets unless others are asked.
+    """One data set: content, source, and default augmentation (`shift`, `flip`).
 
-    `mirrors` says whether a mirrored image still shows its class; where it does not, flip=True is refused.
+    mirrors: a mirrored image still shows its class; otherwise flip=True is refused.
     """
 
     summary: str
@@ -42,4 +42,4 @@ DATASETS: Mapping[str, DatasetInfo] = {
         mirrors=True,
     ),
 }
-"""Every name that `load_dataset` knows."""
+"""Data sets by name."""

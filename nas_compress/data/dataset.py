@@ -42,7 +42,7 @@ class Split:
 
 
 class HeldOutSplit:
-    """The test split. Its samples are reachable only through `reveal`, so that no search uses them by accident."""
+    """The test split; only `reveal` returns its samples, to keep search code from using them by accident."""
 
     __slots__ = ("_inputs", "_targets")
 

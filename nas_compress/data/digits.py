@@ -12,8 +12,8 @@ SPLIT = (1_079, 359, 359)
 
 
 def read_digits(seed: int) -> Parts:
-    """The digits as uint8 (N, 1, 8, 8) with values 0 to 16, divided by `seed`."""
-    from sklearn.datasets import load_digits  # its import takes a second that other data need not pay
+    """Return the digits as uint8 (N, 1, 8, 8) with values 0 to 16, divided by `seed`."""
+    from sklearn.datasets import load_digits  # imported here, because the import takes a second
 
     values, targets = load_digits(return_X_y=True)
     inputs = np.asarray(values, dtype=np.uint8).reshape(-1, 1, 8, 8)

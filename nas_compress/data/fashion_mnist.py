@@ -25,7 +25,7 @@ from nas_compress.files import cache_folder, write_atomically
 _log = logging.getLogger(__name__)
 
 HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-"""The public home; plain http, which is why no byte is used before its SHA-256 is checked."""
+"""Public source. It is plain http; SHA-256 sums are therefore checked before any use."""
 
 CONTENT: Mapping[str, str] = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -33,16 +33,16 @@ CONTENT: Mapping[str, str] = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""Each file and the SHA-256 of its decompressed content."""
+"""SHA-256 of the decompressed content of each file."""
 
 _GZIP = b"\x1f\x8b"
 
 VALIDATION = 6_000
-"""Samples of the 60,000 that validate; the rest train."""
+"""Validation samples out of 60,000; the rest is the training split."""
 
 
 def read_fashion_mnist(seed: int) -> Parts:
-    """The articles as uint8 (N, 1, 28, 28): the t10k files are the test split, `seed` divides the rest."""
+    """Return the articles as uint8 (N, 1, 28, 28): the t10k files are the test split, `seed` divides the rest."""
     contents = find_contents(CONTENT, folders=search_folders(), download_folder=download_folder(), home=HOME)
     inputs, labels = to_samples(contents, "train")
     counts = (len(labels) - VALIDATION, VALIDATION)
@@ -58,12 +58,12 @@ def read_fashion_mnist(seed: int) -> Parts:
 
 
 def download_folder() -> Path:
-    """Where a download is kept."""
+    """Return the folder for downloads."""
     return cache_folder() / "data" / "fashion-mnist"
 
 
 def search_folders() -> tuple[Path, ...]:
-    """Where the files are looked for, in this order: NAS_COMPRESS_DATA, the cache, the system's data sets."""
+    """Return the folders to search, in order: NAS_COMPRESS_DATA, the cache, the system's data sets."""
     chosen = os.environ.get("NAS_COMPRESS_DATA")
     own = (Path(chosen), Path(chosen) / "fashion-mnist") if chosen else ()
     return (*own, download_folder(), Path("/usr/share/datasets/fashion-mnist"))
@@ -72,9 +72,9 @@ def search_folders() -> tuple[Path, ...]:
 def find_contents(
     hashes: Mapping[str, str], *, folders: Sequence[Path], download_folder: Path, home: str
 ) -> dict[str, bytes]:
-    """The verified content of each file in `hashes`, from the first folder that has it whole, else `home`.
+    """Return the verified content of each file in `hashes`, from the first folder with an intact copy, else `home`.
 
-    A broken file is named in a warning and passed over. RunError where the download fails as well.
+    A broken file is skipped with a warning. RunError if the download fails too.
     """
     return {
         name: _found(name, sha256, folders) or _downloaded(name, sha256, folders, download_folder, home)
@@ -83,7 +83,7 @@ def find_contents(
 
 
 def to_samples(contents: Mapping[str, bytes], kind: str) -> Images:
-    """Images of `train` or `t10k`, uint8 (N, 1, H, W) and labels int64 (N,); images are read-only."""
+    """Return images of `train` or `t10k`, uint8 (N, 1, H, W), read-only, and labels int64 (N,)."""
     images = parse_idx(contents[f"{kind}-images-idx3-ubyte"])
     labels = parse_idx(contents[f"{kind}-labels-idx1-ubyte"])
     return images[:, None], labels.astype(np.int64)
@@ -122,9 +122,9 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
 
 
 def verified_content(path: Path, sha256: str) -> bytes:
-    """The file's content, decompressed; RunError where it cannot be read or its SHA-256 is another.
+    """Return the decompressed content of a file; RunError if it cannot be read or its SHA-256 differs.
 
-    The decompressed content is what counts: plain and recompressed copies pass, whatever they are called.
+    Only the decompressed content counts: plain and recompressed copies pass, under any name.
     """
     try:
         content = _decompressed(path)
@@ -137,7 +137,7 @@ def verified_content(path: Path, sha256: str) -> bytes:
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """The array of an idx file of unsigned bytes; read-only, and no copy."""
+    """Return the array of an idx file of unsigned bytes: read-only, without a copy."""
     zeros, kind, dimensions = struct.unpack_from(">HBB", content)
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     if zeros != 0 or kind != 8 or len(content) != 4 + 4 * dimensions + int(np.prod(shape)):

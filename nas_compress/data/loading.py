@@ -1,4 +1,4 @@
-"""One call for any data set: by name from the table, or from the user's own module."""
+"""Load a data set by name, or from a function of the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas_compress.data.assemble import Parts, assemble
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augmentation import Augmentation, ShiftAndFlip
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
@@ -21,7 +21,7 @@ READERS: Mapping[str, Callable[[int], Parts]] = {
     "digits": read_digits,
     "fashion-mnist": read_fashion_mnist,
 }
-"""How each data set of the table is read and divided, given a seed."""
+"""Readers of the data sets in the table; each takes the seed of the division."""
 
 
 def load_dataset(
@@ -35,21 +35,27 @@ def load_dataset(
     train_samples: int | None = None,
     where: str = "",
 ) -> Dataset:
-    """Load one data set, divided by `seed`, its training split cut to a stratified `train_samples` if given.
+    """Load one data set.
 
-    Exactly one of `name` (a key of DATASETS) and `factory` ("module:callable", imported with `folder` first
-    on sys.path) must be given. `shift` and `flip` set the augmentation; None takes the data set's own, for a factory
-    0 and False. The callable takes no arguments and returns a mapping with train, test and perhaps validation
-    (else 15 % of train), each a pair (inputs uint8 (N, C, H, W) or (N, H, W), integer labels (N,)) or a
-    map-style torch Dataset of (sample, label).
+    name: a key of DATASETS. factory: "module:callable" of the user; exactly one of the two must be given.
+    folder: first place on sys.path while the factory is imported.
+    seed: of the division into splits.
+    shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
+    train_samples: size of a stratified subset of the training split.
+    where: the study file's key, for error texts.
 
-    Raises RequestError of one line, ending in `where`, for what cannot be used; RunError where files can
-    neither be found nor downloaded.
+    The callable takes no arguments and returns a mapping with train, test and perhaps validation (else 15 % of train).
+    For images each split is a pair (inputs uint8 (N, C, H, W) or (N, H, W), integer labels (N,)) or a map-style torch
+    Dataset of (sample, label). For any other task see `task_parts`.
+
+    Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
+    downloaded.
     """
     if (name is None) == (factory is None):
         raise refusal(f"exactly one of name and factory must be given, but got {name=} and {factory=}", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
+    augmentation: Augmentation
     if name is not None:
         require_known("a data set", name, DATASETS, where)
         augmentation = _augmentation_of(name, shift, flip, where)
@@ -57,6 +63,10 @@ def load_dataset(
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_factory(str(factory), folder=folder, seed=seed, where=where)
+        if parts.augmentation is not None:
+            if shift or flip:
+                raise refusal(f"shift and flip are for images, but got a task {parts.task.name!r}", where)
+            augmentation = parts.augmentation
     return assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
 
 

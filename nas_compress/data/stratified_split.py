@@ -1,4 +1,4 @@
-"""Random choices of indices in which each class keeps its share."""
+"""Random divisions of indices; each class keeps its share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Indices = NDArray[np.int64]
 
 
 def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tuple[Indices, ...]:
-    """Divide all indices of `labels` (N,) into parts of `counts` samples, which must add up to N.
+    """Divide all indices of `labels` (N,) into parts of `counts` samples; the counts must add up to N.
 
-    In the first part a class differs from its exact share by less than one sample. Indices rise in each part.
+    In the first part a class differs from its exact share by less than one sample. Each part is sorted.
     """
     if min(counts) < 0 or sum(counts) != len(labels):
         raise RequestError(f"counts >= 0 must add up to {len(labels)} labels, but got counts={tuple(counts)}")
@@ -30,7 +30,7 @@ def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tup
 
 
 def stratified_subset(labels: Labels, *, count: int, seed: int) -> Indices:
-    """Choose `count` indices of `labels` (N,), at least one of each class that occurs; they rise."""
+    """Choose `count` sorted indices of `labels` (N,), at least one of each class present."""
     members = _shuffled_by_class(labels, seed)
     if not len(members) <= count <= len(labels):
         raise RequestError(f"{len(members)} <= count <= {len(labels)} must hold, but got count={count}")

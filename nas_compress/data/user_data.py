@@ -14,30 +14,29 @@ from torch.utils.data import IterableDataset
 
 from nas_compress.data.assemble import Images, Parts, image_parts
 from nas_compress.data.stratified_split import stratified_split
-from nas_compress.errors import describe, refusal, require_known
+from nas_compress.data.user_task import SPLITS, VALIDATION_SHARE, require_splits, task_parts
+from nas_compress.errors import describe, refusal
 from nas_compress.user_code import user_callable
 
 EXACT = 1e-3
 """Largest distance of 255 times a float from an integer to count as a stored byte; float32 rounding gives 2e-5."""
 
 LEAST_PER_CLASS = 2
-"""Fewer samples of a class in a split say nothing about it."""
-
-VALIDATION_SHARE = 0.15
-"""Of the training samples, where the function returns no validation split."""
-
-SPLITS = ("train", "validation", "test")
-"""The keys that the function's mapping may have; validation may be left out."""
+"""Least samples of a class in every split."""
 
 
 def read_factory(factory: str, *, folder: Path | None, seed: int, where: str) -> Parts:
     """Call `module:callable` without arguments and check the splits that it returns.
 
-    `folder` stands first on sys.path meanwhile. RequestError says in one line what is wrong.
+    folder: first place on sys.path during the call. A mapping with `task` holds named tensors, see `task_parts`; any
+    other holds labelled images. RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
         returned = _call(function, factory, where)
-        splits = _splits(returned, where)
+        if "task" in returned:
+            return task_parts(returned, name=factory, seed=seed, where=where)
+        require_splits(returned, where)
+        splits = {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
     classes = _class_count(splits["train"][1], where)
     _require_complete(splits, classes, where)
     if "validation" not in splits:
@@ -63,16 +62,6 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
     return returned
 
 
-def _splits(returned: Mapping[object, object], where: str) -> dict[str, Images]:
-    for key in returned:
-        require_known("a split", str(key), SPLITS, where)
-    for key in ("train", "test"):
-        if key not in returned:
-            got = ", ".join(map(str, returned)) or "none"
-            raise refusal(f"the splits must include train and test, but got {got}", where)
-    return {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
-
-
 def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Images]:
     inputs, labels = splits["train"]
     count = max(1, round(VALIDATION_SHARE * len(labels)))
@@ -85,7 +74,7 @@ def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Image
 
 
 def _class_count(labels: np.ndarray, where: str) -> int:
-    """Classes of the training labels, the largest label + 1; at least 2, and none negative."""
+    """Return the largest training label + 1, at least 2; no label may be negative."""
     if labels.min() < 0:
         raise refusal(f"labels >= 0 must hold in train, but got {labels.min()}", where)
     classes = int(labels.max()) + 1
@@ -95,7 +84,7 @@ def _class_count(labels: np.ndarray, where: str) -> int:
 
 
 def _require_complete(splits: Mapping[str, Images], classes: int, where: str) -> None:
-    """Refuse splits whose samples differ in shape, whose labels leave the classes or are too few of one."""
+    """Refuse samples of different shapes, labels outside the classes, and classes with too few samples."""
     shape = splits["train"][0].shape[1:]
     for split, (inputs, labels) in splits.items():
         if inputs.shape[1:] != shape:
@@ -115,7 +104,7 @@ def _require_labels(labels: np.ndarray, split: str, classes: int, where: str) ->
 
 
 def _scarcest(labels: np.ndarray, classes: int) -> tuple[int, int]:
-    """The class with fewest samples, and how many; allocates nothing of size `classes`, which may be wild."""
+    """Return the class with fewest samples and their number, without memory for `classes`, which may be huge."""
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < classes:
         gaps = np.flatnonzero(present != np.arange(len(present)))
@@ -124,7 +113,7 @@ def _scarcest(labels: np.ndarray, classes: int) -> tuple[int, int]:
 
 
 def _to_images(value: object, split: str, where: str) -> Images:
-    """A pair (inputs, labels) or a map-style torch Dataset as arrays; RequestError says what does not fit."""
+    """Convert a pair (inputs, labels) or a map-style torch Dataset to arrays, or raise RequestError."""
     if isinstance(value, IterableDataset):
         raise refusal(f"{split} must be a map-style Dataset, but got the iterable {_kind(value)}", where)
     if isinstance(value, TorchDataset):
@@ -228,8 +217,8 @@ def _picture(picture: Any, place: str, where: str) -> NDArray[np.uint8]:
 
 
 def _bytes(values: NDArray[Any], place: str, where: str) -> NDArray[np.uint8]:
-    """The bytes that a division by 255 turned into floats."""
-    with np.errstate(all="ignore"):  # what is infinite or not a number fails the test below
+    """Undo a division of bytes by 255."""
+    with np.errstate(all="ignore"):  # infinities and nan fail the test below
         scaled = values * 255
         stored = np.round(scaled)
         near = np.abs(scaled - stored) < EXACT

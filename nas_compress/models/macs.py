@@ -15,23 +15,23 @@ from nas_compress.errors import RequestError
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers of the float network, batch normalisation included, each shared tensor once."""
+    """Count the trainable numbers of a float network, with batch normalisation, each shared tensor once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count_macs(model: nn.Module, sample_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds for one uint8 sample (C, H, W), counted by ptflops on the operations that really run.
+    """Count the multiply-adds for one uint8 sample (C, H, W), by ptflops on the operations of one pass.
 
-    Convolutions, products and their biases count (a linear layer of n outputs adds n for its bias);
-    normalisation, activations, additions and pooling do not. `model` stays as it is. RequestError where it
-    cannot run the sample.
+    Convolutions, products and their biases count (n for the bias of a linear layer of n outputs). Normalisation,
+    activations, additions and pooling do not.
+    RequestError if the model cannot run the sample.
     """
     network = deepcopy(model).cpu().eval()
 
     def one_sample(shape: tuple[int, ...]) -> Tensor:
         return torch.zeros((1, *shape), dtype=torch.uint8)
 
-    # ptflops prints what went wrong and returns None; the CPU's fused attention would count as nothing.
+    # ptflops prints errors and returns None; the CPU's fused attention would count as 0
     printed = io.StringIO()
     with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
         macs, _ = get_model_complexity_info(

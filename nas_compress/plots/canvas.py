@@ -1,9 +1,11 @@
-"""A figure without a window and without global state: its sheet of panels, and how it reaches the disk."""
+"""Figures without a window or global state: the sheet of panels, and the picture as a value."""
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.artist import Artist
@@ -24,22 +26,40 @@ _PER_LINE = 4
 _CAPTION = 145  # characters
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A drawn matplotlib figure. A notebook shows it as the value of a cell."""
+
+    figure: Figure
+
+    def save(self, path: Path | str) -> None:
+        """Write the picture (.png, .svg or .pdf) in one step; RequestError for another suffix."""
+        place = Path(path)
+        require_picture(place)
+        kind = place.suffix.lower().removeprefix(".")
+        write_atomically(place, lambda temporary: self.figure.savefig(temporary, format=kind, dpi=DPI))
+
+    def png(self) -> bytes:
+        """The picture as the bytes of a .png file."""
+        content = io.BytesIO()
+        self.figure.savefig(content, format="png", dpi=DPI)
+        return content.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        """The picture in a notebook."""
+        return self.png()
+
+
 def require_picture(path: Path) -> None:
-    """Raise RequestError unless the path ends like a picture that can be written."""
+    """Raise RequestError unless the path has the suffix of a supported picture format."""
     if path.suffix.lower() not in SUFFIXES:
         raise RequestError(f"a plot must end in {', '.join(SUFFIXES)}, but got {path.name!r}")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure in one step, in the format that the path's suffix names."""
-    kind = path.suffix.lower().removeprefix(".")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI))
-
-
 def sheet(panels: int, *, title: str, caption: str, entries: Sequence[Artist]) -> tuple[Figure, list[Axes]]:
-    """A sheet 10 inches wide: a title, up to three panels a row, the legend's entries, and a caption.
+    """A sheet 10 inches wide: title, up to three panels per row, legend and caption.
 
-    The panels come row by row; long lines of the caption are wrapped.
+    Panels are in row order. Long caption lines are wrapped.
     """
     caption = "\n".join(textwrap.fill(line, _CAPTION) for line in caption.splitlines())
     columns = min(panels, 3)
@@ -55,6 +75,14 @@ def sheet(panels: int, *, title: str, caption: str, entries: Sequence[Artist]) -
         _legend(figure, entries, text / height)
     axes = [_axes(figure, number, columns) for number in range(panels)]
     return figure, axes
+
+
+def plain(axes: Axes) -> None:
+    """Remove decoration that carries no information and draw a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E4E4E4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8.5)
 
 
 def _legend(figure: Figure, entries: Sequence[Artist], bottom: float) -> None:

@@ -1,4 +1,4 @@
-"""How the front grew: the hypervolume over the finished trials and over time."""
+"""Progress as pictures: the hypervolume of a study, and the learning curve of one trial."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from nas_compress.errors import RequestError
 from nas_compress.plots import canvas, marks
+from nas_compress.plots.canvas import Picture, plain
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.panel import plain
+from nas_compress.plots.panel import axis_words
+from nas_compress.plots.scales import tick
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 
@@ -21,8 +23,8 @@ from nas_compress.values.point import Point
 def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront, path: Path, *, title: str) -> None:
     """Write a picture of the hypervolume over trials (left) and over time (right).
 
-    `finished` are (seconds since the study began, point) of each finished trial; `front` gives the objectives
-    and the reference. RequestError for a path that is no picture and without a teacher or a reference.
+    finished: (seconds since the study began, point) of each finished trial. front: its objectives and reference.
+    RequestError for a path without the suffix of a picture, and if there is no reference.
     """
     canvas.require_picture(path)
     if front.reference is None:
@@ -35,7 +37,30 @@ def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront,
     _draw(left, np.arange(len(history), dtype=np.float64), history, "finished trials")
     left.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     _draw(right, times, history, f"time since the study began ({unit})")
-    canvas.save(figure, path)
+    Picture(figure).save(path)
+
+
+def curve_picture(curve: Sequence[tuple[int, float]], *, planned: int, title: str, name: str = "accuracy") -> Picture:
+    """The learning curve of one trial over its epochs; RequestError if it is empty.
+
+    curve: (epoch, value) of the metric `name` on the torch module. planned: the epochs of a full training.
+    """
+    if not curve:
+        raise RequestError("a learning curve needs at least one epoch, but got none")
+    caption = (
+        f"{METRICS[name].label.capitalize()} of the torch module on the validation split, used for decisions only. "
+        "The front has the figures of the ONNX file."
+    )
+    figure, (axes,) = canvas.sheet(1, title=title, caption=caption, entries=())
+    plain(axes)
+    epochs, values = zip(*curve, strict=True)
+    axes.plot(epochs, values, "o-", color=marks.MEMBER, markersize=5)
+    axes.set_xlim(0, max(planned, epochs[-1]) * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.yaxis.set_major_formatter(lambda value, _: tick(name, value))
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel(axis_words(name), fontsize=9)
+    return Picture(figure)
 
 
 def _draw(axes: Axes, across: NDArray[np.float64], history: NDArray[np.float64], words: str) -> None:

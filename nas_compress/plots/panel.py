@@ -1,17 +1,20 @@
-"""One panel: the points of a study seen by two figures."""
+"""Panels: a study in two metrics, or one metric over its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from nas_compress.plots import marks, scales
 from nas_compress.plots.budget_lines import budget_lines, draw_budgets, nearest_limit
+from nas_compress.plots.canvas import plain
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import put_label
 from nas_compress.values.metrics import METRICS, Objective
@@ -19,8 +22,29 @@ from nas_compress.values.pareto import non_dominated
 from nas_compress.values.point import Point
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spreads:
+    """Repetitions of members with new seeds.
+
+    by_trial: mean and standard deviation of `metric` over seeds. alike: pairs of members within noise of each other.
+    """
+
+    by_trial: Mapping[int, tuple[float, float]]
+    alike: Sequence[tuple[int, int]] = ()
+    metric: str = "accuracy"
+
+    def __str__(self) -> str:
+        """The caption for the bars; empty if no member was repeated."""
+        if not self.by_trial:
+            return ""
+        words = f"Bars: mean and standard deviation of the {METRICS[self.metric].label} over new seeds."
+        pairs = ", ".join(f"{one} and {other}" for one, other in self.alike[:8])
+        more = f" and {len(self.alike) - 8} more pairs" if len(self.alike) > 8 else ""
+        return f"{words} Within noise of each other on the test split: trials {pairs}{more}." if pairs else words
+
+
 def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
-    """Draw the front over a cost `x` and a figure `y`: points, the pair's staircase, budgets, labels."""
+    """Draw the front in the metrics `x` and `y`: points, staircase, budgets and labels."""
     scales.dress(axes.xaxis, x, *scales.limits(front, x))
     scales.dress(axes.yaxis, y, *scales.limits(front, y))
     axes.set_xlabel(axis_words(x), fontsize=9)
@@ -39,6 +63,40 @@ def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     _draw_named(axes, front, x, y, stairs)
 
 
+def draw_trials(axes: Axes, front: DrawnFront, objective: Objective) -> None:
+    """Draw one metric of every trial in finishing order, the best so far, and the teacher as a line across."""
+    name = objective.name
+    scales.dress(axes.yaxis, name, *scales.limits(front, name))
+    count = max(len(front.points), 1)
+    axes.set_xlim(0.4, count + max(0.6, 0.03 * count))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    axes.set_xlabel("finished trials, in order", fontsize=9)
+    axes.set_ylabel(axis_words(name), fontsize=9)
+    plain(axes)
+    draw_budgets(axes, front, None, name)
+    places = [(float(order), point.figure(name), point) for order, point in enumerate(front.points, 1)]
+    marks.draw_points(axes, [place for place in places if not isnan(place[1])], front, name)
+    _draw_best(axes, front, objective)
+    taught = front.teacher.figure(name) if front.teacher else nan
+    if front.teacher is not None:
+        axes.axhline(taught, color=marks.TEACHER, linestyle="-.", linewidth=1.4, zorder=1)
+    for order, value, point in places:
+        if point is front.knee:
+            drawn = [(across, up) for across, up, _ in places if not isnan(up)]
+            drawn += [(across, level) for across, _, _ in places for level in (value, taught)]
+            put_label(axes, (order, value), f"trial {point.trial}", np.array(drawn), marks.INK)
+
+
+def draw_spreads(axes: Axes, front: DrawnFront, x: str, y: str, spreads: Spreads) -> None:
+    """Draw a bar of mean and standard deviation at each repeated member if `y` is the repeated metric."""
+    if y != spreads.metric:
+        return
+    known = [(p.figure(x), *spreads.by_trial[int(p.trial)]) for p in front.members if p.trial in spreads.by_trial]
+    if known:
+        places, means, deviations = zip(*known, strict=True)
+        axes.errorbar(places, means, deviations, fmt="_", color=marks.INK, ecolor=marks.INK, capsize=3, lw=1, zorder=4)
+
+
 def axis_words(name: str) -> str:
     """The axis label with an arrow to the better side; the arrow turns with the words on an upright axis."""
     metric = METRICS[name]
@@ -46,16 +104,8 @@ def axis_words(name: str) -> str:
     return f"{words}   better →" if metric.direction == "maximize" else f"← better   {words}"
 
 
-def plain(axes: Axes) -> None:
-    """Take away what carries no information and lay a faint grid."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E4E4E4", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8.5)
-
-
 def visible(front: DrawnFront, *names: str) -> list[Point]:
-    """The points of which all these figures were measured."""
+    """The points with measured values of all these metrics."""
     return [point for point in front.points if not any(isnan(point.figure(name)) for name in names)]
 
 
@@ -80,16 +130,17 @@ def staircase(members: Sequence[Point], x: str, y: str, right: float, worst: flo
 
 
 def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[np.float64]) -> None:
-    """Draw the knee's ring and the teacher's star, and name both where there is room."""
+    """Draw the ring of the knee and the star of the teacher, with their labels."""
     places = [(point.figure(x), point.figure(y)) for point in visible(front, x, y)]
-    if front.teacher is not None:
-        star = (front.teacher.figure(x), front.teacher.figure(y))
+    star = (nan, nan) if front.teacher is None else (front.teacher.figure(x), front.teacher.figure(y))
+    has_star = not any(isnan(value) for value in star)
+    if has_star:
         marks.draw_teacher(axes, *star)
         places.append(star)
     lines = [_along(stairs), *(_along(edge) for edge in budget_lines(axes, front, x, y))]
     drawn = np.vstack([np.array(places).reshape(-1, 2), *lines])
-    if front.teacher is not None:
-        put_label(axes, star, str(front.teacher.trial), drawn, marks.TEACHER_INK)
+    if has_star:
+        put_label(axes, star, "teacher", drawn, marks.TEACHER_INK)
     if front.knee is not None and front.knee.figure(y) >= axes.get_ylim()[0]:
         place = (front.knee.figure(x), front.knee.figure(y))
         marks.draw_knee(axes, *place)
@@ -97,6 +148,15 @@ def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[n
 
 
 def _along(stairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Many positions on the line, so that words can keep away from all of it."""
+    """Closely spaced positions on a line, as obstacles for labels."""
     pieces = [np.linspace(start, end, 20) for start, end in pairwise(stairs)]
     return np.vstack(pieces) if pieces else np.empty((0, 2))
+
+
+def _draw_best(axes: Axes, front: DrawnFront, objective: Objective) -> None:
+    usable = {id(point) for point in front.members + front.dominated}
+    costs = [objective.cost(p.figure(objective.name)) if id(p) in usable else np.inf for p in front.points]
+    best = np.minimum.accumulate(np.array([*costs, np.inf]))
+    known = np.isfinite(best)
+    across, level = np.arange(1, len(best) + 1)[known], np.abs(best[known])
+    axes.step(across, level, where="post", color=marks.MEMBER, linewidth=1.2, zorder=3)

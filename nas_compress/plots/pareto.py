@@ -10,11 +10,9 @@ from matplotlib.figure import Figure
 
 from nas_compress.plots import canvas, marks
 from nas_compress.plots.budget_lines import budgets_in_view, rule
+from nas_compress.plots.canvas import Picture
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.panel import draw_panel, visible
-from nas_compress.plots.picture import Picture
-from nas_compress.plots.spread import Spreads, draw_spreads, spread_words
-from nas_compress.plots.strip import draw_strip
+from nas_compress.plots.panel import Spreads, draw_panel, draw_spreads, draw_trials, visible
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
 
@@ -28,7 +26,7 @@ NOT_REPEATED = Spreads(by_trial={})
 
 
 def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = NOT_REPEATED) -> None:
-    """Write the picture of a front to `path` (.png, .svg or .pdf) in one step; RequestError for another suffix."""
+    """Write the picture of a front (.png, .svg or .pdf) in one step; RequestError for another suffix."""
     canvas.require_picture(path)
     front_picture(front, title=title, spreads=spreads).save(path)
 
@@ -36,10 +34,10 @@ def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = 
 def front_picture(
     front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED, trial: int | None = None
 ) -> Picture:
-    """One panel for each pair of objectives, accuracy upright; for one objective a strip over the trials.
+    """One panel for each pair of objectives; a single objective is drawn over the trials.
 
-    Bars stand where members were repeated. Accuracies far below the front are drawn at the edge. An arrow points at
-    `trial`, if it is given and was measured.
+    Repeated members have bars. Points far below the front are drawn at the edge. trial: gets an arrow if it was
+    measured.
     """
     figure = _draw(front, title, spreads)
     for panel, (x, y) in zip(figure.axes, pairs(front), strict=False):
@@ -64,7 +62,7 @@ def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
         draw_panel(panel, front, x, y)
         draw_spreads(panel, front, x, y, spreads)
     if not panels:
-        draw_strip(axes[0], front, front.objectives[0])
+        draw_trials(axes[0], front, front.objectives[0])
     return figure
 
 
@@ -94,5 +92,5 @@ def _caption(front: DrawnFront, spreads: Spreads) -> str:
     if untrained:
         learned = " and ".join(METRICS[name].label for name in _learned(front))
         notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no {learned}.")
-    told = [*lines, " ".join(notes), spread_words(spreads)]
-    return "\n".join(line for line in told if line)
+    parts = [*lines, " ".join(notes), str(spreads)]
+    return "\n".join(line for line in parts if line)

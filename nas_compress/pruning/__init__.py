@@ -1,1 +1,1 @@
-"""The teacher's vote on shape: its channel groups are ranked, what survives gives the student's widths."""
+"""Pruning of channels, attention heads and blocks: importance, ranking, widths, and cutting of networks."""

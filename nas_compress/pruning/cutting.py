@@ -1,4 +1,4 @@
-"""Cut channels out of a network by dependency groups (Fang et al. 2023, arXiv 2301.12900), weights and all."""
+"""Removal of channels with their weights, by dependency groups (Fang et al. 2023, arXiv 2301.12900)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from nas_compress.errors import RequestError, describe
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, keep_heads_, trace_groups
 
 Keep = Callable[[TracedGroup], Sequence[int]]
-"""A group to the numbers of its units that stay."""
+"""From a group to the numbers of the units to keep."""
 
 
 def cut_network(network: nn.Module, sample_shape: tuple[int, int, int], keep: Keep) -> nn.Module:
-    """A copy of the network on the CPU, in eval mode, in which each group keeps some of its units.
+    """Return a copy of the network on the CPU, in eval mode, with the kept units of each group.
 
-    sample_shape: (C, H, W) of a uint8 sample. What is kept stands in its old order; attributes that count heads follow.
-    `network` stays as it is. RequestError names the layer where the network no longer runs.
+    Units keep their order, and attributes with numbers of heads are updated.
+
+    sample_shape: (C, H, W) of a uint8 sample.
+    RequestError names the layer that cannot be cut.
     """
     copy, traced = trace_groups(network, sample_shape)
     sample = torch.zeros((2, *sample_shape), dtype=torch.uint8)
@@ -34,9 +36,9 @@ def cut_network(network: nn.Module, sample_shape: tuple[int, int, int], keep: Ke
 
 
 def most_important(groups: Sequence[ChannelGroup], channels: Callable[[ChannelGroup], int]) -> Keep:
-    """Keep so many channels of each group, by their importance.
+    """Keep the most important units of each group. channels: number of channels to keep.
 
-    RequestError names a layer of which more was asked than it has.
+    RequestError names a layer with fewer channels.
     """
     ranked = {group.layers: group for group in groups}
 
@@ -55,13 +57,13 @@ def most_important(groups: Sequence[ChannelGroup], channels: Callable[[ChannelGr
 
 
 def _cut_(network: nn.Module, group: TracedGroup, kept: Sequence[int]) -> str:
-    """Cut one group in place; what went wrong, or nothing."""
+    """Cut one group in place; return the error, or an empty text."""
     removed = sorted(set(range(len(group.units))) - set(kept))
     if not removed:
         return ""
     try:
         group.group.prune(idxs=sorted(index for number in removed for index in group.units[number]))
-    except Exception as error:  # torch-pruning meets any module here
+    except Exception as error:  # torch-pruning may raise anything for a user's module
         return describe(error)
     if group.attention is not None:
         attention = network.get_submodule(group.attention)
@@ -71,7 +73,7 @@ def _cut_(network: nn.Module, group: TracedGroup, kept: Sequence[int]) -> str:
 
 
 def _failure(network: nn.Module, sample: torch.Tensor, answers: torch.Size, *, last: bool) -> str:
-    """Why a cut network does not run; it is tried once, after its last cut."""
+    """Run a network after its last cut; return the error, or an empty text."""
     if not last:
         return ""
     try:
@@ -79,11 +81,11 @@ def _failure(network: nn.Module, sample: torch.Tensor, answers: torch.Size, *, l
             shape = network(sample).shape
     except Exception as error:
         return describe(error)
-    return "" if shape == answers else f"it answers {tuple(shape)} instead of {tuple(answers)}"
+    return "" if shape == answers else f"its output is {tuple(shape)} instead of {tuple(answers)}"
 
 
 def _culprit(network: nn.Module, sample_shape: tuple[int, int, int], keep: Keep) -> str:
-    """The first layer whose group alone breaks the network."""
+    """Return the first layer whose group breaks the network if cut alone."""
     count = len(trace_groups(network, sample_shape)[1])
     sample = torch.zeros((2, *sample_shape), dtype=torch.uint8)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""How much each attention head matters: the gradient of the loss by a mask on its answer."""
+"""Importance of attention heads from the gradient of the loss by a mask on their output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from nas_compress.pruning.ranking import require_heads
 def rank_heads(
     groups: Sequence[ChannelGroup], network: nn.Module, sample_shape: tuple[int, int, int], batches: Batches
 ) -> tuple[ChannelGroup, ...]:
-    """The groups, where those of attention have their heads' importance I_h = E_x |dL(x)/dm_h| at m_h = 1.
+    """Return the groups, with the importance I_h = E_x |dL(x)/dm_h| at m_h = 1 for attention heads.
 
-    m_h multiplies what head h answers before the heads are mixed, so that its gradient is the sum of answer times
-    gradient over positions and channels, taken for each sample before its absolute value. Each layer's importances
-    are divided by their Euclidean norm (Michel et al. 2019, arXiv 1905.10650, equation 2 and section 4.1). batches:
-    uint8 samples and labels of the training split. RequestError where the network has no attention.
+    m_h multiplies the output of head h before the heads are mixed. Its gradient is the sum of output times gradient
+    over positions and channels, computed per sample before the absolute value. The importance values of each layer are
+    divided by their Euclidean norm (Michel et al. 2019, arXiv 1905.10650, equation 2 and section 4.1).
+
+    batches: training samples and labels.
+    RequestError if the network has no attention.
     """
     require_heads(groups)
     copy, traced = trace_groups(network, sample_shape)
@@ -43,7 +45,7 @@ def rank_heads(
 
 @contextmanager
 def _watched(groups: Sequence[TracedGroup]) -> Iterator[dict[tuple[str, ...], Tensor]]:
-    """What the heads of each group answer, in the layer that mixes them, at the latest forward pass."""
+    """Record the heads' outputs of each group at every forward pass, as inputs of the layer that mixes them."""
     answers: dict[tuple[str, ...], Tensor] = {}
 
     def note(layers: tuple[str, ...], inputs: tuple[Tensor, ...]) -> None:
@@ -61,7 +63,7 @@ def _watched(groups: Sequence[TracedGroup]) -> Iterator[dict[tuple[str, ...], Te
 
 
 def _by_head(products: Tensor, group: TracedGroup, samples: int) -> Tensor:
-    """Sums over positions and channels of each head, absolute for each sample, added up: float64 (heads,)."""
+    """Sum over positions and channels of each head, then absolute values over samples: float64 (heads,)."""
     channels_last = products.movedim(1, -1) if products.ndim == 4 else products
     rows = channels_last.reshape(samples, -1, channels_last.shape[-1]).sum(dim=1).double()
     return torch.stack([rows[:, list(unit)].sum(dim=1) for unit in group.units], dim=1).abs().sum(dim=0).detach()

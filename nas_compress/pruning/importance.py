@@ -1,4 +1,4 @@
-"""The table of criteria: how much each channel of a group matters."""
+"""Table of criteria for the importance of channels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 
 Score = Callable[[Any], "Tensor | None"]
-"""torch-pruning's group to one importance per channel; None where it finds nothing to judge by."""
+"""From torch-pruning's group to one importance per channel; None if the criterion does not apply."""
 
 Batches = Sequence[tuple[Tensor, Tensor]]
-"""Samples, uint8 (n, C, H, W), and their labels (n,)."""
+"""Pairs of samples, uint8 (n, C, H, W), and labels (n,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """A way to rank channels; `score` makes scores that compare across layers, None where no weights are read.
+    """A criterion for the importance of channels.
 
-    Sums of weights compare once they are divided by their group's mean, scales of batch normalisation and changes of
-    the loss as they are. With `needs_gradients` a score is taken from each batch's gradients, squared and averaged.
+    score: makes a function for scores that compare across layers; None for criteria without weights. Sums of weights
+    are divided by their group's mean. Scales of batch normalisation and changes of the loss compare directly.
+    needs_gradients: the score is computed from each batch's gradients, squared and averaged.
     """
 
     summary: str
@@ -38,10 +39,10 @@ class Criterion:
 
 
 def geometric_median(group: Any) -> Tensor | None:
-    """Sum of a filter's distances to the other filters of its layer, added over the group's layers, over its mean.
+    """Sum of a filter's distances to its layer's other filters, summed over the group, divided by the mean.
 
-    He et al. 2019, arXiv 1811.00250, equation 6. (torch-pruning's own takes distances of absolute weights, to which a
-    filter and its negative are the same.)
+    He et al. 2019, arXiv 1811.00250, equation 6. torch-pruning's own criterion compares absolute
+    weights, so a filter and its negative have distance 0.
     """
     total = torch.zeros(len(group[0].idxs))
     for item in group:
@@ -75,18 +76,18 @@ CRITERIA: Mapping[str, Criterion] = {
         needs_gradients=True,
     ),
     "fpgm": Criterion(
-        summary="distance to the layer's other filters: what others can stand for goes first",
+        summary="distance to the layer's other filters: filters similar to others are removed first",
         source="He et al. 2019, arXiv 1811.00250",
         score=lambda: geometric_median,
     ),
     "lamp": Criterion(
-        summary="squared weights over those of the channels that outlive it",
+        summary="squared weights divided by those of all channels with at least the same magnitude",
         source="Lee et al. 2021, arXiv 2010.07611",
         score=lambda: importance.LAMPImportance(p=2),
     ),
-    "random": Criterion(summary="chance, by the trial's seed: the control of every criterion", source=""),
+    "random": Criterion(summary="random order by the trial's seed: a control", source=""),
     "uniform": Criterion(
-        summary="the same fraction of every layer: what a width multiplier does",
+        summary="the same fraction of every layer, as by a width multiplier",
         source="Crowley et al. 2018, arXiv 1810.04622",
     ),
 }
@@ -100,11 +101,11 @@ def rank_channels(
     seed: int,
     batches: Batches = (),
 ) -> tuple[ChannelGroup, ...]:
-    """Every group of the network with its channels' importance. The layer that runs last, the classifier, stays whole.
+    """Return every group of the network with its units' importance, without the classifier (the last layer).
 
-    sample_shape: (C, H, W) of a uint8 sample. batches: what `taylor` takes gradients of the cross-entropy on. `network`
-    stays as it is. RequestError where torch-pruning cannot follow it from layer to layer, or the criterion asks for
-    what it does not have.
+    sample_shape: (C, H, W) of a uint8 sample.
+    batches: for the gradients of the cross-entropy, if the criterion needs them.
+    RequestError if torch-pruning cannot trace the network, or the criterion does not apply to it.
     """
     require_known("a pruning criterion", criterion, CRITERIA)
     copy, traced = trace_groups(network, sample_shape)
@@ -153,6 +154,6 @@ def _scored(score: Score, group: TracedGroup, criterion: str) -> NDArray[np.floa
         raise RequestError(
             f"criterion {criterion!r} needs batch normalisation, but the group of layer {group.layers[0]} has none"
         )
-    # a group whose weights are all 0 has no mean to divide by
+    # the mean of a group of zeros is 0
     scores = values.detach().double().nan_to_num(nan=0.0).numpy()
     return np.array([scores[list(unit)].mean() for unit in group.units])

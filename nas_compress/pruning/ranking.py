@@ -1,4 +1,4 @@
-"""From importances to the fraction of each group that survives: who competes with whom, and what each layer keeps."""
+"""Fraction of each group to keep, from the importance of its units."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.pruning.channel_groups import ChannelGroup
 
 RANKINGS: Mapping[str, str] = {
-    "global": "the channels of all groups compete, and so do their heads: the vote decides how much each layer loses",
+    "global": "the channels of all groups compete, and so do all heads: layers lose different fractions",
     "local": "the channels of one group compete: each layer loses the same fraction",
     "isomorphic": "the channels of groups of the same structure compete (Fang et al. 2024, arXiv 2407.04616)",
 }
-"""Who competes with whom, by the ranking's name."""
+"""Summaries of the rankings by name."""
 
 CHANNEL_WORDS = ("pruning_ratio", "channel(s)")
-"""What is refused, in words: the setting, and what it removes."""
+"""Setting and unit in error messages."""
 
 
 def surviving_fractions(
@@ -29,11 +29,14 @@ def surviving_fractions(
     head_ratio: float = 0.0,
     min_heads: int = 1,
 ) -> tuple[float, ...]:
-    """Remove the `ratio` least important channels of each ranking's pool; the fraction that each group keeps.
+    """Remove the least important units of each pool of groups; return the fraction kept in each group.
 
-    Heads compete with heads, not with channels. The `min_channels` most important ones of each group stay (all of a
-    smaller group), and others of its pool go in their place. With a `head_ratio` the heads of all attention compete
-    for it alone, and each layer keeps `min_heads`. RequestError where a pool has too few others, or there are no heads.
+    ratio: fraction of each pool to remove.
+    ranking: name in RANKINGS; it defines the pools. Heads and channels are never in one pool.
+    min_channels: units kept in each group, or all of a smaller group; other units of the pool are removed instead.
+    head_ratio: if above 0, heads of all attention layers form a pool with this ratio.
+    min_heads: heads kept in each layer of that pool.
+    RequestError if a pool has too few units to remove, or there are no heads.
     """
     require_known("a pruning ranking", ranking, RANKINGS)
     if not 0 <= ratio < 1:
@@ -58,7 +61,7 @@ def surviving_fractions(
 
 
 def require_heads(groups: Sequence[ChannelGroup]) -> None:
-    """Raise RequestError where none of the groups is of attention."""
+    """Raise RequestError unless a group consists of attention heads."""
     if not any(group.attention for group in groups):
         raise RequestError("head_ratio needs a teacher with attention heads, but the teacher has none")
 
@@ -73,7 +76,7 @@ def _pool(
     pooled = np.concatenate(free)
     asked, possible = round(ratio * sum(sizes)), int(np.isfinite(pooled).sum())
     if len(groups) == 1:
-        asked = min(asked, possible)  # alone, a layer keeps its least number
+        asked = min(asked, possible)  # a single layer keeps its minimum
     if asked > possible:
         smallest = min(groups, key=lambda group: len(group.importance))
         raise RequestError(

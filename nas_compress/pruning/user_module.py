@@ -1,4 +1,4 @@
-"""Family `pruned`: a module of any make, cut by dependency groups, with every weight fresh."""
+"""Family `pruned`: a user's module, cut by dependency groups and initialised again."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED
 
 BARE_STD = 0.02
-"""Spread of parameters that belong to no layer, such as position embeddings and class tokens (as in ViT and BERT)."""
+"""Standard deviation of parameters outside layers, such as position embeddings and class tokens (as in ViT, BERT)."""
 
 
 def pruned_widths(
     groups: Sequence[ChannelGroup], fractions: Sequence[float], *, width_multiplier: float, step: int
 ) -> tuple[Width, ...]:
-    """Channels of each group's first layer: its surviving fraction times the multiplier, in whole units.
+    """Return the channels of each group's first layer: kept fraction times multiplier, in whole units.
 
-    Single channels are rounded to `step` (a layer that is smaller stays whole), heads and the like to the nearest.
+    Single channels are rounded to multiples of `step`, or kept if there are fewer. Heads and other units are rounded
+    to the nearest number.
     """
     if width_multiplier > 1:
         raise RequestError(f"family 'pruned' can only cut: width_multiplier <= 1 must hold, but got {width_multiplier}")
@@ -39,19 +40,19 @@ def pruned_widths(
 
 
 def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> nn.Module:
-    """The module that `make` builds, cut to the architecture's widths, with fresh weights from torch's random state.
+    """Build a module, cut it to the architecture's widths and initialise it from torch's random state.
 
-    Which channels stay does not matter, for all weights are drawn anew. RequestError names a layer that the
-    architecture does not know, or that cannot be cut.
+    The choice of channels does not matter, because all weights are drawn again.
+    RequestError names a layer that is missing in the architecture or cannot be cut.
     """
     wanted = {width.layer: width.channels for width in architecture.widths}
 
     def keep(group: TracedGroup) -> range:
         if group.layers[0] not in wanted:
-            raise RequestError(f"the architecture must know every layer of the module, but {group.layers[0]} is new")
+            raise RequestError(f"the architecture must name each layer of the module, but {group.layers[0]} is missing")
         return range(wanted[group.layers[0]] // group.unit)
 
-    with torch.random.fork_rng(devices=[]):  # what the module draws for itself is not kept
+    with torch.random.fork_rng(devices=[]):  # the module's own initial weights are dropped
         module = make()
     network = cut_network(module, architecture.input_shape, keep).requires_grad_(True)
     initialise_anew_(network)
@@ -61,41 +62,40 @@ def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> n
 
 
 def build_network(architecture: Architecture, make: Callable[[], nn.Module]) -> nn.Module:
-    """A student with fresh weights: of one of our families, or cut from the module that `make` builds."""
+    """Build a student with initial weights: of a family, or cut from the module of `make`."""
     if architecture.family != PRUNED:
         return build_student(architecture)
-    with torch.device("cpu"):  # tracing computes: it needs memory even where only shapes are asked for
+    with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
         return build_pruned(make, architecture)
 
 
 @runtime_checkable
 class Resettable(Protocol):
-    """A module that knows how its own parameters start."""
+    """A module with its own initialisation."""
 
     def reset_parameters(self) -> None:
-        """Draw them anew, in place."""
+        """Draw the parameters again, in place."""
         ...
 
 
 def initialise_anew_(network: nn.Module) -> None:
-    """Draw every parameter anew in place, by its layer's own `reset_parameters` where there is one.
+    """Draw every parameter again in place, by its layer's `reset_parameters` if it has one.
 
-    Other parameters: one of a single dimension is 0 where it is named a bias, else 1; the others are normal with
-    spread `BARE_STD`. Statistics of batch normalisation start again; other buffers are constants of the module that
-    its factory made.
+    Other vectors become 0 if their name contains `bias` or `beta`, else 1. Other tensors are normal with standard
+    deviation BARE_STD. Statistics of batch normalisation are reset; other buffers are constants of the module.
     """
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.fill_(torch.nan)  # what no layer resets is found by this
+            parameter.fill_(torch.nan)  # marks parameters without a reset
         for module in network.modules():
             if isinstance(module, Resettable):
                 module.reset_parameters()
         for name, parameter in network.named_parameters():
             if bool(parameter.isnan().any()):
-                _start_(parameter, name.rpartition(".")[2])
+                _initialise_(parameter, name.rpartition(".")[2])
 
 
-def _start_(parameter: Tensor, name: str) -> None:
+def _initialise_(parameter: Tensor, name: str) -> None:
     if sum(size > 1 for size in parameter.shape) > 1:
         nn.init.trunc_normal_(parameter, std=BARE_STD, a=-2 * BARE_STD, b=2 * BARE_STD)
     elif "bias" in name or "beta" in name:

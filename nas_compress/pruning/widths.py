@@ -1,4 +1,4 @@
-"""From a vote to a student's per-layer widths, by arithmetic alone. Weights play no part."""
+"""Widths of a student's layers from the fractions kept in the teacher's groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas_compress.values.architecture import Width
 
 
 def round_to_step(asked: float, step: int) -> int:
-    """The nearest multiple of `step`, half upwards, at least one step.
+    """Round to the nearest multiple of `step`, half upwards, at least one step.
 
     >>> [round_to_step(width, 16) for width in (3, 23, 24, 40.0)]
     [16, 16, 32, 48]
@@ -23,9 +23,11 @@ def round_to_step(asked: float, step: int) -> int:
 def whole_heads(
     widths: Sequence[Width], fractions: Mapping[str, float], *, heads: int, min_heads: int
 ) -> tuple[tuple[Width, ...], tuple[int, ...]]:
-    """Attention layers with whole heads alone, as wide as they were, and the number that each of them keeps.
+    """Reduce attention layers to whole heads of the same width; return all widths and the numbers of heads.
 
-    fractions: of `heads` that stay, by layer; at least `min_heads` (all, where there are fewer) do.
+    fractions: fraction of the heads to keep, by layer.
+    heads: number before.
+    min_heads: number to keep at least, or all if there are fewer.
     """
     cut, counts = [], []
     for width in widths:
@@ -45,10 +47,14 @@ def student_fractions(
     fractions: Sequence[float],
     same_family: bool,
 ) -> dict[str, float]:
-    """The surviving fraction of each of a family's free `layers` (path, base channels), by path.
+    """Return the fraction to keep of each of a family's free layers, by path.
 
-    A layer that the teacher has too takes its group's; any other layer takes the one at its relative depth,
-    interpolated between the teacher's groups. Without groups nothing was pruned.
+    A layer in a group of the teacher takes the group's fraction. Any other layer takes the fraction at its relative
+    depth, interpolated between the teacher's groups.
+
+    layers: paths and base channels.
+    groups: the teacher's; without groups all fractions are 1.
+    same_family: layers of equal paths correspond.
     """
     by_layer = {layer: fraction for group, fraction in zip(groups, fractions, strict=True) for layer in group.layers}
     positions, last = [group.position for group in groups], max(1, len(layers) - 1)
@@ -71,9 +77,12 @@ def student_widths(
     step: int,
     multiples: Mapping[str, int] | None = None,
 ) -> tuple[Width, ...]:
-    """Widths for a family's free `layers` (path, base channels), in the same order, each with its fraction.
+    """Return the widths of a family's free layers, in the same order.
 
-    A layer in `multiples` gets a multiple of that number too, such as of an attention's heads.
+    layers: paths and base channels.
+    fractions: one per layer.
+    step: divisor of every width.
+    multiples: further divisors by path, such as the number of heads of an attention.
     """
     widths = []
     for (layer, base), fraction in zip(layers, fractions, strict=True):

@@ -1,1 +1,5 @@
-"""From a trained float network to one that computes, or is stored, in integers."""
+"""Quantization of weights and activations, after training and during training.
+
+torchao, brevitas and onnxruntime.quantization round in their own kernels. This package rounds weights, activations and
+biases as onnxruntime's integer kernels do, so that the module and the exported file agree.
+"""

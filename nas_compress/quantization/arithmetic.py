@@ -1,4 +1,4 @@
-"""The arithmetic of integer tensors as pure functions (Jacob et al. 2018, arXiv 1712.05877, section 2)."""
+"""Arithmetic of integer tensors as pure functions (Jacob et al. 2018, arXiv 1712.05877, section 2)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 SMALLEST_RELATIVE_SCALE = 2.0**-12
-"""Of a layer's largest scale. Biases become int32 in units of the scale: a tiny one would overflow them."""
+"""Least fraction of a layer's largest scale. Biases are int32 in units of the scale and overflow with a tiny one."""
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest 16-bit float above 0."""
 
 SCALE_OF_ZEROS = 2.0**-18
-"""Of a layer of zeros: signs, which cannot be 0, are next to it, and biases of 8,192 steps of the input fit int32."""
+"""Scale of a layer of zeros: signs (never 0) give values near 0, and biases of 8,192 input steps fit int32."""
 
 
 def weight_scale(weights: Tensor, bits: int) -> Tensor:
-    """One positive scale (outputs,) per output channel, so that the largest weight gets the largest integer.
+    """Scale (outputs,) of each output channel: positive, and the largest weight gets the largest integer.
 
-    Symmetric: the zero point is 0. One bit takes the mean of the magnitudes instead, which is nearest to all weights
-    at once (Rastegari et al. 2016, arXiv 1603.05279, equation 6). A channel of far smaller weights than its layer's
-    largest gets a larger scale, and a layer of zeros SCALE_OF_ZEROS.
+    Symmetric: the zero point is 0. One bit takes the mean magnitude, the least squared error for signs (Rastegari et
+    al. 2016, arXiv 1603.05279, equation 6). A channel with far smaller weights than its layer's largest gets a larger
+    scale, and a layer of zeros SCALE_OF_ZEROS.
 
     >>> weight_scale(torch.tensor([[-2.54, 1.0], [0.0, 0.0]]), 8)
     tensor([2.0004e-02, 4.8876e-06])
@@ -31,9 +31,9 @@ def weight_scale(weights: Tensor, bits: int) -> Tensor:
 
 
 def nearest_scale(weights: Tensor, bits: int) -> Tensor:
-    """Scales (outputs,) with which rounding to `bits` bits changes each channel's weights least, squared.
+    """Scale (outputs,) of the least squared rounding error of each output channel.
 
-    Tried are 100 fractions of the scale that keeps the largest weight; one bit has its best scale in closed form.
+    It tries 100 fractions of `weight_scale`. For one bit `weight_scale` is the optimum.
     """
     widest = weight_scale(weights, bits)
     if bits == 1:
@@ -47,9 +47,9 @@ def nearest_scale(weights: Tensor, bits: int) -> Tensor:
 
 
 def usable_scale(scale: Tensor) -> Tensor:
-    """Scales (outputs,) as the file stores them: 16-bit floats, in float32, greater than 0.
+    """Round scales (outputs,) to the 16-bit floats of the file, returned in float32 and greater than 0.
 
-    None is so small beside the layer's largest that a bias would overflow int32. Where all are 0, so are the weights.
+    Scales too small for int32 biases are raised. If all are 0, all weights are 0 and the scales become SCALE_OF_ZEROS.
     """
     if float(scale.max()) < torch.finfo(torch.float32).tiny:
         return torch.full_like(scale, SCALE_OF_ZEROS)
@@ -58,13 +58,13 @@ def usable_scale(scale: Tensor) -> Tensor:
 
 
 def to_half(values: Tensor) -> Tensor:
-    """The nearest 16-bit floats; what lies outside their range saturates."""
+    """Round to 16-bit floats; values outside their range saturate."""
     largest = torch.finfo(torch.float16).max
     return values.detach().clamp(-largest, largest).to(torch.float16)
 
 
 def quantize_weights(weights: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Weights (outputs, ...) as int8 integers of `bits` bits, ties to even; what lies outside saturates.
+    """Round weights (outputs, ...) to int8 integers of `bits` bits, ties to even; values outside saturate.
 
     >>> quantize_weights(torch.tensor([[-2.54, 1.0]]), torch.tensor([0.02]), 8)
     tensor([[-127,   50]], dtype=torch.int8)
@@ -78,7 +78,7 @@ def quantize_weights(weights: Tensor, scale: Tensor, bits: int) -> Tensor:
 
 
 def float8_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The bytes of e4m3 floats, uint8 (outputs, ...), and a scale (outputs,) that uses their whole range."""
+    """Return weights as bytes of e4m3 floats, uint8 (outputs, ...), and a scale (outputs,) for their whole range."""
     largest = torch.finfo(torch.float8_e4m3fn).max
     scale = usable_scale(weights.detach().flatten(1).abs().amax(dim=1).to(torch.float32) / largest)
     scaled = (weights.detach() / per_channel(scale, weights.dim())).clamp(-largest, largest)
@@ -86,9 +86,9 @@ def float8_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def activation_range(lowest: float, highest: float, bits: int) -> tuple[float, int]:
-    """Scale and zero point whose integers 0 to 2^bits - 1 cover `lowest` to `highest`, and 0.0 without error.
+    """Return scale and zero point of integers 0 to 2^bits - 1 for a range; 0.0 is represented exactly.
 
-    A range that holds only 0 gets scale 1.
+    The range of 0 alone gets scale 1.
 
     >>> activation_range(-1.0, 1.55, 8)
     (0.009999999776482582, 100)
@@ -101,7 +101,7 @@ def activation_range(lowest: float, highest: float, bits: int) -> tuple[float, i
 
 
 def weight_levels(bits: int) -> tuple[int, int]:
-    """The lowest and highest integer of a weight: 8 bits leave -128 out, fewer use all (Esser et al. 2020).
+    """Lowest and highest integer of a weight: 8 bits without -128, fewer bits use all (Esser et al. 2020).
 
     >>> [weight_levels(bits) for bits in (8, 4, 2, 1)]
     [(-127, 127), (-8, 7), (-2, 1), (-1, 1)]
@@ -113,15 +113,15 @@ def weight_levels(bits: int) -> tuple[int, int]:
 
 
 def largest_activation(bits: int) -> int:
-    """The largest unsigned integer of that many bits."""
+    """Largest unsigned integer of this many bits."""
     return int(2**bits - 1)
 
 
 def per_channel(scale: Tensor, dimensions: int) -> Tensor:
-    """A scale (outputs,) with ones added behind it, so that it multiplies a tensor of so many dimensions."""
+    """Reshape a scale (outputs,) to broadcast over a tensor with this number of dimensions."""
     return scale.reshape(-1, *[1] * (dimensions - 1))
 
 
 def as_float32(value: float) -> float:
-    """The float32 nearest to `value`: what the file will hold."""
+    """Round to float32, as in the file."""
     return float(torch.tensor(value, dtype=torch.float32))

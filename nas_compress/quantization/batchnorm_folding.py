@@ -1,7 +1,7 @@
-"""Batch normalisation written into the convolution before it: fewer operations, the same function.
+"""Folding of batch normalisation into the convolution before it.
 
-In evaluation a batch normalisation is one multiplication and one addition per channel, which the
-convolution's weights and bias can absorb (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
+In evaluation mode batch normalisation is one multiplication and one addition per channel, and the convolution's weights
+and bias absorb them (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from nas_compress.models.layers import ConvUnit
 
 
 def fold_batch_norm_(network: nn.Module) -> None:
-    """Fold in place every batch normalisation of which it is certain that one convolution alone feeds it.
+    """Fold every batch normalisation with a single convolution as its input, in place.
 
-    Needs evaluation mode. In a module of another make the pairs are found by tracing it; where it cannot be
-    traced, its normalisations stay, and the function is the same.
+    network: in evaluation mode. In a user's module the pairs are found by tracing. If it cannot be traced, its
+    normalisations stay.
     """
     units = [name for name, unit in network.named_modules() if isinstance(unit, ConvUnit)]
     _fold_pairs_(network, [(_inside(name, "conv"), _inside(name, "norm")) for name in units])
@@ -45,10 +45,10 @@ def _has_fixed_statistics(norm: nn.BatchNorm2d) -> bool:
 
 
 def _traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
-    """Paths of a layer and the normalisation that alone reads it, each called once; layers of any kind."""
+    """Paths of layers and their only readers, both called once; layers of any kind."""
     try:
         nodes = list(fx.Tracer().trace(network).nodes)
-    except Exception:  # a user's forward may raise anything when it meets a traced value
+    except Exception:  # a user's forward may raise anything with a traced value
         return []
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     pairs = []

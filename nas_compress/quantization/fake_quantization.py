@@ -1,4 +1,4 @@
-"""Rounding that lets gradients through, as autograd functions: what trained quantization computes with."""
+"""Rounding with gradients, as autograd functions for quantization-aware training."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class _LearnedStep(torch.autograd.Function):
 
 
 def learned_step(values: Tensor, step: Tensor, *, lowest: int, highest: int, gradient_scale: float) -> Tensor:
-    """Round `values` to multiples `lowest` to `highest` of `step` (a positive tensor that broadcasts to them).
+    """Round `values` to multiples `lowest` to `highest` of `step`, a positive tensor that broadcasts.
 
-    Learned step size quantization (Esser et al. 2020, arXiv 1902.08153): gradients reach the values inside the range,
-    and the step by equation 3, `round(v/s) - v/s` inside and the bound outside, times `gradient_scale`.
+    Learned step size quantization (Esser et al. 2020, arXiv 1902.08153). Gradients pass to values inside the range. The
+    gradient of the step is equation 3 times `gradient_scale`: `round(v/s) - v/s` inside and the bound outside.
     """
     return cast(Tensor, _LearnedStep.apply(values, step, lowest, highest, gradient_scale))  # type: ignore[no-untyped-call]
 
@@ -53,16 +53,16 @@ class _Sign(torch.autograd.Function):
 
 
 def binary_weights(weights: Tensor) -> Tensor:
-    """Each output channel's mean magnitude times the signs; 0 counts as positive. weights (outputs, ...).
+    """Return the signs of weights (outputs, ...) times each channel's mean magnitude; the sign of 0 is positive.
 
-    Binary-weight networks (Rastegari et al. 2016, arXiv 1603.05279): the gradient is that of their section 3.1,
-    `g * (1/n + scale * [|w| <= 1])` with n weights a channel.
+    Binary-weight networks (Rastegari et al. 2016, arXiv 1603.05279). Gradient as in their section 3.1:
+    `g * (1/n + scale * [|w| <= 1])` with n weights per channel.
     """
     return cast(Tensor, _Sign.apply(weights))  # type: ignore[no-untyped-call]
 
 
 def straight_through(values: Tensor, step: Tensor, *, lowest: int, highest: int) -> Tensor:
-    """Round to multiples of a given step; gradients pass inside the range (Bengio et al. 2013, arXiv 1308.3432)."""
+    """Round to multiples of a fixed step; gradients pass inside the range (Bengio et al. 2013, arXiv 1308.3432)."""
     return learned_step(values, step.detach(), lowest=lowest, highest=highest, gradient_scale=0.0)
 
 
@@ -82,8 +82,8 @@ class _Shared(torch.autograd.Function):
 
 
 def shared_values(values: Tensor, places: Tensor) -> Tensor:
-    """The value (k,) at each of `places`, int64, of the places' shape.
+    """Look up values (k,) at `places`, int64 of any shape.
 
-    A value's gradient is the sum of its weights' gradients (Han et al. 2016, arXiv 1510.00149, section 3.3).
+    The gradient of a value is the sum over its places (Han et al. 2016, arXiv 1510.00149, section 3.3).
     """
     return cast(Tensor, _Shared.apply(values, places))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Which layer's weights get how many bits."""
+"""Weight bits of each layer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _STAGE = re.compile(r"stages\.(\d+)\.")
 
 
 def weight_layers(network: nn.Module) -> tuple[str, ...]:
-    """Paths of the convolutions and linear layers whose weights can be quantized, each once, as they are registered."""
+    """Paths of all layers with quantizable weights, each once, in order of registration."""
     return tuple(path for path, module in network.named_modules() if path and takes_bits(module))
 
 
 def takes_bits(module: nn.Module) -> bool:
-    """Whether a layer's weights can be stored in other bits.
+    """True for a layer with quantizable weights: linear layers, and convolutions with zero padding.
 
-    A convolution with another padding than zeros is two operations, which the float layer does best itself.
+    Other padding is an operation of its own, so these convolutions stay float layers.
     """
     if type(module) is nn.Conv2d:
         return module.padding_mode == "zeros"
@@ -32,7 +32,7 @@ def takes_bits(module: nn.Module) -> bool:
 def check_layer_bits(
     network: nn.Module, layer_bits: Mapping[str, int], *, activation_bits: int, weight_format: str
 ) -> None:
-    """Raise RequestError for a path at which no such layer stands, and for bits that its weights cannot have."""
+    """Raise RequestError for a path without a quantizable layer, and for bits outside its choices."""
     layers = [path for path, module in network.named_modules(remove_duplicate=False) if path and takes_bits(module)]
     most = 32 if activation_bits == 32 else END_BITS
     least = END_BITS if weight_format == "float8" else 1
@@ -58,11 +58,11 @@ def bits_by_layer(
     end_bits: int = END_BITS,
     promoted: Collection[str] = (),
 ) -> dict[str, int]:
-    """Bits of each layer: its stage's where these are given, else `weight_bits`.
+    """Return the bits of each layer: those of its stage if `stage_bits` are given, else `weight_bits`.
 
-    The first layer and those that classify (the last one, and all in modules whose name ends with `head`) have
-    `end_bits`, or more where everything has more; `promoted` layers have END_BITS. RequestError where there are fewer
-    `stage_bits` than stages.
+    end_bits: for the first layer and the classifiers; `weight_bits` if that is more than END_BITS.
+    promoted: layers with at least END_BITS.
+    RequestError if there are fewer `stage_bits` than stages.
 
     >>> bits_by_layer(("stem", "body", "head"), weight_bits=2)
     {'stem': 8, 'body': 2, 'head': 8}
@@ -76,7 +76,7 @@ def bits_by_layer(
 
 
 def end_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The first layer and those that classify."""
+    """Return the first layer, all layers in modules named `...head`, and the last layer."""
     heads = [layer for layer in layers if layer.split(".")[0].endswith("head")]
     return tuple(dict.fromkeys((*layers[:1], *heads, *layers[-1:])))
 

@@ -1,4 +1,4 @@
-"""One function from a float network to the deployable one of the asked bit-widths."""
+"""Quantization of a trained network for deployment."""
 
 from __future__ import annotations
 
@@ -41,26 +41,28 @@ def quantize(
     ranges: str = "min_max",
     layer_bits: Mapping[str, int] | None = None,
 ) -> nn.Module:
-    """A new module for evaluation on the CPU with those bit-widths; `model` stays as it is.
+    """Return a quantized copy of `model` for evaluation on the CPU, with batch normalisation folded.
 
-    Batch normalisation is folded. Weights of 8 bits and fewer are integers with a scale per output channel, e4m3 floats
-    (`weight_format` float8) or values that a layer shares (codebook), those of 16 bits floats. The first and last layer
-    keep 8 bits where the others have fewer, unless `layer_bits` gives bits by path, where layers left out stay float.
-    With 32-bit activations the file stores such weights and computes in floats; with fewer it computes in integers
-    (4 bits are simulated): that needs a network with activation points and `calibration`, real training samples as
-    uint8 (n, C, H, W), the first of which also shows the layers whose biases the runtime rounds. Post-training
-    quantization by ranges (Jacob et al. 2018, arXiv 1712.05877), chosen by the rule `ranges`. A model that was trained
-    under quantization (`make_aware_`) keeps the integers it was trained with.
+    A model with fake quantization (see `make_aware_`) keeps its integers. Otherwise this is post-training quantization
+    by ranges (Jacob et al. 2018, arXiv 1712.05877).
 
-    Raises RequestError for other bit-widths, paths without such a layer, a layer by itself or missing samples,
-    NonFiniteLossError where an activation is not finite.
+    weight_bits: 16 for 16-bit floats; 8 and fewer for the weight format. The first and the last layer keep 8 bits.
+    activation_bits: 32: the file stores quantized weights and computes in floats. Fewer: it computes in integers
+    (simulated for 4 bits), which needs activation points and `calibration`.
+    calibration: training samples, uint8 (n, C, H, W). The first one also finds the layers with integer biases.
+    weight_format: `integer` with a scale per output channel, `float8` (e4m3) or `codebook` (shared values).
+    ranges: rule for activation ranges, a name in RANGE_RULES; with `mse` also for weights.
+    layer_bits: bits by path instead of `weight_bits`; other layers stay float.
+
+    RequestError for invalid bits, unknown paths, a single layer as the model, or missing samples. NonFiniteLossError if
+    an activation is not finite.
 
     >>> small = quantize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), weight_bits=8, activation_bits=32,
     ...                  calibration=None)
     >>> type(small[0]).__name__
     'StoredLinear'
     """
-    # with bits of their own the layers may differ, and those of 8 bits are integers
+    # with layer_bits, a codebook is for layers of fewer than 8 bits; layers of 8 bits are integers
     format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format
     check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=format_))
     if weight_bits < 32 and takes_bits(model):
@@ -88,7 +90,7 @@ def quantize(
 
 
 Store = Callable[[Tensor, int], nn.Module]
-"""(weights, their bits) to the module that keeps them."""
+"""From weights and bits to the module with the stored weights."""
 
 
 def _quantizer(bits: int) -> MakeQuantizer:
@@ -107,7 +109,7 @@ def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
 
 
 def _shared(integers: Store, *, computed_as_float: bool) -> Store:
-    """Values shared over the layer; 8 bits stay integers with a scale per output channel, which are finer."""
+    """Share values in layers of fewer than 8 bits; integers with a scale per channel are finer for 8 bits."""
 
     def store(weights: Tensor, bits: int) -> nn.Module:
         if bits >= 8:
@@ -131,7 +133,7 @@ def _float8(weights: Tensor, bits: int) -> nn.Module:
 
 
 def _store_weights_(network: nn.Module, bits: Mapping[str, int], store: Store) -> None:
-    """Put a layer with stored weights in place of each float layer of fewer than 32 bits."""
+    """Replace each float layer of fewer than 32 bits by a layer with stored weights."""
     wanted = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits < 32}
 
     def weight(layer: nn.Conv2d | nn.Linear) -> nn.Module:

@@ -1,4 +1,4 @@
-"""How much a trained network's answers suffer when one layer alone gets few bits."""
+"""Sensitivity of a trained network's output to few bits in one layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from nas_compress.quantization.layer_bits import weight_layers
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """One layer: its path, its place from 0 (first) to 1 (last), and the mean divergence of the answers."""
+    """Sensitivity of one layer.
+
+    layer: path. position: from 0 (first) to 1 (last). divergence: mean over the samples, in nats.
+    """
 
     layer: str
     position: float
@@ -26,13 +29,14 @@ class Sensitivity:
 
 @torch.no_grad()
 def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tuple[Sensitivity, ...]:
-    """Every layer's Kullback-Leibler divergence of the answers from the float network's, in nats.
+    """Measure the Kullback-Leibler divergence from the float network's output for each layer.
 
-    Each layer's weights alone are rounded to `bits` bits, at the scale of least squared error, for one pass over
-    `samples`, uint8 (n, C, H, W) on the network's device; then it gets its own back, also where the pass fails. Needs
-    evaluation mode.
-    The proxy for mixed precision that Wang et al. 2019 (arXiv 1811.08886) and Dong et al. 2019 (arXiv 1905.03696)
-    compare with.
+    One layer at a time is rounded to `bits` bits at the scale of least squared error, and restored after a pass over
+    the samples, also after an error. Wang et al. 2019 (arXiv 1811.08886) and Dong et al. 2019 (arXiv 1905.03696) use it
+    as a baseline for mixed precision.
+
+    network: in evaluation mode.
+    samples: uint8 (n, C, H, W) on the network's device.
     """
     expected = _log_probabilities(network, samples)
     paths = weight_layers(network)

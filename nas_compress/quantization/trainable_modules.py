@@ -1,4 +1,4 @@
-"""The parts of a network in quantization-aware training. Each knows the integers that the file will hold."""
+"""Modules of a network in quantization-aware training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nas_compress.quantization.fake_quantization import learned_step
 from nas_compress.quantization.weight_quantizers import WeightQuantizer
 
 MOMENTUM = 0.01
-"""Of the running ranges: the share of the newest batch (Jacob et al. 2018, arXiv 1712.05877, section 3.1)."""
+"""Weight of the newest batch in running ranges (Jacob et al. 2018, arXiv 1712.05877, section 3.1)."""
 
 
 class FakeQuantConv2d(nn.Module):
-    """A convolution that rounds its weights in every forward pass; weights and bias stay the given layer's own."""
+    """A convolution with fake-quantized weights; it uses the parameters of the given layer."""
 
     def __init__(self, conv: nn.Conv2d, quantizer: WeightQuantizer) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class FakeQuantConv2d(nn.Module):
         self.dilation, self.groups = conv.dilation, conv.groups
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution did."""
+        """Map (N, inputs, H, W) to (N, outputs, h, w) as the float convolution does."""
         weight = self.quantizer(self.weight)
         return F.conv2d(values, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class FakeQuantLinear(nn.Module):
-    """A linear layer that rounds its weights in every forward pass; weights and bias stay the given layer's own."""
+    """A linear layer with fake-quantized weights; it uses the parameters of the given layer."""
 
     def __init__(self, linear: nn.Linear, quantizer: WeightQuantizer) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FakeQuantLinear(nn.Module):
 
 
 class ActivationQuantizer(nn.Module, ABC):
-    """Rounds the tensor between two layers to unsigned integers of `bits` bits."""
+    """Round the tensor between two layers to unsigned integers of `bits` bits."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -52,15 +52,15 @@ class ActivationQuantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, values: Tensor) -> Tensor:
-        """Rounded values of the same shape."""
+        """Return rounded values of the same shape."""
 
     @abstractmethod
     def scale_and_zero_point(self) -> tuple[float, int]:
-        """How the file rounds."""
+        """Return the scale and the zero point for the file."""
 
 
 class LearnedStepActivation(ActivationQuantizer):
-    """A learned step (Esser et al. 2020, arXiv 1902.08153) around a fixed zero point, by the step's logarithm."""
+    """Learn the logarithm of the step (Esser et al. 2020, arXiv 1902.08153) around a fixed zero point."""
 
     def __init__(self, scale: float, zero_point: int, *, bits: int) -> None:
         super().__init__(bits)
@@ -68,7 +68,7 @@ class LearnedStepActivation(ActivationQuantizer):
         self.zero_point = zero_point
 
     def forward(self, values: Tensor) -> Tensor:
-        """Rounded values of the same shape, float32 under mixed precision too: 16 bits hold fewer than 256 steps."""
+        """Return rounded values of the same shape, in float32 because bfloat16 has fewer than 256 steps."""
         lowest, highest = -self.zero_point, arithmetic.largest_activation(self.bits) - self.zero_point
         gradient_scale = (values[0].numel() * max(1, highest)) ** -0.5
         return learned_step(
@@ -76,12 +76,12 @@ class LearnedStepActivation(ActivationQuantizer):
         )
 
     def scale_and_zero_point(self) -> tuple[float, int]:
-        """The learned step and the zero point."""
+        """Return the learned step and the zero point."""
         return float(self.log_step.detach().exp()), self.zero_point
 
 
 class RunningRangeActivation(ActivationQuantizer):
-    """The range is a running mean of each batch's smallest and largest value; gradients pass straight through."""
+    """Round in the running mean of the batches' ranges, with straight-through gradients."""
 
     lowest: Tensor
     highest: Tensor
@@ -92,7 +92,7 @@ class RunningRangeActivation(ActivationQuantizer):
         self.register_buffer("highest", torch.tensor(max(highest, 0.0)))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Rounded values of the same shape; in training mode the range follows them."""
+        """Return rounded values of the same shape; in training mode, update the range first."""
         if self.training:
             lowest, highest = torch.aminmax(values.detach())
             self.lowest.lerp_(lowest.clamp(max=0).to(self.lowest.dtype), MOMENTUM)
@@ -104,5 +104,5 @@ class RunningRangeActivation(ActivationQuantizer):
         return torch.fake_quantize_per_tensor_affine(values.float(), scale, zero_point, 0, most)
 
     def scale_and_zero_point(self) -> tuple[float, int]:
-        """Scale and zero point of the range as it is now."""
+        """Return the scale and the zero point of the current range."""
         return arithmetic.activation_range(float(self.lowest), float(self.highest), self.bits)

@@ -1,8 +1,8 @@
-"""Into quantization-aware training and out of it: a float student learns to round, and is frozen to its integers.
+"""Quantization-aware training: fake quantization of a float network, and freezing to its integers.
 
-Batch normalisation stays a layer of its own while the student trains. Its factor is one number per output channel, and
-so is the weights' scale: what is folded after training is the scale alone, the integers stay those of training
-(Krishnamoorthi 2018, arXiv 1806.08342, section 3.2.2, folds before rounding, which per channel gives the same).
+Batch normalisation stays a layer during training. Its factor is one number per output channel, like the scale of the
+weights. Folding after training therefore changes the scale only, and the integers stay. Krishnamoorthi 2018 (arXiv
+1806.08342, section 3.2.2) folds before rounding, which is the same for scales per channel.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ def make_aware_(
     weight_format: str = "integer",
     with_zeros: bool = False,
 ) -> None:
-    """Let a network round its weights and activations from now on, in place, and learn under that.
+    """Give a network fake quantization of its weights and activations, in place.
 
-    `bits` gives each layer's weight bits by path; layers of 16 and 32 bits stay as they are. `method` is `lsq` or
-    `ste`; in the format `codebook` layers of fewer than 8 bits share values instead of having steps: `with_zeros` one
-    of them is 0, for weights that become it later. Activations of fewer than 32 bits start from the ranges that the
-    rule `ranges` finds in `calibration`: uint8 (n, C, H, W) on the network's device. Each of the network's parameters
-    stays one, those of a learned step or of shared values are added.
+    The network's parameters stay; learned steps and shared values are added.
+
+    method: `lsq` or `ste`.
+    bits: weight bits of each layer by path; layers of 16 and 32 bits stay unchanged.
+    calibration: uint8 (n, C, H, W) on the network's device, for the first ranges of activations of fewer than 32 bits.
+    ranges: rule for these ranges, a name in RANGE_RULES.
+    weight_format: with `codebook`, layers of fewer than 8 bits share values.
+    with_zeros: add the value 0 to each codebook, for weights to be pruned later.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if activation_bits < 32:
@@ -85,7 +88,7 @@ def make_aware_(
 
 
 def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
-    """Put the integers that training ended with in place of every part that rounds; needs evaluation mode."""
+    """Replace every module with fake quantization by its integers; needs evaluation mode."""
     for conv_path, norm_path in _normalised(network):
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -98,7 +101,7 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
 
 
 def _normalised(network: nn.Module) -> list[tuple[str, str]]:
-    """Paths of each unit's last layer and of the normalisation after it."""
+    """Paths of each unit's last layer and of its normalisation."""
     units = [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]
     insides = [f"{path}." if path else "" for path in units]
     return [(last_layer(network, f"{inside}conv"), f"{inside}norm") for inside in insides]
@@ -133,7 +136,7 @@ def _frozen(layer: FakeQuantConv2d | FakeQuantLinear, computed_as_float: bool) -
 
 
 def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) -> StoredConv2d:
-    """The frozen convolution whose scales and biases do the normalisation's work."""
+    """Freeze a convolution and fold the normalisation into its scales and biases."""
     if norm.running_mean is None or norm.running_var is None:
         raise TypeError("batch normalisation must keep statistics to be folded")
     factor = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
@@ -143,7 +146,7 @@ def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) 
     if quantizer.codebook is not None:
         integers = _nearest_shared(integers, quantizer.codebook)
     else:
-        # a negative factor turns the lowest integer, which has no opposite, into the highest
+        # the negative of the lowest integer is out of range
         integers = integers.clamp(*arithmetic.weight_levels(quantizer.bits))
         if quantizer.bits == 1:
             integers = torch.where(integers == 0, 1, integers).to(torch.int8)
@@ -158,9 +161,9 @@ def _fold(conv: FakeQuantConv2d, norm: nn.BatchNorm2d, computed_as_float: bool) 
 
 @torch.no_grad()
 def _make_factors_positive_(network: nn.Module) -> None:
-    """Turn the signs of negative factors of batch normalisation into those of the weights before it.
+    """Move the signs of batch normalisation's negative factors to the weights before it.
 
-    Shared values have no opposites in their codebook, so that a sign could not be folded into them later.
+    A codebook need not contain the negatives of its values, so signs cannot be folded into it later.
     """
     for conv_path, norm_path in _normalised(network):
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
@@ -172,7 +175,7 @@ def _make_factors_positive_(network: nn.Module) -> None:
 
 
 def _nearest_shared(integers: Tensor, codebook: Tensor) -> Tensor:
-    """Integers of the codebook, int8: the others, whose factor became negative in training, as the nearest to them."""
+    """Replace integers outside the codebook, due to factors that became negative, by its nearest ones, int8."""
     rising = codebook.sort().values
     return rising[nearest_place(integers.float(), rising.float())]
 

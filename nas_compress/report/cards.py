@@ -11,8 +11,8 @@ from nas_compress.measurement.file_contents import stored_layers
 from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
+from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
-from nas_compress.runs.steps import byte_steps
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 

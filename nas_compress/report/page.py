@@ -15,9 +15,8 @@ from nas_compress.devices.table import recorded_caution
 from nas_compress.files import write_text
 from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
-from nas_compress.plots.panel import axis_words, staircase
+from nas_compress.plots.panel import Spreads, axis_words, staircase
 from nas_compress.plots.pareto import front_picture, pairs
-from nas_compress.plots.spread import Spreads
 from nas_compress.report.cards import MOST_COMPRESSED, card
 from nas_compress.report.confusion import confusions
 from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances

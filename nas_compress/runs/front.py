@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from nas_compress.plots.picture import Picture
+    from nas_compress.plots.canvas import Picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""From the records of a run to its front, and the front's files."""
+"""The front of a run from its records, and the files made from it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nas_compress.config.schema import StudySpec
+from nas_compress.devices.onnx_session import read_content
+from nas_compress.errors import RequestError
+from nas_compress.export.xz_container import compress
 from nas_compress.plots.hypervolume_history import plot_hypervolume
+from nas_compress.plots.panel import Spreads
 from nas_compress.plots.pareto import plot_front
-from nas_compress.plots.spread import Spreads
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
@@ -17,20 +20,33 @@ from nas_compress.runs.front_files import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
 from nas_compress.values.metrics import METRICS
+from nas_compress.values.model_file import COMPRESSED
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 
 
 def read_front(folder: RunFolder) -> Front:
-    """The front as the files of the run folder tell it."""
+    """The front of a run folder."""
     return make_front(folder.spec(), int(folder.about()["classes"]), read_baseline(folder), read_records(folder))
 
 
 def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
-    """Points from every measured trial that did not repeat another; the teacher as the reference."""
-    points = [_point(record) for record in records if record.repeats is None and _is_here(record)]
+    """A front of every measured trial that did not repeat another, with the teacher as reference.
+
+    baseline: figures of the teacher, None before it was measured.
+    """
+    points = [_trial_point(record) for record in records if record.repeats is None and _is_here(record)]
     own = spec.teacher.epochs if spec.teacher.factory is None else None
-    teacher = _figures("teacher", baseline, "teacher/model.onnx", epochs_spent=own) if baseline is not None else None
+    teacher = None
+    if baseline is not None:
+        teacher = Point(
+            trial="teacher",
+            figures=_known(baseline),
+            model="teacher/model.onnx",
+            epochs_spent=own,
+            float32_latency_ms=baseline.float32_latency_ms,
+            number_format="float32",
+        )
     return Front(
         objectives=spec.objective_list,
         budgets=spec.budget_list,
@@ -41,7 +57,7 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
 
 
 def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
-    """The measured fraction of zeros among the weights of each trial that was asked for zeros, by its number."""
+    """The measured fraction of zero weights by trial, for trials trained to have zeros."""
     return {
         record.trial: record.outcome.measured.zero_fraction
         for record in records
@@ -49,6 +65,28 @@ def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
         and record.outcome.measured is not None
         and record.outcome.measured.zero_fraction is not None
     }
+
+
+def byte_steps(folder: RunFolder, record: Record, *, coded: bool = True) -> list[tuple[str, int]]:
+    """Names and bytes of the compression steps from the teacher's file to the trial's; empty without its file.
+
+    Networks with zeros or shared values have the steps of `export.layout.STEPS` in between.
+    coded: whether to compress an uncompressed file for the last step, which takes 0.25 s.
+    """
+    measured, teacher, path = record.outcome.measured, read_baseline(folder), folder.root / record.model
+    try:
+        content = read_content(path)
+    except RequestError:
+        return []
+    steps = [] if teacher is None else [("the teacher, float32", int(teacher.figure("size_bytes")))]
+    if measured is not None:
+        steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]
+    steps.append(("this file", len(content)))
+    if path.suffix == COMPRESSED:
+        steps.append(("compressed", path.stat().st_size))
+    elif coded:
+        steps.append(("compressed", len(compress(content))))
+    return steps
 
 
 def write_front(folder: RunFolder, front: Front, saved: Savings) -> None:
@@ -63,73 +101,18 @@ def draw_front(folder: RunFolder, front: Front, title: str) -> None:
 
 
 def read_spreads(folder: RunFolder) -> Spreads:
-    """What confirmation found about the members, nothing where none was confirmed."""
+    """The confirmed spreads of the members; empty if nothing was confirmed."""
     found = read_confirmation(folder)
     return Spreads(by_trial=found.spreads, alike=found.alike, metric=found.metric) if found else Spreads(by_trial={})
 
 
 def write_history(folder: RunFolder, front: Front, records: Sequence[Record], title: str) -> None:
-    """Write hypervolume.png: how the front grew over trials and time."""
+    """Write hypervolume.png: the growth of the front over trials and time."""
     _plot_history(front, records, folder.root / "hypervolume.png", title)
 
 
-def _plot_history(front: Front, records: Sequence[Record], path: Path, title: str) -> None:
-    finished = [
-        (record.finished_s, _point(record))
-        for record in sorted(records, key=lambda record: record.finished_s)
-        if record.outcome.measured is not None
-    ]
-    plot_hypervolume(finished, front, path, title=title)
-
-
-def _is_here(record: Record) -> bool:
-    """Whether a record has figures, and its file if it was trained: another host's may lie there only."""
-    return record.outcome.measured is not None and bool(record.model or record.outcome.state != "trained")
-
-
-def _point(record: Record) -> Point:
-    measured = record.outcome.measured
-    if measured is None:
-        raise ValueError(f"trial {record.trial} was not measured")
-    feasible = record.outcome.state == "trained" and record.outcome.reason is None
-    return _figures(
-        record.trial,
-        measured,
-        record.model,
-        searched=tuple(record.params.items()),
-        feasible=feasible,
-        stopped=record.outcome.state == "stopped",
-        epochs_spent=record.outcome.epochs_spent,
-        number_format=record.outcome.number_format,
-    )
-
-
-def _figures(
-    trial: int | str,
-    measured: Measured,
-    model: str,
-    *,
-    searched: tuple[tuple[str, object], ...] = (),
-    feasible: bool = True,
-    stopped: bool = False,
-    epochs_spent: int | None = None,
-    number_format: str = "float32",
-) -> Point:
-    return Point(
-        trial=trial,
-        figures={name: value for name, value in measured.figures.items() if name in METRICS},
-        epochs_spent=epochs_spent,
-        model=model,
-        searched=searched,
-        feasible=feasible,
-        stopped=stopped,
-        float32_latency_ms=measured.float32_latency_ms,
-        number_format=number_format,
-    )
-
-
 def draw(folder: RunFolder, out: Path | None) -> list[Path]:
-    """Draw the front to `out` (by default front.png) and its history beside it; return both paths."""
+    """Draw the front to `out`, by default front.png, and its history next to it; return both paths."""
     front, records, title = read_front(folder), read_records(folder), folder.spec().name
     picture = out or folder.root / "front.png"
     history = picture.with_name(
@@ -138,3 +121,39 @@ def draw(folder: RunFolder, out: Path | None) -> list[Path]:
     plot_front(front, picture, title=title, spreads=read_spreads(folder))
     _plot_history(front, records, history, title)
     return [picture, history]
+
+
+def _plot_history(front: Front, records: Sequence[Record], path: Path, title: str) -> None:
+    finished = [
+        (record.finished_s, _trial_point(record))
+        for record in sorted(records, key=lambda record: record.finished_s)
+        if record.outcome.measured is not None
+    ]
+    plot_hypervolume(finished, front, path, title=title)
+
+
+def _is_here(record: Record) -> bool:
+    """Whether the record has figures and, if it was trained, a file on this host."""
+    return record.outcome.measured is not None and bool(record.model or record.outcome.state != "trained")
+
+
+def _trial_point(record: Record) -> Point:
+    outcome = record.outcome
+    if outcome.measured is None:
+        raise ValueError(f"trial {record.trial} was not measured")
+    return Point(
+        trial=record.trial,
+        figures=_known(outcome.measured),
+        epochs_spent=outcome.epochs_spent,
+        model=record.model,
+        searched=tuple(record.params.items()),
+        feasible=outcome.state == "trained" and outcome.reason is None,
+        stopped=outcome.state == "stopped",
+        float32_latency_ms=outcome.measured.float32_latency_ms,
+        number_format=outcome.number_format,
+    )
+
+
+def _known(measured: Measured) -> dict[str, float]:
+    """The figures of known metrics: a record may come from a version with more of them."""
+    return {name: value for name, value in measured.figures.items() if name in METRICS}

@@ -1,4 +1,4 @@
-"""What there is to choose from, read from the tables themselves."""
+"""Listings of every table of names, for `nas-compress list`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from nas_compress.config.schema import PRUNERS
 from nas_compress.config.search_space import load_space
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.devices.table import DEVICES
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term import FeatureTerm
 from nas_compress.models.families import FAMILIES
@@ -16,17 +17,19 @@ from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES
+from nas_compress.tasks.table import TASKS
 from nas_compress.values.candidate import PRUNED
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.precision import METHODS, precisions
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 Row = dict[str, object]
 
-AUTO = "behind, where accuracy is one of several objectives, with any sampler but ehvi; else none (the default)"
+AUTO = "none for one objective, without a trained objective, or with ehvi; else behind (the default)"
 
 
 def catalogue(kind: str) -> list[Row]:
-    """Rows of one kind, such as families, spaces, losses or teaching."""
+    """The rows of one kind, such as families, losses or metrics."""
     tables = {
         "families": _families,
         "spaces": _spaces,
@@ -37,6 +40,9 @@ def catalogue(kind: str) -> list[Row]:
         "samplers": _samplers,
         "stopping": _stopping,
         "data": _data,
+        "tasks": _tasks,
+        "metrics": _metrics,
+        "devices": _devices,
         "studies": _studies,
     }
     return tables[kind]()
@@ -54,7 +60,7 @@ def _families() -> list[Row]:
         }
         for name, family in FAMILIES.items()
     ]
-    summary = "the teacher's own layers, cut by dependency groups: a module of any make"
+    summary = "any torch module as the teacher: its own layers, cut by dependency groups"
     return [
         *rows,
         {
@@ -117,7 +123,7 @@ def _quantization() -> list[Row]:
     ]
     float8 = "weights stored as e4m3 floats per channel (weight_format='float8'), computed in float"
     rows.append({"weight_bits": 8, "activation_bits": 32, "summary": float8})
-    shared = "places of 2^bits values that a layer shares, found by k-means and learned (weight_format='codebook')"
+    shared = "indices of 2^bits shared values per layer, found by k-means and then trained (weight_format='codebook')"
     rows.append({"weight_bits": "<= 6", "activation_bits": "any", "summary": shared})
     return rows + [
         {"weight_bits": "<= 8", "activation_bits": "any", "summary": f"method={name!r}: {summary}"}
@@ -156,6 +162,39 @@ def _data() -> list[Row]:
         {"name": name, "summary": info.summary, "input_shape": list(info.input_shape), "source": info.source}
         for name, info in DATASETS.items()
     ]
+
+
+def _tasks() -> list[Row]:
+    rows: list[Row] = []
+    for name, info in TASKS.items():
+        signature = info.example.signature
+        rows.append(
+            {
+                "name": name,
+                "summary": info.summary,
+                "inputs": [spec.name for spec in signature.inputs],
+                "outputs": [spec.name for spec in signature.outputs],
+                "metrics": list(info.example.metrics),
+            }
+        )
+    return rows
+
+
+def _metrics() -> list[Row]:
+    return [
+        {
+            "name": name,
+            "summary": metric.summary,
+            "direction": metric.direction,
+            "budget": "at_least" if metric.direction == "maximize" else "at_most",
+            "known": "before training" if metric.known_before_training else "after training",
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
+def _devices() -> list[Row]:
+    return [{"name": name, "summary": entry.summary} for name, entry in DEVICES.items()]
 
 
 def _studies() -> list[Row]:

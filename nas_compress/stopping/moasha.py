@@ -11,7 +11,7 @@ import numpy as np
 from nas_compress.errors import RequestError
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.rungs import AtRungs
-from nas_compress.values.order import place
+from nas_compress.values.pareto import place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ class ImageClassification:
         return F.cross_entropy(self.logits(outputs).float(), self.labels(targets))
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
-        """Return `accuracy`: the fraction of images whose largest logit is that of their label."""
+        """Return `accuracy`: the fraction of images with the largest logit at their label."""
         return {"accuracy": float((outputs[OUTPUT_NAME].argmax(axis=1) == targets[LABEL]).mean())}
 
     def chance(self, metric: str) -> float | None:

@@ -11,7 +11,7 @@ from nas_compress.tasks.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class TaskInfo:
-    """One task: what it does, in words, and a small example of it."""
+    """One task: summary and a small example."""
 
     summary: str
     example: Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -12,8 +12,9 @@ from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.values.signature import Signature, TensorSpec
 
 
+@runtime_checkable
 class Task(Protocol):
-    """What a network computes, how its errors count during training, and how its answers are measured.
+    """Tensors, base loss and metrics of one kind of problem.
 
     A task without classes subclasses this Protocol and leaves out `classes`, `logits` and `labels`.
     """
@@ -28,7 +29,7 @@ class Task(Protocol):
 
     @property
     def targets(self) -> tuple[TensorSpec, ...]:
-        """The tensors that a training sample adds to its inputs."""
+        """Tensors of a training sample besides its inputs."""
 
     @property
     def classes(self) -> int | None:
@@ -37,7 +38,7 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of what `measure` returns. The first is the primary one: stopping rules follow it."""
+        """Names of the figures from `measure`. The first is the primary one: stopping rules follow it."""
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the loss without a teacher: a float32 scalar, the mean over the batch."""
@@ -52,14 +53,14 @@ class Task(Protocol):
         """Compare the outputs of a file with those of the module it was exported from.
 
         found, expected: outputs of the file and of the module for the same samples. rounding: of the file's
-        activations. name: of the file, for the error text. Raises ExportError if they differ by more than rounding
-        explains.
+        activations. name: of the file, for the error text. Raises ExportError if rounding does not explain their
+        difference.
         """
 
     def logits(self, outputs: Batch) -> Tensor:
-        """Return the logits (B, C) that loss terms on logits read; RequestError if the task has none."""
+        """Return the logits (B, C) for loss terms on logits; RequestError if the task has none."""
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class labels int64 (B,) that loss terms on labels read; RequestError if the task has none."""
+        """Return the class labels int64 (B,) for loss terms on labels; RequestError if the task has none."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")

@@ -1,4 +1,4 @@
-"""A training's state after its last epoch, in a file: what was killed goes on there, to the same bits."""
+"""Training state in a file. An interrupted training continues from it with identical bits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nas_compress.files import write_atomically
 from nas_compress.training.sparsity import Sparsifier
 
 COST = 0.02
-"""Writing takes at most this part of the time that passed since the last writing."""
+"""Largest share of time spent on writing, relative to the time since the last write."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingState:
-    """All that one call of `train` changes."""
+    """Everything changed by one call of `train`."""
 
     learners: nn.Module
     optimizer: torch.optim.Optimizer
@@ -29,7 +29,7 @@ class TrainingState:
     sparsifier: Sparsifier | None = None
 
     def capture(self, epoch: int, means: Mapping[str, float]) -> dict[str, Any]:
-        """The state after so many epochs, as values that later steps leave alone."""
+        """Return the state after `epoch` epochs as copies, unaffected by later steps."""
         return {
             "epoch": epoch,
             "means": dict(means),
@@ -41,7 +41,7 @@ class TrainingState:
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Bring everything to a captured state, in place."""
+        """Restore a captured state in place."""
         self.learners.load_state_dict(saved["learners"])
         if saved["optimizer"] is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -53,11 +53,13 @@ class TrainingState:
 
 @dataclass(kw_only=True, eq=False)
 class Checkpoint:
-    """The file of one trial, which may call `train` several times: of parts that ended it holds their end.
+    """Checkpoint of one trial. A trial may call `train` several times; finished calls are stored by their final state.
 
-    A file of another `identity` (what the bits depend on) or one that cannot be read counts as none. `notes` are the
-    caller's own plain values, written along and given back in `known`; `before_s` are the seconds spent by the
-    processes that were killed.
+    path: the file; ignored if it is unreadable or of another identity.
+    identity: everything that decides the bits of the training.
+    notes: returns plain values of the caller to store too; `known` returns them after an interruption.
+
+    `before_s`: seconds spent by interrupted processes.
     """
 
     path: Path
@@ -78,7 +80,7 @@ class Checkpoint:
         self._cost_s = 0.0
 
     def begin(self, state: TrainingState) -> tuple[int, dict[str, float]]:
-        """A call of `train` begins: its epochs that are done already, whose end is restored, and their terms."""
+        """Begin a call of `train`: restore its state and return the number of finished epochs and their terms."""
         self._part += 1
         saved = self._ended[self._part] if self._part < len(self._ended) else self._current
         if self._part >= len(self._ended):
@@ -89,7 +91,7 @@ class Checkpoint:
         return int(saved["epoch"]), dict(saved["means"])
 
     def epoch(self, state: TrainingState, done: int, means: Mapping[str, float], *, last: bool) -> None:
-        """An epoch is over; it is written where that is cheap, and kept for the next writing where it is the last."""
+        """Store a finished epoch if writing is cheap enough; the last epoch is kept for the next write."""
         due = time.monotonic() - self._written >= self._cost_s / COST
         if not due and not last:
             return
@@ -116,7 +118,7 @@ class Checkpoint:
     def _read(self) -> dict[str, Any] | None:
         try:
             saved: dict[str, Any] = torch.load(self.path, weights_only=True)
-        except Exception:  # none, torn or of another version: torch raises many kinds, and training afresh is right
+        except Exception:  # missing, cut off or of another version: torch raises many types; train from the start
             return None
         return saved if isinstance(saved, dict) and saved.get("identity") == dict(self.identity) else None
 

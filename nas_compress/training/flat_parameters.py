@@ -1,4 +1,4 @@
-"""Many parameters as one: an optimiser pays per tensor, and a small network has many small ones."""
+"""Many parameters as one, because an optimiser step costs time per tensor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def flattened(parameters: Sequence[nn.Parameter]) -> Iterator[nn.Parameter]:
-    """Let float32 `parameters` of one device be pieces of one (numbers,) parameter, and its gradient theirs.
+    """Make float32 `parameters` of one device views of one flat parameter, and their gradients views of its gradient.
 
-    Inside, a backward pass adds to the one gradient, which is to be zeroed between steps and never set to None;
-    what no loss depends on has the gradient 0. Afterwards each parameter has memory of its own again and no gradient.
+    Inside, zero the flat gradient between steps; never set it to None. Parameters without influence on the loss have
+    gradient 0. Afterwards each parameter has its own memory again and no gradient.
     """
     flat = nn.Parameter(torch.cat([_in_order(parameter.detach()).reshape(-1) for parameter in parameters]))
     flat.grad = torch.zeros_like(flat)
@@ -32,7 +32,7 @@ def flattened(parameters: Sequence[nn.Parameter]) -> Iterator[nn.Parameter]:
 
 
 def _in_order(values: Tensor) -> Tensor:
-    """The numbers of a kernel (O, I, H, W) as channels_last stores them: (O, H, W, I)."""
+    """Permute a kernel (O, I, H, W) to the order of channels_last: (O, H, W, I)."""
     return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
 
 

@@ -43,7 +43,7 @@ def train(
     to 0 and keeps them there. pause: called before each batch; it may wait. checkpoint: the training continues after
     the last epoch in it. on_epoch: called with the number of finished epochs and their terms; True ends the training.
 
-    An epoch leaves out the samples that do not fill its last batch. Raises NonFiniteLossError with the step (from 0)
+    An epoch omits an incomplete last batch. Raises NonFiniteLossError with the step (from 0)
     and the terms. The model is left in eval mode.
 
     >>> from nas_compress.values.candidate import cross_entropy

@@ -25,13 +25,13 @@ class Objective(Protocol):
     ) -> dict[str, Tensor]:
         """Return the terms for the samples at `index` (B,) in `view`.
 
-        progress: fraction of the planned steps that is done.
+        progress: finished fraction of the planned steps.
         """
         ...
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """Modules that are trained together with the model."""
+        """Modules to train together with the model."""
         ...
 
 
@@ -40,7 +40,7 @@ class LossObjective:
 
     answers: the teacher's logits of every sample in every view, (views, N, C), or (views, N, members, C) of an
     ensemble, on the samples' device. teacher: the network itself, in eval mode; it runs once per batch while an active
-    term reads features. watched: names of the modules whose outputs are the features of a user's network.
+    term reads features. watched: submodules of a user's network; their outputs are its features.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ def observe(
 ) -> Observation:
     """Run a network on a batch and record its features.
 
-    relations: record queries, keys and values too. watched: modules to record of a network that has no features of its
-    own.
+    relations: record queries, keys and values too.
+    watched: submodules to record if the network has no features of its own.
     """
     if isinstance(model, ObservableNetwork):
         return model.observe(*batch.values(), relations=relations)

@@ -15,9 +15,9 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, device_of
 
 THREADED_MACS = 500_000_000
-"""Forward multiply-adds of a batch from which torch's threads share the work on a CPU. In a smaller one each operation
-takes microseconds, and threads that meet after each wait longer than they work, many times longer where another
-program holds a core. A count and not a timing decides, so that the same training gives the same bits."""
+"""Least forward multiply-adds of a batch for several threads on a CPU. In smaller batches an operation takes
+microseconds; threads then wait longer than they work, and many times longer if another program occupies a core. A
+count decides, not a timing, because the same training must give the same bits."""
 
 
 # glibc's malloc.h
@@ -27,7 +27,7 @@ _MMAP_BYTES = (1 << 30, 32 << 20)  # older versions take no more than the second
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`cpu`, `cuda`, or `auto`: the GPU where there is one."""
+    """Return the device for `cpu`, `cuda`, or `auto`: the GPU if there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RequestError("device = 'cuda' needs a GPU that torch can use, but there is none; use 'auto' or 'cpu'")
     if wanted == "auto":
@@ -36,7 +36,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 autocast on a GPU, nothing elsewhere. Losses are computed in float32 by their own definition."""
+    """Return bfloat16 autocast on a GPU, and no change elsewhere. Losses convert to float32 themselves."""
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
@@ -44,11 +44,11 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 1 GiB of freed memory for its next tensors; True where that could be set.
+    """Let this process keep up to 1 GiB of freed memory for its next tensors; return True on success.
 
-    Left alone, glibc hands the activations of a step back to the system and asks for them again in the next step,
-    page by page: up to a third of the time of small networks with large feature maps. Does nothing with another C
-    library, or on another system.
+    By default glibc returns the activations of a step to the system and requests them again in the next step, page by
+    page. This takes up to a third of the time of small networks with large feature maps. No effect with another C
+    library or system.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

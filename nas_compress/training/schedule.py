@@ -1,4 +1,4 @@
-"""Learning rate and length of a training: pure functions."""
+"""Learning rate and number of epochs of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def learning_rate_at(step: int, *, steps: int, peak: float, warmup: float = 0.15) -> float:
-    """One cycle: linear from near 0 to `peak` over the first `warmup` of all steps, then a cosine down to near 0."""
+    """Return the rate of one cycle: linear to `peak` over the first `warmup` of all steps, then a cosine to near 0."""
     rising = max(1, round(steps * warmup))
     if step < rising:
         return peak * (step + 1) / rising
@@ -15,7 +15,7 @@ def learning_rate_at(step: int, *, steps: int, peak: float, warmup: float = 0.15
 
 
 def epochs_under_rounding(epochs: int) -> int:
-    """Of so many epochs the last ones, in which a student of trained quantization rounds: a quarter, at least one.
+    """Return the number of final epochs with fake quantization: a quarter of all epochs, at least 1.
 
     >>> [epochs_under_rounding(epochs) for epochs in (1, 4, 14, 40)]
     [1, 1, 4, 10]
@@ -24,7 +24,7 @@ def epochs_under_rounding(epochs: int) -> int:
 
 
 def planned_epochs(*, epochs: int, budget: str, cap: float, macs: int, teacher_macs: int) -> int:
-    """Epochs of one trial: Scratch-E trains all alike, Scratch-B spends the teacher's compute, capped.
+    """Return the epochs of one trial: the same for all (Scratch-E), or by the teacher's compute, capped (Scratch-B).
 
     Liu et al. 2019, arXiv 1810.05270: `int(E * macs_teacher / macs_student)`, here between E and `cap * E`.
     """

@@ -1,6 +1,6 @@
-"""Zeros within dense shapes: which weights are 0, decided and kept while a network trains once.
+"""Unstructured sparsity: choose zeros while a network trains once, and keep them.
 
-A file of such a network is as fast as the dense one on a CPU, and smaller where its storage leaves the zeros out.
+The exported file is as fast as the dense one on a CPU. It is smaller if its storage omits the zeros.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 
 ONE_SHOT_AT = 0.5
-"""Part of the steps after which `one_shot` and `two_four` choose their zeros; the rest of the steps recovers."""
+"""Fraction of the steps before `one_shot` and `two_four` choose their zeros; the other steps recover."""
 
 GRADUAL_FROM, GRADUAL_TO, GRADUAL_UPDATES = 0.1, 0.7, 100
-"""Parts of the steps between which `gradual` adds zeros, and in how many rounds."""
+"""Fractions of the steps at the first and last update of `gradual`, and its number of updates."""
 
 DROP_RATE = 0.5
-"""Chance that a weight or unit that targeted dropout aims at is dropped in a step."""
+"""Probability per step to drop a weight or unit selected by targeted dropout."""
 
 DENSE_SHARE = 0.01
-"""Part of its weights, the largest, that every layer keeps: a rank over all layers may empty none."""
+"""Fraction of largest weights kept in every layer, because a ranking over all layers could empty one."""
 
 
 def sparse_layers(network: nn.Module, pattern: str) -> list[tuple[str, nn.Parameter]]:
-    """Paths and weights of the convolutions and linear layers that get zeros, in the network's order.
+    """Return paths and weights of the convolutions and linear layers with zeros, in the network's order.
 
-    `two_four` leaves layers of fewer than 4 inputs dense (the first, depthwise ones); RequestError names another whose
-    inputs cannot be divided by 4.
+    `two_four` leaves layers of fewer than 4 inputs dense (the first, depthwise ones). RequestError if the inputs of
+    another layer cannot be divided by 4.
     """
     found = []
     for path, module in network.named_modules():
@@ -49,10 +49,10 @@ def sparse_layers(network: nn.Module, pattern: str) -> list[tuple[str, nn.Parame
 
 
 class Sparsifier:
-    """Chooses and keeps the zeros of a network while `train` runs.
+    """Choose and keep the zeros of a network while `train` runs.
 
-    pattern, fraction: a candidate's `zero_pattern` and `zero_fraction`, a fraction of the weights of all
-    `sparse_layers`. seed: of the weights that targeted dropout drops.
+    pattern: `zero_pattern` of a candidate. fraction: its `zero_fraction`, of the weights of all `sparse_layers`. seed:
+    of targeted dropout.
     """
 
     def __init__(self, network: nn.Module, *, pattern: str, fraction: float, seed: int) -> None:
@@ -65,7 +65,7 @@ class Sparsifier:
 
     @torch.no_grad()
     def before_forward(self, step: int, steps: int) -> None:
-        """Choose zeros where this step (from 0) is one for it; drop what targeted dropout aims at."""
+        """Choose zeros if due at this step (from 0); apply targeted dropout."""
         if self._settled:
             return
         if self._pattern.startswith("targeted"):
@@ -78,7 +78,7 @@ class Sparsifier:
 
     @torch.no_grad()
     def before_update(self) -> None:
-        """Give dropped weights back; they learn nothing from a step without them."""
+        """Restore dropped weights without their gradient of this step."""
         for weight, mask, held in zip(self._weights, self._masks, self._held, strict=False):
             weight.copy_(held)
             if weight.grad is not None:
@@ -86,14 +86,14 @@ class Sparsifier:
 
     @torch.no_grad()
     def after_update(self) -> None:
-        """Keep the zeros: an optimiser's momentum revives what only its gradient leaves alone."""
+        """Set the zeros again, because the optimiser's momentum changes weights without gradients too."""
         if not self._held:
             for weight, mask in zip(self._weights, self._masks, strict=False):
                 weight.mul_(mask)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """The zeros that ship; targeted dropout makes them now. A training that goes on keeps them."""
+        """Fix the final zeros; targeted dropout chooses them now. A later call of `train` keeps them."""
         if self._pattern.startswith("targeted"):
             self._held = []
             if not self._settled:
@@ -101,7 +101,7 @@ class Sparsifier:
         self._settled = True
 
     def state(self) -> dict[str, Any]:
-        """What the steps so far came to, as values that later steps leave alone."""
+        """Return the state as copies, unaffected by later steps."""
         return {
             "chosen": self._chosen,
             "settled": self._settled,
@@ -111,7 +111,7 @@ class Sparsifier:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore a state."""
         self._chosen, self._settled = state["chosen"], state["settled"]
         self._masks, self._held = list(state["masks"]), list(state["held"])
         if state["random"] is not None:
@@ -140,9 +140,9 @@ class Sparsifier:
 
 @torch.no_grad()
 def with_zeros(network: nn.Module, *, pattern: str, fraction: float) -> nn.Module:
-    """A copy of a network with the zeros that the pattern chooses now, or the network itself for pattern `none`.
+    """Return a copy of a network with zeros chosen now; the network itself for pattern `none`.
 
-    So a fresh network tells what the trained one's file will weigh.
+    A fresh network with zeros predicts the file size of the trained one.
     """
     if pattern == "none":
         return network
@@ -154,10 +154,10 @@ def with_zeros(network: nn.Module, *, pattern: str, fraction: float) -> nn.Modul
 
 
 def zero_fraction_at(step: int, *, steps: int, pattern: str, final: float) -> float:
-    """The fraction of zeros at a step (from 0) of so many.
+    """Return the fraction of zeros at a step (from 0) of `steps`.
 
-    `gradual` follows s_f (1 - (1 - t)^3) with t from 0 to 1 (Zhu, Gupta 2017, arXiv 1710.01878, equation 1); the others
-    have none until they choose.
+    `gradual` follows s_f (1 - (1 - t)^3) with t from 0 to 1 (Zhu, Gupta 2017, arXiv 1710.01878, equation 1); the other
+    patterns have none until they choose.
 
     >>> [round(zero_fraction_at(step, steps=10, pattern="gradual", final=0.8), 3) for step in (0, 1, 4, 7, 9)]
     [0.0, 0.0, 0.7, 0.8, 0.8]
@@ -170,7 +170,7 @@ def zero_fraction_at(step: int, *, steps: int, pattern: str, final: float) -> fl
 
 
 def zero_masks(weights: Sequence[Tensor], fraction: float, *, pattern: str) -> list[Tensor]:
-    """1 where a weight stays and 0 where it goes, of each weight's shape and kind.
+    """Return a mask per weight tensor: 1 to keep, 0 to remove.
 
     `one_shot`, `gradual`: the smallest over all layers (Han et al. 2015, arXiv 1506.02626); `targeted_weight`: the
     smallest of each output, `targeted_unit`: the outputs of the smallest norm of each layer (Gomez et al. 2019, arXiv
@@ -197,7 +197,7 @@ def _over_all(weights: Sequence[Tensor], fraction: float) -> list[Tensor]:
 
 
 def _smallest(scores: Tensor, fraction: float) -> Tensor:
-    """False at the `fraction` smallest of each row of (rows, n)."""
+    """Return False at the `fraction` smallest entries of each row of (rows, n)."""
     count = min(round(fraction * scores.shape[1]), scores.shape[1] - 1)
     kept = torch.ones_like(scores, dtype=torch.bool)
     kept.scatter_(1, scores.argsort(dim=1, stable=True)[:, :count], False)

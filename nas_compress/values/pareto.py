@@ -1,6 +1,6 @@
-"""Dominance on plain arrays: which points no other dominates, the volume that they hold, and the knee among them.
+"""Pareto dominance on arrays: non-dominated rows, ordered fronts, hypervolume and knee.
 
-In every array of costs a row is a point and a column an objective, and small is good.
+In an array of costs, rows are points and columns are objectives. Small is good.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
     """Mark the rows of costs (n, m) that no other row dominates; the result is (n,).
 
     A row dominates another if it is nowhere larger and somewhere smaller. Of equal rows the first is marked.
-    RequestError where costs is not a table or holds a nan.
+    RequestError if costs is not two-dimensional or contains nan.
     """
     table = _table(costs)
     keep = np.zeros(len(table), dtype=np.bool_)
@@ -31,10 +31,11 @@ def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     """The volume that costs (n, m) dominate below `reference` (m,), exact for any m.
 
-    Rows that are not smaller than the reference in every column add nothing. One sorted pass for 2 columns,
-    a sweep that maintains a staircase for 3 (Fonseca et al. 2006, doi 10.1109/CEC.2006.1688440), and for more
-    a recursion over slices along the last column: slow beyond 5 columns or some hundred rows.
-    RequestError for shapes that do not fit, nan and -inf.
+    Rows that are not smaller than the reference in every column add nothing.
+    Two columns take one sorted pass, three a sweep with a staircase (Fonseca et al. 2006, doi
+    10.1109/CEC.2006.1688440). More columns recurse over slices along the last one, which is slow beyond 5 columns or
+    some hundred rows.
+    RequestError for mismatched shapes, nan and -inf.
 
     >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
     3.0
@@ -50,10 +51,10 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
 
 
 def spread_subset(costs: np.ndarray, reference: np.ndarray, count: int) -> NDArray[np.intp]:
-    """`count` rows of costs (n, m) chosen one after the other, each adding most hypervolume below `reference` (m,).
+    """Choose `count` rows of costs (n, m) greedily by the hypervolume they add below `reference` (m,).
 
-    The greedy choice holds at least 63 % of the largest volume that so many rows can have. A row can only add less
-    than it did earlier, so most are not computed again (Guerreiro et al. 2016, doi 10.1162/EVCO_a_00159).
+    The greedy choice has at least 63 % of the largest volume of `count` rows. The gain of a row can only fall, so most
+    gains are not computed again (Guerreiro et al. 2016, doi 10.1162/EVCO_a_00159).
     """
     table, corner = _table(costs), np.asarray(reference, dtype=np.float64)
     shifted = np.minimum(table - corner, 0.0)
@@ -71,11 +72,10 @@ def spread_subset(costs: np.ndarray, reference: np.ndarray, count: int) -> NDArr
 
 
 def knee(costs: np.ndarray) -> int:
-    """The index of the row of costs (n, m) nearest to the ideal point: the balanced choice of the front.
+    """The index of the row of costs (n, m) nearest to the ideal point, the balanced choice of the front.
 
-    Among the rows that no other dominates, every column is brought to 0..1 (a column without extent to 0);
-    the knee has the smallest Euclidean distance to 0. Of equally near rows the first wins.
-    RequestError where there is no row.
+    Each column of the non-dominated rows is scaled to 0..1; a constant column becomes 0. The knee has the smallest
+    Euclidean distance to 0. Of equally near rows the first wins. RequestError if there is no row.
     """
     members = np.flatnonzero(non_dominated(costs))
     if not len(members):
@@ -86,6 +86,65 @@ def knee(costs: np.ndarray) -> int:
     distances = np.sqrt((scaled**2).sum(axis=1))
     nearest = np.flatnonzero(np.isclose(distances, distances.min(), rtol=1e-9, atol=1e-12))
     return int(members[nearest[0]])
+
+
+def fronts(costs: Floats, *, enough: int | None = None) -> NDArray[np.intp]:
+    """The index (n,) of the non-dominated front of each row of costs (n, m), from 0; equal rows share a front.
+
+    enough: number of rows after which no further front is computed; the remaining rows get -1.
+    """
+    number = np.full(len(costs), -1, dtype=np.intp)
+    columns = np.ascontiguousarray(costs.T)
+    # A row is dominated only by rows with a smaller sum.
+    left = np.argsort(costs.sum(axis=1), kind="stable")
+    front, wanted = 0, len(costs) if enough is None else min(enough, len(costs))
+    while len(costs) - len(left) < wanted:
+        rest, later = left, []
+        while len(rest):
+            beaten = _beaten(columns, rest)
+            number[rest[0]] = front
+            later.append(rest[beaten])
+            rest = rest[1:][~beaten[1:]]
+        left = np.sort(np.concatenate(later))
+        left = left[np.argsort(costs[left].sum(axis=1), kind="stable")]
+        front += 1
+    return number
+
+
+def _beaten(columns: Floats, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark those of `rows` that the first of them dominates."""
+    nowhere_smaller, somewhere_larger = np.ones(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_)
+    for column in columns:  # numpy is slow along short rows
+        values, best = column[rows], column[rows[0]]
+        nowhere_smaller &= values >= best
+        somewhere_larger |= values > best
+    return nowhere_smaller & somewhere_larger
+
+
+def epsilon_net(costs: Floats) -> NDArray[np.intp]:
+    """The rows (n,) in farthest-point order: every prefix covers the whole set.
+
+    The first row has the smallest first column; each next row is the farthest from all rows before it. Columns are
+    replaced by ranks scaled to 0..1, so that units and outliers do not matter. Ties take the first row.
+    Order by Clarkson 2006, used for this purpose by Salinas et al. 2021 (MO-ASHA).
+    """
+    scaled = np.column_stack([_ranks(column) for column in costs.T])
+    chosen = [int(scaled[:, 0].argmin())]
+    distance = np.linalg.norm(scaled - scaled[chosen[0]], axis=1)
+    distance[chosen[0]] = -1.0
+    while len(chosen) < len(scaled):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
+        distance[chosen[-1]] = -1.0
+    return np.array(chosen, dtype=np.intp)
+
+
+def place(costs: Floats, row: int) -> int:
+    """The number of rows before `row`: rows of better fronts, then rows earlier in the net of its own front."""
+    number = fronts(costs)
+    own = np.flatnonzero(number == number[row])
+    better = int((number < number[row]).sum())
+    return better + int(np.flatnonzero(own[epsilon_net(costs[own])] == row)[0])
 
 
 def _table(costs: np.ndarray) -> Floats:
@@ -114,7 +173,7 @@ def _area(table: Floats, corner: Floats) -> float:
 
 
 def _sweep(table: Floats, corner: Floats) -> float:
-    """Rise along the third column, and widen the area of the first two at every point."""
+    """Sweep along the third column and widen the area of the first two at each point."""
     right, top, end = (float(value) for value in corner)
     steps, heights = [-np.inf, right], [top, -np.inf]
     volume = area = 0.0
@@ -127,7 +186,7 @@ def _sweep(table: Floats, corner: Floats) -> float:
 
 
 def _widen(steps: list[float], heights: list[float], x: float, y: float) -> float:
-    """Put (x, y) into a staircase that falls to the right, in place, and return the area that this adds."""
+    """Insert (x, y) into a falling staircase in place and return the added area."""
     if heights[bisect_right(steps, x) - 1] <= y:
         return 0.0
     first = last = bisect_left(steps, x)
@@ -151,7 +210,16 @@ def _slices(table: Floats, corner: Floats) -> float:
 
 
 def volume_gain(row: Floats, archive: Floats) -> float:
-    """What `row` adds to the archive: its own box less the part of it that the archive fills."""
-    shared = np.maximum(archive, row)  # checked rows: they are finite or inf, and seen from the reference
+    """The volume that `row` adds to the archive: its own box less the part that the archive fills.
+
+    Rows are relative to the reference, and finite or inf.
+    """
+    shared = np.maximum(archive, row)
     inside = shared[(shared < 0).all(axis=1)]
     return max(0.0, float(np.prod(-row)) - _volume(inside, np.zeros(len(row))))
+
+
+def _ranks(column: Floats) -> Floats:
+    """0 for the smallest value and 1 for the largest, by rank; equal values share a rank."""
+    values, inverse = np.unique(column, return_inverse=True)
+    return np.asarray(inverse / max(1, len(values) - 1), dtype=np.float64)

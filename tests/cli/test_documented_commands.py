@@ -47,7 +47,7 @@ def finished_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         for path in run.glob("trials/*/outcome.json"):
             record = read_json(path)
             measured = record["outcome"]["measured"]
-            if measured["accuracy"] is not None:
+            if "accuracy" in measured:
                 measured |= {"accuracy": 0.95 + measured["accuracy"] / 20, "size_bytes": measured["size_bytes"] // 4}
                 write_json(path, record)
     (folder / "small").mkdir()

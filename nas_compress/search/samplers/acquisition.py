@@ -20,9 +20,7 @@ from nas_compress.search.samplers.gaussian_process import (
 )
 from nas_compress.search.samplers.observations import Observed
 from nas_compress.search.samplers.proposals import Sketch, features
-from nas_compress.values.pareto import non_dominated
-
-Floats = NDArray[np.float64]
+from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
 """Observations from which a model's hyperparameters are found where too few are settled."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 
-Floats = NDArray[np.float64]
+from nas_compress.values.pareto import Floats
 
 JITTER = 1e-6
 STEPS = 30

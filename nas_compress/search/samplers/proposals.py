@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from nas_compress.config.suggest import Choice, GivenWalk, Suggest
+from nas_compress.values.pareto import Floats
 
-Floats = NDArray[np.float64]
 Key = int
 Suggesting = Callable[[Suggest], object]
 """A space's function."""

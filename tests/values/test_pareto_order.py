@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas_compress.values.order import epsilon_net, fronts, place
+from nas_compress.values.pareto import epsilon_net, fronts, place
 
 
 def dominates(a: np.ndarray, b: np.ndarray) -> bool:

@@ -1,0 +1,80 @@
+"""Data of a task of the user: splits of named tensors, with the task itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nas_compress.data.assemble import Parts, Samples, strata, subset
+from nas_compress.data.augmentation import Augmentation, NoAugmentation
+from nas_compress.data.stratified_split import stratified_split
+from nas_compress.errors import refusal, require_known
+from nas_compress.tasks.task import Task
+
+VALIDATION_SHARE = 0.15
+"""Share of the training samples that becomes the validation split if the function returns none."""
+
+SPLITS = ("train", "validation", "test")
+"""Splits of the function's mapping; validation is optional."""
+
+
+def require_splits(returned: Mapping[object, object], where: str, *, further: tuple[str, ...] = ()) -> None:
+    """Raise RequestError for an unknown key, or if train or test is missing. further: keys besides the splits."""
+    for key in returned:
+        require_known("a split", str(key), (*SPLITS, *further), where)
+    for key in ("train", "test"):
+        if key not in returned:
+            got = ", ".join(map(str, returned)) or "none"
+            raise refusal(f"the splits must include train and test, but got {got}", where)
+
+
+def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where: str) -> Parts:
+    """Convert a mapping with `task`, the splits and perhaps `augmentation`.
+
+    A split is a pair of mappings: inputs and targets, each from names to arrays or tensors in the task's order.
+    """
+    require_splits(returned, where, further=("task", "augmentation"))
+    task, augmentation = returned["task"], returned.get("augmentation", NoAugmentation())
+    if not isinstance(task, Task):
+        raise refusal(f"task must be a nas_compress.tasks.task.Task, but got {type(task).__name__}", where)
+    if not isinstance(augmentation, Augmentation):
+        rule = "augmentation must be a nas_compress.data.augmentation.Augmentation"
+        raise refusal(f"{rule}, but got {type(augmentation).__name__}", where)
+    splits = {split: _samples(returned[split], split, where) for split in SPLITS if split in returned}
+    if "validation" not in splits:
+        labels = strata(task, splits["train"])
+        count = max(1, round(VALIDATION_SHARE * len(labels)))
+        validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
+        splits |= {"validation": subset(splits["train"], validation), "train": subset(splits["train"], train)}
+    return Parts(
+        name=name,
+        task=task,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        augmentation=augmentation,
+    )
+
+
+def _samples(value: object, split: str, where: str) -> Samples:
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(isinstance(part, Mapping) for part in value):
+        raise refusal(f"{split} must be a pair of mappings (inputs, targets), but got {type(value).__name__}", where)
+    inputs, targets = (
+        {str(key): _array(tensor, f"{split}: {key}", where) for key, tensor in part.items()} for part in value
+    )
+    if not inputs or min(map(len, inputs.values())) == 0:
+        raise refusal(f"{split} must not be empty, but got no samples", where)
+    return inputs, targets
+
+
+def _array(value: object, place: str, where: str) -> NDArray[Any]:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        raise refusal(f"{place} must be a numpy array or torch tensor, but got {type(value).__name__}", where)
+    # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
+    return np.array(value, order="C")
