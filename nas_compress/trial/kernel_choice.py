@@ -53,12 +53,12 @@ def choose_kernels(
     student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
     `.xz`. calibration: uint8 (n, C, H, W).
     """
+    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     candidates = [candidate]
     if candidate.activation_bits == 8 and mixes_kernels(student):
         # the width step depends on the bits, and the shape must not change
         step = channel_step(candidate, target)
         candidates.append(replace(candidate, activation_bits=32, round_to=step))
-    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
     for each in candidates:
         path = folder / f"{each.activation_bits}-{name}"

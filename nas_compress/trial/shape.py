@@ -19,7 +19,6 @@ from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
@@ -60,12 +59,8 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     torch.manual_seed(seed)
     if candidate.init == "inherit":
-        student = _inherited(candidate, architecture, teacher, seed=seed)
-    else:
-        student = teacher.build(architecture)
-    if candidate.zero_pattern != "none":
-        sparse_layers(student, candidate.zero_pattern)  # raises if the pattern does not fit, before training
-    return student
+        return _inherited(candidate, architecture, teacher, seed=seed)
+    return teacher.build(architecture)
 
 
 def shaped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -157,56 +158,33 @@ def objective_of(
     candidate: Candidate, student: nn.Module, supervision: Supervision, context: TrialContext, *, seed: int
 ) -> Objective:
     """The student's objective. Peers in mutual learning and the teacher of scheme `joint` are built here."""
-    watched = bool(feature_terms(candidate.losses))
-    if candidate.teaching.teacher == "mutual":
-        return _mutual_objective(
-            candidate, student, make_peers(candidate, context, seed=seed), context, watched=watched
-        )
-    if candidate.teaching.scheme == "joint":
-        return _joint_objective(candidate, student, context, seed=seed, watched=watched)
-    watched = watched and supervision.network is not None
-    own = _observe_shapes(student, context) if watched else None
-    other = _observe_shapes(supervision.network, context) if watched and supervision.network is not None else None
-    return LossObjective(
-        _loss(candidate, context, own, other),
-        answers=supervision.answers,
-        teacher=supervision.network if watched else None,
-        watched=context.teacher.section.features,
-    )
-
-
-def _mutual_objective(
-    candidate: Candidate, student: nn.Module, peers: list[nn.Module], context: TrialContext, *, watched: bool
-) -> MutualObjective:
-    """The losses of the student and its peers. The student's features are matched to the first peer's."""
-    networks = [student, *peers]
-    seen = [_observe_shapes(network, context) if watched else None for network in networks]
-    others = [seen[1], *([seen[0]] * len(peers))]
-    losses = [_loss(candidate, context, own, other) for own, other in zip(seen, others, strict=True)]
-    return MutualObjective(peers, losses, watched=context.teacher.section.features)
-
-
-def _joint_objective(
-    candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool
-) -> MutualObjective:
-    """The losses of the student and of a float network of the teacher's shape, which learns from the labels."""
-    teacher = fresh_teacher(context, seed=seed)
-    own, other = (_observe_shapes(network, context) if watched else None for network in (student, teacher))
-    losses = [_loss(candidate, context, own, other), TrainingLoss(context.dataset.task, TASK_LOSS)]
-    return MutualObjective([teacher], losses, watched=context.teacher.section.features)
-
-
-def _loss(
-    candidate: Candidate, context: TrialContext, student: Observation | None, teacher: Observation | None
-) -> TrainingLoss:
-    return TrainingLoss(
+    teaching, features = candidate.teaching, context.teacher.section.features
+    peers: list[nn.Module] = []
+    if teaching.teacher == "mutual":
+        peers = make_peers(candidate, context, seed=seed)
+    elif teaching.scheme == "joint":
+        peers = [fresh_teacher(context, seed=seed)]
+    teacher = peers[0] if peers else supervision.network
+    shown: list[Observation | None] = [None] * max(2, 1 + len(peers))
+    if teacher is not None and feature_terms(candidate.losses):
+        shown = [_observe_shapes(network, context) for network in (student, teacher, *peers[1:])]
+    else:
+        teacher = None
+    loss = functools.partial(
+        TrainingLoss,
         context.dataset.task,
         candidate.losses,
-        student=student,
-        teacher=teacher,
-        annealing=candidate.teaching.annealing,
-        soft_stop=candidate.teaching.soft_stop,
+        annealing=teaching.annealing,
+        soft_stop=teaching.soft_stop,
     )
+    losses = [loss(student=shown[0], teacher=shown[1])]
+    if not peers:
+        return LossObjective(losses[0], answers=supervision.answers, teacher=teacher, watched=features)
+    if teaching.scheme == "joint":
+        losses.append(TrainingLoss(context.dataset.task, TASK_LOSS))
+    else:
+        losses += [loss(student=peer, teacher=shown[0]) for peer in shown[1:]]
+    return MutualObjective(peers, losses, watched=features)
 
 
 def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:
