@@ -148,7 +148,7 @@ def _families() -> Iterator[Method]:
             cost=f"{parameters:,} parameters and {macs:,} multiply-adds at widths {list(family.base_widths)}, "
             f"depths {list(family.base_depths)} on 8 x 8 pixels",
             use=f'Candidate(family="{name}", depths={family.base_depths})',
-            settings=tuple((key, "the family's own", "see Candidate") for key in family.settings),
+            settings=tuple((key, "the family's own", "see Candidate") for key in family.settings.defaults()),
             docs=tuple(inspect.getdoc(value) or "" for value in (module, type(network))),
         )
 

@@ -5,9 +5,28 @@ from __future__ import annotations
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    SkipValidation,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.values.family_settings import (
+    PRUNED,
+    SETTINGS,
+    FamilySettings,
+    family_settings,
+    flat_settings,
+    teacher_setting_names,
+)
 from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
 from nas_compress.values.model_file import FORMS
 
@@ -19,6 +38,11 @@ class Section(BaseModel):
     """A frozen part of the study file that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """Keys that the section may have in a file."""
+        return list(cls.model_fields)
 
 
 class DataSection(Section):
@@ -42,8 +66,8 @@ class DataSection(Section):
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
-    What is left out is the family's own choice; `heads`, `mlp_ratio`, `patch_size` and `pooling` are a transformer's,
-    `stem_stride` (the stride of the first layer, for larger images) a convolutional network's.
+    settings: those of the family, which stand in the file as keys of the section; see `values.family_settings`. What
+    the file leaves out is the family's choice.
 
     `features` names the modules of the user's own network whose outputs count as its stages, in forward order: terms on
     features need them. Modules called `stem` or `embedding` count as what comes before the first stage.
@@ -56,10 +80,7 @@ class TeacherSection(Section):
     family: str = "resnet"
     widths: tuple[PositiveInt, ...] | None = None
     depths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
-    heads: PositiveInt | None = None
-    mlp_ratio: PositiveFloat | None = None
-    patch_size: PositiveInt | None = None
-    pooling: Literal["class_token", "mean"] | None = None
+    settings: Annotated[FamilySettings, SkipValidation] = FamilySettings()
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 3e-3
     seed: Seed = 0
@@ -67,7 +88,39 @@ class TeacherSection(Section):
     weights: str | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
-    stem_stride: Literal[1, 2, 4] = 1
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """Keys that the section may have in a file; the settings of families among them."""
+        return [name for name in cls.model_fields if name != "settings"] + list(teacher_setting_names())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_from_keys(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("family", ""), str):
+            return values
+        if "settings" in values and not isinstance(values["settings"], FamilySettings):
+            raise ValueError("settings must be keys of the section itself, but got settings")
+        names = teacher_setting_names()
+        family = values.get("family", cls.model_fields["family"].default)
+        given = {name: value for name, value in values.items() if name in names}
+        try:
+            if family == PRUNED:
+                require_known("a family", family, SETTINGS)
+            settings = values.get("settings", family_settings(family, given))
+        except RequestError as error:
+            raise ValueError(str(error)) from error
+        # a validator's result counts as Python, where a strict tuple may be no list
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return {name: value for name, value in plain.items() if name not in names} | {"settings": settings}
+
+    @model_serializer(mode="wrap")
+    def _settings_as_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        del values["settings"]
+        return values | {
+            name: value for name, value in flat_settings(self.settings).items() if name in teacher_setting_names()
+        }
 
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from nas_compress.config.schema import StudySpec
+from nas_compress.config.schema import Section, StudySpec
 from nas_compress.config.shipped import shipped_names, shipped_path
 from nas_compress.errors import RequestError, nearest
 from nas_compress.values.candidate import Candidate
@@ -102,11 +102,11 @@ def _first_mistake(error: ValidationError) -> str:
 
 
 def _keys_beside(place: list[str]) -> list[str]:
-    section: type[BaseModel] = StudySpec
+    section: type[Section] = StudySpec
     for part in place:
         field = section.model_fields.get(part)
         inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
             return ["at_least", "at_most"]
         section = inner
-    return list(section.model_fields)
+    return section.keys()

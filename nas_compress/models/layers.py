@@ -1,12 +1,16 @@
-"""The parts that every family is made of. Each tensor between layers passes an `ActivationPoint`."""
+"""Layers that families share. Each tensor between layers passes an `ActivationPoint`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
+from nas_compress.errors import RequestError
+from nas_compress.models.family import Family
 from nas_compress.models.features import ImageNetwork, Observation
+from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
 from nas_compress.values.model_file import OUTPUT_NAME
 
 
@@ -83,7 +87,7 @@ class Head(nn.Module):
 
 
 class StagedNetwork(ImageNetwork):
-    """Raw input, stem, stages, head: what all convolutional families share, with named stage features."""
+    """A convolutional network: raw input, stem, stages of blocks, head."""
 
     def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
         super().__init__()
@@ -99,6 +103,26 @@ class StagedNetwork(ImageNetwork):
             values = stage(values)
             features[f"stage{number}"] = values
         return Observation(outputs={OUTPUT_NAME: self.head(values)}, features=features)
+
+
+class StagedFamily(Family[ConvolutionalSettings]):
+    """A family of `StagedNetwork`: subclasses give its free layers and build it."""
+
+    settings = ConvolutionalSettings
+
+    def blocks(self, network: nn.Module) -> Sequence[nn.Sequential]:
+        """The stages."""
+        if not isinstance(network, StagedNetwork):
+            raise RequestError(f"a network of this family must be a StagedNetwork, but got {type(network).__name__}")
+        return [stage for stage in network.stages if isinstance(stage, nn.Sequential)]
+
+    def is_removable(self, block: nn.Module) -> bool:
+        """Whether its shortcut is the identity."""
+        return isinstance(block, Residual) and isinstance(block.shortcut, nn.Identity)
+
+    def reduction(self, settings: FamilySettings) -> int:
+        """The stem's stride."""
+        return self.own(settings).stem_stride
 
 
 def initialise_(network: nn.Module) -> None:

@@ -1,94 +1,127 @@
-"""Small vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), also with a distillation token.
+"""Small vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), with or without a distillation token.
 
-The distillation token and its classifier are DeiT's (Touvron et al. 2021, arXiv 2012.12877, section 4). Layers may
-share weights as ALBERT's do (Lan et al. 2020, arXiv 1909.11942, section 3.1): stored once, computed as often as there
-are layers.
+The distillation token and its classifier are those of DeiT (Touvron et al. 2021, arXiv 2012.12877, section 4).
+Layers may share weights as in ALBERT (Lan et al. 2020, arXiv 1909.11942, section 3.1): the file stores them once, the
+network still computes every layer.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
+from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import ImageNetwork, ObservableNetwork, Observation, Relations
 from nas_compress.models.layers import ActivationPoint, RawInput, initialise_
 from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import POOLINGS, SHARINGS
+from nas_compress.values.family_settings import FamilySettings, TransformerSettings
 from nas_compress.values.model_file import OUTPUT_NAME
 
 HEADS = 4
 MLP_RATIO = 2.0
 POOLING = "mean"
-"""What a candidate gets that leaves them open."""
+"""Settings of a candidate that leaves them open."""
 
 EMBEDDING_STD = 0.5
-"""Of fresh patches, positions and tokens, a normal distribution cut off at two standard deviations.
+"""Standard deviation of fresh patches, positions and tokens; the distribution is cut off at two of it.
 
-Positions begin as strong as patches: with the usual 0.02 beside patches of 1 the same network learns them so late that
-after 14 epochs of handwritten digits it is right on 0.57 of them instead of 0.95.
+Positions start as strong as patches. With the usual 0.02 and patches of 1 the network learns positions late: after 14
+epochs of handwritten digits its accuracy is 0.57 instead of 0.95.
 """
 
-
-def layers(
-    depths: tuple[int, ...], base_widths: tuple[int, ...], mlp_ratio: float | None = None
-) -> list[tuple[str, int]]:
-    """Free widths as (layer path, base channels): the stream, then each layer's attention and inner width.
-
-    `depths` and `base_widths` must have one entry each: the encoder's layers, and the width of the stream.
-    """
-    if len(depths) != 1 or len(base_widths) != 1:
-        raise RequestError(f"a vit must have one depth and one width, but got depths={depths}, widths={base_widths}")
-    depth, width = depths[0], base_widths[0]
-    inner = max(1, round(width * (mlp_ratio or MLP_RATIO)))
-    free = [("embedding.conv", width)]
-    for layer in range(depth):
-        free += [(f"layers.{layer}.attention.query", width), (f"layers.{layer}.mlp.inner", inner)]
-    return free
+SHARED_PARTS = {"none": (), "attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}
+"""Parts of an encoder layer that all layers have in common, by `sharing`."""
 
 
-def multiples(layers: Sequence[str], heads: int | None) -> dict[str, int]:
-    """The free layers whose channels are shared among the heads, each with their number."""
-    return {layer: heads or HEADS for layer in layers if layer.endswith(".attention.query")}
+class ViT(Family[TransformerSettings]):
+    """Encoder layers on square patches."""
 
+    summary = "vision transformer: patches, pre-norm encoder layers, optional distillation token"
+    source = "Dosovitskiy et al. 2021, arXiv 2010.11929; Touvron et al. 2021, arXiv 2012.12877"
+    base_widths = (64,)
+    base_depths = (4,)
+    settings = TransformerSettings
+    has_attention = True
 
-def repeats(layer: str, sharing: str) -> bool:
-    """Whether a free layer has the weights of the first encoder layer's, and so its width.
+    def _layers(
+        self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: TransformerSettings
+    ) -> FreeLayers:
+        """The stream, then the attention and the inner width of each layer.
 
-    >>> repeats("layers.1.attention.query", "attention"), repeats("layers.0.mlp.inner", "all")
-    (True, False)
-    """
-    place, number, part, *_ = [*layer.split("."), "", ""]
-    return place == "layers" and number != "0" and part in _shared_parts(sharing)
-
-
-def _shared_parts(sharing: str) -> tuple[str, ...]:
-    return {"attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}.get(sharing, ())
-
-
-def complete(architecture: Architecture) -> Architecture:
-    """The architecture with the family's defaults for what it leaves open; RequestError where parts do not fit."""
-    _, height, width = architecture.input_shape
-    size = architecture.patch_size or default_patch_size(height, width)
-    if size < 1 or height % size or width % size:
-        raise RequestError(
-            f"patch_size must divide height and width of the input, but got patch_size={size} for {height}x{width}"
-        )
-    heads, pooling = architecture.heads or HEADS, architecture.pooling or POOLING
-    require_known("pooling", pooling, POOLINGS)
-    require_known("sharing", architecture.sharing, SHARINGS)
-    attentions = list(multiples([width.layer for width in architecture.widths], heads))
-    for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
-        channels = architecture.channels(layer)
-        if count < 1 or channels % count:
+        `depths` and `base_widths` have one entry each: the number of layers, and the width of the stream.
+        """
+        if len(depths) != 1 or len(base_widths) != 1:
             raise RequestError(
-                f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
+                f"a vit must have one depth and one width, but got depths={depths}, widths={base_widths}"
             )
-    return dataclasses.replace(architecture, heads=heads, patch_size=size, pooling=pooling)
+        depth, width = depths[0], base_widths[0]
+        inner = max(1, round(width * (settings.mlp_ratio or MLP_RATIO)))
+        free = [("embedding.conv", width)]
+        for layer in range(depth):
+            free += [(f"layers.{layer}.attention.query", width), (f"layers.{layer}.mlp.inner", inner)]
+        return free
+
+    def build(self, architecture: Architecture) -> ObservableNetwork:
+        """A freshly initialised network; open settings get their defaults."""
+        complete = self.complete(architecture)
+        return VisionTransformer(complete, self.own(complete.settings))
+
+    def blocks(self, network: nn.Module) -> Sequence[nn.ModuleList]:
+        """The encoder layers, as one stage."""
+        if not isinstance(network, VisionTransformer):
+            raise RequestError(f"a network of family vit must be a VisionTransformer, but got {type(network).__name__}")
+        return [network.layers]
+
+    def is_removable(self, block: nn.Module) -> bool:
+        """Always: an encoder layer adds to its input."""
+        return isinstance(block, EncoderLayer)
+
+    def complete(self, architecture: Architecture) -> Architecture:
+        """The architecture with default heads, patches and pooling; RequestError if they do not fit."""
+        settings = self.own(architecture.settings)
+        _, height, width = architecture.input_shape
+        size = settings.patch_size or default_patch_size(height, width)
+        if height % size or width % size:
+            raise RequestError(
+                f"patch_size must divide height and width of the input, but got patch_size={size} for {height}x{width}"
+            )
+        heads = self.heads(settings)
+        attentions = list(self.multiples([width.layer for width in architecture.widths], settings))
+        for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
+            channels = architecture.channels(layer)
+            if count < 1 or channels % count:
+                raise RequestError(
+                    f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
+                )
+        filled = replace(settings, heads=heads, patch_size=size, pooling=settings.pooling or POOLING)
+        return replace(architecture, settings=filled)
+
+    def multiples(self, layers: Sequence[str], settings: FamilySettings) -> dict[str, int]:
+        """The number of heads that share the channels of each attention."""
+        heads = self.heads(settings)
+        return {layer: heads for layer in layers if layer.endswith(".attention.query")}
+
+    def repeats(self, layer: str, settings: FamilySettings) -> bool:
+        """Whether a free layer has the weights of the first encoder layer.
+
+        >>> shared = TransformerSettings(sharing="attention")
+        >>> ViT().repeats("layers.1.attention.query", shared), ViT().repeats("layers.0.attention.query", shared)
+        (True, False)
+        """
+        return _repeats(layer, self.own(settings))
+
+    def heads(self, settings: FamilySettings) -> int:
+        """Heads of each attention before any of them is removed."""
+        return self.own(settings).heads or HEADS
+
+    def reduction(self, settings: FamilySettings) -> int:
+        """The side of a patch; 1 if the family chooses it."""
+        return self.own(settings).patch_size or 1
 
 
 def default_patch_size(height: int, width: int) -> int:
@@ -102,37 +135,37 @@ def default_patch_size(height: int, width: int) -> int:
     )
 
 
-def build(architecture: Architecture) -> ObservableNetwork:
-    """A freshly initialised network of a complete architecture."""
-    return VisionTransformer(complete(architecture))
+def _repeats(layer: str, settings: TransformerSettings) -> bool:
+    place, number, part, *_ = [*layer.split("."), "", ""]
+    return place == "layers" and number != "0" and part in SHARED_PARTS[settings.sharing]
 
 
 class VisionTransformer(ImageNetwork):
     """Patches, encoder layers, a pooled representation, and one classifier, or two with a distillation token."""
 
-    def __init__(self, shape: Architecture) -> None:
+    def __init__(self, shape: Architecture, settings: TransformerSettings) -> None:
         super().__init__()
         inputs, height, width = shape.input_shape
-        size, self.width = shape.patch_size or 1, shape.channels("embedding.conv")
-        self.heads = shape.heads or HEADS
+        size, self.width = settings.patch_size or 1, shape.channels("embedding.conv")
+        self.heads = settings.heads or HEADS
         patches = (height // size) * (width // size)
-        self.pools_patches = shape.pooling == "mean"
-        extra = (not self.pools_patches) + shape.distillation_token
+        self.pools_patches = settings.pooling == "mean"
+        extra = (not self.pools_patches) + settings.distillation_token
         self.tokens = extra + patches
         self.raw_input = RawInput(shape.mean, shape.std)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
-        layers = [self._layer(number, shape) for number in range(*shape.depths)]
+        layers = [self._layer(number, shape, settings) for number in range(*shape.depths)]
         self.layers = nn.ModuleList(layers)
         for layer in layers:
-            layer.share_(layers[0], _shared_parts(shape.sharing))
+            layer.share_(layers[0], SHARED_PARTS[settings.sharing])
         self.head = Classifier(self.width, shape.classes)
-        self.distillation_head = Classifier(self.width, shape.classes) if shape.distillation_token else None
+        self.distillation_head = Classifier(self.width, shape.classes) if settings.distillation_token else None
         _initialise_(self)
 
-    def _layer(self, number: int, shape: Architecture) -> EncoderLayer:
-        """A layer of its own; what it is to share takes the first one's shape."""
+    def _layer(self, number: int, shape: Architecture, settings: TransformerSettings) -> EncoderLayer:
+        """A layer of its own; parts to be shared have the shape of the first layer's."""
         places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
-        first = [f"layers.0.{place.split('.', 2)[2]}" if repeats(place, shape.sharing) else place for place in places]
+        first = [f"layers.0.{place.split('.', 2)[2]}" if _repeats(place, settings) else place for place in places]
         attention, mlp = (shape.channels(place) for place in first)
         heads = (shape.layer_heads or (self.heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
         return EncoderLayer(self.width, attention=attention, mlp=mlp, heads=heads, tokens=self.tokens)

@@ -9,10 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas_compress.errors import RequestError, require_known
-from nas_compress.models.layers import Residual, StagedNetwork
-from nas_compress.models.transformer_layers import EncoderLayer
-from nas_compress.models.vit import VisionTransformer
+from nas_compress.errors import require_known
+from nas_compress.models.family import AnyFamily
 from nas_compress.pruning.importance import Batches
 
 KEPT_BLOCKS = {
@@ -26,12 +24,9 @@ Kept = tuple[tuple[int, ...], ...]
 """The numbers of the blocks that stay, rising, for each stage."""
 
 
-def removable_blocks(network: nn.Module) -> tuple[tuple[bool, ...], ...]:
-    """For each stage, which of its blocks hand their input on and so may go as a whole.
-
-    RequestError for a network that is of none of our families.
-    """
-    return tuple(tuple(map(_hands_on, stage)) for stage in _stages(network))
+def removable_blocks(network: nn.Module, family: AnyFamily) -> tuple[tuple[bool, ...], ...]:
+    """For each stage, whether each of its blocks can be removed as a whole."""
+    return tuple(tuple(map(family.is_removable, stage)) for stage in family.blocks(network))
 
 
 def choose_blocks(
@@ -59,25 +54,24 @@ def choose_blocks(
     return tuple(chosen)
 
 
-def without_blocks(network: nn.Module, kept: Kept) -> nn.Module:
-    """A copy of the network that has the kept blocks alone; their weights are its own."""
+def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Module:
+    """A copy of the network with the kept blocks alone."""
     copy = deepcopy(network)
-    stages = [[stage[number] for number in numbers] for stage, numbers in zip(_stages(copy), kept, strict=True)]
-    if isinstance(copy, StagedNetwork):
-        copy.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
-    else:
-        copy.layers = nn.ModuleList(stages[0])
+    for stage, numbers in zip(family.blocks(copy), kept, strict=True):
+        for number in reversed(range(len(stage))):
+            if number not in numbers:
+                del stage[number]
     return copy
 
 
 @torch.no_grad()
-def block_importance(network: nn.Module, batches: Batches) -> tuple[tuple[float, ...], ...]:
+def block_importance(network: nn.Module, family: AnyFamily, batches: Batches) -> tuple[tuple[float, ...], ...]:
     """By how much the cross-entropy rises when each block alone is skipped, mean over the samples; 0.0 if it cannot be.
 
     Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one. batches: uint8
     samples and labels; the training split's.
     """
-    removable = removable_blocks(network)
+    removable = removable_blocks(network, family)
     whole, everything = _loss(network, batches), [tuple(range(len(stage))) for stage in removable]
     found = []
     for stage, free in enumerate(removable):
@@ -85,22 +79,9 @@ def block_importance(network: nn.Module, batches: Batches) -> tuple[tuple[float,
         for number in (number for number, may_go in enumerate(free) if may_go):
             kept = list(everything)
             kept[stage] = tuple(other for other in everything[stage] if other != number)
-            rises[number] = _loss(without_blocks(network, tuple(kept)), batches) - whole
+            rises[number] = _loss(without_blocks(network, family, tuple(kept)), batches) - whole
         found.append(tuple(rises))
     return tuple(found)
-
-
-def _stages(network: nn.Module) -> list[nn.ModuleList | nn.Sequential]:
-    if isinstance(network, StagedNetwork):
-        return [stage for stage in network.stages if isinstance(stage, nn.Sequential)]
-    if isinstance(network, VisionTransformer):
-        return [network.layers]
-    raise RequestError(f"kept_blocks needs a teacher of one of our families, but got {type(network).__name__}")
-
-
-def _hands_on(block: nn.Module) -> bool:
-    residual = isinstance(block, Residual) and isinstance(block.shortcut, nn.Identity)
-    return residual or isinstance(block, EncoderLayer)
 
 
 def _loss(network: nn.Module, batches: Batches) -> float:

@@ -55,7 +55,7 @@ def _families() -> list[Row]:
             "summary": family.summary,
             "base_widths": list(family.base_widths),
             "base_depths": list(family.base_depths),
-            "settings": list(family.settings),
+            "settings": list(family.settings.defaults()),
             "source": family.source,
         }
         for name, family in FAMILIES.items()

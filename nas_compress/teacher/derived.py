@@ -72,7 +72,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
     """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.heads)
+    shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.settings)
     return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
 
 

@@ -19,8 +19,8 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import build_student, family_named, require_settings
-from nas_compress.models.vit import VisionTransformer
+from nas_compress.models.families import build_student, family_named
+from nas_compress.models.family import AnyFamily
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.heads import rank_heads
@@ -99,23 +99,31 @@ class Teacher:
 
     @property
     def heads(self) -> int | None:
-        """Heads of each attention, where the teacher is a transformer of ours."""
-        return self.network.heads if isinstance(self.network, VisionTransformer) else None
+        """Heads of each attention; None for a teacher without attention and for a user's own module."""
+        return None if self.family is None else family_named(self.family).heads(self.section.settings)
 
     def shortened(self, kept: Kept | None) -> nn.Module:
         """The network with its `kept` blocks alone; itself where None."""
-        return self.network if kept is None else without_blocks(self.network, kept)
+        return self.network if kept is None else without_blocks(self.network, self._known_family, kept)
 
     def kept_blocks(self, depths: tuple[int, ...], kept: str) -> Kept | None:
         """Which blocks a student of its family with these depths stands for; None where it has no fewer of them."""
         if len(depths) != len(self.depths) or all(map(operator.ge, depths, self.depths)):
             return None
         importance = self._block_importance if kept == "importance" else ()
-        return choose_blocks(removable_blocks(self.network), depths, kept=kept, importance=importance)
+        return choose_blocks(
+            removable_blocks(self.network, self._known_family), depths, kept=kept, importance=importance
+        )
 
     @cached_property
     def _block_importance(self) -> tuple[tuple[float, ...], ...]:
-        return block_importance(self.network, gradient_batches(self.train_samples))
+        return block_importance(self.network, self._known_family, gradient_batches(self.train_samples))
+
+    @property
+    def _known_family(self) -> AnyFamily:
+        if self.family is None:
+            raise RequestError(f"kept_blocks needs a teacher of a known family, but {self.label} has teacher.factory")
+        return family_named(self.family)
 
     def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
         """What each layer's weights at so few bits do to the answers, measured once on training samples."""
@@ -155,11 +163,8 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
             f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
             f"but got depths={depths}; give widths too for another number of stages"
         )
-    settings = section.model_dump(include={"heads", "mlp_ratio", "patch_size", "pooling"}, exclude_none=True)
-    settings |= {"stem_stride": section.stem_stride} if section.stem_stride != 1 else {}
-    require_settings(section.family, settings, where=f"{label}: teacher")
     try:
-        layers = family.layers(depths, base, mlp_ratio=section.mlp_ratio)
+        layers = family.layers(depths, base, section.settings)
         return family.complete(
             Architecture(
                 family=section.family,
@@ -169,10 +174,7 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
                 widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
                 mean=dataset.mean,
                 std=dataset.std,
-                heads=section.heads,
-                patch_size=section.patch_size,
-                pooling=section.pooling,
-                stem_stride=section.stem_stride,
+                settings=section.settings,
             )
         )
     except RequestError as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_compress.devices.device import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
-from nas_compress.models.float_parts import mixes_kernels
+from nas_compress.models.transformer_layers import mixes_kernels
 from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import Candidate

@@ -16,7 +16,8 @@ from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import FAMILY_SETTINGS, PRUNED, Candidate, cross_entropy
+from nas_compress.values.candidate import PRUNED, Candidate, cross_entropy
+from nas_compress.values.family_settings import setting_names
 from nas_compress.values.teaching import Teaching
 
 
@@ -29,7 +30,7 @@ def peer_of(candidate: Candidate, target: Device) -> Candidate:
     family = teaching.peer_family or candidate.family
     same = family == candidate.family
     base_depths = candidate.depths if same else () if family == PRUNED else FAMILIES[family].base_depths
-    of_family = (*FAMILY_SETTINGS, "kept_blocks", "min_heads")
+    of_family = (*setting_names(), "head_ratio", "kept_blocks", "min_heads")
     own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
     return replace(
         candidate.in_float32(channel_step(candidate, target)),

@@ -96,14 +96,9 @@ def shaped(
         widths=widths,
         mean=dataset.mean,
         std=dataset.std,
-        stem_stride=candidate.stem_stride,
-        heads=candidate.heads,
-        patch_size=candidate.patch_size,
-        pooling=candidate.pooling,
-        distillation_token=candidate.distillation_token,
+        settings=candidate.settings,
         factorization=candidate.factorization,
         rank_fraction=candidate.rank_fraction,
-        sharing=candidate.sharing,
         layer_heads=layer_heads,
     )
     return architecture if candidate.family == PRUNED else FAMILIES[candidate.family].complete(architecture)
@@ -119,10 +114,8 @@ def _family_widths(
 ) -> tuple[tuple[Width, ...], tuple[int, ...]]:
     """Widths of the layers with weights of their own, and the heads of each such attention if heads are removed."""
     family, same = FAMILIES[candidate.family], candidate.family == teacher.family
-    layers = family.layers(
-        candidate.depths, teacher.widths if same else family.base_widths, mlp_ratio=candidate.mlp_ratio
-    )
-    heads = family.multiples([layer for layer, _ in layers], candidate.heads)
+    layers = family.layers(candidate.depths, teacher.widths if same else family.base_widths, candidate.settings)
+    heads = family.multiples([layer for layer, _ in layers], candidate.settings)
     survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
     whole = heads if candidate.head_ratio > 0 else ()
     widths = student_widths(
@@ -141,8 +134,8 @@ def _family_widths(
             heads=next(iter(heads.values())),
             min_heads=candidate.min_heads,
         )
-    own = [not family.repeats(layer, candidate.sharing) for layer in heads]
-    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.sharing))
+    own = [not family.repeats(layer, candidate.settings) for layer in heads]
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.settings))
     return distinct, tuple(itertools.compress(layer_heads, own))
 
 

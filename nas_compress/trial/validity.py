@@ -15,7 +15,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import FAMILIES, family_named, require_settings
+from nas_compress.models.families import FAMILIES, family_named
 from nas_compress.models.features import Observation
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -39,10 +39,11 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.family != PRUNED:
-        require_settings(candidate.family, candidate.family_settings)
-    if candidate.distillation_token and not needs_teacher(candidate.losses):
+        _require_attention(candidate)
+    if candidate.settings != candidate.settings.without_teacher() and not needs_teacher(candidate.losses):
+        wanted = " and ".join(candidate.settings.from_teacher)
         names = ", ".join(term.name for term in candidate.losses)
-        raise RequestError(f"distillation_token needs a loss that reads the teacher's answers, but got {names}")
+        raise RequestError(f"{wanted} needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
         raise RequestError(
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
@@ -57,6 +58,15 @@ def check_candidate(candidate: Candidate) -> None:
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
             f"but got {', '.join(term.name for term in candidate.losses)}"
+        )
+
+
+def _require_attention(candidate: Candidate) -> None:
+    if candidate.head_ratio > 0 and not FAMILIES[candidate.family].has_attention:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.has_attention)
+        raise RequestError(
+            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.head_ratio} "
+            f"for family {candidate.family!r}"
         )
 
 

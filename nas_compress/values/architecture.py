@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from nas_compress.values.family_settings import FamilySettings, family_settings, flat_settings, setting_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Width:
-    """The output channels of one layer: what the vote and the multiplier asked for, and what it got after rounding."""
+    """Output channels of one layer: as pruning and multiplier ask for them, and rounded."""
 
     layer: str
     asked: float
@@ -18,12 +20,14 @@ class Width:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A family's network: input (channels, height, width), classes, blocks per stage and per-layer channels.
+    """Everything that decides the tensors of a network.
 
-    `stem_stride` is the stride of the first layer. `mean` and `std` are the data's, in raw sample values: the network
-    normalises its own input. `heads`, `patch_size`, `pooling` and `distillation_token` are a transformer's, and so are
-    `layer_heads`, where its layers differ in their number of heads, and `sharing`: layers that share weights have one
-    width and one number of heads, the first one's.
+    input_shape: channels, height, width.
+    depths: blocks of each stage.
+    mean, std: normalisation of the input inside the network, in raw sample values.
+    settings: the family's own; its defaults if not given.
+    factorization, rank_fraction: see `Shape`.
+    layer_heads: heads of each attention, if they differ between layers. Layers that share weights count once.
     """
 
     family: str
@@ -33,29 +37,35 @@ class Architecture:
     widths: tuple[Width, ...]
     mean: int
     std: float
-    stem_stride: int = 1
-    heads: int | None = None
-    patch_size: int | None = None
-    pooling: str | None = None
-    distillation_token: bool = False
+    settings: FamilySettings = field(default_factory=FamilySettings)
     factorization: str = "none"
     rank_fraction: float = 1.0
     layer_heads: tuple[int, ...] = ()
-    sharing: str = "none"
+
+    def __post_init__(self) -> None:
+        if type(self.settings) is FamilySettings:
+            object.__setattr__(self, "settings", family_settings(self.family, {}))
 
     def channels(self, layer: str) -> int:
-        """Output channels of one layer, by the layer's module path."""
+        """Output channels of one layer, by its module path."""
         for width in self.widths:
             if width.layer == layer:
                 return width.channels
         raise KeyError(layer)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, settings among them; `from_dict` reads them back."""
+        values = asdict(self)
+        del values["settings"]
+        return values | flat_settings(self.settings)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
-        """The architecture that `dataclasses.asdict` described, also after a trip through JSON."""
+        """The architecture that `to_dict` described."""
         known = dict(values)
         known["input_shape"] = tuple(known["input_shape"])
         known["depths"] = tuple(known["depths"])
         known["layer_heads"] = tuple(known.get("layer_heads", ()))
         known["widths"] = tuple(Width(**width) for width in known["widths"])
-        return cls(**known)
+        given = {name: known.pop(name) for name in setting_names() if name in known}
+        return cls(**known, settings=family_settings(known["family"], given))

@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.values.family_settings import PRUNED as PRUNED
+from nas_compress.values.family_settings import PUBLISHED, FamilySettings, family_settings, whole_number
 from nas_compress.values.precision import END_BITS, check_bits, precision_in_words
 from nas_compress.values.precision import Quantization as Quantization
 from nas_compress.values.teaching import LossTerm as LossTerm
@@ -17,9 +19,6 @@ from nas_compress.values.teaching import Teaching as Teaching
 from nas_compress.values.teaching import cross_entropy as cross_entropy
 from nas_compress.values.teaching import distillation as distillation
 from nas_compress.values.teaching import label_smoothing as label_smoothing
-
-PRUNED = "pruned"
-"""The family of the teacher's own layers, cut: of a module of any make."""
 
 INITS = ("scratch", "inherit")
 """Fresh weights, or the teacher's kept channels."""
@@ -29,27 +28,6 @@ ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "
 
 FACTORIZATIONS = ("none", "low_rank", "tucker")
 """Layers whole, as two thinner ones, or with kernels as three."""
-
-SHARINGS = ("none", "attention", "mlp", "all")
-"""Which weights all layers of a transformer have in common."""
-
-STEM_STRIDES = (1, 2, 4)
-"""By how much the first layer may shrink height and width."""
-
-POOLINGS = ("class_token", "mean")
-"""What a transformer's classifier reads: a learned token, or the mean of the patches."""
-
-FAMILY_SETTINGS = (
-    "stem_stride",
-    "heads",
-    "mlp_ratio",
-    "patch_size",
-    "pooling",
-    "distillation_token",
-    "head_ratio",
-    "sharing",
-)
-"""Fields of a candidate that not every family takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +91,11 @@ class Candidate:
         wrong = any(depth < 1 or depth != int(depth) for depth in self.depths)
         if wrong or not (self.depths or self.family == PRUNED):
             raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
-        if self.stem_stride not in STEM_STRIDES:
-            raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={self.stem_stride}")
         # one form for each value: equal candidates share a fingerprint
         object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
-        object.__setattr__(self, "stem_stride", int(self.stem_stride))
+        settings = self.settings
+        for name in settings.defaults():
+            object.__setattr__(self, name, getattr(settings, name))
         object.__setattr__(self, "losses", tuple(self.losses))
         object.__setattr__(self, "width_multiplier", float(self.width_multiplier))
         object.__setattr__(self, "pruning_ratio", float(self.pruning_ratio))
@@ -195,17 +173,7 @@ class Candidate:
         object.__setattr__(self, "head_ratio", float(self.head_ratio))
         if not 0 <= self.head_ratio < 1:
             raise RequestError(f"0 <= head_ratio < 1 must hold, but got head_ratio={self.head_ratio}")
-        counts = (("heads", self.heads), ("patch_size", self.patch_size), ("min_heads", self.min_heads))
-        for name, count in counts:
-            if count is not None and (count < 1 or count != int(count)):
-                raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={count}")
-        if self.mlp_ratio is not None:
-            object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))
-            if not 0 < self.mlp_ratio < math.inf:
-                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={self.mlp_ratio}")
-        if self.pooling is not None:
-            require_known("pooling", self.pooling, POOLINGS)
-        require_known("sharing", self.sharing, SHARINGS)
+        whole_number("min_heads", self.min_heads)
         if self.sharing != "none" and self.init == "inherit":
             raise RequestError(
                 "init='inherit' needs layers with weights of their own, as the teacher's have, "
@@ -213,10 +181,9 @@ class Candidate:
             )
 
     @property
-    def family_settings(self) -> dict[str, object]:
-        """The values that not every family takes, and that are not their defaults, by name."""
-        values = ((known, getattr(self, known.name)) for known in fields(self) if known.name in FAMILY_SETTINGS)
-        return {known.name: value for known, value in values if value != known.default}
+    def settings(self) -> FamilySettings:
+        """The settings of the candidate's family."""
+        return family_settings(self.family, {name: getattr(self, name) for name in PUBLISHED})
 
     def _settle_stage_bits(self) -> None:
         """Stages of different bits have the widest as `weight_bits`; equal ones are no more than `weight_bits`.

@@ -139,6 +139,7 @@ class Outcome:
         """Plain values for JSON; `from_dict` reads them back."""
         values = asdict(self)
         values["candidate"] = self.candidate.to_dict()
+        values["architecture"] = None if self.architecture is None else self.architecture.to_dict()
         values["measured"] = None if self.measured is None else self.measured.to_dict()
         values["control"] = self.control
         values["epochs_spent"] = self.epochs_spent

@@ -64,6 +64,15 @@ MISTAKES = {
     GOOD.replace("mine", "../up"): "but got name='../up'",
     GOOD + "shift = -1": "but got data.shift=-1",
     GOOD + "[teacher]\ndepths = []": "teacher.depths:",
+    # settings of families
+    GOOD + "[teacher]\nheads = 2": "teacher: heads is a setting of vit, but got heads=2 for family 'resnet'",
+    GOOD + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet and mobilenet, but got",
+    GOOD + '[teacher]\nfamily = "vit"\nheads = 0': "teacher: heads must be a whole number of at least 1",
+    GOOD + '[teacher]\nfamily = "vit"\nheds = 2': "but got teacher.heds; did you mean 'heads'?",
+    GOOD + '[teacher]\nfamily = "vit"\nsharing = "all"': "every key must be known, but got teacher.sharing",
+    GOOD + '[teacher]\nfamily = "resnett"': "a family must be a known name, but got 'resnett'; did you mean 'resnet'?",
+    GOOD + '[teacher]\nfamily = "pruned"': "a family must be a known name, but got 'pruned'",
+    GOOD + "[teacher]\nsettings = 2": "but got settings",
     GOOD + "[teacher]\ndepths = [1, 0]": "but got teacher.depths.1=0",
     # missing, or too much of it
     "": "name must be given, but is missing",

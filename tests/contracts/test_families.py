@@ -13,7 +13,13 @@ from torch import nn
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student, family_named
 from nas_compress.values.architecture import Architecture, Width
-from nas_compress.values.candidate import FAMILY_SETTINGS, STEM_STRIDES
+from nas_compress.values.family_settings import (
+    SETTINGS,
+    STEM_STRIDES,
+    ConvolutionalSettings,
+    FamilySettings,
+    family_settings,
+)
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
 CONVOLUTIONAL = ("resnet", "mobilenet")
@@ -55,10 +61,14 @@ def free_layers(family: str, depths: tuple[int, ...]) -> list[str]:
     return [layer for layer, _ in FAMILIES[family].layers(depths, FAMILIES[family].base_widths)]
 
 
+def settings_of(family: str) -> FamilySettings:
+    return family_settings(family, {"heads": HEADS} if FAMILIES[family].has_attention else {})
+
+
 def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> Architecture:
     """Every width differs from every other, and none is a round number."""
     layers = free_layers(family, depths)
-    multiples = FAMILIES[family].multiples(layers, HEADS)
+    multiples = FAMILIES[family].multiples(layers, settings_of(family))
     widths = tuple(
         Width(layer=layer, asked=0.0, channels=multiples.get(layer, 1) * (5 + 2 * number))
         for number, layer in enumerate(layers)
@@ -71,7 +81,7 @@ def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ..
         widths=widths,
         mean=100,
         std=50.0,
-        heads=HEADS if "heads" in FAMILIES[family].settings else None,
+        settings=settings_of(family),
     )
 
 
@@ -139,7 +149,9 @@ def test_the_stages_halve_and_the_features_are_named(
 @pytest.mark.parametrize("stride", STEM_STRIDES)
 def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
     for shape in SHAPES:
-        wanted = dataclasses.replace(architecture(family, shape, (1, 1, 1)), stem_stride=stride)
+        wanted = dataclasses.replace(
+            architecture(family, shape, (1, 1, 1)), settings=ConvolutionalSettings(stem_stride=stride)
+        )
         seen = build_student(wanted).eval().observe(samples(shape))
         assert seen.features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
         assert seen.outputs["logits"].shape == (3, CLASSES)
@@ -175,19 +187,24 @@ def test_the_input_is_normalised_inside(family: str) -> None:
     torch.testing.assert_close(values, torch.tensor([[[[0.0, 1.0], [-1.0, -2.0]]]]))
 
 
+def test_every_family_has_its_settings_listed() -> None:
+    assert list(FAMILIES) == list(SETTINGS)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_table_says_what_it_is(family: str) -> None:
     known = FAMILIES[family]
     assert known.summary and "arXiv" in known.source
     assert len(known.base_widths) == len(known.base_depths) > 0 < min(known.base_depths)
-    assert set(known.settings) <= set(FAMILY_SETTINGS)
+    assert known.settings is SETTINGS[family]
+    assert (known.heads(known.settings()) is not None) == known.has_attention
     assert min(known.base_widths) % 16 == 0, "a full width is one that a float candidate can have"
 
 
 def test_unknown_names_and_empty_shapes_are_refused() -> None:
     with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); .* 'resnet'\?"):
         family_named("resnett", "here")
-    good = dataclasses.asdict(architecture("resnet", (1, 8, 8), (1, 1, 1)))
+    good = architecture("resnet", (1, 8, 8), (1, 1, 1)).to_dict()
     for bad in ({"input_shape": (0, 8, 8)}, {"classes": 1}):
         with pytest.raises(RequestError, match="at least"):
             build_student(Architecture.from_dict({**good, **bad}))

@@ -26,6 +26,7 @@ from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.family_settings import TransformerSettings
 from nas_compress.values.precision import WEIGHT_BITS
 
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -58,10 +59,9 @@ def network(
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
             mean=5,
             std=6.0,
-            heads=heads,
-            pooling=pooling,
-            distillation_token=distillation_token,
-            sharing=sharing,
+            settings=TransformerSettings(
+                heads=heads, pooling=pooling, distillation_token=distillation_token, sharing=sharing
+            ),
         )
     ).eval()
 

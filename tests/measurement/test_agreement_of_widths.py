@@ -31,6 +31,7 @@ from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import cross_entropy
+from nas_compress.values.family_settings import family_settings
 from nas_compress.values.precision import precisions
 
 SAMPLES, TRAINED_ON = 2000, 5000
@@ -82,7 +83,7 @@ def started(family: str, clothes: Dataset) -> nn.Module:
         ),
         mean=clothes.mean,
         std=clothes.std,
-        stem_stride=1 if family == "vit" else 2,
+        settings=family_settings(family, {} if family == "vit" else {"stem_stride": 2}),
     )
     torch.manual_seed(0)
     network = build_student(known.complete(shape))

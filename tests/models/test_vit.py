@@ -14,6 +14,7 @@ from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.models.vit import EMBEDDING_STD, VisionTransformer, default_patch_size
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.family_settings import TransformerSettings
 
 VIT = FAMILIES["vit"]
 KINDS = tuple(itertools.product(("mean", "class_token"), (False, True)))
@@ -32,9 +33,9 @@ def shape(*, width: int = 12, depth: int = 2, inner: int = 20, attention: int = 
         widths=tuple(Width(layer=layer, asked=0.0, channels=count) for layer, count in channels.items()),
         mean=5,
         std=6.0,
-        heads=3,
+        settings=TransformerSettings(heads=3),
     )
-    return dataclasses.replace(plain, **changes)
+    return dataclasses.replace(plain, settings=dataclasses.replace(plain.settings, **changes))
 
 
 def build(seed: int = 0, **changes: object) -> VisionTransformer:
@@ -188,7 +189,7 @@ def test_free_widths_begin_with_the_familys_own() -> None:
         ("layers.1.attention.query", 48),
         ("layers.1.mlp.inner", 96),
     ]
-    assert VIT.layers((1,), (48,), mlp_ratio=3.5)[2] == ("layers.0.mlp.inner", 168)
+    assert VIT.layers((1,), (48,), TransformerSettings(mlp_ratio=3.5))[2] == ("layers.0.mlp.inner", 168)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
+from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.layers import Residual
 from nas_compress.models.transformer_layers import EncoderLayer
@@ -52,26 +53,27 @@ def silence_(block: nn.Module) -> None:
 @every_family
 def test_a_block_that_adds_nothing_goes_without_a_trace(family: str, make_network: MakeNetwork) -> None:
     network = make_network(family, DEPTHS[family])
-    assert removable_blocks(network) == REMOVABLE[family]
+    assert removable_blocks(network, FAMILIES[family]) == REMOVABLE[family]
     stage = 0 if family != "mobilenet" else 1
     silence_((network.layers if family == "vit" else network.stages[stage])[1])
-    importance = block_importance(network, BATCHES)
+    importance = block_importance(network, FAMILIES[family], BATCHES)
     assert importance[stage][1] == pytest.approx(0, abs=1e-6)
-    for free, rises in zip(removable_blocks(network), importance, strict=True):
+    for free, rises in zip(removable_blocks(network, FAMILIES[family]), importance, strict=True):
         for may_go, rise in zip(free, rises, strict=True):
             assert may_go or rise == 0
     assert sum(abs(rise) > 1e-4 for rises in importance for rise in rises) >= 2
 
     kept = [tuple(range(depth)) for depth in DEPTHS[family]]
     kept[stage] = tuple(number for number in kept[stage] if number != 1)
-    shorter = without_blocks(network, tuple(kept)).eval()
+    shorter = without_blocks(network, FAMILIES[family], tuple(kept)).eval()
     torch.testing.assert_close(shorter(SAMPLES), network(SAMPLES))
-    assert removable_blocks(network) == REMOVABLE[family], "the teacher stays whole"
+    assert removable_blocks(network, FAMILIES[family]) == REMOVABLE[family], "the teacher stays whole"
     assert len(list(shorter.parameters())) < len(list(network.parameters()))
 
 
 def test_what_is_no_block_or_no_choice_is_refused() -> None:
-    with pytest.raises(RequestError, match="needs a teacher of one of our families, but got Linear"):
-        removable_blocks(nn.Linear(1, 1))
+    for family, kind in (("resnet", "StagedNetwork"), ("vit", "VisionTransformer")):
+        with pytest.raises(RequestError, match=f"must be a {kind}, but got Linear"):
+            removable_blocks(nn.Linear(1, 1), FAMILIES[family])
     with pytest.raises(RequestError, match="kept_blocks must be a known name, but got 'lst'; did you mean 'last'"):
         choose_blocks([[True]], [1], kept="lst")

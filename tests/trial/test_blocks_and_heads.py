@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from nas_compress.errors import RequestError
+from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import ObservableNetwork
-from nas_compress.pruning.depth import without_blocks
+from nas_compress.pruning.depth import Kept, without_blocks
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
@@ -43,19 +44,24 @@ def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) ->
     return architecture, new_student(candidate, architecture, teacher, seed=0).eval()
 
 
+def shorter(teacher: Teacher, kept: Kept) -> torch.nn.Module:
+    """The teacher's network with the kept blocks alone."""
+    return without_blocks(teacher.network, FAMILIES[teacher.family], kept).eval()
+
+
 def test_a_shallow_student_inherits_the_blocks_that_it_stands_for(
     deep: Teacher, context: TrialContext, vit_context: TrialContext
 ) -> None:
     samples = context.dataset.validation.inputs["input"][:16]
     _, student = student_of(SHALLOW, context, deep)
-    torch.testing.assert_close(student(samples), without_blocks(deep.network, ((2,), (0,), (0,))).eval()(samples))
+    torch.testing.assert_close(student(samples), shorter(deep, ((2,), (0,), (0,)))(samples))
     _, student = student_of(replace(SHALLOW, kept_blocks="first"), context, deep)
-    torch.testing.assert_close(student(samples), without_blocks(deep.network, ((0,), (0,), (0,))).eval()(samples))
+    torch.testing.assert_close(student(samples), shorter(deep, ((0,), (0,), (0,)))(samples))
 
     kept = vit_context.teacher.kept_blocks((2,), "importance")
     assert kept is not None and len(kept[0]) == 2
     _, student = student_of(VIT, context, vit_context.teacher)
-    torch.testing.assert_close(student(samples), without_blocks(vit_context.teacher.network, kept).eval()(samples))
+    torch.testing.assert_close(student(samples), shorter(vit_context.teacher, kept)(samples))
 
 
 def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context: TrialContext) -> None:
@@ -70,7 +76,10 @@ def test_fresh_weights_get_the_widths_of_the_kept_blocks(deep: Teacher, context:
 
 def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, context: TrialContext) -> None:
     samples = context.dataset.validation.inputs["input"][:16]
-    teacher = replace(vit_context.teacher, network=without_blocks(vit_context.teacher.network, ((0, 1, 2, 3),)).eval())
+    teacher = replace(
+        vit_context.teacher,
+        network=shorter(vit_context.teacher, ((0, 1, 2, 3),)),
+    )
     with torch.no_grad():  # four of sixteen heads that nobody reads: three of them in one layer
         for layer, head in ((0, 1), (2, 0), (2, 1), (2, 3)):
             teacher.network.layers[layer].attention.output.weight[:, 16 * head : 16 * (head + 1)] = 0
@@ -78,7 +87,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     assert architecture.layer_heads == (3, 4, 1, 4)
     assert [layer.attention.heads for layer in student.layers] == [3, 4, 1, 4]
     torch.testing.assert_close(student(samples), teacher.network(samples), rtol=1e-4, atol=1e-4)
-    assert Architecture.from_dict(json.loads(json.dumps(asdict(architecture)))) == architecture
+    assert Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
     limited, _ = student_of(replace(HEADS, min_heads=2), context, teacher)
     assert sum(limited.layer_heads) == 12 and min(limited.layer_heads) == 2
 
@@ -117,7 +126,10 @@ def test_layers_that_share_attention_have_one_number_of_heads(vit_context: Trial
     [
         ({"depths": (4, 1, 1)}, "family and at most its depths, resnet (3, 2, 1), but got resnet (4, 1, 1)"),
         ({"family": "mobilenet"}, "kept_blocks='last' needs a student of the teacher's family, resnet, but got mobile"),
-        ({"head_ratio": 0.5}, "head_ratio is a setting of vit, but got head_ratio=0.5 for family 'resnet'"),
+        (
+            {"head_ratio": 0.5},
+            "needs a family with attention (vit), but got head_ratio=0.5 for family 'resnet'",
+        ),
         ({"kept_blocks": "best"}, "kept_blocks must be a known name, but got 'best'"),
         (
             {"family": "vit", "depths": (2,), "init": "scratch", "kept_blocks": "first", "head_ratio": 0.5},

@@ -79,7 +79,7 @@ def test_labels_teach_the_first_classifier_and_answers_the_second(context: Trial
 def test_an_assistant_has_whole_heads(transformer: Teacher) -> None:
     for size in (0.3, 0.5, 0.9):
         shape = assistant_architecture(transformer, size)
-        assert shape.depths == (3,) and shape.heads == 3 and shape.pooling == "class_token"
+        assert shape.depths == (3,) and shape.settings.heads == 3 and shape.settings.pooling == "class_token"
         assert all(shape.channels(f"layers.{layer}.attention.query") % 24 == 0 for layer in range(3))
         assert shape.channels("layers.0.mlp.inner") == round(72 * size / 8) * 8  # three times the stream, scaled
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_what_was_never_trained_and_what_an_older_file_tells_cost_what_they_did(
 
 
 def test_architectures_survive_json_and_hash() -> None:
-    again = Architecture.from_dict(json.loads(json.dumps(asdict(ARCHITECTURE))))
+    again = Architecture.from_dict(json.loads(json.dumps(ARCHITECTURE.to_dict())))
     assert again == ARCHITECTURE and hash(again) == hash(ARCHITECTURE)
 
 

@@ -27,7 +27,7 @@ from nas_compress.trial.shape import channel_step, is_pruned, shaped
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, TeacherShape
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.candidate import Candidate
+from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
@@ -132,7 +132,7 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     image more, or larger patches.
     """
     chosen: list[Sized] = []
-    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _steps_and_parameters):
+    for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
             best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
@@ -140,9 +140,10 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     return chosen
 
 
-def _steps_and_parameters(item: Sized) -> tuple[int, int, int]:
+def _least_to_compute(item: Sized) -> tuple[int, int]:
     shape = item.architecture
-    return -shape.stem_stride, -(shape.patch_size or 0), item.parameters
+    reduction = 1 if shape.family == PRUNED else family_named(shape.family).reduction(shape.settings)
+    return -reduction, item.parameters
 
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> Measured:
@@ -217,9 +218,10 @@ def _teacher_shape(parts: Ingredients) -> TeacherShape:
     if section.factory is not None:
         return TeacherShape(family=None, widths=(), depths=())
     shape = teacher_architecture(section, parts.dataset, parts.file.label)
+    family = family_named(section.family)
     return TeacherShape(
         family=section.family,
-        widths=section.widths or family_named(section.family).base_widths,
+        widths=section.widths or family.base_widths,
         depths=shape.depths,
-        heads=shape.heads,
+        heads=family.heads(section.settings),
     )

@@ -79,10 +79,12 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
 def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path: Path) -> None:
     parts = parts_of(tmp_path, space=STRIDES, budgets="")
     sized, _ = draw_candidates(parts)
-    assert [item.architecture.stem_stride for item in sized] == [1, 2, 4], "the wider, the less there is to compute"
+    assert [item.architecture.settings.stem_stride for item in sized] == [1, 2, 4], (
+        "the wider, the less there is to compute"
+    )
     macs = [count_macs(parts.build(item.architecture), parts.dataset.input_shape) for item in sized]
     assert macs == sorted(macs, reverse=True)
-    assert [item.architecture.stem_stride for item in extremes(sized)] == [1, 4]
+    assert [item.architecture.settings.stem_stride for item in extremes(sized)] == [1, 4]
 
 
 def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: Path) -> None:

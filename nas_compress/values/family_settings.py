@@ -1,0 +1,168 @@
+"""Settings that belong to a family: what its candidates, its teachers and its architectures may choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, ClassVar
+
+from nas_compress.errors import RequestError, refusal, require_known
+
+PRUNED = "pruned"
+"""The family of a user's own module: the teacher's graph with fewer channels. It has no settings."""
+
+STEM_STRIDES = (1, 2, 4)
+"""Strides of a first convolution."""
+
+POOLINGS = ("class_token", "mean")
+"""Input of a transformer's classifier: a learned token, or the mean of the patches."""
+
+SHARINGS = ("none", "attention", "mlp", "all")
+"""Weights that all layers of a transformer have in common."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilySettings:
+    """No settings; the base of those that a family has.
+
+    from_teacher: names of settings that only a loss on a teacher's answers trains.
+    students_only: names of settings that a study's teacher may not have.
+    """
+
+    from_teacher: ClassVar[tuple[str, ...]] = ()
+    students_only: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Default values by name."""
+        return {known.name: known.default for known in fields(cls) if known.default is not MISSING}
+
+    def chosen(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Values that differ from their defaults, by name; of the given names only."""
+        values = {name: getattr(self, name) for name, default in self.defaults().items()}
+        wanted = values if names is None else set(names)
+        return {name: value for name, value in values.items() if name in wanted and value != self.defaults()[name]}
+
+    def without_teacher(self) -> FamilySettings:
+        """The same settings without those that need a teacher."""
+        return replace(self, **{name: self.defaults()[name] for name in self.from_teacher})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalSettings(FamilySettings):
+    """Settings of a convolutional family.
+
+    stem_stride: stride of the first layer; 2 or 4 shrink a larger image at once.
+    """
+
+    stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        stride: object = self.stem_stride
+        if isinstance(stride, bool) or stride not in STEM_STRIDES:
+            raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={stride!r}")
+        object.__setattr__(self, "stem_stride", int(self.stem_stride))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSettings(FamilySettings):
+    """Settings of a vision transformer; None leaves a value to the family.
+
+    heads: number of attention heads of each layer.
+    mlp_ratio: inner width of a layer's perceptron, as a multiple of the stream's width.
+    patch_size: side of a square patch, in pixels.
+    pooling: one of POOLINGS.
+    distillation_token: a second token and classifier that learn from the teacher alone.
+    sharing: one of SHARINGS.
+    """
+
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    patch_size: int | None = None
+    pooling: str | None = None
+    distillation_token: bool = False
+    sharing: str = "none"
+
+    from_teacher: ClassVar[tuple[str, ...]] = ("distillation_token",)
+    students_only: ClassVar[tuple[str, ...]] = ("distillation_token", "sharing")
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "patch_size"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if self.mlp_ratio is not None:
+            ratio: object = self.mlp_ratio
+            if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < math.inf:
+                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={ratio!r}")
+            object.__setattr__(self, "mlp_ratio", float(ratio))
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, POOLINGS)
+        token: object = self.distillation_token
+        if not isinstance(token, bool):
+            raise RequestError(f"distillation_token must be true or false, but got distillation_token={token!r}")
+        require_known("sharing", self.sharing, SHARINGS)
+
+
+SETTINGS: Mapping[str, type[FamilySettings]] = {
+    "resnet": ConvolutionalSettings,
+    "mobilenet": ConvolutionalSettings,
+    "vit": TransformerSettings,
+}
+"""Every family of `models.families` and the class of its settings."""
+
+PUBLISHED = ConvolutionalSettings.defaults() | TransformerSettings.defaults()
+"""Settings in the flat form of every candidate, of any family: stored fingerprints depend on them."""
+
+
+def setting_names() -> tuple[str, ...]:
+    """Names of the settings of all families, each once."""
+    return tuple(dict.fromkeys(name for kind in SETTINGS.values() for name in kind.defaults()))
+
+
+def teacher_setting_names() -> tuple[str, ...]:
+    """Names of the settings that a study's teacher may have."""
+    students_only = {name for kind in SETTINGS.values() for name in kind.students_only}
+    return tuple(name for name in setting_names() if name not in students_only)
+
+
+def settings_class(family: str, where: str = "") -> type[FamilySettings]:
+    """The class of a family's settings; RequestError for an unknown family."""
+    if family == PRUNED:
+        return FamilySettings
+    require_known("a family", family, SETTINGS, where)
+    return SETTINGS[family]
+
+
+def family_settings(family: str, given: Mapping[str, object], where: str = "") -> FamilySettings:
+    """The settings of a family from values by name.
+
+    RequestError for a setting that the family does not have, unless its value is the default of another family.
+
+    >>> family_settings("resnet", {"stem_stride": 2, "heads": None})
+    ConvolutionalSettings(stem_stride=2)
+    """
+    kind = settings_class(family, where)
+    own = kind.defaults()
+    for name, value in given.items():
+        if name in own:
+            continue
+        owners = [owner for owner, other in SETTINGS.items() if name in other.defaults()]
+        if not owners:
+            require_known("a setting of a family", name, setting_names(), where)
+        if value != SETTINGS[owners[0]].defaults()[name]:
+            known = " and ".join(owners)
+            raise refusal(f"{name} is a setting of {known}, but got {name}={value!r} for family {family!r}", where)
+    return kind(**{name: value for name, value in given.items() if name in own})
+
+
+def flat_settings(settings: FamilySettings) -> dict[str, Any]:
+    """Values by name as the flat form stores them: the published ones, then the family's own."""
+    return PUBLISHED | {name: getattr(settings, name) for name in settings.defaults()}
+
+
+def whole_number(name: str, value: object) -> int:
+    """The value as an int; RequestError unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < math.inf or value % 1:
+        raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={value!r}")
+    return int(value)
