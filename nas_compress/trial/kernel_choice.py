@@ -1,7 +1,7 @@
 """Choice between integer and float kernels, by the latency of untrained files.
 
 Attention, softmax and normalisation of a transformer stay float, and each integer product rounds its input first. A
-narrow transformer is therefore faster with integer weights that the runtime converts to float when it loads the file; a
+narrow transformer is therefore faster with integer weights, converted to float by the runtime when it loads the file; a
 wide one is faster with integer kernels. Latency is independent of the weights, so both are timed before training.
 """
 
@@ -24,7 +24,7 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True)
 class KernelChoice:
-    """The candidate with the activation bits of the file that ships, and the cost of that file.
+    """The candidate with the activation bits of the shipped file, and the cost of that file.
 
     integer_latency_ms: latency with integer kernels if float kernels are faster and ship instead.
     """
@@ -45,12 +45,12 @@ def choose_kernels(
     target: Device,
     watch: Stopwatch,
 ) -> KernelChoice:
-    """Write the untrained student with each kind of kernels that may ship, and choose the fastest.
+    """Write the untrained student with each kind of kernels, and choose the fastest.
 
     Only a network that mixes kernels has a choice, and only at 8-bit activations. Both latencies are then measured with
-    `patient=True`, so that noise does not change the choice between runs.
+    `patient=True`: noise must not change the choice between runs.
 
-    student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
+    student: on the CPU. folder: keeps the files. name: file name of the model, compressed if it ends in
     `.xz`. calibration: uint8 (n, C, H, W).
     """
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
@@ -89,7 +89,7 @@ def write_student(
     calibration: Tensor,
     watch: Stopwatch,
 ) -> nn.Module:
-    """Write a candidate's network, trained or not, as the file that ships; return the exported module."""
+    """Write a candidate's network, trained or not, in its precision; return the exported module."""
     return write_file(
         network,
         path,

@@ -1,4 +1,4 @@
-"""Plan of a trial: what is settled before training."""
+"""Plan of a trial, settled before its training."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPlan:
-    """Everything that is settled before a trial's training.
+    """Everything settled before a trial's training.
 
-    candidate: the proposed candidate, with the activation bits of the file that ships.
+    candidate: the proposed candidate, with the activation bits of the shipped file.
     seed: of the student's weights and of its training.
     architecture: shape of the student.
     layer_bits: weight bits of each layer, by path.
@@ -48,7 +48,7 @@ def plan_trial(
 ) -> tuple[TrialPlan, nn.Module]:
     """Plan a trial and return the plan with the student, untrained and on the CPU.
 
-    name: file name of the model, compressed if it ends in `.xz`. folder: for the untrained files, which stay there.
+    name: file name of the model, compressed if it ends in `.xz`. folder: keeps the untrained files.
     """
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, context, seed=seed)
@@ -84,7 +84,7 @@ def plan_trial(
 
 
 def candidate_rules(context: TrialContext, *, seed: int) -> CandidateRules:
-    """Rules about the candidates of a study whose teacher is trained."""
+    """Return the rules about candidates of a study, after its teacher was trained."""
 
     def shape(candidate: Candidate) -> Architecture:
         return student_architecture(candidate, context, seed=seed)

@@ -48,9 +48,9 @@ def run_trial(
     and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
     RequestError, RunError, a full disk and interrupts are raised.
 
-    candidate: must have passed `check_candidate`, which is called once, when it is proposed.
+    candidate: checked once, when it is proposed; see `check_candidate`.
     stopper: may stop the training early; the state is then `stopped` and no file is written.
-    shadow: train to the end and only record the epoch at which the stopper would have stopped.
+    shadow: train to the end and only record the epoch of the stopper's decision.
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
         same bits. The caller deletes it once the outcome is stored.
 

@@ -26,7 +26,7 @@ from nas_compress.values.candidate import PRUNED, Candidate
 
 
 def channel_step(candidate: Candidate, target: Device) -> int:
-    """Return the number that widths are multiples of: the candidate's own, or the target device's."""
+    """Return the step of the widths: the candidate's own, or the target device's."""
     return candidate.round_to or target.channel_step(activation_bits=candidate.activation_bits)
 
 
@@ -51,7 +51,7 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
 
 
 def is_pruned(candidate: Candidate) -> bool:
-    """Whether the candidate's widths depend on the teacher's importances."""
+    """Return True if the candidate's widths depend on the teacher's importances."""
     return candidate.pruning_ratio > 0 or candidate.head_ratio > 0 or candidate.family == PRUNED
 
 
@@ -140,12 +140,12 @@ def _family_widths(
 
 
 def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
-    """The teacher's blocks that correspond to the student's; None if the student has them all."""
+    """Blocks of the teacher with a counterpart in the student; None if the student has them all."""
     return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
 
 
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
-    """Cut the teacher to the student's shape, with the weights that remain."""
+    """Cut the teacher to the student's shape and keep the remaining weights."""
     kept = _kept(candidate, teacher)
     groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}

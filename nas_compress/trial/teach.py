@@ -33,7 +33,7 @@ OnEpoch = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supervision:
-    """What a student learns from, besides the labels.
+    """Sources of a student's training besides the labels.
 
     answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble.
     network: for its features.
@@ -123,7 +123,7 @@ def _fit_float(
 
 
 def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision:
-    """The supervision that the candidate's losses need; its teachers are trained now if they never were."""
+    """Return the supervision for the candidate's losses. Teachers without weights are trained now."""
     teaching, teacher = candidate.teaching, context.teacher
     if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
         return Supervision(answers=None, network=None)

@@ -39,7 +39,7 @@ class PartOfObjective:
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """Modules that are trained beside the model."""
+        """Modules trained together with the model."""
         return self.objective.learners
 
     def __call__(

@@ -30,7 +30,7 @@ from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Require known names and values that go together."""
+    """Require known names and consistent values."""
     require_known("a family", candidate.family, [*FAMILIES, PRUNED])
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
@@ -84,7 +84,7 @@ class TeacherShape:
 
 
 def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
-    """Require depths that fit the candidate's family, and the teacher's family if the candidate depends on it."""
+    """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
     if candidate.kept_blocks != "first" and (candidate.family != teacher.family or candidate.family == PRUNED):
         raise RequestError(
             f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
@@ -117,7 +117,7 @@ def require_inheritable(
     *,
     step: int,
 ) -> None:
-    """Require that the teacher has all weights that the candidate inherits.
+    """Require that the teacher has all inherited weights.
 
     widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
     of heads of each attention, by layer.
@@ -146,7 +146,7 @@ class CandidateRules:
 
     teacher: section of the study file, named `label` in errors. own_network: builds the module of a teacher with a
     `factory`. build: builds a network of an architecture. shape, peer_shape: shape a candidate, and its peers in mutual
-    learning; RequestError if that is not possible.
+    learning; RequestError if they have no shape.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class CandidateRules:
         self._passed: set[object] = set()
 
     def require(self, candidate: Candidate) -> Architecture:
-        """Require that the candidate can be shaped, taught, sparsified and quantized; return its shape."""
+        """Require a candidate of the study with all its losses and settings; return its shape."""
         check_candidate(candidate)
         architecture = self._shape(candidate)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
@@ -186,7 +186,7 @@ class CandidateRules:
         return architecture
 
     def _require_batch(self, candidate: Candidate) -> None:
-        """Require a batch size that suffices for losses that compare samples."""
+        """Require enough samples per batch for losses on pairs and triples."""
         for term in candidate.losses:
             least = TERMS[term.name].min_batch
             if self._batch_size < least:
@@ -196,7 +196,7 @@ class CandidateRules:
                 )
 
     def _require_trained_teacher(self, candidate: Candidate) -> None:
-        """Require a teacher that the study trains if its training is repeated or its checkpoints are read."""
+        """Require a teacher trained by the study if its training is repeated or its checkpoints are read."""
         if self._teacher.factory is None:
             return
         teaching = candidate.teaching
@@ -213,7 +213,7 @@ class CandidateRules:
     def _require_features(
         self, candidate: Candidate, architecture: Architecture, peer: Architecture | None, *, watched: bool
     ) -> None:
-        """Require the features that the losses read, in the student and in the network that it learns from."""
+        """Require the features of every loss, in the student and in the network it learns from."""
         student = self._observe(architecture) if watched else None
         if peer is None:
             # an assistant belongs to a family of this package even if its own teacher does not
@@ -237,7 +237,7 @@ class CandidateRules:
             )
 
     def _require_activation_points(self, candidate: Candidate) -> None:
-        """Require a module of the user that marks its activations, if it is to be pruned and quantized."""
+        """Require activation points in a user's module if its pruned students are quantized."""
         if candidate.family == PRUNED and not self._teacher_has_points:
             raise RequestError(
                 f"activation_bits={candidate.activation_bits} needs a network with activation points, "
@@ -251,7 +251,7 @@ class CandidateRules:
 
     @cached_property
     def _teacher_features(self) -> Observation:
-        """Features of the study's teacher; of a user's module those of the modules that `teacher.features` names."""
+        """Features of the study's teacher; a user's module has those in `teacher.features`."""
         if self._teacher.factory is None:
             return self._family_features
         batch, task = self._dataset.train.first(2).inputs, self._dataset.task
