@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_pruning import importance
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 
 Score = Callable[[Any], "Tensor | None"]
@@ -104,10 +104,10 @@ def rank_channels(
     """Return every group of the network with its units' importance, without the classifier (the last layer).
 
     sample_shape: (C, H, W) of a uint8 sample.
+    criterion: a name in CRITERIA.
     batches: for the gradients of the cross-entropy, if the criterion needs them.
     RequestError if torch-pruning cannot trace the network, or the criterion does not apply to it.
     """
-    require_known("a pruning criterion", criterion, CRITERIA)
     copy, traced = trace_groups(network, sample_shape)
     scores = _scores(copy, traced, criterion, seed, batches)
     last = max(1, len(traced) - 1)

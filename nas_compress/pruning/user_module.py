@@ -63,10 +63,10 @@ def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> n
 
 def build_network(architecture: Architecture, make: Callable[[], nn.Module]) -> nn.Module:
     """Build a student with initial weights: of a family, or cut from the module of `make`."""
-    if architecture.family != PRUNED:
-        return build_student(architecture)
-    with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
-        return build_pruned(make, architecture)
+    if architecture.family == PRUNED:
+        with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
+            return build_pruned(make, architecture)
+    return build_student(architecture)
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import Observation
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -93,7 +93,7 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
     if candidate.family == PRUNED:
         return
     same = candidate.family == teacher.family
-    stages = len(teacher.widths if same else family_named(candidate.family).base_widths)
+    stages = len(teacher.widths if same else FAMILIES[candidate.family].base_widths)
     if len(candidate.depths) != stages:
         raise RequestError(
             f"depths must have one entry per stage of {candidate.family} ({stages}), but got depths={candidate.depths}"
