@@ -31,7 +31,6 @@ from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 def check_candidate(candidate: Candidate) -> None:
     """Require known names and consistent values."""
-    require_known("a family", candidate.family, [*FAMILIES, PRUNED])
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
     require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
