@@ -61,7 +61,7 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
         return macs * teaching.trainings
     shape = _shape(candidate, context, seed)
     peer = context.teacher.build(shape)
-    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.input_shape)
+    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.train.first(1).inputs)
 
 
 def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:

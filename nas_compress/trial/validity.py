@@ -22,7 +22,7 @@ from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.tasks.batch import zeros
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
@@ -253,7 +253,7 @@ class CandidateRules:
         """Features of the study's teacher; a user's module has those in `teacher.features`."""
         if self._teacher.factory is None:
             return self._family_features
-        batch, task = self._dataset.train.first(2).inputs, self._dataset.task
+        batch, task = self._dataset.example, self._dataset.task
         with torch.no_grad():
             return observe(self._own_network().eval(), batch, task, watched=self._teacher.features)
 
