@@ -30,13 +30,9 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
-<<<<<<< HEAD
+from nas_compress.tasks.batch import free_sizes
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.teacher import Progress, Teacher
-=======
-from nas_compress.tasks.batch import free_sizes
-from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
->>>>>>> main
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-<<<<<<< HEAD
 from image_batches import example, labelled
-=======
 from image_files import export_images
->>>>>>> main
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,8 @@ from module_zoo import SHAPE, ZOO, HardCoded, Transformer
 from torch import nn
 from torch.nn import functional as F
 
-<<<<<<< HEAD
 from image_batches import example, labelled
-=======
 from image_files import export_images
->>>>>>> main
 from nas_compress.errors import RequestError
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.pruning.ranking import surviving_fractions

@@ -11,13 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from foreign import MODELS, Raw, import_timm
-<<<<<<< HEAD
 from image_batches import example, labelled
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
-=======
 from image_files import export_images, predict_logits
->>>>>>> main
 from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import build_pruned, pruned_widths
