@@ -16,7 +16,7 @@ from nas_compress.pruning.importance import Batches
 KEPT_BLOCKS = {
     "first": "keep the first blocks of each stage, next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
     "last": "keep the last blocks of each stage",
-    "importance": "keep the blocks with the largest loss of the teacher without them (Veit et al. 2016, arXiv 1605.06431)",
+    "importance": "keep the blocks whose removal raises the teacher's loss most (Veit et al. 2016, arXiv 1605.06431)",
 }
 """Summaries of the choices by name."""
 

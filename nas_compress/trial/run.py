@@ -175,6 +175,7 @@ def _train(
         context,
         epochs=plan.epochs,
         seed=plan.seed,
+        macs=int(plan.cost.figure("macs")),
         watch=watch,
         on_epoch=on_epoch,
         monitor=monitor,

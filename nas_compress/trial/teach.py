@@ -45,6 +45,7 @@ def teach(
     *,
     epochs: int,
     seed: int,
+    macs: int,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     monitor: Monitor | None = None,
@@ -63,7 +64,13 @@ def teach(
     if candidate.teaching.scheme == "fine_tuned":
         with watch.stage("training"):
             _fit_float(
-                candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint
+                candidate,
+                students[-1].to(context.device),
+                context,
+                epochs=epochs,
+                seed=seed,
+                macs=macs,
+                checkpoint=checkpoint,
             )
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
@@ -80,6 +87,7 @@ def teach(
                 context,
                 epochs=epochs,
                 seed=seed,
+                macs=macs,
                 checkpoint=checkpoint,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
@@ -95,6 +103,7 @@ def _fit_float(
     *,
     epochs: int,
     seed: int,
+    macs: int,
     checkpoint: Checkpoint | None,
 ) -> None:
     """The student's float training on the labels alone, which the low-bit control starts from."""
@@ -107,6 +116,7 @@ def _fit_float(
         context,
         epochs=epochs,
         seed=seed,
+        macs=macs,
         checkpoint=checkpoint,
     )
 

@@ -49,7 +49,15 @@ def test_zeros_stay_under_trained_quantization(pattern: str, context: TrialConte
         candidate("resnet", pattern), weight_bits=4, activation_bits=32, quantization=Quantization(method="lsq")
     )
     student = new_student(sparse, student_architecture(sparse, context, seed=0), context.teacher, seed=0)
-    fit(student, LossObjective(TrainingLoss(context.dataset.task, cross_entropy())), sparse, longer, epochs=2, seed=0)
+    fit(
+        student,
+        LossObjective(TrainingLoss(context.dataset.task, cross_entropy())),
+        sparse,
+        longer,
+        epochs=2,
+        seed=0,
+        macs=1,
+    )
     weights = [
         module.weight for module in student.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)
     ]
