@@ -58,7 +58,8 @@ def train(
     >>> class Flat(nn.Linear):
     ...     def forward(self, samples):
     ...         return super().forward(samples.flatten(1).float())
-    >>> data, objective = load_dataset(name="digits", shift=0), LossObjective(TrainingLoss(cross_entropy()))
+    >>> data = load_dataset(name="digits", shift=0)
+    >>> objective = LossObjective(TrainingLoss(data.task, cross_entropy()))
     >>> means = train(Flat(64, 10), data.train, data.augmentation, objective=objective, epochs=3, batch_size=32,
     ...               learning_rate=0.01, weight_decay=0.01, seed=0)
     >>> means["cross_entropy"] < 0.5
