@@ -136,7 +136,7 @@ def _run(
         losses=losses,
         planned_epochs=plan.epochs,
         curve=tuple(monitor.curve),
-        spoke_at=monitor.stopped_at,
+        stopped_at=monitor.stopped_at,
         teacher_epochs=context.teacher.derived_epochs - derived_before,
     )
     if monitor.stopped:
