@@ -104,9 +104,9 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
         write_file(
             student,
             path,
-            weight_bits=candidate.weight_bits,
-            activation_bits=candidate.activation_bits,
-            quantization=candidate.quantization,
+            weight_bits=candidate.precision.weight_bits,
+            activation_bits=candidate.precision.activation_bits,
+            quantization=candidate.precision.quantization,
             calibration=context.calibration,
             watch=Stopwatch(),
         )

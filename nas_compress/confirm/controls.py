@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
-from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
+from nas_compress.values.candidate import Candidate, Precision, Sparsity, Teaching, cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Control:
 
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same network taught by the labels alone, without a distillation token: what the teacher's answers add."""
-    return replace(candidate, losses=cross_entropy(), teaching=Teaching(), distillation_token=False)
+    shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
+    return replace(candidate, shape=shape, losses=cross_entropy(), teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
@@ -34,14 +35,14 @@ def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Can
 
 def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
-    fine_tuned = replace(candidate, init="inherit")
+    fine_tuned = replace(candidate, pruning=replace(candidate.pruning, init="inherit"))
     student_architecture(fine_tuned, context, seed=seed)
     return fine_tuned
 
 
 def dense_float32(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape in floats of 32 bits and without zeros: what few bits and zeros cost, and what they save."""
-    if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
+    if candidate.precision == Precision() and candidate.sparsity == Sparsity():
         return candidate
     apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
     float32 = candidate.in_float32(channel_step(candidate, context.target))

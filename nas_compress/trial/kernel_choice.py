@@ -53,16 +53,16 @@ def choose_kernels(
     student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
     `.xz`. calibration: uint8 (n, C, H, W).
     """
-    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
+    untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
     found = []
     forms = _forms(candidate, student, step=channel_step(candidate, target))
     for form in forms:
-        path = folder / f"{form.activation_bits}-{name}"
+        path = folder / f"{form.precision.activation_bits}-{name}"
         write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
         cost = measure_cost(
             student,
             path,
-            activation_bits=form.activation_bits,
+            activation_bits=form.precision.activation_bits,
             sample=calibration,
             target=target,
             watch=watch,
@@ -89,11 +89,11 @@ def write_student(
     return write_file(
         network,
         path,
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        quantization=candidate.quantization,
+        weight_bits=candidate.precision.weight_bits,
+        activation_bits=candidate.precision.activation_bits,
+        quantization=candidate.precision.quantization,
         layer_bits=layer_bits,
-        sparse=candidate.zero_pattern != "none",
+        sparse=candidate.sparsity.pattern != "none",
         calibration=calibration,
         watch=watch,
     )
@@ -102,7 +102,8 @@ def write_student(
 def _forms(candidate: Candidate, student: nn.Module, *, step: int) -> list[Candidate]:
     """The candidate, and its version with float kernels if that may ship instead."""
     forms = [candidate]
-    if candidate.activation_bits == 8 and mixes_kernels(student):
+    if candidate.precision.activation_bits == 8 and mixes_kernels(student):
         # the width step depends on the bits, and the shape must not change
-        forms.append(replace(candidate, activation_bits=32, round_to=step))
+        shape, precision = replace(candidate.shape, round_to=step), replace(candidate.precision, activation_bits=32)
+        forms.append(replace(candidate, shape=shape, precision=precision))
     return forms

@@ -18,17 +18,20 @@ from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 def check_candidate(candidate: Candidate) -> None:
     """Require known names and values that go together."""
-    require_known("a family", candidate.family, [*FAMILIES, PRUNED])
+    require_known("a family", candidate.shape.family, [*FAMILIES, PRUNED])
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
-    require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
-    require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
-    require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
+    require_known("a pruning criterion", candidate.pruning.criterion, CRITERIA)
+    require_known("a pruning ranking", candidate.pruning.ranking, RANKINGS)
+    require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
-    if candidate.family != PRUNED:
+    if candidate.shape.family != PRUNED:
         _require_attention(candidate)
-    if candidate.settings != candidate.settings.without_teacher() and not needs_teacher(candidate.losses):
-        wanted = " and ".join(candidate.settings.from_teacher)
+    settings = candidate.shape.settings
+    if candidate.pruning.init == "inherit" and settings.shares_weights:
+        raise RequestError(f"init='inherit' needs layers with weights of their own, but got {settings}")
+    if settings != settings.without_teacher() and not needs_teacher(candidate.losses):
+        wanted = " and ".join(settings.from_teacher)
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"{wanted} needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
@@ -36,10 +39,10 @@ def check_candidate(candidate: Candidate) -> None:
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
-    if candidate.teaching.teacher == "apprentice" and not candidate.quantization.is_trained:
+    if candidate.teaching.teacher == "apprentice" and not candidate.precision.quantization.is_trained:
         raise RequestError(
             "teaching.teacher='apprentice' needs a student that learns under rounding "
-            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.quantization.method!r}"
+            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.precision.quantization.method!r}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
@@ -49,11 +52,11 @@ def check_candidate(candidate: Candidate) -> None:
 
 
 def _require_attention(candidate: Candidate) -> None:
-    if candidate.head_ratio > 0 and not FAMILIES[candidate.family].has_attention:
+    if candidate.pruning.head_ratio > 0 and not FAMILIES[candidate.shape.family].has_attention:
         known = ", ".join(name for name, family in FAMILIES.items() if family.has_attention)
         raise RequestError(
-            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.head_ratio} "
-            f"for family {candidate.family!r}"
+            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.pruning.head_ratio} "
+            f"for family {candidate.shape.family!r}"
         )
 
 
@@ -72,26 +75,27 @@ class TeacherShape:
 
 def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
     """Require depths that fit the candidate's family, and the teacher's family if the candidate depends on it."""
-    if candidate.kept_blocks != "first" and (candidate.family != teacher.family or candidate.family == PRUNED):
+    shape, pruning = candidate.shape, candidate.pruning
+    same = shape.family == teacher.family
+    if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
         raise RequestError(
-            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
-            f"but got {candidate.family}"
+            f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
+            f"but got {shape.family}"
         )
-    if candidate.family == PRUNED:
+    if shape.family == PRUNED:
         return
-    same = candidate.family == teacher.family
-    stages = len(teacher.widths if same else family_named(candidate.family).base_widths)
-    if len(candidate.depths) != stages:
+    stages = len(teacher.widths if same else family_named(shape.family).base_widths)
+    if len(shape.depths) != stages:
         raise RequestError(
-            f"depths must have one entry per stage of {candidate.family} ({stages}), but got depths={candidate.depths}"
+            f"depths must have one entry per stage of {shape.family} ({stages}), but got depths={shape.depths}"
         )
-    if candidate.init != "inherit":
+    if pruning.init != "inherit":
         return
-    deeper = any(map(operator.gt, candidate.depths, teacher.depths))
-    if not same or deeper or len(candidate.depths) != len(teacher.depths):
+    deeper = any(map(operator.gt, shape.depths, teacher.depths))
+    if not same or deeper or len(shape.depths) != len(teacher.depths):
         raise RequestError(
             "init='inherit' needs a student of the teacher's family and at most its depths, "
-            f"{teacher.family} {teacher.depths}, but got {candidate.family} {candidate.depths}"
+            f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
         )
 
 
@@ -109,7 +113,7 @@ def require_inheritable(
     widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
     of heads of each attention, by layer.
     """
-    if candidate.init != "inherit":
+    if candidate.pruning.init != "inherit":
         return
     for width, (layer, channels) in zip(widths, layers, strict=True):
         if width.channels > channels:

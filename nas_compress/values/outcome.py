@@ -120,7 +120,7 @@ class Outcome:
     @property
     def number_format(self) -> str:
         """The numbers that the file computes with, in words: floats where its integer kernels were too slow to ship."""
-        shipped = self.candidate
+        shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)
         return shipped.number_format

@@ -73,16 +73,17 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             parameters[architecture] = sum(p.numel() for p in network.parameters())
             if any(isinstance(module, ActivationPoint) for module in network.modules()):
                 with_points.add(architecture)
-        if candidate.zero_pattern != "none":
+        if candidate.sparsity.pattern != "none":
             _require_pattern(candidate, architecture, parts)
-        if candidate.activation_bits < 32 and architecture not in with_points:
+        if candidate.precision.activation_bits < 32 and architecture not in with_points:
             raise RequestError(
-                f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
-                f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+                f"space {parts.space.name}: activation_bits={candidate.precision.activation_bits} needs a network "
+                f"with activation points, but family {candidate.shape.family!r} of this teacher has none; "
+                "use activation_bits=32"
             )
         bits = mean_bits(
-            float(np.mean(candidate.quantization.stage_widths(candidate.weight_bits))),
-            zero_fraction=candidate.zero_fraction,
+            float(np.mean(candidate.precision.stage_widths)),
+            zero_fraction=candidate.sparsity.fraction,
         )
         sized.append(
             Sized(
@@ -125,7 +126,7 @@ def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
-        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern))
+        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.sparsity.pattern))
     return tuple(
         Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )
@@ -154,7 +155,7 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
-            best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
+            best.setdefault((item.candidate.precision.weight_bits, item.candidate.precision.activation_bits), item)
         chosen += [item for item in best.values() if not any(item is other for other in chosen)]
     return chosen
 
@@ -192,7 +193,7 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
     voted = [item for item in sampled.candidates if is_pruned(item)]
-    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
+    criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
     network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
@@ -207,7 +208,7 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
 def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:
     try:
         with torch.device("meta"):
-            sparse_layers(parts.build(architecture), candidate.zero_pattern)
+            sparse_layers(parts.build(architecture), candidate.sparsity.pattern)
     except RequestError as error:
         raise RequestError(f"space {parts.space.name}: {error}") from error
 
