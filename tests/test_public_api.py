@@ -1,4 +1,4 @@
-"""The public list, the tree of exceptions, and what a first import costs."""
+"""The public list, the tree of exceptions, and the imports of a first use."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def study_readmes() -> list[Path]:
 
 
 def pages() -> dict[str, str]:
-    """Every generated file by its place in the site."""
+    """Return every generated file by its path in the site."""
     schema = StudySpec.model_json_schema()
     kinds = method_pages()
     return {
@@ -117,7 +117,7 @@ def _type(value: dict[str, Any]) -> str:
 
 
 def tables() -> str:
-    """The tables that `nas-compress list` prints of what is no single method."""
+    """Return the tables of `nas-compress list` that have no pages of methods."""
     lines: list[str] = []
     for kind in TABLES:
         rows = catalogue(kind)
@@ -129,11 +129,11 @@ def tables() -> str:
 
 
 def commands_page() -> str:
-    """The help of every command."""
+    """Return the help of every command."""
     lines = [
         "# Commands",
         "",
-        "Data goes to stdout, progress to stderr. Exit code 0 done, 1 failed, 2 a wrong request.",
+        "Data goes to stdout, progress to stderr. Exit codes: 0 done, 1 failed or stopped, 2 invalid request.",
     ]
     for name, command in commands.commands.items():
         context = click.Context(command, info_name=f"nas-compress {name}")
@@ -142,8 +142,8 @@ def commands_page() -> str:
 
 
 def python_page() -> str:
-    """The public list with its docstrings."""
-    lines = ["# Python", "", "`from nas_compress import ...` loads a name when it is first used."]
+    """Return the public list with its docstrings."""
+    lines = ["# Python", "", "`from nas_compress import ...` loads a name at its first use."]
     for name in nas_compress.__all__:
         value = getattr(nas_compress, name)
         try:

@@ -1,4 +1,4 @@
-"""A page for each method, from the tables that the tool itself uses and from the docstrings of what they name."""
+"""A page for each method, from the tables of the tool and the docstrings of their entries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES, make_rule
+from nas_compress.tasks.batch import zeros
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.precision import METHODS
+from nas_compress.values.signature import Signature
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What a page says: `use` is how a study file (toml) or a space (python) names the method."""
+    """Content of a page.
+
+    use: the lines of a study file (toml) or a space (python) that select the method.
+    settings: rows of name, default and range. docs: docstrings.
+    """
 
     name: str
     summary: str
@@ -38,9 +44,13 @@ class Method:
     docs: tuple[str, ...] = ()
 
     def page(self) -> str:
-        """The page as Markdown."""
+        """Return the page as Markdown."""
         lines = [f"# {self.name}", "", _sentence(self.summary), ""]
-        lines += [f"**Source:** {linked(self.source) or 'our own, or common knowledge'}", "", f"**Cost:** {self.cost}"]
+        lines += [
+            f"**Source:** {linked(self.source) or 'this project or common knowledge'}",
+            "",
+            f"**Cost:** {self.cost}",
+        ]
         lines += ["", f"```{self.language}", self.use, "```"]
         if self.settings:
             lines += ["", "| setting | default | range |", "|---|---|---|"]
@@ -51,7 +61,7 @@ class Method:
 
 
 def method_pages() -> dict[str, list[Method]]:
-    """Every method by its kind."""
+    """Return every method by its kind."""
     return {
         "families": list(_families()),
         "losses": list(_losses()),
@@ -65,13 +75,13 @@ def method_pages() -> dict[str, list[Method]]:
 
 
 def linked(source: str) -> str:
-    """The source with its arXiv numbers and DOIs as links."""
+    """Return the source with links for arXiv numbers and DOIs."""
     text = re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
     return re.sub(r"doi (10\.\S+[^\s,.)])", r"[doi \1](https://doi.org/\1)", text)
 
 
 def docstring(text: str) -> str:
-    """A docstring as Markdown: its examples become code blocks."""
+    """Return a docstring as Markdown, with examples as code blocks."""
     lines, inside = [], False
     for line in inspect.cleandoc(text).splitlines():
         example = line.lstrip().startswith((">>>", "...")) or (inside and bool(line.strip()))
@@ -105,10 +115,10 @@ def _losses() -> Iterator[Method]:
 
 def _loss_cost(term: Term) -> str:
     if isinstance(term, FeatureTerm):
-        return f"one pass of the teacher a batch, shared by all terms on features; needs {term.needs} of both networks"
+        return f"one pass of the teacher per batch, shared by all terms on features; reads {term.needs} of both"
     if term.needs_teacher:
-        return "no pass of the teacher: its answers come from a cache that all trials share"
-    return "that of plain training: no teacher is asked"
+        return "no pass of the teacher: its answers come from a cache shared by all trials"
+    return "that of plain training, without a teacher"
 
 
 def _span(setting: Setting) -> str:
@@ -139,7 +149,7 @@ def _families() -> Iterator[Method]:
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        macs = count_macs(network, asked.input_shape)
+        macs = count_macs(network, zeros(Signature.of_images(asked.input_shape, classes=asked.classes).inputs, 1))
         module = sys.modules[type(network).__module__]
         yield Method(
             name=name,
@@ -156,32 +166,32 @@ def _families() -> Iterator[Method]:
 def _pruning() -> Iterator[Method]:
     start = 'Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5'
     for name, criterion in CRITERIA.items():
-        reads = "reads the trained teacher's weights once a study"
-        gradients = "one pass forward and backward of the teacher over some training batches, once a study"
-        nothing = "nothing is read"
+        reads = "one reading of the trained teacher's weights per study"
+        gradients = "a forward and backward pass of the teacher over some training batches, once per study"
+        nothing = "none"
         cost = nothing if criterion.score is None else gradients if criterion.needs_gradients else reads
         use = f'{start}, pruning_criterion="{name}")'
         yield Method(name=name, summary=criterion.summary, source=criterion.source, cost=cost, use=use)
     for name, summary in RANKINGS.items():
         use = f'{start}, pruning_criterion="l1", pruning_ranking="{name}")'
-        yield Method(name=name, summary=summary, source="", cost="none: it sorts the same scores", use=use)
+        yield Method(name=name, summary=summary, source="", cost="none; sorts the same scores", use=use)
 
     for name, summary in KEPT_BLOCKS.items():
         unread = name != "importance"
-        cost = "none: nothing is read" if unread else "the teacher's loss without each of its blocks, once a study"
+        cost = "none" if unread else "the teacher's loss without each of its blocks, once per study"
         use = f'Candidate(family="resnet", depths=(1, 1, 1), kept_blocks="{name}")'
         yield Method(name=name, summary=summary, source="", cost=cost, use=use)
 
 
 def _teaching() -> Iterator[Method]:
     costs = {
-        "fixed": "none beside the losses: the teacher is trained once a study",
-        "ensemble": "the teacher is trained several times, once a study, and kept",
-        "assistant": "one training more, once a study, and kept",
-        "born_again": "as many trainings of the student as there are generations, in each trial",
-        "mutual": "each peer is trained beside the student, in each trial",
-        "apprentice": "scheme joint trains a network of the teacher's shape beside the student, fine_tuned trains the "
-        "student twice, in each trial; fixed costs nothing more",
+        "fixed": "only the losses; the teacher is trained once per study",
+        "ensemble": "several trainings of the teacher, once per study",
+        "assistant": "one more training, once per study",
+        "born_again": "one training of the student per generation, in each trial",
+        "mutual": "one training per peer, in each trial",
+        "apprentice": "in each trial: scheme joint also trains a network of the teacher's shape, fine_tuned trains the "
+        "student twice; fixed costs nothing more",
     }
     for name, (summary, source) in TEACHERS.items():
         yield Method(
@@ -195,13 +205,13 @@ def _teaching() -> Iterator[Method]:
 
 
 def _quantization() -> Iterator[Method]:
-    costs = {"calibrate": "seconds after training; training itself stays float"}
+    costs = {"calibrate": "seconds after training, which stays float"}
     for name, summary in METHODS.items():
         yield Method(
             name=name,
             summary=summary,
             source="",
-            cost=costs.get(name, "slower steps in the last quarter of the epochs, where numbers are rounded"),
+            cost=costs.get(name, "slower steps in the last quarter of the epochs"),
             use='Candidate(family="resnet", depths=(1, 1, 1), weight_bits=8, activation_bits=8,\n'
             f'          quantization=Quantization(method="{name}"))',
         )
@@ -223,7 +233,7 @@ def _samplers() -> Iterator[Method]:
 def _stopping() -> Iterator[Method]:
     for name, summary in RULES.items():
         rule = type(make_rule(name, steps=27))
-        cost = "none: nothing is asked" if name == "none" else "one validation of the torch module at each look"
+        cost = "none" if name == "none" else "one validation of the torch module at each rung"
         yield Method(
             name=name,
             summary=summary,
@@ -243,17 +253,17 @@ def _spaces() -> Iterator[Method]:
             name=name,
             summary=summary.strip().splitlines()[0],
             source="",
-            cost="`nas-compress check` tells the size of the space and the hours for your data",
+            cost="`nas-compress check` prints the size of the space and the hours for your data",
             use=rest.strip(),
             docs=("\n".join(summary.strip().splitlines()[1:]),),
         )
 
 
 def index_page(kinds: Mapping[str, Sequence[Method]]) -> str:
-    """A table of all methods, a link each."""
-    lines = ["# Methods", "", "What a study file and a space may name; `nas-compress list KIND` prints the same."]
+    """Return a table of all methods with links."""
+    lines = ["# Methods", "", "The names for study files and spaces; `nas-compress list KIND` prints the same."]
     for kind, methods in kinds.items():
-        lines += ["", f"## {kind.capitalize()}", "", "| name | what it does | source | cost |", "|---|---|---|---|"]
+        lines += ["", f"## {kind.capitalize()}", "", "| name | summary | source | cost |", "|---|---|---|---|"]
         for method in methods:
             cells = [f"[{method.name}](methods/{kind}/{method.name}.md)", method.summary, linked(method.source)]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, method.cost]) + " |")

@@ -1,4 +1,4 @@
-"""Drive a study from Python, watch it, choose from its front, and open its storage with plain Optuna.
+"""Run a study from Python, follow its progress, read its front, and open its storage with Optuna.
 
 python docs/examples/from_python.py STUDY [TRIALS]
 """
@@ -14,20 +14,20 @@ from nas_compress import run_study
 
 
 class Watcher:
-    """What a run tells; every method may do as it likes."""
+    """A reporter; its methods receive the progress of a run."""
 
     def say(self, text):
-        """A line worth keeping."""
+        """A line of the log."""
         print("said:", text)
 
     def begin(self, finished, total):
-        """The study is open."""
+        """The study was opened."""
 
     def stage(self, name, done, count):
-        """The teacher's epochs, its answers, a trial's epochs."""
+        """Progress of the teacher, of its answers, or of a trial."""
 
     def trial(self, record, front, finished, total):
-        """A trial finished."""
+        """A trial was finished."""
         print(f"trial {record.trial}: {record.outcome.state}, front of {len(front.members)}, {finished}/{total}")
 
 

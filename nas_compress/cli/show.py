@@ -172,7 +172,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
         click.echo(_figures_line(measured))
         notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
         if measured.float32_latency_ms is not None and not notes:
-            notes = ["not slower than its float32 form"]
+            notes = ["not slower than its float32 version"]
         for note in notes:
             click.echo(note)
     if steps:

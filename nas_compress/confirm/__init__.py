@@ -1,1 +1,1 @@
-"""Confirmation: front members trained again with other seeds, then measured once on the test split."""
+"""Confirmation: retrain front members with new seeds and measure them once on the test split."""

@@ -1,4 +1,4 @@
-"""Controls: what a member has to beat, trained at the same budget."""
+"""Controls: candidates to compare a member with, trained at the same budget."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from nas_compress.values.candidate import Candidate, Precision, Sparsity, Teachi
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A control by name: `make` gives the candidate to train in a member's place.
+    """One control.
 
-    RequestError from `make` says why this member has no such control.
+    make: returns the candidate to train instead of a member's candidate; RequestError if this member has no such
+    control.
     """
 
     summary: str
@@ -23,28 +24,28 @@ class Control:
 
 
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
-    """The same network taught by the labels alone, without a distillation token: what the teacher's answers add."""
+    """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher."""
     shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
     return replace(candidate, shape=shape, losses=cross_entropy(), teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
-    """The same family unpruned and thinner to the same size: what the shape adds that pruning found."""
+    """The unpruned family, uniformly thinner to the same size. Shows the gain by the pruned shape."""
     return uniform_control(candidate, context, seed=seed)
 
 
 def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
-    """The same shape that starts from the teacher's kept weights: what training from scratch costs or gains."""
+    """The same shape, starting from the teacher's kept weights. Shows the effect of training from scratch."""
     fine_tuned = replace(candidate, pruning=replace(candidate.pruning, init="inherit"))
     student_architecture(fine_tuned, context, seed=seed)
     return fine_tuned
 
 
 def dense_float32(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
-    """The same shape in floats of 32 bits and without zeros: what few bits and zeros cost, and what they save."""
+    """The same shape in float32 without zeros. Shows the cost and the savings of few bits and zeros."""
     if candidate.precision == Precision() and candidate.sparsity == Sparsity():
         return candidate
-    apprentice = candidate.teaching.teacher == "apprentice"  # one that does not round has the teacher alone
+    apprentice = candidate.teaching.teacher == "apprentice"  # an apprentice needs rounding in training
     float32 = candidate.in_float32(channel_step(candidate, context.target))
     return replace(float32, teaching=Teaching() if apprentice else candidate.teaching)
 
@@ -55,4 +56,4 @@ CONTROLS: Mapping[str, Control] = {
     "float32": Control(summary="the same shape in float32, without zeros", make=dense_float32),
     "inherit": Control(summary="the same shape, fine-tuned from the teacher's own weights", make=inherit),
 }
-"""Every control by its name; a member that is its own control is not trained twice."""
+"""Every control by name. A member equal to its control is not trained twice."""

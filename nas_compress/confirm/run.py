@@ -1,33 +1,35 @@
-"""Confirm a run: train chosen members again with other seeds, then read the test split once for all of them."""
+"""Confirm a run: retrain members with new seeds, then read the test split once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
-from nas_compress.data.dataset import Dataset
+from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.bundle import trained_record
 from nas_compress.runs.confirmation import (
     STUDENT,
     Confirmation,
     Summary,
     read_repetition,
-    read_test_accuracies,
+    read_test_figures,
     repetition_folder,
     write_confirmation,
     write_repetition,
-    write_test_accuracies,
+    write_test_figures,
 )
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import Ingredients, find_teacher, gather, make_context
+from nas_compress.tasks.batch import to_arrays
+from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
@@ -38,13 +40,13 @@ from nas_compress.values.point import Point
 
 TEACHER = "teacher/model.onnx"
 
-METRIC = "accuracy"
-"""The metric that is confirmed."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """One training of the plan: a member's candidate, or a control of it, with one seed."""
+    """One planned training of a member's candidate, or of a control, with one seed.
+
+    role: STUDENT or the name of the control. place: folder of the outcome and the file.
+    """
 
     record: Record
     role: str
@@ -53,8 +55,13 @@ class Repetition:
     place: Path
 
     @property
+    def label(self) -> str:
+        """The words for progress lines."""
+        return f"trial {self.record.trial}, {self.role}, seed {self.seed}"
+
+    @property
     def file(self) -> Path:
-        """Its model, in the member's own form."""
+        """The model file, in the form of the member's file."""
         return self.place / Path(self.record.model).name
 
 
@@ -68,10 +75,12 @@ def confirm_run(
 ) -> Confirmation:
     """Train each member `seeds` times at the study's full budget, with the seeds after the study's own.
 
-    `controls` names those of CONTROLS to train beside it. What was finished before is not trained again: stopped
-    anywhere, the same call goes on. The test split is read once at the end, for the new files, the members' own files
-    and the teacher's; confirm.json, confirm.csv and `confirm/` in the run folder keep all of it. RequestError before
-    anything is trained where the data are not those of the run.
+    The confirmed metric is the primary one of the task.
+    controls: names in CONTROLS to train as well.
+    An interrupted call continues with the same arguments; finished trainings are kept.
+    The test split is read once at the end, for the new files, the members' own files and the teacher's file.
+    Results: confirm.json, confirm.csv and `confirm/` in the run folder.
+    RequestError, before any training, if the data differ from those of the run.
     """
     if seeds < 1:
         raise RequestError(f"seeds >= 1 must hold, but got seeds={seeds}")
@@ -82,34 +91,44 @@ def confirm_run(
     with folder.locked():
         parts = _gather(folder, records)
         context = make_context(parts, find_teacher(parts, reporter.stage))
-        context = replace(context, budgets=())  # the full budget, whatever a repetition measures
+        context = replace(context, budgets=())  # a noisy latency must not end a repetition
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
-        outcomes = [_train(item, context, reporter, number + 1, len(plan)) for number, item in enumerate(plan)]
+        metric = parts.dataset.task.metrics[0]
+        outcomes = []
+        for number, item in enumerate(plan, 1):
+            outcomes.append(_train(item, context, reporter))
+            reporter.say(f"[{number}/{len(plan)}] {item.label}: {_result(outcomes[-1], metric)}")
         files = [item.file for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
         files += [folder.root / record.model for record in records] + [folder.root / TEACHER]
-        test = _test_accuracies(folder, parts.dataset, files)
-        confirmation = _confirmation(folder, records, plan, outcomes, test, len(parts.dataset.test))
+        test = _test_figures(folder, parts.dataset, files)
+        rows = _rows(records, plan, outcomes, test, folder, metric)
+        confirmation = Confirmation(
+            rows=rows,
+            alike=alike(rows),
+            test_samples=len(parts.dataset.test),
+            teacher_validation=_teacher_figure(folder, metric),
+            teacher_test=test[TEACHER],
+            metric=metric,
+        )
         write_confirmation(folder, confirmation)
     return confirmation
 
 
 def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
-    """The run's data and teacher section; its space is not needed, for the candidates are known."""
+    """Load the data and the teacher section of the run. The space is not needed because the candidates are known."""
     if not records:
-        raise RequestError(f"there must be a member to confirm, but the front of {folder.root} is empty")
+        raise RequestError(f"no member to confirm: the front of {folder.root} is empty")
     spec, home = folder.spec(), Path(folder.about()["study_folder"])
     candidate = records[0].outcome.candidate
     parts = gather(StudyFile(spec=spec, folder=home, label=str(folder.marker), candidate=candidate))
-    validation = parts.dataset.validation
+    validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
     for record in records:
-        found = measure_accuracy(
-            folder.root / record.model, validation.inputs["input"].numpy(), validation.targets["label"].numpy()
-        )
+        found = _primary(folder.root / record.model, parts.dataset.task, validation)
         measured = record.outcome.measured
-        recorded = None if measured is None else measured.figures.get(METRIC)
+        recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
             raise RequestError(
-                f"the data must be those of the run, but trial {record.trial} has a validation {METRIC} of {found:.4f} "
+                f"the data must be those of the run, but trial {record.trial} has a validation {metric} of {found:.4f} "
                 f"on {parts.dataset.name} and its record says {recorded:.4f}"
             )
     return parts
@@ -137,7 +156,7 @@ def _plan(
 def _controls(
     record: Record, wanted: Collection[str], context: TrialContext, reporter: Reporter
 ) -> dict[str, Candidate]:
-    """The controls of a member by their names, without those that it is itself; says which it cannot have."""
+    """The wanted controls of a member by name. Reports impossible ones; leaves out a control equal to the member."""
     made: dict[str, Candidate] = {}
     for name in (name for name in CONTROLS if name in wanted):
         try:
@@ -151,52 +170,60 @@ def _controls(
     return made
 
 
-def _train(item: Repetition, context: TrialContext, reporter: Reporter, number: int, total: int) -> Outcome:
+def _train(item: Repetition, context: TrialContext, reporter: Reporter) -> Outcome:
     known = read_repetition(item.place)
     if known is not None and known.candidate == item.candidate:
         return known
-    label = f"trial {item.record.trial}, {item.role}, seed {item.seed}"
     item.place.mkdir(parents=True, exist_ok=True)
     outcome = run_trial(
         item.candidate,
         context,
         seed=item.seed,
         model=item.file,
-        on_epoch=lambda done, count: reporter.stage(label, done, count),
+        on_epoch=lambda done, count: reporter.stage(item.label, done, count),
     )
     write_repetition(item.place, outcome)
-    measured = outcome.measured
-    words = f"failed: {outcome.reason}" if measured is None else f"{in_words(measured.figures, [METRIC])} (validation)"
-    reporter.say(f"[{number}/{total}] {label}: {words}")
     return outcome
+
+
+def _result(outcome: Outcome, metric: str) -> str:
+    if outcome.measured is None:
+        return f"failed: {outcome.reason}"
+    return f"{in_words(outcome.measured.figures, [metric])} (validation)"
 
 
 def _done(outcome: Outcome) -> bool:
     return outcome.state == "trained"
 
 
-def _test_accuracies(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
-    """Test accuracy of every file by its path in the run folder; the test split is read only for files that need it."""
+def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
+    """The metric of every file on the test split, by path in the run folder. Known figures are not read again."""
     names = [str(path.relative_to(folder.root)) for path in files]
-    known = read_test_accuracies(folder)
+    known = read_test_figures(folder)
     missing = [name for name in names if name not in known]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
         test = dataset.test.reveal(purpose=purpose)
-        inputs, labels = test.inputs["input"].numpy(), test.targets["label"].numpy()
-        known |= {name: measure_accuracy(folder.root / name, inputs, labels) for name in missing}
-        write_test_accuracies(folder, known, purpose)
+        known |= {name: _primary(folder.root / name, dataset.task, test) for name in missing}
+        write_test_figures(folder, known, purpose)
     return known
 
 
-def _confirmation(
-    folder: RunFolder,
+def _primary(file: Path, task: Task, split: Split) -> float:
+    """Return the task's primary metric of a file on a split."""
+    metrics = measure_metrics(file, task, inputs=to_arrays(split.inputs), targets=to_arrays(split.targets))
+    return metrics[task.metrics[0]]
+
+
+def _rows(
     records: Sequence[Record],
     plan: Sequence[Repetition],
     outcomes: Sequence[Outcome],
-    test: dict[str, float],
-    test_samples: int,
-) -> Confirmation:
+    test: Mapping[str, float],
+    folder: RunFolder,
+    metric: str,
+) -> tuple[Summary, ...]:
+    """One summary for each member and role."""
     rows: list[Summary] = []
     for record in records:
         for role in dict.fromkeys(item.role for item in plan if item.record is record):
@@ -209,17 +236,14 @@ def _confirmation(
                     role,
                     [outcome for _, outcome in own],
                     [test[str(place.relative_to(folder.root))] for place in places],
-                    metric=METRIC,
+                    metric=metric,
                     searched=record.outcome.measured if role == STUDENT else None,
                     test_shipped=test[record.model] if role == STUDENT else None,
                 )
             )
+    return tuple(rows)
+
+
+def _teacher_figure(folder: RunFolder, metric: str) -> float:
     teacher = read_baseline(folder)
-    return Confirmation(
-        rows=tuple(rows),
-        alike=alike(rows),
-        test_samples=test_samples,
-        metric=METRIC,
-        teacher_validation=teacher.figures.get(METRIC, 0.0) if teacher else 0.0,
-        teacher_test=test[TEACHER],
-    )
+    return teacher.figures.get(metric, 0.0) if teacher else 0.0

@@ -1,4 +1,4 @@
-"""Repetitions in numbers: mean, standard deviation, and which members cannot be told apart."""
+"""Statistics of repetitions: mean, standard deviation and pairs within noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured, Outcome
 
 LEVEL = 0.05
-"""Two members are told apart where Welch's test gives less than this probability."""
+"""Significance level of Welch's test for the difference of two members."""
 
 
 def summarise(
@@ -61,17 +61,17 @@ def _costs(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def alike(rows: Sequence[Summary]) -> tuple[tuple[int, int], ...]:
-    """The pairs of members whose mean test accuracies lie within noise: Welch's test gives LEVEL or more.
+    """Pairs of members without a significant difference on the test split.
 
-    Welch 1947, doi 10.1093/biomet/34.1-2.28. A member with a single seed is in no pair.
+    Welch's test (Welch 1947, doi 10.1093/biomet/34.1-2.28) at LEVEL. Members with a single seed are left out.
     """
     known = [row for row in rows if row.role == STUDENT and row.test_std is not None]
     return tuple((one.trial, other.trial) for one, other in combinations(known, 2) if _probability(one, other) >= LEVEL)
 
 
 def _probability(one: Summary, other: Summary) -> float:
-    """The probability of so large a difference of means where there is none."""
-    if not one.test_std and not other.test_std:  # no spread at all: equal or not
+    """The p-value of the difference between the means of two members."""
+    if not one.test_std and not other.test_std:  # Welch's test needs a spread
         return float(one.test_mean == other.test_mean)
     found = ttest_ind_from_stats(
         one.test_mean, one.test_std, one.seeds, other.test_mean, other.test_std, other.seeds, equal_var=False

@@ -116,7 +116,7 @@ TERMS: Mapping[str, Term] = {
         needs="features",
         summary="distances between the samples of a batch, in the pooled last features",
         source="Park et al. 2019, arXiv 1904.05068",
-        min_batch=2,
+        min_batch=3,  # with two samples the only distance is the mean
     ),
     "rkd_angle": FeatureTerm(
         loss=RkdAngle,

@@ -1,1 +1,1 @@
-"""What a person looks at: the front as pictures and as tables."""
+"""Pictures of fronts and of progress."""

@@ -1,4 +1,4 @@
-"""Budgets in a panel: the side that a student may not be on."""
+"""Budgets in a panel: their lines and forbidden sides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas_compress.values.metrics import METRICS, Budget
 
 
 def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:
-    """The budgets on these figures whose limit lies within the axis."""
+    """The budgets on these metrics with a limit within the axis."""
     ranges = {name: scales.limits(front, name) for name in names}
     return [b for b in front.budgets if b.name in ranges and ranges[b.name][0] < b.limit < ranges[b.name][1]]
 
@@ -27,7 +27,7 @@ def nearest_limit(front: DrawnFront, name: str, ends: tuple[float, float]) -> fl
 
 
 def budget_lines(axes: Axes, front: DrawnFront, x: str, y: str) -> list[NDArray[np.float64]]:
-    """Both ends (2, 2) of the line that each budget in view draws across the axes."""
+    """Both ends (2, 2) of the line of each budget in view."""
     across, up = axes.get_xlim(), axes.get_ylim()
     return [
         np.column_stack([[b.limit] * 2, up] if b.name == x else [across, [b.limit] * 2])
@@ -42,7 +42,7 @@ def rule(budget: Budget) -> str:
 
 
 def draw_budgets(axes: Axes, front: DrawnFront, x: str | None, y: str) -> None:
-    """Shade what lies beyond each budget on the figures of the axes, with a dashed line and its limit."""
+    """Shade the forbidden side of each budget in view, with a dashed line and the limit."""
     for budget in budgets_in_view(front, [name for name in (x, y) if name is not None]):
         if budget.name == x:
             _draw_upright(axes, budget)

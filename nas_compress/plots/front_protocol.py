@@ -1,4 +1,4 @@
-"""What a picture needs to know of a front."""
+"""The Protocol of a front for pictures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nas_compress.values.point import Point
 
 
 class DrawnFront(Protocol):
-    """The side of a `Front` that pictures see; the front itself lies above them and draws itself by them."""
+    """The parts of a `Front` in pictures. `Front` itself is on a higher floor."""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What is made better."""
+        """The metrics to improve."""
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """Limits on figures."""
+        """Limits on metrics."""
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -33,11 +33,11 @@ class DrawnFront(Protocol):
 
     @property
     def members(self) -> tuple[Point, ...]:
-        """Those on the front, best first."""
+        """The points on the front, best first."""
 
     @property
     def dominated(self) -> tuple[Point, ...]:
-        """Those within the budgets that are not on the front."""
+        """The feasible points behind the front."""
 
     @property
     def knee(self) -> Point | None:
@@ -45,15 +45,15 @@ class DrawnFront(Protocol):
 
     @property
     def teacher(self) -> Point | None:
-        """What the students are compared with."""
+        """The teacher, None if it was not measured."""
 
     @property
     def reference(self) -> tuple[tuple[str, float], ...] | None:
-        """Where the hypervolume begins."""
+        """The start of the hypervolume by objective, None if unknown."""
 
     @property
     def reference_figures(self) -> tuple[tuple[str, float], ...]:
-        """What of it was given by the user."""
+        """The parts of the reference given by the user."""
 
     def hypervolume_history(self, points: Sequence[Point]) -> NDArray[np.float64]:
         """The hypervolume after each of the points."""

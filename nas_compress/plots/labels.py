@@ -1,4 +1,4 @@
-"""Words beside a mark, where they cover the least of what is drawn."""
+"""Placement of labels next to marks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 SIZE = 8.5
 """Height of the words in points."""
 
-# Above and to the left first: no student is there, since that side of the front is better than all of them.
+# Above and to the left first: no student is there, because that side is better than the front.
 _DIRECTIONS = ((-1, 1), (1, -1), (-1, 0), (0, 1), (1, 0), (0, -1), (1, 1), (-1, -1))
 _DISTANCES = (9.0, 20.0, 34.0)
 
@@ -19,7 +19,7 @@ _DISTANCES = (9.0, 20.0, 34.0)
 def put_label(axes: Axes, at: tuple[float, float], text: str, drawn: NDArray[np.float64], color: str) -> None:
     """Write `text` near the data position `at`, away from the positions `drawn` (n, 2).
 
-    The limits of the axes must be set before, since they decide where there is room.
+    Set the limits of the axes before, because the free space depends on them.
     """
     scale = axes.figure.dpi / 72
     origin = axes.transData.transform(at)
@@ -55,7 +55,7 @@ def _box(
 
 
 def _covered(axes: Axes, box: tuple[float, float, float, float], obstacles: NDArray[np.float64]) -> float:
-    """How many obstacles the box covers; a box that leaves the axes is worse than any number of them."""
+    """The number of covered obstacles, plus a large penalty for a box outside the axes."""
     left, bottom, right, top = box
     frame, gap = axes.bbox, 4.0
     inside = (obstacles >= (left - gap, bottom - gap)) & (obstacles <= (right + gap, top + gap))

@@ -1,4 +1,4 @@
-"""The marks of a plot and what they mean: one look for each kind of point, one shape for each precision."""
+"""Marks of a plot: a colour for each kind of point, a shape for each number format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
 from nas_compress.values.precision import SIMULATED
 
-# Okabe and Ito's palette, which colour-blind eyes tell apart too: https://jfly.uni-koeln.de/color
+# The palette of Okabe and Ito for colour-blind readers: https://jfly.uni-koeln.de/color
 MEMBER = "#0072B2"
 DOMINATED = "#9A9A9A"
 INFEASIBLE = "#D55E00"
@@ -29,7 +29,7 @@ _CROWD = 150
 
 
 def shapes(points: Iterable[Point]) -> dict[str, str]:
-    """The marker of each number format that occurs; float32 and unknown ones, and any that all have, are circles."""
+    """The marker of each number format. Circles are float32, unknown formats, and a format shared by all points."""
     known = {point.number_format for point in points} - {"", "float32"}
     shared = not {point.number_format for point in points} - known and len(known) == 1
     named = {"": "o", "float32": "o"}
@@ -42,7 +42,7 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
     members = {id(member) for member in front.members}
     low, high = axes.get_ylim()
     edge = low + 0.015 * (high - low)
-    alike: dict[tuple[str, str], list[tuple[float, float]]] = {}  # one call for all that look alike: 40 times as fast
+    alike: dict[tuple[str, str], list[tuple[float, float]]] = {}  # one call per marker is 40 times faster
     for x, y, point in places:
         hidden = y < low
         color = MEMBER if id(point) in members else DOMINATED if point.feasible or point.stopped else INFEASIBLE
@@ -70,7 +70,7 @@ def draw_knee(axes: Axes, x: float, y: float) -> None:
 
 
 def draw_arrow(axes: Axes, x: float, y: float, words: str) -> None:
-    """Point at (x, y), or at the edge of the panel where it lies below it, and say what is there."""
+    """Draw an arrow with words at (x, y), or at the edge of the panel if y is below it."""
     low, high = axes.get_ylim()
     place = (x, max(y, low + 0.015 * (high - low)))
     right = axes.transAxes.inverted().transform(axes.transData.transform(place))[0] > 0.5
@@ -95,7 +95,7 @@ def draw_teacher(axes: Axes, x: float, y: float) -> None:
 
 
 def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
-    """One entry for each kind of mark that this front's plot has; `budgets` where a budget lies in view."""
+    """One entry for each kind of mark in the plot. budgets: whether a budget is in view."""
     single = len(front.objectives) == 1
     entries: list[Line2D | Patch] = []
     if front.members:
@@ -117,11 +117,11 @@ def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
 
 
 def _precision_entries(front: DrawnFront) -> list[Line2D | Patch]:
-    """One entry for each number format, where these differ or where bits are only simulated."""
+    """One entry for each number format if formats differ, or if bits are simulated."""
     markers = shapes(front.points)
     kinds = sorted({point.number_format for point in front.points} - {""})
-    told = kinds if len(kinds) > 1 else [kind for kind in kinds if SIMULATED in kind]
-    return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in told]
+    shown = kinds if len(kinds) > 1 else [kind for kind in kinds if SIMULATED in kind]
+    return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in shown]
 
 
 def _mark(label: str, marker: str, size: float, color: str, edge: str) -> Line2D:

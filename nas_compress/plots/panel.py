@@ -110,10 +110,10 @@ def visible(front: DrawnFront, *names: str) -> list[Point]:
 
 
 def staircase(members: Sequence[Point], x: str, y: str, right: float, worst: float) -> NDArray[np.float64]:
-    """Corners (n, 2) of the edge of the region that the members attain in the metrics `x` and `y`.
+    """Corners (n, 2) of the edge of the attained region in the metrics `x` and `y`.
 
-    The edge starts at the `worst` y, turns at each member that is non-dominated in these two metrics, and ends at
-    `right`, the worst x. Without members it is empty, (0, 2).
+    The edge starts at the `worst` y, turns at each member non-dominated in these two metrics, and ends at `right`, the
+    worst x. Without members it is empty, (0, 2).
     """
     signs = np.array([Objective(name=name).cost(1.0) for name in (x, y)])
     costs = np.array([(member.figure(x), member.figure(y)) for member in members]).reshape(-1, 2) * signs

@@ -67,7 +67,7 @@ def _draw(front: DrawnFront, title: str, spreads: Spreads) -> Figure:
 
 
 def _learned(front: DrawnFront) -> list[str]:
-    """The metrics of the study that are not known before training."""
+    """The metrics of the study not known before training."""
     return [name for name in front.figure_names if not METRICS[name].known_before_training]
 
 

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML page that needs nothing beside itself."""
+"""The report of a run: one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""What the report tells about one front member."""
+"""The values of one front member on the report page."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 
 WIDEST_MATRIX = 20
-"""Classes up to which a whole matrix is shown; beyond, the most frequent confusions are listed."""
+"""Largest number of classes for a whole matrix; with more, the most frequent confusions are listed."""
 
 MOST_CONFUSIONS = 10
 
 MOST_COMPRESSED = 20
-"""Members whose file is compressed for its last step of bytes, which takes a quarter of a second each."""
+"""Members with a compressed size as last step; compression takes 0.25 s each."""
 
 
 def card(
     folder: RunFolder, record: Record, point: Point, counts: Counts | None, *, coded: bool = True
 ) -> dict[str, Any]:
-    """The values of one card: figures, a note on its speed, layers, losses, bytes by layer and step, confusion.
+    """The values of one card: figures, notes, layers, losses, bytes by layer and step, confusion.
 
-    coded: whether a file that ships as it is gets compressed to know its last step.
+    coded: whether to compress an uncompressed file for its last step.
     """
     outcome = record.outcome
     return {
@@ -57,7 +57,7 @@ def card(
 
 
 def _curve(points: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
-    """The learning curve as a path in a box of 100 by 100, and its ends; None where fewer than two were recorded."""
+    """The learning curve as an SVG path in a box of 100 by 100, with its ends; None for fewer than two points."""
     if len(points) < 2:
         return None
     epochs, accuracies = zip(*points, strict=True)
@@ -82,15 +82,15 @@ def _stored(folder: RunFolder, record: Record) -> dict[str, Any] | None:
 
 
 def _confusion(counts: Counts) -> dict[str, Any]:
-    """A whole matrix with each cell's share of its row, or the most frequent mistakes where there are many classes."""
+    """The matrix with the share of each cell in its row; for many classes, the most frequent mistakes."""
     right, total = int(counts.trace()), int(counts.sum())
-    told: dict[str, Any] = {"right": right, "total": total, "rows": None, "pairs": _mistakes(counts)}
+    values: dict[str, Any] = {"right": right, "total": total, "rows": None, "pairs": _mistakes(counts)}
     if len(counts) <= WIDEST_MATRIX:
         rows = counts.sum(axis=1).clip(min=1)
-        told["rows"] = [
+        values["rows"] = [
             [(int(count), float(count / row)) for count in line] for line, row in zip(counts, rows, strict=True)
         ]
-    return told
+    return values
 
 
 def _mistakes(counts: Counts) -> list[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""Which classes a member takes for which, on the validation split, by onnxruntime on its file."""
+"""Confusion matrices of members on the validation split, from their files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from nas_compress.data.dataset import Split
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import NasCompressError, describe, first_line
-from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.predictions import predict
 from nas_compress.runs.folder import RunFolder
+from nas_compress.tasks.batch import to_arrays
 from nas_compress.values.point import Point
 
 TIME_LIMIT_S = 8.0
-"""For the matrices of all members together."""
+"""Time for the matrices of all members together."""
 
 Counts = NDArray[np.int64]
 
 
 def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | str, Counts], str]:
-    """Counts (true class, answered class) by trial, and why some are missing, empty where none is."""
+    """Counts (true class, answered class) by trial, and the reason for missing ones, empty if all are there."""
     try:
         validation = _validation(folder)
     except (NasCompressError, OSError) as error:
@@ -41,8 +42,8 @@ def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | s
 
 
 def confusion(model: Path, samples: Split, classes: int) -> Counts:
-    """Counts (classes, classes) of a file's answers: row the label, column the answer."""
-    answers = predict(model, samples.inputs["input"].numpy()).argmax(axis=1)
+    """Counts (classes, classes) of the answers of a file: rows are labels, columns are answers."""
+    answers = predict(model, to_arrays(samples.inputs))["logits"].argmax(axis=1)
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (samples.targets["label"].numpy(), answers), 1)
     return counts

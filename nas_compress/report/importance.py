@@ -1,4 +1,4 @@
-"""How much each searched parameter decides each objective, by Optuna's own evaluator."""
+"""Importance of the searched parameters for each objective, by Optuna's evaluator."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nas_compress.runs.records import Record
 from nas_compress.values.metrics import Objective
 
 FEWEST_TRIALS = 10
-"""With fewer trained trials a share of importance is an accident."""
+"""Smallest number of trained trials for a meaningful importance."""
 
 Shares = Mapping[str, float]
 
 
 def parameter_importances(records: Sequence[Record], objectives: Sequence[Objective]) -> dict[str, Shares]:
-    """The share of each parameter, by objective; the shares of an objective add up to 1.
+    """The share of each parameter by objective; the shares of an objective sum to 1.
 
-    Optuna's default evaluator (PED-ANOVA, Watanabe et al. 2023, arXiv 2304.10255) on the trials that were trained,
-    over the parameters that all of them have. Empty where fewer than FEWEST_TRIALS were trained, or where nothing
-    differs. It needs the records only, so it works wherever the storage is.
+    Optuna's default evaluator (PED-ANOVA, Watanabe et al. 2023, arXiv 2304.10255) on the trained trials, over the
+    parameters common to all of them. Empty with fewer than FEWEST_TRIALS trained trials, or if nothing differs.
+    Only the records are needed, not the storage.
     """
     trained = [r for r in records if r.repeats is None and r.outcome.state == "trained" and r.outcome.measured]
     shared = [name for name in (trained[0].params if trained else {}) if all(name in r.params for r in trained)]
@@ -38,7 +38,7 @@ def parameter_importances(records: Sequence[Record], objectives: Sequence[Object
 
 
 def conditional_parameters(records: Sequence[Record]) -> list[str]:
-    """The parameters that only some of the trained trials have; their shares cannot be compared."""
+    """The parameters of only some trained trials. Their shares cannot be compared."""
     trained = [record for record in records if record.repeats is None and record.outcome.state == "trained"]
     names = dict.fromkeys(name for record in trained for name in record.params)
     return [name for name in names if not all(name in record.params for record in trained)]
@@ -84,7 +84,7 @@ def _shares(study: optuna.Study, index: int) -> Shares:
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:
-    """The range that the values span: whole numbers and fractions as such, all else as categories."""
+    """The range of the values: integers, floats, or categories for everything else."""
     kinds = {type(value) for value in values}
     if kinds <= {int}:
         return IntDistribution(min(values), max(values))

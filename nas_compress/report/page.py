@@ -1,4 +1,4 @@
-"""The report page: its values gathered, its template filled, one file written."""
+"""The report page: values, template and file."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from nas_compress.values.metrics import METRICS
 ASSETS = Path(__file__).parent / "assets"
 
 DIGITS = {"agreement": 4, "latency_spread": 4}
-"""Decimals of table columns that are no metrics."""
+"""Decimals of the other table columns."""
 
 LONGEST_LIST = 100
-"""Trials listed with their reasons; the table has them all."""
+"""Most trials listed with their reasons; the table has all trials."""
 
 
 def write_report(folder: RunFolder, out: Path) -> None:
-    """Write the report of a run to `out`; a run without a finished trial, or of failures only, has one too."""
+    """Write the report of a run to `out`. Runs without a finished trial have a report too."""
     write_text(out, report_page(folder))
 
 
 def report_page(folder: RunFolder) -> str:
-    """The whole page: HTML with its styles, scripts, data and pictures inside."""
+    """The whole page: HTML with styles, scripts, data and pictures inside."""
     records = read_records(folder)
     spec, about = folder.spec(), folder.about()
     front = make_front(spec, int(about["classes"]), read_baseline(folder), records)
@@ -118,7 +118,7 @@ def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> tuple[
 
 
 def _ended(records: Sequence[Record], front: Front) -> dict[str, list[Record]]:
-    """The trials that are no candidates for the front, by why."""
+    """The trials outside the competition for the front, by standing."""
     members = {point.trial for point in front.members}
     kinds: dict[str, list[Record]] = {"over budget": [], "stopped": [], "failed": []}
     for record in records:
@@ -129,7 +129,7 @@ def _ended(records: Sequence[Record], front: Front) -> dict[str, list[Record]]:
 
 
 def _panels(front: Front) -> list[dict[str, Any]]:
-    """Both figures of each panel, and the corners of its staircase; a single objective goes over the trials."""
+    """Both metrics of each panel and the corners of its staircase. A single objective is drawn over trials."""
     if len(front.objectives) == 1:
         return [{"x": "trial", "y": front.objectives[0].name, "stairs": []}]
     made = []
@@ -170,13 +170,13 @@ def _teacher(front: Front) -> Mapping[str, float] | None:
 
 
 def _picture(front: Front, title: str, spreads: Spreads) -> str:
-    """The static picture, for paper and for readers without scripts, as a data URL."""
+    """The static picture as a data URL, for print and for browsers without scripts."""
     png = front_picture(front, title=title, spreads=spreads).png()
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted keys and their values; what is not set is left out."""
+    """Dotted keys and their values, without unset ones."""
     found: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):

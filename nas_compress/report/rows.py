@@ -1,4 +1,4 @@
-"""Every trial of a run as a row of the report's table."""
+"""Rows of the report's table, one per trial."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ AFTER_FIGURES = (
     "repeats",
     "reason",
 )
-"""The columns on both sides of the metrics; those of the searched parameters follow."""
+"""The columns before and after the metrics. The searched parameters follow."""
 
 STANDINGS = ("front", "beaten", "over budget", "stopped", "failed", "repeated")
-"""What became of a trial, in the order in which a reader cares."""
+"""The standings of trials, most interesting first."""
 
 
 def table(records: Sequence[Record], front: Front) -> tuple[list[str], list[list[Any]]]:

@@ -1,1 +1,1 @@
-"""The run folder: what a study leaves on disk, and the front that is read from it. Needs no Optuna."""
+"""Run folders: records, the front, its files and bundles."""

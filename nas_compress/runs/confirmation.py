@@ -1,4 +1,4 @@
-"""What confirmation leaves in a run folder: every repetition, the test accuracies, and the summary of both."""
+"""Files of a confirmation: repetitions, test figures and their summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas_compress.values.metrics import in_table_order
 from nas_compress.values.outcome import Outcome
 
 STUDENT = "student"
-"""The role of a member's own candidate; every other role is a control."""
+"""The role of a member's own candidate. All other roles are controls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Summary:
     """One member in one role over its repetitions.
 
     The fields `validation_*` and `test_*` hold the confirmed metric. std is over seeds (n - 1), None for one seed.
-    validation_search: the figure by which the search chose the member; test_shipped: the test figure of its own file.
+    validation_search: the figure during the search; test_shipped: the test figure of its own file.
     Both are None for a control.
-    figures: means over the repetitions of the metrics that are known before training.
+    figures: means over the repetitions of metrics known before training.
     failed: number of failed repetitions; they count in no mean.
     """
 
@@ -51,7 +51,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Summary:
-        """The inverse of `to_dict`. Older files write null for a figure that was not measured."""
+        """The inverse of `to_dict`. Older files write null for an unmeasured figure."""
         own = {item.name for item in fields(cls)}
         figures = {name: value for name, value in values.items() if name not in own and value is not None}
         return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
@@ -61,7 +61,7 @@ class Summary:
 class Confirmation:
     """The whole confirmation of a run.
 
-    metric: the name of the confirmed metric. alike: pairs of members whose test figures are within noise.
+    metric: the name of the confirmed metric. alike: pairs of members within noise of each other.
     """
 
     rows: tuple[Summary, ...]
@@ -97,41 +97,41 @@ class Confirmation:
 
 
 def repetition_folder(folder: RunFolder, trial: int, role: str, seed: int) -> Path:
-    """Where one repetition lies: `confirm/<trial>/<role>-<seed>/`."""
+    """The folder of one repetition: `confirm/<trial>/<role>-<seed>/`."""
     return folder.root / "confirm" / str(trial) / f"{role}-{seed}"
 
 
 def write_repetition(place: Path, outcome: Outcome) -> None:
-    """Write a repetition's outcome in one step: it is there whole, or the repetition did not finish."""
+    """Write the outcome of a finished repetition in one step."""
     write_json(place / "outcome.json", outcome.to_dict())
 
 
 def read_repetition(place: Path) -> Outcome | None:
-    """A repetition's outcome, None where it did not finish. RunError where the file is damaged."""
+    """The outcome of a repetition, None if it did not finish; RunError if the file is damaged."""
     path = place / "outcome.json"
     if not path.is_file():
         return None
     try:
         return Outcome.from_dict(read_json(path))
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"a record must be whole, but {path} is damaged ({describe(error)}); remove it") from error
+        raise RunError(f"{path} is damaged ({describe(error)}). Remove it and confirm again.") from error
 
 
-def read_test_accuracies(folder: RunFolder) -> dict[str, float]:
-    """Test accuracy by the path of the file, relative to the run folder; empty before the test split was read."""
+def read_test_figures(folder: RunFolder) -> dict[str, float]:
+    """The confirmed metric on the test split, by file path in the run folder; empty before the split was read."""
     path = folder.root / "confirm" / "test.json"
     return dict(read_json(path)["accuracies"]) if path.is_file() else {}
 
 
-def write_test_accuracies(folder: RunFolder, accuracies: Mapping[str, float], purpose: str) -> None:
-    """Keep the test accuracies, and in `reads` what each reading of the test split was for."""
+def write_test_figures(folder: RunFolder, figures: Mapping[str, float], purpose: str) -> None:
+    """Write the test figures, and append the purpose of this reading of the test split to `reads`."""
     path = folder.root / "confirm" / "test.json"
     reads = read_json(path)["reads"] if path.is_file() else []
-    write_json(path, {"reads": [*reads, purpose], "accuracies": dict(accuracies)})
+    write_json(path, {"reads": [*reads, purpose], "accuracies": dict(figures)})
 
 
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
-    """Write confirm.json, and confirm.csv with a row for each member and role and one for the teacher."""
+    """Write confirm.json, and confirm.csv with one row per member and role and one for the teacher."""
     write_json(folder.root / "confirm.json", confirmation.to_dict())
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=confirmation.columns, lineterminator="\n")
@@ -148,7 +148,7 @@ def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
 
 
 def read_confirmation(folder: RunFolder) -> Confirmation | None:
-    """What confirm.json says, None where nothing was confirmed."""
+    """The content of confirm.json, None if nothing was confirmed; RunError if the file is damaged."""
     path = folder.root / "confirm.json"
     if not path.is_file():
         return None
@@ -158,4 +158,4 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
         values["alike"] = tuple((int(one), int(other)) for one, other in values["alike"])
         return Confirmation(**values)
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"a record must be whole, but {path} is damaged ({describe(error)}); confirm again") from error
+        raise RunError(f"{path} is damaged ({describe(error)}). Confirm again.") from error

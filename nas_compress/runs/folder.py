@@ -1,4 +1,4 @@
-"""Names and places in a run folder, and its marker file `run.json`."""
+"""Layout of a run folder, and its marker file `run.json`."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class RunFolder:
 
     @property
     def marker(self) -> Path:
-        """The file that says what study this is."""
+        """The file with the study, the versions and the machine."""
         return self.root / "run.json"
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal, by an absolute path: a relative one can hang its lock."""
+        """Optuna's journal. The path is absolute because a relative one can block the lock of the journal."""
         return (self.root / "study.journal").absolute()
 
     @property
     def log(self) -> Path:
-        """What the runs of this study told, a line each with its time."""
+        """The progress lines of all runs of this study, with times."""
         return self.root / "run.log"
 
     @property
     def teacher(self) -> Path:
-        """The teacher's folder."""
+        """The folder of the teacher."""
         return self.root / "teacher"
 
     def trial(self, number: int) -> Path:
@@ -49,28 +49,28 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """States of trainings that were cut, by candidate; there only while a run has not reached its total."""
+        """States of interrupted trainings by candidate. It exists until the run has reached its total."""
         return self.root / "checkpoints"
 
     def checkpoint(self, candidate: Candidate) -> Path:
-        """Where the training of a candidate goes on."""
+        """The saved state of the training of a candidate."""
         return self.checkpoints / f"{candidate.fingerprint}.pt"
 
     def tidy(self) -> None:
-        """Remove what dead processes left half written. Only who holds the folder may do it."""
+        """Remove partly written files of dead processes. Call it only while the folder is locked."""
         tidy(self.root)
 
     def spec(self) -> StudySpec:
-        """The study's specification as it was started."""
+        """The specification of the study when it was started."""
         return parse_spec(self.about()["study"], str(self.marker))
 
     def about(self) -> dict[str, Any]:
-        """All that `run.json` says."""
+        """The content of `run.json`."""
         values: dict[str, Any] = read_json(self.marker)
         return values
 
     def start(self, values: Mapping[str, Any]) -> None:
-        """Make the folder a run folder, or bring its marker up to date."""
+        """Write the marker of the run folder."""
         write_json(self.marker, {"format": FORMAT, **values})
 
     @contextmanager
@@ -101,7 +101,7 @@ class RunFolder:
 
 
 def open_run(run: str | Path) -> RunFolder:
-    """Find RUN: a run folder, or the name of a study under `runs/`."""
+    """Open a run by its folder or by the name of a study under `runs/`."""
     folders = [RunFolder(root=root) for root in (Path(run), Path("runs") / run) if root.is_dir()]
     for folder in folders:
         if _is_ours(folder):
@@ -122,7 +122,7 @@ def _is_ours(folder: RunFolder) -> bool:
 
 
 def require_free(root: Path) -> None:
-    """Raise RequestError where `root` holds something that is not a run of ours: it would be written over."""
+    """Raise RequestError if `root` holds anything but a run: it would be overwritten."""
     if root.exists() and not root.is_dir():
         raise RequestError(f"--out must be a folder, but {root} is a file")
     folder = RunFolder(root=root)

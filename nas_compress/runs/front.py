@@ -1,4 +1,4 @@
-"""The Pareto front of a study: what follows from all of its finished trials, as a value."""
+"""The Pareto front of a study, computed from all of its finished trials."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """All finished trials of a study, in finishing order, and what follows from them.
+    """All finished trials of a study in finishing order, and the front among them.
 
-    classes: number of classes, from which chance levels follow; None if the task has no classes.
-    reference_figures: the figures by objective at which the hypervolume begins, instead of the chance level and the
-    teacher's costs.
+    classes: number of classes, for the chance level; None if the task has no classes.
+    reference_figures: start of the hypervolume by objective, instead of the chance level and the teacher's
+    costs.
 
     >>> def student(trial, accuracy, size_bytes):
     ...     return Point(trial=trial, figures={"accuracy": accuracy, "size_bytes": size_bytes})
@@ -63,7 +63,7 @@ class Front:
 
     @cached_property
     def members(self) -> tuple[Point, ...]:
-        """The feasible points that no feasible point dominates, best first by the first objective."""
+        """The non-dominated feasible points, best first by the first objective."""
         points = self._comparable
         costs = np.array([[o.cost(point.figure(o.name)) for o in self.objectives] for point in points])
         keep = non_dominated(costs.reshape(-1, len(self.objectives)))
@@ -72,18 +72,18 @@ class Front:
 
     @property
     def dominated(self) -> tuple[Point, ...]:
-        """The feasible points beside the members: dominated by one of them, or a later equal of one."""
+        """The feasible points without the members."""
         members = {id(point) for point in self.members}
         return tuple(point for point in self._comparable if id(point) not in members)
 
     @property
     def knee(self) -> Point | None:
-        """The member nearest to the ideal point (see `knee`), costs counted by their logarithm."""
+        """The member nearest to the ideal point (see `pareto.knee`), with costs on their own scales."""
         return self.members[knee(self._scaled(self.members))] if self.members else None
 
     @property
     def reference(self) -> tuple[tuple[str, float], ...] | None:
-        """The figures, by objective, at which the hypervolume begins; None where a teacher is missing."""
+        """The start of the hypervolume by objective; None if one figure is unknown."""
         given = dict(self.reference_figures)
         found = [(o.name, given.get(o.name, self._origin(o))) for o in self.objectives]
         return None if any(isnan(value) for _, value in found) else tuple(found)
@@ -101,16 +101,16 @@ class Front:
         return self._scaled(points) - origin
 
     def hypervolume(self) -> float:
-        """The volume between the members and the reference, in normalised costs; larger is better.
+        """The volume between the members and the reference in normalised costs; larger is better.
 
-        Its unit is accuracy x decades x decades for accuracy and two costs: with 10 classes, one student at
+        The unit for accuracy and two costs is accuracy x decades x decades. Example with 10 classes: one student with
         0.9 accuracy, a tenth of the teacher's latency and a hundredth of its size gives 0.8 x 1 x 2 = 1.6.
-        Students that are larger or slower than the teacher add nothing. RequestError without a reference.
+        Students larger or slower than the teacher add nothing. RequestError without a reference.
         """
         return hypervolume(self.normalised_costs(self.members), np.zeros(len(self.objectives)))
 
     def hypervolume_history(self, points: Sequence[Point]) -> Floats:
-        """The hypervolume (n,) after each of `points` in the order given; it never falls."""
+        """The hypervolume (n,) after each of `points` in the given order; it never falls."""
         volume, volumes = 0.0, []
         archive = np.empty((0, len(self.objectives)))
         for row, point in zip(self.normalised_costs(points), points, strict=True):
@@ -121,7 +121,7 @@ class Front:
         return np.array(volumes, dtype=np.float64)
 
     def to_rows(self) -> list[dict[str, object]]:
-        """The members, best first, and the teacher last, as rows of a table; every row has every column.
+        """The members, best first, and the teacher last, as rows of a table.
 
         The columns are `fixed_columns` and one for each searched parameter. A missing value is None. A parameter
         with the name of a fixed column gets the column `searched_<name>`.
@@ -136,7 +136,7 @@ class Front:
         return pd.DataFrame(self.to_rows(), columns=list(self.columns))
 
     def plot(self, *, title: str = "") -> Picture:
-        """The front as a picture, a panel for each pair of objectives: a notebook shows it, `save` writes it.
+        """The front as a picture with a panel for each pair of objectives. Notebooks show it.
 
         >>> front = Front(objectives=(Objective(name="accuracy"), Objective(name="size_bytes")), points=(), classes=10)
         >>> front.plot(title="nothing yet").figure.texts[0].get_text()
@@ -147,12 +147,12 @@ class Front:
         return front_picture(self, title=title)
 
     def _repr_html_(self) -> str:
-        """A notebook's table: the members, best first, and the teacher."""
+        """The table in a notebook."""
         shown: str = self.to_dataframe().to_html(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
         return shown
 
     def __rich__(self) -> Table:
-        """A terminal's table."""
+        """The table in a terminal."""
         from rich.table import Table
 
         table = Table(*self.columns)
@@ -172,7 +172,7 @@ class Front:
 
     @cached_property
     def figure_names(self) -> tuple[str, ...]:
-        """The metrics of this study: all that a point or the teacher has, and all that the study asks for."""
+        """The metrics of this study: measured ones, objectives and budgets."""
         points = self.points + ((self.teacher,) if self.teacher else ())
         measured = {name for point in points for name in point.figures}
         asked = {objective.name for objective in self.objectives} | {budget.name for budget in self.budgets}
@@ -210,7 +210,7 @@ class Front:
 
 
 def point_values(point: Point, figure_names: Sequence[str]) -> dict[str, object]:
-    """The fixed columns of one point; a figure that was not measured is None."""
+    """The fixed columns of one point; an unmeasured figure is None."""
     figures = {name: point.figures.get(name) for name in figure_names}
     known = {name: None if value is None or isnan(value) else value for name, value in figures.items()}
     others = {"epochs_spent": point.epochs_spent, "model": point.model, "number_format": point.number_format}

@@ -1,4 +1,4 @@
-"""The front as files for other programs: a table of its members and a summary."""
+"""The front as files: a table of members and a JSON summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas_compress.values.point import Point
 
 
 def write_front_csv(front: Front, path: Path) -> None:
-    """Write the members, best first, and the teacher last; an empty cell is a value not there."""
+    """Write the members, best first, and the teacher last. An empty cell is a missing value."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=front.columns, lineterminator="\n")
     writer.writeheader()
@@ -24,8 +24,7 @@ def write_front_csv(front: Front, path: Path) -> None:
 def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object] | None = None) -> None:
     """Write objectives, budgets, members, knee, teacher and hypervolume as JSON.
 
-    stopping: what early stopping saved. `hypervolume` and `reference` are null where there is neither a teacher nor a
-    given reference.
+    stopping: the epochs saved by early stopping. `hypervolume` and `reference` are null without a reference.
     """
     knee, reference = front.knee, front.reference
     summary = {

@@ -1,4 +1,4 @@
-"""One record per finished trial: `trials/<number>/outcome.json`."""
+"""Records of finished trials: `trials/<number>/outcome.json`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from nas_compress.values.outcome import Measured, Outcome
 class Record:
     """A finished trial.
 
-    `model` is its file's path relative to the run folder; `repeats` is the earlier trial whose candidate this one met
-    again, and whose record answers for it; `finished_s` counts the seconds that the study has run.
+    params: the searched parameters. model: path of the file relative to the run folder, empty if another host has it.
+    finished_s: seconds of the study's running time. repeats: an earlier trial of the same candidate, whose outcome
+    this trial copies.
     """
 
     trial: int
@@ -29,7 +30,7 @@ class Record:
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
-    """Write a record in one step: it is there whole, or the trial did not finish."""
+    """Write the record of a finished trial in one step."""
     write_json(
         folder.trial(record.trial) / "outcome.json",
         {
@@ -44,7 +45,7 @@ def write_record(folder: RunFolder, record: Record) -> None:
 
 
 def read_record(folder: RunFolder, trial: int) -> Record | None:
-    """The record of a trial, or None where it did not finish. RunError where the file is damaged."""
+    """The record of a trial, None if it did not finish; RunError if the file is damaged."""
     path = folder.trial(trial) / "outcome.json"
     if not path.is_file():
         return None
@@ -53,22 +54,22 @@ def read_record(folder: RunFolder, trial: int) -> Record | None:
         values["outcome"] = Outcome.from_dict(values["outcome"])
         return Record(**values)
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"a record must be whole, but {path} is damaged ({describe(error)}); restore it") from error
+        raise RunError(f"{path} is damaged ({describe(error)}). Restore it from a copy.") from error
 
 
 def read_records(folder: RunFolder) -> list[Record]:
-    """All records, in the order of their numbers."""
+    """All records in the order of trial numbers."""
     numbers = sorted(int(path.parent.name) for path in folder.root.glob("trials/*/outcome.json"))
     records = (read_record(folder, number) for number in numbers)
     return [record for record in records if record is not None]
 
 
 def write_baseline(folder: RunFolder, measured: Measured) -> None:
-    """Write the teacher's figures."""
+    """Write the figures of the teacher."""
     write_json(folder.teacher / "outcome.json", measured.to_dict())
 
 
 def read_baseline(folder: RunFolder) -> Measured | None:
-    """The teacher's figures, or None before it was measured."""
+    """The figures of the teacher, None before it was measured."""
     path = folder.teacher / "outcome.json"
     return Measured.from_dict(read_json(path)) if path.is_file() else None

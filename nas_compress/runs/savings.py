@@ -1,4 +1,4 @@
-"""What early stopping saved in a run, and what it would have cost one that only watched."""
+"""Epochs saved by early stopping, and the cost of a rule in the shadow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from nas_compress.runs.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Savings:
-    """Epochs of all networks (students, generations, peers, assistants) over the trials that did not repeat another.
+    """Epochs of all networks (students, generations, peers, assistants) over all trials without repeats.
 
-    `stopped` trials spared `epochs_saved` epochs beside the `epochs_trained`. Where the rule only watched, it would
-    have stopped `would_stop` trials, spared `epochs_would_save`, and cost the front its members `members_lost`.
+    stopped: number of stopped trials; they saved `epochs_saved` epochs in addition to the `epochs_trained`.
+    would_stop: number of trials to be stopped by a rule in the shadow; this would save `epochs_would_save` epochs.
+    members_lost: members of the front among these trials.
     """
 
     stopped: int = 0
@@ -25,27 +26,27 @@ class Savings:
     members_lost: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        told = f"{self.epochs_trained} epochs trained"
+        text = f"{self.epochs_trained} epochs trained"
         if self.stopped:
-            told += f", {self.epochs_saved} saved by stopping {self.stopped} trials"
+            text += f", {self.epochs_saved} saved by stopping {self.stopped} trials"
         if self.would_stop:
-            told += (
+            text += (
                 f"; the rule in the shadow would have stopped {self.would_stop} trials, saved "
                 f"{self.epochs_would_save} epochs and cost {len(self.members_lost)} members of the front"
             )
-        return told
+        return text
 
 
 def savings(records: Sequence[Record], front: Front) -> Savings:
-    """Count over the records of a run."""
+    """Count the savings over the records of a run."""
     own = [record for record in records if record.repeats is None]
-    watched = [record for record in own if record.outcome.state == "trained" and record.outcome.spoke_at is not None]
+    watched = [record for record in own if record.outcome.state == "trained" and record.outcome.stopped_at is not None]
     members = {point.trial for point in front.members}
     return Savings(
         stopped=sum(record.outcome.state == "stopped" for record in own),
         epochs_trained=sum(record.outcome.epochs_spent for record in own),
         epochs_saved=sum(record.outcome.epochs_saved for record in own),
         would_stop=len(watched),
-        epochs_would_save=sum(r.outcome.spared(r.outcome.spoke_at or 0) for r in watched),
+        epochs_would_save=sum(r.outcome.epochs_after(r.outcome.stopped_at or 0) for r in watched),
         members_lost=tuple(record.trial for record in watched if record.trial in members),
     )

@@ -1,4 +1,4 @@
-"""Choose front members by conditions on the columns of front.csv."""
+"""Selection of front members by conditions on the columns of front.csv."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Condition:
     value: str
 
     def holds(self, row: dict[str, object]) -> bool:
-        """Whether a row keeps the condition; an empty cell keeps none. Numbers compare as numbers."""
+        """Whether a row satisfies the condition. An empty cell never does. Numbers compare as numbers."""
         cell = row.get(self.column)
         if cell is None:
             return False
@@ -42,7 +42,7 @@ class Condition:
 
 
 def parse_condition(text: str, columns: Sequence[str]) -> Condition:
-    """Read one `--where`; RequestError for an unknown column or no operator."""
+    """Parse one `--where`; RequestError for an unknown column or a missing operator."""
     match = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*", text)
     if match is None:
         raise RequestError(
@@ -57,9 +57,10 @@ def parse_condition(text: str, columns: Sequence[str]) -> Condition:
 
 
 def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
-    """The front members that keep every condition; one text may join several: `accuracy>=0.9 and macs<1e6`.
+    """The front members that satisfy every condition.
 
-    RequestError for a condition that cannot be read, and where no member is left.
+    where: conditions; one text may join several, such as `accuracy>=0.9 and macs<1e6`.
+    RequestError for an invalid condition, and if no member is left.
     """
     texts = [text for joined in where for text in re.split(r"\s+and\s+", joined)]
     conditions = [parse_condition(text, front.columns) for text in texts]
@@ -78,10 +79,10 @@ def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
 def chosen_members(
     front: Front, *, best: Sequence[str] = (), where: Sequence[str] = (), everything: bool = False
 ) -> tuple[Point, ...]:
-    """The members asked for among those that keep every condition, each once.
+    """Select front members under conditions, each once.
 
-    `everything` takes all of them, `best` the one that is best in each of these figures; without either the knee
-    of those that are left, the balanced choice. RequestError where both are given.
+    best: metrics; selects the best member in each. everything: selects all of them. Without either, the knee of the
+    remaining members is selected. RequestError if both are given.
     """
     if everything and best:
         raise RequestError(f"at most one of --all and --best must be given, but got --all and --best {best[0]}")

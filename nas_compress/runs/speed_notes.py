@@ -1,4 +1,4 @@
-"""Which front members of few bits are simulated, or slower than the same architecture in float32, in plain words."""
+"""Notes on quantized front members that are simulated or slower than in float32."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from nas_compress.runs.records import Record
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import SIMULATED
 
-NOT_COMPARED = "not yet compared with its float32 form: a run does so at its end, in fast moments of the machine"
-
-
-SIMULATION = f"{SIMULATED} with float kernels: its latency is that of the simulation, no device has such kernels"
+NOT_COMPARED = "not yet compared with its float32 version: a run measures it at its end if the machine is fast"
+SIMULATION = f"{SIMULATED} with float kernels: the latency is of the simulation, no device has such kernels"
 
 
 def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
-    """The records of front members whose weights have fewer than 32 bits."""
+    """The records of the front members with weights of fewer than 32 bits."""
     wanted = set(members)
     return [
         record
@@ -28,7 +26,7 @@ def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -
 
 
 def speed_note(measured: Measured) -> str:
-    """What there is to note of a quantized file's speed; empty where it is as fast as in float32, or faster."""
+    """A note on the speed of a quantized file; empty if it is at least as fast as in float32."""
     reference = measured.float32_latency_ms
     if reference is None:
         return NOT_COMPARED
@@ -37,11 +35,11 @@ def speed_note(measured: Measured) -> str:
         return ""
     more = latency / reference - 1
     unsure = " (noisy)" if measured.latency_noisy else ""
-    return f"{more:.0%} slower than its float32 form: {latency:.4f} ms{unsure} against {reference:.4f} ms"
+    return f"{more:.0%} slower than its float32 version: {latency:.4f} ms{unsure} against {reference:.4f} ms"
 
 
 def speed_notes(records: Sequence[Record], members: Iterable[int | str]) -> dict[str, list[int]]:
-    """Every note on the front members, with the trials that it is about."""
+    """The notes on the front members, each with its trials."""
     notes: dict[str, list[int]] = {}
     for record in quantized_members(records, members):
         simulated = SIMULATION if SIMULATED in record.outcome.number_format else ""

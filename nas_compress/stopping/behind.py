@@ -1,4 +1,4 @@
-"""Stop a trial that another one left behind: better under all objectives after equally much training."""
+"""Stopping rule `behind`: stop a trial dominated by another one at the same stage of training."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from nas_compress.stopping.rungs import AtRungs
 
 @dataclass(frozen=True, kw_only=True)
 class Behind(AtRungs):
-    """Stop where some trial that reached the rung dominates the newcomer there.
+    """Stop a trial if another trial dominates it at its rung.
 
-    Costs that were known before training count as they are, the learned one as it is at the rung, so that a small or
-    fast student is held against equally small and fast ones only. Trials that no other dominates at the rung always go
-    on, unlike under MO-ASHA, of whose front the epsilon-net drops a part. `rungs` are fractions of each trial's full
-    training.
+    Compared are the known costs and the learned cost at the rung, so a small or fast student competes with equally
+    small and fast students only. Non-dominated trials always continue; MO-ASHA drops some of them by its epsilon-net.
+    rungs: fractions of a full training.
     """
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Compare at the newcomer's rung; None where its last step is no rung."""
-        standing = self.standing(newcomer, others)
-        if standing is None:
+        """Compare at the rung of the newcomer's last step; None if that step is no rung."""
+        found = self.at_rung(newcomer, others)
+        if found is None:
             return None
-        own, rung = standing.own, np.array(standing.others, dtype=np.float64).reshape(-1, len(standing.own))
+        own, rung = found.own, np.array(found.others, dtype=np.float64).reshape(-1, len(found.own))
         ahead = int(((rung <= own).all(axis=1) & (rung < own).any(axis=1)).sum())
         if not ahead:
             return None

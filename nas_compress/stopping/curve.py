@@ -1,4 +1,4 @@
-"""What a stopping rule sees of a trial. Every number is a cost: small is good."""
+"""The learning curve of a trial as input of a stopping rule. All numbers are costs: small is good."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Curve:
     """A trial so far: costs known before training, and the learned cost after some of its steps.
 
-    `known` are in the same order for every trial, `planned` is the step at which a full training ends (a step is an
-    epoch or whatever is counted), `points` are (step, learned cost) in rising order of steps.
+    known: in the same order for every trial. planned: last step of a full training; a step is usually an epoch.
+    points: (step, learned cost) with rising steps.
     """
 
     known: tuple[float, ...]
@@ -19,16 +19,16 @@ class Curve:
 
     @property
     def step(self) -> int:
-        """The last step that was reported; 0 before the first."""
+        """The last reported step; 0 before the first."""
         return self.points[-1][0] if self.points else 0
 
     @property
     def finished(self) -> bool:
-        """Whether the training went to its end."""
+        """Whether the training reached its last step."""
         return self.step >= self.planned
 
     def vector(self, step: int) -> tuple[float, ...] | None:
-        """The learned cost at `step` and the known ones; None where that step was not reported."""
+        """The learned cost at `step`, followed by the known costs; None if the step was not reported."""
         for reported, cost in self.points:
             if reported == step:
                 return (cost, *self.known)
@@ -39,5 +39,5 @@ class Curve:
         return max(1, round(fraction * self.planned))
 
     def until(self, step: int) -> Curve:
-        """The curve as it was at `step`."""
+        """The part of the curve up to `step`."""
         return Curve(known=self.known, planned=self.planned, points=tuple(p for p in self.points if p[0] <= step))

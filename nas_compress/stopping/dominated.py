@@ -1,4 +1,4 @@
-"""Stop a trial that even a lucky end of its training would leave behind the front."""
+"""Stopping rule `dominated`: stop a trial that is dominated even by an optimistic forecast."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from nas_compress.stopping.curve import Curve
 
 @dataclass(frozen=True, kw_only=True)
 class Dominated:
-    """Stop where some finished trial dominates the known costs together with an optimistic forecast of the learned one.
+    """Stop a trial if a finished trial dominates its known costs and an optimistic forecast of its learned cost.
 
-    The forecast takes the improvement from this step to the end that only a fraction `risk` of the finished trials
-    exceeded, so `risk` bounds how often a trial is stopped whose end would have beaten its forecast. It looks at the
-    `looks` (fractions of the full training) once `at_least` trials are finished.
+    The forecast assumes the improvement until the end that only a fraction `risk` of the finished trials exceeded.
+    risk: bound on the fraction of stopped trials with a better end than their forecast.
+    checks: fractions of a full training at which the rule compares.
+    at_least: number of finished trials before the first comparison.
     """
 
     risk: float = 0.05
-    looks: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
+    checks: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     at_least: int = 10
 
     def __post_init__(self) -> None:
         if not 0 < self.risk <= 0.5:
             raise RequestError(f"0 < risk <= 0.5 must hold, but got risk={self.risk}")
-        if not self.looks or not all(0 < look < 1 for look in self.looks):
-            raise RequestError(f"looks must be fractions of the training between 0 and 1, but got {self.looks}")
+        if not self.checks or not all(0 < check < 1 for check in self.checks):
+            raise RequestError(f"checks must be fractions of the training between 0 and 1, but got {self.checks}")
 
     def wants(self, step: int, planned: int) -> bool:
-        """At the looks, and at the end, from which later trials learn how much the rest of a training brings."""
+        """At the checks, and at the end: forecasts need the gain after each check."""
         curve = Curve(known=(), planned=planned)
-        return step == planned or any(curve.step_at(look) == step for look in self.looks)
+        return step == planned or any(curve.step_at(check) == step for check in self.checks)
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Forecast the newcomer's end from the finished trials, and hold it against them."""
+        """Forecast the newcomer's end from the finished trials, and compare it with them."""
         own = newcomer.vector(newcomer.step)
         finished = [curve for curve in others if curve.finished]
         if own is None or newcomer.finished or len(finished) < self.at_least:
             return None
-        # each training looked at the step that is nearest to the look, whatever its length
-        look = next((look for look in self.looks if newcomer.step_at(look) == newcomer.step), None)
-        if look is None:
+        # Trainings of different lengths are compared at the same fraction.
+        check = next((check for check in self.checks if newcomer.step_at(check) == newcomer.step), None)
+        if check is None:
             return None
-        gains = [gain for curve in finished if (gain := _gain(curve, look)) is not None]
+        gains = [gain for curve in finished if (gain := _gain(curve, check)) is not None]
         if len(gains) < self.at_least:
             return None
         forecast = own[0] - float(np.quantile(gains, 1 - self.risk, method="higher"))
@@ -62,9 +63,9 @@ class Dominated:
 
 
 def _gain(curve: Curve, fraction: float) -> float | None:
-    """What the rest of a finished training brought after this fraction of it.
+    """The improvement of a finished training after this fraction of it.
 
-    None where nobody looked then, or a cost was no number: a training that diverged tells nothing of the others.
+    None if it was not reported there, or if a cost is not finite: a diverged training says nothing about others.
     """
     then, end = curve.vector(curve.step_at(fraction)), curve.vector(curve.step)
     if then is None or end is None or not (math.isfinite(then[0]) and math.isfinite(end[0])):

@@ -1,4 +1,4 @@
-"""MO-ASHA: at each rung only the best part of what came there goes on."""
+"""Stopping rule `moasha`: at each rung only the best 1 / eta of the trials continue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nas_compress.values.pareto import place
 
 @dataclass(frozen=True, kw_only=True)
 class MoAsha(AtRungs):
-    """Stop a trial that does not stand among the best 1 / eta of all trials that reached its rung.
+    """Stop a trial that is not among the best 1 / eta of all trials at its rung.
 
-    Salinas et al. 2021, Schmucker et al. 2021 (arXiv 2106.12639), in the stopping form: the trial is put among all
-    trials that ever reached the rung, stopped ones too; they are ordered by non-dominated fronts and inside a front by
-    an epsilon-net; with r others before it of n in all, it stops where r / n > 1 / eta. So one that dominates its rung,
-    or comes first, is never stopped. `rungs` are fractions of each trial's full training.
+    Salinas et al. 2021, Schmucker et al. 2021 (arXiv 2106.12639), in the stopping variant. All trials that ever reached
+    the rung count, stopped ones too. They are ordered by non-dominated fronts, and within a front by an epsilon-net.
+    A trial with r of n trials before it stops if r / n > 1 / eta. The first trial at a rung is never stopped.
+    rungs: fractions of a full training.
     """
 
     eta: int = 3
@@ -31,19 +31,19 @@ class MoAsha(AtRungs):
         require_eta(self.eta)
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Compare at the newcomer's rung; None where its last step is no rung."""
-        standing = self.standing(newcomer, others)
-        if standing is None:
+        """Compare at the rung of the newcomer's last step; None if that step is no rung."""
+        found = self.at_rung(newcomer, others)
+        if found is None:
             return None
-        rung = np.array([standing.own, *standing.others], dtype=np.float64)
+        rung = np.array([found.own, *found.others], dtype=np.float64)
         before = place(rung, 0)
         if before * self.eta <= len(rung):
             return None
-        return f"moasha: {before} of {len(rung)} trials stand before it at step {newcomer.step} of {newcomer.planned}"
+        return f"moasha: {before} of {len(rung)} trials are better at step {newcomer.step} of {newcomer.planned}"
 
 
 def geometric_rungs(steps: int, *, eta: int = 3) -> tuple[int, ...]:
-    """Steps 1 .. below `steps`, each about eta times the one before; none where training is too short for one.
+    """Steps from 1 to below `steps`, each about eta times the previous; empty if training is too short.
 
     >>> geometric_rungs(27), geometric_rungs(14), geometric_rungs(2)
     ((1, 3, 9), (1, 4), ())
@@ -54,6 +54,6 @@ def geometric_rungs(steps: int, *, eta: int = 3) -> tuple[int, ...]:
 
 
 def require_eta(eta: int) -> None:
-    """Raise RequestError where every trial would go on, or none."""
+    """Raise RequestError if eta would stop every trial or none."""
     if eta < 2:
         raise RequestError(f"eta >= 2 must hold, but got eta={eta}")

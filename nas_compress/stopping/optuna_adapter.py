@@ -1,6 +1,6 @@
-"""Early stopping for any Optuna study, with one objective or several; Optuna's own pruning refuses several.
+"""Early stopping for any Optuna study, with one objective or several. Optuna's own pruners accept only one.
 
-This module does not import Optuna: it needs the few members of its trials that the protocols below name.
+This module does not import Optuna. The Protocols below are the parts of Optuna's interface in use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.rules import Rule
 
 CURVE = "learning_curve"
-"""The trial's user attribute that holds its curve."""
+"""The user attribute of a trial with its curve."""
 
 
 class _Name(Protocol):
@@ -48,10 +48,9 @@ class _Trial(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class Watch:
-    """One trial under a rule: report its learned value, and end it where an answer comes back.
+    """One trial under a stopping rule. Stop the training if `report` returns a reason.
 
-    Return the values at hand from the objective then, so that Optuna gets a complete trial from which the sampler
-    learns; a trial that fails or is pruned teaches most samplers little.
+    Then return the current values from the objective: most samplers learn little from failed or pruned trials.
 
     >>> import optuna
     >>> from nas_compress.stopping.moasha import MoAsha
@@ -72,10 +71,11 @@ class Watch:
     >>> 0 < len(finished) < 30
     True
 
-    `known` are the other objectives' values in the study's order, `learned` is the index of the reported one, both in
-    their own directions. What was reported stands in the trial's user attribute `learning_curve`, together with the
-    step at which the rule first spoke: trials of other processes see it, and a caller that trains on regardless can
-    count what the rule would have cost.
+    known: values of all objectives but the learned one, in the study's order and in their own directions.
+    learned: index of the learned objective. planned: last step of a full training.
+    stopped_at: step of the first reason to stop, None before.
+    Reports are kept in the user attribute `learning_curve`, so other processes see them. A caller may train on after a
+    reason, to measure the cost of the rule.
     """
 
     trial: _Trial
@@ -83,7 +83,7 @@ class Watch:
     known: Sequence[float]
     planned: int
     learned: int = 0
-    spoke_at: int | None = None
+    stopped_at: int | None = None
     _points: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,27 +92,30 @@ class Watch:
                 "known must hold every objective but the learned one, "
                 f"but got {len(self.known)} of {len(self.trial.study.directions)} and learned={self.learned}"
             )
-        self.planned = int(self.planned)  # plain numbers, for storages keep them as JSON
+        self.planned = int(self.planned)  # storages need plain numbers, as JSON
 
     def report(self, step: int, value: float) -> str | None:
-        """Note the learned value after `step`; why the trial should stop, or None. Steps unwanted by the rule pass."""
+        """Record the learned value after `step` and return a reason to stop, or None.
+
+        Steps that the rule does not need are ignored.
+        """
         if not self.rule.wants(step, self.planned):
             return None
         step, value = int(step), float(value)
         signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in self.trial.study.directions]
         own = signs.pop(self.learned)
-        # a value that is not a number is the worst there is, not one that compares with nothing
+        # nan compares with nothing, so it becomes the worst value.
         self._points.append((step, own * value if math.isfinite(value) else math.inf))
         known = tuple(sign * float(cost) for sign, cost in zip(signs, self.known, strict=True))
         curve = Curve(known=known, planned=self.planned, points=tuple(self._points))
         reason = self.rule.verdict(curve, self._others())
-        spoke_at = step if reason is not None and self.spoke_at is None else self.spoke_at
-        self.trial.set_user_attr(CURVE, curve_attribute(curve, spoke_at))
-        self.spoke_at = spoke_at  # not before it is stored: where the storage is away, nothing was said
+        stopped_at = step if reason is not None and self.stopped_at is None else self.stopped_at
+        self.trial.set_user_attr(CURVE, curve_attribute(curve, stopped_at))
+        self.stopped_at = stopped_at  # only after it was stored: storing may fail
         return reason
 
     def _others(self) -> list[Curve]:
-        """Curves of trials that run or are complete, each as far as the rule would have let it go."""
+        """Curves of the other running and complete trials, each up to its first reason to stop."""
         return [
             curve_of(trial.user_attrs[CURVE])
             for trial in self.trial.study.get_trials(deepcopy=False)
@@ -122,14 +125,14 @@ class Watch:
         ]
 
 
-def curve_attribute(curve: Curve, spoke_at: int | None) -> dict[str, Any]:
-    """A curve as plain values for a user attribute; infinity becomes None, which JSON knows."""
+def curve_attribute(curve: Curve, stopped_at: int | None) -> dict[str, Any]:
+    """A curve as plain values for a user attribute. Infinity becomes None, because JSON has no infinity."""
     points = [[step, cost if math.isfinite(cost) else None] for step, cost in curve.points]
-    return {"known": list(curve.known), "planned": curve.planned, "points": points, "spoke_at": spoke_at}
+    return {"known": list(curve.known), "planned": curve.planned, "points": points, "spoke_at": stopped_at}
 
 
 def curve_of(values: Mapping[str, Any]) -> Curve:
-    """The curve that `curve_attribute` described, up to the step at which the rule spoke."""
+    """The inverse of `curve_attribute`, cut at the first reason to stop."""
     points = tuple((int(step), math.inf if cost is None else float(cost)) for step, cost in values["points"])
     curve = Curve(known=tuple(values["known"]), planned=int(values["planned"]), points=points)
     return curve if values["spoke_at"] is None else curve.until(int(values["spoke_at"]))

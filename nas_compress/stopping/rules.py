@@ -1,4 +1,4 @@
-"""What every stopping rule is: a pure function of the newcomer's curve and of the other trials' curves."""
+"""The Protocol of stopping rules: pure functions of learning curves."""
 
 from __future__ import annotations
 
@@ -10,45 +10,44 @@ from nas_compress.stopping.curve import Curve
 
 
 class Rule(Protocol):
-    """Says at which steps it wants to look, and whether a trial ends there.
+    """A stopping rule: the steps at which it compares, and its verdict there.
 
-    A rule keeps nothing between two looks: what it knows are the curves, so that a run that was killed goes on with
-    the same decisions, and workers on one storage share them.
+    Rules are stateless. A resumed run decides as before, and workers on one storage share the curves.
     """
 
     def wants(self, step: int, planned: int) -> bool:
-        """Whether the learned cost at this step of `planned` must be reported."""
+        """Whether the rule needs the learned cost at this step of `planned`."""
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Why the newcomer should stop at its last step, or None where it goes on."""
+        """The reason to stop the newcomer at its last step, or None to continue."""
 
 
 class NoRule:
-    """Every trial is trained to its end."""
+    """The rule `none`: every trial is trained to its end."""
 
     def wants(self, step: int, planned: int) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Go on."""
+        """Return None."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overruled:
-    """Looks where another rule does, so that the curve serves later trials, and stops nothing.
+    """Report at the steps of another rule, but never stop: later trials need the curve.
 
-    For a candidate that was stopped and is proposed again: that the sampler comes back to it, after all that it has
-    learned, says more than a few epochs of training did.
+    Used for a stopped candidate that is proposed again, because the repeated proposal of a sampler counts more than a
+    few epochs of training.
     """
 
     rule: Rule
 
     def wants(self, step: int, planned: int) -> bool:
-        """Where the other one looks."""
+        """The steps of the other rule."""
         return self.rule.wants(step, planned)
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
-        """Go on."""
+        """Return None."""
         return None

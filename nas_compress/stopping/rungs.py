@@ -1,4 +1,4 @@
-"""What rules at rungs share: when they look, and who stands at the newcomer's rung."""
+"""Rules at rungs: their steps, and the costs of all trials at a rung."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nas_compress.stopping.curve import Curve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """The newcomer's costs at its rung, and those of the others that reached it."""
+class AtRung:
+    """The costs of the newcomer and of the other trials at one rung."""
 
     own: tuple[float, ...]
     others: list[tuple[float, ...]]
@@ -19,28 +19,28 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class AtRungs:
-    """Looks at `rungs`, fractions of each trial's full training. RequestError unless they rise between 0 and 1."""
+    """A rule at `rungs`, rising fractions of a full training between 0 and 1; RequestError otherwise."""
 
     rungs: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not self.rungs:
-            raise RequestError("rungs must name at least one step below the end of training, but got none")
+            raise RequestError("rungs must be one or more steps before the end of training, but got none")
         if list(self.rungs) != sorted(set(self.rungs)) or not 0 < self.rungs[0] <= self.rungs[-1] < 1:
-            raise RequestError(f"rungs must rise and lie between 0 and the end of training, but got {self.rungs}")
+            raise RequestError(f"rungs must rise between 0 and the end of training, but got {self.rungs}")
 
     def wants(self, step: int, planned: int) -> bool:
-        """At rungs, and at the end, which makes the curve whole."""
+        """At rungs, and at the end to complete the curve."""
         return step == planned or self._rung(step, planned) is not None
 
-    def standing(self, newcomer: Curve, others: Sequence[Curve]) -> Standing | None:
-        """Who stands at the rung of the newcomer's last step; None where that is no rung."""
+    def at_rung(self, newcomer: Curve, others: Sequence[Curve]) -> AtRung | None:
+        """The costs at the rung of the newcomer's last step; None if that step is no rung."""
         fraction = self._rung(newcomer.step, newcomer.planned)
         own = newcomer.vector(newcomer.step)
         if fraction is None or own is None:
             return None
         reached = [curve.vector(curve.step_at(fraction)) for curve in others]
-        return Standing(own=own, others=[vector for vector in reached if vector is not None])
+        return AtRung(own=own, others=[vector for vector in reached if vector is not None])
 
     def _rung(self, step: int, planned: int) -> float | None:
         curve = Curve(known=(), planned=planned)

@@ -1,4 +1,4 @@
-"""Stopping rules by name."""
+"""Table of stopping rules."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nas_compress.stopping.rules import NoRule, Rule
 
 RULES: Mapping[str, str] = {
     "none": "every trial is trained to its end",
-    "moasha": "at each rung only the best 1 / eta go on, by non-dominated fronts and an epsilon-net",
-    "behind": "stop at a rung where another trial was nowhere worse and somewhere better",
-    "dominated": "stop where finished trials dominate the trial's costs and an optimistic forecast",
+    "moasha": "at each rung only the best 1 / eta continue, by non-dominated fronts and an epsilon-net",
+    "behind": "stop at a rung if another trial was nowhere worse and somewhere better",
+    "dominated": "stop if finished trials dominate the trial's costs and an optimistic forecast",
 }
 
 
 def make_rule(
     name: str, *, steps: int, rungs: Sequence[int] | None = None, eta: int = 3, risk: float = 0.05, where: str = ""
 ) -> Rule:
-    """The rule of that name for trainings of `steps` steps.
+    """Make the rule `name` for trainings of `steps` steps.
 
-    `rungs` (steps) are those of moasha and behind, `eta` moasha's, `risk` dominated's. Without `rungs` they are
-    geometric; where the training is too short for one, no trial is stopped.
+    rungs: steps at which moasha and behind compare; geometric if None. If training is too short for a geometric rung,
+    no trial is stopped. eta: of moasha. risk: of dominated. where: place of the request, for error texts.
     """
     require_known("a stopping rule", name, RULES, where)
     if steps < 1:

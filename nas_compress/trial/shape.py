@@ -157,7 +157,7 @@ def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teache
     groups = teacher.channel_groups(pruning.criterion, seed=seed, kept=kept, heads=pruning.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
-    cut = cut_network(teacher.shortened(kept), architecture.input_shape, keep)
+    cut = cut_network(teacher.shortened(kept), teacher.dataset.example, keep)
     student: nn.Module = cut
     if shape.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))

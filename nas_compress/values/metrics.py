@@ -1,6 +1,6 @@
-"""Metrics: the one table of them, and the objectives, budgets and rewards that name them.
+"""The table of metrics, and the objectives, budgets and rewards on metrics.
 
-A new metric is one row of METRICS, and the function that measures it.
+A new metric is one row of METRICS and the function to measure it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Metric:
     label: the words of a sentence; axis_label: the words of an axis, with the unit.
     notation: `percent` of a fraction, `plain` number, or `prefix` (k, M, G; 1 kB is 1000 bytes).
     unit: follows a shown value. digits: decimals in tables; 0 groups thousands.
-    known_before_training: whether the untrained file has the same figure.
+    known_before_training: the untrained file has the same figure.
     bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
-    chance: the figure of a random answer by the number of classes, None if it does not follow from that number.
+    chance: the figure of a random answer by the number of classes, None if there is no such level.
 
     >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
     ('61.3 kB', '61,300')
@@ -46,7 +46,7 @@ class Metric:
 
     @property
     def log_scale(self) -> bool:
-        """Whether equal ratios, not equal differences, are equally far apart on axes and in hypervolumes."""
+        """Equal ratios, not equal differences, are equal distances on axes and in hypervolumes."""
         return self.bounds == (0.0, inf)
 
     def cell(self, value: float) -> str:
@@ -135,7 +135,7 @@ def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_words(figures: Mapping[str, float], names: Iterable[str]) -> str:
-    """Those of the named figures that are known, as one line.
+    """The known ones of the named figures, as one line.
 
     >>> in_words({"latency_ms": 0.25, "accuracy": 0.98}, ["accuracy", "latency_ms", "size_bytes"])
     'accuracy 98 %, latency 0.25 ms'

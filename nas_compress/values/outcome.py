@@ -1,4 +1,4 @@
-"""What came out of one trial, as a value that survives JSON."""
+"""The outcome of a trial and the figures of its file, as values for JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State = Literal["trained", "over_budget", "failed", "stopped"]
 class Measured:
     """The figures of one ONNX file, measured by onnxruntime, on the disk, or on the torch module.
 
-    figures: values by their name in METRICS; training adds those that are not known before it.
+    figures: values by their name in METRICS; training adds the metrics not known before it.
     latency_spread: interquartile range of the latency blocks over their median.
     latency_noisy: the machine never reached its fast state while the latency was measured.
     agreement: fraction of samples on which file and torch module agree; max_difference: the largest difference.
@@ -45,7 +45,7 @@ class Measured:
         return float(self.figures[name])
 
     def with_figures(self, figures: Mapping[str, float]) -> Measured:
-        """A copy in which these figures are new or replaced."""
+        """A copy with these figures added or replaced."""
         return replace(self, figures={**self.figures, **figures})
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Measured:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
-        """The inverse of `to_dict`. Older records write null for a figure that was not measured."""
+        """The inverse of `to_dict`. Older records write null for an unmeasured figure."""
         own = {item.name for item in fields(cls)}
         figures = {name: value for name, value in values.items() if name not in own and value is not None}
         return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
@@ -63,17 +63,18 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One candidate and seed: how the trial ended and what was measured.
+    """The result of one candidate with one seed.
 
-    `over_budget` ended before training; `failed` and `stopped` (by the stopping rule, during training) say why in
-    `reason`. `control` says which control of pruning it is, if any. `epochs` of `planned_epochs` are the student's own,
-    `trainings` the networks that were trained for it (generations, peers), `teacher_epochs` those of assistants and
-    ensemble members that this trial was the first to need. `seconds` are per stage, `losses` the mean of each loss term
-    over the last epoch. `curve` holds (epoch, validation accuracy of the torch module) a few times on the way and where
-    the stopping rule looked: it is for decisions and readers, never a figure of the front. `spoke_at` is the epoch at
-    which the rule stopped the trial, or would have stopped one that was trained on to judge the rule.
-    `integer_latency_ms`: the file ships with float kernels though the candidate has 8-bit activations, for integer
-    kernels took so long.
+    state: `over_budget` ended before training, `stopped` ended during training by the stopping rule.
+    reason: for every state but `trained`; of a trained candidate, the budgets that its file breaks.
+    epochs, planned_epochs: of the student itself, done and planned.
+    trainings: networks trained for it (generations, peers). teacher_epochs: of assistants and ensemble members that
+    this trial was the first to use.
+    seconds: per stage. losses: mean of each loss term over the last epoch.
+    curve: (epoch, primary metric of the torch module on the validation split) at some epochs. Decisions use it; the
+    front does not.
+    stopped_at: epoch at which the stopping rule stopped the trial, or would have stopped it in the shadow.
+    integer_latency_ms: latency of the version with integer kernels, if the float version is faster and ships instead.
 
     >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
     >>> Outcome.from_dict(outcome.to_dict()) == outcome
@@ -92,42 +93,43 @@ class Outcome:
     losses: Mapping[str, float] = field(default_factory=dict)
     planned_epochs: int = 0
     curve: tuple[tuple[int, float], ...] = ()
-    spoke_at: int | None = None
+    stopped_at: int | None = None
     integer_latency_ms: float | None = None
     teacher_epochs: int = 0
 
     @property
     def epochs_spent(self) -> int:
-        """Epochs of all networks that were trained for the trial: its whole cost in trainings."""
+        """Epochs of all networks trained for this trial."""
         together = self.candidate.teaching.side_by_side
         earlier = max(0, self.trainings - together) * self.planned_epochs
         return earlier + together * self.epochs + self.teacher_epochs
 
     @property
     def epochs_saved(self) -> int:
-        """Epochs that stopping spared, of the student and the peers that learned beside it."""
-        return self.spared(self.epochs) if self.state == "stopped" else 0
+        """Epochs saved by stopping, of the student and its peers."""
+        return self.epochs_after(self.epochs) if self.state == "stopped" else 0
 
-    def spared(self, epoch: int) -> int:
-        """Epochs that an end after this one spares."""
+    def epochs_after(self, epoch: int) -> int:
+        """Planned epochs after this one, of the student and its peers."""
         return (self.planned_epochs - epoch) * self.candidate.teaching.side_by_side
 
     @property
     def control(self) -> str:
-        """Which control of pruning this trial is: its candidate's."""
+        """The control of pruning that the candidate is, empty if none."""
         return self.candidate.control
 
     @property
     def number_format(self) -> str:
-        """The numbers that the file computes with, in words: floats where its integer kernels were too slow to ship."""
+        """The numbers in which the file computes, in words. Slow integer kernels are replaced by floats."""
         shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)
         return shipped.number_format
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
+        """Plain values for JSON; the inverse of `from_dict`."""
         values = asdict(self)
+        values["spoke_at"] = values.pop("stopped_at")  # the name in every published record
         values["candidate"] = self.candidate.to_dict()
         values["architecture"] = None if self.architecture is None else self.architecture.to_dict()
         values["measured"] = None if self.measured is None else self.measured.to_dict()
@@ -138,10 +140,11 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
-        """The outcome that `to_dict` described."""
+        """The inverse of `to_dict`; reads older records too."""
         known = dict(values)
         for derived in ("control", "epochs_spent", "number_format"):
             known.pop(derived, None)
+        known["stopped_at"] = known.pop("spoke_at", None)
         known["candidate"] = Candidate.from_dict(known["candidate"])
         if known.get("measured") is not None:
             known["measured"] = Measured.from_dict(known["measured"])

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
-    """Mark the rows of costs (n, m) that no other row dominates; the result is (n,).
+    """Mark the non-dominated rows of costs (n, m); the result is (n,).
 
     A row dominates another if it is nowhere larger and somewhere smaller. Of equal rows the first is marked.
     RequestError if costs is not two-dimensional or contains nan.
@@ -31,7 +31,7 @@ def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     """The volume that costs (n, m) dominate below `reference` (m,), exact for any m.
 
-    Rows that are not smaller than the reference in every column add nothing.
+    Rows beyond the reference in any column add nothing.
     Two columns take one sorted pass, three a sweep with a staircase (Fonseca et al. 2006, doi
     10.1109/CEC.2006.1688440). More columns recurse over slices along the last one, which is slow beyond 5 columns or
     some hundred rows.
@@ -91,7 +91,7 @@ def knee(costs: np.ndarray) -> int:
 def fronts(costs: Floats, *, enough: int | None = None) -> NDArray[np.intp]:
     """The index (n,) of the non-dominated front of each row of costs (n, m), from 0; equal rows share a front.
 
-    enough: number of rows after which no further front is computed; the remaining rows get -1.
+    enough: stop after this number of rows; the remaining rows get -1.
     """
     number = np.full(len(costs), -1, dtype=np.intp)
     columns = np.ascontiguousarray(costs.T)
@@ -210,7 +210,7 @@ def _slices(table: Floats, corner: Floats) -> float:
 
 
 def volume_gain(row: Floats, archive: Floats) -> float:
-    """The volume that `row` adds to the archive: its own box less the part that the archive fills.
+    """The volume that `row` adds to the archive: its own box less the part filled by the archive.
 
     Rows are relative to the reference, and finite or inf.
     """

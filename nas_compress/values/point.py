@@ -15,13 +15,13 @@ class Point:
     """The figures of one finished trial, or of the teacher.
 
     trial: number of the trial, or the word `teacher`.
-    figures: values by their name in METRICS; a trial that ended before training lacks those that need training.
+    figures: values by their name in METRICS; an untrained trial lacks the metrics of training.
     epochs_spent: epochs of all networks trained for this point, None if unknown.
     model: path of the ONNX file relative to the run folder.
     searched: the searched parameters by name.
     feasible: every budget is met and training came to its end; stopped: a stopping rule or a pruner ended it.
     float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
-    number_format: the numbers the file computes with, and which of them are simulated; empty if unknown.
+    number_format: the numbers in which the file computes, and the simulated ones; empty if unknown.
 
     >>> Point(trial=3, figures={"accuracy": 0.98, "size_bytes": 21_000}).figure("size_bytes")
     21000.0

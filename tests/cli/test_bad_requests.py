@@ -1,4 +1,4 @@
-"""Every mistake gives one clear line on stderr, exit code 2, and nothing written."""
+"""Every invalid request gives one clear line on stderr, exit code 2, and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def splits(): return {"train": (numpy.zeros((4, 8, 8)), numpy.zeros(4))}
 
 
 def refused(command: Command, folder: Path, *words: str, arguments: tuple[object, ...] = ()) -> str:
-    """`run` (or `arguments`) ends with 2, one line that has all the words, and nothing written."""
+    """Require exit code 2, one line with all words, and no written file; return the line."""
     before = snapshot(folder)
     answer = command(*(arguments or ("run", folder / "study")))
     assert answer.code == 2, answer
@@ -171,7 +171,9 @@ def test_a_mistake_in_show(command: Command, finished: Path, tmp_path: Path) -> 
     refused(command, tmp_path, "--best", "'speed'", arguments=("show", run, "--best", "speed"))
 
 
-def test_nothing_is_exported_where_one_of_several_cannot_be(command: Command, finished: Path, tmp_path: Path) -> None:
+def test_nothing_is_exported_if_one_of_several_trials_cannot_be(
+    command: Command, finished: Path, tmp_path: Path
+) -> None:
     trained = next(path.parent.name for path in sorted((finished / "run" / "trials").glob("*/model.onnx")))
     arguments = ("export", finished / "run", "--trial", trained, "--trial", 99, "--out", "two")
     refused(command, tmp_path, "trial 99 does not exist", arguments=arguments)

@@ -1,4 +1,4 @@
-"""The commands on one finished run: what they print, and the files of the run folder."""
+"""The commands on one finished run: output and files of the run folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from image_files import file_accuracy
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.loading import load_dataset
-from nas_compress.measurement.accuracy import measure_accuracy
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]
@@ -40,7 +40,7 @@ def test_every_front_file_measures_to_its_recorded_accuracy(finished: Path) -> N
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for row in read_csv(finished / "run" / "front.csv"):
         path = finished / "run" / row["model"]
-        assert measure_accuracy(path, data.inputs["input"].numpy(), data.targets["label"].numpy()) == float(
+        assert file_accuracy(path, data.inputs["input"].numpy(), data.targets["label"].numpy()) == float(
             row["accuracy"]
         )
 
@@ -91,7 +91,7 @@ def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path)
     assert plain[-1].startswith("teacher")
 
 
-def test_show_tells_one_trial_with_its_bytes_step_by_step(command: Command, finished: Path) -> None:
+def test_show_prints_one_trial_with_its_bytes_step_by_step(command: Command, finished: Path) -> None:
     run = finished / "run"
     (first, *_), teacher = read_csv(run / "front.csv"), read_csv(run / "front.csv")[-1]
     told = json.loads(command("show", run, "--trial", first["trial"], "--json").out)
@@ -107,7 +107,7 @@ def test_show_tells_one_trial_with_its_bytes_step_by_step(command: Command, fini
     assert refused.code == 2 and "--trial must be given alone" in refused.line
 
 
-def test_show_keeps_what_is_asked_for(command: Command, finished: Path) -> None:
+def test_show_prints_only_the_chosen_members(command: Command, finished: Path) -> None:
     rows = read_csv(finished / "run" / "front.csv")[:-1]
     quick = min(rows, key=lambda row: float(row["latency_ms"]))
     one = json.loads(command("show", finished / "run", "--best", "latency_ms", "--json").out)
@@ -132,7 +132,7 @@ def test_export_takes_the_knee_or_several(command: Command, finished: Path, tmp_
     assert "new or empty folder" in again.line
 
 
-def test_plot_writes_where_it_is_told(command: Command, finished: Path, tmp_path: Path) -> None:
+def test_plot_writes_to_the_given_path(command: Command, finished: Path, tmp_path: Path) -> None:
     before = snapshot(finished)
     answer = command("plot", finished / "run", "--out", tmp_path / "front.svg")
     assert answer.out.splitlines() == [str(tmp_path / "front.svg"), str(tmp_path / "front-hypervolume.svg")]
@@ -143,7 +143,7 @@ def test_plot_writes_where_it_is_told(command: Command, finished: Path, tmp_path
     assert "front.doc" in wrong.line
 
 
-def test_a_run_tells_its_progress_in_lines(command: Command, tmp_path: Path) -> None:
+def test_a_run_prints_its_progress_in_lines(command: Command, tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     answer = command("run", "study", "--trials", 2)
     assert answer.code == 0
@@ -160,7 +160,7 @@ def test_a_run_tells_its_progress_in_lines(command: Command, tmp_path: Path) -> 
     assert command("status", "tiny").out.startswith("tiny: 2 of 2 trials (")
 
 
-def test_status_tells_why_a_trial_failed(command: Command, tmp_path: Path) -> None:
+def test_status_prints_the_reason_of_a_failure(command: Command, tmp_path: Path) -> None:
     space = SPACE.replace("import Candidate", "import Candidate, LossTerm").replace(
         "width_multiplier=width", 'losses=(LossTerm(name="cross_entropy", weight=1e39),)'
     )
@@ -208,7 +208,7 @@ def test_measure_agrees_with_the_record(command: Command, finished: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_list_tells_every_name(kind: str, command: Command) -> None:
+def test_list_prints_every_name(kind: str, command: Command) -> None:
     rows = json.loads(command("list", kind, "--json").out)
     assert rows
     plain = command("list", kind).out.splitlines()

@@ -1,4 +1,4 @@
-"""What the disk refuses: exit code 1, one line, and the run goes on once the disk lets it."""
+"""Disk errors: exit code 1, one line, and the run continues once the disk allows it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_ends_in_one_line_and_the_run_goes_on(
+def test_a_full_disk_ends_in_one_line_and_the_run_continues(
     small_disk: Path, command: Command, finished: Path, tmp_path: Path
 ) -> None:
     answer = command("run", finished / "study", "--out", small_disk / "run")
@@ -44,7 +44,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize("limit", [pytest.param(2_000, marks=pytest.mark.slow), 20_000])
-def test_a_file_that_may_not_grow_ends_in_one_line(limit: int, tmp_path: Path) -> None:
+def test_a_file_size_limit_ends_in_one_line(limit: int, tmp_path: Path) -> None:
     study, log = write_study(tmp_path / "study"), tmp_path / "log"
     process = start(["run", study], cwd=tmp_path, cache=tmp_path / "cache", log=log, limit=limit)
     process.join(60)
@@ -55,7 +55,7 @@ def test_a_file_that_may_not_grow_ends_in_one_line(limit: int, tmp_path: Path) -
     assert "file too large" in line.lower(), line
 
 
-def test_a_run_goes_on_after_its_limit_is_gone(tmp_path: Path, finished: Path) -> None:
+def test_a_run_continues_after_a_file_size_limit(tmp_path: Path, finished: Path) -> None:
     log = tmp_path / "log"
     arguments = ["run", finished / "study", "--out", tmp_path / "run"]
     process = start(arguments, cwd=tmp_path, cache=shared_cache(), log=log, limit=50_000)
@@ -66,7 +66,7 @@ def test_a_run_goes_on_after_its_limit_is_gone(tmp_path: Path, finished: Path) -
     assert finished_before < len(read_records(RunFolder(root=tmp_path / "run"))) == 3
 
 
-def test_a_place_where_nobody_may_write(command: Command, finished: Path) -> None:
+def test_a_folder_without_write_permission(command: Command, finished: Path) -> None:
     place = Path("/sys/nas-compress-run")
     answer = command("run", finished / "study", "--out", place)
     assert answer.code == 1
@@ -77,7 +77,7 @@ def test_a_place_where_nobody_may_write(command: Command, finished: Path) -> Non
     assert str(place) in answer.line
 
 
-def test_a_cache_where_nobody_may_write(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_without_write_permission(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAS_COMPRESS_CACHE", "/sys/nas-compress-cache")
     write_study(tmp_path / "study")
     answer = command("run", "study")
@@ -86,7 +86,7 @@ def test_a_cache_where_nobody_may_write(command: Command, tmp_path: Path, monkey
     assert "/sys/nas-compress-cache" in answer.err.splitlines()[-1]
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     shell = f"{sys.executable} -m nas_compress list losses | true; exit ${{PIPESTATUS[0]}}"
     environment = os.environ | {"PYTHONPATH": str(Path(nas_compress.__file__).parents[1])}
     answer = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environment)

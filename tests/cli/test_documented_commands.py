@@ -1,4 +1,4 @@
-"""Every command that the documentation prints, on a finished run; those that train are run by the slow tests."""
+"""Every command of the documentation runs on a finished run; slow tests run those that train."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from nas_compress.runs.results import read_front
 from running import Command, quick_and_apart
 
 LOOKING = ("status", "show", "plot", "export", "measure", "list")
-"""Commands that take no longer than a second."""
+"""Commands of at most a second."""
 
 TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
-"""Commands of the slow tests in tests/docs."""
+"""Commands run by the slow tests in tests/docs."""
 
 ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd")
-"""Programs of others: CI and the slow tests run these lines."""
+"""Other programs; CI and the slow tests run these lines."""
 
 
 @pytest.fixture(scope="module")
 def finished_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs that the pages speak of, their figures as good as those of a longer search."""
+    """Return a folder with the runs named by the pages, with the figures of a longer search."""
     folder = tmp_path_factory.mktemp("documented")
     shutil.copytree(finished / "study", folder / "studies" / "fashion-mnist")
     for name in ("digits", "fashion-mnist", "mine", "own-arrays"):
@@ -55,14 +55,14 @@ def finished_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_every_line_has_somebody_who_runs_it() -> None:
+def test_every_line_is_run_by_a_test() -> None:
     for words in command_lines():
         known = words[1] in LOOKING + TRAINING if words[0] == "nas-compress" else words[0] in ELSEWHERE
         assert known, words
 
 
-def test_the_commands_for_other_machines_are_understood() -> None:
-    """What no test runs: a job of SLURM, a manifest of Kubernetes, a cluster's address."""
+def test_the_commands_for_other_machines_parse() -> None:
+    """Parse the commands that no test can run: SLURM, Kubernetes, a cluster."""
     page = ROOT / "docs" / "pages" / "several-machines.md"
     found = [" ".join(block.text.split()) for block in blocks("yaml", page=page)]
     found += [line for block in blocks("sh", "bash", page=page) for line in block.text.splitlines()]
@@ -75,7 +75,7 @@ def test_the_commands_for_other_machines_are_understood() -> None:
 
 
 @pytest.mark.parametrize("name", LOOKING)
-def test_commands_that_look_at_a_run(name: str, command: Command, finished_runs: Path) -> None:
+def test_quick_commands_run(name: str, command: Command, finished_runs: Path) -> None:
     lines = [words for words in command_lines() if words[:2] == ["nas-compress", name]]
     assert lines
     for words in lines:

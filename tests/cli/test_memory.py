@@ -1,4 +1,4 @@
-"""A study under a real limit of memory: what needs more fails, the rest is trained."""
+"""A study under a memory limit: larger trials fail, the others are trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def suggest(trial):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_candidate_that_needs_more_memory_than_allowed_fails_and_the_study_goes_on(
+def test_a_candidate_that_needs_more_memory_than_allowed_fails_and_the_study_continues(
     workers: int, tmp_path: Path
 ) -> None:
     start_points = ('sampler = "random"', 'sampler = "random"\nstart = ["smallest", "largest"]')

@@ -1,4 +1,4 @@
-"""What a run shows on stderr: bars with a summary of the front in a terminal, nothing if quiet, a log in any case."""
+"""Progress on stderr: bars with a summary of the front in a terminal, nothing if quiet, always a log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_terminal_sees_trials_epochs_and_the_summary(finished: Path) -> None:
     assert re.search(r"trial 1 .*3/14", last)
 
 
-def test_with_workers_a_terminal_sees_what_each_of_them_does(finished: Path) -> None:
+def test_a_terminal_sees_the_trial_of_each_worker(finished: Path) -> None:
     folder, screen = RunFolder(root=finished / "run"), io.StringIO()
     front, record = read_front(folder), read_records(folder)[0]
     with BarReporter(Console(file=screen, force_terminal=True, width=160)) as reporter:
@@ -58,7 +58,7 @@ def test_with_workers_a_terminal_sees_what_each_of_them_does(finished: Path) -> 
     assert "trial 0" not in last and "teacher" not in last
 
 
-def test_lines_tell_what_all_workers_do_and_forget_a_dead_ones(
+def test_lines_show_all_workers_and_drop_a_dead_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nas_compress.cli.progress_bar.EVERY_S", 0.0)
@@ -73,7 +73,7 @@ def test_lines_tell_what_all_workers_do_and_forget_a_dead_ones(
     ]
 
 
-def test_a_quiet_run_says_nothing_and_its_log_says_all(command: Command, tmp_path: Path) -> None:
+def test_a_quiet_run_prints_nothing_and_logs_everything(command: Command, tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     answer = command("run", "study", "--trials", 1, "--quiet")
     assert (answer.code, answer.err) == (0, "")

@@ -151,7 +151,18 @@ def check_equal_samples(make: Make, name: str) -> None:
     assert all(part.grad is None or bool(torch.isfinite(part.grad).all()) for part in parts(student))
 
 
-CHECKS = (check_doubled_batch, check_order, check_gradients, check_equality, check_equal_samples)
+def check_min_batch(make: Make, name: str) -> None:
+    """`min_batch` samples give a gradient, fewer give none."""
+    least = FEATURE_TERMS[name].min_batch
+    for size in range(1, least + 1):
+        student, teacher = (every(seen, lambda value, size=size: value[:size].clone()) for seen in pair(name))
+        student = every(student, Tensor.requires_grad_)
+        make(student, teacher)(student, teacher).backward()
+        largest = max(float(part.grad.abs().max()) for part in parts(student) if part.grad is not None)
+        assert (largest > 1e-5) == (size == least)
+
+
+CHECKS = (check_doubled_batch, check_order, check_gradients, check_equality, check_equal_samples, check_min_batch)
 
 
 @pytest.mark.parametrize("name", FEATURE_TERMS)

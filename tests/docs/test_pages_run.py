@@ -1,4 +1,4 @@
-"""What the pages print runs in a shell, line by line, as a newcomer types it."""
+"""The commands of the pages run in a shell, line by line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def shell(tmp_path: Path) -> dict[str, str]:
-    """An environment in which `python` and `nas-compress` are this package's."""
+    """Return an environment with `python` and `nas-compress` of this package."""
     (tmp_path / "bin").mkdir()
     for name, words in (("python", ""), ("nas-compress", "-m nas_compress")):
         command = tmp_path / "bin" / name
@@ -33,7 +33,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
 
 
 def run(text: str, folder: Path, environment: dict[str, str]) -> str:
-    """The shell's answer to some lines, which must succeed."""
+    """Run lines in a shell, require success, and return stdout."""
     words = ["bash", "-euc", text]
     answer = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert answer.returncode == 0, (text, answer.stderr)
@@ -56,7 +56,7 @@ def test_the_examples_run_as_their_readme_says(tmp_path: Path, shell: dict[str, 
 
 
 def test_the_readmes_commands_run_in_their_order(tmp_path: Path, shell: dict[str, str]) -> None:
-    """With a small study in the place of the one on clothing."""
+    """A small study replaces the one on clothing."""
     own = tmp_path / "own"
     shutil.copytree(ROOT / "docs" / "examples" / "own", own)
     run("python train_teachers.py", own, shell)
@@ -77,7 +77,7 @@ def test_the_readmes_commands_run_in_their_order(tmp_path: Path, shell: dict[str
 
 
 def serve(line: str, folder: Path, environment: dict[str, str]) -> None:
-    """Start what serves until it is stopped, and stop it when it says where it listens."""
+    """Start a server, and stop it after it has printed its address."""
     words = [*shlex.split(line, comments=True), "--port", "0"]
     with subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -101,7 +101,7 @@ def test_a_limit_filters_the_table_and_dims_the_panels(opened: WebDriver) -> Non
     assert 0 < len(sizes) < 40
     assert max(sizes) <= 100_000
     kept = set(cells(opened, "trial"))
-    assert opened.find_element(By.ID, "told").text == f"{len(kept)} of 42 trials kept"
+    assert opened.find_element(By.ID, "kept").text == f"{len(kept)} of 42 trials kept"
     assert all(set(panel) == kept for panel in opened.execute_script(SELECTED))
     opened.find_element(By.CSS_SELECTOR, "[data-limit=accuracy]").send_keys("0.5")
     assert min(cells(opened, "accuracy")) >= 0.5

@@ -27,7 +27,7 @@ from nas_compress.values.precision import Quantization
 
 MakeRun = Callable[..., RunFolder]
 WORDS = "int4, 4-bit activations simulated"
-NOTE = "its latency is that of the simulation, no device has such kernels"
+NOTE = "the latency is of the simulation, no device has such kernels"
 
 
 def printed(folder: RunFolder, *options: str) -> str:

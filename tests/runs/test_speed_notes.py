@@ -29,7 +29,7 @@ def record(trial: int, *, bits: int, float32_ms: float | None) -> Record:
     ("float32_ms", "note"),
     [
         (None, NOT_COMPARED),
-        (0.2, "50% slower than its float32 form: 0.3000 ms against 0.2000 ms"),
+        (0.2, "50% slower than its float32 version: 0.3000 ms against 0.2000 ms"),
         (0.297, ""),  # within what repeats differ by
         (0.4, ""),
     ],

@@ -110,11 +110,11 @@ def test_the_shadow_trains_all_and_names_the_members_it_would_have_cost(tmp_path
     plain = run_study(write(tmp_path / "plain", ""), out=tmp_path / "b")
     assert _figures(front) == _figures(plain), "watching changes nothing"
     records, _ = finished(tmp_path / "a")
-    spoken = {r.trial for r in records if r.repeats is None and r.outcome.spoke_at is not None}
+    spoken = {r.trial for r in records if r.repeats is None and r.outcome.stopped_at is not None}
     saved = read_json(tmp_path / "a" / "front.json")["stopping"]
     assert spoken and saved["would_stop"] == len(spoken)
     assert set(saved["members_lost"]) == spoken & {point.trial for point in front.members}
-    assert saved["epochs_would_save"] == sum(3 - (records[trial].outcome.spoke_at or 0) for trial in spoken)
+    assert saved["epochs_would_save"] == sum(3 - (records[trial].outcome.stopped_at or 0) for trial in spoken)
     assert saved["stopped"] == saved["epochs_saved"] == 0
 
 

@@ -37,7 +37,7 @@ def test_a_newcomer_that_dominates_its_rung_is_never_stopped(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_a_newcomer_that_its_whole_rung_dominates_is_always_stopped(seed: int) -> None:
     reason = RUNGS.verdict(at_first_rung(1.1, 1.1, 1.1), random_rung(seed))
-    assert reason == "moasha: 19 of 20 trials stand before it at step 1 of 9"
+    assert reason == "moasha: 19 of 20 trials are better at step 1 of 9"
 
 
 def test_the_first_at_a_rung_goes_on() -> None:
@@ -107,14 +107,14 @@ def finished(known: float, early: float, end: float) -> Curve:
     return Curve(known=(known,), planned=10, points=((2, early), (10, end)))
 
 
-LOOKS = Dominated(risk=0.1, looks=(0.2,), at_least=10)
+CHECKS = Dominated(risk=0.1, checks=(0.2,), at_least=10)
 # ten finished trials improved by 0.1, 0.2, ... 1.0 after step 2; all end at cost 0 with a known cost of 1
 HISTORY = [finished(1.0, gain / 10, 0.0) for gain in range(1, 11)]
 
 
 def test_a_trial_is_stopped_where_even_its_lucky_end_is_dominated() -> None:
     def at(cost: float, known: float = 2.0) -> str | None:
-        return LOOKS.verdict(Curve(known=(known,), planned=10, points=((2, cost),)), HISTORY)
+        return CHECKS.verdict(Curve(known=(known,), planned=10, points=((2, cost),)), HISTORY)
 
     assert at(0.89) is None, "an end below 0 is within reach: the quantile 0.9 of the gains is 1.0"
     assert at(1.01) == "dominated: 10 finished trials dominate it even if it improves by 1 after step 2 of 10"
@@ -137,18 +137,18 @@ def test_trainings_of_several_lengths_are_compared_at_the_same_look() -> None:
 
 def test_more_risk_stops_sooner() -> None:
     newcomer = Curve(known=(2.0,), planned=10, points=((2, 0.7),))
-    assert Dominated(risk=0.1, looks=(0.2,)).verdict(newcomer, HISTORY) is None
-    assert Dominated(risk=0.5, looks=(0.2,)).verdict(newcomer, HISTORY) is not None
+    assert Dominated(risk=0.1, checks=(0.2,)).verdict(newcomer, HISTORY) is None
+    assert Dominated(risk=0.5, checks=(0.2,)).verdict(newcomer, HISTORY) is not None
 
 
 def test_a_forecast_needs_finished_trials() -> None:
     newcomer = Curve(known=(2.0,), planned=10, points=((2, 50.0),))
-    assert LOOKS.verdict(newcomer, HISTORY[:9]) is None
+    assert CHECKS.verdict(newcomer, HISTORY[:9]) is None
     cut = [curve.until(2) for curve in HISTORY]
-    assert LOOKS.verdict(newcomer, cut) is None, "stopped trials dominate nobody"
-    assert LOOKS.verdict(newcomer, [*HISTORY[:9], *cut]) is None
-    assert LOOKS.verdict(newcomer, HISTORY) is not None
-    assert LOOKS.verdict(newcomer, [finished(1.0, math.inf, math.inf), *HISTORY]) is not None, "one diverged"
+    assert CHECKS.verdict(newcomer, cut) is None, "stopped trials dominate nobody"
+    assert CHECKS.verdict(newcomer, [*HISTORY[:9], *cut]) is None
+    assert CHECKS.verdict(newcomer, HISTORY) is not None
+    assert CHECKS.verdict(newcomer, [finished(1.0, math.inf, math.inf), *HISTORY]) is not None, "one diverged"
 
 
 def test_how_often_the_forecast_errs_is_about_the_risk() -> None:
@@ -161,7 +161,7 @@ def test_how_often_the_forecast_errs_is_about_the_risk() -> None:
         early = best + random.random()  # ends at or below the best only with the luck of the largest gains
         gain = random.random()
         newcomer = Curve(known=(1.0,), planned=10, points=((2, early),))
-        wrong += early - gain < best and LOOKS.verdict(newcomer, history) is not None
+        wrong += early - gain < best and CHECKS.verdict(newcomer, history) is not None
     assert wrong / 400 < 0.1
 
 
@@ -189,10 +189,10 @@ def test_too_short_a_training_has_no_rungs() -> None:
     ("name", "settings", "words"),
     [
         ("moash", {}, "a stopping rule must be a known name, but got 'moash' (here); did you mean 'moasha'?"),
-        ("behind", {"rungs": [3, 1]}, "rungs must rise and lie between 0 and the end of training"),
-        ("moasha", {"rungs": []}, "rungs must name at least one step below the end of training, but got none"),
+        ("behind", {"rungs": [3, 1]}, "rungs must rise between 0 and the end of training"),
+        ("moasha", {"rungs": []}, "rungs must be one or more steps before the end of training, but got none"),
         ("moasha", {"rungs": [3, 9]}, "1 <= rungs < 9 (the end of training) must hold, but got rungs=[3, 9]"),
-        ("moasha", {"rungs": [3, 1]}, "rungs must rise and lie between 0 and the end of training"),
+        ("moasha", {"rungs": [3, 1]}, "rungs must rise between 0 and the end of training"),
         ("moasha", {"eta": 1}, "eta >= 2 must hold, but got eta=1"),
         ("dominated", {"risk": 0.0}, "0 < risk <= 0.5 must hold, but got risk=0.0"),
         ("moasha", {"steps": 0}, "steps >= 1 must hold, but got steps=0"),

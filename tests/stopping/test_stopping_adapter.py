@@ -65,7 +65,7 @@ def test_a_caller_that_trains_on_is_seen_by_others_as_if_it_had_stopped() -> Non
     study = two_objectives()
     assert watch(study, 1.0).report(1, 0.9) is None
     shadow = watch(study, 2.0)
-    assert shadow.report(1, 0.1) is not None and shadow.spoke_at == 1
+    assert shadow.report(1, 0.1) is not None and shadow.stopped_at == 1
     shadow.report(3, 0.99)
     attribute = study.trials[1].user_attrs[CURVE]
     assert [point[0] for point in attribute["points"]] == [1, 3] and attribute["spoke_at"] == 1

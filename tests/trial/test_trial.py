@@ -248,7 +248,7 @@ def test_a_stopped_trial_says_when_and_why_and_leaves_no_file(context: TrialCont
     )
     assert epochs == [(1, 4), (2, 4)]
     assert (outcome.state, outcome.reason, outcome.epochs, outcome.planned_epochs) == ("stopped", "below 2.0", 2, 4)
-    assert outcome.epochs_saved == 2 and outcome.spoke_at == 2
+    assert outcome.epochs_saved == 2 and outcome.stopped_at == 2
     assert [epoch for epoch, _ in outcome.curve] == [1, 2] and outcome.curve[-1] == stopper.seen[-1]
     assert all(0 <= accuracy <= 1 for _, accuracy in outcome.curve)
     assert (
@@ -266,7 +266,7 @@ def test_a_trial_in_the_shadow_is_trained_to_the_same_bytes(context: TrialContex
     unseen = run_trial(SMALL, patient, seed=0, model=alone)
     assert [epoch for epoch, _ in unseen.curve] == [1, 2, 3]
     outcome = run_trial(SMALL, patient, seed=0, model=watched, stopper=Strict(1, 2, 3, bar=2.0), shadow=True)
-    assert (outcome.state, outcome.spoke_at, outcome.epochs_saved) == ("trained", 1, 0)
+    assert (outcome.state, outcome.stopped_at, outcome.epochs_saved) == ("trained", 1, 0)
     assert [epoch for epoch, _ in outcome.curve] == [1, 2, 3]
     assert watched.read_bytes() == alone.read_bytes()
     assert outcome.measured is not None and outcome.measured.figures["accuracy"] == pytest.approx(

@@ -1,11 +1,11 @@
-"""Teachers of one's own. A teacher takes raw uint8 samples (N, C, H, W) and gives logits (N, classes)."""
+"""Your own teachers. A teacher takes raw uint8 samples (N, C, H, W) and returns logits (N, classes)."""
 
 from torch import nn
 from torch.nn import functional as F
 
 
 class Plain(nn.Module):
-    """A small convolutional network that scales its own input."""
+    """A small convolutional network with a scaled input."""
 
     def __init__(self):
         super().__init__()
@@ -18,12 +18,12 @@ class Plain(nn.Module):
 
 
 def build():
-    """The plain teacher."""
+    """Build the plain teacher."""
     return Plain()
 
 
 class Prepared(nn.Module):
-    """A network that wants normalised float images of three channels, as torchvision's and timm's do."""
+    """Wrap a network for normalised float images of three channels, as in torchvision and timm."""
 
     def __init__(self, network):
         super().__init__()
@@ -34,6 +34,6 @@ class Prepared(nn.Module):
 
 
 def build_prepared():
-    """In place of this nn.Sequential: `torchvision.models.resnet18(num_classes=10)` or `timm.create_model(...)`."""
+    """Build such a network; use `torchvision.models.resnet18(num_classes=10)` or `timm.create_model(...)` here."""
     block = [nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
     return Prepared(nn.Sequential(*block, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32 * 4, 10)))

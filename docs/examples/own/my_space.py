@@ -1,4 +1,4 @@
-"""Small students in four widths, float or integer, with or without the teacher (16 points)."""
+"""Small students of four widths, float or integer, with or without the teacher (16 points)."""
 
 from nas_compress import Candidate
 from nas_compress.values.candidate import cross_entropy, distillation

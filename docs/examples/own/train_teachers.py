@@ -1,4 +1,4 @@
-"""Train both teachers and save their weights. Yours is trained already: then you only save its state dict."""
+"""Train both teachers and save their weights. For a trained network, save its state dict only."""
 
 import torch
 from safetensors.torch import save_file

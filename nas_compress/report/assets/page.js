@@ -1,5 +1,5 @@
 "use strict";
-// Three views of the same trials: panels, table, cards. `state` says what is kept; draw() brings all of them up to date.
+// Three views of the same trials: panels, table, cards. `state` holds the selection; draw() updates all views.
 const data = JSON.parse(document.getElementById("data").textContent);
 const column = Object.fromEntries(data.columns.map((name, index) => [name, index]));
 const value = (row, name) => row[column[name]];
@@ -33,12 +33,12 @@ function words(row) {
 function axis(name) {
   const base = { gridcolor: color("line"), linecolor: color("line"), zeroline: false, tickfont: { size: 11 } };
   if (name === "trial") return { ...base, title: { text: "trial", font: { size: 12 } } };
-  const told = data.axes[name];
-  const ticks = told.log ? { type: "log", tickvals: told.ticks, ticktext: told.labels } : { tickformat: told.percent ? "~%" : "~g" };
-  return { ...base, ...ticks, range: told.range, title: { text: told.words, font: { size: 12 } } };
+  const range = data.axes[name];
+  const ticks = range.log ? { type: "log", tickvals: range.ticks, ticktext: range.labels } : { tickformat: range.percent ? "~%" : "~g" };
+  return { ...base, ...ticks, range: range.range, title: { text: range.words, font: { size: 12 } } };
 }
 
-const looks = {
+const markers = {
   beaten: () => ({ color: color("beaten"), size: 7, opacity: 0.75 }),
   "over budget": () => ({ color: color("over"), size: 8, symbol: "x-thin", line: { color: color("over"), width: 1.6 } }),
   front: () => ({ color: color("member"), size: 10, line: { color: color("page"), width: 1 } }),
@@ -49,7 +49,7 @@ function points(panel, standing) {
   return {
     x: rows.map((row) => value(row, panel.x)), y: rows.map((row) => value(row, panel.y)),
     customdata: rows.map((row) => value(row, "trial")), text: rows.map(words), name: standing,
-    mode: "markers", type: "scatter", hovertemplate: "%{text}<extra></extra>", marker: looks[standing](),
+    mode: "markers", type: "scatter", hovertemplate: "%{text}<extra></extra>", marker: markers[standing](),
     unselected: { marker: { opacity: 0.1 } },
   };
 }
@@ -71,10 +71,10 @@ function traces(panel) {
 }
 
 function bars(panel) {
-  const told = panel.y === data.spreads.metric ? data.spreads.by_trial.filter(([trial]) => known(byTrial.get(trial), panel.x)) : [];
-  return { x: told.map(([trial]) => value(byTrial.get(trial), panel.x)), y: told.map(([, [mean]]) => mean), mode: "markers",
+  const repeated = panel.y === data.spreads.metric ? data.spreads.by_trial.filter(([trial]) => known(byTrial.get(trial), panel.x)) : [];
+  return { x: repeated.map(([trial]) => value(byTrial.get(trial), panel.x)), y: repeated.map(([, [mean]]) => mean), mode: "markers",
     type: "scatter", marker: { symbol: "line-ew", size: 9, line: { width: 1.4, color: color("ink") } }, hoverinfo: "skip",
-    error_y: { type: "data", array: told.map(([, [, std]]) => std), color: color("ink"), thickness: 1.2, width: 4 },
+    error_y: { type: "data", array: repeated.map(([, [, std]]) => std), color: color("ink"), thickness: 1.2, width: 4 },
     unselected: { marker: { opacity: 1 } } };
 }
 const POINTS = [1, 2, 3];
@@ -116,11 +116,11 @@ function ring(trial) {
 }
 
 async function makePanels() {
-  for (const told of data.panels) {
+  for (const values of data.panels) {
     const element = document.createElement("div");
     element.className = "panel";
     document.getElementById("panels").append(element);
-    panels.push({ ...told, element });
+    panels.push({ ...values, element });
   }
   await drawPanels();
   for (const { element } of panels) {
@@ -171,8 +171,8 @@ function drawTable() {
   const more = document.getElementById("more");
   more.hidden = rows.length <= state.shown;
   more.textContent = `${rows.length - state.shown} more rows`;
-  const told = document.getElementById("told");
-  if (told) told.textContent = `${rows.length} of ${data.rows.length} trials kept`;
+  const count = document.getElementById("kept");
+  if (count) count.textContent = `${rows.length} of ${data.rows.length} trials kept`;
 }
 
 function bodyLine(row, texts) {

@@ -21,7 +21,8 @@ from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.search.preflight.teachability import Teachable
 from nas_compress.search.setup import Ingredients, untrained_teacher
-from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.teacher import loss_samples
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
@@ -179,6 +180,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: I
             Path(folder),
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, ()),
+            signature=parts.dataset.task.signature,
             calibration=samples,
             target=parts.target,
             watch=Stopwatch(),
@@ -196,13 +198,14 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
-    network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
+    network, dataset = untrained_teacher(parts), parts.dataset
+    samples = loss_samples(dataset.train, dataset.task, batches=1)
     for criterion in sorted(criteria - {"uniform"}):
         try:
-            rank_channels(network, parts.dataset.input_shape, criterion=criterion, seed=0, batches=batches)
+            rank_channels(network, dataset.example, criterion=criterion, seed=0, samples=samples)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
-    return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
+    return rank_channels(network, dataset.example, criterion="uniform", seed=0)
 
 
 def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:

@@ -13,7 +13,7 @@ from nas_compress.models.features import Observation
 from nas_compress.search.setup import Ingredients, untrained_teacher
 from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
@@ -69,7 +69,7 @@ class Teachable:
         if section.factory is None:
             return self._assistant
         with torch.no_grad():
-            batch, task = self._parts.dataset.train.first(2).inputs, self._parts.dataset.task
+            batch, task = self._parts.dataset.example, self._parts.dataset.task
             return observe(untrained_teacher(self._parts).eval(), batch, task, watched=section.features)
 
     @cached_property

@@ -72,8 +72,8 @@ def test_every_term_crosses_families_or_says_what_it_needs(student: str, other: 
     [
         (
             taught("rkd_distance"),
-            ("batch_size = 32", "batch_size = 1"),
-            "batch_size >= 2 must hold for .*'rkd_distance'",
+            ("batch_size = 32", "batch_size = 2"),
+            "batch_size >= 3 must hold for .*'rkd_distance'",
         ),
         (taught("rkd_angle"), ("batch_size = 32", "batch_size = 2"), "batch_size >= 3 must hold for loss 'rkd_angle'"),
         (
