@@ -38,12 +38,13 @@ from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.errors import NasCompressError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.models.features import Observation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
+from nas_compress.tasks.batch import to_arrays
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import check_candidate
@@ -104,6 +105,7 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
         write_file(
             student,
             path,
+            signature=context.dataset.task.signature,
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
             quantization=candidate.quantization,
@@ -111,7 +113,10 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             watch=Stopwatch(),
         )
         images = context.dataset.validation
-        accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
+        metrics = measure_metrics(
+            path, context.dataset.task, inputs=to_arrays(images.inputs), targets=to_arrays(images.targets)
+        )
+        accuracy = metrics["accuracy"]
         net = TimedNet(path, block_ms=1e-6)
         latency = statistics.median(net.block_ms() for _ in range(200))
         finds.add(path)

@@ -16,6 +16,7 @@ from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.precision import precisions
+from nas_compress.values.signature import Signature
 from nets import architecture, random_samples
 
 SHAPE = (1, 28, 28)
@@ -42,10 +43,12 @@ def main() -> None:
         for weight_bits, activation_bits in precisions():
             if activation_bits == 4 or weight_bits == 32:
                 continue
-            module = quantize(network, weight_bits=weight_bits, activation_bits=activation_bits, calibration=samples)
+            module = quantize(
+                network, weight_bits=weight_bits, activation_bits=activation_bits, calibration={"input": samples}
+            )
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export_onnx(module, SHAPE, path)
+                export_onnx(module, Signature.of_images(SHAPE, classes=10), path)
                 size = path.stat().st_size
             own = parameter_bytes(network, weight_bits)
             nominal = count * weight_bits / 8 + 4096

@@ -23,6 +23,7 @@ from nas_compress.runs.records import Record, write_baseline, write_record
 from nas_compress.runs.results import read_front
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
+from nas_compress.values.signature import Signature
 from nets import architecture
 
 PARAMETERS = 13
@@ -51,7 +52,7 @@ def made_run(root: Path, trials: int) -> RunFolder:
         params = {f"parameter_{number}": float(random.random()) for number in range(PARAMETERS)}
         model = f"trials/{trial}/model.onnx"
         write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model=model))
-    export_onnx(build_student(shape), (1, 8, 8), root / "model.onnx")
+    export_onnx(build_student(shape), Signature.of_images((1, 8, 8), classes=shape.classes), root / "model.onnx")
     for point in read_front(folder).members:
         (root / point.model).write_bytes((root / "model.onnx").read_bytes())
     return folder

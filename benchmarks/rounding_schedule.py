@@ -52,7 +52,7 @@ def fit(network: nn.Module, dataset: Dataset, *, epochs: int, rate: float, seed:
 def accuracy(network: nn.Module, dataset: Dataset, bits: int) -> float:
     """Return the accuracy of the frozen student, equal to that of the file."""
     samples = dataset.train.inputs["input"][:256]
-    frozen = quantize(network, weight_bits=bits, activation_bits=8, calibration=samples, ranges="mse")
+    frozen = quantize(network, weight_bits=bits, activation_bits=8, calibration={"input": samples}, ranges="mse")
     with torch.no_grad():
         right = frozen(dataset.validation.inputs["input"]).argmax(dim=1) == dataset.validation.targets["label"]
     return float(right.float().mean())
@@ -88,7 +88,7 @@ def main() -> None:
                             method="lsq",
                             bits=bits_by_layer(weight_layers(network), weight_bits=bits),
                             activation_bits=8,
-                            calibration=dataset.train.inputs["input"][:256],
+                            calibration={"input": dataset.train.inputs["input"][:256]},
                         )
                         rate = RATE if rounding == EPOCHS else ROUNDING_RATE * RATE
                         fit(network, dataset, epochs=rounding, rate=rate, seed=seed + 1)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from covering import pairwise, valid_pairs
+from image_files import predict_logits
 from nas_compress.losses.table import TERMS, needs_teacher
 from nas_compress.losses.term import FeatureTerm
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
@@ -240,7 +240,7 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
 
     # the file answers, like the module and better than chance
     validation = context.dataset.validation
-    logits = predict(model, validation.inputs["input"].numpy())
+    logits = predict_logits(model, validation.inputs["input"].numpy())
     assert logits.shape == (len(validation), 10) and np.isfinite(logits).all()
     accuracy = float((logits.argmax(axis=1) == validation.targets["label"].numpy()).mean())
     assert measured.figures["accuracy"] == pytest.approx(accuracy)

@@ -13,10 +13,11 @@ import numpy as np
 
 from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.front import Front, Point
 from nas_compress.search.setup import gather
+from nas_compress.tasks.batch import to_arrays
 from peers.finds import read_finds
 
 FIGURES = ("seconds", "file", "accuracy", "latency_ms", "noisy", "size_bytes")
@@ -47,14 +48,14 @@ def measure_finds(folder: Path, file: StudyFile, *, again: bool) -> list[Point]:
     known = {row["file"]: row for row in _rows(table) if row["noisy"] == "False" or not again}
     parts = gather(file)
     images = parts.dataset.validation
-    inputs, labels = images.inputs["input"].numpy(), images.targets["label"].numpy()
+    inputs, targets = to_arrays(images.inputs), to_arrays(images.targets)
     rows = []
     for seconds, path in read_finds(folder):
         name = str(path.relative_to(folder))
         if name not in known:
             latency = parts.target.latency(path, key=structure_key(path), patient=True)
-            accuracy = measure_accuracy(path, inputs, labels)
-            values = (seconds, name, accuracy, latency.latency_ms, latency.noisy, path.stat().st_size)
+            metrics = measure_metrics(path, parts.dataset.task, inputs=inputs, targets=targets)
+            values = (seconds, name, metrics["accuracy"], latency.latency_ms, latency.noisy, path.stat().st_size)
             known[name] = {key: str(value) for key, value in zip(FIGURES, values, strict=True)}
         rows.append(known[name])
     _write(table, FIGURES, [[row[name] for name in FIGURES] for row in rows])
@@ -72,8 +73,10 @@ def measure_teacher(folder: Path, file: StudyFile) -> Point:
     parts = gather(file)
     path, images = folder / "model.onnx", parts.dataset.validation
     latency = parts.target.latency(path, key=structure_key(path), patient=True)
-    accuracy = measure_accuracy(path, images.inputs["input"].numpy(), images.targets["label"].numpy())
-    values = {"accuracy": accuracy, "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
+    metrics = measure_metrics(
+        path, parts.dataset.task, inputs=to_arrays(images.inputs), targets=to_arrays(images.targets)
+    )
+    values = {"accuracy": metrics["accuracy"], "latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size}
     return _point("teacher", {name: str(value) for name, value in values.items()})
 
 

@@ -19,8 +19,10 @@ from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES, make_rule
+from nas_compress.tasks.batch import zeros
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.precision import METHODS
+from nas_compress.values.signature import Signature
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 
@@ -147,7 +149,7 @@ def _families() -> Iterator[Method]:
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        macs = count_macs(network, asked.input_shape)
+        macs = count_macs(network, zeros(Signature.of_images(asked.input_shape, classes=asked.classes).inputs, 1))
         module = sys.modules[type(network).__module__]
         yield Method(
             name=name,

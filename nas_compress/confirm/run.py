@@ -9,9 +9,9 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
-from nas_compress.data.dataset import Dataset
+from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.accuracy import measure_accuracy
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.bundle import trained_record
 from nas_compress.runs.confirmation import (
     STUDENT,
@@ -28,6 +28,8 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import Ingredients, find_teacher, gather, make_context
+from nas_compress.tasks.batch import to_arrays
+from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
@@ -121,9 +123,7 @@ def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
     parts = gather(StudyFile(spec=spec, folder=home, label=str(folder.marker), candidate=candidate))
     validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
     for record in records:
-        found = measure_accuracy(
-            folder.root / record.model, validation.inputs["input"].numpy(), validation.targets["label"].numpy()
-        )
+        found = _primary(folder.root / record.model, parts.dataset.task, validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -204,10 +204,15 @@ def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) ->
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
         test = dataset.test.reveal(purpose=purpose)
-        inputs, labels = test.inputs["input"].numpy(), test.targets["label"].numpy()
-        known |= {name: measure_accuracy(folder.root / name, inputs, labels) for name in missing}
+        known |= {name: _primary(folder.root / name, dataset.task, test) for name in missing}
         write_test_figures(folder, known, purpose)
     return known
+
+
+def _primary(file: Path, task: Task, split: Split) -> float:
+    """Return the task's primary metric of a file on a split."""
+    metrics = measure_metrics(file, task, inputs=to_arrays(split.inputs), targets=to_arrays(split.targets))
+    return metrics[task.metrics[0]]
 
 
 def _rows(

@@ -12,6 +12,10 @@ EQUAL_WITHIN = 0.02
 """Latencies that differ by at most this fraction count as equal. Every device repeats steady figures this well."""
 
 
+NO_SIZES: Mapping[str, int] = {}
+"""Sizes of a file whose only free dimension is the batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Latency:
     """Milliseconds of one sample, batch 1.
@@ -49,11 +53,14 @@ class Device(Protocol):
     def check(self, path: Path, *, activation_bits: int) -> None:
         """Raise FloatKernelError if the device would compute an integer file in float."""
 
-    def latency(self, path: Path, *, key: str | None = None, patient: bool = False) -> Latency:
-        """Measure a file in the device's own exclusive window.
+    def latency(
+        self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+    ) -> Latency:
+        """Measure one sample of a file in the device's own exclusive window.
 
-        key: of the file's graph; figures that are not noisy are measured once per key. patient: wait longer for a
-        steady state. RequestError if the file cannot be timed.
+        sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure that is not noisy is
+        measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be
+        timed.
         """
 
     def provisional(self) -> AbstractContextManager[Device]:

@@ -1,8 +1,9 @@
-"""An ONNX model opened the one way in which everything here runs it: one thread, all optimisations."""
+"""Open ONNX models in onnxruntime with one thread and all optimisations."""
 
 from __future__ import annotations
 
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -10,16 +11,26 @@ import onnxruntime as ort
 from onnx.external_data_helper import uses_external_data
 
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.model_file import COMPRESSED, INPUT_NAME, OUTPUT_NAME
+from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.signature import Signature
 
 ERRORS_ONLY = 3
 PROVIDERS = ["CPUExecutionProvider"]
 
+NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "int32", "int64", "float16", "bool")} | {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+"""NumPy's names of the types that onnxruntime names."""
 
-def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.InferenceSession:
-    """A session with one thread; `optimised_path` receives the graph that the runtime made of the file.
 
-    RequestError unless the file is a single ONNX model that loads, with input `input` and output `logits`.
+def open_session(
+    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None
+) -> ort.InferenceSession:
+    """Open a file; RequestError unless it is a single ONNX model that loads.
+
+    signature: names of inputs and outputs that the file must have, in order. optimised_path: receives the graph after
+    the runtime's optimisations.
     """
     content = read_content(path)
     _parse(content, path)
@@ -27,12 +38,14 @@ def open_session(path: Path, *, optimised_path: Path | None = None) -> ort.Infer
         session = start_session(content, optimised_path=optimised_path)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
-    _require_names(session, path)
+    if signature is not None:
+        _require_names("inputs", signature.input_names, [value.name for value in session.get_inputs()], path)
+        _require_names("outputs", signature.output_names, [value.name for value in session.get_outputs()], path)
     return session
 
 
 def start_session(model: bytes | str, *, optimised_path: Path | None = None) -> ort.InferenceSession:
-    """A session of a model's bytes or path, whatever its ends are called; raises what the runtime raises."""
+    """Open a model's bytes or path without checks; raises the runtime's own exceptions."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
@@ -42,12 +55,12 @@ def start_session(model: bytes | str, *, optimised_path: Path | None = None) -> 
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """The file's content; RequestError where it is missing, no ONNX model or keeps data elsewhere."""
+    """Read a file; RequestError if it is missing, no ONNX model, or keeps its weights in another file."""
     return _parse(read_content(path), path)
 
 
 def read_content(path: Path) -> bytes:
-    """The ONNX model's bytes, out of its container where the name ends in `.xz`; RequestError where that cannot be."""
+    """Read the ONNX model's bytes, decompressed if the name ends in `.xz`; RequestError if that fails."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -70,11 +83,7 @@ def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     return model
 
 
-def _require_names(session: ort.InferenceSession, path: Path) -> None:
-    for kind, expected, found in (
-        ("input", INPUT_NAME, [value.name for value in session.get_inputs()]),
-        ("output", OUTPUT_NAME, [value.name for value in session.get_outputs()]),
-    ):
-        if found != [expected]:
-            names = ", ".join(found)
-            raise RequestError(f"a model file must have one {kind} named {expected!r}, but got {path} with {names}")
+def _require_names(kind: str, expected: Sequence[str], found: Sequence[str], path: Path) -> None:
+    if list(found) != list(expected):
+        wanted, names = ", ".join(expected), ", ".join(found)
+        raise RequestError(f"a model file must have {kind} {wanted}, but got {path} with {names}")

@@ -12,27 +12,33 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
-from nas_compress.values.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+from nas_compress.tasks.batch import Batch
+from nas_compress.values.model_file import OPSET
+from nas_compress.values.signature import Signature
 
 
-def export_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
-    """Write down `network` (in evaluation mode) for any number of uint8 `samples`. Needs onnxscript."""
+def export_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> onnx.ModelProto:
+    """Export `network` (in evaluation mode) for free dimensions of any size. Needs onnxscript."""
     if importlib.util.find_spec("onnxscript") is None:
         raise RequestError("backend='dynamo' needs the package onnxscript, but it is not installed")
+    names = {name for spec in signature.inputs for name in spec.free_dimensions.values()}
+    dimensions = {name: torch.export.Dim(name) for name in names}  # equal names must have equal sizes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
-            (samples,),
+            tuple(samples.values()),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
             # Its optimiser would turn stored int8 weights back into floats; the runtime folds when it loads.
             optimize=False,
             verbose=False,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=({0: torch.export.Dim(BATCH_NAME)},),
+            input_names=list(signature.input_names),
+            output_names=list(signature.output_names),
+            dynamic_shapes=tuple(
+                {place: dimensions[name] for place, name in spec.free_dimensions.items()} for spec in signature.inputs
+            ),
             custom_translation_table=cast(Any, _translations()),
         )
     return cast(torch.onnx.ONNXProgram, program).model_proto

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Key = tuple[int, ...]
+"""Sizes of a stored tensor after the first."""
 
 
 def inline_constants_(graph: onnx.GraphProto) -> None:
@@ -34,7 +36,27 @@ def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
             continue
         axes = numpy_helper.to_array(values[node.input[1]]).tolist()
         if sorted(axes) in ([-2, -1], [2, 3]) and _keeps_dimensions(node):
-            node.CopyFrom(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
+            node.CopyFrom(helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
+
+
+def share_halves_(graph: onnx.GraphProto) -> None:
+    """Let all 16-bit tensors (n, 1, ...) that are only cast to 32 bits be pieces of one, cast once and split.
+
+    The runtime folds either form; the shared one saves two descriptions a tensor. No value changes.
+    """
+    stored = initialisers(graph)
+    groups: dict[Key, dict[str, onnx.NodeProto]] = {}
+    instead: dict[str, str] = {}
+    for node in graph.node:
+        if _casts_half(node, stored) and set(key := tuple(stored[node.input[0]].dims)[1:]) <= {1}:
+            first = groups.setdefault(key, {}).setdefault(node.input[0], node)
+            instead[node.output[0]] = first.output[0]
+    kept = [node for node in graph.node if node.output[0] not in instead]
+    for node in kept:
+        for place, name in enumerate(node.input):
+            node.input[place] = instead.get(name, name)
+    made = [node for key, casts in groups.items() for node in _split_one(graph, key, list(casts.values()), stored)]
+    replace_nodes_(graph, made + kept)
 
 
 def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
@@ -59,7 +81,7 @@ def replace_nodes_(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend(copies)
 
 
-def initialisers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+def initialisers(graph: onnx.GraphProto) -> dict[str, TensorProto]:
     """The graph's stored tensors by name."""
     return {tensor.name: tensor for tensor in graph.initializer}
 
@@ -70,7 +92,7 @@ def stored_values(graph: onnx.GraphProto, name: str) -> Array | None:
     if name in stored:
         return numpy_helper.to_array(stored[name])
     made = makers(graph).get(name)
-    if made is not None and made.op_type == "Cast" and made.attribute[0].i == onnx.TensorProto.FLOAT:
+    if made is not None and made.op_type == "Cast" and made.attribute[0].i == TensorProto.FLOAT:
         source = stored.get(made.input[0])
         return None if source is None else numpy_helper.to_array(source).astype(np.float32)
     return None
@@ -101,9 +123,36 @@ def _scale_value(node: onnx.NodeProto, value: Array) -> Array | None:
     """The scale of attention scores, which an exporter writes as a float64 cast to float32, and its square root."""
     if node.op_type == "Sqrt":
         return np.sqrt(value)
-    from_double = value.dtype == np.float64 and node.attribute[0].i == onnx.TensorProto.FLOAT
+    from_double = value.dtype == np.float64 and node.attribute[0].i == TensorProto.FLOAT
     return value.astype(np.float32) if from_double else None
 
 
 def _keeps_dimensions(node: onnx.NodeProto) -> bool:
     return all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
+
+
+def _casts_half(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bool:
+    return (
+        node.op_type == "Cast"
+        and node.input[0] in stored
+        and stored[node.input[0]].data_type == TensorProto.FLOAT16
+        and len(stored[node.input[0]].dims) > 0
+        and node.attribute[0].i == TensorProto.FLOAT
+    )
+
+
+def _split_one(
+    graph: onnx.GraphProto, key: Key, casts: list[onnx.NodeProto], stored: dict[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    if len(casts) == 1:
+        return casts
+    name = f"halves{list(key)}"
+    parts = [numpy_helper.to_array(stored[cast.input[0]]) for cast in casts]
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    graph.initializer.append(numpy_helper.from_array(np.concatenate(parts), name))
+    graph.initializer.append(numpy_helper.from_array(sizes, f"{name}.sizes"))
+    outputs = [cast.output[0] for cast in casts]
+    return [
+        helper.make_node("Cast", [name], [f"{name}.floats"], to=TensorProto.FLOAT),
+        helper.make_node("Split", [f"{name}.floats", f"{name}.sizes"], outputs, axis=0),
+    ]

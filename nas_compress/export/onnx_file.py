@@ -7,55 +7,66 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from torch import Tensor, nn
 
 from nas_compress.errors import ExportError, RequestError, RunError, first_line, require_known
 from nas_compress.export.dynamo import export_to_onnx
-from nas_compress.export.graph_edits import drop_unread_nodes_, inline_constants_, pool_over_whole_planes_
+from nas_compress.export.graph_edits import (
+    drop_unread_nodes_,
+    inline_constants_,
+    pool_over_whole_planes_,
+    share_halves_,
+)
 from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.layout import PACKED, STEPS, Layout
-from nas_compress.export.small_tensors import share_halves_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
-from nas_compress.export.weight_storage import store_weights_
+from nas_compress.export.weight_storage import leave_out_zeros_, store_weights_
 from nas_compress.export.xz_container import smallest_container
-from nas_compress.export.zeros import leave_out_zeros_
 from nas_compress.files import write_atomically
-from nas_compress.values.model_file import BATCH_NAME, COMPRESSED, INPUT_NAME, OUTPUT_NAME
+from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
+from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.signature import Signature
 
 Backend = Literal["torchscript", "dynamo"]
 
 EXPORTERS = {"torchscript": trace_to_onnx, "dynamo": export_to_onnx}
 
+TRACED_SIZE = 3
+"""Size of free dimensions while a network is traced. Exporters treat 0 and 1 as constants."""
+
 
 def export_onnx(
     model: nn.Module,
-    sample_shape: tuple[int, int, int],
+    signature: Signature,
     path: Path,
     *,
     backend: Backend = "torchscript",
     layout: Layout = PACKED,
 ) -> None:
-    """Write `model` in evaluation mode to one stripped file; `model` stays as it is.
+    """Write `model` in evaluation mode to one stripped file; `model` stays unchanged.
 
-    A path that ends in `.xz` gets it in a container (`export.container`), of packed weights or of one byte a weight,
-    whichever is smaller there. The file takes `input`, uint8 (N, C, H, W) with (C, H, W) = `sample_shape`, and gives
-    `logits`, float32 (N, classes). The same weights give the same bytes. The file is whole or not there.
+    The file has the inputs and outputs of `signature`. `model` takes the inputs positionally and returns the outputs in
+    order. The same weights give the same bytes. The file is written whole or not at all.
 
-    Raises RequestError where the module's answer is not (N, classes), ExportError where the exporter cannot
-    write it, RunError where the disk cannot take the file.
+    path: a name that ends in `.xz` gets an xz container (`export.xz_container`) of packed weights or of one byte per
+    weight, whichever is smaller.
+
+    Raises RequestError if the outputs of `model` are not those of `signature`, ExportError if the exporter fails,
+    RunError if the file cannot be written.
 
     >>> class Flat(nn.Linear):
     ...     def forward(self, samples):
     ...         return super().forward(samples.flatten(1).float())
-    >>> export_onnx(Flat(64, 10), (1, 8, 8), Path("flat.onnx"))
+    >>> export_onnx(Flat(64, 10), Signature.of_images((1, 8, 8), classes=10), Path("flat.onnx"))
     >>> 64 * 10 * 4 < Path("flat.onnx").stat().st_size < 4000
     True
     """
-    traced = _trace(model, sample_shape, backend)
+    traced = _trace(model, signature, backend)
     layouts = [layout, replace(layout, integers="bytes", sparse=False)] if path.suffix == COMPRESSED else [layout]
     contents = [traced.content(each) for each in layouts]
     content = smallest_container(contents) if path.suffix == COMPRESSED else contents[0]
@@ -65,51 +76,48 @@ def export_onnx(
         raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
 
 
-def size_steps(
-    model: nn.Module, sample_shape: tuple[int, int, int], *, backend: Backend = "torchscript"
-) -> dict[str, int]:
-    """The bytes of a network's file in each of STEPS; each is a file that could ship."""
-    traced = _trace(model, sample_shape, backend)
+def size_steps(model: nn.Module, signature: Signature, *, backend: Backend = "torchscript") -> dict[str, int]:
+    """Return the bytes of a network's file after each of STEPS."""
+    traced = _trace(model, signature, backend)
     return {name: len(traced.content(layout)) for name, layout in STEPS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Traced:
-    """What an exporter wrote down."""
+    """An exporter's result."""
 
     exported: onnx.ModelProto
-    sample_shape: tuple[int, int, int]
-    classes: int
+    signature: Signature
 
     def content(self, layout: Layout) -> bytes:
-        """The bytes of the file that ships; with its zeros where leaving them out takes more."""
+        """Return the bytes of the file that ships; zeros stay in it if leaving them out takes more bytes."""
         layouts = [layout, replace(layout, sparse=False)] if layout.sparse else [layout]
-        return min((_ship(_copy(self.exported), self.sample_shape, self.classes, each) for each in layouts), key=len)
+        return min((_ship(_copy(self.exported), self.signature, each) for each in layouts), key=len)
 
 
-def _trace(model: nn.Module, sample_shape: tuple[int, int, int], backend: Backend) -> _Traced:
+def _trace(model: nn.Module, signature: Signature, backend: Backend) -> _Traced:
     require_known("a backend", backend, EXPORTERS)
     network = model if _is_ready(model) else deepcopy(model).cpu().eval()
-    samples = torch.zeros((2, *sample_shape), dtype=torch.uint8)
-    classes = _classes(network, samples)
+    samples = zeros(signature.inputs, 2, free=TRACED_SIZE)
+    _require_outputs(network, samples, signature)
     try:
-        exported = EXPORTERS[backend](network, samples)
+        exported = EXPORTERS[backend](network, samples, signature)
     except RequestError:
         raise
     except Exception as error:  # exporters raise many kinds, none of which they document
         raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
-    return _Traced(exported=exported, sample_shape=sample_shape, classes=classes)
+    return _Traced(exported=exported, signature=signature)
 
 
 def _is_ready(model: nn.Module) -> bool:
-    """Whether it can be run as it is; a copy of a small network costs a tenth of its export."""
+    """Whether `model` can run as it is; copying a small network takes a tenth of its export."""
     return not any(module.training for module in model.modules()) and all(
         tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers())
     )
 
 
-def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes: int, layout: Layout) -> bytes:
-    """The bytes of the stripped file; `exported` becomes it, and is of no use after that."""
+def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> bytes:
+    """Return the bytes of the stripped file; `exported` is changed in place."""
     graph = exported.graph
     inline_constants_(graph)
     store_weights_(graph, layout)
@@ -119,7 +127,7 @@ def _ship(exported: onnx.ModelProto, sample_shape: tuple[int, int, int], classes
         leave_out_zeros_(graph)
     share_halves_(graph)
     drop_unread_nodes_(graph)
-    _describe_ends_(graph, sample_shape, classes)
+    _describe_ends_(graph, signature)
     content: bytes = strip(exported).SerializeToString(deterministic=True)
     return content
 
@@ -130,23 +138,23 @@ def _copy(exported: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _classes(network: nn.Module, samples: Tensor) -> int:
+def _require_outputs(network: nn.Module, samples: Batch, signature: Signature) -> None:
     with torch.no_grad():
-        answer = network(samples)
-    if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(samples):
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise RequestError(f"a model must answer {len(samples)} samples with ({len(samples)}, classes), but got {got}")
-    return int(answer.shape[1])
+        returned = network(*samples.values())
+    if isinstance(returned, Tensor | tuple | list):
+        require_fitting(named_outputs(returned, signature.output_names), signature.outputs, samples=2)
+    else:
+        names = ", ".join(signature.output_names)
+        raise RequestError(f"a network must return a tensor per output ({names}), but got {type(returned).__name__}")
 
 
-def _describe_ends_(graph: onnx.GraphProto, sample_shape: tuple[int, int, int], classes: int) -> None:
-    """Say the input's and the output's shape, which an exporter may not know."""
-    for ends, name, kind, shape in (
-        (graph.input, INPUT_NAME, TensorProto.UINT8, sample_shape),
-        (graph.output, OUTPUT_NAME, TensorProto.FLOAT, (classes,)),
-    ):
+def _describe_ends_(graph: onnx.GraphProto, signature: Signature) -> None:
+    """Replace the exporter's description of inputs and outputs, whose shapes may be unknown there."""
+    for ends, specs in ((graph.input, signature.inputs), (graph.output, signature.outputs)):
         del ends[:]
-        ends.append(helper.make_tensor_value_info(name, kind, (BATCH_NAME, *shape)))
+        for spec in specs:
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+            ends.append(helper.make_tensor_value_info(spec.name, kind, spec.shape))
 
 
 def _fill(path: Path, content: bytes) -> None:

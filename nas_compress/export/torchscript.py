@@ -13,11 +13,13 @@ from typing import Any, Protocol, cast
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.onnx import symbolic_helper
 
 from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
-from nas_compress.values.model_file import BATCH_NAME, INPUT_NAME, OPSET, OUTPUT_NAME
+from nas_compress.tasks.batch import Batch
+from nas_compress.values.model_file import OPSET
+from nas_compress.values.signature import Signature
 
 # Parts of torch without types of their own.
 helper: Any = symbolic_helper
@@ -32,8 +34,8 @@ class Graph(Protocol):
         ...
 
 
-def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
-    """Run `network` (in evaluation mode) once on uint8 `samples` and write down what it did."""
+def trace_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> onnx.ModelProto:
+    """Run `network` (in evaluation mode) once on `samples` and export the operations that ran."""
     _give_meaning_to_integer_operators()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), _stdout_closed():
@@ -41,15 +43,15 @@ def trace_to_onnx(network: nn.Module, samples: Tensor) -> onnx.ModelProto:
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
             network,
-            (samples,),
+            tuple(samples.values()),
             cast(str, buffer),
             dynamo=False,
             opset_version=OPSET,
             # Folding would turn stored int8 weights back into floats; the runtime folds when it loads.
             do_constant_folding=False,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_axes={INPUT_NAME: {0: BATCH_NAME}, OUTPUT_NAME: {0: BATCH_NAME}},
+            input_names=list(signature.input_names),
+            output_names=list(signature.output_names),
+            dynamic_axes={spec.name: spec.free_dimensions for spec in (*signature.inputs, *signature.outputs)},
         )
     return onnx.load_model_from_string(buffer.getvalue())
 

@@ -5,18 +5,44 @@ onnxruntime folds these when it loads: the graph that runs is that of a file whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.export.bit_packing import fields, pack, shifts
-from nas_compress.export.graph_edits import Array
+from nas_compress.export.graph_edits import Array, initialisers
 from nas_compress.export.sparse_encoding import Form, gaps_and_values, smallest_form
-from nas_compress.export.tensor_store import TensorStore
 
 Nodes = list[onnx.NodeProto]
+
+
+class TensorStore:
+    """Reads and adds the initialisers of a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph, self._known = graph, initialisers(graph)
+
+    def array(self, name: str) -> Array:
+        """What a stored tensor holds."""
+        return numpy_helper.to_array(self._known[name])
+
+    def keep(self, name: str, values: Array) -> str:
+        """Store values under a name that is new, or known for the same values; return the name."""
+        return self.add(numpy_helper.from_array(np.ascontiguousarray(values), name))
+
+    def add(self, tensor: onnx.TensorProto) -> str:
+        """Store a tensor; return its name."""
+        if tensor.name not in self._known:
+            self._graph.initializer.append(tensor)
+            self._known[tensor.name] = tensor
+        return tensor.name
+
+    def constant(self, values: Sequence[int], kind: type[np.generic]) -> str:
+        """A small tensor (n,), named after its content and so stored once."""
+        return self.keep(f"{kind.__name__}{list(values)}", np.array(values, dtype=kind))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +74,22 @@ def spread(stream: Stream, form: Form, store: TensorStore) -> tuple[Nodes, str, 
     return nodes, name, (0, -len(stream.values) % 8 if stream.bits < 8 else 0)
 
 
+def split(
+    row: str, sizes: Sequence[int], names: Sequence[str], around: tuple[int, int], store: TensorStore
+) -> tuple[Nodes, list[str]]:
+    """Nodes that cut a row into pieces of those sizes, and their names: those given, or the row's own where it is one.
+
+    around: how many numbers lie before and after them that belong to none.
+    """
+    before, after = around
+    parts = [(before, f"{row}.before"), *zip(sizes, names, strict=True), (after, f"{row}.after")]
+    wanted = [(size, name) for size, name in parts if size]
+    if len(wanted) == 1:
+        return [], [row]
+    lengths = store.constant([size for size, _ in wanted], np.int64)
+    return [helper.make_node("Split", [row, lengths], [name for _, name in wanted], axis=0)], list(names)
+
+
 def _by_mask(stream: Stream, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
     """Number i is the k-th kept one, k being the ones in the mask up to i, or the 0 that lies before all kept ones."""
     at, present = stream.name, stream.values != 0
@@ -71,7 +113,7 @@ def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, 
     nodes, values = _numbers(stream, f"{at}.kept", kept, store)
     steps, step = _row(f"{at}.gaps", gaps, gap_bits, store)
     nodes += steps
-    zero = onnx.numpy_helper.from_array(np.zeros(1, dtype=np.float32 if stream.float8 else stream.values.dtype))
+    zero = numpy_helper.from_array(np.zeros(1, dtype=np.float32 if stream.float8 else stream.values.dtype))
     length = store.constant([len(stream.values) + 1], np.int64)
     nodes += [
         helper.make_node("Cast", [step], [f"{at}.step"], to=TensorProto.INT32),

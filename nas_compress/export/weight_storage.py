@@ -15,12 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.export.bit_packing import encode, levels, packed_bytes, zero_first
-from nas_compress.export.graph_edits import Array, drop_unread_nodes_, replace_nodes_
+from nas_compress.export.graph_edits import Array, drop_unread_nodes_, initialisers, replace_nodes_
 from nas_compress.export.layout import Layout
-from nas_compress.export.shared_rows import split
 from nas_compress.export.sparse_encoding import Form
-from nas_compress.export.tensor_store import TensorStore
-from nas_compress.export.unpack_nodes import Nodes, Stream, spread
+from nas_compress.export.unpack_nodes import Nodes, Stream, TensorStore, split, spread
 
 DOMAIN = "nas_compress"
 STORED_WEIGHT = "StoredWeight"
@@ -31,6 +29,14 @@ FLOAT8_WEIGHT = "Float8Weight"
 
 NEGATIVE_ZERO = 0x80
 """The byte of the e4m3 float -0."""
+
+SPARSE_KINDS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
+
+TENSOR_NODES = 45
+"""Bytes of the node and the shape that give a piece of the row its form."""
+
+SMALLEST_ZEROS = 32
+"""Zeros of a tensor for which it is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,17 @@ def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
     unpacked += _float8_weights([node for node in found if node.op_type == FLOAT8_WEIGHT], layout, store)
     replace_nodes_(graph, unpacked + rest)
     drop_unread_nodes_(graph)
+
+
+def leave_out_zeros_(graph: onnx.GraphProto) -> None:
+    """Keep the zeros of stored matrices and kernels of one type as a mask or as gaps, where that takes fewer bytes."""
+    store = TensorStore(graph)
+    read = {name for node in graph.node for name in node.input}
+    stored = [tensor for name, tensor in initialisers(graph).items() if name in read]
+    nodes: Nodes = []
+    for kind in SPARSE_KINDS:
+        nodes += _together(graph, [tensor for tensor in stored if tensor.data_type == kind], store)
+    replace_nodes_(graph, nodes + list(graph.node))
 
 
 def _each_once(graph: onnx.GraphProto) -> tuple[Nodes, Nodes]:
@@ -197,3 +214,30 @@ def _half_scale(output: str, scale: Array, store: TensorStore) -> tuple[onnx.Nod
     """A scale stored in 16 bits, which every scale fits (`arithmetic.usable_scale`), and cast to 32."""
     stored, name = store.keep(f"{output}.half", scale.astype(np.float16)), f"{output}.scale"
     return helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT), name
+
+
+def _together(graph: onnx.GraphProto, tensors: list[onnx.TensorProto], store: TensorStore) -> Nodes:
+    arrays = {tensor.name: store.array(tensor.name) for tensor in tensors if len(tensor.dims) > 1}
+    arrays = {name: values for name, values in arrays.items() if _saves(values)}
+    if not arrays:
+        return []
+    row = np.concatenate([values.reshape(-1) for values in arrays.values()])
+    stream = Stream(name=f"sparse.{row.dtype.name}", values=row, bits=8 * row.itemsize)
+    if stream.form.size_bytes + TENSOR_NODES * len(arrays) >= row.nbytes:
+        return []
+    nodes, name, around = spread(stream, stream.form, store)
+    names, sizes = [f"{name}.flat" for name in arrays], [values.size for values in arrays.values()]
+    cut, flat = split(name, sizes, names, around, store)
+    nodes += cut
+    for (output, values), part in zip(arrays.items(), flat, strict=True):
+        nodes.append(helper.make_node("Reshape", [part, store.constant(values.shape, np.int64)], [output]))
+    for tensor in tensors:
+        if tensor.name in arrays:
+            graph.initializer.remove(tensor)
+    return nodes
+
+
+def _saves(values: Array) -> bool:
+    """Whether a mask would be smaller than this tensor's own zeros."""
+    zeros = int(values.size - np.count_nonzero(values))
+    return zeros >= SMALLEST_ZEROS and zeros * values.itemsize > values.size / 8 + TENSOR_NODES

@@ -1,4 +1,4 @@
-"""From a torch network to the file that ships and its figures. Teacher and students go the same way."""
+"""Quantization, export and measurement of a network, the same for teacher and students."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.device import Device
+from nas_compress.devices.device import Device, Latency
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.measurement.file_contents import weight_zero_fraction
 from nas_compress.measurement.graph_key import structure_key
-from nas_compress.measurement.zeros import weight_zero_fraction
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
+from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
+from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Quantization
+from nas_compress.values.signature import Signature
 
 AGREEMENT_SAMPLES = 512
 CALIBRATION_SAMPLES = 256
@@ -53,18 +56,19 @@ def write_file(
     network: nn.Module,
     path: Path,
     *,
+    signature: Signature,
     weight_bits: int,
     activation_bits: int,
-    calibration: Tensor,
+    calibration: Batch,
     watch: Stopwatch,
     quantization: Quantization = PLAIN,
     layer_bits: Mapping[str, int] | None = None,
     sparse: bool = False,
 ) -> nn.Module:
-    """Quantize and export a network that lies on the CPU; return the module whose answers the file must give.
+    """Quantize and export a network on the CPU; return the exported module, whose outputs the file must reproduce.
 
-    calibration: raw samples of the training split, uint8 (n, C, H, W), that set the ranges of activations. layer_bits:
-    weight bits by path, where layers differ. sparse: zeros are left out of the file where that is smaller.
+    signature: inputs and outputs of the file. calibration: training samples that set the ranges of activations.
+    layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if that is smaller.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -77,7 +81,7 @@ def write_file(
             layer_bits=layer_bits,
         )
     with watch.stage("export"):
-        export_onnx(deployable, _shape(calibration), path, layout=Layout(sparse=sparse))
+        export_onnx(deployable, signature, path, layout=Layout(sparse=sparse))
     return deployable
 
 
@@ -85,21 +89,23 @@ def measure_cost(
     network: nn.Module,
     path: Path,
     *,
+    signature: Signature,
     activation_bits: int,
-    sample: Tensor,
+    sample: Batch,
     target: Device,
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
     """Measure all that needs no training: latency and size of the file, parameters and macs of the float network.
 
-    activation_bits: of the file; the device must compute integers in integers. patient: see `Device.latency`.
+    signature, activation_bits: of the file. sample: a batch of at least one sample. patient: see `Device.latency`.
+    Raises FloatKernelError if the device would compute an integer file in float.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     with watch.stage("count"):
-        parameters, macs = count_parameters(network), count_macs(network, _shape(sample))
+        parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
     with watch.stage("latency"):
-        latency = target.latency(path, key=structure_key(path), patient=patient)
+        latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
     return Measured(
         figures={
             "latency_ms": latency.latency_ms,
@@ -116,6 +122,7 @@ def measure_file(
     deployable: nn.Module,
     path: Path,
     *,
+    task: Task,
     activation_bits: int,
     cost: Measured,
     validation: Split,
@@ -123,23 +130,23 @@ def measure_file(
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
-    """All figures of a trained file: it must answer like `deployable` (else ExportError), then its accuracy and size.
+    """Measure all figures of a trained file; ExportError if its outputs are not those of `deployable`.
 
-    `cost` comes from the untrained file of the same structure; a noisy latency, or one of another structure, is
-    measured again here, at length if `patient`.
+    cost: of the untrained file. A latency that is noisy there, or of another graph, is measured again. patient: see
+    `Device.latency`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
-    inputs = validation.inputs["input"].cpu()
+    inputs = to_device(validation.inputs, "cpu")
     with watch.stage("agreement"):
-        session = open_session(path)
-        agreement = check_agreement(deployable, path, inputs[:AGREEMENT_SAMPLES], session=session)
+        session = open_session(path, signature=task.signature)
+        agreement = check_agreement(deployable, path, rows(inputs, 0, AGREEMENT_SAMPLES), task, session=session)
     with watch.stage("accuracy"):
-        accuracy = measure_accuracy(session, inputs.numpy(), validation.targets["label"].cpu().numpy())
+        metrics = measure_metrics(session, task, inputs=to_arrays(inputs), targets=to_arrays(validation.targets))
     with watch.stage("count"):
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
-        latency = target.latency(path, key=structure_key(path), patient=patient)
-    trained = {"latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size, "accuracy": accuracy}
+        latency = measure_latency(path, target, sizes=free_sizes(inputs, task.signature.inputs), patient=patient)
+    trained = {"latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size, **metrics}
     return replace(
         cost.with_figures(trained),
         latency_spread=latency.spread,
@@ -150,16 +157,16 @@ def measure_file(
     )
 
 
-def calibration_samples(train: Split) -> Tensor:
-    """The first training samples (the split is shuffled when made), on the CPU."""
-    return train.inputs["input"][:CALIBRATION_SAMPLES].cpu()
+def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True) -> Latency:
+    """Measure a file once per graph and sizes; see `Device.latency`."""
+    return target.latency(path, sizes=sizes, key=structure_key(path), patient=patient)
+
+
+def calibration_samples(train: Split) -> Batch:
+    """Return the first training samples, on the CPU. The split was shuffled when it was made."""
+    return to_device(rows(train.inputs, 0, CALIBRATION_SAMPLES), "cpu")
 
 
 def _check(path: Path, *, activation_bits: int, target: Device, watch: Stopwatch) -> None:
     with watch.stage("kernels"):
         target.check(path, activation_bits=activation_bits)
-
-
-def _shape(samples: Tensor) -> tuple[int, int, int]:
-    channels, height, width = samples.shape[1:]
-    return channels, height, width

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, to_device
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -19,30 +20,41 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_macs(model: nn.Module, sample_shape: tuple[int, int, int]) -> int:
-    """Count the multiply-adds for one uint8 sample (C, H, W), by ptflops on the operations of one pass.
+class _Positional(nn.Module):
+    """A network that takes its tensors as one batch, because ptflops passes one argument."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: tuple[Tensor, ...]) -> object:
+        """Run the network."""
+        return self.network(*batch)
+
+
+def count_macs(model: nn.Module, batch: Batch) -> int:
+    """Count the multiply-adds of a batch of one sample, by ptflops on the operations of one pass.
 
     Convolutions, products and their biases count (n for the bias of a linear layer of n outputs). Normalisation,
     activations, additions and pooling do not.
-    RequestError if the model cannot run the sample.
+    RequestError if the model cannot run the batch.
     """
-    network = deepcopy(model).cpu().eval()
-
-    def one_sample(shape: tuple[int, ...]) -> Tensor:
-        return torch.zeros((1, *shape), dtype=torch.uint8)
+    network = _Positional(deepcopy(model).cpu().eval())
+    tensors = tuple(to_device(batch, "cpu").values())
 
     # ptflops prints errors and returns None; the CPU's fused attention would count as 0
     printed = io.StringIO()
     with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
         macs, _ = get_model_complexity_info(
             network,
-            tuple(sample_shape),
+            (1,),  # unused: the constructor makes the input
             backend="aten",
             as_strings=False,
             print_per_layer_stat=False,
-            input_constructor=one_sample,
+            input_constructor=lambda shape: tensors,
         )
     if macs is None:
         lines = [line for line in printed.getvalue().splitlines() if line.strip()]
-        raise RequestError(f"a model must accept uint8 samples of shape {tuple(sample_shape)}, but got {lines[-1]}")
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in batch.items())
+        raise RequestError(f"a model must accept inputs of shape {shapes}, but got {lines[-1]}")
     return int(macs)

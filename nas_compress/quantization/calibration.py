@@ -13,6 +13,7 @@ from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.arithmetic import activation_range, largest_activation
 from nas_compress.quantization.modules import replace_modules_
+from nas_compress.tasks.batch import Batch, count, split
 
 BATCH = 256
 """Samples in one pass of the network."""
@@ -114,14 +115,14 @@ class RangeObserver(nn.Module):
         return positions.clamp_(max=count - 1)
 
 
-def calibrate_(network: nn.Module, calibration: Tensor | None, *, bits: int, ranges: str, make: MakeQuantizer) -> None:
+def calibrate_(network: nn.Module, calibration: Batch | None, *, bits: int, ranges: str, make: MakeQuantizer) -> None:
     """Replace every activation point by `make(lowest, highest)` of its range.
 
     network: in evaluation mode.
-    calibration: uint8 (n, C, H, W) on the network's device.
+    calibration: a batch on the network's device.
     ranges: name of a rule in RANGE_RULES.
     """
-    if calibration is None or len(calibration) == 0:
+    if calibration is None or count(calibration) == 0:
         raise RequestError(f"activation_bits={bits} needs at least one calibration sample, but got none")
     if not any(isinstance(module, ActivationPoint) for module in network.modules()):
         raise RequestError(
@@ -131,8 +132,8 @@ def calibrate_(network: nn.Module, calibration: Tensor | None, *, bits: int, ran
     rule = RANGE_RULES[ranges]
     replace_modules_(network, ActivationPoint, lambda _: RangeObserver())
     with torch.no_grad():
-        for batch in torch.split(calibration, BATCH):
-            network(batch)
+        for batch in split(calibration, BATCH):
+            network(*batch.values())
     replace_modules_(network, RangeObserver, lambda observer: make(*rule.choose(_finite(observer.values), bits)))
 
 

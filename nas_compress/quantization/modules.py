@@ -19,6 +19,7 @@ from nas_compress.models.integer_ops import (
 )
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
+from nas_compress.tasks.batch import Batch
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -178,13 +179,13 @@ StoredLayer = StoredConv2d | StoredLinear
 
 
 @torch.no_grad()
-def round_biases_(network: nn.Module, sample: Tensor) -> None:
+def round_biases_(network: nn.Module, sample: Batch) -> None:
     """Round the bias of each layer with integer inputs to a multiple of input scale x weight scale.
 
     The runtime's integer kernels sum products in int32 and add the bias to them (Jacob et al. 2018, arXiv 1712.05877,
     section 2.4). With weights of few bits the multiple can exceed the step of the layer's own output.
 
-    sample: uint8 (1, C, H, W); one pass finds the input scale of each layer.
+    sample: a batch of one sample; one pass finds the input scale of each layer.
     The bias stays as it is in layers with inputs of several scales, and in linear layers with inputs other than
     (n, inputs), because the runtime adds it in floats there.
     """
@@ -204,7 +205,7 @@ def round_biases_(network: nn.Module, sample: Tensor) -> None:
         for module in network.modules():
             hooks.callback(module.register_forward_hook(remember).remove)
             hooks.callback(module.register_forward_pre_hook(look_up).remove)
-        network(sample)
+        network(*sample.values())
     for layer, scales in scales_by_layer.items():
         layer.input_scale = next(iter(scales)) if len(scales) == 1 else None
 

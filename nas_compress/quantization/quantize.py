@@ -28,6 +28,7 @@ from nas_compress.quantization.modules import (
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
+from nas_compress.tasks.batch import Batch, count, rows, to_device
 from nas_compress.values.precision import Quantization, check_bits
 
 
@@ -36,7 +37,7 @@ def quantize(
     *,
     weight_bits: int,
     activation_bits: int,
-    calibration: Tensor | None,
+    calibration: Batch | None,
     weight_format: str = "integer",
     ranges: str = "min_max",
     layer_bits: Mapping[str, int] | None = None,
@@ -49,7 +50,7 @@ def quantize(
     weight_bits: 16 for 16-bit floats; 8 and fewer for the weight format. The first and the last layer keep 8 bits.
     activation_bits: 32: the file stores quantized weights and computes in floats. Fewer: it computes in integers
     (simulated for 4 bits), which needs activation points and `calibration`.
-    calibration: training samples, uint8 (n, C, H, W). The first one also finds the layers with integer biases.
+    calibration: a batch of training samples. The first one also finds the layers with integer biases.
     weight_format: `integer` with a scale per output channel, `float8` (e4m3) or `codebook` (shared values).
     ranges: rule for activation ranges, a name in RANGE_RULES; with `mse` also for weights.
     layer_bits: bits by path instead of `weight_bits`; other layers stay float.
@@ -77,15 +78,15 @@ def quantize(
     fold_batch_norm_(network)
     if activation_bits < 32:
         if not is_aware:
-            samples = None if calibration is None else calibration.cpu()
+            samples = None if calibration is None else to_device(calibration, "cpu")
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
     store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
     if weight_format == "codebook":
         store = _shared(store, computed_as_float=activation_bits == 32)
     _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
-    if activation_bits < 32 and calibration is not None and len(calibration):
-        round_biases_(network.eval(), calibration[:1].cpu())
+    if activation_bits < 32 and calibration is not None and count(calibration):
+        round_biases_(network.eval(), to_device(rows(calibration, 0, 1), "cpu"))
     return network.eval()
 
 

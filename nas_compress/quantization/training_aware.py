@@ -39,6 +39,7 @@ from nas_compress.quantization.weight_quantizers import (
     WeightQuantizer,
     nearest_place,
 )
+from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import METHODS
 
 
@@ -48,7 +49,7 @@ def make_aware_(
     method: str,
     bits: Mapping[str, int],
     activation_bits: int,
-    calibration: Tensor | None,
+    calibration: Batch | None,
     ranges: str = "mse",
     weight_format: str = "integer",
     with_zeros: bool = False,
@@ -59,7 +60,7 @@ def make_aware_(
 
     method: `lsq` or `ste`.
     bits: weight bits of each layer by path; layers of 16 and 32 bits stay unchanged.
-    calibration: uint8 (n, C, H, W) on the network's device, for the first ranges of activations of fewer than 32 bits.
+    calibration: a batch on the network's device, for the first ranges of activations of fewer than 32 bits.
     ranges: rule for these ranges, a name in RANGE_RULES.
     weight_format: with `codebook`, layers of fewer than 8 bits share values.
     with_zeros: add the value 0 to each codebook, for weights to be pruned later.

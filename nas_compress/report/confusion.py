@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import NasCompressError, describe, first_line
-from nas_compress.measurement.accuracy import predict
+from nas_compress.measurement.predictions import predict
 from nas_compress.runs.folder import RunFolder
+from nas_compress.tasks.batch import to_arrays
 from nas_compress.tasks.image_classification import LABEL
 from nas_compress.values.point import Point
 
@@ -44,7 +45,7 @@ def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | s
 
 def confusion(model: Path, samples: Split, classes: int) -> Counts:
     """Counts (classes, classes) of the answers of a file: rows are labels, columns are answers."""
-    answers = predict(model, samples.inputs["input"].numpy()).argmax(axis=1)
+    answers = predict(model, to_arrays(samples.inputs))["logits"].argmax(axis=1)
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (samples.targets[LABEL].numpy(), answers), 1)
     return counts

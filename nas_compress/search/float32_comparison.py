@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.devices.device import Device, Latency
-from nas_compress.measurement.graph_key import structure_key
-from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.measurement.pipeline import Stopwatch, measure_latency, write_file
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import quantized_members
+from nas_compress.tasks.batch import Batch, free_sizes
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Outcome
+from nas_compress.values.signature import Signature
 
 TIME_LIMIT_S = 30.0
 """All of them together; those left over are compared when the study is run again."""
@@ -35,26 +36,34 @@ def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) 
 
 
 def compare_with_float32(
-    uncompared: Sequence[Record], *, build: Build, calibration: Tensor, target: Device
+    uncompared: Sequence[Record], *, build: Build, signature: Signature, calibration: Batch, target: Device
 ) -> dict[int, Outcome]:
     """Time the float32 form of each record's architecture, once per machine; the outcomes that know it now, by trial.
 
-    calibration: uint8 (n, C, H, W). A form that meets no fast moment of the machine stays open.
+    signature: of the files. calibration: training samples. A form that meets no fast moment of the machine stays open.
     """
     end, compared = time.monotonic() + TIME_LIMIT_S, {}
     for record in uncompared:
         architecture, measured = record.outcome.architecture, record.outcome.measured
         if architecture is None or measured is None or time.monotonic() >= end:
             continue
-        latency = _latency(build(architecture), calibration, target)
+        latency = _latency(build(architecture), signature, calibration, target)
         if not latency.noisy:
             known = replace(measured, float32_latency_ms=latency.latency_ms)
             compared[record.trial] = replace(record.outcome, measured=known)
     return compared
 
 
-def _latency(network: nn.Module, calibration: Tensor, target: Device) -> Latency:
+def _latency(network: nn.Module, signature: Signature, calibration: Batch, target: Device) -> Latency:
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path = Path(folder) / "float32.onnx"
-        write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=Stopwatch())
-        return target.latency(path, key=structure_key(path), patient=True)
+        write_file(
+            network,
+            path,
+            signature=signature,
+            weight_bits=32,
+            activation_bits=32,
+            calibration=calibration,
+            watch=Stopwatch(),
+        )
+        return measure_latency(path, target, sizes=free_sizes(calibration, signature.inputs))

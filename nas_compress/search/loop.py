@@ -89,7 +89,9 @@ class Search:
         while noisy := [r for r in noisy_members(tally.records, tally.members) if r.trial not in tried]:
             tally.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
             tried.update(record.trial for record in noisy)
-            steady = measure_again(tally.folder, noisy, tally.parts.target, tally.parts.spec.budget_list)
+            steady = measure_again(
+                tally.folder, noisy, tally.parts.target, tally.parts.spec.budget_list, sizes=tally.parts.sizes
+            )
             tally.records = amend(tally.folder, tally.records, steady)
 
     def _compare(self) -> None:
@@ -98,6 +100,7 @@ class Search:
         compared = compare_with_float32(
             uncompared_members(tally.records, tally.members),
             build=parts.build,
+            signature=parts.dataset.task.signature,
             calibration=calibration_samples(parts.dataset.train),
             target=parts.target,
         )

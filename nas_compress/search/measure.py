@@ -6,16 +6,17 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.accuracy import measure_accuracy
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
+from nas_compress.tasks.batch import to_arrays
 
 
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
-    """Accuracy, latency_ms and size_bytes of an ONNX file on a study's data. Reading the test split is logged.
+    """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
     study: a study.toml, its folder, a built-in name, or one that `read_study` gave. split: `validation` or `test`.
-    RequestError where there is no such file, or where it does not fit the data.
+    RequestError if there is no such file, or if it does not fit the data.
 
     >>> from nas_compress import run_study
     >>> front = run_study("mine", trials=1)
@@ -30,13 +31,13 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     parts = gather(study if isinstance(study, StudyFile) else read_study(study))
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    accuracy = measure_accuracy(model, samples.inputs["input"].numpy(), samples.targets["label"].numpy())
-    latency = parts.target.latency(model, key=structure_key(model), patient=True)
+    metrics = measure_metrics(model, dataset.task, inputs=to_arrays(samples.inputs), targets=to_arrays(samples.targets))
+    latency = measure_latency(model, parts.target, sizes=parts.sizes)
     return {
         "model": str(model),
         "split": split,
         "samples": len(samples),
-        "accuracy": accuracy,
+        **metrics,
         "latency_ms": latency.latency_ms,
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nas_compress.devices.device import Device, Latency
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
 from nas_compress.trial.run import broken_budgets
@@ -32,14 +32,17 @@ def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> li
 
 
 def measure_again(
-    folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...]
+    folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...], *, sizes: Mapping[str, int]
 ) -> dict[int, Outcome]:
-    """Measure the latency of each record's file with patience; return the outcomes that are steady now, by trial."""
+    """Measure the latency of each record's file again; return by trial the outcomes that are not noisy now.
+
+    sizes: of free dimensions.
+    """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         file = folder.root / record.model
         if time.monotonic() < end and file.is_file():
-            latency = target.latency(file, key=structure_key(file), patient=True)
+            latency = measure_latency(file, target, sizes=sizes)
             if not latency.noisy:
                 steady[record.trial] = _with_latency(record.outcome, latency, budgets)
     return steady
@@ -64,11 +67,11 @@ def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
     amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
 
 
-def time_teacher_again(folder: RunFolder, target: Device) -> None:
+def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int]) -> None:
     """Measure the latency of the run's teacher here, and keep its other figures."""
     known, path = read_baseline(folder), folder.teacher / "model.onnx"
     if known is not None and path.is_file():
-        latency = target.latency(path, key=structure_key(path), patient=True)
+        latency = measure_latency(path, target, sizes=sizes)
         write_baseline(folder, _timed(known, latency))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from nas_compress.config.study_file import StudyFile, read_study
-from nas_compress.devices.device import Device
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
@@ -99,7 +98,7 @@ def run_study(
         reporter = Logged(reporter, folder.log)
         folder.tidy()
         if storage is None:
-            _take_over(folder, parts.target, reporter)
+            _take_over(folder, parts, reporter)
         search = _open(parts, folder, backend, shown_url(storage), total, reporter)
         tally = search.tally
         queue_start_points(search.trials.study, parts)
@@ -175,9 +174,9 @@ def _open(
     return Search(trials=Trials(study=study, run_id=known["run"], tally=tally))
 
 
-def _take_over(folder: RunFolder, target: Device, reporter: Reporter) -> None:
+def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> None:
     """Where the folder was begun on another machine: its latencies do not compare with those measured from now on."""
-    about = folder.about() if folder.marker.is_file() else {}
+    target, about = parts.target, folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
     if before.get("key", target.fingerprint) == target.fingerprint:
         return
@@ -186,7 +185,7 @@ def _take_over(folder: RunFolder, target: Device, reporter: Reporter) -> None:
         "latencies on its front are measured again here"
     )
     distrust(folder, read_records(folder))
-    time_teacher_again(folder, target)
+    time_teacher_again(folder, target, sizes=parts.sizes)
     folder.start({**about, "machine": target.describe()})
 
 

@@ -30,6 +30,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
+from nas_compress.tasks.batch import free_sizes
 from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.objective import require_scales
@@ -53,6 +54,11 @@ class Ingredients:
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the free dimensions of a sample, without the batch, by name."""
+        return free_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
 
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, before there is a teacher."""
@@ -119,7 +125,15 @@ def check_own_teacher(parts: Ingredients) -> None:
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path, watch = Path(folder) / "model.onnx", Stopwatch()
         try:
-            write_file(network, path, weight_bits=32, activation_bits=32, calibration=samples, watch=watch)
+            write_file(
+                network,
+                path,
+                signature=parts.dataset.task.signature,
+                weight_bits=32,
+                activation_bits=32,
+                calibration=samples,
+                watch=watch,
+            )
         except ExportError as error:
             raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
 
@@ -142,7 +156,7 @@ def make_context(parts: Ingredients, teacher: Teacher) -> TrialContext:
     return TrialContext(
         dataset=parts.dataset,
         teacher=teacher,
-        teacher_macs=count_macs(teacher.network, parts.dataset.input_shape),
+        teacher_macs=count_macs(teacher.network, parts.dataset.train.first(1).inputs),
         target=parts.target,
         training=parts.spec.training,
         budgets=parts.spec.budget_list,
@@ -170,7 +184,7 @@ def comparison_context(
     return TrialContext(
         dataset=dataset,
         teacher=obtained,
-        teacher_macs=count_macs(obtained.network, dataset.input_shape),
+        teacher_macs=count_macs(obtained.network, dataset.train.first(1).inputs),
         target=target,
         training=training,
         budgets=(),
@@ -188,11 +202,23 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
     calibration = calibration_samples(dataset.train)
     device = next(teacher.network.parameters()).device
     network = teacher.network.cpu()
-    deployable = write_file(network, path, weight_bits=32, activation_bits=32, calibration=calibration, watch=watch)
-    cost = measure_cost(network, path, activation_bits=32, sample=calibration, target=target, watch=watch)
+    signature = dataset.task.signature
+    deployable = write_file(
+        network,
+        path,
+        signature=signature,
+        weight_bits=32,
+        activation_bits=32,
+        calibration=calibration,
+        watch=watch,
+    )
+    cost = measure_cost(
+        network, path, signature=signature, activation_bits=32, sample=calibration, target=target, watch=watch
+    )
     measured = measure_file(
         deployable,
         path,
+        task=dataset.task,
         activation_bits=32,
         cost=cost,
         validation=dataset.validation,

@@ -72,14 +72,28 @@ def device_of(batch: Batch) -> torch.device:
     return next(iter(batch.values())).device
 
 
-def zeros(specs: Iterable[TensorSpec], samples: int, *, free: int = 1) -> dict[str, Tensor]:
-    """Tensors of zeros for shape checks; each free dimension other than the batch has `free` entries."""
+def zeros(
+    specs: Iterable[TensorSpec], samples: int, *, sizes: Mapping[str, int] | None = None, free: int = 1
+) -> dict[str, Tensor]:
+    """Tensors of zeros for shape checks. sizes: of free dimensions by name; others have `free` entries."""
+    known = sizes or {}
     return {
         spec.name: torch.zeros(
-            (samples, *(size if isinstance(size, int) else free for size in spec.sample_shape)),
+            (samples, *(size if isinstance(size, int) else known.get(size, free) for size in spec.sample_shape)),
             dtype=getattr(torch, spec.dtype),
         )
         for spec in specs
+    }
+
+
+def free_sizes(batch: Batch, specs: Iterable[TensorSpec]) -> dict[str, int]:
+    """Sizes that a batch has in the free dimensions of its specs, without the number of samples.
+
+    >>> free_sizes({"tokens": torch.zeros(2, 7)}, [TensorSpec(name="tokens", dtype="int64", shape=("N", "length"))])
+    {'length': 7}
+    """
+    return {
+        name: batch[spec.name].shape[place] for spec in specs for place, name in spec.free_dimensions.items() if place
     }
 
 

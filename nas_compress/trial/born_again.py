@@ -12,8 +12,9 @@ from torch import nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.files import write_json
-from nas_compress.measurement.accuracy import predict
 from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.measurement.predictions import predict
+from nas_compress.tasks.batch import to_arrays
 from nas_compress.values.architecture import Architecture
 
 Build = Callable[[Architecture], nn.Module]
@@ -47,9 +48,9 @@ def write_ensemble(
     for network, path in zip(earlier, files, strict=True):
         write(network.cpu(), path)
     files.append(student)
-    inputs, labels = validation.inputs["input"].cpu().numpy(), validation.targets["label"].cpu().numpy()
+    inputs, labels = to_arrays(validation.inputs), to_arrays(validation.targets)["label"]
     with watch.stage("ensemble"):
-        probabilities = np.mean([_softmax(predict(path, inputs)) for path in files], axis=0)
+        probabilities = np.mean([_softmax(predict(path, inputs)["logits"]) for path in files], axis=0)
     write_json(
         student.with_name("ensemble.json"),
         {

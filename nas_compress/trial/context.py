@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.device import Device
 from nas_compress.measurement.pipeline import calibration_samples
+from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics import Budget
 
@@ -39,6 +39,6 @@ class TrialContext:
         return self.dataset.validation.to(self.device)
 
     @cached_property
-    def calibration(self) -> Tensor:
+    def calibration(self) -> Batch:
         """Training samples for the ranges of activations: uint8 (n, C, H, W) on the CPU."""
         return calibration_samples(self.dataset.train)

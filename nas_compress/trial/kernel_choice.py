@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.devices.device import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.transformer_layers import mixes_kernels
+from nas_compress.tasks.batch import Batch
 from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
+from nas_compress.values.signature import Signature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ def choose_kernels(
     *,
     name: str,
     layer_bits: Mapping[str, int],
-    calibration: Tensor,
+    signature: Signature,
+    calibration: Batch,
     target: Device,
     watch: Stopwatch,
 ) -> KernelChoice:
@@ -51,17 +54,26 @@ def choose_kernels(
     `patient=True`, so that noise does not change the choice between runs.
 
     student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
-    `.xz`. calibration: uint8 (n, C, H, W).
+    `.xz`. signature: of the file. calibration: training samples.
     """
     untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
     found = []
     forms = _forms(candidate, student, step=channel_step(candidate, target))
     for form in forms:
         path = folder / f"{form.activation_bits}-{name}"
-        write_student(untrained, path, candidate=form, layer_bits=layer_bits, calibration=calibration, watch=watch)
+        write_student(
+            untrained,
+            path,
+            candidate=form,
+            layer_bits=layer_bits,
+            signature=signature,
+            calibration=calibration,
+            watch=watch,
+        )
         cost = measure_cost(
             student,
             path,
+            signature=signature,
             activation_bits=form.activation_bits,
             sample=calibration,
             target=target,
@@ -82,7 +94,8 @@ def write_student(
     *,
     candidate: Candidate,
     layer_bits: Mapping[str, int],
-    calibration: Tensor,
+    signature: Signature,
+    calibration: Batch,
     watch: Stopwatch,
 ) -> nn.Module:
     """Write a candidate's network, trained or not, as the file that ships; return the exported module."""
@@ -94,6 +107,7 @@ def write_student(
         quantization=candidate.quantization,
         layer_bits=layer_bits,
         sparse=candidate.zero_pattern != "none",
+        signature=signature,
         calibration=calibration,
         watch=watch,
     )

@@ -60,7 +60,7 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
     peer = context.teacher.build(_shape(candidate, context, seed))
-    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.input_shape)
+    return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.train.first(1).inputs)
 
 
 def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:

@@ -59,6 +59,7 @@ def plan_trial(
         folder,
         name=name,
         layer_bits=layer_bits,
+        signature=context.dataset.task.signature,
         calibration=context.calibration,
         target=context.target,
         watch=watch,

@@ -195,14 +195,20 @@ def _measure(
     watch: Stopwatch,
 ) -> Measured:
     """Write the trained student to `model`, with its earlier generations next to it; return the student's figures."""
-    candidate, validation = plan.candidate, context.dataset.validation
+    candidate, validation, task = plan.candidate, context.dataset.validation, context.dataset.task
     write = functools.partial(
-        write_student, candidate=candidate, layer_bits=plan.layer_bits, calibration=context.calibration, watch=watch
+        write_student,
+        candidate=candidate,
+        layer_bits=plan.layer_bits,
+        signature=task.signature,
+        calibration=context.calibration,
+        watch=watch,
     )
     deployable = write(student.cpu(), model)
     measured = measure_file(
         deployable,
         model,
+        task=task,
         activation_bits=candidate.activation_bits,
         cost=plan.cost,
         validation=validation,
@@ -211,7 +217,7 @@ def _measure(
     )
     if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
         with watch.stage("steps"):
-            measured = replace(measured, steps=size_steps(deployable, plan.architecture.input_shape))
+            measured = replace(measured, steps=size_steps(deployable, task.signature))
     if generations:
         write_ensemble(generations, model, write=write, validation=validation, watch=watch)
     return measured

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.batch import Batch, to_device
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import Objective
@@ -159,7 +159,7 @@ def begin_rounding_(student: nn.Module, candidate: Candidate, context: TrialCont
         method=candidate.quantization.method,
         bits=planned_bits(candidate, student, context),
         activation_bits=candidate.activation_bits,
-        calibration=context.calibration.to(context.device),
+        calibration=to_device(context.calibration, context.device),
         ranges=candidate.quantization.ranges,
         weight_format=candidate.quantization.weight_format,
         with_zeros=candidate.zero_pattern != "none",

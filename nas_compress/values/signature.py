@@ -42,6 +42,11 @@ class TensorSpec:
             raise RequestError(f"fixed sizes >= 1 must hold, but got {self.name}: {self.shape}")
 
     @property
+    def free_dimensions(self) -> dict[int, str]:
+        """Names of the free dimensions by their place; the batch is at 0."""
+        return {place: size for place, size in enumerate(self.shape) if isinstance(size, str)}
+
+    @property
     def sample_shape(self) -> tuple[int | str, ...]:
         """Sizes of one sample, without the batch."""
         return self.shape[1:]

@@ -34,11 +34,12 @@ from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.files import write_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.pipeline import Stopwatch, write_file
+from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.search.setup import comparison_context
+from nas_compress.tasks.batch import rows, to_arrays
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
@@ -158,6 +159,7 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
     deployable = write_file(
         student,
         path,
+        signature=context.dataset.task.signature,
         weight_bits=cell.bits,
         activation_bits=candidate.activation_bits,
         calibration=context.calibration,
@@ -165,9 +167,11 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         quantization=candidate.quantization,
         layer_bits=planned_bits(candidate, student, context),
     )
-    validation, session = context.dataset.validation, open_session(path)
-    check_agreement(deployable, path, validation.inputs["input"][:512], session=session)
-    accuracy = measure_accuracy(session, validation.inputs["input"].numpy(), validation.targets["label"].numpy())
+    task, validation = context.dataset.task, context.dataset.validation
+    session = open_session(path, signature=task.signature)
+    check_agreement(deployable, path, rows(validation.inputs, 0, 512), task, session=session)
+    inputs, targets = to_arrays(validation.inputs), to_arrays(validation.targets)
+    accuracy = measure_metrics(session, task, inputs=inputs, targets=targets)["accuracy"]
     write_json(path.with_suffix(".json"), {"accuracy": accuracy, "size_bytes": path.stat().st_size})
     print(f"seed {cell.seed}: {cell.teaching}: {cell.method} {cell.bits}: {accuracy:.2%}", file=sys.stderr, flush=True)
 

@@ -52,7 +52,7 @@ def untrained_latency(candidate: Candidate, context: TrialContext) -> float:
     student = new_student(candidate, shape, context.teacher, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(student.eval(), context.dataset.input_shape, path)
+        export_onnx(student.eval(), context.dataset.task.signature, path)
         return min(context.target.latency(path, patient=True).latency_ms for _ in range(2))
 
 

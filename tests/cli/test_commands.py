@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from image_files import file_accuracy
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.loading import load_dataset
-from nas_compress.measurement.accuracy import measure_accuracy
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]
@@ -40,7 +40,7 @@ def test_every_front_file_measures_to_its_recorded_accuracy(finished: Path) -> N
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for row in read_csv(finished / "run" / "front.csv"):
         path = finished / "run" / row["model"]
-        assert measure_accuracy(path, data.inputs["input"].numpy(), data.targets["label"].numpy()) == float(
+        assert file_accuracy(path, data.inputs["input"].numpy(), data.targets["label"].numpy()) == float(
             row["accuracy"]
         )
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from image_files import file_accuracy
 from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json, write_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.report.page import report_page
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
@@ -72,13 +72,13 @@ def test_every_repetition_is_kept_and_measures_to_what_the_rows_say(confirmed: R
     test = load_dataset(name="digits", seed=0).test.reveal(purpose="a test of the tool")
     places = [confirmed.root / "confirm" / str(student.trial) / f"student-{seed}" for seed in (1, 2)]
     found = [
-        measure_accuracy(place / "model.onnx.xz", test.inputs["input"].numpy(), test.targets["label"].numpy())
+        file_accuracy(place / "model.onnx.xz", test.inputs["input"].numpy(), test.targets["label"].numpy())
         for place in places
     ]
     assert student.test_mean == pytest.approx(sum(found) / 2)
     assert [read_json(place / "outcome.json")["seed"] for place in places] == [1, 2]
     own = confirmed.root / "trials" / str(student.trial) / "model.onnx.xz"
-    assert student.test_shipped == measure_accuracy(own, test.inputs["input"].numpy(), test.targets["label"].numpy())
+    assert student.test_shipped == file_accuracy(own, test.inputs["input"].numpy(), test.targets["label"].numpy())
     assert confirmation.test_samples == len(test)
 
 

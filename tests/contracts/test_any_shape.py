@@ -17,9 +17,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from image_files import export_images, predict_logits
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
@@ -107,8 +106,8 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialConte
     optimiser.step()
     student.eval()
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(student, shape, Path(folder) / "model.onnx")
-        answers = predict(Path(folder) / "model.onnx", samples.numpy())
+        export_images(student, shape, Path(folder) / "model.onnx")
+        answers = predict_logits(Path(folder) / "model.onnx", samples.numpy())
     with torch.no_grad():
         np.testing.assert_allclose(answers, student(samples).numpy(), rtol=1e-3, atol=1e-3)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from image_files import export_images
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.channel_groups import ChannelGroup
@@ -119,7 +119,7 @@ def test_half_of_the_channels_make_a_smaller_student(
             assert found == {round(fraction * len(group.importance))}, group.layers
         F.cross_entropy(student.train()(BATCHES[0][0]), BATCHES[0][1]).backward()
         assert all(value.grad is not None for value in student.parameters())
-        export_onnx(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
+        export_images(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
         sizes.append((tmp_path / f"{ratio}.onnx").stat().st_size)
     assert sizes[1] < 0.8 * sizes[0]
 

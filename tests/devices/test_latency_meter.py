@@ -82,17 +82,29 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(meter: LatencyMeter, tmp
     assert "ONNX file" in refused(meter, tmp_path)
 
 
-def test_an_input_that_is_no_raw_sample_is_refused(meter: LatencyMeter, tmp_path: Path) -> None:
-    model = save_net(tmp_path / "float.onnx", input_type=TensorProto.FLOAT)
-    assert "tensor(float)" in refused(meter, model)
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE, TensorProto.BOOL])
+def test_inputs_of_other_types_are_timed(meter: LatencyMeter, tmp_path: Path, kind: int) -> None:
+    assert meter.measure(save_net(tmp_path / "net.onnx", input_type=kind)).latency_ms > 0
 
 
-def test_a_free_side_is_refused(meter: LatencyMeter, tmp_path: Path) -> None:
+def test_a_batch_of_fixed_size_is_refused(meter: LatencyMeter, tmp_path: Path) -> None:
+    model = save_net(tmp_path / "batch.onnx")
+    graph = onnx.load(model)
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(graph, model)
+    assert "must have a free first dimension" in refused(meter, model)
+
+
+def test_a_free_dimension_needs_a_size_and_has_a_latency_for_each(meter: LatencyMeter, tmp_path: Path) -> None:
     model = save_net(tmp_path / "free.onnx")
     graph = onnx.load(model)
     graph.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "side"
     onnx.save(graph, model)
     assert "side" in refused(meter, model)
+    small = meter.measure(model, sizes={"side": 8}, key="free")
+    assert meter.measure(tmp_path / "gone.onnx", sizes={"side": 8}, key="free") == small
+    with pytest.raises(RequestError):
+        meter.measure(tmp_path / "gone.onnx", sizes={"side": 16}, key="free")
 
 
 def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from image_files import export_images, file_accuracy, predict_logits
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import measure_accuracy, predict
+from nas_compress.values.signature import Signature
+
+PIXELS = Signature.of_images((1, 1, 3), classes=3)
 
 
 def _model(*, input_name: str = "input", output_name: str = "logits", operator: str = "Cast") -> onnx.ModelProto:
@@ -30,7 +32,7 @@ def _model(*, input_name: str = "input", output_name: str = "logits", operator: 
 
 def _refused(path: Path) -> str:
     with pytest.raises(RequestError) as caught:
-        open_session(path)
+        open_session(path, signature=PIXELS)
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
     return str(caught.value)
 
@@ -48,7 +50,7 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 
 def test_cut_off_file_is_refused(make_network, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    export_onnx(make_network("resnet"), (1, 8, 8), path)
+    export_images(make_network("resnet"), (1, 8, 8), path)
     path.write_bytes(path.read_bytes()[:-3000])
     _refused(path)
 
@@ -58,14 +60,16 @@ def test_model_that_the_runtime_does_not_know_is_refused(tmp_path: Path) -> None
     assert "must load in onnxruntime" in _refused(tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize(("names", "said"), [({"input_name": "x"}, "'input'"), ({"output_name": "y"}, "'logits'")])
+@pytest.mark.parametrize(
+    ("names", "said"), [({"input_name": "x"}, "inputs input, but"), ({"output_name": "y"}, "outputs logits, but")]
+)
 def test_other_names_are_refused(tmp_path: Path, names: dict[str, str], said: str) -> None:
     onnx.save(_model(**names), tmp_path / "m.onnx")
     assert said in _refused(tmp_path / "m.onnx")
 
 
 def test_weights_in_another_file_are_refused(make_network, tmp_path: Path) -> None:
-    export_onnx(make_network("resnet"), (1, 8, 8), tmp_path / "whole.onnx")
+    export_images(make_network("resnet"), (1, 8, 8), tmp_path / "whole.onnx")
     onnx.save(onnx.load(tmp_path / "whole.onnx"), tmp_path / "m.onnx", save_as_external_data=True, location="m.data")
     assert "external data" in _refused(tmp_path / "m.onnx")
 
@@ -73,15 +77,15 @@ def test_weights_in_another_file_are_refused(make_network, tmp_path: Path) -> No
 def test_accuracy_of_a_hand_worked_model(tmp_path: Path) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
     samples = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [1, 2, 3]], dtype=np.uint8).reshape(4, 1, 1, 3)
-    assert predict(tmp_path / "m.onnx", samples).tolist() == samples.reshape(4, 3).tolist()
-    assert measure_accuracy(tmp_path / "m.onnx", samples, np.array([0, 1, 0, 2])) == 0.75
+    assert predict_logits(tmp_path / "m.onnx", samples).tolist() == samples.reshape(4, 3).tolist()
+    assert file_accuracy(tmp_path / "m.onnx", samples, np.array([0, 1, 0, 2])) == 0.75
 
 
 def test_an_open_session_answers_like_its_path_over_several_batches(tmp_path: Path) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
     samples = np.random.default_rng(0).integers(0, 255, (600, 1, 1, 3), dtype=np.uint8)
     session = open_session(tmp_path / "m.onnx")
-    assert np.array_equal(predict(session, samples), samples.reshape(600, 3))
+    assert np.array_equal(predict_logits(session, samples), samples.reshape(600, 3))
 
 
 @pytest.mark.parametrize(
@@ -89,11 +93,11 @@ def test_an_open_session_answers_like_its_path_over_several_batches(tmp_path: Pa
 )
 def test_other_samples_are_refused(tmp_path: Path, samples: np.ndarray) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
-    with pytest.raises(RequestError, match=r"uint8 \(N, 1, 1, 3\)"):
-        predict(tmp_path / "m.onnx", samples)
+    with pytest.raises(RequestError, match=r"input must be uint8 \(N, 1, 1, 3\)"):
+        predict_logits(tmp_path / "m.onnx", samples)
 
 
 def test_labels_of_another_number_are_refused(tmp_path: Path) -> None:
     onnx.save(_model(), tmp_path / "m.onnx")
-    with pytest.raises(RequestError, match="3 labels and 2 samples"):
-        measure_accuracy(tmp_path / "m.onnx", np.zeros((2, 1, 1, 3), np.uint8), np.zeros(3))
+    with pytest.raises(RequestError, match="one label per sample must hold, but got 3 of 2 samples"):
+        file_accuracy(tmp_path / "m.onnx", np.zeros((2, 1, 1, 3), np.uint8), np.zeros(3, np.int64))

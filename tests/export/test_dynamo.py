@@ -7,9 +7,8 @@ import onnx
 import pytest
 import torch
 
+from image_files import export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import optimised_operators
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
 from nas_compress.quantization.quantize import quantize
 
 pytest.importorskip("onnxscript")
@@ -18,10 +17,12 @@ pytest.importorskip("onnxscript")
 @pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (3, 8)])
 def test_both_backends_write_the_same_function(make_network, tmp_path: Path, bits: tuple[int, int]) -> None:
     samples = torch.randint(0, 17, (100, 1, 8, 8), dtype=torch.uint8)
-    module = quantize(make_network("resnet"), weight_bits=bits[0], activation_bits=bits[1], calibration=samples)
+    module = quantize(
+        make_network("resnet"), weight_bits=bits[0], activation_bits=bits[1], calibration={"input": samples}
+    )
     for backend in ("torchscript", "dynamo"):
-        export_onnx(module, (1, 8, 8), tmp_path / backend, backend=backend)
-    first, second = (predict(tmp_path / backend, samples.numpy()) for backend in ("torchscript", "dynamo"))
+        export_images(module, (1, 8, 8), tmp_path / backend, backend=backend)
+    first, second = (predict_logits(tmp_path / backend, samples.numpy()) for backend in ("torchscript", "dynamo"))
     assert np.abs(first - second).max() < 1e-5
     sizes = [(tmp_path / backend).stat().st_size for backend in ("torchscript", "dynamo")]
     assert abs(sizes[0] - sizes[1]) < 1500

@@ -12,8 +12,7 @@ from onnx import helper
 
 from nas_compress.export.bit_packing import GROUP
 from nas_compress.export.sparse_encoding import GAP_BITS, Form, gaps_and_values, smallest_form
-from nas_compress.export.tensor_store import TensorStore
-from nas_compress.export.unpack_nodes import Stream, spread
+from nas_compress.export.unpack_nodes import Stream, TensorStore, spread
 
 KINDS = {"mask": Form(kind="mask", size_bytes=0), "dense": Form(kind="dense", size_bytes=0)} | {
     f"gaps of {bits}": Form(kind="gaps", size_bytes=0, gap_bits=bits) for bits in GAP_BITS

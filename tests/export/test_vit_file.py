@@ -12,15 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from image_files import check_images, export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,
 )
 from nas_compress.errors import FloatKernelError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
-from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
@@ -67,14 +65,14 @@ def network(
 
 
 def quantized(module: nn.Module, bits: tuple[int, int], shape: tuple[int, int, int] = SHAPE) -> nn.Module:
-    return quantize(module, weight_bits=bits[0], activation_bits=bits[1], calibration=samples(shape=shape))
+    return quantize(module, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": samples(shape=shape)})
 
 
 @pytest.mark.parametrize(("pooling", "distillation_token"), KINDS)
 def test_every_weight_is_multiplied_in_integers(tmp_path: Path, pooling: str, distillation_token: bool) -> None:
     path = tmp_path / "m.onnx"
     module = quantized(network(pooling, distillation_token), (8, 8))
-    export_onnx(module, SHAPE, path)
+    export_images(module, SHAPE, path)
     operators = optimised_operators(path)
     assert operators.count("QLinearConv") == 1
     assert operators.count("QGemm") == 6 * DEPTH + 1 + distillation_token
@@ -82,7 +80,7 @@ def test_every_weight_is_multiplied_in_integers(tmp_path: Path, pooling: str, di
     assert operators.count("FusedMatMul") + operators.count("MatMul") == 2 * DEPTH
     assert {"Softmax", "Gelu", "LayerNormalization"} < set(operators) and "Gemm" not in operators
     require_integer_kernels(path)
-    check_agreement(module, path, samples(300))
+    check_images(module, path, samples(300))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (2, 7, 5)])
@@ -90,8 +88,8 @@ def test_every_weight_is_multiplied_in_integers(tmp_path: Path, pooling: str, di
 def test_any_input_has_its_file(tmp_path: Path, shape: tuple[int, int, int], bits: tuple[int, int]) -> None:
     path = tmp_path / "m.onnx"
     module = quantized(network("class_token", True, shape=shape), bits, shape)
-    export_onnx(module, shape, path)
-    check_agreement(module, path, samples(64, shape))
+    export_images(module, shape, path)
+    check_images(module, path, samples(64, shape))
     if bits == (8, 8):
         assert float_kernels(path) == ()
 
@@ -123,16 +121,16 @@ def test_shared_weights_are_stored_once(tmp_path: Path, sharing: str, bits: tupl
     found = []
     for depth in (1, 2, 3):
         module = quantized(network(depth=depth, sharing=sharing), bits)
-        export_onnx(module, SHAPE, path)
+        export_images(module, SHAPE, path)
         found.append((stored_bytes(path), path.stat().st_size, len(onnx.load(path).graph.node)))
-    check_agreement(module, path, samples(100))
+    check_images(module, path, samples(100))
     assert bits[1] == 32 or float_kernels(path) == ()
     (one, _, _), (two, size, nodes), (three, larger, more) = found
     if sharing == "all":
         assert one == two == three
         assert larger - size < 100 * (more - nodes), "the graph grows, by its nodes"
     else:
-        export_onnx(quantized(network(depth=3), bits), SHAPE, path)
+        export_images(quantized(network(depth=3), bits), SHAPE, path)
         unshared = stored_bytes(path)
         assert two - one == three - two > 0 and unshared - three > (three - one) / 2
 
@@ -151,10 +149,10 @@ class OneFloatLayer(nn.Module):
 
 def test_a_float_product_of_weights_is_found_beside_attention(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    export_onnx(OneFloatLayer().eval(), SHAPE, path)
+    export_images(OneFloatLayer().eval(), SHAPE, path)
     assert len({"MatMul", "FusedMatMul", "Gemm"}.intersection(optimised_operators(path))) >= 1
     assert len(float_kernels(path)) == 1
-    export_onnx(network(), SHAPE, path)
+    export_images(network(), SHAPE, path)
     with pytest.raises(FloatKernelError, match="must multiply no weights in float, but got Conv, Gemm"):
         require_integer_kernels(path)
     assert len(float_kernels(path)) == 2 + 6 * DEPTH
@@ -170,18 +168,18 @@ def test_fresh_and_trained_files_have_one_structure_and_size(tmp_path: Path, bit
     found = []
     for number, module in enumerate((fresh, trained)):
         path = tmp_path / f"{number}.onnx"
-        export_onnx(quantized(module, bits), SHAPE, path)
+        export_images(quantized(module, bits), SHAPE, path)
         found.append((structure_key(path), path.stat().st_size))
     assert found[0] == found[1]
     other = tmp_path / "other.onnx"
-    export_onnx(quantized(network("class_token", True, heads=4), bits), SHAPE, other)
+    export_images(quantized(network("class_token", True, heads=4), bits), SHAPE, other)
     assert structure_key(other) != found[0][0], "the number of heads changes the work, not the weights"
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_bytes_are_the_weights_and_a_little_more(tmp_path: Path, bits: tuple[int, int]) -> None:
     module, path = quantized(network("class_token", True), bits), tmp_path / "m.onnx"
-    export_onnx(module, SHAPE, path)
+    export_images(module, SHAPE, path)
     payload = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     assert payload < path.stat().st_size < payload + 100 * len(onnx.load(path).graph.node)
     assert not {"Shape", "Identity", "Sqrt", "Unsqueeze"}.intersection(
@@ -195,8 +193,8 @@ def test_both_backends_write_the_same_function(tmp_path: Path, bits: tuple[int, 
         pytest.skip("the newer exporter needs onnxscript")
     module = quantized(network("class_token", True), bits)
     for backend in ("torchscript", "dynamo"):
-        export_onnx(module, SHAPE, tmp_path / backend, backend=backend)
-    first, second = (predict(tmp_path / backend, samples().numpy()) for backend in ("torchscript", "dynamo"))
+        export_images(module, SHAPE, tmp_path / backend, backend=backend)
+    first, second = (predict_logits(tmp_path / backend, samples().numpy()) for backend in ("torchscript", "dynamo"))
     assert np.abs(first - second).max() < (0.05 if bits == (8, 8) else 1e-5)
     if bits == (8, 8):
         assert float_kernels(tmp_path / "dynamo") == ()

@@ -13,11 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from image_files import check_images, export_images, image_steps, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.export.layout import Layout
-from nas_compress.export.onnx_file import export_onnx, size_steps
-from nas_compress.measurement.accuracy import predict
-from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.models.layers import ActivationPoint, ConvUnit, Head, RawInput
 from nas_compress.quantization.modules import IntegerWeight
@@ -63,10 +61,10 @@ def write(network: nn.Module, bits: int, activation_bits: int, path: Path, weigh
         network,
         weight_bits=bits,
         activation_bits=activation_bits,
-        calibration=SAMPLES,
+        calibration={"input": SAMPLES},
         weight_format=weight_format,
     )
-    export_onnx(module, (1, 8, 8), path)
+    export_images(module, (1, 8, 8), path)
     return module
 
 
@@ -127,8 +125,8 @@ def test_a_packed_file_answers_as_one_that_stores_bytes(tmp_path: Path, bits: in
     for part in module.modules():
         if isinstance(part, IntegerWeight):
             part.bits = 8
-    export_onnx(module, (1, 8, 8), tmp_path / "bytes.onnx")
-    answers = [predict(tmp_path / name, SAMPLES.numpy()) for name in ("packed.onnx", "bytes.onnx")]
+    export_images(module, (1, 8, 8), tmp_path / "bytes.onnx")
+    answers = [predict_logits(tmp_path / name, SAMPLES.numpy()) for name in ("packed.onnx", "bytes.onnx")]
     assert np.array_equal(answers[0], answers[1])
 
 
@@ -137,7 +135,7 @@ def test_an_awkward_network_answers_like_its_module(tmp_path: Path, bits) -> Non
     width, activation_bits = (8, 32) if bits == "float8" else bits
     weight_format = "float8" if bits == "float8" else "integer"
     module = write(awkward(), width, activation_bits, tmp_path / "m.onnx", weight_format)
-    check_agreement(module, tmp_path / "m.onnx", SAMPLES)
+    check_images(module, tmp_path / "m.onnx", SAMPLES)
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (4, 32), (3, 8), "float8"], ids=str)
@@ -149,9 +147,9 @@ def test_a_file_without_its_zeros_is_smaller_and_the_same(
     width, activation_bits = (8, 32) if isinstance(bits, str) else bits
     kind = "float8" if isinstance(bits, str) else "integer"
     module = write(network, width, activation_bits, tmp_path / "dense.onnx", kind)
-    export_onnx(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
+    export_images(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
     dense, sparse = tmp_path / "dense.onnx", tmp_path / "sparse.onnx"
-    assert np.array_equal(predict(dense, SAMPLES.numpy()), predict(sparse, SAMPLES.numpy()))
+    assert np.array_equal(predict_logits(dense, SAMPLES.numpy()), predict_logits(sparse, SAMPLES.numpy()))
     assert optimised_operators(dense) == optimised_operators(sparse)
     assert structure_key(dense) == structure_key(sparse)
     # a bit of the mask for each weight, and what its zeros took; half of it at least
@@ -170,7 +168,7 @@ def test_codebooks_stand_once_a_layer_and_unpack_to_the_same_integers(tmp_path: 
         assert any(value.shape == integers.shape and np.array_equal(value, integers) for value in found)
     tables = [tensor for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer if list(tensor.dims) == [8]]
     assert sum(tensor.data_type != onnx.TensorProto.UINT8 for tensor in tables) == len(weights) == 5
-    check_agreement(module, tmp_path / "m.onnx", SAMPLES)
+    check_images(module, tmp_path / "m.onnx", SAMPLES)
     if activation_bits == 8:
         assert float_kernels(tmp_path / "m.onnx") == ()
 
@@ -187,7 +185,7 @@ def test_float8_is_folded_to_the_float_graph(make_network, tmp_path: Path) -> No
 def test_float8_takes_a_quarter_of_float32_step_by_step(make_network) -> None:
     network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=0.8)
     module = quantize(network, weight_bits=8, activation_bits=32, calibration=None, weight_format="float8")
-    steps = size_steps(module, (1, 8, 8))
+    steps = image_steps(module, (1, 8, 8))
     weights = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim > 1)
     assert steps["float32"] - steps["one byte each"] == pytest.approx(3 * weights, rel=0.03)
     assert steps["one byte each"] == steps["packed"]
@@ -197,9 +195,9 @@ def test_float8_takes_a_quarter_of_float32_step_by_step(make_network) -> None:
 def test_two_shared_values_of_which_one_is_zero_leave_it_out(make_network, tmp_path: Path) -> None:
     network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=0.9)
     module = write(network, 1, 32, tmp_path / "dense.onnx", "codebook")
-    export_onnx(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
+    export_images(module, (1, 8, 8), tmp_path / "sparse.onnx", layout=Layout(sparse=True))
     dense, sparse = tmp_path / "dense.onnx", tmp_path / "sparse.onnx"
-    assert np.array_equal(predict(dense, SAMPLES.numpy()), predict(sparse, SAMPLES.numpy()))
+    assert np.array_equal(predict_logits(dense, SAMPLES.numpy()), predict_logits(sparse, SAMPLES.numpy()))
     weights = [part for part in module.modules() if isinstance(part, IntegerWeight) and part.bits == 1]
     # gaps of 4 bits and the value itself for each weight that is not 0, and some on the way
     saved = (1 - 0.1 * 1.3 * 5) * sum(weight.integers.numel() for weight in weights) / 8
@@ -210,7 +208,7 @@ def test_two_shared_values_of_which_one_is_zero_leave_it_out(make_network, tmp_p
 def test_a_file_never_grows_by_leaving_zeros_out(make_network, width: int, zeros: float) -> None:
     # so few that the form is chosen for fewer bytes than it takes with its nodes
     network = with_zeros(make_network("resnet", shrink=8), pattern="one_shot", fraction=zeros)
-    steps = size_steps(quantize(network, weight_bits=width, activation_bits=32, calibration=None), (1, 8, 8))
+    steps = image_steps(quantize(network, weight_bits=width, activation_bits=32, calibration=None), (1, 8, 8))
     assert steps["without zeros"] <= steps["packed"]
 
 
@@ -255,7 +253,7 @@ def test_one_layer_in_two_places_is_stored_once(tmp_path: Path) -> None:
     sizes = []
     for number, middle in enumerate([(shared,), (shared, nn.ReLU(), shared)]):
         module = write(network(*middle), 4, 32, tmp_path / str(number))
-        check_agreement(module, tmp_path / str(number), SAMPLES)
+        check_images(module, tmp_path / str(number), SAMPLES)
         sizes.append((tmp_path / str(number)).stat().st_size)
     assert sizes[1] - sizes[0] < 8 * 8 * 9 * 4 / 8
 
@@ -278,7 +276,7 @@ def test_a_reader_needs_onnxruntime_and_numpy_only(tmp_path: Path) -> None:
     modules.append(write(awkward(), 4, 32, tmp_path / "codebook.onnx", "codebook"))
     sparse = tmp_path / "sparse.onnx"
     modules.append(write(with_zeros(awkward(), pattern="one_shot", fraction=0.7), 16, 32, sparse))
-    export_onnx(modules[-1], (1, 8, 8), sparse, layout=Layout(sparse=True))
+    export_images(modules[-1], (1, 8, 8), sparse, layout=Layout(sparse=True))
     paths = [str(tmp_path / f"{name}.onnx") for name in (*widths, "float8", "codebook", "sparse")]
     np.save(tmp_path / "samples.npy", SAMPLES.numpy())
     command = [sys.executable, "-I", "-c", READER, str(tmp_path / "samples.npy"), *paths]

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_files import export_images, image_steps, predict_logits
 from nas_compress.devices.onnx_session import open_session, read_content
 from nas_compress.errors import RequestError
 from nas_compress.export.layout import STEPS, Layout
-from nas_compress.export.onnx_file import export_onnx, size_steps
 from nas_compress.export.xz_container import compress
-from nas_compress.measurement.accuracy import predict
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize
 from nas_compress.training.sparsity import with_zeros
@@ -37,14 +36,14 @@ def test_bytes_of_few_values_take_little_more_than_their_entropy() -> None:
 @pytest.mark.parametrize("bits", [(4, 8), (32, 32)], ids=str)
 def test_a_compressed_file_is_the_same_model(make_network, digits, tmp_path: Path, bits: tuple[int, int]) -> None:
     network = with_zeros(make_network("resnet", shrink=2), pattern="one_shot", fraction=0.8)
-    module = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:64])
+    module = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": digits.train[:64]})
     plain, coded = tmp_path / "model.onnx", tmp_path / "model.onnx.xz"
     for path in (plain, coded):
-        export_onnx(module, (1, 8, 8), path, layout=Layout(sparse=path == coded))
+        export_images(module, (1, 8, 8), path, layout=Layout(sparse=path == coded))
     samples = digits.held_out.numpy()
-    assert np.array_equal(predict(plain, samples), predict(coded, samples))
+    assert np.array_equal(predict_logits(plain, samples), predict_logits(coded, samples))
     assert structure_key(plain) == structure_key(coded)
-    steps = size_steps(module, (1, 8, 8))
+    steps = image_steps(module, (1, 8, 8))
     assert list(steps) == list(STEPS) and steps["packed"] == plain.stat().st_size
     sizes = [*steps.values(), coded.stat().st_size]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]

@@ -16,12 +16,11 @@ import pytest
 import torch
 from torch import nn
 
+from image_files import export_images, predict_logits
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.fashion_mnist import CONTENT, search_folders
 from nas_compress.data.loading import load_dataset
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.accuracy import predict
 from nas_compress.measurement.export_agreement import COARSE_AGREEMENT
 from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
@@ -100,7 +99,7 @@ def rounding(network: nn.Module, dataset: Dataset, *, weight_bits: int, activati
             method="lsq",
             bits=bits_by_layer(weight_layers(aware), weight_bits=weight_bits),
             activation_bits=activation_bits,
-            calibration=dataset.train.inputs["input"][:256],
+            calibration={"input": dataset.train.inputs["input"][:256]},
         )
         if activation_bits < 32:
             fit(aware, dataset, epochs=1, rate=0.003)
@@ -125,11 +124,11 @@ def test_fake_quantization_is_what_the_file_computes(
         )  # fmt: skip
         module = quantize(
             aware, weight_bits=weight_bits, activation_bits=activation_bits,
-            calibration=clothes.train.inputs["input"][:256],
+            calibration={"input": clothes.train.inputs["input"][:256]},
             weight_format=weight_format,
         )  # fmt: skip
-        export_onnx(module, (1, 28, 28), tmp_path / "m.onnx")
-        logits = predict(tmp_path / "m.onnx", samples.numpy())
+        export_images(module, (1, 28, 28), tmp_path / "m.onnx")
+        logits = predict_logits(tmp_path / "m.onnx", samples.numpy())
         expected = np.concatenate(list(answers(module, samples)))
         training = np.concatenate(list(answers(aware, samples))) if trained else expected
         alike, before = (float((logits.argmax(axis=1) == each.argmax(axis=1)).mean()) for each in (expected, training))

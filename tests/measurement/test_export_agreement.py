@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from image_files import check_images, export_images, file_accuracy, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,
 )
 from nas_compress.errors import ExportError, FloatKernelError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import measure_accuracy, predict
-from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize
 
@@ -25,40 +23,44 @@ BITS = [(32, 32), (8, 32), (8, 8)]
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("family", ["resnet", "mobilenet", "vit"])
 def test_trained_file_answers_like_its_module(trained, digits, tmp_path: Path, family: str, bits) -> None:
-    module = quantize(trained[family], weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:256])
+    module = quantize(
+        trained[family], weight_bits=bits[0], activation_bits=bits[1], calibration={"input": digits.train[:256]}
+    )
     path = tmp_path / "m.onnx"
-    export_onnx(module, (1, 8, 8), path)
-    found = check_agreement(module, path, digits.held_out)
+    export_images(module, (1, 8, 8), path)
+    found = check_images(module, path, digits.held_out)
     with torch.no_grad():
         expected = module(digits.held_out).numpy()
-    assert found.max_difference == np.abs(predict(path, digits.held_out.numpy()) - expected).max()
+    assert found.max_difference == np.abs(predict_logits(path, digits.held_out.numpy()) - expected).max()
     assert found.agreement >= (0.99 if bits == (8, 8) else 0.999)
-    accuracy = measure_accuracy(path, digits.held_out.numpy(), digits.held_out_labels.numpy())
+    accuracy = file_accuracy(path, digits.held_out.numpy(), digits.held_out_labels.numpy())
     assert abs(accuracy - (expected.argmax(1) == digits.held_out_labels.numpy()).mean()) <= 0.01
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_file_of_other_weights_is_caught(trained, digits, tmp_path: Path, bits) -> None:
-    module = quantize(trained["resnet"], weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:256])
-    export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
+    module = quantize(
+        trained["resnet"], weight_bits=bits[0], activation_bits=bits[1], calibration={"input": digits.train[:256]}
+    )
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
     other = deepcopy(module)
     other.head.classifier.bias[0] += 30
     with pytest.raises(ExportError, match="agreement >= "):
-        check_agreement(other, tmp_path / "m.onnx", digits.held_out)
+        check_images(other, tmp_path / "m.onnx", digits.held_out)
 
 
 def test_module_that_answers_nan_is_caught(make_network, digits, tmp_path: Path) -> None:
     network = make_network("resnet")
-    export_onnx(network, (1, 8, 8), tmp_path / "m.onnx")
+    export_images(network, (1, 8, 8), tmp_path / "m.onnx")
     with torch.no_grad():
         network.head.classifier.bias[:] = float("nan")
     with pytest.raises(ExportError):
-        check_agreement(network, tmp_path / "m.onnx", digits.held_out[:8])
+        check_images(network, tmp_path / "m.onnx", digits.held_out[:8])
 
 
 def test_float_kernels_are_named(make_network, tmp_path: Path) -> None:
     network = make_network("resnet")
-    export_onnx(network, (1, 8, 8), tmp_path / "m.onnx")
+    export_images(network, (1, 8, 8), tmp_path / "m.onnx")
     assert len(float_kernels(tmp_path / "m.onnx")) == 10
     with pytest.raises(FloatKernelError, match=r"Conv, .*Gemm"):
         require_integer_kernels(tmp_path / "m.onnx")
@@ -72,9 +74,9 @@ def test_structure_knows_no_weights(make_network, digits, tmp_path: Path, family
             make_network(family, **changes),
             weight_bits=bits[0],
             activation_bits=bits[1],
-            calibration=digits.train[:64],
+            calibration={"input": digits.train[:64]},
         )
-        export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
+        export_images(module, (1, 8, 8), tmp_path / "m.onnx")
         return structure_key(tmp_path / "m.onnx")
 
     assert key(seed=0) == key(seed=1)
@@ -85,8 +87,10 @@ def test_structure_is_that_of_the_graph_that_runs(trained, digits, make_network,
     keys, operators = [], []
     for network in (trained["resnet"], make_network("resnet", depths=(1, 2, 1), shrink=2, seed=5)):
         for bits in BITS:
-            module = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:64])
-            export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
+            module = quantize(
+                network, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": digits.train[:64]}
+            )
+            export_images(module, (1, 8, 8), tmp_path / "m.onnx")
             keys.append(structure_key(tmp_path / "m.onnx"))
             operators.append(optimised_operators(tmp_path / "m.onnx"))
     assert keys[:3] == keys[3:] and all(len(key) == 16 for key in keys)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from image_files import image_macs
 from nas_compress.errors import ExportError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
-from nas_compress.models.macs import count_macs, count_parameters
+from nas_compress.models.macs import count_parameters
 from nas_compress.trial.context import TrialContext
 
 
@@ -24,9 +25,9 @@ def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
 
 
 def test_calibration_takes_the_first_training_samples(context: TrialContext) -> None:
-    samples = calibration_samples(context.dataset.train)
+    (samples,) = calibration_samples(context.dataset.train).values()
     assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs["input"][:256])
-    assert context.calibration.device.type == "cpu"
+    assert context.calibration["input"].device.type == "cpu"
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
@@ -34,21 +35,35 @@ def test_a_network_becomes_a_file_with_its_figures(
     bits: tuple[int, int], context: TrialContext, tmp_path: Path
 ) -> None:
     network, path, watch = context.teacher.network, tmp_path / "model.onnx", Stopwatch()
+    task = context.dataset.task
     before = {name: value.clone() for name, value in network.state_dict().items()}
     deployable = write_file(
-        network, path, weight_bits=bits[0], activation_bits=bits[1], calibration=context.calibration, watch=watch
+        network,
+        path,
+        signature=task.signature,
+        weight_bits=bits[0],
+        activation_bits=bits[1],
+        calibration=context.calibration,
+        watch=watch,
     )
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     cost = measure_cost(
-        network, path, activation_bits=bits[1], sample=context.calibration, target=context.target, watch=watch
+        network,
+        path,
+        signature=task.signature,
+        activation_bits=bits[1],
+        sample=context.calibration,
+        target=context.target,
+        watch=watch,
     )
     assert cost.figures["parameters"] == count_parameters(network) and cost.figures["size_bytes"] == path.stat().st_size
-    assert cost.figures["macs"] == count_macs(network, context.dataset.input_shape) == context.teacher_macs
+    assert cost.figures["macs"] == image_macs(network, context.dataset.input_shape) == context.teacher_macs
     assert "accuracy" not in cost.figures and cost.agreement is None
 
     full = measure_file(
         deployable,
         path,
+        task=task,
         activation_bits=bits[1],
         cost=cost,
         validation=context.dataset.validation,
@@ -67,10 +82,14 @@ def test_a_network_becomes_a_file_with_its_figures(
 def test_a_file_of_another_network_is_found_out(context: TrialContext, tmp_path: Path) -> None:
     path, watch = tmp_path / "model.onnx", Stopwatch()
     bits = {"weight_bits": 32, "activation_bits": 32}
-    deployable = write_file(context.teacher.network, path, **bits, calibration=context.calibration, watch=watch)
+    task = context.dataset.task
+    deployable = write_file(
+        context.teacher.network, path, signature=task.signature, **bits, calibration=context.calibration, watch=watch
+    )
     cost = measure_cost(
         context.teacher.network,
         path,
+        signature=task.signature,
         activation_bits=32,
         sample=context.calibration,
         target=context.target,
@@ -82,6 +101,7 @@ def test_a_file_of_another_network_is_found_out(context: TrialContext, tmp_path:
         measure_file(
             deployable,
             path,
+            task=task,
             activation_bits=32,
             cost=replace(cost),
             validation=context.dataset.validation,

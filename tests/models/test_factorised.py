@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from image_files import export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.factorised import Factorised, channel_svd, factorise_, low_rank, tucker
 from nas_compress.models.families import FAMILIES
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
@@ -96,14 +95,14 @@ def test_thin_layers_are_frozen_to_what_they_were_trained_with(trained, method: 
     factorise_(network, rank_fraction=0.5, kind="tucker")
     layers = bits_by_layer(weight_layers(network), weight_bits=4)
     samples = torch.randint(0, 17, (200, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    make_aware_(network.train(), method=method, bits=layers, activation_bits=8, calibration=samples)
+    make_aware_(network.train(), method=method, bits=layers, activation_bits=8, calibration={"input": samples})
     network(samples)
     with torch.no_grad():
         expected = network.eval()(samples)
     path = tmp_path / "model.onnx"
-    export_onnx(quantize(network, weight_bits=4, activation_bits=8, calibration=None), (1, 8, 8), path)
+    export_images(quantize(network, weight_bits=4, activation_bits=8, calibration=None), (1, 8, 8), path)
     assert not float_kernels(path) and "BatchNormalization" not in optimised_operators(path)
-    answers = torch.from_numpy(predict(path, samples.numpy()))
+    answers = torch.from_numpy(predict_logits(path, samples.numpy()))
     assert (answers.argmax(1) == expected.argmax(1)).float().mean() > 0.95
 
 

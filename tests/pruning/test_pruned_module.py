@@ -12,8 +12,8 @@ from module_zoo import SHAPE, ZOO, HardCoded, Transformer
 from torch import nn
 from torch.nn import functional as F
 
+from image_files import export_images
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.pruning.importance import CRITERIA, rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import build_pruned, initialise_anew_, pruned_widths
@@ -74,7 +74,7 @@ def test_every_criterion_cuts_what_trains_and_ships(kind: str, criterion: str, t
             layer = student.get_submodule(width.layer)
             outputs = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
             assert outputs in (width.channels, 3 * width.channels), width
-        export_onnx(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
+        export_images(student.eval(), SHAPE, tmp_path / f"{ratio}.onnx")
         sizes.append((tmp_path / f"{ratio}.onnx").stat().st_size)
     assert sizes[1] < 0.9 * sizes[0]
 

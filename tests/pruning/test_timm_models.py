@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from foreign import MODELS, Raw, import_timm
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
+from image_files import export_images, predict_logits
 from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import build_pruned, pruned_widths
@@ -42,7 +41,7 @@ def test_it_is_cut_trains_and_ships(name: str, criterion: str, tmp_path: Path) -
     counts = [sum(value.numel() for value in network.parameters()) for network in (teacher, student)]
     assert counts[1] < 0.6 * counts[0]
     for bits in (32, 8):
-        deployable = quantize(student.eval(), weight_bits=bits, activation_bits=32, calibration=SAMPLES)
-        export_onnx(deployable, SHAPE, tmp_path / "model.onnx")
-        answers = torch.tensor(predict(tmp_path / "model.onnx", SAMPLES.numpy()))
+        deployable = quantize(student.eval(), weight_bits=bits, activation_bits=32, calibration={"input": SAMPLES})
+        export_images(deployable, SHAPE, tmp_path / "model.onnx")
+        answers = torch.tensor(predict_logits(tmp_path / "model.onnx", SAMPLES.numpy()))
         torch.testing.assert_close(answers, deployable(SAMPLES), rtol=1e-3, atol=1e-3)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
+from image_files import export_images, predict_logits
 from nas_compress.models.layers import ActivationPoint, RawInput
 from nas_compress.quantization.modules import StoredConv2d, StoredLinear
 from nas_compress.quantization.quantize import quantize
@@ -26,9 +25,9 @@ def test_the_file_adds_the_biases_of_the_module(make_network, tmp_path: Path, fa
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Linear):
             nn.init.normal_(module.bias, std=0.3, generator=torch.Generator().manual_seed(0))
-    module = quantize(network, weight_bits=1, activation_bits=8, calibration=SAMPLES)
-    export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
-    answers = predict(tmp_path / "m.onnx", SAMPLES.numpy())
+    module = quantize(network, weight_bits=1, activation_bits=8, calibration={"input": SAMPLES})
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
+    answers = predict_logits(tmp_path / "m.onnx", SAMPLES.numpy())
     apart = []
     for _ in ("rounded biases", "float biases"):
         with torch.no_grad():
@@ -57,6 +56,6 @@ class Twice(nn.Module):
 
 def test_a_layer_of_two_inputs_or_of_part_of_one_keeps_its_bias() -> None:
     torch.manual_seed(0)
-    module = quantize(Twice(), weight_bits=8, activation_bits=8, calibration=SAMPLES)
+    module = quantize(Twice(), weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
     first, last, both = _scales(module)
     assert first == 0.25 and last is None and both is None

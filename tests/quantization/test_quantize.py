@@ -15,6 +15,7 @@ from nas_compress.quantization.modules import (
     StoredLinear,
 )
 from nas_compress.quantization.quantize import quantize
+from nas_compress.tasks.batch import Batch
 
 SAMPLES = torch.randint(0, 17, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -28,7 +29,7 @@ def _count(network: nn.Module, kind: type[nn.Module]) -> int:
 def test_the_given_network_is_untouched(make_network, family: str, bits: tuple[int, int]) -> None:
     network = make_network(family).train()
     before = deepcopy(network.state_dict())
-    quantized = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=SAMPLES)
+    quantized = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": SAMPLES})
     assert network.training and not quantized.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert _count(network, nn.BatchNorm2d) > 0 and _count(quantized, nn.BatchNorm2d) == 0
@@ -38,7 +39,7 @@ def test_the_given_network_is_untouched(make_network, family: str, bits: tuple[i
 @pytest.mark.parametrize("family", ["resnet", "mobilenet"])
 def test_integers_take_every_place(make_network, family: str) -> None:
     network = make_network(family, depths=(1, 2, 1))
-    quantized = quantize(network, weight_bits=8, activation_bits=8, calibration=SAMPLES)
+    quantized = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
     assert _count(quantized, StoredConv2d) == _count(network, nn.Conv2d)
     assert _count(quantized, StoredLinear) == 1
     assert _count(quantized, QuantizedActivation) == _count(network, ActivationPoint)
@@ -47,7 +48,7 @@ def test_integers_take_every_place(make_network, family: str) -> None:
 
 
 def test_activations_after_relu_begin_at_zero(make_network) -> None:
-    quantized = quantize(make_network("resnet"), weight_bits=8, activation_bits=8, calibration=SAMPLES)
+    quantized = quantize(make_network("resnet"), weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
     assert quantized.stem.point.zero_point == 0
     assert 0 < quantized.stages[0][0].main[1].point.zero_point < 255
 
@@ -55,7 +56,9 @@ def test_activations_after_relu_begin_at_zero(make_network) -> None:
 @pytest.mark.parametrize("bits", [(8, 32), (8, 8)])
 def test_eight_bits_cost_almost_no_accuracy(trained, digits, bits: tuple[int, int]) -> None:
     for network in trained.values():
-        quantized = quantize(network, weight_bits=bits[0], activation_bits=bits[1], calibration=digits.train[:256])
+        quantized = quantize(
+            network, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": digits.train[:256]}
+        )
         with torch.no_grad():
             right = [
                 (model(digits.held_out).argmax(1) == digits.held_out_labels).float().mean().item()
@@ -70,7 +73,7 @@ def test_calibration_covers_all_samples_not_only_the_first(make_network) -> None
     dim = torch.zeros(300, 1, 8, 8, dtype=torch.uint8)
     bright_at_the_end = torch.cat([dim, SAMPLES])
     scales = [
-        quantize(network, weight_bits=8, activation_bits=8, calibration=samples).stem.point.scale
+        quantize(network, weight_bits=8, activation_bits=8, calibration={"input": samples}).stem.point.scale
         for samples in (dim, bright_at_the_end)
     ]
     assert scales[1] > scales[0]
@@ -81,7 +84,7 @@ def test_foreign_network_gets_integer_weights_but_no_integer_activations() -> No
     quantized = quantize(network, weight_bits=8, activation_bits=32, calibration=None)
     assert [type(module) for module in quantized] == [RawInput, nn.Conv2d, StoredConv2d]
     with pytest.raises(RequestError, match="activation points, but got Sequential"):
-        quantize(network, weight_bits=8, activation_bits=8, calibration=SAMPLES)
+        quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
 
 
 @pytest.mark.parametrize(
@@ -133,11 +136,11 @@ def test_one_layer_in_two_places_stays_one_layer() -> None:
 @pytest.mark.parametrize("bits", [(32, 8), (16, 8), (7, 8), (16, 16)])
 def test_other_bits_are_refused(make_network, bits: tuple[int, int]) -> None:
     with pytest.raises(RequestError, match=r"weight_bits=\d+|activation_bits=16"):
-        quantize(make_network("resnet"), weight_bits=bits[0], activation_bits=bits[1], calibration=SAMPLES)
+        quantize(make_network("resnet"), weight_bits=bits[0], activation_bits=bits[1], calibration={"input": SAMPLES})
 
 
-@pytest.mark.parametrize("samples", [None, SAMPLES[:0]])
-def test_integers_need_samples(make_network, samples: torch.Tensor | None) -> None:
+@pytest.mark.parametrize("samples", [None, {"input": SAMPLES[:0]}])
+def test_integers_need_samples(make_network, samples: Batch | None) -> None:
     with pytest.raises(RequestError, match="calibration sample"):
         quantize(make_network("resnet"), weight_bits=8, activation_bits=8, calibration=samples)
 
@@ -146,4 +149,4 @@ def test_exploded_network_is_a_failed_trial(make_network) -> None:
     network = make_network("resnet")
     nn.init.constant_(network.stem.conv.weight, float("inf"))
     with pytest.raises(NonFiniteLossError, match="finite"):
-        quantize(network, weight_bits=8, activation_bits=8, calibration=SAMPLES)
+        quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})

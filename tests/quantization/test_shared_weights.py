@@ -99,7 +99,7 @@ def test_training_moves_the_values_alone_and_freezes_to_them(make_network, digit
         method="lsq",
         bits=bits,
         activation_bits=activation_bits,
-        calibration=digits.train[:64],
+        calibration={"input": digits.train[:64]},
         weight_format="codebook",
     )
     with torch.no_grad():

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from image_files import export_images, predict_logits
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.accuracy import predict
 from nas_compress.quantization.arithmetic import per_channel, weight_levels
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import IntegerWeight, StoredConv2d
@@ -27,7 +26,7 @@ SAMPLES = torch.randint(0, 17, (64, 1, 8, 8), dtype=torch.uint8, generator=torch
 def aware(network: nn.Module, bits: int, activation_bits: int, method: str, samples: Tensor = SAMPLES) -> nn.Module:
     network = deepcopy(network)
     layers = bits_by_layer(weight_layers(network), weight_bits=bits)
-    make_aware_(network, method=method, bits=layers, activation_bits=activation_bits, calibration=samples)
+    make_aware_(network, method=method, bits=layers, activation_bits=activation_bits, calibration={"input": samples})
     return network
 
 
@@ -60,12 +59,12 @@ def test_the_file_answers_as_the_network_that_was_trained(
 ) -> None:
     network = learn(aware(trained["resnet"], bits, 8, method, digits.train[:128]), digits)
     module = quantize(network, weight_bits=bits, activation_bits=8, calibration=None)
-    export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
     assert float_kernels(tmp_path / "m.onnx") == ()
     every = torch.cat([digits.held_out, digits.train])
     with torch.no_grad():
         expected = network(every)
-    answers = torch.from_numpy(predict(tmp_path / "m.onnx", every.numpy()))
+    answers = torch.from_numpy(predict_logits(tmp_path / "m.onnx", every.numpy()))
     assert (answers.argmax(1) == expected.argmax(1)).float().mean() >= 0.995
     assert (answers - expected).abs().max() <= 0.06 * expected.abs().max()
     if method == "lsq":
@@ -142,8 +141,8 @@ def test_four_bit_activations_have_sixteen_values(trained, digits, tmp_path: Pat
     with torch.no_grad():
         expected = module(digits.held_out)
     assert 2 < len(seen[0].unique()) <= 16
-    export_onnx(module, (1, 8, 8), tmp_path / "m.onnx")
-    answers = torch.from_numpy(predict(tmp_path / "m.onnx", digits.held_out.numpy()))
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
+    answers = torch.from_numpy(predict_logits(tmp_path / "m.onnx", digits.held_out.numpy()))
     assert (answers.argmax(1) == expected.argmax(1)).float().mean() >= 0.995
     assert (answers.argmax(1) == digits.held_out_labels).float().mean() > 0.8
 

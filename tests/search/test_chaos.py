@@ -13,9 +13,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from image_files import file_accuracy
 from nas_compress.data.loading import load_dataset
 from nas_compress.files import read_json
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study
@@ -126,9 +126,7 @@ def examine(folder: RunFolder, total: int) -> None:
     assert front["members"]
     for row in front["members"]:
         model = folder.root / row["model"]
-        assert (
-            measure_accuracy(model, images.inputs["input"].numpy(), images.targets["label"].numpy()) == row["accuracy"]
-        )
+        assert file_accuracy(model, images.inputs["input"].numpy(), images.targets["label"].numpy()) == row["accuracy"]
         assert model.stat().st_size == row["size_bytes"]
 
 

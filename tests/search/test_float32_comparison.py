@@ -37,7 +37,13 @@ def test_a_member_of_few_bits_is_compared_once(outcome: Outcome, context: TrialC
     assert [each.trial for each in open_] == [0]
 
     target = OnnxruntimeCpu(meter_with_level(tmp_path, 1e6))
-    compared = compare_with_float32(open_, build=context.teacher.build, calibration=context.calibration, target=target)
+    compared = compare_with_float32(
+        open_,
+        build=context.teacher.build,
+        signature=context.dataset.task.signature,
+        calibration=context.calibration,
+        target=target,
+    )
     records = amend(folder, records, compared)
     measured = records[0].outcome.measured
     assert measured is not None and measured.float32_latency_ms is not None and measured.float32_latency_ms > 0
@@ -51,6 +57,10 @@ def test_a_machine_in_its_slow_state_leaves_the_question_open(
 ) -> None:
     target = OnnxruntimeCpu(meter_with_level(tmp_path, 1e-6))
     found = compare_with_float32(
-        [record(0, outcome)], build=context.teacher.build, calibration=context.calibration, target=target
+        [record(0, outcome)],
+        build=context.teacher.build,
+        signature=context.dataset.task.signature,
+        calibration=context.calibration,
+        target=target,
     )
     assert found == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.search.remeasure import amend, measure_again, noisy_members
@@ -48,7 +49,7 @@ def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folde
     for each in records:
         write_record(folder, each)
     save_net(folder.trial(0) / "model.onnx")
-    steady = measure_again(folder, [records[0]], meter_with_level(folder.root, 1e6), BUDGETS)
+    steady = measure_again(folder, [records[0]], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes={})
     assert steady[0].measured is not None and not steady[0].measured.latency_noisy
     assert steady[0].measured.figures["latency_ms"] < 50 and steady[0].reason is None
     assert steady[0].measured.figures["accuracy"] == 0.9
@@ -59,4 +60,6 @@ def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folde
 
 
 def test_a_trial_whose_file_is_gone_keeps_its_figure(folder: RunFolder) -> None:
-    assert measure_again(folder, [record(0)], meter_with_level(folder.root, 1e6), BUDGETS) == {}
+    assert (
+        measure_again(folder, [record(0)], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes={}) == {}
+    )

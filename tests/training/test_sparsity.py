@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from image_files import export_images
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
-from nas_compress.export.onnx_file import export_onnx
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.zeros import multiplied_weights, weight_zero_fraction
+from nas_compress.measurement.file_contents import multiplied_weights, weight_zero_fraction
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.training.loop import train
@@ -123,8 +123,10 @@ def test_the_zeros_reach_the_file(
     samples = few_digits.train.inputs["input"][:32]
     for weight_bits, activation_bits in precision:
         path = tmp_path / f"{weight_bits}-{activation_bits}.onnx"
-        deployable = quantize(network, weight_bits=weight_bits, activation_bits=activation_bits, calibration=samples)
-        export_onnx(deployable, (1, 8, 8), path)
+        deployable = quantize(
+            network, weight_bits=weight_bits, activation_bits=activation_bits, calibration={"input": samples}
+        )
+        export_images(deployable, (1, 8, 8), path)
         stored = multiplied_weights(path)
         assert sum(weight.size for weight in stored) == all_weights
         for zeros in wanted:

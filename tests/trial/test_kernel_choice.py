@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import nn
 
+from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
@@ -44,6 +46,7 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
         write_file(
             student,
             path,
+            signature=context.dataset.task.signature,
             weight_bits=4,
             activation_bits=bits,
             quantization=VIT.quantization,
@@ -88,9 +91,11 @@ class RememberingMeter(LatencyMeter):
         super().__init__(cache=folder, time_limit_s=0.01, blocks=1)
         self.patience: list[bool] = []
 
-    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> GatedLatency:
+    def measure(
+        self, model: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+    ) -> GatedLatency:
         self.patience.append(patient)
-        return super().measure(model, key=key, patient=patient)
+        return super().measure(model, sizes=sizes, key=key, patient=patient)
 
 
 def test_the_networks_layers_decide_and_not_the_name_of_its_family(context: TrialContext, tmp_path: Path) -> None:
@@ -130,6 +135,7 @@ def settled(
         folder,
         name="model.onnx",
         layer_bits=planned_bits(candidate, student, context),
+        signature=context.dataset.task.signature,
         calibration=context.calibration,
         target=context.target,
         watch=Stopwatch(),

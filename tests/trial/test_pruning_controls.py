@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from image_files import predict_logits
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import predict
 from nas_compress.training.validate import evaluate
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
@@ -63,7 +63,7 @@ def test_inherited_weights_start_ahead_of_fresh_ones(context: TrialContext, tmp_
     taught = evaluate(context.teacher.network, validation, context.dataset.task)["accuracy"]
     assert outcome.measured is not None and "accuracy" in outcome.measured.figures
     assert outcome.measured.figures["accuracy"] > 0.6 * taught > 0.4
-    logits = torch.tensor(predict(tmp_path / "model.onnx", validation.inputs["input"].numpy()))
+    logits = torch.tensor(predict_logits(tmp_path / "model.onnx", validation.inputs["input"].numpy()))
     assert F.cross_entropy(logits, validation.targets["label"]) < 2.3
     assert json.loads(json.dumps(outcome.to_dict()))["control"] == "inherited weights"
     assert Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))) == outcome

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from image_files import image_macs, predict_logits
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import predict
 from nas_compress.models.families import build_student
-from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -138,7 +137,7 @@ def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_
         summary["size_bytes"] == sum(path.stat().st_size for path in files) > 2 * outcome.measured.figures["size_bytes"]
     )
     inputs = context.dataset.validation.inputs["input"].numpy()
-    answers = [torch.tensor(predict(path, inputs)).softmax(dim=1) for path in files]
+    answers = [torch.tensor(predict_logits(path, inputs)).softmax(dim=1) for path in files]
     together = torch.stack(answers).mean(dim=0).argmax(dim=1)
     labels = context.dataset.validation.targets["label"]
     assert summary["accuracy"] == pytest.approx(float((together == labels).float().mean()))
@@ -185,9 +184,9 @@ def test_peers_have_the_shape_that_is_asked_for(
     assert (described.family, described.depths, described.stem_stride) == shape
     assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
     made = make_peers(candidate, context, seed=0)
-    macs = [count_macs(peer, context.dataset.input_shape) for peer in made]
+    macs = [image_macs(peer, context.dataset.input_shape) for peer in made]
     assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
-    student_macs = count_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
+    student_macs = image_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
     assert (macs[0] == student_macs) == (not student and not peers)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.device import Device, Latency
+from nas_compress.devices.device import NO_SIZES, Device, Latency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
@@ -56,9 +56,11 @@ class OnnxruntimeCpu:
         if activation_bits == 8:
             require_integer_kernels(path)
 
-    def latency(self, path: Path, *, key: str | None = None, patient: bool = False) -> Latency:
-        """Measure a file; see `LatencyMeter.measure`."""
-        return self._meter.measure(path, key=key, patient=patient)
+    def latency(
+        self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+    ) -> Latency:
+        """Measure one sample of a file; see `LatencyMeter.measure`."""
+        return self._meter.measure(path, sizes=sizes, key=key, patient=patient)
 
     @contextmanager
     def provisional(self) -> Iterator[Device]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnxruntime_cpu.estimate import (
     Block,
     FastLevel,
@@ -56,17 +58,21 @@ class LatencyMeter:
     def _reference(self) -> TimedNet:
         return TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
 
-    def measure(self, model: Path, *, key: str | None = None, patient: bool = False) -> GatedLatency:
-        """The latency of a file whose one input is `input`, uint8 (N, ...), run with N = 1.
+    def measure(
+        self, model: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+    ) -> GatedLatency:
+        """Measure one sample of a file.
 
-        Under a `key` it is measured once per machine: a kept latency is returned without opening the file,
-        and one that is not noisy is kept. Raises RequestError for a file that cannot be timed, RunError where
-        the cache cannot be written.
+        sizes: of free dimensions other than the batch, by name. key: a latency that is not noisy is cached under it and
+        `sizes`, and is returned later without opening the file. Raises RequestError if the file cannot be timed,
+        RunError if the cache cannot be written.
         """
+        if key is not None and sizes:
+            key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"
         kept = self._kept(key)
         if kept is not None:
             return kept
-        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS)
+        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS, sizes=sizes)
         with self.window.still() as alone:
             kept = self._kept(key)  # another process may have measured it while this one waited
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept

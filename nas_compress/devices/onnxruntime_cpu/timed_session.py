@@ -1,29 +1,38 @@
-"""An ONNX file opened for timing: one sample, one thread, blocks of runs on the thread's CPU clock."""
+"""Time an ONNX file: one sample, one thread, blocks of runs on the thread's CPU clock."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from nas_compress.devices.onnx_session import read_content, start_session
+from nas_compress.devices.device import NO_SIZES
+from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.model_file import COMPRESSED
+
+Array = NDArray[Any]
 
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
 
 
 class TimedNet:
-    """A net that runs the same random sample over and over. `source` is a path, or the bytes of the file."""
+    """A model that runs one fixed sample repeatedly.
 
-    def __init__(self, source: Path | bytes, *, block_ms: float) -> None:
+    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of the free dimensions other than
+    the batch, by name. RequestError if the model cannot run one sample.
+    """
+
+    def __init__(self, source: Path | bytes, *, block_ms: float, sizes: Mapping[str, int] = NO_SIZES) -> None:
         session = _open(source)
-        sample = {"input": _sample(session, _name(source))}
+        sample = _sample(session, sizes, _name(source))
         self._run: Callable[[], object] = lambda: session.run(None, sample)
         self._clock = _clock()
         _try(self._run, source)
@@ -72,19 +81,34 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _sample(session: onnxruntime.InferenceSession, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """One raw sample (1, ...) of the model's input; the same values each time."""
-    inputs = session.get_inputs()
-    found = ", ".join(f"{node.name}: {node.type} {node.shape}" for node in inputs)
-    rule = f"the model must have one input, input: tensor(uint8) (N, fixed sizes), but {where} has {found}"
-    if [(node.name, node.type) for node in inputs] != [("input", "tensor(uint8)")]:
-        raise RequestError(rule)
-    sizes = inputs[0].shape
-    if len(sizes) < 2 or (isinstance(sizes[0], int) and sizes[0] != 1):
-        raise RequestError(rule)
-    if not all(isinstance(size, int) for size in sizes[1:]):
-        raise RequestError(rule)
-    return np.random.default_rng(0).integers(0, 256, (1, *sizes[1:]), dtype=np.uint8)
+def _sample(session: onnxruntime.InferenceSession, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
+    """Make one sample (1, ...) of every input; the same values each time."""
+    generator = np.random.default_rng(0)
+    return {node.name: _values(node.type, _shape(node, sizes, where), generator) for node in session.get_inputs()}
+
+
+def _shape(node: onnxruntime.NodeArg, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:
+    """Return the shape of one sample of an input; RequestError if a size is neither fixed nor in `sizes`."""
+    batch, *rest = node.shape or [None]
+    if batch == 1 or not isinstance(batch, int):
+        found = [size if isinstance(size, int) else sizes.get(size) for size in rest]
+        known = [size for size in found if size is not None]
+        if node.shape and len(known) == len(rest):
+            return (1, *known)
+    raise RequestError(
+        "a model's inputs must have a free first dimension and other sizes that are fixed or given, "
+        f"but {where} has {node.name}: {node.type} {node.shape}"
+    )
+
+
+def _values(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Random bytes or floats; zeros and ones for other integers, which may be indices."""
+    dtype = np.dtype(NUMPY_TYPES[kind])
+    if dtype == np.uint8:
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    if np.issubdtype(dtype, np.floating):
+        return generator.standard_normal(shape).astype(dtype)
+    return generator.integers(0, 2, shape).astype(dtype)
 
 
 def _clock() -> Callable[[], float]:

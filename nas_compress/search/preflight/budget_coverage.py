@@ -57,11 +57,11 @@ Judge = Callable[[Sized], float]
 
 def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     """By figure: how a candidate is judged, how many at most, and the words for it."""
-    shape = parts.dataset.input_shape
+    sample = parts.dataset.train.first(1).inputs
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
-        "macs": (lambda item: count_macs(parts.build(item.architecture), shape), MOST_COUNTED, "counted"),
+        "macs": (lambda item: count_macs(parts.build(item.architecture), sample), MOST_COUNTED, "counted"),
         "latency_ms": (lambda item: _untrained(item, parts).figure("latency_ms"), MOST_TIMED, "timed"),
     }
 

@@ -178,6 +178,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: I
             Path(folder),
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, ()),
+            signature=parts.dataset.task.signature,
             calibration=samples,
             target=parts.target,
             watch=Stopwatch(),

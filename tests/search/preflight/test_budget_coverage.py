@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from image_files import image_macs
 from nas_compress.cli.check import _share
 from nas_compress.config.study_file import read_study
 from nas_compress.models.families import build_student
-from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import gather
@@ -21,7 +21,7 @@ def test_shares_are_those_of_all_eight_points(tmp_path: Path) -> None:
     with quick_and_apart():
         sized, _ = draw_candidates(gather(read_study(write_study(tmp_path / "first"))))
         assert len(sized) == 8
-        macs = sorted(count_macs(build_student(item.architecture), (1, 8, 8)) for item in sized)
+        macs = sorted(image_macs(build_student(item.architecture), (1, 8, 8)) for item in sized)
         weights = [item.weight_bytes for item in sized]
         extra = (
             f"[budgets]\nmacs = {{ at_most = {macs[2]} }}\nsize_bytes = {{ at_most = {weights[5]} }}\n"

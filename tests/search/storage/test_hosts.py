@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from image_files import file_accuracy
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError, RunError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
@@ -53,7 +53,7 @@ def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_pat
     images = load_dataset(name="digits", seed=0, train_samples=200).validation
     for root in (first, second):
         for point in read_front(RunFolder(root=root)).members:
-            measured = measure_accuracy(
+            measured = file_accuracy(
                 root / point.model, images.inputs["input"].numpy(), images.targets["label"].numpy()
             )
             assert measured == point.figures["accuracy"]

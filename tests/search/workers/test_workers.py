@@ -11,10 +11,10 @@ from pathlib import Path
 import optuna
 import pytest
 
+from image_files import file_accuracy
 from nas_compress.config.study_file import read_study
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.measurement.accuracy import measure_accuracy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.reporter import Silence
@@ -67,7 +67,7 @@ def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -
     data = load_dataset(name="digits", seed=0, train_samples=200).validation
     for point in front.members:
         assert (
-            measure_accuracy(root / point.model, data.inputs["input"].numpy(), data.targets["label"].numpy())
+            file_accuracy(root / point.model, data.inputs["input"].numpy(), data.targets["label"].numpy())
             == point.figures["accuracy"]
         )
 

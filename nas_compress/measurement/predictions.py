@@ -1,0 +1,66 @@
+"""Outputs of a file and the metrics of a task on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
+from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Arrays
+from nas_compress.tasks.task import Task
+
+BATCH = 256
+"""Samples that the runtime gets at once; it limits the memory."""
+
+File: TypeAlias = ort.InferenceSession | Path
+"""An open session, or the path of a file."""
+
+
+def predict(file: File, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every output of a file for at least one sample, in the file's order.
+
+    RequestError if names, types or shapes are not those that the file takes.
+    """
+    session = file if isinstance(file, ort.InferenceSession) else open_session(file)
+    _require_inputs(session, inputs)
+    names = [value.name for value in session.get_outputs()]
+    starts = range(0, _count(inputs), BATCH)
+    batches = [{name: array[start : start + BATCH] for name, array in inputs.items()} for start in starts]
+    found = [session.run(names, batch) for batch in batches]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+
+
+def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
+    """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
+    session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=task.signature)
+    samples = _count(inputs)
+    for name, values in targets.items():
+        if len(values) != samples:
+            raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
+    return task.measure(predict(session, inputs), targets)
+
+
+def _count(inputs: Arrays) -> int:
+    return min((len(array) for array in inputs.values()), default=0)
+
+
+def _require_inputs(session: ort.InferenceSession, inputs: Arrays) -> None:
+    expected = {value.name: value for value in session.get_inputs()}
+    if set(inputs) != set(expected):
+        raise RequestError(f"inputs must be {', '.join(expected)}, but got {', '.join(inputs) or 'none'}")
+    samples = _count(inputs)
+    for name, value in expected.items():
+        array, sizes = inputs[name], value.shape[1:]
+        fits = array.dtype == NUMPY_TYPES.get(value.type) and array.ndim == len(sizes) + 1 and len(array) == samples > 0
+        pairs = zip(sizes, array.shape[1:], strict=False)
+        if not (fits and all(not isinstance(size, int) or size == actual for size, actual in pairs)):
+            shape = ", ".join(["N", *map(str, sizes)])
+            raise RequestError(
+                f"{name} must be {NUMPY_TYPES.get(value.type, value.type)} ({shape}) with N >= 1, "
+                f"but got {array.dtype} {tuple(array.shape)}"
+            )
