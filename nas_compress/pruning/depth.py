@@ -7,11 +7,11 @@ from copy import deepcopy
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nas_compress.errors import require_known
 from nas_compress.models.family import AnyFamily
-from nas_compress.pruning.importance import Batches
+from nas_compress.pruning.importance import LossSamples
+from nas_compress.tasks.batch import count
 
 KEPT_BLOCKS = {
     "first": "the first blocks of each stage stay: the layers next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
@@ -65,26 +65,29 @@ def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Modu
 
 
 @torch.no_grad()
-def block_importance(network: nn.Module, family: AnyFamily, batches: Batches) -> tuple[tuple[float, ...], ...]:
-    """By how much the cross-entropy rises when each block alone is skipped, mean over the samples; 0.0 if it cannot be.
+def block_importance(network: nn.Module, family: AnyFamily, samples: LossSamples) -> tuple[tuple[float, ...], ...]:
+    """Return the rise of the mean loss without each block; 0.0 for blocks that must stay.
 
-    Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one. batches: uint8
-    samples and labels; the training split's.
+    Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one.
     """
     removable = removable_blocks(network, family)
-    whole, everything = _loss(network, batches), [tuple(range(len(stage))) for stage in removable]
+    whole, everything = _loss(network, samples), [tuple(range(len(stage))) for stage in removable]
     found = []
     for stage, free in enumerate(removable):
         rises = [0.0] * len(free)
         for number in (number for number, may_go in enumerate(free) if may_go):
             kept = list(everything)
             kept[stage] = tuple(other for other in everything[stage] if other != number)
-            rises[number] = _loss(without_blocks(network, family, tuple(kept)), batches) - whole
+            rises[number] = _loss(without_blocks(network, family, tuple(kept)), samples) - whole
         found.append(tuple(rises))
     return tuple(found)
 
 
-def _loss(network: nn.Module, batches: Batches) -> float:
+def _loss(network: nn.Module, samples: LossSamples) -> float:
     network.eval()
-    losses = [F.cross_entropy(network(samples), labels, reduction="sum") for samples, labels in batches]
-    return float(torch.stack(losses).sum() / sum(len(labels) for _, labels in batches))
+    sizes = [count(inputs) for inputs, _ in samples.batches]
+    losses = [
+        samples.loss(network, inputs, targets) * size
+        for (inputs, targets), size in zip(samples.batches, sizes, strict=True)
+    ]
+    return float(torch.stack(losses).sum() / sum(sizes))

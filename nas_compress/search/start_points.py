@@ -8,7 +8,7 @@ import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.setup import Ingredients
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 
 STARTED = "nas_compress:start_points"
 """The study's user attribute that says that its start points are queued: a run that goes on queues none again."""

@@ -59,7 +59,8 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
         return macs + context.teacher_macs
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
-    peer = context.teacher.build(_shape(candidate, context, seed))
+    shape = _shape(candidate, context, seed)
+    peer = context.teacher.build(shape)
     return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.train.first(1).inputs)
 
 

@@ -19,7 +19,6 @@ from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
@@ -27,13 +26,13 @@ from nas_compress.values.candidate import PRUNED, Candidate
 
 
 def channel_step(candidate: Candidate, target: Device) -> int:
-    """Return the number that widths are multiples of: the candidate's own, or the target device's."""
+    """Return the step of the widths: the candidate's own, or the target device's."""
     return candidate.round_to or target.channel_step(activation_bits=candidate.activation_bits)
 
 
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher = context.teacher
+    teacher, step = context.teacher, channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
         kept = _kept(candidate, teacher)
@@ -43,7 +42,7 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
     return shaped(
         candidate,
         context.dataset,
-        step=channel_step(candidate, context.target),
+        step=step,
         groups=groups,
         teacher=TeacherShape(
             family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
@@ -52,7 +51,7 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
 
 
 def is_pruned(candidate: Candidate) -> bool:
-    """Whether the candidate's widths depend on the teacher's importances."""
+    """Return True if the candidate's widths depend on the teacher's importances."""
     return candidate.pruning_ratio > 0 or candidate.head_ratio > 0 or candidate.family == PRUNED
 
 
@@ -60,12 +59,8 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     torch.manual_seed(seed)
     if candidate.init == "inherit":
-        student = _inherited(candidate, architecture, teacher, seed=seed)
-    else:
-        student = teacher.build(architecture)
-    if candidate.zero_pattern != "none":
-        sparse_layers(student, candidate.zero_pattern)  # raises if the pattern does not fit, before training
-    return student
+        return _inherited(candidate, architecture, teacher, seed=seed)
+    return teacher.build(architecture)
 
 
 def shaped(
@@ -145,17 +140,17 @@ def _family_widths(
 
 
 def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
-    """The teacher's blocks that correspond to the student's; None if the student has them all."""
+    """Blocks of the teacher with a counterpart in the student; None if the student has them all."""
     return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
 
 
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
-    """Cut the teacher to the student's shape, with the weights that remain."""
+    """Cut the teacher to the student's shape and keep the remaining weights."""
     kept = _kept(candidate, teacher)
     groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
-    cut = cut_network(teacher.shortened(kept), architecture.input_shape, keep)
+    cut = cut_network(teacher.shortened(kept), teacher.dataset.example, keep)
     student: nn.Module = cut
     if candidate.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))

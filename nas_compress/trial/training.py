@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from nas_compress.training.loop import train
 from nas_compress.training.objective import Objective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 
@@ -40,7 +39,7 @@ class PartOfObjective:
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """Modules that are trained beside the model."""
+        """Modules trained together with the model."""
         return self.objective.learners
 
     def __call__(
@@ -57,6 +56,7 @@ def fit(
     candidate: Candidate,
     context: TrialContext,
     *,
+    layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
     checkpoint: Checkpoint | None = None,
@@ -68,6 +68,7 @@ def fit(
     part with fake quantization has its own, with a lower peak. An apprentice is trained with fake quantization from the
     start. Zeros are chosen before fake quantization.
 
+    layer_bits: weight bits of each layer with fake quantization, by path.
     on_epoch: ends the training, also before fake quantization, if it returns True.
     """
     ended = False
@@ -93,7 +94,7 @@ def fit(
     if epochs > rounding:
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding and not ended:
-        begin_rounding_(student, candidate, context)
+        begin_rounding_(student, candidate, context, layer_bits=layer_bits)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
 
@@ -152,12 +153,14 @@ def _fit_part(
     )
 
 
-def begin_rounding_(student: nn.Module, candidate: Candidate, context: TrialContext) -> None:
+def begin_rounding_(
+    student: nn.Module, candidate: Candidate, context: TrialContext, *, layer_bits: Mapping[str, int]
+) -> None:
     """Give a student on the training device fake quantization in its candidate's precision."""
     make_aware_(
         student,
         method=candidate.quantization.method,
-        bits=planned_bits(candidate, student, context),
+        bits=layer_bits,
         activation_bits=candidate.activation_bits,
         calibration=to_device(context.calibration, context.device),
         ranges=candidate.quantization.ranges,

@@ -18,7 +18,7 @@ HALVINGS = 24
 
 
 def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -> Candidate:
-    """Replace pruning by the width multiplier that gives nearly the candidate's number of parameters.
+    """Replace pruning by a width multiplier, with nearly the candidate's number of parameters.
 
     A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
     bits, equal parameters are equal bytes of weights. The width step limits how close the two counts get;
@@ -44,6 +44,6 @@ def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -
 
 
 def parameter_count(architecture: Architecture, teacher: Teacher) -> int:
-    """Count the parameters of an architecture, without memory for its weights if the family allows that."""
+    """Count the parameters of an architecture, without memory for its weights if the family allows it."""
     with torch.device("meta"):
         return count_parameters(teacher.build(architecture))

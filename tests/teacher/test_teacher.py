@@ -13,7 +13,8 @@ from nas_compress.data.dataset import Dataset, Split
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.teacher.logits_cache import cached_answers, compute_answers
-from nas_compress.teacher.teacher import Teacher, obtain_teacher, teacher_architecture
+from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture
+from nas_compress.teacher.teacher import Teacher
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
 TRAINING = TrainingSection(batch_size=25)

@@ -12,7 +12,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.setup import Ingredients, check_own_teacher
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import planned_epochs
