@@ -47,7 +47,7 @@ def report_page(folder: RunFolder) -> str:
     """The whole page: HTML with styles, scripts, data and pictures inside."""
     records = read_records(folder)
     spec, about = folder.spec(), folder.about()
-    front = make_front(spec, int(about["classes"]), read_baseline(folder), records)
+    front = make_front(spec, folder.chance(), read_baseline(folder), records)
     columns, rows = table(records, front)
     knee, spreads = front.knee, read_spreads(folder)
     environment = Environment(
