@@ -103,13 +103,13 @@ def fit(
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
     """Peak learning rate; inherited weights may have their own."""
-    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    own = training.inherit_learning_rate if candidate.pruning.init == "inherit" else None
     return training.learning_rate if own is None else own
 
 
 def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     """Number of epochs with fake quantization, and their peak learning rate as a fraction of the float peak."""
-    if not candidate.quantization.is_trained:
+    if not candidate.precision.quantization.is_trained:
         return 0, 1.0
     if candidate.teaching.scheme is None:
         return epochs_under_rounding(epochs), ROUNDING_RATE
@@ -118,9 +118,9 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
 
 def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
     """The sparsifier of the student, or None for a dense candidate."""
-    if candidate.zero_pattern == "none":
+    if candidate.sparsity.pattern == "none":
         return None
-    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
+    return Sparsifier(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction, seed=seed)
 
 
 def _fit_part(
@@ -163,11 +163,11 @@ def begin_rounding_(
     """Give a student on the training device fake quantization in its candidate's precision."""
     make_aware_(
         student,
-        method=candidate.quantization.method,
+        method=candidate.precision.quantization.method,
         bits=layer_bits,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         calibration=to_device(context.calibration, context.device),
-        ranges=candidate.quantization.ranges,
-        weight_format=candidate.quantization.weight_format,
-        with_zeros=candidate.zero_pattern != "none",
+        ranges=candidate.precision.quantization.ranges,
+        weight_format=candidate.precision.quantization.weight_format,
+        with_zeros=candidate.sparsity.pattern != "none",
     )
