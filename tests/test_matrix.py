@@ -167,7 +167,7 @@ def test_every_width_and_method_trains_and_ships(
 ) -> None:
     longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     candidate = candidate_of(combination)
-    check(candidate, longer if candidate.quantization.is_trained else context, tmp_path / "model.onnx")
+    check(candidate, longer if candidate.precision.quantization.is_trained else context, tmp_path / "model.onnx")
 
 
 MIXED = {
@@ -245,12 +245,12 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     accuracy = float((logits.argmax(axis=1) == validation.targets["label"].numpy()).mean())
     assert measured.figures["accuracy"] == pytest.approx(accuracy)
     assert measured.agreement is not None
-    assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]
+    assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.precision.activation_bits]
     ACCURACIES.append(accuracy)
     assert measured.zero_fraction is not None
-    if candidate.zero_pattern != "none":
-        dense = 0.25 if candidate.zero_pattern == "two_four" else 0.04  # depthwise layers have no four inputs
-        assert measured.zero_fraction > candidate.zero_fraction - dense, "in the file"
+    if candidate.sparsity.pattern != "none":
+        dense = 0.25 if candidate.sparsity.pattern == "two_four" else 0.04  # depthwise layers have no four inputs
+        assert measured.zero_fraction > candidate.sparsity.fraction - dense, "in the file"
     return outcome
 
 

@@ -63,7 +63,7 @@ def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
     return {
         record.trial: record.outcome.measured.zero_fraction
         for record in records
-        if record.outcome.candidate.zero_pattern != "none"
+        if record.outcome.candidate.sparsity.pattern != "none"
         and record.outcome.measured is not None
         and record.outcome.measured.zero_fraction is not None
     }

@@ -56,15 +56,16 @@ def choose_kernels(
     student: on the CPU. folder: keeps the files. name: file name of the model, compressed if it ends in `.xz`.
     signature: of the file. calibration: training samples.
     """
-    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
+    untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
     candidates = [candidate]
-    if candidate.activation_bits == 8 and mixes_kernels(student):
+    if candidate.precision.activation_bits == 8 and mixes_kernels(student):
         # the width step depends on the bits, and the shape must not change
-        step = channel_step(candidate, target)
-        candidates.append(replace(candidate, activation_bits=32, round_to=step))
+        shape = replace(candidate.shape, round_to=channel_step(candidate, target))
+        precision = replace(candidate.precision, activation_bits=32)
+        candidates.append(replace(candidate, shape=shape, precision=precision))
     found = []
     for each in candidates:
-        path = folder / f"{each.activation_bits}-{name}"
+        path = folder / f"{each.precision.activation_bits}-{name}"
         write_student(
             untrained,
             path,
@@ -78,7 +79,7 @@ def choose_kernels(
             student,
             path,
             signature=signature,
-            activation_bits=each.activation_bits,
+            activation_bits=each.precision.activation_bits,
             sample=calibration,
             target=target,
             watch=watch,
@@ -106,11 +107,11 @@ def write_student(
     return write_file(
         network,
         path,
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        quantization=candidate.quantization,
+        weight_bits=candidate.precision.weight_bits,
+        activation_bits=candidate.precision.activation_bits,
+        quantization=candidate.precision.quantization,
         layer_bits=layer_bits,
-        sparse=candidate.zero_pattern != "none",
+        sparse=candidate.sparsity.pattern != "none",
         signature=signature,
         calibration=calibration,
         watch=watch,

@@ -109,7 +109,7 @@ def _run(
     )
 
     # cost
-    least = least_cost(plan.cost, model.name, zero_pattern=candidate.zero_pattern)
+    least = least_cost(plan.cost, model.name, zero_pattern=candidate.sparsity.pattern)
     broken = least.broken_budgets(context.budgets)
     if broken:
         return replace(planned, reason=broken)
@@ -175,6 +175,7 @@ def _train(
         layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
+        macs=int(plan.cost.figure("macs")),
         watch=watch,
         on_epoch=on_epoch,
         monitor=monitor,
@@ -209,13 +210,13 @@ def _measure(
         deployable,
         model,
         task=task,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         cost=plan.cost,
         validation=validation,
         target=context.target,
         watch=watch,
     )
-    if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
+    if candidate.sparsity.pattern != "none" or candidate.precision.quantization.weight_format == "codebook":
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, task.signature))
     if generations:

@@ -59,6 +59,7 @@ def fit(
     layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
+    macs: int,
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
@@ -86,6 +87,7 @@ def fit(
         context,
         peak=learning_rate(candidate, context.training),
         planned=epochs,
+        macs=macs,
         on_epoch=watched,
         checkpoint=checkpoint,
         sparsifier=sparsifier_of(candidate, student, seed=seed),
@@ -101,13 +103,13 @@ def fit(
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
     """Peak learning rate; inherited weights may have their own."""
-    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    own = training.inherit_learning_rate if candidate.pruning.init == "inherit" else None
     return training.learning_rate if own is None else own
 
 
 def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     """Number of epochs with fake quantization, and their peak learning rate as a fraction of the float peak."""
-    if not candidate.quantization.is_trained:
+    if not candidate.precision.quantization.is_trained:
         return 0, 1.0
     if candidate.teaching.scheme is None:
         return epochs_under_rounding(epochs), ROUNDING_RATE
@@ -116,9 +118,9 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
 
 def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
     """The sparsifier of the student, or None for a dense candidate."""
-    if candidate.zero_pattern == "none":
+    if candidate.sparsity.pattern == "none":
         return None
-    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
+    return Sparsifier(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction, seed=seed)
 
 
 def _fit_part(
@@ -132,6 +134,7 @@ def _fit_part(
     planned: int,
     rate: float,
     seed: int,
+    macs: int,
     on_epoch: OnEpochTerms,
     checkpoint: Checkpoint | None,
     sparsifier: Sparsifier | None,
@@ -146,6 +149,7 @@ def _fit_part(
         learning_rate=peak * rate,
         weight_decay=context.training.weight_decay,
         seed=seed,
+        macs=macs,
         sparsifier=sparsifier,
         pause=context.target.pause,
         checkpoint=checkpoint,
@@ -159,11 +163,11 @@ def begin_rounding_(
     """Give a student on the training device fake quantization in its candidate's precision."""
     make_aware_(
         student,
-        method=candidate.quantization.method,
+        method=candidate.precision.quantization.method,
         bits=layer_bits,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         calibration=to_device(context.calibration, context.device),
-        ranges=candidate.quantization.ranges,
-        weight_format=candidate.quantization.weight_format,
-        with_zeros=candidate.zero_pattern != "none",
+        ranges=candidate.precision.quantization.ranges,
+        weight_format=candidate.precision.quantization.weight_format,
+        with_zeros=candidate.sparsity.pattern != "none",
     )

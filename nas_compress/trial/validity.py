@@ -33,14 +33,17 @@ def check_candidate(candidate: Candidate) -> None:
     """Require known names and consistent values."""
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
-    require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
-    require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
-    require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
+    require_known("a pruning criterion", candidate.pruning.criterion, CRITERIA)
+    require_known("a pruning ranking", candidate.pruning.ranking, RANKINGS)
+    require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
-    if candidate.family != PRUNED:
+    if candidate.shape.family != PRUNED:
         _require_attention(candidate)
-    if candidate.settings != candidate.settings.without_teacher() and not needs_teacher(candidate.losses):
-        wanted = " and ".join(candidate.settings.from_teacher)
+    settings = candidate.shape.settings
+    if candidate.pruning.init == "inherit" and settings.shares_weights:
+        raise RequestError(f"init='inherit' needs layers with weights of their own, but got {settings}")
+    if settings != settings.without_teacher() and not needs_teacher(candidate.losses):
+        wanted = " and ".join(settings.from_teacher)
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"{wanted} needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
@@ -48,10 +51,10 @@ def check_candidate(candidate: Candidate) -> None:
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
-    if candidate.teaching.teacher == "apprentice" and not candidate.quantization.is_trained:
+    if candidate.teaching.teacher == "apprentice" and not candidate.precision.quantization.is_trained:
         raise RequestError(
             "teaching.teacher='apprentice' needs a student that learns under rounding "
-            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.quantization.method!r}"
+            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.precision.quantization.method!r}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
@@ -61,11 +64,11 @@ def check_candidate(candidate: Candidate) -> None:
 
 
 def _require_attention(candidate: Candidate) -> None:
-    if candidate.head_ratio > 0 and not FAMILIES[candidate.family].has_attention:
+    if candidate.pruning.head_ratio > 0 and not FAMILIES[candidate.shape.family].has_attention:
         known = ", ".join(name for name, family in FAMILIES.items() if family.has_attention)
         raise RequestError(
-            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.head_ratio} "
-            f"for family {candidate.family!r}"
+            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.pruning.head_ratio} "
+            f"for family {candidate.shape.family!r}"
         )
 
 
@@ -84,26 +87,27 @@ class TeacherShape:
 
 def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
     """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
-    if candidate.kept_blocks != "first" and (candidate.family != teacher.family or candidate.family == PRUNED):
+    shape, pruning = candidate.shape, candidate.pruning
+    same = shape.family == teacher.family
+    if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
         raise RequestError(
-            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
-            f"but got {candidate.family}"
+            f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
+            f"but got {shape.family}"
         )
-    if candidate.family == PRUNED:
+    if shape.family == PRUNED:
         return
-    same = candidate.family == teacher.family
-    stages = len(teacher.widths if same else FAMILIES[candidate.family].base_widths)
-    if len(candidate.depths) != stages:
+    stages = len(teacher.widths if same else FAMILIES[shape.family].base_widths)
+    if len(shape.depths) != stages:
         raise RequestError(
-            f"depths must have one entry per stage of {candidate.family} ({stages}), but got depths={candidate.depths}"
+            f"depths must have one entry per stage of {shape.family} ({stages}), but got depths={shape.depths}"
         )
-    if candidate.init != "inherit":
+    if pruning.init != "inherit":
         return
-    deeper = any(map(operator.gt, candidate.depths, teacher.depths))
-    if not same or deeper or len(candidate.depths) != len(teacher.depths):
+    deeper = any(map(operator.gt, shape.depths, teacher.depths))
+    if not same or deeper or len(shape.depths) != len(teacher.depths):
         raise RequestError(
             "init='inherit' needs a student of the teacher's family and at most its depths, "
-            f"{teacher.family} {teacher.depths}, but got {candidate.family} {candidate.depths}"
+            f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
         )
 
 
@@ -121,7 +125,7 @@ def require_inheritable(
     widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
     of heads of each attention, by layer.
     """
-    if candidate.init != "inherit":
+    if candidate.pruning.init != "inherit":
         return
     for width, (layer, channels) in zip(widths, layers, strict=True):
         if width.channels > channels:
@@ -177,10 +181,10 @@ class CandidateRules:
             self._require_trained_teacher(candidate)
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
-        if candidate.zero_pattern != "none":
+        if candidate.sparsity.pattern != "none":
             with torch.device("meta"):
-                sparse_layers(self._build(architecture), candidate.zero_pattern)
-        if candidate.activation_bits < 32:
+                sparse_layers(self._build(architecture), candidate.sparsity.pattern)
+        if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
         return architecture
 
@@ -237,10 +241,10 @@ class CandidateRules:
 
     def _require_activation_points(self, candidate: Candidate) -> None:
         """Require activation points in a user's module if its pruned students are quantized."""
-        if candidate.family == PRUNED and not self._teacher_has_points:
+        if candidate.shape.family == PRUNED and not self._teacher_has_points:
             raise RequestError(
-                f"activation_bits={candidate.activation_bits} needs a network with activation points, "
-                f"but family {candidate.family!r} of this teacher has none; use activation_bits=32"
+                f"activation_bits={candidate.precision.activation_bits} needs a network with activation points, "
+                f"but family {candidate.shape.family!r} of this teacher has none; use activation_bits=32"
             )
 
     @cached_property

@@ -131,7 +131,7 @@ class Outcome:
     @property
     def number_format(self) -> str:
         """The numbers in which the file computes, in words. Slow integer kernels are replaced by floats."""
-        shipped = self.candidate
+        shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)
         return shipped.number_format

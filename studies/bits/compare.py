@@ -162,10 +162,10 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         path,
         signature=context.dataset.task.signature,
         weight_bits=cell.bits,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         calibration=context.calibration,
         watch=Stopwatch(),
-        quantization=candidate.quantization,
+        quantization=candidate.precision.quantization,
         layer_bits=planned_bits(candidate, student, context),
     )
     task, validation = context.dataset.task, context.dataset.validation

@@ -96,7 +96,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     assert fresh.channels("embedding.conv") == 32 and fresh.channels("layers.0.mlp.inner") == 64
     assert replace(HEADS, init="scratch").control == ""
     control = uniform_control(replace(HEADS, init="scratch", round_to=1), replace(context, teacher=teacher), seed=0)
-    assert control.head_ratio == 0 and control.control == "uniform width"
+    assert control.pruning.head_ratio == 0 and control.control == "uniform width"
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 8)], ids=str)

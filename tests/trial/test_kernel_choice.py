@@ -49,7 +49,7 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
             signature=context.dataset.task.signature,
             weight_bits=4,
             activation_bits=bits,
-            quantization=VIT.quantization,
+            quantization=VIT.precision.quantization,
             layer_bits=planned_bits(VIT, student, context),
             calibration=context.calibration,
             watch=Stopwatch(),

@@ -24,6 +24,7 @@ from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.teach import find_supervision, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.values.precision import Precision
 from nas_compress.values.teaching import SCHEMES
 
 KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
@@ -183,8 +184,9 @@ def test_peers_have_the_shape_that_is_asked_for(
 ) -> None:
     candidate = replace(BASE, **student, teaching=Teaching(teacher="mutual", peers=2, **peers))
     described = peer_of(candidate, OnnxruntimeCpu())
-    assert (described.family, described.depths, described.stem_stride) == shape
-    assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
+    stem_stride = getattr(described.shape.settings, "stem_stride", 1)
+    assert (described.shape.family, described.shape.depths, stem_stride) == shape
+    assert described.precision == Precision() and described.pruning.init == "scratch"
     made = make_peers(candidate, context, seed=0)
     macs = [image_macs(peer, context.dataset.input_shape) for peer in made]
     assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)

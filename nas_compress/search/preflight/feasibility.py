@@ -63,8 +63,8 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
             with torch.device("meta"):
                 parameters[architecture] = sum(each.numel() for each in parts.build(architecture).parameters())
         bits = mean_bits(
-            float(np.mean(candidate.quantization.stage_widths(candidate.weight_bits))),
-            zero_fraction=candidate.zero_fraction,
+            float(np.mean(candidate.precision.stage_widths)),
+            zero_fraction=candidate.sparsity.fraction,
         )
         sized.append(
             Sized(
@@ -107,7 +107,7 @@ def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
-        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern))
+        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.sparsity.pattern))
     return tuple(
         Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )
@@ -136,7 +136,7 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
-            best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
+            best.setdefault((item.candidate.precision.weight_bits, item.candidate.precision.activation_bits), item)
         chosen += [item for item in best.values() if not any(item is other for other in chosen)]
     return chosen
 
@@ -175,7 +175,7 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
     voted = [item for item in sampled.candidates if is_pruned(item)]
-    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
+    criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
     network, dataset = untrained_teacher(parts), parts.dataset
