@@ -11,7 +11,7 @@ from typing import Any
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, Term
+from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, TaskTerm, Term
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -20,6 +20,7 @@ from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES, make_rule
 from nas_compress.tasks.batch import zeros
+from nas_compress.tasks.task import Task
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.precision import METHODS
 from nas_compress.values.signature import Signature
@@ -109,7 +110,7 @@ def _losses() -> Iterator[Method]:
             cost=_loss_cost(term),
             use=f'LossTerm({first}name="{name}", weight=1.0{more})',
             settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
-            docs=_implementation(term.loss if isinstance(term, FeatureTerm) else term.function, name),
+            docs=_loss_docs(name, term),
         )
 
 
@@ -124,6 +125,12 @@ def _loss_cost(term: Term) -> str:
 def _span(setting: Setting) -> str:
     span = f"{setting.above:g} to {setting.below:g}, without the ends"
     return f"{span}, or 0 ({setting.zero})" if setting.zero else span
+
+
+def _loss_docs(name: str, term: Term) -> tuple[str, ...]:
+    if isinstance(term, TaskTerm):
+        return (inspect.getdoc(TaskTerm) or "", inspect.getdoc(Task.base_loss) or "")
+    return _implementation(term.loss if isinstance(term, FeatureTerm) else term.function, name)
 
 
 def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:

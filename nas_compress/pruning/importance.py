@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_pruning import importance
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 from nas_compress.tasks.batch import Batch, named_outputs, to_device
 from nas_compress.tasks.task import Task
@@ -115,10 +115,10 @@ def rank_channels(
     """Return every group of the network with its units' importance, without the classifier (the last layer).
 
     example: inputs of one or more samples.
+    criterion: a name in CRITERIA.
     samples: for the gradients of the loss, if the criterion needs them.
     RequestError if torch-pruning cannot trace the network, or the criterion does not apply to it.
     """
-    require_known("a pruning criterion", criterion, CRITERIA)
     copy, traced = trace_groups(network, example)
     scores = _scores(copy, traced, criterion, seed, samples)
     last = max(1, len(traced) - 1)

@@ -67,10 +67,10 @@ def build_network(architecture: Architecture, make: Callable[[], nn.Module], exa
 
     example: inputs of two or more samples.
     """
-    if architecture.family != PRUNED:
-        return build_student(architecture)
-    with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
-        return build_pruned(make, architecture, example)
+    if architecture.family == PRUNED:
+        with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
+            return build_pruned(make, architecture, example)
+    return build_student(architecture)
 
 
 @runtime_checkable

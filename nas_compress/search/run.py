@@ -47,6 +47,7 @@ from nas_compress.search.storage.recovery import require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
+from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
@@ -175,6 +176,7 @@ def _open(
             "study": parts.spec.model_dump(mode="json") | {"trials": planned},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.classes,
+            "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
             "versions": versions(),

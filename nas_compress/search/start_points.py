@@ -68,11 +68,11 @@ def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
     def distance(item: Sized) -> tuple[bool, bool, float, float, int]:
         candidate = item.candidate
         return (
-            candidate.family != family,
-            candidate.depths != depths,
-            candidate.pruning_ratio,
-            abs(candidate.width_multiplier - 1),
-            -candidate.weight_bits,
+            candidate.shape.family != family,
+            candidate.shape.depths != depths,
+            candidate.pruning.ratio,
+            abs(candidate.shape.width_multiplier - 1),
+            -candidate.precision.weight_bits,
         )
 
     return min(sized, key=distance)

@@ -59,7 +59,7 @@ def test_a_candidate_says_its_numbers_in_words(bits: tuple[int, int], quantizati
         activation_bits=activation_bits,
         quantization=quantization,
     )
-    assert candidate.number_format == words
+    assert candidate.precision.number_format == words
 
 
 def test_integer_kernels_that_did_not_ship_are_not_told() -> None:

@@ -120,8 +120,6 @@ def test_a_teacher_that_diverges_is_a_wrong_request(ask: Asked) -> None:
 def test_stages_without_widths_are_refused(data: Dataset) -> None:
     with pytest.raises(RequestError, match=r"^s: teacher.depths must have one entry per stage of resnet \(3\)"):
         teacher_architecture(TeacherSection(depths=(1, 1)), data, "s")
-    with pytest.raises(RequestError, match=r"s: teacher.family\); did you mean 'resnet'"):
-        teacher_architecture(TeacherSection(family="resnets"), data, "s")
     assert (
         teacher_architecture(TeacherSection(depths=(1, 1), widths=(8, 16)), data).channels("stages.1.0.main.1.conv")
         == 16

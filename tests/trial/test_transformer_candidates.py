@@ -1,4 +1,4 @@
-"""From a transformer candidate to its shape: whose settings, which widths, and whose vote."""
+"""Shape of a transformer candidate: settings, widths and the teacher's importances."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_a_candidate_leaves_open_is_written_down(few_digits: Dataset) -> No
     assert Architecture.from_dict(found.to_dict()) == found
     asked = replace(VIT, heads=2, patch_size=4, pooling="class_token", distillation_token=True, losses=KD)
     found = shape(asked, few_digits)
-    assert found.settings == asked.settings
+    assert found.settings == asked.shape.settings
 
 
 def test_widths_follow_multiplier_ratio_and_heads(few_digits: Dataset) -> None:

@@ -90,8 +90,8 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
     return Sample(
         label=label,
         measured=measured,
-        weight_bits=item.candidate.weight_bits,
-        activation_bits=item.candidate.activation_bits,
+        weight_bits=item.candidate.precision.weight_bits,
+        activation_bits=item.candidate.precision.activation_bits,
         trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts),
     )
 
