@@ -1,4 +1,4 @@
-"""Which of the teacher's residual blocks and transformer layers a shallower student stands for."""
+"""Choice of the teacher's residual blocks and transformer layers for a student with fewer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nas_compress.pruning.importance import LossSamples
 from nas_compress.tasks.batch import count
 
 KEPT_BLOCKS = {
-    "first": "the first blocks of each stage stay: the layers next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
-    "last": "the last blocks of each stage stay",
-    "importance": "the blocks stay without which the teacher's loss rises most (Veit et al. 2016, arXiv 1605.06431)",
+    "first": "keep the first blocks of each stage, next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
+    "last": "keep the last blocks of each stage",
+    "importance": "keep the blocks whose removal raises the teacher's loss most (Veit et al. 2016, arXiv 1605.06431)",
 }
-"""Who stays where a student has fewer blocks than the teacher, by the name of the choice."""
+"""Summaries of the choices by name."""
 
 Kept = tuple[tuple[int, ...], ...]
-"""The numbers of the blocks that stay, rising, for each stage."""
+"""Numbers of the blocks to keep in each stage, rising."""
 
 
 def removable_blocks(network: nn.Module, family: AnyFamily) -> tuple[tuple[bool, ...], ...]:
-    """For each stage, whether each of its blocks can be removed as a whole."""
+    """Return for each block of each stage if it can be removed as a whole."""
     return tuple(tuple(map(family.is_removable, stage)) for stage in family.blocks(network))
 
 
@@ -36,7 +36,7 @@ def choose_blocks(
     kept: str,
     importance: Sequence[Sequence[float]] = (),
 ) -> Kept:
-    """The blocks of each stage that stay, at most `depths`; a block that changes the stream's shape always does.
+    """Choose the blocks of each stage to keep, at most `depths`; blocks that change the shape are kept first.
 
     >>> choose_blocks([[False, True, True]], [2], kept="last")
     ((0, 2),)
@@ -55,7 +55,7 @@ def choose_blocks(
 
 
 def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Module:
-    """A copy of the network with the kept blocks alone."""
+    """Return a copy of the network with the kept blocks only."""
     copy = deepcopy(network)
     for stage, numbers in zip(family.blocks(copy), kept, strict=True):
         for number in reversed(range(len(stage))):

@@ -175,6 +175,7 @@ def _train(
         layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
+        macs=int(plan.cost.figure("macs")),
         watch=watch,
         on_epoch=on_epoch,
         monitor=monitor,

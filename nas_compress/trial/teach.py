@@ -51,6 +51,7 @@ def teach(
     layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
+    macs: int,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     monitor: Monitor | None = None,
@@ -72,7 +73,13 @@ def teach(
     if candidate.teaching.scheme == "fine_tuned":
         with watch.stage("training"):
             _fit_float(
-                candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint
+                candidate,
+                students[-1].to(context.device),
+                context,
+                epochs=epochs,
+                seed=seed,
+                macs=macs,
+                checkpoint=checkpoint,
             )
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
@@ -90,6 +97,7 @@ def teach(
                 layer_bits=layer_bits,
                 epochs=epochs,
                 seed=seed,
+                macs=macs,
                 checkpoint=checkpoint,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
@@ -105,6 +113,7 @@ def _fit_float(
     *,
     epochs: int,
     seed: int,
+    macs: int,
     checkpoint: Checkpoint | None,
 ) -> None:
     """Train the student in float on the labels alone, as the start of an apprentice."""
@@ -118,6 +127,7 @@ def _fit_float(
         layer_bits={},
         epochs=epochs,
         seed=seed,
+        macs=macs,
         checkpoint=checkpoint,
     )
 

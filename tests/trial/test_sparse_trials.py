@@ -1,4 +1,4 @@
-"""Zeros within dense shapes through trained quantization, and where they do not fit."""
+"""Zero patterns in trials: with trained quantization, and in layers that they do not fit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_zeros_stay_under_trained_quantization(pattern: str, context: TrialConte
     )
     student = new_student(sparse, student_architecture(sparse, context, seed=0), context.teacher, seed=0)
     objective = LossObjective(TrainingLoss(context.dataset.task, cross_entropy()))
-    fit(student, objective, sparse, longer, layer_bits=planned_bits(sparse, student, longer), epochs=2, seed=0)
+    fit(student, objective, sparse, longer, layer_bits=planned_bits(sparse, student, longer), epochs=2, seed=0, macs=1)
     weights = [
         module.weight for module in student.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)
     ]
