@@ -1,4 +1,4 @@
-"""Terms on features with a teacher of the user's own, whose stages the study names; and with students cut from it."""
+"""Feature losses with a user's teacher and with students cut from it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STUDENTS = {
 
 @pytest.fixture(scope="module")
 def own(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
-    """The trials of `context` with a module that is not one of ours."""
+    """The context with a user's module as its teacher."""
     folder = tmp_path_factory.mktemp("own_features")
     (folder / "featured_net.py").write_text(CODE)
     scope: dict[str, object] = {}

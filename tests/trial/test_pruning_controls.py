@@ -1,4 +1,4 @@
-"""The controls of pruning: inherited weights, a vote by chance, a uniform width of equal size."""
+"""Controls of pruning: inherited weights, random importance, a uniform width of equal size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the training of ranges begins."""
+"""Initial ranges of trained quantization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zeros within dense shapes through trained quantization, and where they do not fit."""
+"""Zero patterns in trials: with trained quantization, and in layers that they do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to have a teacher, in a real trial: what is trained, what is kept, what ships."""
+"""Every kind of teaching in a real trial: what is trained, stored and shipped."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_peers_have_the_shape_that_is_asked_for(
 
 
 def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) -> None:
-    """The student's adaptation layer leads to the peer's width, and the peer's to the student's."""
+    """The student's adaptation layer has the peer's width, and the peer's has the student's."""
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
     student = build_student(student_architecture(candidate, context, seed=0))

@@ -1,4 +1,4 @@
-"""From a transformer candidate to its shape: whose settings, which widths, and whose vote."""
+"""Shape of a transformer candidate: settings, widths and the teacher's importances."""
 
 from __future__ import annotations
 

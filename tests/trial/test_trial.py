@@ -218,7 +218,7 @@ def test_labels_alone_never_ask_the_teacher(context: TrialContext, tmp_path: Pat
 
 
 class Strict:
-    """Asks after the given epochs, and speaks at the first of them whose accuracy is below a bar."""
+    """A stopper that stops after the first of the given epochs with an accuracy below `bar`."""
 
     def __init__(self, *epochs: int, bar: float) -> None:
         self.epochs, self.bar = epochs, bar
