@@ -23,7 +23,6 @@ from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.task import Task
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.precision import METHODS
-from nas_compress.values.signature import Signature
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 
@@ -145,9 +144,9 @@ def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
 def _families() -> Iterator[Method]:
     for name, family in FAMILIES.items():
         layers = family.layers(family.base_depths, family.base_widths)
-        asked = Architecture(
+        asked = Architecture.of_images(
+            (1, 8, 8),
             family=name,
-            input_shape=(1, 8, 8),
             classes=10,
             depths=family.base_depths,
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
@@ -156,7 +155,7 @@ def _families() -> Iterator[Method]:
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        macs = count_macs(network, zeros(Signature.of_images(asked.input_shape, classes=asked.classes).inputs, 1))
+        macs = count_macs(network, zeros(asked.signature.inputs, 1))
         module = sys.modules[type(network).__module__]
         yield Method(
             name=name,

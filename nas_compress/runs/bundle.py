@@ -122,9 +122,9 @@ def _example(record: Record) -> str:
     architecture = record.outcome.architecture
     if architecture is None:
         raise RequestError(f"trial {record.trial} has no architecture in its record")
-    channels, height, width = architecture.input_shape
-    loader = LOADERS[Path(record.model).name]
-    return EXAMPLE.format(loader=loader, channels=channels, height=height, width=width, classes=architecture.classes)
+    signature, loader = architecture.signature, LOADERS[Path(record.model).name]
+    channels, height, width = signature.image_shape
+    return EXAMPLE.format(loader=loader, channels=channels, height=height, width=width, classes=signature.classes)
 
 
 def _card(folder: RunFolder, record: Record, example: str) -> str:
@@ -141,7 +141,7 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
         for name in METRICS
         if name in measured.figures
     )
-    channels, height, width = architecture.input_shape
+    channels, height, width = architecture.signature.image_shape
     return CARD.format(
         file=Path(record.model).name,
         study=folder.spec().name,
@@ -149,7 +149,7 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
         channels=channels,
         height=height,
         width=width,
-        classes=architecture.classes,
+        classes=architecture.signature.classes,
         rows=rows,
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",

@@ -39,12 +39,10 @@ def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str =
         return family.complete(
             Architecture(
                 family=section.family,
-                input_shape=dataset.input_shape,
-                classes=dataset.classes,
+                signature=dataset.task.signature,
+                normalisation=dataset.normalisation,
                 depths=depths,
                 widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
-                mean=dataset.mean,
-                std=dataset.std,
                 settings=section.settings,
             )
         )

@@ -89,12 +89,10 @@ def shaped(
         widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
     architecture = Architecture(
         family=shape.family,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
+        signature=dataset.task.signature,
+        normalisation=dataset.normalisation,
         depths=shape.depths,
         widths=widths,
-        mean=dataset.mean,
-        std=dataset.std,
         settings=shape.settings,
         factorization=shape.factorization,
         rank_fraction=shape.rank_fraction,

@@ -113,7 +113,7 @@ def test_half_of_the_channels_make_a_smaller_student(
         survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=True)
         widths = student_widths(layers, list(survivors.values()), width_multiplier=1.0, step=1)
         student = build_student(
-            Architecture(family=family, input_shape=SHAPE, classes=10, depths=DEPTHS, widths=widths, mean=5, std=6.0)
+            Architecture.of_images(SHAPE, classes=10, mean=5, std=6.0, family=family, depths=DEPTHS, widths=widths)
         )
         for group, fraction in zip(groups, fractions, strict=True):
             found = {student.get_submodule(layer).out_channels for layer in group.layers}

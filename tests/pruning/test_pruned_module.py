@@ -39,7 +39,7 @@ def trained(kind: str) -> nn.Module:
 def shape(network: nn.Module, ratio: float, criterion: str = "l1", ranking: str = "local") -> Architecture:
     groups = rank_channels(network, example(SHAPE), criterion=criterion, seed=0, samples=labelled([(SAMPLES, LABELS)]))
     widths = pruned_widths(groups, surviving_fractions(groups, ratio, ranking=ranking), width_multiplier=1.0, step=4)
-    return Architecture(family="pruned", input_shape=SHAPE, classes=10, depths=(), widths=widths, mean=0, std=1.0)
+    return Architecture.of_images(SHAPE, classes=10, mean=0, std=1.0, family="pruned", depths=(), widths=widths)
 
 
 @every_module

@@ -36,7 +36,7 @@ def test_it_is_cut_trains_and_ships(name: str, criterion: str, tmp_path: Path) -
     widths = pruned_widths(groups, fractions, width_multiplier=1.0, step=8)
     student = build_pruned(
         make,
-        Architecture(family="pruned", input_shape=SHAPE, classes=10, depths=(), widths=widths, mean=0, std=1.0),
+        Architecture.of_images(SHAPE, classes=10, mean=0, std=1.0, family="pruned", depths=(), widths=widths),
         example(SHAPE),
     ).train()
     F.cross_entropy(student(SAMPLES), torch.arange(6)).backward()

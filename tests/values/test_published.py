@@ -85,6 +85,9 @@ def test_a_stored_architecture_is_read(stored: Mapping[str, Any]) -> None:
     assert (found.family, list(found.depths), len(found.widths)) == (
         stored["family"], stored["depths"], len(stored["widths"]),
     )  # fmt: skip
+    values = found.normalisation_of("input")
+    assert (list(found.signature.image_shape), found.signature.classes) == (stored["input_shape"], stored["classes"])
+    assert (values.mean, values.std) == (stored["mean"], stored["std"])
     for name, value in found.settings.to_dict().items():
         assert value == stored.get(name), name
     again = Architecture.from_dict(json.loads(json.dumps(found.to_dict())))
