@@ -55,8 +55,8 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. `{file}` takes samples as the data set stores them,
-{inputs}, and returns {outputs}.
+A student found by nas-compress, trained from scratch. `{file}` takes raw samples as the data set stores
+them, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
 |---|---|---|

@@ -48,7 +48,7 @@ def test_a_study_runs_on_another_device(device: FakeDevice, tmp_path: Path) -> N
         measured, shape = record.outcome.measured, record.outcome.architecture
         assert measured is not None and shape is not None
         assert measured.figures["latency_ms"] == measured.figures["size_bytes"] / BYTES_PER_MS
-        assert all(width.channels % 4 == 0 for width in shape.widths)
+        assert all(width.channels % 8 == 0 for width in shape.widths)
     steps = {width.channels % 16 for record in records for width in record.outcome.architecture.widths}
     assert steps - {0}, "the default device moves in steps of 16"
     assert device.checked >= 5 and device.paused > 0 and device.inside == 0
