@@ -106,9 +106,9 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             student,
             path,
             signature=context.dataset.task.signature,
-            weight_bits=candidate.weight_bits,
-            activation_bits=candidate.activation_bits,
-            quantization=candidate.quantization,
+            weight_bits=candidate.precision.weight_bits,
+            activation_bits=candidate.precision.activation_bits,
+            quantization=candidate.precision.quantization,
             calibration=context.calibration,
             watch=Stopwatch(),
         )

@@ -49,8 +49,8 @@ def network(family: str, multiplier: float) -> ObservableNetwork:
         for layer, base in layers
     )
     torch.manual_seed(0)
-    shape = Architecture(
-        family=family, input_shape=SHAPE, classes=10, depths=known.base_depths, widths=widths, mean=128, std=74.0
+    shape = Architecture.of_images(
+        SHAPE, classes=10, mean=128, std=74.0, family=family, depths=known.base_depths, widths=widths
     )
     return build_student(known.complete(shape)).to(memory_format=torch.channels_last)  # as the loop lays it out
 

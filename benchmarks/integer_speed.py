@@ -50,9 +50,9 @@ FORMS = ("float32", "stored", "integer", "dynamic")
 def network(family: str, widths: tuple[int, ...], depths: tuple[int, ...]) -> nn.Module:
     known = FAMILIES[family]
     layers = known.layers(depths, widths)
-    shape = Architecture(
+    shape = Architecture.of_images(
+        SHAPE,
         family=family,
-        input_shape=SHAPE,
         classes=10,
         depths=depths,
         widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),

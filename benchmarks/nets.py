@@ -18,8 +18,8 @@ def architecture(
         Width(layer=layer, asked=base * multiplier, channels=max(16, round(base * multiplier / 16) * 16))
         for layer, base in layers
     )
-    return Architecture(
-        family=family, input_shape=input_shape, classes=10, depths=depths, widths=widths, mean=128, std=74.0
+    return Architecture.of_images(
+        input_shape, classes=10, mean=128, std=74.0, family=family, depths=depths, widths=widths
     )
 
 

@@ -80,13 +80,17 @@ class Overheads(Silence):
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Record one trial."""
         now, outcome = time.perf_counter(), record.outcome
-        structure = (outcome.architecture, outcome.candidate.weight_bits, outcome.candidate.activation_bits)
+        structure = (
+            outcome.architecture,
+            outcome.candidate.precision.weight_bits,
+            outcome.candidate.precision.activation_bits,
+        )
         members = [point.trial for point in front.members]
         if self._last is not None and finished > WARM_UP and structure not in self._seen and outcome.state == "trained":
             stages = {name: seconds for name, seconds in outcome.seconds.items() if name not in TRAINING}
             study = now - self._last - sum(outcome.seconds.values())
             stages["study, front changed" if members != self._members else "study"] = study
-            bits = f"{outcome.candidate.weight_bits}/{outcome.candidate.activation_bits}"
+            bits = f"{outcome.candidate.precision.weight_bits}/{outcome.candidate.precision.activation_bits}"
             self.taken[bits].append(stages)
             self.processor[bits].append(time.process_time() - self._last_processor)
         self._seen.add(structure)

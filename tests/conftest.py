@@ -56,7 +56,7 @@ def make_network() -> MakeNetwork:
             for layer, base in known.layers(depths, known.base_widths)
         )
         network = build_student(
-            Architecture(family=family, input_shape=shape, classes=10, depths=depths, widths=widths, mean=5, std=6.0)
+            Architecture.of_images(shape, classes=10, mean=5, std=6.0, family=family, depths=depths, widths=widths)
         )
         network.train()
         with torch.no_grad():

@@ -9,7 +9,8 @@ import torch
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
-from nas_compress.teacher.teacher import Teacher, obtain_teacher
+from nas_compress.teacher.obtain import obtain_teacher
+from nas_compress.teacher.teacher import Teacher
 
 
 def small_teacher_in(folder: Path, section: TeacherSection, dataset: Dataset, *, batch_size: int = 32) -> Teacher:

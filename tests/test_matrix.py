@@ -1,4 +1,4 @@
-"""Families, prunings, patterns of zeros, factorised layers, precisions, losses: all of it trains, exports and answers.
+"""Pairs of families, prunings, zero patterns, factorisations, precisions and losses train, export and agree.
 
 The quick suite holds every pair of values in few combinations; the slow one every combination of family, pruning,
 stored form and loss, every one of family, pattern, factorisation and stored form with and without a vote, and every
@@ -35,7 +35,7 @@ PRUNINGS = (
 )
 FAMILY_NAMES = [*FAMILIES, PRUNED]
 FORMS = ((32, 32), (8, 32), (8, 8))
-"""Stored floats, stored integers and integer kernels; other widths differ from these in integers and bytes alone."""
+"""Stored floats, stored integers and integer kernels. Other bits differ only in the integers and their bytes."""
 
 ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery", "kd"}
 LOSSES = {
@@ -64,7 +64,7 @@ ACCURACIES: list[float] = []
 
 
 def valid(combination: dict[str, Any]) -> bool:
-    """Whether the values may stand together; those not there yet are no hindrance. The teacher is a resnet."""
+    """Return True if the values go together. Missing values never conflict. The teacher is a resnet."""
     term = TERMS[combination.get("loss", "cross_entropy")]
     maps = isinstance(term, FeatureTerm) and term.needs == "maps"
     if maps and combination.get("family") == "vit":
@@ -73,13 +73,13 @@ def valid(combination: dict[str, Any]) -> bool:
 
 
 def valid_width(combination: dict[str, Any]) -> bool:
-    """Simulated activations meet one family; the modules of users' own meet the stored forms, above."""
+    """Simulated activations are combined with one family only; `pruned` is combined with the stored forms above."""
     bits, family = combination.get("bits", (8, 8)), combination.get("family")
     return valid(combination) and not (bits[1] == 4 and family not in (None, "resnet"))
 
 
 APART = {("pruning", "loss"), ("loss", "zeros"), ("loss", "layers")}
-"""What is done to layers and what they then learn meet in the slow suite only, or not pair by pair."""
+"""Changes of layers and losses are combined in the slow suite only, or not in all pairs."""
 
 COMBINATIONS = pairwise(FACTORS, valid, APART)
 WIDTHS = pairwise(WIDTH_FACTORS, valid_width)
@@ -88,7 +88,7 @@ PLAIN_LAYERS = {"zeros": ["none"], "layers": ["none"]}
 
 
 def product(factors: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every combination that may stand."""
+    """Every valid combination."""
     found = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
     return [combination for combination in found if valid(combination)]
 
@@ -167,7 +167,7 @@ def test_every_width_and_method_trains_and_ships(
 ) -> None:
     longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     candidate = candidate_of(combination)
-    check(candidate, longer if candidate.quantization.is_trained else context, tmp_path / "model.onnx")
+    check(candidate, longer if candidate.precision.quantization.is_trained else context, tmp_path / "model.onnx")
 
 
 MIXED = {
@@ -225,7 +225,7 @@ def test_transformers_teach_transformers(
 
 
 def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
-    """One trial; what it says of itself must be true of its file."""
+    """Run one trial; its outcome must agree with its file."""
     outcome = run_trial(candidate, context, seed=0, model=model)
     assert outcome.state == "trained", outcome.reason
     measured, architecture = outcome.measured, outcome.architecture
@@ -245,12 +245,12 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     accuracy = float((logits.argmax(axis=1) == validation.targets["label"].numpy()).mean())
     assert measured.figures["accuracy"] == pytest.approx(accuracy)
     assert measured.agreement is not None
-    assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.activation_bits]
+    assert measured.agreement >= {32: 0.999, 8: 0.9, 4: 0.7}[candidate.precision.activation_bits]
     ACCURACIES.append(accuracy)
     assert measured.zero_fraction is not None
-    if candidate.zero_pattern != "none":
-        dense = 0.25 if candidate.zero_pattern == "two_four" else 0.04  # depthwise layers have no four inputs
-        assert measured.zero_fraction > candidate.zero_fraction - dense, "in the file"
+    if candidate.sparsity.pattern != "none":
+        dense = 0.25 if candidate.sparsity.pattern == "two_four" else 0.04  # depthwise layers have no four inputs
+        assert measured.zero_fraction > candidate.sparsity.fraction - dense, "in the file"
     return outcome
 
 

@@ -24,7 +24,7 @@ from method_pages import docstring, index_page, linked, method_pages
 
 ROOT = Path(__file__).parents[2]
 
-TABLES = ("quantization", "data", "studies")
+TABLES = ("quantization", "data", "tasks", "metrics", "devices", "studies")
 """Kinds whose table has more rows than there are pages of methods."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, Term
+from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, TaskTerm, Term
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -20,9 +20,9 @@ from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES, make_rule
 from nas_compress.tasks.batch import zeros
+from nas_compress.tasks.task import Task
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.precision import METHODS
-from nas_compress.values.signature import Signature
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 
@@ -109,7 +109,7 @@ def _losses() -> Iterator[Method]:
             cost=_loss_cost(term),
             use=f'LossTerm({first}name="{name}", weight=1.0{more})',
             settings=tuple((key, f"{setting.default:g}", _span(setting)) for key, setting in term.settings.items()),
-            docs=_implementation(term.loss if isinstance(term, FeatureTerm) else term.function, name),
+            docs=_loss_docs(name, term),
         )
 
 
@@ -126,6 +126,12 @@ def _span(setting: Setting) -> str:
     return f"{span}, or 0 ({setting.zero})" if setting.zero else span
 
 
+def _loss_docs(name: str, term: Term) -> tuple[str, ...]:
+    if isinstance(term, TaskTerm):
+        return (inspect.getdoc(TaskTerm) or "", inspect.getdoc(Task.base_loss) or "")
+    return _implementation(term.loss if isinstance(term, FeatureTerm) else term.function, name)
+
+
 def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
     """Docstrings of a loss: its module, itself, its base class, and the function of the term's name."""
     module = sys.modules[made.__module__]
@@ -138,9 +144,9 @@ def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
 def _families() -> Iterator[Method]:
     for name, family in FAMILIES.items():
         layers = family.layers(family.base_depths, family.base_widths)
-        asked = Architecture(
+        asked = Architecture.of_images(
+            (1, 8, 8),
             family=name,
-            input_shape=(1, 8, 8),
             classes=10,
             depths=family.base_depths,
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
@@ -149,7 +155,7 @@ def _families() -> Iterator[Method]:
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        macs = count_macs(network, zeros(Signature.of_images(asked.input_shape, classes=asked.classes).inputs, 1))
+        macs = count_macs(network, zeros(asked.signature.inputs, 1))
         module = sys.modules[type(network).__module__]
         yield Method(
             name=name,

@@ -19,7 +19,7 @@ from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
 
 NO_FASTER = (
-    "zeros: a fraction of the file's weights; latencies are those of dense files, the runtime multiplies zeros too"
+    "zeros: fraction of zero weights in the file. They do not reduce the latency: the runtime multiplies zeros too."
 )
 
 
@@ -30,10 +30,10 @@ def print_front(
     zeros: Mapping[int | str, float] | None = None,
     as_json: bool = False,
 ) -> None:
-    """The front members (all, or only these) and the teacher, a row each.
+    """Print the front members and the teacher, one row each.
 
-    zeros: the fraction of zeros of the trials that were asked for some; a column where a member is among them. JSON has
-    the latency in float32 too, where it was compared.
+    members: all members if None. zeros: fraction of zero weights of the trials trained for zeros; adds a column if a
+    member is one of them. JSON also has the latency in float32.
     """
     shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
     rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
@@ -42,8 +42,8 @@ def print_front(
         rows = [{**row, "zeros": zeros.get(cast("int | str", row["trial"]))} for row in rows]
     if as_json:
         compared = {point.trial: point.float32_latency_ms for point in front.points}
-        told = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
-        click.echo(json.dumps(told, indent=2))
+        values = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
+        click.echo(json.dumps(values, indent=2))
         return
     if not front.members:
         click.echo("the front has no members yet", err=True)
@@ -60,7 +60,7 @@ def print_front(
 
 
 def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table with a rule under its heading; in a pipe as wide as it needs, without colours."""
+    """Print a table with a line under its heading. In a pipe it has no colours and is 200 columns wide."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column, name in enumerate(header):
         numeric = all(line[column][:1].isdigit() and len(line[column]) < 12 for line in rows if line[column])
@@ -73,7 +73,7 @@ def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_confirmation(confirmation: Confirmation) -> None:
-    """Every member and control over its seeds, the teacher, and which members cannot be told apart."""
+    """Print every member and control over its seeds, the teacher, and the pairs within noise."""
     costs = [name for name in confirmation.columns if name in METRICS]
     header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", *costs]
     rows = [
@@ -104,7 +104,7 @@ def _spread(mean: float | None, std: float | None) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need; numbers to the right."""
+    """Print aligned columns, numbers to the right."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     for line in [header, *rows]:
         cells = [

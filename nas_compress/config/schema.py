@@ -20,7 +20,6 @@ from pydantic import (
 
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.family_settings import (
-    PRUNED,
     SETTINGS,
     FamilySettings,
     family_settings,
@@ -101,18 +100,27 @@ class TeacherSection(Section):
             return values
         if "settings" in values and not isinstance(values["settings"], FamilySettings):
             raise ValueError("settings must be keys of the section itself, but got settings")
-        names = teacher_setting_names()
         family = values.get("family", cls.model_fields["family"].default)
+        if family not in SETTINGS:
+            return values
+        names = teacher_setting_names()
         given = {name: value for name, value in values.items() if name in names}
         try:
-            if family == PRUNED:
-                require_known("a family", family, SETTINGS)
             settings = values.get("settings", family_settings(family, given))
         except RequestError as error:
             raise ValueError(str(error)) from error
         # a validator's result counts as Python, where a strict tuple may be no list
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return {name: value for name, value in plain.items() if name not in names} | {"settings": settings}
+
+    @field_validator("family")
+    @classmethod
+    def _known_family(cls, family: str) -> str:
+        try:
+            require_known("a family", family, SETTINGS)
+        except RequestError as error:
+            raise ValueError(str(error)) from error
+        return family
 
     @model_serializer(mode="wrap")
     def _settings_as_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
-from nas_compress.values.candidate import Candidate, Teaching, cross_entropy
+from nas_compress.values.candidate import Candidate, Precision, Sparsity, Teaching, cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Control:
 
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher."""
-    return replace(candidate, losses=cross_entropy(), teaching=Teaching(), distillation_token=False)
+    shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
+    return replace(candidate, shape=shape, losses=cross_entropy(), teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
@@ -35,14 +36,14 @@ def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Can
 
 def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape, starting from the teacher's kept weights. Shows the effect of training from scratch."""
-    fine_tuned = replace(candidate, init="inherit")
+    fine_tuned = replace(candidate, pruning=replace(candidate.pruning, init="inherit"))
     student_architecture(fine_tuned, context, seed=seed)
     return fine_tuned
 
 
 def dense_float32(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape in float32 without zeros. Shows the cost and the savings of few bits and zeros."""
-    if (candidate.weight_bits, candidate.activation_bits, candidate.zero_pattern) == (32, 32, "none"):
+    if candidate.precision == Precision() and candidate.sparsity == Sparsity():
         return candidate
     apprentice = candidate.teaching.teacher == "apprentice"  # an apprentice needs rounding in training
     float32 = candidate.in_float32(channel_step(candidate, context.target))

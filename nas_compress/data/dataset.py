@@ -94,6 +94,11 @@ class Dataset:
         self.test.require_fitting(self.task)
 
     @property
+    def example(self) -> Batch:
+        """Inputs of two training samples, for passes that need shapes only."""
+        return self.train.first(2).inputs
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
         channels, height, width = self.train.inputs["input"].shape[1:]

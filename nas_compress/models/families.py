@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import require_known
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork
@@ -29,18 +29,13 @@ def build_student(architecture: Architecture) -> ObservableNetwork:
     >>> import torch
     >>> from nas_compress.values.architecture import Width
     >>> layers = FAMILIES["resnet"].layers((1, 1, 1), (8, 16, 16))
-    >>> network = build_student(Architecture(
-    ...     family="resnet", input_shape=(1, 8, 8), classes=10, depths=(1, 1, 1), mean=5, std=6.0,
+    >>> network = build_student(Architecture.of_images(
+    ...     (1, 8, 8), classes=10, mean=5, std=6.0, family="resnet", depths=(1, 1, 1),
     ...     widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers)))
     >>> tuple(network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape)
     (2, 10)
     """
     family = family_named(architecture.family)
-    if min(architecture.input_shape) < 1 or architecture.classes < 2:
-        raise RequestError(
-            "an input shape of at least 1 each and at least 2 classes must hold, "
-            f"but got {architecture.input_shape} and {architecture.classes}"
-        )
     network = family.build(architecture)
     if architecture.factorization != "none":
         factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)

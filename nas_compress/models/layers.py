@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family
 from nas_compress.models.features import ImageNetwork, Observation
+from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
 from nas_compress.values.model_file import OUTPUT_NAME
 
@@ -28,6 +29,12 @@ class RawInput(nn.Module):
     def __init__(self, mean: int, std: float) -> None:
         super().__init__()
         self.mean, self.std = int(mean), float(std)
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> RawInput:
+        """The normalisation of an architecture's image."""
+        values = architecture.normalisation_of(architecture.signature.input_names[0])
+        return cls(int(values.mean), values.std)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return float32 values of the samples' shape."""
@@ -123,6 +130,12 @@ class StagedFamily(Family[ConvolutionalSettings]):
     def reduction(self, settings: FamilySettings) -> int:
         """The stem's stride."""
         return self.own(settings).stem_stride
+
+    def stem(self, architecture: Architecture) -> ConvUnit:
+        """The first layer of a network."""
+        inputs, _, _ = architecture.signature.image_shape
+        stride = self.own(architecture.settings).stem_stride
+        return ConvUnit(inputs, architecture.channels("stem.conv"), stride=stride)
 
 
 def initialise_(network: nn.Module) -> None:

@@ -45,7 +45,7 @@ class MobileNet(StagedFamily):
         The first block of a stage changes the stream's width and has no shortcut.
         """
         stream = architecture.channels("stem.conv")
-        stem = ConvUnit(architecture.input_shape[0], stream, stride=self.own(architecture.settings).stem_stride)
+        stem = self.stem(architecture)
         stages = []
         for stage, depth in enumerate(architecture.depths):
             outputs = architecture.channels(f"stages.{stage}.0.2.conv")
@@ -57,8 +57,8 @@ class MobileNet(StagedFamily):
                 blocks.append(Residual(main, nn.Identity(), relu=False))
             stages.append(nn.Sequential(*blocks))
             stream = outputs
-        raw_input = RawInput(architecture.mean, architecture.std)
-        return StagedNetwork(raw_input, stem, stages, Head(stream, architecture.classes))
+        head = Head(stream, architecture.signature.classes)
+        return StagedNetwork(RawInput.of(architecture), stem, stages, head)
 
 
 def _inverted(inputs: int, expanded: int, outputs: int, *, stride: int) -> nn.Sequential:

@@ -36,7 +36,7 @@ class ResNet(StagedFamily):
     def build(self, architecture: Architecture) -> StagedNetwork:
         """A freshly initialised network; each stage after the first halves height and width."""
         stream = architecture.channels("stem.conv")
-        stem = ConvUnit(architecture.input_shape[0], stream, stride=self.own(architecture.settings).stem_stride)
+        stem = self.stem(architecture)
         stages = []
         for stage, depth in enumerate(architecture.depths):
             blocks: list[nn.Module] = []
@@ -50,5 +50,5 @@ class ResNet(StagedFamily):
                 blocks.append(Residual(main, shortcut, relu=True))
                 stream = outputs
             stages.append(nn.Sequential(*blocks))
-        raw_input = RawInput(architecture.mean, architecture.std)
-        return StagedNetwork(raw_input, stem, stages, Head(stream, architecture.classes))
+        head = Head(stream, architecture.signature.classes)
+        return StagedNetwork(RawInput.of(architecture), stem, stages, head)

@@ -84,7 +84,7 @@ class ViT(Family[TransformerSettings]):
     def complete(self, architecture: Architecture) -> Architecture:
         """The architecture with default heads, patches and pooling; RequestError if they do not fit."""
         settings = self.own(architecture.settings)
-        _, height, width = architecture.input_shape
+        _, height, width = architecture.signature.image_shape
         size = settings.patch_size or default_patch_size(height, width)
         if height % size or width % size:
             raise RequestError(
@@ -145,21 +145,22 @@ class VisionTransformer(ImageNetwork):
 
     def __init__(self, shape: Architecture, settings: TransformerSettings) -> None:
         super().__init__()
-        inputs, height, width = shape.input_shape
+        inputs, height, width = shape.signature.image_shape
         size, self.width = settings.patch_size or 1, shape.channels("embedding.conv")
         self.heads = settings.heads or HEADS
         patches = (height // size) * (width // size)
         self.pools_patches = settings.pooling == "mean"
         extra = (not self.pools_patches) + settings.distillation_token
         self.tokens = extra + patches
-        self.raw_input = RawInput(shape.mean, shape.std)
+        self.raw_input = RawInput.of(shape)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
         layers = [self._layer(number, shape, settings) for number in range(*shape.depths)]
         self.layers = nn.ModuleList(layers)
         for layer in layers:
             layer.share_(layers[0], SHARED_PARTS[settings.sharing])
-        self.head = Classifier(self.width, shape.classes)
-        self.distillation_head = Classifier(self.width, shape.classes) if settings.distillation_token else None
+        classes = shape.signature.classes
+        self.head = Classifier(self.width, classes)
+        self.distillation_head = Classifier(self.width, classes) if settings.distillation_token else None
         _initialise_(self)
 
     def _layer(self, number: int, shape: Architecture, settings: TransformerSettings) -> EncoderLayer:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 import torch_pruning
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, describe
+from nas_compress.tasks.batch import Batch, rows, to_device
 
 HEAD_COUNTS = ("num_heads", "n_heads", "heads", "num_attention_heads", "nhead")
 """Attributes of attention modules with the number of heads."""
@@ -77,19 +78,22 @@ class TracedGroup:
         return len(self.units[0])
 
 
-def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tuple[nn.Module, list[TracedGroup]]:
-    """Copy a network to the CPU in eval mode, and find its groups in forward order, without the classifier's.
+def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[TracedGroup]]:
+    """Copy a network to the CPU in eval mode, and find its groups in forward order, without those of its outputs.
+
+    example: inputs of one or more samples.
 
     RequestError if torch-pruning cannot trace it.
     """
     # a copy, because tracing needs gradients, also of a frozen network, and changes the mode
     copy = deepcopy(network).cpu().eval().requires_grad_(True)
-    sample = torch.zeros((1, *sample_shape), dtype=torch.uint8)
+    sample = tuple(to_device(rows(example, 0, 1), "cpu").values())
     names = {module: name for name, module in copy.named_modules()}
     called: list[str] = []
     try:
         with _quiet(), _recorded(copy, called):
             graph = torch_pruning.DependencyGraph().build_dependency(copy, example_inputs=sample)
+            one_output = isinstance(copy(*sample), Tensor)
             found = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
     except Exception as error:
         raise RequestError(
@@ -100,7 +104,7 @@ def trace_groups(network: nn.Module, sample_shape: tuple[int, int, int]) -> tupl
     for group in found:
         layers = {names[item.dep.target.module] for item in group if cuts_outputs(item.dep)}
         ordered = tuple(sorted(layers, key=order.__getitem__))
-        if ordered and called[-1] not in ordered:
+        if ordered and called[-1] not in ordered and (one_output or _is_read(group)):
             traced.append(_with_units(group, ordered, copy, graph))
     if not traced:
         raise RequestError(
@@ -123,6 +127,11 @@ def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: 
         parts = equal_parts(item.dep.target.module for item in group)
         units = strided(size, parts if size % parts == 0 else 1)
     return TracedGroup(layers=layers, units=units, kind=_kind(group), group=group, attention=attention)
+
+
+def _is_read(group: Any) -> bool:
+    """True if a layer reads the group's channels; otherwise they are an output of the network."""
+    return any(_cuts_inputs(item.dep) for item in group)
 
 
 def _cuts_inputs(dependency: Any) -> bool:

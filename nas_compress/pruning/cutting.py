@@ -10,27 +10,29 @@ from torch import nn
 
 from nas_compress.errors import RequestError, describe
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, keep_heads_, trace_groups
+from nas_compress.tasks.batch import Batch, rows, to_device
 
 Keep = Callable[[TracedGroup], Sequence[int]]
 """From a group to the numbers of the units to keep."""
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Shape of each output."""
 
-def cut_network(network: nn.Module, sample_shape: tuple[int, int, int], keep: Keep) -> nn.Module:
+
+def cut_network(network: nn.Module, example: Batch, keep: Keep) -> nn.Module:
     """Return a copy of the network on the CPU, in eval mode, with the kept units of each group.
 
     Units keep their order, and attributes with numbers of heads are updated.
 
-    sample_shape: (C, H, W) of a uint8 sample.
+    example: inputs of two or more samples.
     RequestError names the layer that cannot be cut.
     """
-    copy, traced = trace_groups(network, sample_shape)
-    sample = torch.zeros((2, *sample_shape), dtype=torch.uint8)
-    with torch.no_grad():
-        answers = copy(sample).shape
+    copy, traced = trace_groups(network, example)
+    outputs = _output_shapes(copy, example)
     for number, group in enumerate(traced):
-        error = _cut_(copy, group, keep(group)) or _failure(copy, sample, answers, last=number == len(traced) - 1)
+        error = _cut_(copy, group, keep(group)) or _failure(copy, example, outputs, last=number == len(traced) - 1)
         if error:
-            culprit = _culprit(network, sample_shape, keep) or group.layers[0]
+            culprit = _culprit(network, example, keep) or group.layers[0]
             raise RequestError(f"a layer must be one that torch-pruning can cut, but {culprit} is not: {error}")
     return copy
 
@@ -72,27 +74,34 @@ def _cut_(network: nn.Module, group: TracedGroup, kept: Sequence[int]) -> str:
     return ""
 
 
-def _failure(network: nn.Module, sample: torch.Tensor, answers: torch.Size, *, last: bool) -> str:
+def _failure(network: nn.Module, example: Batch, outputs: Shapes, *, last: bool) -> str:
     """Run a network after its last cut; return the error, or an empty text."""
     if not last:
         return ""
     try:
-        with torch.no_grad():
-            shape = network(sample).shape
+        shapes = _output_shapes(network, example)
     except Exception as error:
         return describe(error)
-    return "" if shape == answers else f"its output is {tuple(shape)} instead of {tuple(answers)}"
+    return "" if shapes == outputs else f"its output is {_shown(shapes)} instead of {_shown(outputs)}"
 
 
-def _culprit(network: nn.Module, sample_shape: tuple[int, int, int], keep: Keep) -> str:
+def _output_shapes(network: nn.Module, example: Batch) -> Shapes:
+    with torch.no_grad():
+        returned = network(*to_device(rows(example, 0, 2), "cpu").values())
+    tensors = [returned] if isinstance(returned, torch.Tensor) else list(returned)
+    return tuple(tuple(tensor.shape) for tensor in tensors)
+
+
+def _shown(shapes: Shapes) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _culprit(network: nn.Module, example: Batch, keep: Keep) -> str:
     """Return the first layer whose group breaks the network if cut alone."""
-    count = len(trace_groups(network, sample_shape)[1])
-    sample = torch.zeros((2, *sample_shape), dtype=torch.uint8)
+    count = len(trace_groups(network, example)[1])
     for number in range(count):
-        copy, traced = trace_groups(network, sample_shape)
-        with torch.no_grad():
-            answers = copy(sample).shape
-        group = traced[number]
-        if _cut_(copy, group, keep(group)) or _failure(copy, sample, answers, last=True):
+        copy, traced = trace_groups(network, example)
+        outputs, group = _output_shapes(copy, example), traced[number]
+        if _cut_(copy, group, keep(group)) or _failure(copy, example, outputs, last=True):
             return group.layers[0]
     return ""

@@ -1,4 +1,4 @@
-"""Which of the teacher's residual blocks and transformer layers a shallower student stands for."""
+"""Choice of the teacher's residual blocks and transformer layers for a student with fewer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from copy import deepcopy
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nas_compress.errors import require_known
 from nas_compress.models.family import AnyFamily
-from nas_compress.pruning.importance import Batches
+from nas_compress.pruning.importance import LossSamples
+from nas_compress.tasks.batch import count
 
 KEPT_BLOCKS = {
-    "first": "the first blocks of each stage stay: the layers next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
-    "last": "the last blocks of each stage stay",
-    "importance": "the blocks stay without which the teacher's loss rises most (Veit et al. 2016, arXiv 1605.06431)",
+    "first": "keep the first blocks of each stage, next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
+    "last": "keep the last blocks of each stage",
+    "importance": "keep the blocks whose removal raises the teacher's loss most (Veit et al. 2016, arXiv 1605.06431)",
 }
-"""Who stays where a student has fewer blocks than the teacher, by the name of the choice."""
+"""Summaries of the choices by name."""
 
 Kept = tuple[tuple[int, ...], ...]
-"""The numbers of the blocks that stay, rising, for each stage."""
+"""Numbers of the blocks to keep in each stage, rising."""
 
 
 def removable_blocks(network: nn.Module, family: AnyFamily) -> tuple[tuple[bool, ...], ...]:
-    """For each stage, whether each of its blocks can be removed as a whole."""
+    """Return for each block of each stage if it can be removed as a whole."""
     return tuple(tuple(map(family.is_removable, stage)) for stage in family.blocks(network))
 
 
@@ -36,7 +36,7 @@ def choose_blocks(
     kept: str,
     importance: Sequence[Sequence[float]] = (),
 ) -> Kept:
-    """The blocks of each stage that stay, at most `depths`; a block that changes the stream's shape always does.
+    """Choose the blocks of each stage to keep, at most `depths`; blocks that change the shape are kept first.
 
     >>> choose_blocks([[False, True, True]], [2], kept="last")
     ((0, 2),)
@@ -55,7 +55,7 @@ def choose_blocks(
 
 
 def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Module:
-    """A copy of the network with the kept blocks alone."""
+    """Return a copy of the network with the kept blocks only."""
     copy = deepcopy(network)
     for stage, numbers in zip(family.blocks(copy), kept, strict=True):
         for number in reversed(range(len(stage))):
@@ -65,26 +65,29 @@ def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Modu
 
 
 @torch.no_grad()
-def block_importance(network: nn.Module, family: AnyFamily, batches: Batches) -> tuple[tuple[float, ...], ...]:
-    """By how much the cross-entropy rises when each block alone is skipped, mean over the samples; 0.0 if it cannot be.
+def block_importance(network: nn.Module, family: AnyFamily, samples: LossSamples) -> tuple[tuple[float, ...], ...]:
+    """Return the rise of the mean loss without each block; 0.0 for blocks that must stay.
 
-    Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one. batches: uint8
-    samples and labels; the training split's.
+    Veit et al. 2016, arXiv 1605.06431, section 4.1: blocks of a trained network deleted one by one.
     """
     removable = removable_blocks(network, family)
-    whole, everything = _loss(network, batches), [tuple(range(len(stage))) for stage in removable]
+    whole, everything = _loss(network, samples), [tuple(range(len(stage))) for stage in removable]
     found = []
     for stage, free in enumerate(removable):
         rises = [0.0] * len(free)
         for number in (number for number, may_go in enumerate(free) if may_go):
             kept = list(everything)
             kept[stage] = tuple(other for other in everything[stage] if other != number)
-            rises[number] = _loss(without_blocks(network, family, tuple(kept)), batches) - whole
+            rises[number] = _loss(without_blocks(network, family, tuple(kept)), samples) - whole
         found.append(tuple(rises))
     return tuple(found)
 
 
-def _loss(network: nn.Module, batches: Batches) -> float:
+def _loss(network: nn.Module, samples: LossSamples) -> float:
     network.eval()
-    losses = [F.cross_entropy(network(samples), labels, reduction="sum") for samples, labels in batches]
-    return float(torch.stack(losses).sum() / sum(len(labels) for _, labels in batches))
+    sizes = [count(inputs) for inputs, _ in samples.batches]
+    losses = [
+        samples.loss(network, inputs, targets) * size
+        for (inputs, targets), size in zip(samples.batches, sizes, strict=True)
+    ]
+    return float(torch.stack(losses).sum() / sum(sizes))

@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, trace_groups
-from nas_compress.pruning.importance import Batches
+from nas_compress.pruning.importance import LossSamples
 from nas_compress.pruning.ranking import require_heads
+from nas_compress.tasks.batch import Batch, count, to_device
 
 
 def rank_heads(
-    groups: Sequence[ChannelGroup], network: nn.Module, sample_shape: tuple[int, int, int], batches: Batches
+    groups: Sequence[ChannelGroup], network: nn.Module, example: Batch, samples: LossSamples
 ) -> tuple[ChannelGroup, ...]:
     """Return the groups, with the importance I_h = E_x |dL(x)/dm_h| at m_h = 1 for attention heads.
 
@@ -25,21 +25,21 @@ def rank_heads(
     over positions and channels, computed per sample before the absolute value. The importance values of each layer are
     divided by their Euclidean norm (Michel et al. 2019, arXiv 1905.10650, equation 2 and section 4.1).
 
-    batches: training samples and labels.
+    example: inputs of one or more samples.
     RequestError if the network has no attention.
     """
     require_heads(groups)
-    copy, traced = trace_groups(network, sample_shape)
+    copy, traced = trace_groups(network, example)
     heads = [group for group in traced if group.attention is not None]
     sums = {group.layers: torch.zeros(len(group.units), dtype=torch.float64) for group in heads}
     with _watched(heads) as answers:
-        for samples, labels in batches:
+        for inputs, targets in samples.batches:
             answers.clear()
             with torch.enable_grad():
-                loss = F.cross_entropy(copy(samples.cpu()), labels.cpu(), reduction="sum")
+                loss = samples.loss(copy, to_device(inputs, "cpu"), to_device(targets, "cpu")) * count(inputs)
                 gradients = torch.autograd.grad(loss, [answers[group.layers] for group in heads])
             for group, gradient in zip(heads, gradients, strict=True):
-                sums[group.layers] += _by_head(answers[group.layers] * gradient, group, len(labels))
+                sums[group.layers] += _by_head(answers[group.layers] * gradient, group, count(inputs))
     return tuple(_scored(group, sums) for group in groups)
 
 

@@ -10,17 +10,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch_pruning import importance
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
+from nas_compress.tasks.batch import Batch, named_outputs, to_device
+from nas_compress.tasks.task import Task
 
 Score = Callable[[Any], "Tensor | None"]
 """From torch-pruning's group to one importance per channel; None if the criterion does not apply."""
 
-Batches = Sequence[tuple[Tensor, Tensor]]
-"""Pairs of samples, uint8 (n, C, H, W), and labels (n,)."""
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossSamples:
+    """Training batches with the task's loss on them. batches: inputs and targets."""
+
+    task: Task
+    batches: Sequence[tuple[Batch, Batch]]
+
+    def loss(self, network: nn.Module, inputs: Batch, targets: Batch) -> Tensor:
+        """Return the mean loss of one batch."""
+        outputs = named_outputs(network(*inputs.values()), self.task.signature.output_names)
+        return self.task.base_loss(outputs, targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +106,21 @@ CRITERIA: Mapping[str, Criterion] = {
 
 def rank_channels(
     network: nn.Module,
-    sample_shape: tuple[int, int, int],
+    example: Batch,
     *,
     criterion: str,
     seed: int,
-    batches: Batches = (),
+    samples: LossSamples | None = None,
 ) -> tuple[ChannelGroup, ...]:
     """Return every group of the network with its units' importance, without the classifier (the last layer).
 
-    sample_shape: (C, H, W) of a uint8 sample.
-    batches: for the gradients of the cross-entropy, if the criterion needs them.
+    example: inputs of one or more samples.
+    criterion: a name in CRITERIA.
+    samples: for the gradients of the loss, if the criterion needs them.
     RequestError if torch-pruning cannot trace the network, or the criterion does not apply to it.
     """
-    require_known("a pruning criterion", criterion, CRITERIA)
-    copy, traced = trace_groups(network, sample_shape)
-    scores = _scores(copy, traced, criterion, seed, batches)
+    copy, traced = trace_groups(network, example)
+    scores = _scores(copy, traced, criterion, seed, samples)
     last = max(1, len(traced) - 1)
     return tuple(
         ChannelGroup(
@@ -125,7 +136,7 @@ def rank_channels(
 
 
 def _scores(
-    network: nn.Module, traced: Sequence[TracedGroup], criterion: str, seed: int, batches: Batches
+    network: nn.Module, traced: Sequence[TracedGroup], criterion: str, seed: int, samples: LossSamples | None
 ) -> list[NDArray[np.float64]]:
     score = CRITERIA[criterion].score
     if score is None:
@@ -135,17 +146,18 @@ def _scores(
         return [(np.arange(size) + 0.5) / size if even else random.random(size) for size in sizes]
     if not CRITERIA[criterion].needs_gradients:
         return [_scored(score(), group, criterion) for group in traced]
-    if not batches:
+    if samples is None:
         raise RequestError(f"criterion {criterion!r} needs training samples for its gradients, but got none")
     sums = [np.zeros(len(group.units)) for group in traced]
-    for samples, labels in batches:
+    for inputs, targets in samples.batches:
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
         with torch.enable_grad():
-            F.cross_entropy(network(samples.cpu()), labels.cpu()).backward()  # type: ignore[no-untyped-call]
+            loss = samples.loss(network, to_device(inputs, "cpu"), to_device(targets, "cpu"))
+            loss.backward()  # type: ignore[no-untyped-call]
         for total, group in zip(sums, traced, strict=True):
             total += np.square(_scored(score(), group, criterion))
-    return [total / len(batches) for total in sums]
+    return [total / len(samples.batches) for total in sums]
 
 
 def _scored(score: Score, group: TracedGroup, criterion: str) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
 from nas_compress.pruning.channel_groups import ChannelGroup
 
 RANKINGS: Mapping[str, str] = {
@@ -38,7 +38,6 @@ def surviving_fractions(
     min_heads: heads kept in each layer of that pool.
     RequestError if a pool has too few units to remove, or there are no heads.
     """
-    require_known("a pruning ranking", ranking, RANKINGS)
     if not 0 <= ratio < 1:
         raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={ratio}")
     apart = [number for number, group in enumerate(groups) if head_ratio > 0 and group.attention]

@@ -14,6 +14,7 @@ from nas_compress.models.families import build_student
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup
 from nas_compress.pruning.cutting import cut_network
 from nas_compress.pruning.widths import round_to_step
+from nas_compress.tasks.batch import Batch
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED
 
@@ -39,10 +40,10 @@ def pruned_widths(
     return tuple(widths)
 
 
-def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> nn.Module:
+def build_pruned(make: Callable[[], nn.Module], architecture: Architecture, example: Batch) -> nn.Module:
     """Build a module, cut it to the architecture's widths and initialise it from torch's random state.
 
-    The choice of channels does not matter, because all weights are drawn again.
+    example: inputs of two or more samples. The choice of channels does not matter, because all weights are drawn again.
     RequestError names a layer that is missing in the architecture or cannot be cut.
     """
     wanted = {width.layer: width.channels for width in architecture.widths}
@@ -54,19 +55,22 @@ def build_pruned(make: Callable[[], nn.Module], architecture: Architecture) -> n
 
     with torch.random.fork_rng(devices=[]):  # the module's own initial weights are dropped
         module = make()
-    network = cut_network(module, architecture.input_shape, keep).requires_grad_(True)
+    network = cut_network(module, example, keep).requires_grad_(True)
     initialise_anew_(network)
     if architecture.factorization != "none":
         factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)
     return network
 
 
-def build_network(architecture: Architecture, make: Callable[[], nn.Module]) -> nn.Module:
-    """Build a student with initial weights: of a family, or cut from the module of `make`."""
-    if architecture.family != PRUNED:
-        return build_student(architecture)
-    with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
-        return build_pruned(make, architecture)
+def build_network(architecture: Architecture, make: Callable[[], nn.Module], example: Batch) -> nn.Module:
+    """Build a student with initial weights: of a family, or cut from the module of `make`.
+
+    example: inputs of two or more samples.
+    """
+    if architecture.family == PRUNED:
+        with torch.device("cpu"):  # tracing needs real tensors, also inside torch.device("meta")
+            return build_pruned(make, architecture, example)
+    return build_student(architecture)
 
 
 @runtime_checkable

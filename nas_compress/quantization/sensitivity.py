@@ -13,13 +13,16 @@ from torch.nn import functional as F
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import BATCH
 from nas_compress.quantization.layer_bits import weight_layers
+from nas_compress.tasks.batch import Batch, named_outputs, split
+from nas_compress.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
     """Sensitivity of one layer.
 
-    layer: path. position: from 0 (first) to 1 (last). divergence: mean over the samples, in nats.
+    layer: path. position: from 0 (first) to 1 (last).
+    divergence: mean over the samples; in nats if the task has classes.
     """
 
     layer: str
@@ -28,17 +31,19 @@ class Sensitivity:
 
 
 @torch.no_grad()
-def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tuple[Sensitivity, ...]:
-    """Measure the Kullback-Leibler divergence from the float network's output for each layer.
+def layer_sensitivities(network: nn.Module, samples: Batch, task: Task, *, bits: int) -> tuple[Sensitivity, ...]:
+    """Measure the divergence from the float network's outputs for each layer.
+
+    Kullback-Leibler divergence of the classes; mean squared error of all outputs if the task has no classes.
 
     One layer at a time is rounded to `bits` bits at the scale of least squared error, and restored after a pass over
     the samples, also after an error. Wang et al. 2019 (arXiv 1811.08886) and Dong et al. 2019 (arXiv 1905.03696) use it
     as a baseline for mixed precision.
 
     network: in evaluation mode.
-    samples: uint8 (n, C, H, W) on the network's device.
+    samples: inputs on the network's device.
     """
-    expected = _log_probabilities(network, samples)
+    expected = _outputs(network, samples, task)
     paths = weight_layers(network)
     found = []
     for number, path in enumerate(paths):
@@ -49,10 +54,10 @@ def layer_sensitivities(network: nn.Module, samples: Tensor, *, bits: int) -> tu
         scale = arithmetic.nearest_scale(own, bits)
         try:
             weight.copy_(arithmetic.quantize_weights(own, scale, bits) * arithmetic.per_channel(scale, own.dim()))
-            answers = _log_probabilities(network, samples)
+            rounded = _outputs(network, samples, task)
         finally:
             weight.copy_(own)
-        divergence = float((expected.exp() * (expected - answers)).sum(dim=1).mean())
+        divergence = _divergence(expected, rounded, task)
         found.append(Sensitivity(layer=path, position=number / max(1, len(paths) - 1), divergence=divergence))
     return tuple(found)
 
@@ -73,6 +78,16 @@ def divergence_by_layer(layers: Sequence[str], sensitivities: Sequence[Sensitivi
     }
 
 
-def _log_probabilities(network: nn.Module, samples: Tensor) -> Tensor:
-    """float32 (n, classes)."""
-    return torch.cat([F.log_softmax(network(batch).float(), dim=1) for batch in torch.split(samples, BATCH)])
+def _outputs(network: nn.Module, samples: Batch, task: Task) -> dict[str, Tensor]:
+    """Every output for all samples."""
+    names = task.signature.output_names
+    parts = [named_outputs(network(*batch.values()), names) for batch in split(samples, BATCH)]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def _divergence(expected: Batch, found: Batch, task: Task) -> float:
+    if task.classes is None:
+        errors = [F.mse_loss(found[name].float(), expected[name].float()) for name in expected]
+        return float(torch.stack(errors).sum())
+    wanted, given = (F.log_softmax(task.logits(outputs).float(), dim=1) for outputs in (expected, found))
+    return float((wanted.exp() * (wanted - given)).sum(dim=1).mean())

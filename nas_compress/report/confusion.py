@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.data.dataset import Split
+from nas_compress.data.dataset import Dataset, Split
 from nas_compress.data.loading import load_dataset
 from nas_compress.errors import NasCompressError, describe, first_line
 from nas_compress.measurement.predictions import predict
 from nas_compress.runs.folder import RunFolder
 from nas_compress.tasks.batch import to_arrays
+from nas_compress.tasks.image_classification import LABEL
 from nas_compress.values.point import Point
 
 TIME_LIMIT_S = 8.0
@@ -26,16 +27,17 @@ Counts = NDArray[np.int64]
 def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | str, Counts], str]:
     """Counts (true class, answered class) by trial, and the reason for missing ones, empty if all are there."""
     try:
-        validation = _validation(folder)
+        dataset = _dataset(folder)
     except (NasCompressError, OSError) as error:
         return {}, f"the data are not at hand: {first_line(error)}"
-    classes = int(folder.about()["classes"])
+    if LABEL not in dataset.validation.targets:
+        return {}, f"the task {dataset.task.name} has no classes"
     end, found, why = time.monotonic() + TIME_LIMIT_S, dict[int | str, Counts](), ""
     for point in points:
         if time.monotonic() > end:
             return found, f"only the first {len(found)} were computed, to keep the report quick"
         try:
-            found[point.trial] = confusion(folder.root / point.model, validation, classes)
+            found[point.trial] = confusion(folder.root / point.model, dataset.validation, dataset.classes)
         except (NasCompressError, OSError) as error:
             why = f"trial {point.trial}: {describe(error)}"
     return found, why
@@ -45,11 +47,11 @@ def confusion(model: Path, samples: Split, classes: int) -> Counts:
     """Counts (classes, classes) of the answers of a file: rows are labels, columns are answers."""
     answers = predict(model, to_arrays(samples.inputs))["logits"].argmax(axis=1)
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (samples.targets["label"].numpy(), answers), 1)
+    np.add.at(counts, (samples.targets[LABEL].numpy(), answers), 1)
     return counts
 
 
-def _validation(folder: RunFolder) -> Split:
+def _dataset(folder: RunFolder) -> Dataset:
     data = folder.spec().data
     return load_dataset(
         name=data.name,
@@ -59,4 +61,4 @@ def _validation(folder: RunFolder) -> Split:
         shift=data.shift,
         flip=data.flip,
         train_samples=data.train_samples,
-    ).validation
+    )

@@ -47,7 +47,7 @@ def report_page(folder: RunFolder) -> str:
     """The whole page: HTML with styles, scripts, data and pictures inside."""
     records = read_records(folder)
     spec, about = folder.spec(), folder.about()
-    front = make_front(spec, int(about["classes"]), read_baseline(folder), records)
+    front = make_front(spec, folder.chance(), read_baseline(folder), records)
     columns, rows = table(records, front)
     knee, spreads = front.knee, read_spreads(folder)
     environment = Environment(
@@ -96,7 +96,7 @@ def report_page(folder: RunFolder) -> str:
 
 def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
     """What to know of the run's integer kernels on the machine that it ran on."""
-    if all(record.outcome.candidate.activation_bits != 8 for record in records):
+    if all(record.outcome.candidate.precision.activation_bits != 8 for record in records):
         return ""
     return recorded_caution(machine)
 

@@ -13,6 +13,7 @@ from nas_compress.config.study_file import parse_spec
 from nas_compress.errors import RequestError, RunError, nearest
 from nas_compress.files import FileLock, read_json, tidy, write_json
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import chance_levels
 
 FORMAT = "nas_compress run 1"
 
@@ -68,6 +69,12 @@ class RunFolder:
         """The content of `run.json`."""
         values: dict[str, Any] = read_json(self.marker)
         return values
+
+    def chance(self) -> dict[str, float]:
+        """The chance levels of the study by metric. Older runs have the number of classes only."""
+        about = self.about()
+        levels: dict[str, float] = about["chance"] if "chance" in about else chance_levels(int(about["classes"]))
+        return levels
 
     def start(self, values: Mapping[str, Any]) -> None:
         """Write the marker of the run folder."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Front:
     """All finished trials of a study in finishing order, and the front among them.
 
-    classes: number of classes, for the chance level; None if the task has no classes.
+    classes: number of classes, for the chance levels in METRICS; None for other tasks.
+    chance: chance levels by metric, if they do not follow from `classes`.
     reference_figures: start of the hypervolume by objective, instead of the chance level and the teacher's
     costs.
 
@@ -43,10 +44,11 @@ class Front:
 
     objectives: tuple[Objective, ...]
     points: tuple[Point, ...]
-    classes: int | None
+    classes: int | None = None
     budgets: tuple[Budget, ...] = ()
     teacher: Point | None = None
     reference_figures: tuple[tuple[str, float], ...] = ()
+    chance: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.objectives]
@@ -195,7 +197,9 @@ class Front:
 
     def _origin(self, objective: Objective) -> float:
         """The chance level if the metric has one, else the teacher's figure; nan if neither is known."""
-        chance = objective.metric.chance
+        levels, chance = dict(self.chance), objective.metric.chance
+        if objective.name in levels:
+            return levels[objective.name]
         if chance is not None and self.classes is not None:
             return chance(self.classes)
         return nan if self.teacher is None else self.teacher.figure(objective.name)

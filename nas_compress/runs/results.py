@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,13 +27,15 @@ from nas_compress.values.point import Point
 
 def read_front(folder: RunFolder) -> Front:
     """The front of a run folder."""
-    return make_front(folder.spec(), int(folder.about()["classes"]), read_baseline(folder), read_records(folder))
+    return make_front(folder.spec(), folder.chance(), read_baseline(folder), read_records(folder))
 
 
-def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records: Sequence[Record]) -> Front:
-    """A front of every measured trial that did not repeat another, with the teacher as reference.
+def make_front(
+    spec: StudySpec, chance: Mapping[str, float], baseline: Measured | None, records: Sequence[Record]
+) -> Front:
+    """A front of every measured trial without repeats, with the teacher as reference.
 
-    baseline: figures of the teacher, None before it was measured.
+    chance: chance levels by metric. baseline: figures of the teacher, None before it was measured.
     """
     points = [_trial_point(record) for record in records if record.repeats is None and _is_here(record)]
     own = spec.teacher.epochs if spec.teacher.factory is None else None
@@ -51,7 +53,7 @@ def make_front(spec: StudySpec, classes: int, baseline: Measured | None, records
         objectives=spec.objective_list,
         budgets=spec.budget_list,
         points=tuple(points),
-        classes=classes,
+        chance=tuple(chance.items()),
         teacher=teacher,
     )
 
@@ -61,7 +63,7 @@ def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
     return {
         record.trial: record.outcome.measured.zero_fraction
         for record in records
-        if record.outcome.candidate.zero_pattern != "none"
+        if record.outcome.candidate.sparsity.pattern != "none"
         and record.outcome.measured is not None
         and record.outcome.measured.zero_fraction is not None
     }

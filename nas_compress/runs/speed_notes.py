@@ -19,7 +19,9 @@ def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -
     return [
         record
         for record in records
-        if record.trial in wanted and record.outcome.candidate.weight_bits < 32 and record.outcome.measured is not None
+        if record.trial in wanted
+        and record.outcome.candidate.precision.weight_bits < 32
+        and record.outcome.measured is not None
     ]
 
 

@@ -14,6 +14,7 @@ from nas_compress.runs.savings import savings
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.setup import Ingredients
 from nas_compress.search.storage.hosts import Joint
+from nas_compress.tasks.task import task_chance
 from nas_compress.values.outcome import Measured
 
 LOOK_EVERY_S = 0.5
@@ -39,7 +40,7 @@ class Tally:
     @property
     def front(self) -> Front:
         """The front of all finished trials."""
-        return make_front(self.parts.spec, self.parts.dataset.classes, self.teacher, self.records)
+        return make_front(self.parts.spec, task_chance(self.parts.dataset.task), self.teacher, self.records)
 
     @property
     def members(self) -> list[int | str]:

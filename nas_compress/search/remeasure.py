@@ -13,7 +13,6 @@ from nas_compress.devices.device import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
-from nas_compress.trial.run import broken_budgets
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -85,7 +84,7 @@ def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...
     if outcome.measured is None:
         raise ValueError("a trial without figures has no latency to measure again")
     measured = _timed(outcome.measured, latency)
-    return replace(outcome, measured=measured, reason=broken_budgets(measured, budgets) or None)
+    return replace(outcome, measured=measured, reason=measured.broken_budgets(budgets) or None)
 
 
 def _timed(measured: Measured, latency: Latency) -> Measured:

@@ -44,6 +44,7 @@ from nas_compress.search.storage.recovery import require_same_trials, settle_cut
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.trials import Trials
 from nas_compress.search.workers.pool import Crew
+from nas_compress.tasks.task import task_chance
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -155,6 +156,7 @@ def _open(
             "study": parts.spec.model_dump(mode="json") | {"trials": planned},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.classes,
+            "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": url,
             "versions": versions(),

@@ -31,7 +31,8 @@ from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import study_rule
 from nas_compress.tasks.batch import free_sizes
-from nas_compress.teacher.teacher import Progress, Teacher, obtain_teacher, teacher_architecture, teacher_maker
+from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
+from nas_compress.teacher.teacher import Progress, Teacher
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
@@ -63,7 +64,7 @@ class Ingredients:
     def build(self, architecture: Architecture) -> nn.Module:
         """A student of that architecture with fresh weights, before there is a teacher."""
         make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
-        return build_network(architecture, make)
+        return build_network(architecture, make, self.dataset.example)
 
 
 def gather(file: StudyFile) -> Ingredients:
@@ -107,7 +108,7 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
         section.weights,
         folder=parts.file.folder,
         task=parts.dataset.task,
-        batch=parts.dataset.train.first(2).inputs,
+        batch=parts.dataset.example,
         label=parts.file.label,
         features=section.features,
     )

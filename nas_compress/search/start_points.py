@@ -8,7 +8,7 @@ import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.setup import Ingredients
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 
 STARTED = "nas_compress:start_points"
 """The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
@@ -68,11 +68,11 @@ def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
     def distance(item: Sized) -> tuple[bool, bool, float, float, int]:
         candidate = item.candidate
         return (
-            candidate.family != family,
-            candidate.depths != depths,
-            candidate.pruning_ratio,
-            abs(candidate.width_multiplier - 1),
-            -candidate.weight_bits,
+            candidate.shape.family != family,
+            candidate.shape.depths != depths,
+            candidate.pruning.ratio,
+            abs(candidate.shape.width_multiplier - 1),
+            -candidate.precision.weight_bits,
         )
 
     return min(sized, key=distance)

@@ -1,4 +1,4 @@
-"""Stopping rule `dominated`: stop a trial that is dominated even by an optimistic forecast."""
+"""Stopping rule `dominated`: stop a trial if even an optimistic forecast is dominated."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from nas_compress.values.pareto import place
 
 @dataclass(frozen=True, kw_only=True)
 class MoAsha(AtRungs):
-    """Stop a trial that is not among the best 1 / eta of all trials at its rung.
+    """Stop a trial outside the best 1 / eta of all trials at its rung.
 
     Salinas et al. 2021, Schmucker et al. 2021 (arXiv 2106.12639), in the stopping variant. All trials that ever reached
     the rung count, stopped ones too. They are ordered by non-dominated fronts, and within a front by an epsilon-net.

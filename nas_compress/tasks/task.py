@@ -64,3 +64,9 @@ class Task(Protocol):
     def labels(self, targets: Batch) -> Tensor:
         """Return the class labels int64 (B,) for loss terms on labels; RequestError if the task has none."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
+
+
+def task_chance(task: Task) -> dict[str, float]:
+    """The chance levels of a task by metric, without the metrics that have none."""
+    levels = {name: task.chance(name) for name in task.metrics}
+    return {name: level for name, level in levels.items() if level is not None}

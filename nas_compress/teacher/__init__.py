@@ -1,1 +1,9 @@
-"""The teacher: trained once or brought along, kept with a fingerprint, its answers cached."""
+"""Teachers: trained once or provided by the user, stored by fingerprint.
+
+teacher       Teacher: a trained network, its logits and importance scores
+obtain        from the store, by training, or from the user
+derived       earlier states, ensemble members and assistants
+store         trained networks and their checkpoints on disk
+logits_cache  logits of all training samples in all views
+user_module   a user's module and its weights
+"""

@@ -1,4 +1,4 @@
-"""Teachers that come from the study's own: as it was earlier, trained again, or a smaller assistant. Each made once."""
+"""Teachers derived from the study's teacher: earlier states, ensemble members and assistants. Each is made once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
-from nas_compress.teacher.store import kept_or_trained
-from nas_compress.teacher.teacher import Teacher, teacher_architecture, teacher_objective, training_of
+from nas_compress.teacher.obtain import teacher_architecture, teacher_objective, training_of
+from nas_compress.teacher.store import stored_or_trained
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, Objective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
 
 ASSISTANT_STEP = 8
-"""An assistant's widths are multiples of this."""
+"""Step of an assistant's widths."""
 
 
 def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
-    """The teacher as it was after a fraction of its training: 0.25, 0.5 or 0.75 (1.0 is the teacher itself)."""
+    """Return the teacher after a fraction of its training: 0.25, 0.5 or 0.75; 1.0 is the teacher itself."""
     if checkpoint == 1:
         return teacher
     _require_trained_here(teacher, f"checkpoint={checkpoint:g}")
@@ -38,7 +39,7 @@ def earlier(teacher: Teacher, checkpoint: float) -> Teacher:
 
 
 def member(teacher: Teacher, number: int) -> Teacher:
-    """The teacher trained again from another seed; number 0 is the teacher itself."""
+    """Return the teacher trained again from another seed; number 0 is the teacher itself."""
     if number == 0:
         return teacher
     _require_trained_here(teacher, "teacher='ensemble'")
@@ -51,9 +52,10 @@ def member(teacher: Teacher, number: int) -> Teacher:
 
 
 def assistant(teacher: Teacher, size: float) -> Teacher:
-    """A network of `size` times the teacher's widths, taught by it (kd at temperature 4, weights 0.1 and 0.9).
+    """Return a network of `size` times the teacher's widths, distilled from it.
 
-    Of the teacher's family; a teacher of the user's own has an assistant of family resnet.
+    The loss is kd at temperature 4 with weights 0.1 and 0.9. The family is the teacher's; resnet for a user's
+    module.
     """
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
     return _once(
@@ -70,7 +72,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
 
 
 def assistant_architecture(teacher: Teacher, size: float) -> Architecture:
-    """The shape of an assistant: every width scaled, and rounded to 8 channels and whole heads."""
+    """Return the shape of an assistant: every width scaled and rounded to 8 channels and whole heads."""
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
     shared = family_named(shape.family).multiples([width.layer for width in shape.widths], shape.settings)
     return replace(shape, widths=tuple(_scaled(width, size, shared.get(width.layer, 1)) for width in shape.widths))
@@ -90,7 +92,7 @@ def _require_trained_here(teacher: Teacher, wanted: str) -> None:
 
 
 def _once(teacher: Teacher, made_by: Mapping[str, object], make: Callable[[Path], nn.Module]) -> Teacher:
-    """The teacher that `make` gives in a folder of its own; made for the first time, or remembered."""
+    """Return the teacher that `make` builds in its own folder; call it once."""
     fingerprint = _fingerprint(teacher, made_by)
     if fingerprint not in teacher.derived:
         folder = cache_folder() / "teachers" / fingerprint
@@ -111,14 +113,14 @@ def _trained(
     seed: int | None = None,
     called: str = "teacher",
 ) -> nn.Module:
-    """A network trained as the teacher was, but for what is given."""
+    """Train a network like the teacher, with the given changes."""
     training = training_of(teacher.section, teacher.training)
 
     def after(done: int, count: int) -> None:
         teacher.derived_epochs += 1
         teacher.progress(called, done, count)
 
-    return kept_or_trained(
+    return stored_or_trained(
         architecture or teacher_architecture(teacher.section, teacher.dataset, teacher.label),
         folder,
         checkpoint=checkpoint,

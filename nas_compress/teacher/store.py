@@ -1,4 +1,4 @@
-"""Networks that are trained once and kept with their earlier checkpoints: teachers, their like, and assistants."""
+"""Store of trained networks (teachers, ensemble members, assistants) with their earlier checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nas_compress.values.teaching import CHECKPOINTS
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The numbers of one training."""
+    """Settings of one training."""
 
     epochs: int
     batch_size: int
@@ -34,7 +34,7 @@ class Training:
     seed: int
 
 
-def kept_or_trained(
+def stored_or_trained(
     architecture: Architecture,
     folder: Path,
     *,
@@ -46,12 +46,12 @@ def kept_or_trained(
     label: str,
     on_epoch: Callable[[int, int], None],
 ) -> nn.Module:
-    """The network as it was after the fraction `checkpoint` of its training, on the samples' device.
+    """Return the network after the fraction `checkpoint` of its training, on the samples' device.
 
-    Read from `folder` where it is kept there, else trained now, and every checkpoint of it kept. RequestError where
-    it does not learn.
+    Read it from `folder` if stored there; otherwise train it now and store every checkpoint. RequestError if a loss
+    becomes infinite or nan.
     """
-    network = _kept(folder / _file(checkpoint), architecture)
+    network = _stored(folder / _file(checkpoint), architecture)
     if network is not None:
         return network.to(device_of(samples.inputs))
     torch.manual_seed(training.seed)
@@ -60,7 +60,7 @@ def kept_or_trained(
     def after(done: int) -> None:
         for fraction in CHECKPOINTS:
             if max(1, round(fraction * training.epochs)) == done:
-                _keep(network, folder / _file(fraction))
+                _store(network, folder / _file(fraction))
         on_epoch(done, training.epochs)
 
     try:
@@ -82,9 +82,9 @@ def kept_or_trained(
         ) from error
     if checkpoint == 1:
         return network
-    earlier = _kept(folder / _file(checkpoint), architecture)
+    earlier = _stored(folder / _file(checkpoint), architecture)
     if earlier is None:
-        raise RunError(f"a teacher must be kept where it was written, but {folder / _file(checkpoint)} cannot be read")
+        raise RunError(f"The stored {folder / _file(checkpoint)} cannot be read. Delete its folder and run again.")
     return earlier.to(device_of(samples.inputs))
 
 
@@ -92,7 +92,7 @@ def _file(checkpoint: float) -> str:
     return "teacher.safetensors" if checkpoint == 1 else f"teacher-{round(checkpoint * 100)}.safetensors"
 
 
-def _keep(network: nn.Module, path: Path) -> None:
+def _store(network: nn.Module, path: Path) -> None:
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
@@ -100,8 +100,8 @@ def _keep(network: nn.Module, path: Path) -> None:
     write_atomically(path, lambda temporary: save_file(state, temporary))
 
 
-def _kept(path: Path, architecture: Architecture) -> nn.Module | None:
-    """The network of an earlier run; None where there is none or its file is broken."""
+def _stored(path: Path, architecture: Architecture) -> nn.Module | None:
+    """Read the network of an earlier run; None if there is none or its file is broken."""
     if not path.is_file():
         return None
     network = build_student(architecture)

@@ -1,4 +1,4 @@
-"""A teacher that the user brings: `factory = "module:callable"` and its weights."""
+"""A user's module as the teacher: `factory = "module:callable"` and its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nas_compress.values.signature import TensorSpec
 
 
 def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
-    """What the user's factory builds, without the weights; RequestError where it builds no module."""
+    """Build the user's module without its weights; RequestError if the factory fails."""
     with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
         try:
             module = build()
@@ -67,7 +67,7 @@ def load_own_teacher(
 
 
 def _check_outputs(returned: Any, task: Task, samples: int, label: str) -> None:
-    """The module must return the outputs of the signature: a tensor, or several in order."""
+    """Require the outputs of the signature: a tensor, or a tuple in order."""
     specs = task.signature.outputs
     outputs = list(returned) if isinstance(returned, tuple) else [returned]
     fits = len(outputs) == len(specs) and all(map(_fits, outputs, specs, itertools.repeat(samples)))
@@ -87,7 +87,7 @@ def _fits(output: Any, spec: TensorSpec, samples: int) -> bool:
 
 
 def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, task: Task, label: str) -> None:
-    """The named submodules must exist, be called, and give vectors, tokens or maps."""
+    """Require that the named submodules exist, are called, and return vectors, tokens or maps."""
     known = [name for name, _ in module.named_modules() if name]
     for name in features:
         require_known("an entry of teacher.features", name, known, where=label)
@@ -127,7 +127,7 @@ def _state_dict(path: Path, label: str) -> Mapping[str, Any]:
     rule = f"{label}: teacher.weights must hold a state dict, but {path}"
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # both raise many kinds for files that are something else
+    except Exception as error:  # both raise many types for other files
         raise RequestError(f"{rule} does not: {describe(error)}") from error
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise RequestError(f"{rule} holds a {type(state).__name__}")

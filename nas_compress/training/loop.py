@@ -32,6 +32,7 @@ def train(
     learning_rate: float,
     weight_decay: float,
     seed: int,
+    macs: int | None = None,
     sparsifier: Sparsifier | None = None,
     pause: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -39,12 +40,16 @@ def train(
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device. objective: its own modules learn together with the model. sparsifier: sets weights
-    to 0 and keeps them there. pause: called before each batch; it may wait. checkpoint: the training continues after
-    the last epoch in it. on_epoch: called with the number of finished epochs and their terms; True ends the training.
+    samples: on the model's device.
+    objective: its own modules learn together with the model.
+    macs: multiply-adds of one sample; counted if None.
+    sparsifier: sets weights to 0 and keeps them there.
+    pause: called before each batch; it may wait.
+    checkpoint: the training continues after the last epoch in it.
+    on_epoch: called with the number of finished epochs and their terms; True ends the training.
 
-    An epoch omits an incomplete last batch. Raises NonFiniteLossError with the step (from 0)
-    and the terms. The model is left in eval mode.
+    An epoch omits an incomplete last batch. The model is left in eval mode. Raises NonFiniteLossError with the step
+    (from 0) and the terms.
 
     >>> from nas_compress.values.candidate import cross_entropy
     >>> from nas_compress.data.loading import load_dataset
@@ -53,7 +58,8 @@ def train(
     >>> class Flat(nn.Linear):
     ...     def forward(self, samples):
     ...         return super().forward(samples.flatten(1).float())
-    >>> data, objective = load_dataset(name="digits", shift=0), LossObjective(TrainingLoss(cross_entropy()))
+    >>> data = load_dataset(name="digits", shift=0)
+    >>> objective = LossObjective(TrainingLoss(data.task, cross_entropy()))
     >>> means = train(Flat(64, 10), data.train, data.augmentation, objective=objective, epochs=3, batch_size=32,
     ...               learning_rate=0.01, weight_decay=0.01, seed=0)
     >>> means["cross_entropy"] < 0.5
@@ -73,7 +79,7 @@ def train(
 
     learners.train()
     with (
-        fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size),
+        fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size, macs=macs),
         _optimizer(learners, weight_decay) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas_compress.errors import RequestError
+from nas_compress.models.macs import count_macs
 from nas_compress.tasks.batch import Batch, device_of
 
 THREADED_MACS = 500_000_000
@@ -60,24 +60,17 @@ def keep_freed_memory() -> bool:
 
 
 @contextlib.contextmanager
-def fitting_threads(model: nn.Module, sample: Batch, *, batch_size: int) -> Iterator[None]:
-    """Let torch use one thread inside if batches of `sample` (one row) are small work for a CPU."""
+def fitting_threads(model: nn.Module, sample: Batch, *, batch_size: int, macs: int | None = None) -> Iterator[None]:
+    """Let torch use one thread inside if a batch is little work for a CPU.
+
+    sample: one row of the batch. macs: its multiply-adds; counted if None.
+    """
     before = torch.get_num_threads()
-    if device_of(sample).type == "cpu" and before > 1 and _macs(model, sample) * batch_size < THREADED_MACS:
-        torch.set_num_threads(1)
+    if device_of(sample).type == "cpu" and before > 1:
+        count = count_macs(model, sample) if macs is None else macs
+        if count * batch_size < THREADED_MACS:
+            torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _macs(model: nn.Module, sample: Batch) -> int:
-    training = {module: module.training for module in model.modules()}
-    counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            model.eval()(*sample.values())
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
-    return int(counter.get_total_flops()) // 2

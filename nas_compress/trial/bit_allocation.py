@@ -18,8 +18,8 @@ def planned_bits(candidate: Candidate, network: nn.Module, context: TrialContext
 
     The teacher's sensitivities are computed only if layers are promoted.
     """
-    narrowest = min(candidate.quantization.stage_widths(candidate.weight_bits))
-    promotes = candidate.quantization.promoted_layers > 0
+    narrowest = min(candidate.precision.quantization.stage_widths(candidate.precision.weight_bits))
+    promotes = candidate.precision.quantization.promoted_layers > 0
     return plan_bits(candidate, network, context.teacher.sensitivities(narrowest) if promotes else ())
 
 
@@ -30,9 +30,9 @@ def plan_bits(candidate: Candidate, network: nn.Module, sensitivities: Sequence[
     pruning. Without sensitivities the first layers are promoted. If the candidate promotes more layers than there are,
     all are promoted.
     """
-    layers, wanted = weight_layers(network), candidate.quantization
+    layers, wanted = weight_layers(network), candidate.precision.quantization
     bits = bits_by_layer(
-        layers, weight_bits=candidate.weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits
+        layers, weight_bits=candidate.precision.weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits
     )
     ends = end_layers(layers)
     open_ = [layer for layer in layers if layer not in ends and bits[layer] < END_BITS]

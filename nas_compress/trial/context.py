@@ -1,4 +1,4 @@
-"""Context that all trials of a study share."""
+"""Context shared by all trials of a study."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Choice between integer and float kernels, by the latency of untrained files.
 
 Attention, softmax and normalisation of a transformer stay float, and each integer product rounds its input first. A
-narrow transformer is therefore faster with integer weights that the runtime converts to float when it loads the file; a
+narrow transformer is therefore faster with integer weights, converted to float by the runtime when it loads the file; a
 wide one is faster with integer kernels. Latency is independent of the weights, so both are timed before training.
 """
 
@@ -26,7 +26,7 @@ from nas_compress.values.signature import Signature
 
 @dataclass(frozen=True, kw_only=True)
 class KernelChoice:
-    """The candidate with the activation bits of the file that ships, and the cost of that file.
+    """The candidate with the activation bits of the shipped file, and the cost of that file.
 
     integer_latency_ms: latency with integer kernels if float kernels are faster and ship instead.
     """
@@ -48,23 +48,28 @@ def choose_kernels(
     target: Device,
     watch: Stopwatch,
 ) -> KernelChoice:
-    """Write the untrained student with each kind of kernels that may ship, and choose the fastest.
+    """Write the untrained student with each kind of kernels, and choose the fastest.
 
     Only a network that mixes kernels has a choice, and only at 8-bit activations. Both latencies are then measured with
-    `patient=True`, so that noise does not change the choice between runs.
+    `patient=True`: noise must not change the choice between runs.
 
-    student: on the CPU. folder: for the files, which stay there. name: file name of the model, compressed if it ends in
-    `.xz`. signature: of the file. calibration: training samples.
+    student: on the CPU. folder: keeps the files. name: file name of the model, compressed if it ends in `.xz`.
+    signature: of the file. calibration: training samples.
     """
-    untrained = with_zeros(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction)
+    untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
+    candidates = [candidate]
+    if candidate.precision.activation_bits == 8 and mixes_kernels(student):
+        # the width step depends on the bits, and the shape must not change
+        shape = replace(candidate.shape, round_to=channel_step(candidate, target))
+        precision = replace(candidate.precision, activation_bits=32)
+        candidates.append(replace(candidate, shape=shape, precision=precision))
     found = []
-    forms = _forms(candidate, student, step=channel_step(candidate, target))
-    for form in forms:
-        path = folder / f"{form.activation_bits}-{name}"
+    for each in candidates:
+        path = folder / f"{each.precision.activation_bits}-{name}"
         write_student(
             untrained,
             path,
-            candidate=form,
+            candidate=each,
             layer_bits=layer_bits,
             signature=signature,
             calibration=calibration,
@@ -74,15 +79,15 @@ def choose_kernels(
             student,
             path,
             signature=signature,
-            activation_bits=form.activation_bits,
+            activation_bits=each.precision.activation_bits,
             sample=calibration,
             target=target,
             watch=watch,
-            patient=len(forms) > 1,
+            patient=len(candidates) > 1,
         )
-        found.append(KernelChoice(candidate=form, cost=cost))
+        found.append(KernelChoice(candidate=each, cost=cost))
     own, best = found[0], found[-1]
-    fastest, integer = (form.cost.figure("latency_ms") for form in (best, own))
+    fastest, integer = (choice.cost.figure("latency_ms") for choice in (best, own))
     if fastest < (1 - EQUAL_WITHIN) * integer:
         return replace(best, integer_latency_ms=integer)
     return own
@@ -98,25 +103,16 @@ def write_student(
     calibration: Batch,
     watch: Stopwatch,
 ) -> nn.Module:
-    """Write a candidate's network, trained or not, as the file that ships; return the exported module."""
+    """Write a candidate's network, trained or not, in its precision; return the exported module."""
     return write_file(
         network,
         path,
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        quantization=candidate.quantization,
+        weight_bits=candidate.precision.weight_bits,
+        activation_bits=candidate.precision.activation_bits,
+        quantization=candidate.precision.quantization,
         layer_bits=layer_bits,
-        sparse=candidate.zero_pattern != "none",
+        sparse=candidate.sparsity.pattern != "none",
         signature=signature,
         calibration=calibration,
         watch=watch,
     )
-
-
-def _forms(candidate: Candidate, student: nn.Module, *, step: int) -> list[Candidate]:
-    """The candidate, and its version with float kernels if that may ship instead."""
-    forms = [candidate]
-    if candidate.activation_bits == 8 and mixes_kernels(student):
-        # the width step depends on the bits, and the shape must not change
-        forms.append(replace(candidate, activation_bits=32, round_to=step))
-    return forms

@@ -20,7 +20,7 @@ class Stopper(Protocol):
         """Prepare for a training with the untrained file's figures and the planned number of epochs."""
 
     def wants(self, epoch: int) -> bool:
-        """Whether `stop_reason` needs the accuracy after this epoch."""
+        """Return True if `stop_reason` needs the accuracy after this epoch."""
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Why the trial should stop after this epoch, or None."""
@@ -31,9 +31,9 @@ VALIDATIONS = 5
 
 
 class Monitor:
-    """Validate a network during its training and ask the stopper after the epochs that it wants.
+    """Validate a network during its training and ask the stopper after the epochs it wants.
 
-    stopper: None trains to the end. shadow: record what the stopper decides, but do not stop.
+    stopper: None trains to the end. shadow: record the decision of the stopper, but do not stop.
     """
 
     def __init__(self, *, stopper: Stopper | None, shadow: bool, validation: Split, task: Task) -> None:
@@ -66,7 +66,7 @@ class Monitor:
 
     @property
     def stopped(self) -> bool:
-        """Whether the stopper ended the trial."""
+        """True if the stopper ended the trial."""
         return self.stopped_at is not None and not self._shadow
 
     def epoch(self, network: nn.Module, done: int) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, cross_entropy
-from nas_compress.values.family_settings import setting_names
+from nas_compress.values.family_settings import family_settings
 from nas_compress.values.teaching import Teaching
 
 
@@ -27,21 +26,21 @@ def peer_of(candidate: Candidate, target: Device) -> Candidate:
     A peer has the student's pruning and width step. A peer of another family has its family's default settings.
     """
     teaching = candidate.teaching
-    family = teaching.peer_family or candidate.family
-    same = family == candidate.family
-    base_depths = candidate.depths if same else () if family == PRUNED else FAMILIES[family].base_depths
-    of_family = (*setting_names(), "head_ratio", "kept_blocks", "min_heads")
-    own: dict[str, Any] = {known.name: known.default for known in fields(Candidate) if known.name in of_family}
-    return replace(
-        candidate.in_float32(channel_step(candidate, target)),
+    family = teaching.peer_family or candidate.shape.family
+    same = family == candidate.shape.family
+    base_depths = candidate.shape.depths if same else () if family == PRUNED else FAMILIES[family].base_depths
+    float32 = candidate.in_float32(channel_step(candidate, target))
+    shape = replace(
+        float32.shape,
         family=family,
         depths=base_depths if teaching.peer_depths is None else teaching.peer_depths,
-        width_multiplier=candidate.width_multiplier * (teaching.peer_width or 1.0),
-        init="scratch",
-        losses=cross_entropy(),
-        teaching=Teaching(),
-        **({} if same else own),
+        width_multiplier=candidate.shape.width_multiplier * (teaching.peer_width or 1.0),
+        settings=candidate.shape.settings if same else family_settings(family, {}),
     )
+    pruning = replace(candidate.pruning, init="scratch")
+    if not same:  # blocks and heads are counted by family
+        pruning = replace(pruning, kept_blocks="first", head_ratio=0.0, min_heads=1)
+    return replace(float32, shape=shape, pruning=pruning, losses=cross_entropy(), teaching=Teaching())
 
 
 def peer_shape(candidate: Candidate, target: Device, shape: Callable[[Candidate], Architecture]) -> Architecture:
@@ -59,7 +58,8 @@ def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, see
         return macs + context.teacher_macs
     if teaching.teacher != "mutual":
         return macs * teaching.trainings
-    peer = context.teacher.build(_shape(candidate, context, seed))
+    shape = _shape(candidate, context, seed)
+    peer = context.teacher.build(shape)
     return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.train.first(1).inputs)
 
 

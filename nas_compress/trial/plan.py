@@ -1,4 +1,4 @@
-"""Plan of a trial: what is settled before training."""
+"""Plan of a trial, settled before its training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import choose_kernels
-from nas_compress.trial.mutual_peers import macs_together
+from nas_compress.trial.mutual_peers import macs_together, peer_shape
 from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -22,9 +23,9 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPlan:
-    """Everything that is settled before a trial's training.
+    """Everything settled before a trial's training.
 
-    candidate: the proposed candidate, with the activation bits of the file that ships.
+    candidate: the proposed candidate, with the activation bits of the shipped file.
     seed: of the student's weights and of its training.
     architecture: shape of the student.
     layer_bits: weight bits of each layer, by path.
@@ -47,7 +48,7 @@ def plan_trial(
 ) -> tuple[TrialPlan, nn.Module]:
     """Plan a trial and return the plan with the student, untrained and on the CPU.
 
-    name: file name of the model, compressed if it ends in `.xz`. folder: for the untrained files, which stay there.
+    name: file name of the model, compressed if it ends in `.xz`. folder: keeps the untrained files.
     """
     with watch.stage("architecture"):
         architecture = student_architecture(candidate, context, seed=seed)
@@ -81,3 +82,22 @@ def plan_trial(
         epochs=epochs,
     )
     return plan, student
+
+
+def candidate_rules(context: TrialContext, *, seed: int) -> CandidateRules:
+    """Return the rules about candidates of a study, after its teacher was trained."""
+
+    def shape(candidate: Candidate) -> Architecture:
+        return student_architecture(candidate, context, seed=seed)
+
+    teacher = context.teacher
+    return CandidateRules(
+        dataset=context.dataset,
+        batch_size=context.training.batch_size,
+        teacher=teacher.section,
+        label=teacher.label,
+        own_network=teacher.make,
+        build=teacher.build,
+        shape=shape,
+        peer_shape=lambda candidate: peer_shape(candidate, context.target, shape),
+    )

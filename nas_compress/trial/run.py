@@ -24,7 +24,6 @@ from nas_compress.trial.plan import TrialPlan, plan_trial
 from nas_compress.trial.teach import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
 NEEDS_MEMORY = "the trial needs more memory than there is"
@@ -49,9 +48,9 @@ def run_trial(
     and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
     RequestError, RunError, a full disk and interrupts are raised.
 
-    candidate: must have passed `check_candidate`, which is called once, when it is proposed.
+    candidate: checked once, when it is proposed; see `check_candidate`.
     stopper: may stop the training early; the state is then `stopped` and no file is written.
-    shadow: train to the end and only record the epoch at which the stopper would have stopped.
+    shadow: train to the end and only record the epoch of the stopper's decision.
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
         same bits. The caller deletes it once the outcome is stored.
 
@@ -110,8 +109,8 @@ def _run(
     )
 
     # cost
-    least = least_cost(plan.cost, model.name, zero_pattern=candidate.zero_pattern)
-    broken = broken_budgets(least, context.budgets)
+    least = least_cost(plan.cost, model.name, zero_pattern=candidate.sparsity.pattern)
+    broken = least.broken_budgets(context.budgets)
     if broken:
         return replace(planned, reason=broken)
 
@@ -144,7 +143,7 @@ def _run(
 
     # measurement
     measured = _measure(plan, student, generations, context, model=model, watch=watch)
-    return replace(trained, measured=measured, reason=broken_budgets(measured, context.budgets) or None)
+    return replace(trained, measured=measured, reason=measured.broken_budgets(context.budgets) or None)
 
 
 def _train(
@@ -173,8 +172,10 @@ def _train(
         plan.candidate,
         students,
         context,
+        layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
+        macs=int(plan.cost.figure("macs")),
         watch=watch,
         on_epoch=on_epoch,
         monitor=monitor,
@@ -209,25 +210,15 @@ def _measure(
         deployable,
         model,
         task=task,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         cost=plan.cost,
         validation=validation,
         target=context.target,
         watch=watch,
     )
-    if candidate.zero_pattern != "none" or candidate.quantization.weight_format == "codebook":
+    if candidate.sparsity.pattern != "none" or candidate.precision.quantization.weight_format == "codebook":
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, task.signature))
     if generations:
         write_ensemble(generations, model, write=write, validation=validation, watch=watch)
     return measured
-
-
-def broken_budgets(measured: Measured, budgets: tuple[Budget, ...]) -> str:
-    """Describe every budget that the figures break; empty if none. Unmeasured figures break none."""
-    broken = []
-    for budget in budgets:
-        value = measured.figures.get(budget.name)
-        if value is not None and budget.violation(value) > 0:
-            broken.append(f"{budget} must hold, but {budget.name} is {value:.6g}")
-    return "; ".join(broken)

@@ -19,7 +19,6 @@ from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
@@ -27,23 +26,23 @@ from nas_compress.values.candidate import PRUNED, Candidate
 
 
 def channel_step(candidate: Candidate, target: Device) -> int:
-    """Return the number that widths are multiples of: the candidate's own, or the target device's."""
-    return candidate.round_to or target.channel_step(activation_bits=candidate.activation_bits)
+    """Return the step of the widths: the candidate's own, or the target device's."""
+    return candidate.shape.round_to or target.channel_step(activation_bits=candidate.precision.activation_bits)
 
 
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher = context.teacher
+    teacher, step = context.teacher, channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
         kept = _kept(candidate, teacher)
         groups = teacher.channel_groups(
-            candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0
+            candidate.pruning.criterion, seed=seed, kept=kept, heads=candidate.pruning.head_ratio > 0
         )
     return shaped(
         candidate,
         context.dataset,
-        step=channel_step(candidate, context.target),
+        step=step,
         groups=groups,
         teacher=TeacherShape(
             family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
@@ -52,20 +51,16 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
 
 
 def is_pruned(candidate: Candidate) -> bool:
-    """Whether the candidate's widths depend on the teacher's importances."""
-    return candidate.pruning_ratio > 0 or candidate.head_ratio > 0 or candidate.family == PRUNED
+    """Return True if the candidate's widths depend on the teacher's importances."""
+    return candidate.pruning.ratio > 0 or candidate.pruning.head_ratio > 0 or candidate.shape.family == PRUNED
 
 
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     torch.manual_seed(seed)
-    if candidate.init == "inherit":
-        student = _inherited(candidate, architecture, teacher, seed=seed)
-    else:
-        student = teacher.build(architecture)
-    if candidate.zero_pattern != "none":
-        sparse_layers(student, candidate.zero_pattern)  # raises if the pattern does not fit, before training
-    return student
+    if candidate.pruning.init == "inherit":
+        return _inherited(candidate, architecture, teacher, seed=seed)
+    return teacher.build(architecture)
 
 
 def shaped(
@@ -76,37 +71,34 @@ def shaped(
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
     require_shape(candidate, teacher)
-    fractions = (
-        ()
-        if not groups
-        else surviving_fractions(
+    shape, pruning = candidate.shape, candidate.pruning
+    fractions: tuple[float, ...] = ()
+    if groups:
+        fractions = surviving_fractions(
             groups,
-            candidate.pruning_ratio,
-            ranking=candidate.pruning_ranking,
-            min_channels=candidate.pruning_min_channels,
-            head_ratio=candidate.head_ratio,
-            min_heads=candidate.min_heads,
+            pruning.ratio,
+            ranking=pruning.ranking,
+            min_channels=pruning.min_channels,
+            head_ratio=pruning.head_ratio,
+            min_heads=pruning.min_heads,
         )
-    )
     layer_heads: tuple[int, ...] = ()
-    if candidate.family == PRUNED:
-        widths = pruned_widths(groups, fractions, width_multiplier=candidate.width_multiplier, step=step)
+    if shape.family == PRUNED:
+        widths = pruned_widths(groups, fractions, width_multiplier=shape.width_multiplier, step=step)
     else:
         widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
     architecture = Architecture(
-        family=candidate.family,
-        input_shape=dataset.input_shape,
-        classes=dataset.classes,
-        depths=candidate.depths,
+        family=shape.family,
+        signature=dataset.task.signature,
+        normalisation=dataset.normalisation,
+        depths=shape.depths,
         widths=widths,
-        mean=dataset.mean,
-        std=dataset.std,
-        settings=candidate.settings,
-        factorization=candidate.factorization,
-        rank_fraction=candidate.rank_fraction,
+        settings=shape.settings,
+        factorization=shape.factorization,
+        rank_fraction=shape.rank_fraction,
         layer_heads=layer_heads,
     )
-    return architecture if candidate.family == PRUNED else FAMILIES[candidate.family].complete(architecture)
+    return architecture if shape.family == PRUNED else FAMILIES[shape.family].complete(architecture)
 
 
 def _family_widths(
@@ -118,48 +110,51 @@ def _family_widths(
     step: int,
 ) -> tuple[tuple[Width, ...], tuple[int, ...]]:
     """Widths of the layers with weights of their own, and the heads of each such attention if heads are removed."""
-    family, same = FAMILIES[candidate.family], candidate.family == teacher.family
-    layers = family.layers(candidate.depths, teacher.widths if same else family.base_widths, candidate.settings)
-    heads = family.multiples([layer for layer, _ in layers], candidate.settings)
+    shape, pruning = candidate.shape, candidate.pruning
+    family, same = FAMILIES[shape.family], shape.family == teacher.family
+    layers = family.layers(shape.depths, teacher.widths if same else family.base_widths, shape.settings)
+    heads = family.multiples([layer for layer, _ in layers], shape.settings)
     survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=same)
-    whole = heads if candidate.head_ratio > 0 else ()
+    whole = heads if pruning.head_ratio > 0 else ()
     widths = student_widths(
         layers,
         [1.0 if layer in whole else survivors[layer] for layer, _ in layers],
-        width_multiplier=candidate.width_multiplier,
+        width_multiplier=shape.width_multiplier,
         step=step,
         multiples=heads,
     )
     require_inheritable(candidate, widths, layers, heads, teacher, step=step)
     layer_heads: tuple[int, ...] = ()
-    if candidate.head_ratio > 0:
+    if pruning.head_ratio > 0:
         widths, layer_heads = whole_heads(
             widths,
             {layer: survivors[layer] for layer in heads},
             heads=next(iter(heads.values())),
-            min_heads=candidate.min_heads,
+            min_heads=pruning.min_heads,
         )
-    own = [not family.repeats(layer, candidate.settings) for layer in heads]
-    distinct = tuple(width for width in widths if not family.repeats(width.layer, candidate.settings))
+    own = [not family.repeats(layer, shape.settings) for layer in heads]
+    distinct = tuple(width for width in widths if not family.repeats(width.layer, shape.settings))
     return distinct, tuple(itertools.compress(layer_heads, own))
 
 
 def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
-    """The teacher's blocks that correspond to the student's; None if the student has them all."""
-    return teacher.kept_blocks(candidate.depths, candidate.kept_blocks) if candidate.family == teacher.family else None
+    """Blocks of the teacher with a counterpart in the student; None if the student has them all."""
+    if candidate.shape.family != teacher.family:
+        return None
+    return teacher.kept_blocks(candidate.shape.depths, candidate.pruning.kept_blocks)
 
 
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
-    """Cut the teacher to the student's shape, with the weights that remain."""
-    kept = _kept(candidate, teacher)
-    groups = teacher.channel_groups(candidate.pruning_criterion, seed=seed, kept=kept, heads=candidate.head_ratio > 0)
+    """Cut the teacher to the student's shape and keep the remaining weights."""
+    kept, shape, pruning = _kept(candidate, teacher), candidate.shape, candidate.pruning
+    groups = teacher.channel_groups(pruning.criterion, seed=seed, kept=kept, heads=pruning.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
-    cut = cut_network(teacher.shortened(kept), architecture.input_shape, keep)
+    cut = cut_network(teacher.shortened(kept), teacher.dataset.example, keep)
     student: nn.Module = cut
-    if candidate.family != PRUNED:
+    if shape.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
         student.load_state_dict(cut.state_dict())
-    if candidate.factorization != "none":
-        factorise_(student, rank_fraction=candidate.rank_fraction, kind=candidate.factorization)
+    if shape.factorization != "none":
+        factorise_(student, rank_fraction=shape.rank_fraction, kind=shape.factorization)
     return student

@@ -1,8 +1,9 @@
-"""Train a student as its candidate's teaching says: who the teacher is, and what the student learns from it."""
+"""Training of a student by its candidate's teaching: supervision, objective and training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,8 +32,12 @@ OnEpoch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Guide:
-    """What a student learns from: answers (views, N, C) or (views, N, members, C), and a network for its features."""
+class Supervision:
+    """Sources of a student's training besides the labels.
+
+    answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble.
+    network: for its features.
+    """
 
     answers: Tensor | None
     network: nn.Module | None
@@ -43,43 +48,56 @@ def teach(
     students: Sequence[nn.Module],
     context: TrialContext,
     *,
+    layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
+    macs: int,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     monitor: Monitor | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
-    """Train the students in place, the last of them to be the trial's; return its terms over its last epoch.
+    """Train the students in place; return the loss terms of the last one's last epoch.
 
-    An apprentice of scheme `fine_tuned` has a float training before, which is not monitored.
-    More than one are generations (`born_again`): each is taught by the one before. Peers of mutual learning are made
-    and dropped here. The monitor watches the training of the last student and may end it.
-    With a `checkpoint` what was killed goes on after its last epoch.
+    An apprentice of scheme `fine_tuned` is trained in float first, without the monitor. Peers of mutual learning are
+    built and dropped here.
+
+    students: one, or the generations of a born-again student. Each generation learns from the one before.
+    layer_bits: weight bits of each layer, by path.
+    monitor: validates the last student and may end its training.
+    checkpoint: an interrupted training resumes after its last saved epoch.
     """
     with watch.stage("teacher answers"):
-        guide = find_guide(candidate, context)
+        supervision = find_supervision(candidate, context)
     planned = epochs * len(students)
     if candidate.teaching.scheme == "fine_tuned":
         with watch.stage("training"):
             _fit_float(
-                candidate, students[-1].to(context.device), context, epochs=epochs, seed=seed, checkpoint=checkpoint
+                candidate,
+                students[-1].to(context.device),
+                context,
+                epochs=epochs,
+                seed=seed,
+                macs=macs,
+                checkpoint=checkpoint,
             )
     losses: dict[str, float] = {}
     for number, student in enumerate(students):
         student.to(context.device)
         if number:
             with watch.stage("teacher answers"):
-                guide = _previous(candidate, students[number - 1], context)
+                supervision = _from_generation(candidate, students[number - 1], context)
         with watch.stage("training"):
-            objective = objective_of(candidate, student, guide, context, seed=seed)
+            objective = objective_of(candidate, student, supervision, context, seed=seed)
             losses = fit(
                 student,
                 objective,
                 candidate,
                 context,
+                layer_bits=layer_bits,
                 epochs=epochs,
                 seed=seed,
+                macs=macs,
                 checkpoint=checkpoint,
                 on_epoch=_after_epoch(
                     student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
@@ -95,9 +113,10 @@ def _fit_float(
     *,
     epochs: int,
     seed: int,
+    macs: int,
     checkpoint: Checkpoint | None,
 ) -> None:
-    """The student's float training on the labels alone, which the low-bit control starts from."""
+    """Train the student in float on the labels alone, as the start of an apprentice."""
     float32 = candidate.in_float32(channel_step(candidate, context.target))
     plain = replace(float32, losses=TASK_LOSS, teaching=Teaching())
     fit(
@@ -105,98 +124,77 @@ def _fit_float(
         LossObjective(TrainingLoss(context.dataset.task, TASK_LOSS)),
         plain,
         context,
+        layer_bits={},
         epochs=epochs,
         seed=seed,
+        macs=macs,
         checkpoint=checkpoint,
     )
 
 
-def find_guide(candidate: Candidate, context: TrialContext) -> Guide:
-    """The teacher that the candidate's terms need, trained or read now where it never was."""
+def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision:
+    """Return the supervision for the candidate's losses. Teachers without weights are trained now."""
     teaching, teacher = candidate.teaching, context.teacher
     if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
-        return Guide(answers=None, network=None)
+        return Supervision(answers=None, network=None)
     wanted = _reads_logits(candidate)
     if teaching.teacher == "ensemble":
-        return Guide(answers=_together(candidate, context) if wanted else None, network=teacher.network)
+        return Supervision(answers=_ensemble_answers(candidate, context) if wanted else None, network=teacher.network)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
         teacher = earlier(teacher, teaching.checkpoint or 1.0)
-    return Guide(answers=teacher.answers if wanted else None, network=teacher.network)
+    return Supervision(answers=teacher.answers if wanted else None, network=teacher.network)
 
 
-def _together(candidate: Candidate, context: TrialContext) -> Tensor:
-    """Answers of all members: each for itself (their probabilities are averaged at the term's temperature), or mean."""
+def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor:
+    """Answers of all members: their mean, or each by itself for averaging at the temperature of the loss term."""
     members = [member(context.teacher, number).answers for number in range(candidate.teaching.members or 2)]
     together = torch.stack(members, dim=2)
     return together.float().mean(dim=2).half() if candidate.teaching.average == "logits" else together
 
 
-def _previous(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Guide:
-    """The generation before as the teacher."""
+def _from_generation(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Supervision:
+    """The supervision by the previous generation."""
     answers = None
     if _reads_logits(candidate):
         answers = compute_answers(
             generation, context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
         )
-    return Guide(answers=answers, network=generation.eval())
+    return Supervision(answers=answers, network=generation.eval())
 
 
 def objective_of(
-    candidate: Candidate, student: nn.Module, guide: Guide, context: TrialContext, *, seed: int
+    candidate: Candidate, student: nn.Module, supervision: Supervision, context: TrialContext, *, seed: int
 ) -> Objective:
-    """What the student is taught with: by its guide, or in mutual learning beside peers that are made here."""
-    watched = bool(feature_terms(candidate.losses))
-    if candidate.teaching.teacher == "mutual":
-        return _mutual_objective(
-            candidate, student, make_peers(candidate, context, seed=seed), context, watched=watched
-        )
-    if candidate.teaching.scheme == "joint":
-        return _joint_objective(candidate, student, context, seed=seed, watched=watched)
-    watched = watched and guide.network is not None
-    own = _observe_shapes(student, context) if watched else None
-    other = _observe_shapes(guide.network, context) if watched and guide.network is not None else None
-    return LossObjective(
-        _loss(candidate, context, own, other),
-        answers=guide.answers,
-        teacher=guide.network if watched else None,
-        watched=context.teacher.section.features,
-    )
-
-
-def _mutual_objective(
-    candidate: Candidate, student: nn.Module, peers: list[nn.Module], context: TrialContext, *, watched: bool
-) -> MutualObjective:
-    """Each network's loss, with adaptation layers to the one that it looks at where terms on features ask for them."""
-    networks = [student, *peers]
-    seen = [_observe_shapes(network, context) if watched else None for network in networks]
-    others = [seen[1], *([seen[0]] * len(peers))]
-    losses = [_loss(candidate, context, own, other) for own, other in zip(seen, others, strict=True)]
-    return MutualObjective(peers, losses, watched=context.teacher.section.features)
-
-
-def _joint_objective(
-    candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int, watched: bool
-) -> MutualObjective:
-    """The student learns from a float network of the teacher's shape, which learns from the labels beside it."""
-    teacher = fresh_teacher(context, seed=seed)
-    own, other = (_observe_shapes(network, context) if watched else None for network in (student, teacher))
-    losses = [_loss(candidate, context, own, other), TrainingLoss(context.dataset.task, TASK_LOSS)]
-    return MutualObjective([teacher], losses, watched=context.teacher.section.features)
-
-
-def _loss(
-    candidate: Candidate, context: TrialContext, student: Observation | None, teacher: Observation | None
-) -> TrainingLoss:
-    return TrainingLoss(
+    """The student's objective. Peers in mutual learning and the teacher of scheme `joint` are built here."""
+    teaching, features = candidate.teaching, context.teacher.section.features
+    peers: list[nn.Module] = []
+    if teaching.teacher == "mutual":
+        peers = make_peers(candidate, context, seed=seed)
+    elif teaching.scheme == "joint":
+        peers = [fresh_teacher(context, seed=seed)]
+    teacher = peers[0] if peers else supervision.network
+    shown: list[Observation | None] = [None] * max(2, 1 + len(peers))
+    if teacher is not None and feature_terms(candidate.losses):
+        shown = [_observe_shapes(network, context) for network in (student, teacher, *peers[1:])]
+    else:
+        teacher = None
+    loss = functools.partial(
+        TrainingLoss,
         context.dataset.task,
         candidate.losses,
-        student=student,
-        teacher=teacher,
-        annealing=candidate.teaching.annealing,
-        soft_stop=candidate.teaching.soft_stop,
+        annealing=teaching.annealing,
+        soft_stop=teaching.soft_stop,
     )
+    losses = [loss(student=shown[0], teacher=shown[1])]
+    if not peers:
+        return LossObjective(losses[0], answers=supervision.answers, teacher=teacher, watched=features)
+    if teaching.scheme == "joint":
+        losses.append(TrainingLoss(context.dataset.task, TASK_LOSS))
+    else:
+        losses += [loss(student=peer, teacher=shown[0]) for peer in shown[1:]]
+    return MutualObjective(peers, losses, watched=features)
 
 
 def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from nas_compress.training.loop import train
 from nas_compress.training.objective import Objective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
-from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 
@@ -40,7 +39,7 @@ class PartOfObjective:
 
     @property
     def learners(self) -> Sequence[nn.Module]:
-        """Modules that are trained beside the model."""
+        """Modules trained together with the model."""
         return self.objective.learners
 
     def __call__(
@@ -57,8 +56,10 @@ def fit(
     candidate: Candidate,
     context: TrialContext,
     *,
+    layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
+    macs: int,
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
@@ -68,6 +69,7 @@ def fit(
     part with fake quantization has its own, with a lower peak. An apprentice is trained with fake quantization from the
     start. Zeros are chosen before fake quantization.
 
+    layer_bits: weight bits of each layer with fake quantization, by path.
     on_epoch: ends the training, also before fake quantization, if it returns True.
     """
     ended = False
@@ -85,6 +87,7 @@ def fit(
         context,
         peak=learning_rate(candidate, context.training),
         planned=epochs,
+        macs=macs,
         on_epoch=watched,
         checkpoint=checkpoint,
         sparsifier=sparsifier_of(candidate, student, seed=seed),
@@ -93,20 +96,20 @@ def fit(
     if epochs > rounding:
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
     if rounding and not ended:
-        begin_rounding_(student, candidate, context)
+        begin_rounding_(student, candidate, context, layer_bits=layer_bits)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
     return losses
 
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
     """Peak learning rate; inherited weights may have their own."""
-    own = training.inherit_learning_rate if candidate.init == "inherit" else None
+    own = training.inherit_learning_rate if candidate.pruning.init == "inherit" else None
     return training.learning_rate if own is None else own
 
 
 def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     """Number of epochs with fake quantization, and their peak learning rate as a fraction of the float peak."""
-    if not candidate.quantization.is_trained:
+    if not candidate.precision.quantization.is_trained:
         return 0, 1.0
     if candidate.teaching.scheme is None:
         return epochs_under_rounding(epochs), ROUNDING_RATE
@@ -115,9 +118,9 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
 
 def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
     """The sparsifier of the student, or None for a dense candidate."""
-    if candidate.zero_pattern == "none":
+    if candidate.sparsity.pattern == "none":
         return None
-    return Sparsifier(student, pattern=candidate.zero_pattern, fraction=candidate.zero_fraction, seed=seed)
+    return Sparsifier(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction, seed=seed)
 
 
 def _fit_part(
@@ -131,6 +134,7 @@ def _fit_part(
     planned: int,
     rate: float,
     seed: int,
+    macs: int,
     on_epoch: OnEpochTerms,
     checkpoint: Checkpoint | None,
     sparsifier: Sparsifier | None,
@@ -145,6 +149,7 @@ def _fit_part(
         learning_rate=peak * rate,
         weight_decay=context.training.weight_decay,
         seed=seed,
+        macs=macs,
         sparsifier=sparsifier,
         pause=context.target.pause,
         checkpoint=checkpoint,
@@ -152,15 +157,17 @@ def _fit_part(
     )
 
 
-def begin_rounding_(student: nn.Module, candidate: Candidate, context: TrialContext) -> None:
+def begin_rounding_(
+    student: nn.Module, candidate: Candidate, context: TrialContext, *, layer_bits: Mapping[str, int]
+) -> None:
     """Give a student on the training device fake quantization in its candidate's precision."""
     make_aware_(
         student,
-        method=candidate.quantization.method,
-        bits=planned_bits(candidate, student, context),
-        activation_bits=candidate.activation_bits,
+        method=candidate.precision.quantization.method,
+        bits=layer_bits,
+        activation_bits=candidate.precision.activation_bits,
         calibration=to_device(context.calibration, context.device),
-        ranges=candidate.quantization.ranges,
-        weight_format=candidate.quantization.weight_format,
-        with_zeros=candidate.zero_pattern != "none",
+        ranges=candidate.precision.quantization.ranges,
+        weight_format=candidate.precision.quantization.weight_format,
+        with_zeros=candidate.sparsity.pattern != "none",
     )

@@ -18,32 +18,35 @@ HALVINGS = 24
 
 
 def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -> Candidate:
-    """Replace pruning by the width multiplier that gives nearly the candidate's number of parameters.
+    """Replace pruning by a width multiplier, with nearly the candidate's number of parameters.
 
     A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
     bits, equal parameters are equal bytes of weights. The width step limits how close the two counts get;
     `round_to=1` gets closest.
     """
-    plain = replace(
-        candidate, pruning_ratio=0.0, pruning_criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
+    unpruned = replace(
+        candidate.pruning, ratio=0.0, criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
     )
+
+    def thinned(multiplier: float) -> Candidate:
+        return replace(candidate, pruning=unpruned, shape=replace(candidate.shape, width_multiplier=multiplier))
+
     wanted = parameter_count(student_architecture(candidate, context, seed=seed), context.teacher)
 
     def excess(multiplier: float) -> int:
-        thinner = replace(plain, width_multiplier=multiplier)
-        return parameter_count(student_architecture(thinner, context, seed=seed), context.teacher) - wanted
+        return parameter_count(student_architecture(thinned(multiplier), context, seed=seed), context.teacher) - wanted
 
-    low, high = 0.0, candidate.width_multiplier
+    low, high = 0.0, candidate.shape.width_multiplier
     while excess(high) < 0:
         low, high = high, 2 * high
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
     nearest = min((multiplier for multiplier in (low, high) if multiplier > 0), key=lambda value: abs(excess(value)))
-    return replace(plain, width_multiplier=nearest)
+    return thinned(nearest)
 
 
 def parameter_count(architecture: Architecture, teacher: Teacher) -> int:
-    """Count the parameters of an architecture, without memory for its weights if the family allows that."""
+    """Count the parameters of an architecture, without memory for its weights if the family allows it."""
     with torch.device("meta"):
         return count_parameters(teacher.build(architecture))

@@ -26,7 +26,7 @@ integers, e4m3 floats and codebooks, rounded after and during training.
 
 
 def size_is_sure(name: str, *, zero_pattern: str = "none") -> bool:
-    """Whether training leaves the size of a file of this name unchanged.
+    """Return True if training does not change the size of a file of this name.
 
     >>> size_is_sure("model.onnx"), size_is_sure("model.onnx.xz"), size_is_sure("model.onnx", zero_pattern="gradual")
     (True, False, False)
@@ -46,6 +46,6 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
 
 
 def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
-    """Figures that the trained file has at least, from those of the untrained one."""
+    """Lower bounds of the trained file's figures, from the untrained file's."""
     size = least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern)
     return cost.with_figures({"size_bytes": size})

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
+from torch import nn
+
+from nas_compress.config.schema import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.table import TERMS, check_terms, needs_teacher
-from nas_compress.models.families import FAMILIES, family_named
+from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import FAMILIES
+from nas_compress.models.features import Observation
+from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
-from nas_compress.values.architecture import Width
+from nas_compress.tasks.batch import zeros
+from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.training.objective import observe
+from nas_compress.training.sparsity import sparse_layers
+from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
 
 
 def check_candidate(candidate: Candidate) -> None:
-    """Require known names and values that go together."""
-    require_known("a family", candidate.family, [*FAMILIES, PRUNED])
+    """Require known names and consistent values."""
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
-    require_known("a pruning criterion", candidate.pruning_criterion, CRITERIA)
-    require_known("a pruning ranking", candidate.pruning_ranking, RANKINGS)
-    require_known("kept_blocks", candidate.kept_blocks, KEPT_BLOCKS)
+    require_known("a pruning criterion", candidate.pruning.criterion, CRITERIA)
+    require_known("a pruning ranking", candidate.pruning.ranking, RANKINGS)
+    require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
-    if candidate.family != PRUNED:
+    if candidate.shape.family != PRUNED:
         _require_attention(candidate)
-    if candidate.settings != candidate.settings.without_teacher() and not needs_teacher(candidate.losses):
-        wanted = " and ".join(candidate.settings.from_teacher)
+    settings = candidate.shape.settings
+    if candidate.pruning.init == "inherit" and settings.shares_weights:
+        raise RequestError(f"init='inherit' needs layers with weights of their own, but got {settings}")
+    if settings != settings.without_teacher() and not needs_teacher(candidate.losses):
+        wanted = " and ".join(settings.from_teacher)
         names = ", ".join(term.name for term in candidate.losses)
         raise RequestError(f"{wanted} needs a loss that reads the teacher's answers, but got {names}")
     if candidate.teaching.teacher == "mutual" and all(TERMS[term.name].needs_teacher for term in candidate.losses):
@@ -36,10 +51,10 @@ def check_candidate(candidate: Candidate) -> None:
             "mutual learning needs a term on labels, which its networks cannot learn from each other, "
             f"but got {', '.join(term.name for term in candidate.losses)}"
         )
-    if candidate.teaching.teacher == "apprentice" and not candidate.quantization.is_trained:
+    if candidate.teaching.teacher == "apprentice" and not candidate.precision.quantization.is_trained:
         raise RequestError(
             "teaching.teacher='apprentice' needs a student that learns under rounding "
-            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.quantization.method!r}"
+            f"(quantization.method 'lsq' or 'ste'), but got method={candidate.precision.quantization.method!r}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
@@ -49,11 +64,11 @@ def check_candidate(candidate: Candidate) -> None:
 
 
 def _require_attention(candidate: Candidate) -> None:
-    if candidate.head_ratio > 0 and not FAMILIES[candidate.family].has_attention:
+    if candidate.pruning.head_ratio > 0 and not FAMILIES[candidate.shape.family].has_attention:
         known = ", ".join(name for name, family in FAMILIES.items() if family.has_attention)
         raise RequestError(
-            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.head_ratio} "
-            f"for family {candidate.family!r}"
+            f"head_ratio needs a family with attention ({known}), but got head_ratio={candidate.pruning.head_ratio} "
+            f"for family {candidate.shape.family!r}"
         )
 
 
@@ -71,27 +86,28 @@ class TeacherShape:
 
 
 def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
-    """Require depths that fit the candidate's family, and the teacher's family if the candidate depends on it."""
-    if candidate.kept_blocks != "first" and (candidate.family != teacher.family or candidate.family == PRUNED):
+    """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
+    shape, pruning = candidate.shape, candidate.pruning
+    same = shape.family == teacher.family
+    if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
         raise RequestError(
-            f"kept_blocks={candidate.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
-            f"but got {candidate.family}"
+            f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
+            f"but got {shape.family}"
         )
-    if candidate.family == PRUNED:
+    if shape.family == PRUNED:
         return
-    same = candidate.family == teacher.family
-    stages = len(teacher.widths if same else family_named(candidate.family).base_widths)
-    if len(candidate.depths) != stages:
+    stages = len(teacher.widths if same else FAMILIES[shape.family].base_widths)
+    if len(shape.depths) != stages:
         raise RequestError(
-            f"depths must have one entry per stage of {candidate.family} ({stages}), but got depths={candidate.depths}"
+            f"depths must have one entry per stage of {shape.family} ({stages}), but got depths={shape.depths}"
         )
-    if candidate.init != "inherit":
+    if pruning.init != "inherit":
         return
-    deeper = any(map(operator.gt, candidate.depths, teacher.depths))
-    if not same or deeper or len(candidate.depths) != len(teacher.depths):
+    deeper = any(map(operator.gt, shape.depths, teacher.depths))
+    if not same or deeper or len(shape.depths) != len(teacher.depths):
         raise RequestError(
             "init='inherit' needs a student of the teacher's family and at most its depths, "
-            f"{teacher.family} {teacher.depths}, but got {candidate.family} {candidate.depths}"
+            f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
         )
 
 
@@ -104,12 +120,12 @@ def require_inheritable(
     *,
     step: int,
 ) -> None:
-    """Require that the teacher has all weights that the candidate inherits.
+    """Require that the teacher has all inherited weights.
 
     widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
     of heads of each attention, by layer.
     """
-    if candidate.init != "inherit":
+    if candidate.pruning.init != "inherit":
         return
     for width, (layer, channels) in zip(widths, layers, strict=True):
         if width.channels > channels:
@@ -126,3 +142,134 @@ def require_inheritable(
             raise RequestError(
                 f"init='inherit' needs the teacher's {teacher.heads} heads in attention, but got heads={heads[layer]}"
             )
+
+
+class CandidateRules:
+    """Rules about the candidates of one study; each combination of losses, teaching and shapes is checked once.
+
+    teacher: section of the study file, named `label` in errors. own_network: builds the module of a teacher with a
+    `factory`. build: builds a network of an architecture. shape, peer_shape: shape a candidate, and its peers in mutual
+    learning; RequestError if they have no shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Dataset,
+        batch_size: int,
+        teacher: TeacherSection,
+        label: str,
+        own_network: Callable[[], nn.Module],
+        build: Callable[[Architecture], nn.Module],
+        shape: Callable[[Candidate], Architecture],
+        peer_shape: Callable[[Candidate], Architecture],
+    ) -> None:
+        self._dataset, self._batch_size = dataset, min(batch_size, len(dataset.train))
+        self._teacher, self._label, self._own_network = teacher, label, own_network
+        self._build, self._shape, self._peer_shape = build, shape, peer_shape
+        self._passed: set[object] = set()
+
+    def require(self, candidate: Candidate) -> Architecture:
+        """Require a candidate of the study with all its losses and settings; return its shape."""
+        check_candidate(candidate)
+        architecture = self._shape(candidate)
+        peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
+        watched = bool(feature_terms(candidate.losses))
+        key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
+        if key not in self._passed:
+            self._require_batch(candidate)
+            self._require_trained_teacher(candidate)
+            self._require_features(candidate, architecture, peer, watched=watched)
+            self._passed.add(key)
+        if candidate.sparsity.pattern != "none":
+            with torch.device("meta"):
+                sparse_layers(self._build(architecture), candidate.sparsity.pattern)
+        if candidate.precision.activation_bits < 32:
+            self._require_activation_points(candidate)
+        return architecture
+
+    def _require_batch(self, candidate: Candidate) -> None:
+        """Require enough samples per batch for losses on pairs and triples."""
+        for term in candidate.losses:
+            least = TERMS[term.name].min_batch
+            if self._batch_size < least:
+                raise RequestError(
+                    f"training.batch_size >= {least} must hold for loss {term.name!r}, which compares samples, "
+                    f"but got {self._batch_size}"
+                )
+
+    def _require_trained_teacher(self, candidate: Candidate) -> None:
+        """Require a teacher trained by the study if its training is repeated or its checkpoints are read."""
+        if self._teacher.factory is None:
+            return
+        teaching = candidate.teaching
+        wanted = (
+            "teacher='ensemble'"
+            if teaching.teacher == "ensemble"
+            else f"checkpoint={teaching.checkpoint:g}"
+            if teaching.checkpoint not in (None, 1.0)
+            else ""
+        )
+        if wanted:
+            raise RequestError(f"teaching with {wanted} needs a teacher that the study trains, not teacher.factory")
+
+    def _require_features(
+        self, candidate: Candidate, architecture: Architecture, peer: Architecture | None, *, watched: bool
+    ) -> None:
+        """Require the features of every loss, in the student and in the network it learns from."""
+        student = self._observe(architecture) if watched else None
+        if peer is None:
+            # an assistant belongs to a family of this package even if its own teacher does not
+            assisted = candidate.teaching.teacher == "assistant"
+            teacher = None if not watched else self._family_features if assisted else self._teacher_features
+            self._require_loss(candidate, student, teacher)
+        else:  # each learns from the other
+            other = self._observe(peer) if watched else None
+            self._require_loss(candidate, student, other)
+            self._require_loss(candidate, other, student)
+
+    def _require_loss(self, candidate: Candidate, student: Observation | None, teacher: Observation | None) -> None:
+        with torch.device("meta"):
+            TrainingLoss(
+                self._dataset.task,
+                candidate.losses,
+                student=student,
+                teacher=teacher,
+                annealing=candidate.teaching.annealing,
+                soft_stop=candidate.teaching.soft_stop,
+            )
+
+    def _require_activation_points(self, candidate: Candidate) -> None:
+        """Require activation points in a user's module if its pruned students are quantized."""
+        if candidate.shape.family == PRUNED and not self._teacher_has_points:
+            raise RequestError(
+                f"activation_bits={candidate.precision.activation_bits} needs a network with activation points, "
+                f"but family {candidate.shape.family!r} of this teacher has none; use activation_bits=32"
+            )
+
+    @cached_property
+    def _teacher_has_points(self) -> bool:
+        network = self._own_network()
+        return any(isinstance(module, ActivationPoint) for module in network.modules())
+
+    @cached_property
+    def _teacher_features(self) -> Observation:
+        """Features of the study's teacher; a user's module has those in `teacher.features`."""
+        if self._teacher.factory is None:
+            return self._family_features
+        batch, task = self._dataset.example, self._dataset.task
+        with torch.no_grad():
+            return observe(self._own_network().eval(), batch, task, watched=self._teacher.features)
+
+    @cached_property
+    def _family_features(self) -> Observation:
+        """Features of a network of the teacher's family and depth."""
+        return self._observe(teacher_architecture(self._teacher, self._dataset, self._label))
+
+    def _observe(self, architecture: Architecture) -> Observation:
+        """Observe two samples on the meta device, or on the CPU for a user's module."""
+        device = torch.device("cpu" if architecture.family == PRUNED else "meta")
+        with device, torch.no_grad():
+            batch, task = zeros(self._dataset.task.signature.inputs, 2), self._dataset.task
+            network = self._build(architecture).eval()
+            return observe(network, batch, task, relations=True, watched=self._teacher.features)

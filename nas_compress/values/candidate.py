@@ -1,263 +1,228 @@
-"""What a search proposes: a small frozen value that can be hashed, printed and stored without any framework."""
+"""A candidate: the frozen value that a search proposes, hashable and free of any framework."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError
 from nas_compress.values.family_settings import PRUNED as PRUNED
-from nas_compress.values.family_settings import PUBLISHED, FamilySettings, family_settings, whole_number
-from nas_compress.values.precision import END_BITS, check_bits, precision_in_words
+from nas_compress.values.family_settings import (
+    FamilySettings,
+    family_settings,
+    flat_settings,
+    setting_names,
+    settings_class,
+)
+from nas_compress.values.precision import Precision as Precision
 from nas_compress.values.precision import Quantization as Quantization
+from nas_compress.values.pruning import Pruning as Pruning
+from nas_compress.values.pruning import Sparsity as Sparsity
+from nas_compress.values.shape import Shape as Shape
 from nas_compress.values.teaching import LossTerm as LossTerm
 from nas_compress.values.teaching import Teaching as Teaching
 from nas_compress.values.teaching import cross_entropy as cross_entropy
 from nas_compress.values.teaching import distillation as distillation
 from nas_compress.values.teaching import label_smoothing as label_smoothing
 
-INITS = ("scratch", "inherit")
-"""Fresh weights, or the teacher's kept channels."""
-
-ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit")
-"""Ways to put zeros into dense shapes: by magnitude at once or gradually, two of each four inputs, targeted dropout."""
-
-FACTORIZATIONS = ("none", "low_rank", "tucker")
-"""Layers whole, as two thinner ones, or with kernels as three."""
+Part = TypeVar("Part", Pruning, Precision, Sparsity)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class Candidate:
-    """One point of a search space: a shape, its bits and how it is taught.
+    """One point of a search space: a shape, what is removed from it, its bits, and how it is taught.
 
-    `width_multiplier` scales, `pruning_ratio` is the fraction of the teacher's channels that its vote removes
-    (ranked by `pruning_criterion` among those that `pruning_ranking` lets compete, while each layer keeps
-    `pruning_min_channels`), `depths` are blocks per stage; a `stem_stride` of 2 or 4 shrinks the input at once, for
-    larger images. Family "pruned" is the teacher's own graph, cut: its depths are (). Widths are rounded to multiples
-    of `round_to`, or of the runtime's own step where it is 0. The weights start afresh, unless `init` is "inherit":
-    the control that fine-tunes what the teacher's cut leaves of its own. `zero_pattern` sets `zero_fraction` of the
-    weights to 0 within the dense shapes, during the one training. `factorization` replaces layers by products of
-    thinner ones, with `rank_fraction` of their channels between them. `quantization` says how a student of few bits
-    comes to its integers. Where a student of the teacher's family has fewer blocks than it, `kept_blocks` says for
-    which of them its own stand, in the vote and in what they inherit. `head_ratio` is the fraction of the teacher's
-    attention heads that go as a whole, by their importance, while each layer keeps `min_heads`; attention then takes
-    no part in the vote of `pruning_ratio`. `sharing` lets all layers of a transformer have the same weights: of their
-    attention, of their MLP, or both.
+    Search spaces give flat keywords; the parts name and explain them. Code may give whole parts. Given both, the flat
+    keywords change the part, and so `dataclasses.replace` takes either.
 
-    >>> Candidate(family="resnet", depths=(1, 1, 1)).fingerprint == Candidate(
-    ...     family="resnet", depths=(1, 1, 1)).fingerprint
+    shape: family, depths, width_multiplier, round_to, factorization, rank_fraction, and the family's settings
+        (`settings`, or stem_stride, heads, mlp_ratio, patch_size, pooling, distillation_token, sharing by name).
+    pruning: pruning_ratio, pruning_criterion, pruning_ranking, pruning_min_channels, kept_blocks, head_ratio,
+        min_heads, init.
+    precision: weight_bits, activation_bits, quantization.
+    sparsity: zero_pattern, zero_fraction.
+    teaching: the teacher and its schedule.
+    losses: terms of the training loss, each once.
+
+    >>> candidate = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5, weight_bits=8)
+    >>> candidate.pruning.ratio, candidate.precision.weight_bits
+    (0.5, 8)
+    >>> replace(candidate, weight_bits=4) == replace(candidate, precision=Precision(weight_bits=4))
     True
     """
 
-    family: str
-    depths: tuple[int, ...]
-    stem_stride: int = 1
-    width_multiplier: float = 1.0
-    pruning_ratio: float = 0.0
-    pruning_criterion: str = "uniform"
-    weight_bits: int = 32
-    activation_bits: int = 32
-    losses: tuple[LossTerm, ...] = (LossTerm(name="cross_entropy"),)
-    teaching: Teaching = field(default_factory=Teaching)
-    heads: int | None = None
-    mlp_ratio: float | None = None
-    patch_size: int | None = None
-    pooling: str | None = None
-    distillation_token: bool = False
-    pruning_ranking: str = "global"
-    pruning_min_channels: int = 1
-    round_to: int = 0
-    init: str = "scratch"
-    quantization: Quantization = field(default_factory=Quantization)
-    zero_pattern: str = "none"
-    zero_fraction: float = 0.0
-    factorization: str = "none"
-    rank_fraction: float = 1.0
-    kept_blocks: str = "first"
-    head_ratio: float = 0.0
-    min_heads: int = 1
-    sharing: str = "none"
+    shape: Shape
+    pruning: Pruning
+    precision: Precision
+    sparsity: Sparsity
+    teaching: Teaching
+    losses: tuple[LossTerm, ...]
 
-    def __post_init__(self) -> None:
-        if self.family == PRUNED and (self.depths or self.stem_stride != 1):
+    def __init__(
+        self,
+        *,
+        shape: Shape | None = None,
+        pruning: Pruning | None = None,
+        precision: Precision | None = None,
+        sparsity: Sparsity | None = None,
+        teaching: Teaching | None = None,
+        losses: Iterable[LossTerm] | None = None,
+        family: str | None = None,
+        depths: Iterable[int] | None = None,
+        width_multiplier: float | None = None,
+        round_to: int | None = None,
+        factorization: str | None = None,
+        rank_fraction: float | None = None,
+        settings: FamilySettings | None = None,
+        stem_stride: int | None = None,
+        heads: int | None = None,
+        mlp_ratio: float | None = None,
+        patch_size: int | None = None,
+        pooling: str | None = None,
+        distillation_token: bool | None = None,
+        sharing: str | None = None,
+        pruning_ratio: float | None = None,
+        pruning_criterion: str | None = None,
+        pruning_ranking: str | None = None,
+        pruning_min_channels: int | None = None,
+        kept_blocks: str | None = None,
+        head_ratio: float | None = None,
+        min_heads: int | None = None,
+        init: str | None = None,
+        weight_bits: int | None = None,
+        activation_bits: int | None = None,
+        quantization: Quantization | None = None,
+        zero_pattern: str | None = None,
+        zero_fraction: float | None = None,
+    ) -> None:
+        parts: dict[str, object] = {
+            "shape": _shape(
+                shape,
+                {
+                    "family": family,
+                    "depths": None if depths is None else tuple(depths),
+                    "width_multiplier": width_multiplier,
+                    "round_to": round_to,
+                    "factorization": factorization,
+                    "rank_fraction": rank_fraction,
+                    "settings": settings,
+                },
+                {
+                    "stem_stride": stem_stride,
+                    "heads": heads,
+                    "mlp_ratio": mlp_ratio,
+                    "patch_size": patch_size,
+                    "pooling": pooling,
+                    "distillation_token": distillation_token,
+                    "sharing": sharing,
+                },
+            ),
+            "pruning": _changed(
+                pruning or Pruning(),
+                {
+                    "ratio": pruning_ratio,
+                    "criterion": pruning_criterion,
+                    "ranking": pruning_ranking,
+                    "min_channels": pruning_min_channels,
+                    "kept_blocks": kept_blocks,
+                    "head_ratio": head_ratio,
+                    "min_heads": min_heads,
+                    "init": init,
+                },
+            ),
+            "precision": _changed(
+                precision or Precision(),
+                {"weight_bits": weight_bits, "activation_bits": activation_bits, "quantization": quantization},
+            ),
+            "sparsity": _changed(sparsity or Sparsity(), {"pattern": zero_pattern, "fraction": zero_fraction}),
+            "teaching": teaching or Teaching(),
+            "losses": cross_entropy() if losses is None else tuple(losses),
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+        self._check()
+
+    def _check(self) -> None:
+        stage_bits, depths = self.precision.quantization.stage_bits, self.shape.depths
+        if stage_bits and len(stage_bits) != len(depths):
             raise RequestError(
-                "depths=() and stem_stride=1 must hold for family 'pruned', which keeps the teacher's own, "
-                f"but got depths={self.depths}, stem_stride={self.stem_stride}"
+                f"stage_bits must have one entry per stage ({len(depths)}), but got stage_bits={stage_bits}"
             )
-        wrong = any(depth < 1 or depth != int(depth) for depth in self.depths)
-        if wrong or not (self.depths or self.family == PRUNED):
-            raise RequestError(f"depths must be one or more blocks per stage, but got depths={self.depths}")
-        # one form for each value: equal candidates share a fingerprint
-        object.__setattr__(self, "depths", tuple(int(depth) for depth in self.depths))
-        settings = self.settings
-        for name in settings.defaults():
-            object.__setattr__(self, name, getattr(settings, name))
-        object.__setattr__(self, "losses", tuple(self.losses))
-        object.__setattr__(self, "width_multiplier", float(self.width_multiplier))
-        object.__setattr__(self, "pruning_ratio", float(self.pruning_ratio))
-        if not 0 < self.width_multiplier < math.inf:
-            raise RequestError(
-                f"0 < width_multiplier < inf must hold, but got width_multiplier={self.width_multiplier}"
-            )
-        if not 0 <= self.pruning_ratio < 1:
-            raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.pruning_ratio}")
-        if self.pruning_min_channels < 1:
-            raise RequestError(
-                f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.pruning_min_channels}"
-            )
-        if self.round_to < 0:
-            raise RequestError(f"round_to >= 0 must hold, but got round_to={self.round_to}")
-        require_known("init", self.init, INITS)
-        quantization: object = self.quantization
-        if not isinstance(quantization, Quantization):
-            raise RequestError(f"quantization must be a Quantization, but got quantization={quantization!r}")
-        self._settle_stage_bits()
-        require_known("zero_pattern", self.zero_pattern, ZERO_PATTERNS)
-        object.__setattr__(self, "zero_fraction", float(self.zero_fraction))
-        if not 0 <= self.zero_fraction < 1 or (self.zero_pattern == "none") != (self.zero_fraction == 0):
-            raise RequestError(
-                "0 < zero_fraction < 1 must hold with a zero_pattern, and 0 without, "
-                f"but got zero_pattern={self.zero_pattern!r}, zero_fraction={self.zero_fraction}"
-            )
-        require_known("factorization", self.factorization, FACTORIZATIONS)
-        object.__setattr__(self, "rank_fraction", float(self.rank_fraction))
-        if not 0 < self.rank_fraction <= 1 or (self.factorization == "none") != (self.rank_fraction == 1):
-            raise RequestError(
-                "0 < rank_fraction < 1 must hold with a factorization, and 1 without, "
-                f"but got factorization={self.factorization!r}, rank_fraction={self.rank_fraction}"
-            )
-        if self.zero_pattern == "two_four" and self.zero_fraction != 0.5:
-            raise RequestError(
-                f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.zero_fraction}"
-            )
-        check_bits(self.weight_bits, self.activation_bits, self.quantization)
-        self._settle_ranges()
-        self._check_zeros_fit()
+        signs = self.precision.sign_layers
+        if self.sparsity.pattern != "none" and signs:
+            raise RequestError(f"a zero_pattern needs weights that can be 0, but got {', '.join(signs)} (signs)")
         if not self.losses:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
         if len(set(names)) < len(names):
             raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
 
-        self._check_transformer()
-
-    def _settle_ranges(self) -> None:
-        """Float activations have no range: `ranges` is what it would be if not given, unless it scales the weights."""
-        chosen = self.quantization
-        fixed = chosen.is_trained or self.weight_bits > END_BITS or chosen.weight_format == "float8"
-        if self.activation_bits == 32 and (fixed or chosen.ranges == "percentile"):
-            object.__setattr__(self, "quantization", replace(chosen, ranges=""))
-
-    def _check_zeros_fit(self) -> None:
-        """Signs alone cannot be 0, in no layer; of two shared values one can."""
-        chosen = self.quantization
-        if chosen.weight_format == "codebook":
-            return
-        signs = [
-            f"{name}={value}"
-            for name, value, has_signs in (
-                ("weight_bits", self.weight_bits, self.weight_bits == 1),
-                ("stage_bits", chosen.stage_bits, 1 in chosen.stage_bits),
-                ("end_bits", chosen.end_bits, chosen.end_bits == 1 and self.weight_bits <= END_BITS),
-            )
-            if has_signs
-        ]
-        if self.zero_pattern != "none" and signs:
-            raise RequestError(f"a zero_pattern needs weights that can be 0, but got {', '.join(signs)} (signs)")
-
-    def _check_transformer(self) -> None:
-        object.__setattr__(self, "head_ratio", float(self.head_ratio))
-        if not 0 <= self.head_ratio < 1:
-            raise RequestError(f"0 <= head_ratio < 1 must hold, but got head_ratio={self.head_ratio}")
-        whole_number("min_heads", self.min_heads)
-        if self.sharing != "none" and self.init == "inherit":
-            raise RequestError(
-                "init='inherit' needs layers with weights of their own, as the teacher's have, "
-                f"but got sharing={self.sharing!r}"
-            )
-
-    @property
-    def settings(self) -> FamilySettings:
-        """The settings of the candidate's family."""
-        return family_settings(self.family, {name: getattr(self, name) for name in PUBLISHED})
-
-    def _settle_stage_bits(self) -> None:
-        """Stages of different bits have the widest as `weight_bits`; equal ones are no more than `weight_bits`.
-
-        Where all have 8 bits no layer can be promoted, and none but the ends can share values.
-        """
-        stage_bits = self.quantization.stage_bits
-        if not stage_bits:
-            return
-        if len(stage_bits) != len(self.depths):
-            raise RequestError(
-                f"stage_bits must have one entry per stage ({len(self.depths)}), but got stage_bits={stage_bits}"
-            )
-        object.__setattr__(self, "weight_bits", max(stage_bits))
-        if len(set(stage_bits)) > 1:
-            return
-        settled = replace(self.quantization, stage_bits=())
-        if self.weight_bits == END_BITS:
-            settled = replace(settled, promoted_layers=0)
-            if settled.weight_format == "codebook" and settled.end_bits == END_BITS:
-                settled = replace(settled, weight_format="integer")
-        object.__setattr__(self, "quantization", settled)
-
-    @property
-    def number_format(self) -> str:
-        """The numbers that it computes with, in words; bits that are only simulated are called so."""
-        return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
-
     def in_float32(self, round_to: int) -> Candidate:
         """The same shape without rounding or zeros. round_to: the step of the widths before, which must not change."""
-        return replace(
-            self,
-            weight_bits=32,
-            activation_bits=32,
-            quantization=Quantization(),
-            round_to=round_to,
-            zero_pattern="none",
-            zero_fraction=0.0,
-        )
+        shape = replace(self.shape, round_to=round_to)
+        return replace(self, shape=shape, precision=Precision(), sparsity=Sparsity())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
-        values = asdict(self)
-        values["losses"] = [
-            {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
-        ]
-        values["depths"] = list(self.depths)
-        values["quantization"]["stage_bits"] = list(self.quantization.stage_bits)
-        return values
+        """Plain values for JSON in the flat form; `from_dict` reads them back."""
+        shape, pruning, precision = self.shape, self.pruning, self.precision
+        quantization = asdict(precision.quantization)
+        quantization["stage_bits"] = list(quantization["stage_bits"])
+        return {
+            "family": shape.family,
+            "depths": list(shape.depths),
+            "width_multiplier": shape.width_multiplier,
+            "pruning_ratio": pruning.ratio,
+            "pruning_criterion": pruning.criterion,
+            "weight_bits": precision.weight_bits,
+            "activation_bits": precision.activation_bits,
+            "losses": [
+                {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
+            ],
+            "teaching": asdict(self.teaching),
+            "pruning_ranking": pruning.ranking,
+            "pruning_min_channels": pruning.min_channels,
+            "round_to": shape.round_to,
+            "init": pruning.init,
+            "quantization": quantization,
+            "zero_pattern": self.sparsity.pattern,
+            "zero_fraction": self.sparsity.fraction,
+            "factorization": shape.factorization,
+            "rank_fraction": shape.rank_fraction,
+            "kept_blocks": pruning.kept_blocks,
+            "head_ratio": pruning.head_ratio,
+            "min_heads": pruning.min_heads,
+            **flat_settings(shape.settings),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
-        """The candidate that `to_dict` described."""
+        """The candidate that `to_dict` described; values that an older file lacks have their defaults."""
         known = dict(values)
+        settings = {name: known.pop(name) for name in setting_names() if name in known}
+        known["settings"] = family_settings(known["family"], settings)
         known["losses"] = tuple(
             LossTerm(name=term["name"], weight=term["weight"], settings=term["settings"])
             for term in known.get("losses", ())
         )
-        known["depths"] = tuple(known["depths"])
         known["teaching"] = Teaching(**known.get("teaching", {}))
         known["quantization"] = Quantization(**known.get("quantization", {}))
         return cls(**known)
 
     @property
     def control(self) -> str:
-        """Which control of "what is pruned matters" this is, in words; empty where it is none.
+        """The control of "what is pruned matters" that this is, in words; empty if it is none.
 
-        Inherited weights, a vote by chance, and a uniform width; after Liu et al. 2019 (arXiv 1810.05270) and Crowley
+        Inherited weights, random importance, and a uniform width, after Liu et al. 2019 (arXiv 1810.05270) and Crowley
         et al. 2018 (arXiv 1810.04622).
         """
-        voted = self.pruning_ratio > 0 and self.pruning_criterion != "uniform"
-        uniform = not voted and self.head_ratio == 0
-        shape = "uniform width" if uniform else "random vote" if self.pruning_criterion == "random" else ""
-        inherited = "inherited weights" if self.init == "inherit" else ""
+        pruning = self.pruning
+        by_importance = pruning.ratio > 0 and pruning.criterion != "uniform"
+        uniform = not by_importance and pruning.head_ratio == 0
+        shape = "uniform width" if uniform else "random vote" if pruning.criterion == "random" else ""
+        inherited = "inherited weights" if pruning.init == "inherit" else ""
         started = "weights of a float training" if self.teaching.scheme == "fine_tuned" else ""
         return ", ".join(filter(None, [inherited, started, shape]))
 
@@ -266,3 +231,24 @@ class Candidate:
         """16 hexadecimal digits that two candidates share only if they are equal."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _changed(part: Part, values: Mapping[str, Any]) -> Part:
+    given = {name: value for name, value in values.items() if value is not None}
+    return replace(part, **given) if given else part
+
+
+def _shape(shape: Shape | None, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Shape:
+    """The shape with the given values; settings of another family do not carry over."""
+    given = {name: value for name, value in values.items() if value is not None}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    family = given.get("family", None if shape is None else shape.family)
+    if family is None:
+        raise RequestError("a candidate must have a family, but got none")
+    if "settings" not in given:
+        same = shape is not None and isinstance(shape.settings, settings_class(family))
+        before = shape.settings.to_dict() if shape is not None and same else {}
+        given["settings"] = family_settings(family, before | chosen)
+    elif chosen:
+        given["settings"] = replace(given["settings"], **chosen)
+    return Shape(**given) if shape is None else replace(shape, **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -38,11 +38,14 @@ class FamilySettings:
         """Default values by name."""
         return {known.name: known.default for known in fields(cls) if known.default is not MISSING}
 
-    def chosen(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """Values that differ from their defaults, by name; of the given names only."""
-        values = {name: getattr(self, name) for name, default in self.defaults().items()}
-        wanted = values if names is None else set(names)
-        return {name: value for name, value in values.items() if name in wanted and value != self.defaults()[name]}
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name."""
+        return {known.name: getattr(self, known.name) for known in fields(self)}
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether layers have weights in common, so that none of them can be a teacher's layer."""
+        return False
 
     def without_teacher(self) -> FamilySettings:
         """The same settings without those that need a teacher."""
@@ -103,6 +106,11 @@ class TransformerSettings(FamilySettings):
             raise RequestError(f"distillation_token must be true or false, but got distillation_token={token!r}")
         require_known("sharing", self.sharing, SHARINGS)
 
+    @property
+    def shares_weights(self) -> bool:
+        """Whether `sharing` asks for it."""
+        return self.sharing != "none"
+
 
 SETTINGS: Mapping[str, type[FamilySettings]] = {
     "resnet": ConvolutionalSettings,
@@ -158,7 +166,7 @@ def family_settings(family: str, given: Mapping[str, object], where: str = "") -
 
 def flat_settings(settings: FamilySettings) -> dict[str, Any]:
     """Values by name as the flat form stores them: the published ones, then the family's own."""
-    return PUBLISHED | {name: getattr(settings, name) for name in settings.defaults()}
+    return PUBLISHED | settings.to_dict()
 
 
 def whole_number(name: str, value: object) -> int:

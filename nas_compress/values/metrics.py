@@ -128,6 +128,15 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
 """Every metric by its name. Tables show them in this order."""
 
 
+def chance_levels(classes: int) -> dict[str, float]:
+    """The chance levels of classification by metric.
+
+    >>> chance_levels(10)
+    {'accuracy': 0.1}
+    """
+    return {name: metric.chance(classes) for name, metric in METRICS.items() if metric.chance is not None}
+
+
 def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
     """The distinct names in the order of METRICS; unknown names follow in their own order."""
     given = dict.fromkeys(names)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.metrics import Budget
 
 State = Literal["trained", "over_budget", "failed", "stopped"]
 
@@ -47,6 +48,15 @@ class Measured:
     def with_figures(self, figures: Mapping[str, float]) -> Measured:
         """A copy with these figures added or replaced."""
         return replace(self, figures={**self.figures, **figures})
+
+    def broken_budgets(self, budgets: Iterable[Budget]) -> str:
+        """Describe every budget that a figure breaks; empty if none. Figures that were not measured break none."""
+        broken = [
+            f"{budget} must hold, but {budget.name} is {self.figures[budget.name]:.6g}"
+            for budget in budgets
+            if budget.name in self.figures and budget.violation(self.figures[budget.name]) > 0
+        ]
+        return "; ".join(broken)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""
@@ -121,7 +131,7 @@ class Outcome:
     @property
     def number_format(self) -> str:
         """The numbers in which the file computes, in words. Slow integer kernels are replaced by floats."""
-        shipped = self.candidate
+        shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)
         return shipped.number_format

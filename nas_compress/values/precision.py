@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from nas_compress.errors import RequestError, require_known
 
@@ -171,3 +171,68 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
             f"weight_bits <= 8 must hold for method={quantization.method!r} (floats need no learned rounding), "
             f"but got {weight_bits=}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Bits of a student's weights and activations, and how they are rounded.
+
+    Stages of different bits have the widest as `weight_bits`. Stages of equal bits become one width for all; if that
+    is 8, no layer can be promoted and only the ends can share values.
+    """
+
+    weight_bits: int = 32
+    activation_bits: int = 32
+    quantization: Quantization = field(default_factory=Quantization)
+
+    def __post_init__(self) -> None:
+        given: object = self.quantization
+        if not isinstance(given, Quantization):
+            raise RequestError(f"quantization must be a Quantization, but got quantization={given!r}")
+        self._settle_stage_bits()
+        check_bits(self.weight_bits, self.activation_bits, self.quantization)
+        self._settle_ranges()
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Weight bits of each stage, or the one width of all."""
+        return self.quantization.stage_widths(self.weight_bits)
+
+    @property
+    def number_format(self) -> str:
+        """The numbers that a file computes with, in words; simulated bits are called so."""
+        return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
+
+    @property
+    def sign_layers(self) -> tuple[str, ...]:
+        """Settings by which some layers store signs alone, which cannot be zero; of two shared values one can."""
+        chosen = self.quantization
+        if chosen.weight_format == "codebook":
+            return ()
+        settings = (
+            ("weight_bits", self.weight_bits, self.weight_bits == 1),
+            ("stage_bits", chosen.stage_bits, 1 in chosen.stage_bits),
+            ("end_bits", chosen.end_bits, chosen.end_bits == 1 and self.weight_bits <= END_BITS),
+        )
+        return tuple(f"{name}={value}" for name, value, has_signs in settings if has_signs)
+
+    def _settle_stage_bits(self) -> None:
+        stage_bits = self.quantization.stage_bits
+        if not stage_bits:
+            return
+        object.__setattr__(self, "weight_bits", max(stage_bits))
+        if len(set(stage_bits)) > 1:
+            return
+        settled = replace(self.quantization, stage_bits=())
+        if self.weight_bits == END_BITS:
+            settled = replace(settled, promoted_layers=0)
+            if settled.weight_format == "codebook" and settled.end_bits == END_BITS:
+                settled = replace(settled, weight_format="integer")
+        object.__setattr__(self, "quantization", settled)
+
+    def _settle_ranges(self) -> None:
+        """Without activation bits `ranges` has its default, unless it scales the weights."""
+        chosen = self.quantization
+        fixed = chosen.is_trained or self.weight_bits > END_BITS or chosen.weight_format == "float8"
+        if self.activation_bits == 32 and (fixed or chosen.ranges == "percentile"):
+            object.__setattr__(self, "quantization", replace(chosen, ranges=""))

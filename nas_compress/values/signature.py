@@ -81,6 +81,26 @@ class Signature:
         )
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the only input; RequestError if that is no image of a fixed size."""
+        shape = self.inputs[0].sample_shape
+        sizes = [size for size in shape if isinstance(size, int)]
+        if len(self.inputs) != 1 or len(shape) != 3 or len(sizes) != 3:
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
+            raise RequestError(f"a network of images must have one input (N, channels, height, width), but got {found}")
+        channels, height, width = sizes
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """Number of classes in the only output; RequestError if that is no (N, classes) with two classes or more."""
+        shape = self.outputs[0].sample_shape
+        if len(self.outputs) != 1 or len(shape) != 1 or not isinstance(shape[0], int) or shape[0] < 2:
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
+            raise RequestError(f"a classifier must have one output (N, classes >= 2), but got {found}")
+        return shape[0]
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs, in order."""
         return tuple(spec.name for spec in self.inputs)

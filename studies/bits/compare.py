@@ -124,7 +124,7 @@ def train_float(cell: Cell, context: TrialContext, *, epochs: int) -> nn.Module:
     candidate = replace(cell.candidate, weight_bits=32, activation_bits=32, quantization=Quantization())
     shape = student_architecture(candidate, context, seed=cell.seed)
     student = new_student(candidate, shape, context.teacher, seed=cell.seed)
-    teach(candidate, [student], context, epochs=epochs, seed=cell.seed, watch=Stopwatch())
+    teach(candidate, [student], context, layer_bits={}, epochs=epochs, seed=cell.seed, watch=Stopwatch())
     return student
 
 
@@ -144,6 +144,7 @@ def round_in_training(started: nn.Module, cell: Cell, context: TrialContext) -> 
         going_on,
         [student],
         replace(context, training=lower),
+        layer_bits={},
         epochs=epochs_under_rounding(EPOCHS),
         seed=cell.seed + 1,
         watch=Stopwatch(),
@@ -161,10 +162,10 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         path,
         signature=context.dataset.task.signature,
         weight_bits=cell.bits,
-        activation_bits=candidate.activation_bits,
+        activation_bits=candidate.precision.activation_bits,
         calibration=context.calibration,
         watch=Stopwatch(),
-        quantization=candidate.quantization,
+        quantization=candidate.precision.quantization,
         layer_bits=planned_bits(candidate, student, context),
     )
     task, validation = context.dataset.task, context.dataset.validation
@@ -204,7 +205,8 @@ def run_apprentices(student: str, scheme: str, seeds: int, out: Path) -> None:
                 continue
             shape = student_architecture(cell.candidate, context, seed=seed)
             network = new_student(cell.candidate, shape, context.teacher, seed=seed)
-            teach(cell.candidate, [network], context, epochs=EPOCHS, seed=seed, watch=Stopwatch())
+            bits = planned_bits(cell.candidate, network, context)
+            teach(cell.candidate, [network], context, layer_bits=bits, epochs=EPOCHS, seed=seed, watch=Stopwatch())
             ship(network, cell, context, out)
 
 

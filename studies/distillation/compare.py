@@ -28,7 +28,7 @@ from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_context
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_guide
+from nas_compress.trial.teach import find_supervision
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
 
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
@@ -136,7 +136,7 @@ def run(name: str, seeds: int, out: Path) -> None:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             candidate = replace(SETTINGS[name]["student"], losses=losses, teaching=teaching)
-            find_guide(candidate, context)  # teachers are trained here, not within the time below
+            find_supervision(candidate, context)  # teachers are trained here, not within the time below
             started = time.process_time()
             outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
             spent = time.process_time() - started

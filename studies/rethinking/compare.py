@@ -110,7 +110,7 @@ def train(cell: Cell, context: TrialContext) -> dict[str, float]:
     candidate = Candidate(
         family="resnet",
         depths=context.teacher.depths,
-        stem_stride=context.teacher.section.stem_stride,
+        settings=context.teacher.section.settings,
         pruning_ratio=cell.ratio,
         pruning_criterion=cell.criterion,
         round_to=1,

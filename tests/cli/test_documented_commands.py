@@ -108,7 +108,7 @@ def test_every_block_of_python_runs(block: Block, finished: Path, tmp_path: Path
     if "def suggest(" in block.text:
         (tmp_path / "mine" / "space.py").write_text(block.text)
         space = load_space("space.py", folder=tmp_path / "mine", shipped=tmp_path)
-        assert len({item.family for item in sample_space(space, draws=20, seed=0).candidates}) == 2
+        assert len({item.shape.family for item in sample_space(space, draws=20, seed=0).candidates}) == 2
 
 
 def test_the_readmes_ten_lines_make_a_study(command: Command, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_file_becomes_a_space(tmp_path: Path) -> None:
     space = load(tmp_path, GOOD)
     assert (space.name, space.summary) == ("mine", "Two points.")
     sampled = sample_space(space, draws=40, seed=0)
-    assert {candidate.depths for candidate in sampled.candidates} == {(1,), (2,)} and sampled.points == 2
+    assert {candidate.shape.depths for candidate in sampled.candidates} == {(1,), (2,)} and sampled.points == 2
 
 
 def test_a_changed_text_is_another_space(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_space_may_define_a_dataclass(tmp_path: Path) -> None:
     kind = "@dataclass\nclass Block:\n    depth: int\n\n"
     body = 'def suggest(trial):\n    return Candidate(family="resnet", depths=(Block(2).depth,))\n'
     head = HEAD.split('"""\n', 1)[1]
-    assert sample_space(load(tmp_path, start + head + kind + body), draws=1, seed=0).candidates[0].depths == (2,)
+    assert sample_space(load(tmp_path, start + head + kind + body), draws=1, seed=0).candidates[0].shape.depths == (2,)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ def test_its_table_and_its_plots_carry_what_was_found(confirmed: RunFolder, tmp_
     assert "Bars: mean and standard deviation" in (tmp_path / "front.svg").read_text()
     page = report_page(confirmed)
     assert "Confirmed with new seeds" in page
-    (spread,) = json.loads(page.split('id="data">')[1].split("</script>")[0])["spreads"]
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (spread,) = data["spreads"]["by_trial"]
     assert [spread[0], *spread[1]] == [
         int(rows[0]["trial"]),
         float(rows[0]["validation_mean"]),

@@ -50,15 +50,19 @@ def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, co
     check_candidate(taught)
     made = CONTROLS["no_teacher"].make(taught, context, 0)
     check_candidate(made)
-    assert (made.teaching, made.distillation_token) == (Teaching(), False)
-    kept = {"losses": taught.losses, "teaching": taught.teaching, "distillation_token": taught.distillation_token}
-    assert replace(made, **kept) == taught
+    assert made.teaching == Teaching() and made.shape.settings == made.shape.settings.without_teacher()
+    assert replace(made, losses=taught.losses, teaching=taught.teaching, shape=taught.shape) == taught
+    assert replace(made.shape, settings=taught.shape.settings) == taught.shape
 
 
 def test_a_uniform_width_is_unpruned_and_of_the_nearest_size(member: Candidate, context: TrialContext) -> None:
     made = CONTROLS["uniform_width"].make(member, context, 0)
-    assert made.pruning_ratio == 0.0
-    assert (made.losses, made.weight_bits, made.depths) == (member.losses, member.weight_bits, member.depths)
+    assert made.pruning.ratio == 0.0
+    assert (made.losses, made.precision.weight_bits, made.shape.depths) == (
+        member.losses,
+        member.precision.weight_bits,
+        member.shape.depths,
+    )
     wanted, found = parameters(member, context), parameters(made, context)
     for other in (0.25, 0.5, 0.75, 1.0):
         assert abs(found - wanted) <= abs(parameters(replace(made, width_multiplier=other), context) - wanted)
@@ -73,7 +77,7 @@ def test_in_float32_the_shape_stays_and_rounding_and_zeros_go(member: Candidate,
     check_candidate(made)
     shapes = [student_architecture(candidate, context, seed=0) for candidate in (rounded, made)]
     assert shapes[0] == shapes[1] and made.losses == member.losses
-    assert (made.weight_bits, made.activation_bits, made.zero_pattern) == (32, 32, "none")
+    assert (made.precision.weight_bits, made.precision.activation_bits, made.sparsity.pattern) == (32, 32, "none")
     floats = replace(member, weight_bits=32)
     assert CONTROLS["float32"].make(floats, context, 0) is floats, "its own control"
 
@@ -82,7 +86,7 @@ def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Can
     assert context.teacher.family == "resnet"
     fitting = replace(member, width_multiplier=1.0)
     made = CONTROLS["inherit"].make(fitting, context, 0)
-    assert made.init == "inherit"
+    assert made.pruning.init == "inherit"
     assert replace(made, init="scratch") == fitting
     with pytest.raises(RequestError, match="inherit"):
         CONTROLS["inherit"].make(replace(member, family="mobilenet"), context, 0)

@@ -54,3 +54,12 @@ def test_members_are_alike_where_their_spreads_overlap() -> None:
 
 def test_members_without_any_spread_are_alike_only_if_equal() -> None:
     assert alike([row(1, 0.9, 0.9), row(2, 0.9, 0.9), row(3, 0.8, 0.8)]) == ((1, 2),)
+
+
+def test_a_summary_survives_its_flat_form_with_null_for_what_an_older_file_had_not_measured() -> None:
+    made = row(1, 0.9, 0.92)
+    flat = made.to_dict()
+    assert flat["size_bytes"] == 10 and "figures" not in flat
+    assert Summary.from_dict(flat) == made
+    older = Summary.from_dict(flat | {"size_bytes": None})
+    assert older.figures == {name: value for name, value in made.figures.items() if name != "size_bytes"}

@@ -97,7 +97,7 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialConte
         event("refused")
         assert "\n" not in str(error) and any(word in str(error) for word in ("must", "needs"))
         return
-    event(f"{candidate.family} of a {teacher.family}")
+    event(f"{candidate.shape.family} of a {teacher.family}")
     assert all(width.channels >= 1 for width in architecture.widths)
     samples = context.dataset.train.inputs["input"][:8]
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-3)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from image_batches import example, labelled
 from image_files import export_images
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
@@ -38,7 +39,7 @@ BATCHES = tuple(
 
 
 def votes(network: nn.Module, criterion: str, seed: int = 0) -> tuple[ChannelGroup, ...]:
-    return rank_channels(network, SHAPE, criterion=criterion, seed=seed, batches=BATCHES)
+    return rank_channels(network, example(SHAPE), criterion=criterion, seed=seed, samples=labelled(BATCHES))
 
 
 def scores(groups: tuple[ChannelGroup, ...]) -> np.ndarray:
@@ -112,7 +113,7 @@ def test_half_of_the_channels_make_a_smaller_student(
         survivors = student_fractions(layers, groups=groups, fractions=fractions, same_family=True)
         widths = student_widths(layers, list(survivors.values()), width_multiplier=1.0, step=1)
         student = build_student(
-            Architecture(family=family, input_shape=SHAPE, classes=10, depths=DEPTHS, widths=widths, mean=5, std=6.0)
+            Architecture.of_images(SHAPE, classes=10, mean=5, std=6.0, family=family, depths=DEPTHS, widths=widths)
         )
         for group, fraction in zip(groups, fractions, strict=True):
             found = {student.get_submodule(layer).out_channels for layer in group.layers}
@@ -272,7 +273,8 @@ class Gated(nn.Module):
 def test_taylor_is_the_squared_change_of_the_loss_mean_over_batches() -> None:
     weights, seen = [0.5, -1.0, 0.0, 2.0], ((1, 0), (2, 3))
     batches = [(torch.full((1, 1, 2, 2), value, dtype=torch.uint8), torch.tensor([label])) for value, label in seen]
-    (group,) = rank_channels(Gated(weights), (1, 2, 2), criterion="taylor", seed=0, batches=batches)
+    samples = labelled(batches, classes=4)
+    (group,) = rank_channels(Gated(weights), example((1, 2, 2)), criterion="taylor", seed=0, samples=samples)
     by_hand = np.zeros(4)
     for value, label in seen:
         logits = value * np.array(weights)
@@ -281,7 +283,7 @@ def test_taylor_is_the_squared_change_of_the_loss_mean_over_batches() -> None:
         by_hand += (logits * (answers - np.eye(4)[label])) ** 2 / 2
     assert group.importance == pytest.approx(by_hand, rel=1e-5)
     with pytest.raises(RequestError, match="'taylor' needs training samples for its gradients, but got none"):
-        rank_channels(Gated(weights), (1, 2, 2), criterion="taylor", seed=0)
+        rank_channels(Gated(weights), example((1, 2, 2)), criterion="taylor", seed=0)
 
 
 def test_an_unknown_criterion_is_refused() -> None:

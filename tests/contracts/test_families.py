@@ -20,6 +20,7 @@ from nas_compress.values.family_settings import (
     FamilySettings,
     family_settings,
 )
+from nas_compress.values.signature import Signature, TensorSpec
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
 CONVOLUTIONAL = ("resnet", "mobilenet")
@@ -73,10 +74,10 @@ def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ..
         Width(layer=layer, asked=0.0, channels=multiples.get(layer, 1) * (5 + 2 * number))
         for number, layer in enumerate(layers)
     )
-    return Recording(
-        family=family,
-        input_shape=shape,
+    return Recording.of_images(
+        shape,
         classes=CLASSES,
+        family=family,
         depths=depths,
         widths=widths,
         mean=100,
@@ -204,7 +205,9 @@ def test_the_table_says_what_it_is(family: str) -> None:
 def test_unknown_names_and_empty_shapes_are_refused() -> None:
     with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); .* 'resnet'\?"):
         family_named("resnett", "here")
-    good = architecture("resnet", (1, 8, 8), (1, 1, 1)).to_dict()
-    for bad in ({"input_shape": (0, 8, 8)}, {"classes": 1}):
-        with pytest.raises(RequestError, match="at least"):
-            build_student(Architecture.from_dict({**good, **bad}))
+    good = architecture("resnet", (1, 8, 8), (1, 1, 1))
+    with pytest.raises(RequestError, match=r"must have one output \(N, classes >= 2\), but got logits \('N', 1\)"):
+        build_student(dataclasses.replace(good, signature=Signature.of_images((1, 8, 8), classes=1)))
+    text = TensorSpec(name="tokens", dtype="int32", shape=("N", "T"))
+    with pytest.raises(RequestError, match=r"must have one input \(N, channels, .* but got tokens \('N', 'T'\)"):
+        build_student(dataclasses.replace(good, signature=dataclasses.replace(good.signature, inputs=(text,))))

@@ -104,8 +104,8 @@ def test_no_two_ways_lead_to_one_candidate(name: str) -> None:
 def test_every_point_names_only_what_is_known(name: str) -> None:
     for candidate in points(name):
         check_candidate(candidate)
-        assert len(candidate.depths) == len(FAMILIES[candidate.family].base_widths)
-    assert {candidate.pruning_criterion for candidate in points(name)} <= set(CRITERIA)
+        assert len(candidate.shape.depths) == len(FAMILIES[candidate.shape.family].base_widths)
+    assert {candidate.pruning.criterion for candidate in points(name)} <= set(CRITERIA)
 
 
 @every_space

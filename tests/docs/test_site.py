@@ -93,6 +93,29 @@ def test_every_command_in_a_code_block_is_known_with_its_options(page: Path) -> 
         assert {word for word in words if word.startswith("--")} <= known, (name, words)
 
 
+def test_contributing_lists_the_folders_from_high_to_low() -> None:
+    shown = re.findall(r"`(\w+)(?:/|\.py)`", "".join(re.findall(r"^\| (`.*?) \|", _code_section(), re.MULTILINE)))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    floors = {name.strip(): floor for floor, names in enumerate(layers) for name in names.split("|")}
+    assert {*shown, "__main__"} == floors.keys()
+    assert [floors[name] for name in shown] == sorted(floors[name] for name in shown)
+
+
+def test_contributing_names_files_that_exist() -> None:
+    named = re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) >= 10
+    assert [name for name in named if not (ROOT / "nas_compress" / name).is_file()] == []
+
+
+def _code_section() -> str:
+    return (ROOT / "CONTRIBUTING.md").read_text().split("## The code")[1].split("## Text")[0]
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 def test_every_snippet_of_a_method_is_valid() -> None:
     sys.path.insert(0, str(ROOT / "docs" / "build"))
     from method_pages import method_pages

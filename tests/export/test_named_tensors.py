@@ -77,7 +77,8 @@ def test_both_exporters_keep_names_and_free_dimensions(tagger: nn.Module, file: 
     export_onnx(tagger, SIGNATURE, tmp_path / "dynamo.onnx", backend="dynamo")
     assert file_signature(file) == file_signature(tmp_path / "dynamo.onnx") == SIGNATURE
     inputs = {name: tensor.numpy() for name, tensor in BATCH.items()}
-    for first, second in zip(predict(file, inputs).values(), predict(tmp_path / "dynamo.onnx", inputs).values()):
+    answers = (predict(path, inputs).values() for path in (file, tmp_path / "dynamo.onnx"))
+    for first, second in zip(*answers, strict=True):
         assert np.allclose(first, second, atol=1e-5)
 
 

@@ -49,9 +49,9 @@ def network(
     torch.manual_seed(0)
     layers = FAMILIES["vit"].layers((depth,), (16,))
     return build_student(
-        Architecture(
+        Architecture.of_images(
+            shape,
             family="vit",
-            input_shape=shape,
             classes=10,
             depths=(depth,),
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),

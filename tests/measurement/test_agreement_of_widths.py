@@ -71,9 +71,9 @@ def started(family: str, clothes: Dataset) -> nn.Module:
     """A float network of half the family's widths that knows most of the articles."""
     known = family_named(family)
     depths = (1,) * len(known.base_depths)
-    shape = Architecture(
+    shape = Architecture.of_images(
+        clothes.input_shape,
         family=family,
-        input_shape=clothes.input_shape,
         classes=clothes.classes,
         depths=depths,
         widths=tuple(

@@ -26,9 +26,9 @@ def shape(*, width: int = 12, depth: int = 2, inner: int = 20, attention: int = 
     channels = {"embedding.conv": width}
     for layer in range(depth):
         channels |= {f"layers.{layer}.attention.query": attention, f"layers.{layer}.mlp.inner": inner}
-    plain = Architecture(
+    plain = Architecture.of_images(
+        (1, 8, 8),
         family="vit",
-        input_shape=(1, 8, 8),
         classes=5,
         depths=(depth,),
         widths=tuple(Width(layer=layer, asked=0.0, channels=count) for layer, count in channels.items()),

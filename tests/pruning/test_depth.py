@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from image_batches import labelled
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import ObservableNetwork
@@ -17,7 +18,7 @@ from nas_compress.pruning.depth import block_importance, choose_blocks, removabl
 
 MakeNetwork = Callable[..., ObservableNetwork]
 SAMPLES = torch.randint(0, 17, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-BATCHES = tuple(zip(SAMPLES.split(10), (torch.arange(20) % 10).split(10), strict=True))
+BATCHES = labelled(zip(SAMPLES.split(10), (torch.arange(20) % 10).split(10), strict=True))
 DEPTHS = {"resnet": (3, 2, 1), "mobilenet": (1, 3, 2), "vit": (3,)}
 REMOVABLE = {
     "resnet": ((True, True, True), (False, True), (False,)),

@@ -11,6 +11,7 @@ from module_zoo import SHAPE, Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from image_batches import example, labelled
 from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.channel_groups import ChannelGroup
@@ -21,11 +22,11 @@ from nas_compress.pruning.ranking import surviving_fractions
 MakeNetwork = Callable[..., ObservableNetwork]
 SAMPLES = torch.randint(0, 17, (6, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 4])
-BATCHES = ((SAMPLES[:4], LABELS[:4]), (SAMPLES[4:], LABELS[4:]))
+BATCHES = labelled([(SAMPLES[:4], LABELS[:4]), (SAMPLES[4:], LABELS[4:])])
 
 
 def ranked(network: torch.nn.Module) -> tuple[ChannelGroup, ...]:
-    return rank_heads(rank_channels(network, SHAPE, criterion="l1", seed=0), network, SHAPE, BATCHES)
+    return rank_heads(rank_channels(network, example(SHAPE), criterion="l1", seed=0), network, example(SHAPE), BATCHES)
 
 
 def test_it_is_the_mean_absolute_gradient_of_a_mask(make_network: MakeNetwork) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from module_zoo import SHAPE, ZOO, HardCoded, Transformer
 from torch import nn
 from torch.nn import functional as F
 
+from image_batches import example, labelled
 from image_files import export_images
 from nas_compress.errors import RequestError
 from nas_compress.pruning.importance import CRITERIA, rank_channels
@@ -37,9 +37,9 @@ def trained(kind: str) -> nn.Module:
 
 
 def shape(network: nn.Module, ratio: float, criterion: str = "l1", ranking: str = "local") -> Architecture:
-    groups = rank_channels(network, SHAPE, criterion=criterion, seed=0, batches=[(SAMPLES, LABELS)])
+    groups = rank_channels(network, example(SHAPE), criterion=criterion, seed=0, samples=labelled([(SAMPLES, LABELS)]))
     widths = pruned_widths(groups, surviving_fractions(groups, ratio, ranking=ranking), width_multiplier=1.0, step=4)
-    return Architecture(family="pruned", input_shape=SHAPE, classes=10, depths=(), widths=widths, mean=0, std=1.0)
+    return Architecture.of_images(SHAPE, classes=10, mean=0, std=1.0, family="pruned", depths=(), widths=widths)
 
 
 @every_module
@@ -49,7 +49,9 @@ def test_nothing_of_a_trained_teacher_survives(kind: str, ratio: float) -> None:
     learned = {name: value for name, value in teacher.state_dict().items() if name not in ("centre",)}
     known = torch.cat([value.flatten().double() for value in learned.values()])
     torch.manual_seed(1)
-    student = build_pruned(lambda: trained(kind), shape(teacher, ratio))  # a factory that brings trained weights
+    student = build_pruned(
+        lambda: trained(kind), shape(teacher, ratio), example(SHAPE)
+    )  # a factory that brings trained weights
     for name, value in student.state_dict().items():
         assert bool(torch.isfinite(value).all()), name
         if name != "centre" and "num_batches" not in name:
@@ -67,7 +69,7 @@ def test_every_criterion_cuts_what_trains_and_ships(kind: str, criterion: str, t
     teacher, sizes = trained(kind), []
     for ratio in (0.0, 0.5):
         architecture = shape(teacher, ratio, criterion, "isomorphic")
-        student = build_pruned(ZOO[kind], architecture).train()
+        student = build_pruned(ZOO[kind], architecture, example(SHAPE)).train()
         F.cross_entropy(student(SAMPLES), LABELS).backward()
         assert all(value.grad is not None for value in student.parameters())
         for width in architecture.widths:
@@ -81,13 +83,13 @@ def test_every_criterion_cuts_what_trains_and_ships(kind: str, criterion: str, t
 
 def test_heads_go_as_a_whole_and_their_count_follows() -> None:
     teacher = trained("transformer")
-    groups = rank_channels(teacher, SHAPE, criterion="l2", seed=0)
+    groups = rank_channels(teacher, example(SHAPE), criterion="l2", seed=0)
     heads = [group for group in groups if group.unit > 1]
     assert [(group.layers, len(group.importance), group.unit) for group in heads] == [
         (("attentions.0.qkv",), 4, 6),
         (("attentions.1.qkv",), 4, 6),
     ]
-    student = build_pruned(Transformer, shape(teacher, 0.5))
+    student = build_pruned(Transformer, shape(teacher, 0.5), example(SHAPE))
     for attention in student.attentions:
         assert (attention.num_heads, attention.head_dim, attention.attn_dim) == (2, 6, 12)
         assert (attention.qkv.out_features, attention.proj.in_features) == (36, 12)
@@ -96,7 +98,7 @@ def test_heads_go_as_a_whole_and_their_count_follows() -> None:
 
 @every_module
 def test_without_a_cut_the_shapes_are_the_modules_own(kind: str) -> None:
-    student = build_pruned(ZOO[kind], shape(trained(kind), 0.0))
+    student = build_pruned(ZOO[kind], shape(trained(kind), 0.0), example(SHAPE))
     own = {name: value.shape for name, value in ZOO[kind]().state_dict().items()}
     assert {name: value.shape for name, value in student.state_dict().items()} == own
 
@@ -104,10 +106,10 @@ def test_without_a_cut_the_shapes_are_the_modules_own(kind: str) -> None:
 @every_module
 def test_a_student_is_rebuilt_from_its_recipe(kind: str) -> None:
     architecture = shape(trained(kind), 0.5)
-    student = build_pruned(ZOO[kind], architecture).eval()
-    recipe = Architecture.from_dict(json.loads(json.dumps(asdict(architecture))))
+    student = build_pruned(ZOO[kind], architecture, example(SHAPE)).eval()
+    recipe = Architecture.from_dict(json.loads(json.dumps(architecture.to_dict())))
     assert recipe == architecture
-    again = build_pruned(ZOO[kind], recipe).eval()
+    again = build_pruned(ZOO[kind], recipe, example(SHAPE)).eval()
     assert not torch.equal(again(SAMPLES), student(SAMPLES))
     again.load_state_dict(student.state_dict())
     torch.testing.assert_close(again(SAMPLES), student(SAMPLES))
@@ -118,7 +120,9 @@ def test_fresh_weights_follow_the_seed_alone() -> None:
 
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return torch.cat([value.flatten() for value in build_pruned(Transformer, architecture).parameters()])
+        return torch.cat(
+            [value.flatten() for value in build_pruned(Transformer, architecture, example(SHAPE)).parameters()]
+        )
 
     assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
 
@@ -136,13 +140,13 @@ def test_parameters_of_no_layer_start_by_their_kind() -> None:
 def test_a_layer_that_cannot_be_cut_is_named() -> None:
     architecture = shape(HardCoded(), 0.5)
     with pytest.raises(RequestError, match="must be one that torch-pruning can cut, but second is not: ") as caught:
-        build_pruned(HardCoded, architecture)
+        build_pruned(HardCoded, architecture, example(SHAPE))
     assert "\n" not in str(caught.value)
-    assert build_pruned(HardCoded, shape(HardCoded(), 0.0)) is not None
+    assert build_pruned(HardCoded, shape(HardCoded(), 0.0), example(SHAPE)) is not None
 
 
 def test_it_can_only_cut() -> None:
-    groups = rank_channels(HardCoded(), SHAPE, criterion="uniform", seed=0)
+    groups = rank_channels(HardCoded(), example(SHAPE), criterion="uniform", seed=0)
     with pytest.raises(RequestError, match=r"width_multiplier <= 1 must hold, but got 1.5"):
         pruned_widths(groups, (1.0, 1.0), width_multiplier=1.5, step=16)
     small = pruned_widths(groups, (1.0, 0.5), width_multiplier=1.0, step=16)

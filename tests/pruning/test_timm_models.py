@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from foreign import MODELS, Raw, import_timm
+from image_batches import example, labelled
 from image_files import export_images, predict_logits
 from nas_compress.pruning.importance import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
@@ -29,12 +30,14 @@ def test_it_is_cut_trains_and_ships(name: str, criterion: str, tmp_path: Path) -
     import_timm()
     make: Callable[[], nn.Module] = lambda: Raw(name)  # noqa: E731
     teacher = make()
-    batches = [(SAMPLES, torch.arange(6))]
-    groups = rank_channels(teacher, SHAPE, criterion=criterion, seed=0, batches=batches)
+    samples = labelled([(SAMPLES, torch.arange(6))])
+    groups = rank_channels(teacher, example(SHAPE), criterion=criterion, seed=0, samples=samples)
     fractions = surviving_fractions(groups, 0.5, ranking="isomorphic")
     widths = pruned_widths(groups, fractions, width_multiplier=1.0, step=8)
     student = build_pruned(
-        make, Architecture(family="pruned", input_shape=SHAPE, classes=10, depths=(), widths=widths, mean=0, std=1.0)
+        make,
+        Architecture.of_images(SHAPE, classes=10, mean=0, std=1.0, family="pruned", depths=(), widths=widths),
+        example(SHAPE),
     ).train()
     F.cross_entropy(student(SAMPLES), torch.arange(6)).backward()
     assert all(value.grad is not None for value in student.parameters())

@@ -11,9 +11,11 @@ from nas_compress.errors import RequestError
 from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.values.candidate import Candidate, Quantization
 
+TASK = ImageClassification(shape=(1, 8, 8), classes=10)
 LAYERS = ("stem.conv", "stages.0.0.conv", "stages.1.0.conv", "stages.1.1.conv", "head.classifier")
 
 
@@ -37,13 +39,13 @@ def test_too_few_stages_are_refused() -> None:
 def test_sensitivity_is_the_divergence_of_one_rounded_layer(trained, digits) -> None:
     network, samples = trained["resnet"], digits.train[:64]
     before = deepcopy(network.state_dict())
-    found = layer_sensitivities(network, samples, bits=2)
+    found = layer_sensitivities(network, {"input": samples}, TASK, bits=2)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert [each.layer for each in found] == list(weight_layers(network))
     assert found[0].position == 0 and found[-1].position == 1
     assert all(each.divergence > 0 for each in found)
     assert sum(each.divergence for each in found) > 5 * sum(
-        each.divergence for each in layer_sensitivities(network, samples, bits=6)
+        each.divergence for each in layer_sensitivities(network, {"input": samples}, TASK, bits=6)
     )
     # the same by hand for one layer
     layer = found[2].layer
@@ -76,7 +78,7 @@ def test_a_failure_while_a_layer_is_rounded_leaves_the_network_whole(trained, di
 
     network.register_forward_pre_hook(fail_later)
     with pytest.raises(RuntimeError, match="out of memory"):
-        layer_sensitivities(network, samples, bits=2)
+        layer_sensitivities(network, {"input": samples}, TASK, bits=2)
     assert met == [256, 44, 256, 44, 256], "in batches; the second layer was rounded when it failed"
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 

@@ -59,7 +59,7 @@ def test_a_candidate_says_its_numbers_in_words(bits: tuple[int, int], quantizati
         activation_bits=activation_bits,
         quantization=quantization,
     )
-    assert candidate.number_format == words
+    assert candidate.precision.number_format == words
 
 
 def test_integer_kernels_that_did_not_ship_are_not_told() -> None:
@@ -80,8 +80,8 @@ def test_simulated_activations_are_marked_wherever_their_latency_stands(make_run
         record.outcome,
         # the bits are no searched parameter: the mark comes from the candidate
         candidate=replace(record.outcome.candidate, weight_bits=4, activation_bits=4),
-        architecture=Architecture(
-            family="resnet", widths=(), depths=(1, 1, 1), input_shape=(1, 8, 8), classes=10, mean=0, std=1.0
+        architecture=Architecture.of_images(
+            (1, 8, 8), classes=10, mean=0, std=1.0, family="resnet", widths=(), depths=(1, 1, 1)
         ),
     )
     record = replace(record, outcome=outcome, model="model.onnx")

@@ -194,7 +194,7 @@ def test_a_candidate_on_which_runs_died_again_and_again_is_a_failed_trial(worker
     run_study(study, trials=1 + workers, workers=workers)
     records = read_records(RunFolder(root=root))
     (failed,) = [record for record in records if record.outcome.state == "failed"]
-    assert len(records) == 1 + workers and failed.trial == 2 and failed.outcome.candidate.width_multiplier == 0.5
+    assert len(records) == 1 + workers and failed.trial == 2 and failed.outcome.candidate.shape.width_multiplier == 0.5
     assert failed.outcome.reason is not None
     assert failed.outcome.reason.startswith(f"{MOST_DEATHS} runs died while they tried this candidate")
     assert load(root).trials[2].state == TrialState.FAIL

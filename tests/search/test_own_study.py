@@ -105,8 +105,8 @@ def test_a_study_on_own_data_with_an_own_teacher(tmp_path: Path) -> None:
     front = run_study(folder)
     records = read_records(RunFolder(root=tmp_path / "runs" / "own"))
     assert [record.outcome.state for record in records] == ["trained"] * 4
-    assert {record.outcome.candidate.family for record in records} == {"resnet", "mobilenet"}
-    assert {record.outcome.candidate.weight_bits for record in records} == {32, 8}
+    assert {record.outcome.candidate.shape.family for record in records} == {"resnet", "mobilenet"}
+    assert {record.outcome.candidate.precision.weight_bits for record in records} == {32, 8}
     assert front.teacher is not None
     assert front.teacher.figures["accuracy"] > 0.95
     best = max(record.outcome.measured.figures.get("accuracy", 0) for record in records if record.outcome.measured)

@@ -74,9 +74,9 @@ def test_a_study_cuts_the_users_module_to_a_front(tmp_path: Path) -> None:
     assert [outcome.state for outcome in outcomes] == ["trained"] * 6
     for outcome in outcomes:
         assert outcome.measured is not None and (outcome.measured.agreement or 0) >= 0.999
-        assert ("inherited weights" in outcome.control) == (outcome.candidate.init == "inherit")
+        assert ("inherited weights" in outcome.control) == (outcome.candidate.pruning.init == "inherit")
     sizes = sorted(
-        (one.candidate.pruning_ratio, one.measured.figures["parameters"]) for one in outcomes if one.measured
+        (one.candidate.pruning.ratio, one.measured.figures["parameters"]) for one in outcomes if one.measured
     )
     assert len({ratio for ratio, _ in sizes}) > 1
     assert all(first[1] >= second[1] for first, second in itertools.pairwise(sizes))

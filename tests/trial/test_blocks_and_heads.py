@@ -1,4 +1,4 @@
-"""Candidates with fewer blocks than the teacher, and with fewer heads: their shape, their weights, their file."""
+"""Candidates with fewer blocks or heads than the teacher: shape, weights and file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADS = replace(VIT, depths=(4,), kept_blocks="first", head_ratio=0.25)
 
 @pytest.fixture(scope="module")
 def deep(context: TrialContext, make_network: MakeNetwork) -> Teacher:
-    """A resnet whose second block of the first stage has few channels that matter."""
+    """A resnet with few important channels in the second block of its first stage."""
     network = make_network("resnet", (3, 2, 1), shrink=2)
     network.raw_input = context.teacher.network.raw_input
     with torch.no_grad():
@@ -45,7 +45,7 @@ def student_of(candidate: Candidate, context: TrialContext, teacher: Teacher) ->
 
 
 def shorter(teacher: Teacher, kept: Kept) -> torch.nn.Module:
-    """The teacher's network with the kept blocks alone."""
+    """The teacher's network with only the kept blocks."""
     return without_blocks(teacher.network, FAMILIES[teacher.family], kept).eval()
 
 
@@ -96,7 +96,7 @@ def test_whole_heads_go_and_the_rest_answers_alike(vit_context: TrialContext, co
     assert fresh.channels("embedding.conv") == 32 and fresh.channels("layers.0.mlp.inner") == 64
     assert replace(HEADS, init="scratch").control == ""
     control = uniform_control(replace(HEADS, init="scratch", round_to=1), replace(context, teacher=teacher), seed=0)
-    assert control.head_ratio == 0 and control.control == "uniform width"
+    assert control.pruning.head_ratio == 0 and control.control == "uniform width"
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 8)], ids=str)

@@ -1,4 +1,4 @@
-"""A trial that is cut anywhere and begun again ends in the same bytes."""
+"""An interrupted trial resumes and gives the same bytes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ EPOCHS = 4
 
 
 class Cut(BaseException):
-    """Like a signal: nothing in a trial catches it."""
+    """An exception that no code of a trial catches, like a signal."""
 
 
 class Looker:
-    """Asks for every accuracy and never stops."""
+    """A stopper that wants every epoch and never stops."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, float]] = []

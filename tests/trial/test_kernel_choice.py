@@ -1,4 +1,4 @@
-"""Integer kernels ship where they are faster, by latencies that the machine's cache keeps."""
+"""Integer kernels ship if they are faster, by the latencies in the machine's cache."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VIT = Candidate(
 
 
 def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, float_ms: float) -> TrialContext:
-    """The context of a machine that has timed both forms before."""
+    """A context with cached latencies of both kinds of kernels."""
     student = student_of(VIT, context)
     latencies = {}
     for bits, value in ((8, integer_ms), (32, float_ms)):
@@ -49,7 +49,7 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
             signature=context.dataset.task.signature,
             weight_bits=4,
             activation_bits=bits,
-            quantization=VIT.quantization,
+            quantization=VIT.precision.quantization,
             layer_bits=planned_bits(VIT, student, context),
             calibration=context.calibration,
             watch=Stopwatch(),
@@ -85,7 +85,7 @@ def test_a_trial_ships_the_faster_form_and_tells_of_the_other(context: TrialCont
 
 
 class RememberingMeter(LatencyMeter):
-    """Keeps the patience with which each file was asked for."""
+    """A device that records the `patient` argument of each measurement."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(cache=folder, time_limit_s=0.01, blocks=1)

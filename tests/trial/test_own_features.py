@@ -1,4 +1,4 @@
-"""Terms on features with a teacher of the user's own, whose stages the study names; and with students cut from it."""
+"""Feature losses with a user's teacher and with students cut from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.models.features import watch
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_guide, objective_of
+from nas_compress.trial.teach import find_supervision, objective_of
 from nas_compress.values.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
 from teachers import small_teacher_in
 
@@ -46,7 +46,7 @@ STUDENTS = {
 
 @pytest.fixture(scope="module")
 def own(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
-    """The trials of `context` with a module that is not one of ours."""
+    """The context with a user's module as its teacher."""
     folder = tmp_path_factory.mktemp("own_features")
     (folder / "featured_net.py").write_text(CODE)
     scope: dict[str, object] = {}
@@ -72,7 +72,7 @@ def test_named_modules_are_stages_of_teacher_and_student(
 
 def test_no_module_is_watched_for_longer_than_a_look(own: TrialContext) -> None:
     candidate = replace(STUDENTS["pruned"], losses=(*cross_entropy(), LossTerm(name="fitnet")))
-    objective = objective_of(candidate, own.teacher.network, find_guide(candidate, own), own, seed=0)
+    objective = objective_of(candidate, own.teacher.network, find_supervision(candidate, own), own, seed=0)
     batch = own.dataset.train.first(8)
     objective(own.teacher.network, batch.inputs, batch.targets, view=0, index=torch.arange(8), progress=0.0)
     assert not any(module._forward_hooks for module in own.teacher.network.modules())

@@ -1,4 +1,4 @@
-"""The controls of pruning: inherited weights, a vote by chance, a uniform width of equal size."""
+"""Controls of pruning: inherited weights, random importance, a uniform width of equal size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INHERIT = replace(PRUNED, init="inherit", round_to=1)
 def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, context: TrialContext) -> None:
     voted = replace(PRUNED, pruning_ratio=ratio, pruning_criterion=criterion, round_to=1)
     control = uniform_control(voted, context, seed=0)
-    assert control.pruning_ratio == 0 and control.control == "uniform width" and voted.control == ""
+    assert control.pruning.ratio == 0 and control.control == "uniform width" and voted.control == ""
     shapes = [student_architecture(one, context, seed=0) for one in (voted, control)]
     counts = [parameter_count(shape, context.teacher) for shape in shapes]
     assert counts[1] == pytest.approx(counts[0], rel=0.03)

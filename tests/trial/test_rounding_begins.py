@@ -1,4 +1,4 @@
-"""Where the training of ranges begins."""
+"""Initial ranges of trained quantization."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
+from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import begin_rounding_
@@ -26,7 +27,7 @@ def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, co
         )
         architecture = student_architecture(candidate, context, seed=0)
         student = new_student(candidate, architecture, context.teacher, seed=0)
-        begin_rounding_(student, candidate, context)
+        begin_rounding_(student, candidate, context, layer_bits=planned_bits(candidate, student, context))
         parts = [module for module in student.modules() if isinstance(module, ActivationQuantizer)]
         return torch.tensor([float(part.scale_and_zero_point()[0]) for part in parts])
 

@@ -1,4 +1,4 @@
-"""Zeros within dense shapes through trained quantization, and where they do not fit."""
+"""Zero patterns in trials: with trained quantization, and in layers that they do not fit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES
 from nas_compress.training.objective import LossObjective
+from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
@@ -49,7 +50,8 @@ def test_zeros_stay_under_trained_quantization(pattern: str, context: TrialConte
         candidate("resnet", pattern), weight_bits=4, activation_bits=32, quantization=Quantization(method="lsq")
     )
     student = new_student(sparse, student_architecture(sparse, context, seed=0), context.teacher, seed=0)
-    fit(student, LossObjective(TrainingLoss(context.dataset.task, cross_entropy())), sparse, longer, epochs=2, seed=0)
+    objective = LossObjective(TrainingLoss(context.dataset.task, cross_entropy()))
+    fit(student, objective, sparse, longer, layer_bits=planned_bits(sparse, student, longer), epochs=2, seed=0, macs=1)
     weights = [
         module.weight for module in student.modules() if isinstance(getattr(module, "weight", None), nn.Parameter)
     ]

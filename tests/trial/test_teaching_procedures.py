@@ -1,4 +1,4 @@
-"""Every way to have a teacher, in a real trial: what is trained, what is kept, what ships."""
+"""Every kind of teaching in a real trial: what is trained, stored and shipped."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_guide, objective_of
+from nas_compress.trial.teach import find_supervision, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.values.precision import Precision
 from nas_compress.values.teaching import SCHEMES
 
 KD = distillation(hard_weight=0.5, soft_weight=0.5, temperature=2.0)
@@ -100,12 +101,14 @@ def test_an_earlier_teacher_is_less_sure_and_made_without_another_training(conte
 def test_members_differ_and_their_answers_stand_side_by_side(context: TrialContext) -> None:
     second = member(context.teacher, 1)
     assert member(context.teacher, 0) is context.teacher and member(context.teacher, 1) is second
-    guide = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2)), context)
-    assert guide.answers is not None and guide.answers.shape[2] == 2
-    assert torch.equal(guide.answers[:, :, 0], context.teacher.answers)
-    assert torch.equal(guide.answers[:, :, 1], second.answers)
+    supervision = find_supervision(replace(BASE, teaching=Teaching(teacher="ensemble", members=2)), context)
+    assert supervision.answers is not None and supervision.answers.shape[2] == 2
+    assert torch.equal(supervision.answers[:, :, 0], context.teacher.answers)
+    assert torch.equal(supervision.answers[:, :, 1], second.answers)
     assert not torch.equal(second.answers, context.teacher.answers)
-    logits = find_guide(replace(BASE, teaching=Teaching(teacher="ensemble", members=2, average="logits")), context)
+    logits = find_supervision(
+        replace(BASE, teaching=Teaching(teacher="ensemble", members=2, average="logits")), context
+    )
     assert logits.answers is not None and logits.answers.ndim == 3
 
 
@@ -181,8 +184,9 @@ def test_peers_have_the_shape_that_is_asked_for(
 ) -> None:
     candidate = replace(BASE, **student, teaching=Teaching(teacher="mutual", peers=2, **peers))
     described = peer_of(candidate, OnnxruntimeCpu())
-    assert (described.family, described.depths, described.stem_stride) == shape
-    assert described.weight_bits == described.activation_bits == 32 and described.init == "scratch"
+    stem_stride = getattr(described.shape.settings, "stem_stride", 1)
+    assert (described.shape.family, described.shape.depths, stem_stride) == shape
+    assert described.precision == Precision() and described.pruning.init == "scratch"
     made = make_peers(candidate, context, seed=0)
     macs = [image_macs(peer, context.dataset.input_shape) for peer in made]
     assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
@@ -191,11 +195,11 @@ def test_peers_have_the_shape_that_is_asked_for(
 
 
 def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) -> None:
-    """The student's adaptation layer leads to the peer's width, and the peer's to the student's."""
+    """The student's adaptation layer has the peer's width, and the peer's has the student's."""
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
     student = build_student(student_architecture(candidate, context, seed=0))
-    objective = objective_of(candidate, student, find_guide(candidate, context), context, seed=0)
+    objective = objective_of(candidate, student, find_supervision(candidate, context), context, seed=0)
     shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in objective.learners[1:]]
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 

@@ -1,4 +1,4 @@
-"""From a transformer candidate to its shape: whose settings, which widths, and whose vote."""
+"""Shape of a transformer candidate: settings, widths and the teacher's importances."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.importance import CRITERIA, rank_channels
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.pruning.importance import CRITERIA, LossSamples, rank_channels
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.trial.shape import channel_step, shaped
 from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.architecture import Architecture
@@ -45,8 +45,9 @@ def shape(
 def votes(section: TeacherSection, dataset: Dataset, criterion: str) -> tuple[ChannelGroup, ...]:
     torch.manual_seed(0)
     network = build_student(teacher_architecture(section, dataset, "s"))
-    batches = [(dataset.train.inputs["input"][:16], dataset.train.targets["label"][:16])]
-    return rank_channels(network, dataset.input_shape, criterion=criterion, seed=0, batches=batches)
+    few = dataset.train.first(16)
+    samples = LossSamples(task=dataset.task, batches=[(few.inputs, few.targets)])
+    return rank_channels(network, dataset.example, criterion=criterion, seed=0, samples=samples)
 
 
 def channels(found: Architecture) -> dict[str, int]:
@@ -59,7 +60,7 @@ def test_what_a_candidate_leaves_open_is_written_down(few_digits: Dataset) -> No
     assert Architecture.from_dict(found.to_dict()) == found
     asked = replace(VIT, heads=2, patch_size=4, pooling="class_token", distillation_token=True, losses=KD)
     found = shape(asked, few_digits)
-    assert found.settings == asked.settings
+    assert found.settings == asked.shape.settings
 
 
 def test_widths_follow_multiplier_ratio_and_heads(few_digits: Dataset) -> None:
@@ -108,7 +109,7 @@ def test_l1_finds_what_is_near_zero_in_a_transformer(few_digits: Dataset) -> Non
         layer.attention.output.weight[:, 16:32] *= 1e-3
         layer.mlp.inner.weight[[7, 9]] *= 1e-3
         layer.mlp.outer.weight[:, [7, 9]] *= 1e-3
-    groups = rank_channels(network, few_digits.input_shape, criterion="l1", seed=0)
+    groups = rank_channels(network, few_digits.example, criterion="l1", seed=0)
     assert groups[1].importance.argmin() == 1
     assert set(groups[2].importance.argsort()[:2]) == {7, 9}
 

@@ -1,4 +1,4 @@
-"""A transformer teaches students of its own and of another family, by answers, features and relations."""
+"""A transformer as the teacher of its own and of another family, by logits, features and relations."""
 
 from __future__ import annotations
 

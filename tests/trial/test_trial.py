@@ -12,7 +12,7 @@ import torch
 from nas_compress.errors import RequestError
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.run import broken_budgets, run_trial
+from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import shaped, student_architecture
 from nas_compress.trial.validity import TeacherShape, check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
@@ -97,7 +97,7 @@ def test_a_budget_on_accuracy_is_judged_after_training(context: TrialContext, tm
     outcome = run_trial(SMALL, strict, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained" and outcome.reason is not None
     assert outcome.reason.startswith("accuracy >= 1 must hold, but accuracy is 0.")
-    assert outcome.measured is not None and broken_budgets(outcome.measured, ()) == ""
+    assert outcome.measured is not None and outcome.measured.broken_budgets(()) == ""
 
 
 def test_every_broken_budget_is_named(context: TrialContext, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_labels_alone_never_ask_the_teacher(context: TrialContext, tmp_path: Pat
 
 
 class Strict:
-    """Asks after the given epochs, and speaks at the first of them whose accuracy is below a bar."""
+    """A stopper that stops after the first of the given epochs with an accuracy below `bar`."""
 
     def __init__(self, *epochs: int, bar: float) -> None:
         self.epochs, self.bar = epochs, bar

@@ -1,4 +1,4 @@
-"""Candidates whose bytes depend on their weights end before training only where these cannot help."""
+"""A size budget ends a trial before training only if no weights can meet it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nas_compress.search.stopping_rule import learned_objective
 from nas_compress.search.storage.recovery import constraints, told_values
 from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import METRICS, Budget, Metric, Objective, Reward
+from nas_compress.values.metrics import METRICS, Budget, Metric, Objective, Reward, chance_levels
 from nas_compress.values.outcome import Measured, Outcome
 
 ROWS = (
@@ -83,7 +83,7 @@ RECORDS = [record(0, 0.9, 1.5), record(1, 0.8, 0.5), record(2, 0.7, 1.0), record
 
 def study_front() -> Front:
     teacher = Measured(figures=COST | {"f1": 0.95}, latency_spread=0.0, latency_noisy=False)
-    return make_front(spec(**STUDY), 10, teacher, RECORDS)
+    return make_front(spec(**STUDY), chance_levels(10), teacher, RECORDS)
 
 
 def test_it_is_an_objective_and_a_budget_of_a_study() -> None:

@@ -13,7 +13,10 @@ from nas_compress.values.candidate import (
     distillation,
     label_smoothing,
 )
-from nas_compress.values.precision import Quantization
+from nas_compress.values.family_settings import ConvolutionalSettings, TransformerSettings
+from nas_compress.values.precision import Precision, Quantization
+from nas_compress.values.pruning import Pruning, Sparsity
+from nas_compress.values.shape import Shape
 
 ZEROS = {"zero_pattern": "one_shot", "zero_fraction": 0.8}
 FLOAT8 = Quantization(weight_format="float8")
@@ -75,16 +78,46 @@ def test_every_field_changes_the_fingerprint() -> None:
         "distillation_token": True,
         "sharing": "mlp",
     }
-    assert {*others, *of_transformers} == {field.name for field in dataclasses.fields(Candidate)}
+    assert {*others, *of_transformers} == set(RICH.to_dict())
     rich = dataclasses.replace(RICH, activation_bits=32)
-    changed = [
-        dataclasses.replace(rich, **{name: value}) for name, value in others.items() if getattr(rich, name) != value
-    ]
-    prints = {candidate.fingerprint for candidate in (rich, *changed)}
-    assert len(prints) == 1 + len(changed) == 1 + len(others)
+    changed = [dataclasses.replace(rich, **{name: value}) for name, value in others.items()]
+    assert len({candidate.fingerprint for candidate in (rich, *changed)}) == 1 + len(others)
     vit = Candidate(family="vit", depths=(2,))
     changed = [dataclasses.replace(vit, **{name: value}) for name, value in of_transformers.items()]
     assert len({candidate.fingerprint for candidate in (vit, *changed)}) == 1 + len(of_transformers)
+
+
+def test_flat_keywords_and_parts_make_the_same_candidate() -> None:
+    parts = Candidate(
+        shape=Shape(
+            family="mobilenet", depths=(2, 2, 2), width_multiplier=0.75, factorization="tucker", rank_fraction=0.5
+        ),
+        pruning=Pruning(ratio=0.5, criterion="l1"),
+        precision=Precision(weight_bits=8, activation_bits=8, quantization=Quantization(ranges="mse")),
+        sparsity=Sparsity(pattern="one_shot", fraction=0.5),
+        losses=distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0),
+    )
+    assert parts == RICH and parts.fingerprint == RICH.fingerprint
+    assert dataclasses.replace(RICH, pruning=Pruning()) == dataclasses.replace(
+        RICH, pruning_ratio=0.0, pruning_criterion="uniform"
+    )
+    assert dataclasses.replace(RICH, shape=PLAIN.shape, depths=(1,)).shape == Shape(family="resnet", depths=(1,))
+
+
+def test_settings_go_with_their_family() -> None:
+    strided = dataclasses.replace(PLAIN, stem_stride=2)
+    assert dataclasses.replace(strided, family="mobilenet").shape.settings == ConvolutionalSettings(stem_stride=2)
+    vit = dataclasses.replace(strided, family="vit", depths=(2,), heads=2)
+    assert vit.shape.settings == TransformerSettings(heads=2)
+    assert dataclasses.replace(vit, settings=TransformerSettings(patch_size=4), heads=8).shape.settings == (
+        TransformerSettings(patch_size=4, heads=8)
+    )
+    with pytest.raises(RequestError, match="settings of family 'resnet' must be ConvolutionalSettings, but got Transf"):
+        dataclasses.replace(PLAIN, settings=TransformerSettings())
+    with pytest.raises(RequestError, match="a candidate must have a family, but got none"):
+        Candidate(depths=(1,))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width_multiplyer'"):
+        Candidate(family="resnet", depths=(1,), width_multiplyer=2.0)
 
 
 def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in() -> None:
@@ -102,7 +135,7 @@ def test_equal_candidates_share_a_fingerprint_whatever_types_they_were_given_in(
 
 def test_it_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PLAIN.family = "mobilenet"  # type: ignore[misc]
+        PLAIN.shape = RICH.shape  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +268,7 @@ def test_stages_of_equal_bits_are_one_width_and_others_keep_their_widest() -> No
         for bits in ((4, 4, 4), (2, 6, 4))
     )
     assert equal == dataclasses.replace(PLAIN, activation_bits=8, weight_bits=4)
-    assert (mixed.weight_bits, mixed.quantization.stage_bits) == (6, (2, 6, 4))
+    assert (mixed.precision.weight_bits, mixed.precision.quantization.stage_bits) == (6, (2, 6, 4))
     assert Candidate.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
     assert hash(mixed) == hash(dataclasses.replace(mixed))
 
@@ -248,14 +281,14 @@ def test_every_draw_of_bits_for_each_stage_is_a_candidate() -> None:
     )
     for way, bits in itertools.product(ways, itertools.product((8, 4, 1), repeat=3)):
         drawn = dataclasses.replace(PLAIN, quantization=dataclasses.replace(way, stage_bits=bits))
-        assert drawn.weight_bits == max(bits) and Candidate.from_dict(drawn.to_dict()) == drawn
+        assert drawn.precision.weight_bits == max(bits) and Candidate.from_dict(drawn.to_dict()) == drawn
         if bits == (8, 8, 8):
             kind = "integer" if way.end_bits == 8 else way.weight_format
             plain = dataclasses.replace(way, promoted_layers=0, weight_format=kind)
             assert drawn == dataclasses.replace(PLAIN, weight_bits=8, quantization=plain)
-            assert drawn.number_format == "int8 weights"
+            assert drawn.precision.number_format == "int8 weights"
 
 
 def test_of_two_shared_values_one_can_be_zero() -> None:
     sparse = dataclasses.replace(PLAIN, **ZEROS, weight_bits=1, quantization=CODEBOOK)
-    assert (sparse.zero_fraction, sparse.number_format) == (0.8, "1-bit codebook weights")
+    assert (sparse.sparsity.fraction, sparse.precision.number_format) == (0.8, "1-bit codebook weights")

@@ -7,9 +7,9 @@ from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import Candidate, Teaching, distillation
 from nas_compress.values.outcome import Measured, Outcome
 
-ARCHITECTURE = Architecture(
+ARCHITECTURE = Architecture.of_images(
+    (1, 8, 8),
     family="resnet",
-    input_shape=(1, 8, 8),
     classes=10,
     depths=(1, 1),
     widths=(Width(layer="stem.conv", asked=12.5, channels=16), Width(layer="stages.0", asked=8.0, channels=8)),

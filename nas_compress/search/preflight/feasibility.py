@@ -16,19 +16,17 @@ from nas_compress.errors import RequestError
 from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
-from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
-from nas_compress.search.preflight.teachability import Teachable
 from nas_compress.search.setup import Ingredients, untrained_teacher
-from nas_compress.teacher.teacher import gradient_batches, teacher_architecture
-from nas_compress.training.sparsity import sparse_layers
+from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import TeacherShape, check_candidate
+from nas_compress.trial.validity import CandidateRules, TeacherShape
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics import Budget
@@ -53,36 +51,20 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     vote = _even_vote(parts, sampled)
+    rules = _candidate_rules(parts, vote)
     parameters: dict[Architecture, int] = {}
-    with_points: set[Architecture] = set()
-    teachable = Teachable(parts)
     sized = []
     for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
-            check_candidate(candidate)
-            architecture = _shape(candidate, parts, vote)
-            peer = None
-            if candidate.teaching.teacher == "mutual":
-                peer = peer_shape(candidate, parts.target, lambda each: _shape(each, parts, vote))
-            teachable.require(candidate, architecture, peer=peer)
+            architecture = rules.require(candidate)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
             with torch.device("meta"):
-                network = parts.build(architecture)
-            parameters[architecture] = sum(p.numel() for p in network.parameters())
-            if any(isinstance(module, ActivationPoint) for module in network.modules()):
-                with_points.add(architecture)
-        if candidate.zero_pattern != "none":
-            _require_pattern(candidate, architecture, parts)
-        if candidate.activation_bits < 32 and architecture not in with_points:
-            raise RequestError(
-                f"space {parts.space.name}: activation_bits={candidate.activation_bits} needs a network with "
-                f"activation points, but family {candidate.family!r} of this teacher has none; use activation_bits=32"
-            )
+                parameters[architecture] = sum(each.numel() for each in parts.build(architecture).parameters())
         bits = mean_bits(
-            float(np.mean(candidate.quantization.stage_widths(candidate.weight_bits))),
-            zero_fraction=candidate.zero_fraction,
+            float(np.mean(candidate.precision.stage_widths)),
+            zero_fraction=candidate.sparsity.fraction,
         )
         sized.append(
             Sized(
@@ -125,7 +107,7 @@ def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
-        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.zero_pattern))
+        least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.sparsity.pattern))
     return tuple(
         Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
     )
@@ -154,7 +136,7 @@ def extremes(sized: Sequence[Sized]) -> list[Sized]:
     for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
         best: dict[tuple[int, int], Sized] = {}
         for item in sorted(sized, key=cost):
-            best.setdefault((item.candidate.weight_bits, item.candidate.activation_bits), item)
+            best.setdefault((item.candidate.precision.weight_bits, item.candidate.precision.activation_bits), item)
         chosen += [item for item in best.values() if not any(item is other for other in chosen)]
     return chosen
 
@@ -193,24 +175,35 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
 def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
     voted = [item for item in sampled.candidates if is_pruned(item)]
-    criteria = {item.pruning_criterion for item in voted} & set(CRITERIA)
+    criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
     if not criteria:
         return ()
-    network, batches = untrained_teacher(parts), gradient_batches(parts.dataset.train)[:1]
+    network, dataset = untrained_teacher(parts), parts.dataset
+    samples = loss_samples(dataset.train, dataset.task, batches=1)
     for criterion in sorted(criteria - {"uniform"}):
         try:
-            rank_channels(network, parts.dataset.input_shape, criterion=criterion, seed=0, batches=batches)
+            rank_channels(network, dataset.example, criterion=criterion, seed=0, samples=samples)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
-    return rank_channels(network, parts.dataset.input_shape, criterion="uniform", seed=0)
+    return rank_channels(network, dataset.example, criterion="uniform", seed=0)
 
 
-def _require_pattern(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> None:
-    try:
-        with torch.device("meta"):
-            sparse_layers(parts.build(architecture), candidate.zero_pattern)
-    except RequestError as error:
-        raise RequestError(f"space {parts.space.name}: {error}") from error
+def _candidate_rules(parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> CandidateRules:
+    """Rules of the study before its teacher is trained."""
+
+    def shape(candidate: Candidate) -> Architecture:
+        return _shape(candidate, parts, vote)
+
+    return CandidateRules(
+        dataset=parts.dataset,
+        batch_size=parts.spec.training.batch_size,
+        teacher=parts.spec.teacher,
+        label=parts.file.label,
+        own_network=lambda: untrained_teacher(parts),
+        build=parts.build,
+        shape=shape,
+        peer_shape=lambda candidate: peer_shape(candidate, parts.target, shape),
+    )
 
 
 def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:

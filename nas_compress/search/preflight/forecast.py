@@ -12,7 +12,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.setup import Ingredients, check_own_teacher
-from nas_compress.teacher.teacher import teacher_architecture
+from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import planned_epochs
@@ -90,8 +90,8 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
     return Sample(
         label=label,
         measured=measured,
-        weight_bits=item.candidate.weight_bits,
-        activation_bits=item.candidate.activation_bits,
+        weight_bits=item.candidate.precision.weight_bits,
+        activation_bits=item.candidate.precision.activation_bits,
         trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts),
     )
 

@@ -16,9 +16,9 @@ def notes(candidates: Sequence[Candidate], *, classes: int, target: Device) -> l
     found: list[str] = []
     names = {term.name for candidate in candidates for term in candidate.losses}
     found += [warning for name in sorted(names) if (warning := TERMS[name].warning(classes)) is not None]
-    if any(SIMULATED in candidate.number_format for candidate in candidates):
+    if any(SIMULATED in candidate.precision.number_format for candidate in candidates):
         found.append(f"{SIMULATED}: their accuracy is real, their latency is that of float kernels")
     caution = recorded_caution(target.describe())
-    if caution and any(candidate.activation_bits == 8 for candidate in candidates):
+    if caution and any(candidate.precision.activation_bits == 8 for candidate in candidates):
         found.append(caution)
     return found

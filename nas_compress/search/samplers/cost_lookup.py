@@ -39,7 +39,7 @@ class Look:
         cost = self._measured(candidate)
         if cost is None:
             return None
-        sure = self._sure({*self.spec.objectives, *self._budgets}, zero_pattern=candidate.zero_pattern)
+        sure = self._sure({*self.spec.objectives, *self._budgets}, zero_pattern=candidate.sparsity.pattern)
         values = {name: cost.figure(name) for name in sure}
         objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
         return Known(

@@ -120,7 +120,7 @@ class EHVISampler(BaseSampler):
         known = KnownCosts(study, self._costs)
         known.look(drawn, enough=SURVEY)
         with threadpool_limits(1):  # the tables are small: a second thread costs more than it brings
-            return self._best(fresh, space, random, given, known, trials, study.directions)
+            return self._best(fresh, space, random, given, known, trials, study.directions, study.metric_names)
 
     def _best(
         self,
@@ -131,9 +131,10 @@ class EHVISampler(BaseSampler):
         known: KnownCosts,
         trials: Mapping[Key, FrozenTrial],
         directions: Sequence[StudyDirection],
+        names: Sequence[str] | None,
     ) -> Sketch | None:
         """Of the sketches, their neighbours and those of the front, the best whose costs are known."""
-        observed = observe(trials, known.found, directions)
+        observed = observe(trials, known.found, directions, names)
         front = [observed.params[row] for row in observed.front] or [sketch.params for sketch in drawn]
         near = [neighbour(space, random, random.choice(front), given) for _ in range(NEAR if front else 0)]
         sketches = _fresh([*drawn, *near], trials)
@@ -149,7 +150,7 @@ class EHVISampler(BaseSampler):
             if not known.lacks(first):
                 return first
             known.look([first])
-            models = Acquisition(observe(trials, known.found, directions), seen)
+            models = Acquisition(observe(trials, known.found, directions, names), seen)
         return _ranked([each for each in sketches if not known.lacks(each)] or sketches, models)[0]
 
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_compress.search.samplers.proposals import Key, key_of
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.pareto import Floats, fronts, spread_subset
 
 FAILED = "failed"
@@ -59,19 +60,21 @@ def observe(
     trials: Mapping[Key, FrozenTrial],
     known: Mapping[Key, tuple[Mapping[str, Any], Known]],
     directions: Sequence[StudyDirection],
+    names: Sequence[str] | None = None,
 ) -> Observed:
-    """What is known of candidates before training, and what their trials tell; of many, a part.
+    """The costs of candidates known before training and measured by trials; of many candidates, a part.
 
-    Positive costs that are minimised are taken by their logarithm. A stopped trial's learned cost is what it had, and
-    the mean of what finished trials gained from there on; where fewer than two passed there it is unknown. A trial that
-    ended before training tells its costs only, one that runs what was known before. A failed one breaks a constraint
-    of its own.
+    names: of the objectives, None if the study has no names for them.
+    Positive minimised costs are replaced by their logarithm. The learned cost of a stopped trial is extrapolated by the
+    mean gain of finished trials after the same step; with fewer than two of them it is unknown. Over-budget trials
+    contribute costs only; running trials contribute known costs. Failed trials break the extra constraint FAILED.
     """
     signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
+    learned = _learned_columns(names, signs)
     failing = any(trial.state == TrialState.FAIL for trial in trials.values())
     constraints = [trial.constraints for trial in trials.values()]
     broken = {name for each in constraints for name in each}.union(*(item.constraints for _, item in known.values()))
-    names = sorted(broken) + [FAILED] * failing
+    limits = sorted(broken) + [FAILED] * failing
     told = [*zip(trials, trials.values(), constraints, strict=True)]
     within = [(key, trial) for key, trial, each in told if not each or max(each.values()) <= 0]
     front = _front(within, signs)
@@ -79,9 +82,9 @@ def observe(
     kept, settled = _part([*known, *(key for key in trials if key not in known)], running | front)
     rows = []
     for key in kept:
-        before = _known_row(*known[key], signs, names) if key in known else None
-        rows.append(before if key not in trials else _row(trials[key], before, signs, names))
-    return _table(kept, [row for row in rows if row is not None], signs, names, front, settled)
+        before = _known_row(*known[key], signs, limits) if key in known else None
+        rows.append(before if key not in trials else _row(trials[key], before, signs, limits, learned))
+    return _table(kept, [row for row in rows if row is not None], signs, limits, front, settled)
 
 
 def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
@@ -157,12 +160,21 @@ def _known_row(params: Mapping[str, Any], item: Known, signs: Floats, names: Seq
     return _Row(params=params, costs=costs, excess=np.array([item.constraints.get(name, np.nan) for name in names]))
 
 
-def _row(trial: FrozenTrial, before: _Row | None, signs: Floats, names: Sequence[str]) -> _Row:
+def _learned_columns(names: Sequence[str] | None, signs: Floats) -> NDArray[np.bool_]:
+    """Mark the objectives not known before training; without names, those that are maximised."""
+    if names is None:
+        return signs < 0
+    return np.array([name not in METRICS or not METRICS[name].known_before_training for name in names])
+
+
+def _row(
+    trial: FrozenTrial, before: _Row | None, signs: Floats, names: Sequence[str], learned: NDArray[np.bool_]
+) -> _Row:
     told, running = trial.values is not None, trial.state == TrialState.RUNNING
     costs = np.array(trial.values, dtype=np.float64) * signs if told else np.full(len(signs), np.nan)
     untrained = trial.user_attrs.get("state") == "over_budget"
     if untrained:
-        costs[signs < 0] = np.nan
+        costs[learned] = np.nan
     ended = {} if running else {FAILED: 1.0 if trial.state == TrialState.FAIL else -1.0}
     excess = np.array([(trial.constraints | ended).get(name, np.nan) for name in names])
     if before is not None:

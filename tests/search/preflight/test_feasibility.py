@@ -65,7 +65,7 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
     parts = parts_of(tmp_path, space=ZEROS, budgets=budgets, extra=f'[export]\nform = "{form}"\n')
     sized, _ = draw_candidates(parts)
     fewest = min(item.parameters for item in sized)
-    assert sized[0].candidate.zero_fraction == 0.9 and sized[0].parameters > fewest
+    assert sized[0].candidate.sparsity.fraction == 0.9 and sized[0].parameters > fewest
     size, parameters = within_reach(parts, sized)
     assert size.best < sized[1].weight_bytes == 4 * fewest, "without zeros a parameter has 4 bytes"
     assert parameters.best == parameters.least == fewest, "the network without zeros is the narrower one"
@@ -90,7 +90,7 @@ def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path:
 def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: Path) -> None:
     parts = parts_of(tmp_path, space=PRUNED, budgets="macs = { at_most = 1 }\nparameters = { at_most = 1 }")
     sized, _ = draw_candidates(parts)
-    assert {item.candidate.family for item in sized} == {"resnet", "pruned"}
+    assert {item.candidate.shape.family for item in sized} == {"resnet", "pruned"}
     networks = [parts.build(item.architecture) for item in sized]
     counted = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
     assert [item.parameters for item in sized] == counted

@@ -148,6 +148,13 @@ def test_what_never_trained_tells_its_costs_and_what_failed_breaks_a_constraint(
     assert seen.front.tolist() == [row[1]]
 
 
+def test_an_untrained_trial_has_no_value_of_a_minimised_metric_that_training_determines() -> None:
+    both = [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
+    over = told(0, [2.0, 90.0], user_attrs={"state": "over_budget"})
+    seen = observe(fullest([over, told(1, [0.5, 10.0])]), {}, both, ["perplexity", "size_bytes"])
+    assert np.isnan(seen.costs[0, 0]) and seen.costs[0, 1] == pytest.approx(math.log(90))
+
+
 def space(trial: Suggest) -> tuple[int, str]:
     width = trial.suggest_int("width", 1, 32)
     kind = trial.suggest_categorical("kind", ["good", "fair", "bad"])

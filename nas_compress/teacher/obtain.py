@@ -1,0 +1,152 @@
+"""Obtain the teacher of a study: from the store, by training it once, or from the user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.data.dataset import Dataset
+from nas_compress.errors import RequestError
+from nas_compress.files import cache_folder, write_json
+from nas_compress.losses.table import TASK_LOSS
+from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.families import build_student, family_named
+from nas_compress.tasks.task import Task
+from nas_compress.teacher.store import Training, stored_or_trained
+from nas_compress.teacher.teacher import Progress, Teacher
+from nas_compress.teacher.user_module import build_own_module, load_own_teacher
+from nas_compress.training.objective import LossObjective, Objective, PenalisedObjective
+from nas_compress.values.architecture import Architecture, Width
+
+
+def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
+    """Return the architecture of a teacher of a known family."""
+    family = family_named(section.family, where=f"{label}: teacher.family")
+    depths, base = section.depths or family.base_depths, section.widths or family.base_widths
+    if len(base) != len(depths):
+        raise RequestError(
+            f"{label}: teacher.depths must have one entry per stage of {section.family} ({len(base)}), "
+            f"but got depths={depths}; give widths too for another number of stages"
+        )
+    try:
+        layers = family.layers(depths, base, section.settings)
+        return family.complete(
+            Architecture(
+                family=section.family,
+                signature=dataset.task.signature,
+                normalisation=dataset.normalisation,
+                depths=depths,
+                widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
+                settings=section.settings,
+            )
+        )
+    except RequestError as error:
+        raise RequestError(f"{label}: teacher: {error}") from error
+
+
+def obtain_teacher(
+    section: TeacherSection,
+    training: TrainingSection,
+    dataset: Dataset,
+    *,
+    folder: Path,
+    label: str,
+    device: torch.device,
+    progress: Progress,
+) -> Teacher:
+    """Return the study's teacher; it is trained at most once for the same settings and data."""
+    samples = dataset.train.to(device)
+    if section.factory is not None and section.weights is not None:
+        network = load_own_teacher(
+            section.factory,
+            section.weights,
+            folder=folder,
+            task=dataset.task,
+            batch=dataset.example,
+            label=label,
+            features=section.features,
+        )
+        made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
+        family: str | None = None
+        base: tuple[int, ...] = ()
+        depths: tuple[int, ...] = ()
+    else:
+        architecture = teacher_architecture(section, dataset, label)
+        made_by = {
+            "teacher": section.model_dump(mode="json", exclude={"features"}),  # only a user's module has features
+            "batch_size": training.batch_size,
+            "weight_decay": training.weight_decay,
+            "torch": torch.__version__,
+        }
+        family, depths = section.family, architecture.depths
+        base = section.widths or family_named(section.family).base_widths
+    made_by["data"] = dataset.fingerprint
+    fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+    store = cache_folder() / "teachers" / fingerprint
+    if family is not None:
+        network = stored_or_trained(
+            architecture,
+            store,
+            checkpoint=1.0,
+            objective=lambda: teacher_objective(section, dataset.task),
+            training=training_of(section, training),
+            samples=samples,
+            augmentation=dataset.augmentation,
+            label=label,
+            on_epoch=lambda done, count: progress("teacher", done, count),
+        )
+    write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
+    return Teacher(
+        network=network.to(device).eval(),
+        fingerprint=fingerprint,
+        family=family,
+        base_widths=base,
+        depths=depths,
+        folder=store,
+        dataset=dataset,
+        train_samples=samples,
+        progress=progress,
+        section=section,
+        training=training,
+        label=label,
+        make=teacher_maker(section, dataset, folder=folder, label=label),
+    )
+
+
+def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Callable[[], nn.Module]:
+    """Return a function that builds the teacher's module with initial weights."""
+    factory = section.factory
+    if factory is not None:
+        return lambda: build_own_module(factory, folder=folder, label=label)
+    return lambda: build_student(teacher_architecture(section, dataset, label))
+
+
+def teacher_objective(section: TeacherSection, task: Task) -> Objective:
+    """Return the task's loss, with `bn_sparsity` penalised by the scales of batch normalisation."""
+    objective = LossObjective(TrainingLoss(task, TASK_LOSS))
+    return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective
+
+
+def training_of(section: TeacherSection, training: TrainingSection) -> Training:
+    """Return the settings of a teacher's training."""
+    return Training(
+        epochs=section.epochs,
+        batch_size=training.batch_size,
+        learning_rate=section.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=section.seed,
+    )
+
+
+def _hash(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

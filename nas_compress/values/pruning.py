@@ -1,0 +1,79 @@
+"""Parts of a network that a candidate removes: channels, heads and blocks, and single weights set to zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_compress.errors import RequestError, require_known
+from nas_compress.values.family_settings import whole_number
+
+INITS = ("scratch", "inherit")
+"""Fresh weights, or those of the teacher's remaining channels."""
+
+ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit")
+"""Ways to set weights to zero: the smallest at once or gradually, two of each four inputs, targeted dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """Channels, heads and blocks of the teacher that a student does without.
+
+    A candidate's flat form names ratio, criterion, ranking and min_channels with the prefix `pruning_`.
+
+    ratio: fraction of the channels to remove.
+    criterion: importance by which channels are ranked, from `pruning.importance.CRITERIA`.
+    ranking: channels that compete with each other, from `pruning.ranking.RANKINGS`.
+    min_channels: channels that each layer keeps.
+    kept_blocks: blocks that remain if a student of the teacher's family has fewer, from `pruning.depth.KEPT_BLOCKS`.
+    head_ratio: fraction of the attention heads to remove; attention then ignores `ratio`.
+    min_heads: heads that each layer keeps.
+    init: `scratch`, or `inherit` for the control that fine-tunes the teacher's remaining weights.
+    """
+
+    ratio: float = 0.0
+    criterion: str = "uniform"
+    ranking: str = "global"
+    min_channels: int = 1
+    kept_blocks: str = "first"
+    head_ratio: float = 0.0
+    min_heads: int = 1
+    init: str = "scratch"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratio", float(self.ratio))
+        object.__setattr__(self, "head_ratio", float(self.head_ratio))
+        if not 0 <= self.ratio < 1:
+            raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={self.ratio}")
+        if self.min_channels < 1:
+            raise RequestError(f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.min_channels}")
+        if not 0 <= self.head_ratio < 1:
+            raise RequestError(f"0 <= head_ratio < 1 must hold, but got head_ratio={self.head_ratio}")
+        object.__setattr__(self, "min_heads", whole_number("min_heads", self.min_heads))
+        require_known("init", self.init, INITS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparsity:
+    """Weights that become zero during training, within dense shapes.
+
+    A candidate's flat form calls them `zero_pattern` and `zero_fraction`.
+
+    pattern: one of ZERO_PATTERNS.
+    fraction: part of the weights; 0.5 for `two_four`.
+    """
+
+    pattern: str = "none"
+    fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_known("zero_pattern", self.pattern, ZERO_PATTERNS)
+        object.__setattr__(self, "fraction", float(self.fraction))
+        if not 0 <= self.fraction < 1 or (self.pattern == "none") != (self.fraction == 0):
+            raise RequestError(
+                "0 < zero_fraction < 1 must hold with a zero_pattern, and 0 without, "
+                f"but got zero_pattern={self.pattern!r}, zero_fraction={self.fraction}"
+            )
+        if self.pattern == "two_four" and self.fraction != 0.5:
+            raise RequestError(
+                f"zero_fraction=0.5 must hold for zero_pattern 'two_four', but got zero_fraction={self.fraction}"
+            )
