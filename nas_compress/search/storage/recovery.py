@@ -9,20 +9,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.errors import RequestError
+from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.values.metrics import METRICS, Budget
 from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
 
-RUN = "run"
-"""The trial's user attribute that names the run folder that works on it."""
+RUN, WORKER = "run", "worker"
+"""User attributes of a trial: the run that works on it, and the worker process of that run."""
 
 DEATHS = "deaths"
-"""The trial's user attribute that counts the runs that died while they tried its parameters."""
+"""User attribute of a trial: number of processes that died while they tried its parameters."""
 
 MOST_DEATHS = 5
-"""Parameters on which so many runs died are not tried again: they may be what killed them, as by too little memory."""
+"""Number of deaths after which parameters are not tried again. They may be the cause, for example by their memory."""
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
@@ -36,21 +37,30 @@ def deadly(trial: optuna.Trial) -> str | None:
     deaths = trial.user_attrs.get(DEATHS, 0)
     if deaths < MOST_DEATHS:
         return None
-    return f"{deaths} runs died while they tried this candidate; it may need more memory than there is"
+    return f"{deaths} processes died while they tried this candidate; it may need more memory than there is"
 
 
 def settle_cut_trials(
-    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int
+    study: optuna.Study,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    run: str,
+    worker: int | None = None,
+    alone: bool,
+    classes: int,
+    died: bool,
 ) -> int:
-    """Settle every RUNNING trial of this run; return how many are queued to be repeated.
+    """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
 
-    alone: no other run shares the storage, so that a trial which has no name of a run yet is this one's. Among several
-    it may be one that another run asked for just now.
+    run, worker: the run, and its worker process if only that one ended. alone: no other run shares the storage, so that
+    trials without a run's name belong to this run. died: the processes ended without a word.
     """
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(RUN, run if alone else None) == run:
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=True)
+        signed = trial.user_attrs
+        if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
+            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=died)
     return repeated
 
 
@@ -73,6 +83,7 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died:
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
+    tidy(folder.trial(trial.number))
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     queued = trial.params if whole else trial.system_attrs.get("fixed_params")
     if queued is not None:
