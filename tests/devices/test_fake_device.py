@@ -71,5 +71,5 @@ def test_a_device_without_integer_kernels_fails_the_candidates_that_need_them(co
 
 def test_the_default_of_a_study_is_a_device_of_the_table() -> None:
     assert StudySpec.model_fields["target"].default == DEFAULT_DEVICE
-    with pytest.raises(RequestError, match="a target device must be a known name, but got .toaster."):
+    with pytest.raises(RequestError, match="a target device must be a known name"):
         open_device("toaster")
