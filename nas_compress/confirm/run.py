@@ -31,8 +31,8 @@ from nas_compress.search.setup import Ingredients, find_teacher, gather, make_co
 from nas_compress.tasks.batch import to_arrays
 from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
@@ -161,7 +161,7 @@ def _controls(
     for name in (name for name in CONTROLS if name in wanted):
         try:
             candidate = CONTROLS[name].make(record.outcome.candidate, context, record.outcome.seed)
-            check_candidate(candidate)
+            candidate_rules(context, seed=record.outcome.seed).require(candidate)
         except RequestError as error:
             reporter.say(f"trial {record.trial} has no control {name}: {error}")
             continue

@@ -24,12 +24,11 @@ from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
-from nas_compress.values.precision import Quantization
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 
 AGREEMENT_SAMPLES = 512
 CALIBRATION_SAMPLES = 256
-PLAIN = Quantization()
 
 
 class Stopwatch:
@@ -57,11 +56,9 @@ def write_file(
     path: Path,
     *,
     signature: Signature,
-    weight_bits: int,
-    activation_bits: int,
+    precision: Precision,
     calibration: Batch,
     watch: Stopwatch,
-    quantization: Quantization = PLAIN,
     layer_bits: Mapping[str, int] | None = None,
     sparse: bool = False,
 ) -> nn.Module:
@@ -73,11 +70,11 @@ def write_file(
     with watch.stage("quantize"):
         deployable = quantize(
             network.eval(),
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
+            weight_bits=precision.weight_bits,
+            activation_bits=precision.activation_bits,
             calibration=calibration,
-            weight_format=quantization.weight_format,
-            ranges=quantization.ranges,
+            weight_format=precision.quantization.weight_format,
+            ranges=precision.quantization.ranges,
             layer_bits=layer_bits,
         )
     with watch.stage("export"):

@@ -19,6 +19,7 @@ from nas_compress.search.remeasure import amend
 from nas_compress.tasks.batch import Batch, free_sizes
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Outcome
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 
 TIME_LIMIT_S = 30.0
@@ -78,8 +79,7 @@ def _latency(network: nn.Module, signature: Signature, calibration: Batch, targe
             network,
             path,
             signature=signature,
-            weight_bits=32,
-            activation_bits=32,
+            precision=Precision(),
             calibration=calibration,
             watch=Stopwatch(),
         )

@@ -39,6 +39,7 @@ from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Measured
+from nas_compress.values.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,8 +131,7 @@ def check_own_teacher(parts: Ingredients) -> None:
                 network,
                 path,
                 signature=parts.dataset.task.signature,
-                weight_bits=32,
-                activation_bits=32,
+                precision=Precision(),
                 calibration=samples,
                 watch=watch,
             )
@@ -208,8 +208,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
         network,
         path,
         signature=signature,
-        weight_bits=32,
-        activation_bits=32,
+        precision=Precision(),
         calibration=calibration,
         watch=watch,
     )

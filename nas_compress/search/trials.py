@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.config.suggest import Suggest
+from nas_compress.errors import RequestError
 from nas_compress.files import write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
@@ -27,8 +28,9 @@ from nas_compress.search.storage.hosts import Hosts
 from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.run import run_trial
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.plan import candidate_rules
+from nas_compress.trial.run import run_checked_trial
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -132,11 +134,15 @@ class Trials:
         return study_rule(self._spec)
 
     @cached_property
+    def _candidate_rules(self) -> CandidateRules:
+        return candidate_rules(self.context, seed=self._spec.seed)
+
+    @cached_property
     def _costs(self) -> CostLookup | None:
         """The lookup of costs before training; None if this machine's latencies do not count or it knows nothing."""
         if not self.hosts.counts:
             return None
-        lookup = CostLookup(spec=self._spec, context=self.context)
+        lookup = CostLookup(spec=self._spec, context=self.context, rules=self._candidate_rules)
         return lookup if lookup.knows_something else None
 
     def _propose(self) -> Proposal | None:
@@ -156,7 +162,6 @@ class Trials:
                     self._give_back(trial)
                     return None
                 proposal = Proposal(trial=trial, candidate=self.parts.space.suggest(cast(Suggest, trial)))
-                check_candidate(proposal.candidate)
                 trial.set_user_attr(CANDIDATE, proposal.candidate.to_dict())
             except BaseException:
                 self._give_back(trial)
@@ -213,14 +218,22 @@ class Trials:
         return Answer(outcome=failed, model="")
 
     def _try(self, proposal: Proposal) -> Answer:
-        """Train the candidate. The stopping rule is overruled if it stopped the same candidate before."""
+        """Train the candidate if the rules allow it; a broken rule is the reason of a failed trial.
+
+        The stopping rule is overruled if it stopped the same candidate before.
+        """
         trial, candidate, spec = proposal.trial, proposal.candidate, self._spec
         place, name = self._folder.trial(trial.number), f"trial {trial.number}"
         write_json(place / "candidate.json", candidate.to_dict())
+        try:
+            checked = self._candidate_rules.require(candidate)
+        except RequestError as error:
+            refused = Outcome(candidate=candidate, seed=spec.seed, state="failed", reason=str(error))
+            return Answer(outcome=refused, model="")
         stopped = any(record.outcome.state == "stopped" for record in self._earlier(candidate))
         self.reporter.stage(name, 0, spec.training.epochs)
-        outcome = run_trial(
-            candidate,
+        outcome = run_checked_trial(
+            checked,
             self.context,
             seed=spec.seed,
             model=place / spec.file_name,

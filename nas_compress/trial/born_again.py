@@ -1,4 +1,4 @@
-"""Generations of a born-again student, and their ensemble as a figure to compare with."""
+"""Ensemble of the generations of a born-again student, as a figure to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,20 +14,6 @@ from nas_compress.files import write_json
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.measurement.predictions import predict
 from nas_compress.tasks.batch import to_arrays
-from nas_compress.values.architecture import Architecture
-
-Build = Callable[[Architecture], nn.Module]
-"""(architecture) to a network with fresh weights."""
-
-
-def earlier_generations(architecture: Architecture, count: int, *, build: Build, seed: int) -> list[nn.Module]:
-    """Build `count` networks of one shape, each from its own seed; torch's random state is restored."""
-    generations: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(count):
-            torch.manual_seed((seed + 1 + number) % 2**32)
-            generations.append(build(architecture))
-    return generations
 
 
 def write_ensemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -61,6 +62,16 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     if candidate.pruning.init == "inherit":
         return _inherited(candidate, architecture, teacher, seed=seed)
     return teacher.build(architecture)
+
+
+def fresh_networks(make: Callable[[], nn.Module], count: int, *, seed: int) -> list[nn.Module]:
+    """Make `count` networks next to a student of seed `seed`, each from its own seed; the random state is restored."""
+    networks: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(count):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            networks.append(make())
+    return networks
 
 
 def shaped(

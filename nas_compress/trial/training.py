@@ -79,6 +79,10 @@ def fit(
         ended = on_epoch is not None and on_epoch(done, terms)
         return ended
 
+    zeros = candidate.sparsity
+    sparsifier = None
+    if zeros.pattern != "none":
+        sparsifier = Sparsifier(student, pattern=zeros.pattern, fraction=zeros.fraction, seed=seed)
     rounding, rate = _under_rounding(candidate, epochs)
     whole = functools.partial(
         _fit_part,
@@ -90,7 +94,7 @@ def fit(
         macs=macs,
         on_epoch=watched,
         checkpoint=checkpoint,
-        sparsifier=sparsifier_of(candidate, student, seed=seed),
+        sparsifier=sparsifier,
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
@@ -114,13 +118,6 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     if candidate.teaching.scheme is None:
         return epochs_under_rounding(epochs), ROUNDING_RATE
     return epochs, FINE_TUNING_RATE if candidate.teaching.scheme == "fine_tuned" else 1.0
-
-
-def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
-    """The sparsifier of the student, or None for a dense candidate."""
-    if candidate.sparsity.pattern == "none":
-        return None
-    return Sparsifier(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction, seed=seed)
 
 
 def _fit_part(

@@ -161,11 +161,9 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         student,
         path,
         signature=context.dataset.task.signature,
-        weight_bits=cell.bits,
-        activation_bits=candidate.precision.activation_bits,
+        precision=candidate.precision,
         calibration=context.calibration,
         watch=Stopwatch(),
-        quantization=candidate.precision.quantization,
         layer_bits=planned_bits(candidate, student, context),
     )
     task, validation = context.dataset.task, context.dataset.validation

@@ -12,6 +12,7 @@ from nas_compress.errors import ExportError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.macs import count_parameters
 from nas_compress.trial.context import TrialContext
+from nas_compress.values.precision import Precision
 
 
 def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
@@ -41,8 +42,7 @@ def test_a_network_becomes_a_file_with_its_figures(
         network,
         path,
         signature=task.signature,
-        weight_bits=bits[0],
-        activation_bits=bits[1],
+        precision=Precision(weight_bits=bits[0], activation_bits=bits[1]),
         calibration=context.calibration,
         watch=watch,
     )
@@ -81,10 +81,14 @@ def test_a_network_becomes_a_file_with_its_figures(
 
 def test_a_file_of_another_network_is_found_out(context: TrialContext, tmp_path: Path) -> None:
     path, watch = tmp_path / "model.onnx", Stopwatch()
-    bits = {"weight_bits": 32, "activation_bits": 32}
     task = context.dataset.task
     deployable = write_file(
-        context.teacher.network, path, signature=task.signature, **bits, calibration=context.calibration, watch=watch
+        context.teacher.network,
+        path,
+        signature=task.signature,
+        precision=Precision(),
+        calibration=context.calibration,
+        watch=watch,
     )
     cost = measure_cost(
         context.teacher.network,

@@ -11,7 +11,7 @@ import torch
 from image_files import image_macs
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.plan import TrialPlan, plan_trial
+from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
 
@@ -19,7 +19,8 @@ SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.25, weig
 
 
 def plan_of(candidate: Candidate, context: TrialContext, folder: Path) -> tuple[TrialPlan, torch.nn.Module]:
-    return plan_trial(candidate, context, seed=3, name="model.onnx", folder=folder, watch=Stopwatch())
+    checked = candidate_rules(context, seed=3).require(candidate)
+    return plan_trial(checked, context, seed=3, name="model.onnx", folder=folder, watch=Stopwatch())
 
 
 def test_a_plan_describes_the_untrained_student(context: TrialContext, tmp_path: Path) -> None:

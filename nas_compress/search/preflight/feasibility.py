@@ -56,7 +56,7 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
     sized = []
     for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
-            architecture = rules.require(candidate)
+            architecture = rules.require(candidate).architecture
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:

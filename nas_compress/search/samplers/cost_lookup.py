@@ -7,13 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.errors import is_of_one_trial
+from nas_compress.errors import RequestError, is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import plan_trial
 from nas_compress.trial.untrained_cost import size_is_sure
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
@@ -25,6 +25,7 @@ class CostLookup:
 
     spec: StudySpec
     context: TrialContext
+    rules: CandidateRules
 
     @property
     def knows_something(self) -> bool:
@@ -62,11 +63,14 @@ class CostLookup:
         return known if size_too else known - {"size_bytes"}
 
     def _measured(self, candidate: Candidate) -> Measured | None:
-        check_candidate(candidate)
+        try:
+            checked = self.rules.require(candidate)
+        except RequestError:
+            return None
         try:
             with self.context.target.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
                 plan, _ = plan_trial(
-                    candidate,
+                    checked,
                     self.context,
                     seed=self.spec.seed,
                     folder=Path(folder),

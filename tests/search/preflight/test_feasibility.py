@@ -15,6 +15,7 @@ from nas_compress.search.preflight.feasibility import draw_candidates, extremes,
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.setup import Ingredients, gather
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 from running import own_cache as own_cache
@@ -103,7 +104,8 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
 
 def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext, tmp_path: Path) -> None:
     budgets = "size_bytes = { at_most = 1 }\nparameters = { at_most = 1 }"
-    look = CostLookup(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, context=context)
+    spec, rules = parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, candidate_rules(context, seed=0)
+    look = CostLookup(spec=spec, context=context, rules=rules)
     assert look.knows_something
     for pattern, fraction, count in (("none", 0.0, 2), ("one_shot", 0.5, 1)):
         known = look(Candidate(family="resnet", depths=(1, 1, 1), zero_pattern=pattern, zero_fraction=fraction))
@@ -111,3 +113,4 @@ def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext,
         sure = dict(zip(look.spec.objectives, known.values, strict=True))
         assert (sure["accuracy"], sure["size_bytes"] is None) == (None, pattern == "one_shot")
         assert sure["latency_ms"] is not None and len(known.constraints) == count
+    assert look(Candidate(family="resnet", depths=(1, 1))) is None, "a rule refuses it"
