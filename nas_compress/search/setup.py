@@ -29,7 +29,7 @@ from nas_compress.pruning.user_module import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
-from nas_compress.search.stopping_rule import study_rule
+from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.tasks.batch import free_sizes
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.teacher import Progress, Teacher
@@ -91,6 +91,7 @@ def gather(file: StudyFile) -> Ingredients:
         train_samples=spec.data.train_samples,
         where=where + ("data.factory" if spec.data.factory else "data.name"),
     )
+    require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:

@@ -16,6 +16,7 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
+from nas_compress.tasks.task import Task
 from nas_compress.trial.monitor import Stopper
 from nas_compress.values.metrics import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
@@ -51,6 +52,30 @@ def study_rule(spec: StudySpec, where: str = "") -> Rule:
             f"training.epochs={epochs} and search.eta={search.eta}{place}"
         )
     return rule
+
+
+def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
+    """Raise RequestError if an objective, a budget or a reward needs a metric that the task does not measure.
+
+    A stopping rule follows the learning curve, whose values are the task's primary metric.
+    """
+    reward = spec.reward
+    quality = () if reward is None else (reward.quality,)
+    for key, names in {"objectives": spec.objectives, "budgets": spec.budgets, "search.reward": quality}.items():
+        for name in names:
+            if name not in task.metrics and not METRICS[name].known_before_training:
+                raise RequestError(
+                    f"{where}{key} must be metrics of the task {task.name} ({', '.join(task.metrics)}) or known before "
+                    f"training, but got {name}"
+                )
+    epochs, primary = spec.training.epochs, task.metrics[0]
+    learned = learned_objective(spec.objectives) if reward is None else reward.quality
+    stops = any(study_rule(spec).wants(epoch, epochs) for epoch in range(1, epochs))
+    if stops and learned not in (None, primary):
+        raise RequestError(
+            f"{where}search.stop needs the primary metric of the task {task.name}, {primary}, as the objective that "
+            f'training determines, but got {learned}; use stop = "none"'
+        )
 
 
 def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

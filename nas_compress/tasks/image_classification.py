@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
 from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.model_file import OUTPUT_NAME
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
@@ -77,8 +78,9 @@ class ImageClassification:
         return {"accuracy": float((outputs[OUTPUT_NAME].argmax(axis=1) == targets[LABEL]).mean())}
 
     def chance(self, metric: str) -> float | None:
-        """Return the accuracy of a random guess."""
-        return 1 / self.classes if metric == "accuracy" else None
+        """Return the figure of a random guess, by the table of metrics."""
+        level = METRICS[metric].chance if metric in METRICS else None
+        return None if level is None else level(self.classes)
 
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
         """Compare the chosen classes, and the logits as well if nothing is rounded."""

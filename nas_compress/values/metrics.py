@@ -49,6 +49,16 @@ class Metric:
         """Equal ratios, not equal differences, are equal distances on axes and in hypervolumes."""
         return self.bounds == (0.0, inf)
 
+    @property
+    def worst(self) -> float:
+        """The worst value that the bounds allow; infinite without a bound.
+
+        >>> METRICS["accuracy"].worst, METRICS["latency_ms"].worst
+        (0.0, inf)
+        """
+        low, high = self.bounds
+        return low if self.direction == "maximize" else high
+
     def cell(self, value: float) -> str:
         """The value as a table cell, without a unit."""
         return f"{value:.{self.digits}f}" if self.digits else f"{value:,.0f}"

@@ -26,6 +26,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, write_record
 from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
+from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Outcome
 
 FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
@@ -121,7 +122,7 @@ class Hosts:
                     found.append(record)
         return found
 
-    def settle_cut(self, spec: StudySpec, *, classes: int, died: bool) -> int:
+    def settle_cut(self, spec: StudySpec, *, task: Task, died: bool) -> int:
         """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
 
         died: it ended without a word. Return the number of trials that are queued again.
@@ -133,7 +134,7 @@ class Hosts:
             run=self.run_id,
             worker=self.worker or None,
             alone=not self.joined,
-            classes=classes,
+            task=task,
             died=died,
         )
 

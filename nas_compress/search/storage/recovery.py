@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,6 +13,7 @@ from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
+from nas_compress.tasks.task import Task
 from nas_compress.values.metrics import METRICS, Budget
 from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
@@ -48,7 +50,7 @@ def settle_cut_trials(
     run: str,
     worker: int | None = None,
     alone: bool,
-    classes: int,
+    task: Task,
     died: bool,
 ) -> int:
     """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
@@ -60,18 +62,18 @@ def settle_cut_trials(
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         signed = trial.user_attrs
         if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=died)
+            repeated += settle_cut(study, trial, folder, spec, task=task, died=died)
     return repeated
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, task: Task, died: bool
 ) -> bool:
     """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
-    tell(study, record, spec, classes=classes)
+    tell(study, record, spec, task=task)
     return False
 
 
@@ -111,7 +113,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) -> None:
     """Tell Optuna how a trial ended.
 
     Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
@@ -121,33 +123,39 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) 
     elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
         study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, task=task))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
+def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]:
     """The objectives' values in their own directions, or the one reward.
 
-    An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
-    sampler learns from it.
+    A stopped student gets the last value of its curve, so that the sampler learns from it. Other metrics that were not
+    measured get the task's chance level, or the worst value of the metric.
     """
     reward = spec.reward
     if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
-    return [_figure(outcome, name, classes) for name in spec.objectives]
+        return [reward.value(_figure(outcome, reward.quality, task), _figure(outcome, reward.figure, task))]
+    return [_figure(outcome, name, task) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
-    """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> list[tuple[str, float]]:
+    """Optuna's constraints, 0 or less if satisfied: the same keys in the same order for every trial.
+
+    A figure that nobody knows breaks its budget by 1, as much as twice an upper limit.
+    """
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
-    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+    excess = [(str(budget), budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
+    return [(name, violation if isfinite(violation) else 1.0) for name, violation in excess]
 
 
-def _figure(outcome: Outcome, name: str, classes: int) -> float:
+def _figure(outcome: Outcome, name: str, task: Task) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    chance = METRICS[name].chance
-    if chance is not None and name not in measured.figures:
-        return outcome.curve[-1][1] if outcome.curve else chance(classes)
-    return measured.figure(name)
+    if name in measured.figures or METRICS[name].known_before_training:
+        return measured.figure(name)
+    if outcome.curve and name == task.metrics[0]:
+        return outcome.curve[-1][1]
+    chance = task.chance(name)
+    return METRICS[name].worst if chance is None else chance
