@@ -66,8 +66,8 @@ class SharedStore:
             yield
         except ArtifactNotFound as error:
             raise RunError(
-                f"--shared {self.place} lacks a file of another host. Give the place that the other hosts use, or leave "
-                "out --shared to continue without their files."
+                f"--shared {self.place} lacks a file of another host. Give the place that the others use, or leave out "
+                "--shared to continue without their files."
             ) from error
         except self.failures as error:
             raise RunError(
