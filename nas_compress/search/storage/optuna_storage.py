@@ -51,11 +51,11 @@ class JournalLock(JournalFileOpenLock):
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._lock = FileLock(journal.absolute().with_name(".journal.lock"), poll_interval=0.002)
+        self._lock = FileLock(journal.absolute().with_name(".journal.lock"))
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._lock.acquire()
+        self._lock.acquire(poll_interval=0.002)
         drop_torn_line(self._journal)
         return True
 
