@@ -90,7 +90,7 @@ def run_study(
     else:
         sized, _ = draw_candidates(parts)
         candidates = [item.candidate for item in sized]
-        for note in notes(candidates, classes=parts.dataset.classes, target=parts.target):
+        for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
             reporter.say(note)
         refuse_out_of_reach(parts, within_reach(parts, sized))
     total = trials or (1 if file.candidate else file.spec.trials)
@@ -155,7 +155,7 @@ def _open(
             "run": known["run"],
             "study": parts.spec.model_dump(mode="json") | {"trials": planned},
             "study_folder": str(parts.file.folder),
-            "classes": parts.dataset.classes,
+            "classes": parts.dataset.task.classes,
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": url,
@@ -164,7 +164,7 @@ def _open(
         }
     )
     repeated = settle_cut_trials(
-        study, folder, parts.spec, run=known["run"], alone=url is None, classes=parts.dataset.classes
+        study, folder, parts.spec, run=known["run"], alone=url is None, classes=parts.dataset.task.classes
     )
     records = read_records(folder)
     if records or repeated:

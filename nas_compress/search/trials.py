@@ -111,7 +111,7 @@ class Trials:
         """Give up a trial that has no outcome, so that it is repeated; one whose record is written is told."""
         frozen, spec = self.study.trials[trial.number], self.parts.spec
         if not frozen.state.is_finished():
-            settle_cut(self.study, frozen, self.folder, spec, classes=self.parts.dataset.classes, died=False)
+            settle_cut(self.study, frozen, self.folder, spec, classes=self.parts.dataset.task.classes, died=False)
 
     def answer(self, trial: optuna.Trial, candidate: Candidate) -> Answer | None:
         """What is known of a trial before it is tried: its candidate's record, or that it kills whoever tries it.
@@ -176,7 +176,7 @@ class Trials:
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
-        spec, classes = self.parts.spec, self.parts.dataset.classes
+        spec, classes = self.parts.spec, self.parts.dataset.task.classes
         for name, violation in constraints(record.outcome, spec.budget_list, classes=classes):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():

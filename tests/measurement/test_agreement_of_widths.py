@@ -71,17 +71,15 @@ def started(family: str, clothes: Dataset) -> nn.Module:
     """A float network of half the family's widths that knows most of the articles."""
     known = family_named(family)
     depths = (1,) * len(known.base_depths)
-    shape = Architecture.of_images(
-        clothes.input_shape,
+    shape = Architecture(
+        signature=clothes.task.signature,
+        normalisation=clothes.normalisation,
         family=family,
-        classes=clothes.classes,
         depths=depths,
         widths=tuple(
             Width(layer=layer, asked=base // 2, channels=base // 2)
             for layer, base in known.layers(depths, known.base_widths)
         ),
-        mean=clothes.mean,
-        std=clothes.std,
         settings=family_settings(family, {} if family == "vit" else {"stem_stride": 2}),
     )
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def deadly(trial: optuna.Trial) -> str | None:
 
 
 def settle_cut_trials(
-    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int
+    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int | None
 ) -> int:
     """Settle every RUNNING trial of this run; return how many are queued to be repeated.
 
@@ -55,7 +55,7 @@ def settle_cut_trials(
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int | None, died: bool
 ) -> bool:
     """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
     record = read_record(folder, trial.number)
@@ -100,7 +100,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int | None) -> None:
     """Tell Optuna how a trial ended.
 
     Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
@@ -113,7 +113,7 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) 
         study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
+def told_values(outcome: Outcome, spec: StudySpec, *, classes: int | None) -> list[float]:
     """The objectives' values in their own directions, or the one reward.
 
     An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
@@ -125,18 +125,18 @@ def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[floa
     return [_figure(outcome, name, classes) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int | None) -> list[tuple[str, float]]:
     """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
     return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
 
 
-def _figure(outcome: Outcome, name: str, classes: int) -> float:
+def _figure(outcome: Outcome, name: str, classes: int | None) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
     chance = METRICS[name].chance
-    if chance is not None and name not in measured.figures:
+    if chance is not None and classes is not None and name not in measured.figures:
         return outcome.curve[-1][1] if outcome.curve else chance(classes)
     return measured.figure(name)
