@@ -11,9 +11,11 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.devices.device import Device, Latency
-from nas_compress.measurement.pipeline import Stopwatch, measure_latency, write_file
+from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_latency, write_file
 from nas_compress.runs.records import Record
-from nas_compress.runs.speed_notes import quantized_members
+from nas_compress.runs.speed_notes import quantized_members, speed_notes
+from nas_compress.search.progress import Progress
+from nas_compress.search.remeasure import amend
 from nas_compress.tasks.batch import Batch, free_sizes
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Outcome
@@ -33,6 +35,21 @@ def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) 
         for record in quantized_members(records, members)
         if record.outcome.measured is not None and record.outcome.measured.float32_latency_ms is None
     ]
+
+
+def compare_members(progress: Progress) -> None:
+    """Time the float32 form of the front's members and say which members are slower than it."""
+    parts = progress.parts
+    compared = compare_with_float32(
+        uncompared_members(progress.records, progress.members),
+        build=parts.build,
+        signature=parts.dataset.task.signature,
+        calibration=calibration_samples(parts.dataset.train),
+        target=parts.target,
+    )
+    progress.records = amend(progress.folder, progress.records, compared)
+    for note, trials in speed_notes(progress.records, compared).items():
+        progress.reporter.say(f"trial {', '.join(map(str, trials))}: {note}")
 
 
 def compare_with_float32(

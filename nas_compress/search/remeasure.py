@@ -13,6 +13,7 @@ from nas_compress.devices.device import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
+from nas_compress.search.progress import Progress
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -28,6 +29,17 @@ def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> li
         for record in records
         if record.trial in wanted and record.outcome.measured is not None and record.outcome.measured.latency_noisy
     ]
+
+
+def measure_members_again(progress: Progress) -> None:
+    """Measure noisy latencies of the front again, until none of its members is untried."""
+    tried = set[int]()
+    while noisy := [r for r in noisy_members(progress.records, progress.members) if r.trial not in tried]:
+        progress.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
+        tried.update(record.trial for record in noisy)
+        parts = progress.parts
+        steady = measure_again(progress.folder, noisy, parts.target, parts.spec.budget_list, sizes=parts.sizes)
+        progress.records = amend(progress.folder, progress.records, steady)
 
 
 def measure_again(

@@ -1,9 +1,11 @@
-"""Run a study to its total of trials; the same call goes on after any stop."""
+"""Run a study to its total of trials. The same call continues it after any stop."""
 
 from __future__ import annotations
 
+import shutil
+import time
 import uuid
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +15,13 @@ from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
-from nas_compress.runs.records import read_baseline, read_records
-from nas_compress.search.loop import Search
+from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.search.float32_comparison import compare_members
+from nas_compress.search.loop import search
 from nas_compress.search.preflight.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.search.preflight.warnings import notes
-from nas_compress.search.progress import Tally
-from nas_compress.search.remeasure import distrust, time_teacher_again
+from nas_compress.search.progress import Progress
+from nas_compress.search.remeasure import distrust, measure_members_again, time_teacher_again
 from nas_compress.search.reporter import Logged, Reporter, Silence
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
@@ -31,7 +34,7 @@ from nas_compress.search.setup import (
     versions,
 )
 from nas_compress.search.start_points import queue_start_points
-from nas_compress.search.storage.hosts import Joint
+from nas_compress.search.storage.hosts import Hosts, wait_for_workers
 from nas_compress.search.storage.optuna_storage import (
     known_errors,
     open_study,
@@ -40,11 +43,12 @@ from nas_compress.search.storage.optuna_storage import (
     shown_url,
     study_identity,
 )
-from nas_compress.search.storage.recovery import require_same_trials, settle_cut_trials
+from nas_compress.search.storage.recovery import require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
-from nas_compress.search.trials import Trials
-from nas_compress.search.workers.pool import Crew
+from nas_compress.search.trials import Clock, Trials
+from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -88,42 +92,48 @@ def run_study(
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
-        sized, _ = draw_candidates(parts)
-        candidates = [item.candidate for item in sized]
-        for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
-            reporter.say(note)
-        refuse_out_of_reach(parts, within_reach(parts, sized))
+        _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
     with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
-        reporter = Logged(reporter, folder.log)
+        wait_for_workers(folder)
         folder.tidy()
+        reporter = Logged(reporter, folder.log)
         if storage is None:
             _take_over(folder, parts, reporter)
-        search = _open(parts, folder, backend, shown_url(storage), total, reporter)
-        tally = search.tally
-        queue_start_points(search.trials.study, parts)
-        known = read_baseline(folder)
-        if known is not None and len(tally.records) >= total:
-            tally.teacher = known
-            reporter.say(f"nothing to do: {len(tally.records)} trials are finished, the total asked for is {total}")
+        hosts = _open(parts, folder, backend, storage, total, store)
+        repeated = hosts.settle_cut(parts.spec, chance=task_chance(parts.dataset.task), died=True)
+        records = read_records(folder)
+        if records or repeated:
+            cut = f"; trials that were cut and are repeated: {repeated}" if repeated else ""
+            reporter.say(f"going on after {len(records)} finished trials{cut}")
+        queue_start_points(hosts.study, parts)
+        figures, teacher = read_baseline(folder), None
+        if figures is not None and len(records) >= total:
+            reporter.say(f"nothing to do: {len(records)} trials are finished, the total asked for is {total}")
         else:
-            reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
-            warning = SAMPLERS[parts.spec.search.sampler].warning
-            if warning is not None:
-                reporter.say(f"warning: {warning}")
-            reporter.begin(len(tally.records), total)
-            _prepare(search)
-        if storage is not None:
-            tally.joint = _join(search.trials, store)
-        left = min(workers, total - len(tally.records))
-        crew = _hire(search, left) if left > 1 else None
-        try:
-            with tally.joint.beating() if tally.joint is not None else nullcontext():
-                search.run(crew)
-        finally:
-            if crew is not None:
-                crew.close()
-    return search.tally.front
+            _announce(parts, folder, records, total, reporter)
+            teacher = find_teacher(parts, reporter.stage)
+            figures = baseline(folder, teacher, parts.dataset, parts.target)
+            reporter.say(_teacher_line(figures))
+        if not hosts.counts:
+            reporter.say(
+                "warning: the study's latencies are those of the machine that began it, which measures this one's "
+                f"({parts.target.summary}) front members again; the front in this folder is provisional"
+            )
+        progress = Progress(
+            parts=parts, folder=folder, reporter=reporter, total=total, teacher=figures, records=records
+        )
+        progress.write(progress.front)
+        with hosts.beating():
+            if teacher is None:
+                progress.take_in(hosts)
+            else:
+                _search(progress, hosts, teacher, workers=min(workers, total - len(records)), storage=storage)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        measure_members_again(progress)
+        compare_members(progress)
+        progress.close()
+    return progress.front
 
 
 def named_apart(file: StudyFile) -> StudyFile:
@@ -140,13 +150,23 @@ def default_folder(file: StudyFile) -> Path:
     return Path("runs") / named_apart(file).spec.name
 
 
+def _check_space(parts: Ingredients, reporter: Reporter) -> None:
+    """Warn of what random candidates show, and refuse budgets that none of them can keep."""
+    sized, _ = draw_candidates(parts)
+    candidates = [item.candidate for item in sized]
+    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+        reporter.say(note)
+    refuse_out_of_reach(parts, within_reach(parts, sized))
+
+
 def _open(
-    parts: Ingredients, folder: RunFolder, storage: BaseStorage, url: str | None, total: int, reporter: Reporter
-) -> Search:
+    parts: Ingredients, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
+) -> Hosts:
+    """Open the study in the storage, and write the run folder's marker."""
     identity = study_identity(
         parts.spec, space_hash=parts.space.source_hash, data_fingerprint=parts.dataset.fingerprint
     )
-    study = open_study(storage, parts.spec, identity)
+    study = open_study(backend, parts.spec, identity)
     require_same_trials(study, folder)
     known = folder.about() if folder.marker.is_file() else {"run": uuid.uuid4().hex}
     planned = max(total, len(read_records(folder)))
@@ -158,20 +178,19 @@ def _open(
             "classes": parts.dataset.task.classes,
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
-            "storage": url,
+            "storage": shown_url(url),
             "versions": versions(),
             "machine": parts.target.describe(),
         }
     )
-    repeated = settle_cut_trials(
-        study, folder, parts.spec, run=known["run"], alone=url is None, classes=parts.dataset.task.classes
+    return Hosts(
+        study=study,
+        folder=folder,
+        run_id=known["run"],
+        machine=parts.target.fingerprint,
+        joined=url is not None,
+        shared=shared,
     )
-    records = read_records(folder)
-    if records or repeated:
-        cut = f"; a trial that was cut is repeated: {repeated}" if repeated else ""
-        reporter.say(f"going on after {len(records)} finished trials{cut}")
-    tally = Tally(parts=parts, folder=folder, reporter=reporter, total=total, records=records)
-    return Search(trials=Trials(study=study, run_id=known["run"], tally=tally))
 
 
 def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> None:
@@ -189,44 +208,52 @@ def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> Non
     folder.start({**about, "machine": target.describe()})
 
 
-def _join(trials: Trials, shared: SharedStore | None) -> Joint:
-    """Take part in a study on a database, which other hosts may have begun."""
-    target = trials.tally.parts.target
-    joint = Joint(
-        study=trials.study,
-        folder=trials.folder,
-        run_id=trials.run_id,
-        machine=target.fingerprint,
-        shared=shared,
-    )
-    if not joint.counts:
-        trials.tally.reporter.say(
-            "warning: the study's latencies are those of the machine that began it, which measures this one's "
-            f"({target.summary}) front members again; the front in this folder is provisional"
+def _announce(parts: Ingredients, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
+    reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
+    warning = SAMPLERS[parts.spec.search.sampler].warning
+    if warning is not None:
+        reporter.say(f"warning: {warning}")
+    reporter.begin(len(records), total)
+
+
+def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int, storage: str | None) -> None:
+    """Try candidates until the total is reached, in this process or in several worker processes."""
+    parts, reporter, records = progress.parts, progress.reporter, progress.records
+    clock = Clock(before=max((record.finished_s for record in records), default=0.0), started=time.monotonic())
+    if workers <= 1:
+        trials = Trials(
+            parts=parts,
+            context=make_context(parts, teacher),
+            hosts=hosts,
+            reporter=reporter,
+            total=progress.total,
+            clock=clock,
+            records=list(records),
+            finished=progress.add,
         )
-    return joint
-
-
-def _prepare(search: Search) -> None:
-    """The teacher and its figures, and the context of the trials."""
-    tally = search.tally
-    teacher = find_teacher(tally.parts, tally.reporter.stage)
-    tally.teacher = baseline(tally.folder, teacher, tally.parts.dataset, tally.parts.target)
-    tally.reporter.say(_teacher_line(tally.teacher))
-    search.trials.context = make_context(tally.parts, teacher)
-
-
-def _hire(search: Search, count: int) -> Crew:
-    """Workers, which find the teacher and its answers in the cache."""
-    if search.trials.context is not None:
-        _ = search.trials.context.teacher.answers
-    reporter = search.tally.reporter
-    reporter.say(f"{count} workers, which hold still while one of them measures a latency")
-    return Crew(
-        count,
-        search.tally.parts.file,
-        lambda worker, number, done, epochs: reporter.stage(f"worker {worker}, trial {number}", done, epochs),
+        search(trials)
+        return
+    _ = teacher.answers  # computed once, before the workers look for them in the cache
+    reporter.say(f"{workers} workers, which hold still while one of them measures a latency")
+    task = WorkerTask(
+        file=parts.file,
+        folder=progress.folder,
+        run_id=hosts.run_id,
+        storage=storage,
+        shared=None if hosts.shared is None else hosts.shared.place,
+        total=progress.total,
+        clock=clock,
     )
+
+    def is_complete() -> bool:
+        progress.take_in(hosts)
+        return len(progress.records) >= progress.total
+
+    try:
+        with Workers(workers, task, reporter) as running:
+            running.watch(is_complete)
+    finally:
+        hosts.settle_cut(parts.spec, chance=task_chance(parts.dataset.task), died=False)
 
 
 def _teacher_line(measured: Measured) -> str:

@@ -1,9 +1,9 @@
-"""A trial from its proposal to its record: what the study is asked, and what it is told."""
+"""The trials of one process: propose a candidate, try it, record it and tell the study."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -12,33 +12,64 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from nas_compress.config.schema import PRUNERS
+from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.config.suggest import Suggest
 from nas_compress.files import write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
-from nas_compress.search.progress import Tally
-from nas_compress.search.samplers.cost_lookup import Look
+from nas_compress.search.reporter import Reporter
+from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
 from nas_compress.search.setup import Ingredients
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
-from nas_compress.search.storage.recovery import RUN, constraints, deadly, remove_trial, settle_cut, tell
-from nas_compress.search.workers.pool import Job
-from nas_compress.search.workers.process import Task
+from nas_compress.search.storage.hosts import Hosts
+from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.stopping.rules import Overruled, Rule
+from nas_compress.tasks.task import task_chance
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
-ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", "candidate", "measured", "seconds")
-"""What the study's storage keeps of an outcome."""
+CANDIDATE = "candidate"
+"""User attribute of a trial: its candidate, from the proposal on."""
+
+ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", CANDIDATE, "measured", "seconds")
+"""Values of an outcome that are stored as user attributes of its trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Seconds that a study has run: `before` this run, and since `started`, which is `time.monotonic()`.
+
+    All processes of a machine share that time.
+    """
+
+    before: float
+    started: float
+
+    def now(self) -> float:
+        """Return the seconds until now."""
+        return self.before + time.monotonic() - self.started
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Proposal:
+    """A trial of the study and its candidate."""
+
+    trial: optuna.Trial
+    candidate: Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of a candidate; `repeats` is the earlier trial that answered for it, `model` its file's path."""
+    """Result of a candidate.
+
+    model: path of its file, relative to the run folder; empty without a file.
+    repeats: number of the earlier trial of the same candidate, if the outcome is that trial's.
+    """
 
     outcome: Outcome
     model: str
@@ -47,145 +78,199 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class Trials:
-    """The trials that this run asks for; `context` is there before the first of them."""
+    """Trials that this process works on, and the records of all finished trials.
 
-    study: optuna.Study
-    run_id: str
-    tally: Tally
-    context: TrialContext | None = None
-    _before: float = field(init=False)
-    _started: float = field(default_factory=time.monotonic, init=False)
+    finished: is called with each record that is new to this process.
+    """
 
-    def __post_init__(self) -> None:
-        self._before = max((record.finished_s for record in self.tally.records), default=0.0)
+    parts: Ingredients
+    context: TrialContext
+    hosts: Hosts
+    reporter: Reporter
+    total: int
+    clock: Clock
+    records: list[Record]
+    finished: Callable[[Record], None]
+    _open: list[Proposal] = field(default_factory=list, init=False)
+
+    def is_complete(self) -> bool:
+        """Take in the trials that finished since the last call. Return whether the study has its total."""
+        for record in self.hosts.new_records({record.trial for record in self.records}):
+            self.records.append(record)
+            self.finished(record)
+        return self._left <= 0
+
+    def step(self) -> bool:
+        """Propose or finish a trial. Return False if there is nothing to do at the moment."""
+        proposal = next((each for each in self._open if not self._is_deferred(each)), None) or self._propose()
+        if proposal is None:
+            return False
+        if not self._is_deferred(proposal):
+            answer = self._answer(proposal) or self._try(proposal)
+            self._settle(proposal.trial, answer)
+            self._open.remove(proposal)
+        return True
+
+    def give_up(self) -> None:
+        """Give up all open trials, so that they are repeated. A trial whose record is written is told instead."""
+        for proposal in self._open:
+            self._give_back(proposal.trial)
 
     @property
-    def parts(self) -> Ingredients:
-        """What the study is made of."""
-        return self.tally.parts
+    def _spec(self) -> StudySpec:
+        return self.parts.spec
 
     @property
-    def folder(self) -> RunFolder:
-        """The run folder."""
-        return self.tally.folder
+    def _folder(self) -> RunFolder:
+        return self.hosts.folder
+
+    @property
+    def _left(self) -> int:
+        return self.total - len(self.records)
 
     @cached_property
-    def rule(self) -> Rule:
-        """The stopping rule."""
-        return study_rule(self.parts.spec)
+    def _rule(self) -> Rule:
+        return study_rule(self._spec)
 
     @cached_property
-    def _look(self) -> Look | None:
-        """Candidates' costs before training; None where this machine's latencies do not count, or nothing is told."""
-        joint = self.tally.joint
-        if self.context is None or (joint is not None and not joint.counts):
+    def _costs(self) -> CostLookup | None:
+        """The lookup of costs before training; None if this machine's latencies do not count or it knows nothing."""
+        if not self.hosts.counts:
             return None
-        look = Look(spec=self.parts.spec, context=self.context)
-        return look if look.tells else None
+        lookup = CostLookup(spec=self._spec, context=self.context)
+        return lookup if lookup.knows_something else None
 
-    def propose(self, in_flight: int) -> tuple[optuna.Trial, Candidate]:
-        """Ask for a candidate, beside `in_flight` others of this run."""
-        spec, joint = self.parts.spec, self.tally.joint
-        context = proposal_context(
-            study_seed=spec.seed if joint is None else joint.seed(spec.seed),
-            finished=len(self.tally.records) + in_flight,
-            startup_trials=spec.search.startup_trials,
-            space=self.parts.space.suggest,
-            costs=self._look,
-        )
-        self.study.sampler = make_sampler(spec.search.sampler, context)
-        trial = self.study.ask()
-        while is_double(self.study, trial):
-            self.study.tell(trial, state=TrialState.FAIL)
-            trial = self.study.ask()
-        try:
-            trial.set_user_attr(RUN, self.run_id)
-            candidate = self.parts.space.suggest(cast(Suggest, trial))
-            check_candidate(candidate)
-            return trial, candidate
-        except BaseException:
-            self.give_back(trial)
-            raise
+    def _propose(self) -> Proposal | None:
+        """Ask for a candidate. Return None if the trials in flight reach the total.
 
-    def give_back(self, trial: optuna.Trial) -> None:
-        """Give up a trial that has no outcome, so that it is repeated; one whose record is written is told."""
-        frozen, spec = self.study.trials[trial.number], self.parts.spec
-        if not frozen.state.is_finished():
-            settle_cut(self.study, frozen, self.folder, spec, classes=self.parts.dataset.task.classes, died=False)
-
-    def answer(self, trial: optuna.Trial, candidate: Candidate) -> Answer | None:
-        """What is known of a trial before it is tried: its candidate's record, or that it kills whoever tries it.
-
-        A candidate that the stopping rule ended is trained again, one that a pruner ended is not.
+        The processes of a run propose one after the other, so that none exceeds the total and each has its own seed.
         """
-        unknown = ("failed",) if self.parts.spec.search.stop in PRUNERS else ("failed", "stopped")
-        for record in self._earlier(candidate):
+        with self.hosts.proposing():
+            # A trial that finishes between these lines counts twice, which only delays a proposal.
+            in_flight = self.hosts.in_flight()
+            if self.is_complete() or len(in_flight) >= self._left:
+                return None
+            trial = self._ask(in_own_run=sum(self.hosts.is_own(each) for each in in_flight))
+            try:
+                self.hosts.sign(trial)
+                if self._is_surplus(trial):
+                    self._give_back(trial)
+                    return None
+                proposal = Proposal(trial=trial, candidate=self.parts.space.suggest(cast(Suggest, trial)))
+                check_candidate(proposal.candidate)
+                trial.set_user_attr(CANDIDATE, proposal.candidate.to_dict())
+            except BaseException:
+                self._give_back(trial)
+                raise
+        self._open.append(proposal)
+        return proposal
+
+    def _ask(self, *, in_own_run: int) -> optuna.Trial:
+        study = self.hosts.study
+        context = proposal_context(
+            study_seed=self.hosts.seed(self._spec.seed),
+            finished=len(self.records) + in_own_run,
+            startup_trials=self._spec.search.startup_trials,
+            space=self.parts.space.suggest,
+            costs=self._costs,
+        )
+        study.sampler = make_sampler(self._spec.search.sampler, context)
+        trial = study.ask()
+        while is_double(study, trial):
+            study.tell(trial, state=TrialState.FAIL)
+            trial = study.ask()
+        return trial
+
+    def _is_surplus(self, trial: optuna.Trial) -> bool:
+        """Whether other runs asked for the last trials at the same time."""
+        earlier = sum(each.number < trial.number for each in self.hosts.in_flight())
+        return self.is_complete() or earlier >= self._left
+
+    def _is_deferred(self, proposal: Proposal) -> bool:
+        """Whether another process of this run tries the same candidate, whose outcome answers this trial too."""
+        if self._answer(proposal) is not None:
+            return False
+        earlier = [trial for trial in self.hosts.in_flight() if trial.number < proposal.trial.number]
+        return any(
+            Candidate.from_dict(trial.user_attrs[CANDIDATE]) == proposal.candidate
+            for trial in earlier
+            if self.hosts.is_own(trial) and CANDIDATE in trial.user_attrs
+        )
+
+    def _answer(self, proposal: Proposal) -> Answer | None:
+        """Return a result without a training: an earlier trial's, or a failure if many processes died in it.
+
+        A candidate that the stopping rule stopped is trained again. One that a pruner stopped is not.
+        """
+        unknown = ("failed",) if self._spec.search.stop in PRUNERS else ("failed", "stopped")
+        for record in self._earlier(proposal.candidate):
             if record.outcome.state not in unknown:
                 first = record.trial if record.repeats is None else record.repeats
                 return Answer(outcome=record.outcome, model=record.model, repeats=first)
-        reason, seed = deadly(trial), self.parts.spec.seed
+        reason = deadly(proposal.trial)
         if reason is None:
             return None
-        return Answer(outcome=Outcome(candidate=candidate, seed=seed, state="failed", reason=reason), model="")
+        failed = Outcome(candidate=proposal.candidate, seed=self._spec.seed, state="failed", reason=reason)
+        return Answer(outcome=failed, model="")
 
-    def job(self, trial: optuna.Trial, candidate: Candidate) -> Job:
-        """What is needed to try the candidate; a rule is overruled where the sampler comes back to what it stopped."""
-        place = self.folder.trial(trial.number)
+    def _try(self, proposal: Proposal) -> Answer:
+        """Train the candidate. The stopping rule is overruled if it stopped the same candidate before."""
+        trial, candidate, spec = proposal.trial, proposal.candidate, self._spec
+        place, name = self._folder.trial(trial.number), f"trial {trial.number}"
         write_json(place / "candidate.json", candidate.to_dict())
         stopped = any(record.outcome.state == "stopped" for record in self._earlier(candidate))
-        rule = Overruled(rule=self.rule) if stopped else self.rule
-        return Job(
-            task=Task(
-                number=trial.number,
-                candidate=candidate,
-                model=place / self.parts.spec.file_name,
-                checkpoint=self.folder.checkpoint(candidate),
-            ),
-            stopper=make_stopper(trial, self.parts.spec, rule),
+        self.reporter.stage(name, 0, spec.training.epochs)
+        outcome = run_trial(
+            candidate,
+            self.context,
+            seed=spec.seed,
+            model=place / spec.file_name,
+            checkpoint=self._folder.checkpoint(candidate),
+            on_epoch=lambda done, count: self.reporter.stage(name, done, count),
+            stopper=make_stopper(trial, spec, Overruled(rule=self._rule) if stopped else self._rule),
+            shadow=spec.search.stop == "shadow",
         )
+        trained = outcome.state == "trained"
+        return Answer(outcome=outcome, model=f"trials/{trial.number}/{spec.file_name}" if trained else "")
 
-    def tried(self, trial: optuna.Trial, outcome: Outcome) -> Answer:
-        """The answer of a candidate that was tried; it left a file if it was trained to its end."""
-        model = f"trials/{trial.number}/{self.parts.spec.file_name}" if outcome.state == "trained" else ""
-        return Answer(outcome=outcome, model=model)
-
-    def settle(self, trial: optuna.Trial, answer: Answer) -> None:
-        """Record a trial, tell the study, and count it, unless another run gave it up, which took this one for dead."""
+    def _settle(self, trial: optuna.Trial, answer: Answer) -> None:
+        """Record a trial and tell the study, unless another run took this one for dead and gave up the trial."""
         record = Record(
             trial=trial.number,
             params=dict(trial.params),
             outcome=answer.outcome,
-            finished_s=self._before + time.monotonic() - self._started,
+            finished_s=self.clock.now(),
             model=answer.model,
             repeats=answer.repeats,
         )
         try:
             self._tell(trial, record)
         except (UpdateFinishedTrialError, ValueError):
-            if self.tally.joint is None or not self.tally.joint.gave_up(trial.number):
+            if not self.hosts.was_given_up(trial.number):
                 raise
-            self.tally.reporter.say(
-                f"another run repeats trial {trial.number}, for this one gave no sign of life for long"
-            )
-            remove_trial(self.folder, trial.number)
-        else:
-            self.tally.add(record)
-
-    def _earlier(self, candidate: Candidate) -> Iterator[Record]:
-        return (record for record in self.tally.records if record.outcome.candidate == candidate)
+            self.reporter.say(f"another run repeats trial {trial.number}, because this run gave no sign of life")
+            remove_trial(self._folder, trial.number)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
-        # constraints and attributes first: once the record is on disk, a restart only needs to tell the values
-        spec, classes = self.parts.spec, self.parts.dataset.task.classes
-        for name, violation in constraints(record.outcome, spec.budget_list, classes=classes):
+        # Attributes first: once the record is on disk, a restart tells the values only.
+        chance = task_chance(self.parts.dataset.task)
+        for name, violation in constraints(record.outcome, self._spec.budget_list, chance=chance):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
-        if self.tally.joint is not None:
-            self.tally.joint.share(trial, record)
-        write_record(self.folder, record)
-        self.folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.study, record, spec, classes=classes)
+        self.hosts.share(trial, record)
+        write_record(self._folder, record)
+        self._folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
+        tell(self.hosts.study, record, self._spec, chance=chance)
+
+    def _give_back(self, trial: optuna.Trial) -> None:
+        frozen = self.hosts.study.trials[trial.number]
+        if not frozen.state.is_finished():
+            chance = task_chance(self.parts.dataset.task)
+            settle_cut(self.hosts.study, frozen, self._folder, self._spec, chance=chance, died=False)
+
+    def _earlier(self, candidate: Candidate) -> Iterator[Record]:
+        return (record for record in self.records if record.outcome.candidate == candidate)
 
 
 def _attributes(record: Record) -> dict[str, Any]:

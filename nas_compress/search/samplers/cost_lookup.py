@@ -20,14 +20,14 @@ from nas_compress.values.outcome import Measured
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
+class CostLookup:
     """Asks for the known objectives and constraints of a study's candidates, by the code and the device of a trial."""
 
     spec: StudySpec
     context: TrialContext
 
     @property
-    def tells(self) -> bool:
+    def knows_something(self) -> bool:
         """Whether a look tells anything: a reward is known after training only, and so may be all constraints."""
         objectives = set(self.spec.objectives) if self.spec.reward is None else set()
         return bool(self._sure(self._budgets | objectives, zero_pattern="none"))

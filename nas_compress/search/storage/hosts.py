@@ -1,120 +1,176 @@
-"""Several hosts on one study: each has its run folder, the storage has the trials, a shared store has the files."""
+"""Processes that share a study: which of them live, what they work on and what they finished.
+
+A run has one folder and one or more processes. The processes of a run share its folder; locks of the operating system
+show which of them live. Runs on several hosts share a database; each shows by a heartbeat that it lives.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_compress.config.schema import StudySpec
+from nas_compress.errors import RunError
 from nas_compress.files import write_json
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, write_record
-from nas_compress.search.storage.recovery import RUN, repeat
+from nas_compress.runs.records import Record, read_record, write_record
+from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
 from nas_compress.values.outcome import Outcome
 
 FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
-"""Attributes of a trial: its file's name in the shared store, what came of it, where its latency was taken; and of the
-study: each run's heartbeat, and the machine whose latencies count."""
+"""User attributes. Of a trial: its file's name in the shared store, its outcome, the machine of its latency.
+Of the study: the heartbeat of each run and the machine whose latencies count."""
 
 BEAT_S = 10.0
-"""A run shows that it lives this often."""
+"""Seconds between two heartbeats of a run."""
 
 GRACE_S = 60.0
-"""A run whose beat stood still for so long is dead, and its trials are repeated. Clocks are not compared."""
+"""Seconds without a heartbeat after which a run is dead and its trials are repeated. Clocks are not compared."""
+
+LEAVE_S = 30.0
+"""Seconds that a new run waits for the processes of an earlier run to end. They end when that run does."""
 
 
 @dataclass(kw_only=True, eq=False)
-class Joint:
-    """One run among those of a study on a database.
+class Hosts:
+    """One process of a run, among all that work on the study.
 
-    `shared` is what all hosts reach; without it a run's front has its own files only. `machine` is this machine's key.
+    worker: number of this process in its run; 0 is the process that started the run.
+    machine: fingerprint of the target device. Latencies of other devices do not count.
+    joined: whether the storage is a database, so that other runs may share the study.
+    shared: store through which the hosts exchange files; without it each front has its own files only.
     """
 
     study: optuna.Study
     folder: RunFolder
     run_id: str
     machine: str
+    worker: int = 0
+    joined: bool = False
     shared: SharedStore | None = None
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict, init=False)
+    _without_record: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        if MACHINE not in self.study.user_attrs:
+        if self.joined and MACHINE not in self.study.user_attrs:
             self.study.set_user_attr(MACHINE, self.machine)
 
     @property
     def counts(self) -> bool:
-        """Whether this machine's latencies are those of the study: that of the run that began it."""
-        return bool(self.study.user_attrs[MACHINE] == self.machine)
+        """Whether this machine's latencies are those of the study, which are those of the run that began it."""
+        return not self.joined or bool(self.study.user_attrs[MACHINE] == self.machine)
 
     def seed(self, seed: int) -> int:
-        """A seed of this run's own: runs with one seed would propose the same candidates at the same time."""
-        return (seed + int(self.run_id[:7], 16)) % 2**32
+        """Return this run's seed. Runs with the same seed would propose the same candidates at the same time."""
+        return (seed + int(self.run_id[:7], 16)) % 2**32 if self.joined else seed
+
+    @contextmanager
+    def proposing(self) -> Iterator[None]:
+        """Hold the lock under which the processes of this run propose and sign trials."""
+        with _lock(self.folder, "proposals"):
+            yield
+
+    def sign(self, trial: optuna.Trial) -> None:
+        """Write into a trial which process works on it."""
+        if self.worker:
+            trial.set_user_attr(WORKER, self.worker)
+        trial.set_user_attr(RUN, self.run_id)
+
+    def is_own(self, trial: FrozenTrial) -> bool:
+        """Whether this run works on a trial."""
+        return bool(trial.user_attrs.get(RUN) == self.run_id)
 
     def in_flight(self) -> list[FrozenTrial]:
-        """Trials that other runs work on."""
-        return [trial for trial in self._others() if trial.state == TrialState.RUNNING]
-
-    def earlier(self, number: int) -> int:
-        """How many trials with a smaller number other runs work on."""
-        return sum(trial.number < number for trial in self.in_flight())
+        """Return the trials that some process works on."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def share(self, trial: optuna.Trial, record: Record) -> None:
-        """Put a finished trial where the other runs find it, before they see that it is finished."""
+        """Store the result of a trial for other runs, before they see that it is finished."""
+        if not self.joined:
+            return
         trial.set_user_attr(MACHINE, self.machine)
         trial.set_user_attr(OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s})
         path = self.folder.root / record.model
         if self.shared is not None and record.model and record.repeats is None and path.is_file():
             trial.set_user_attr(FILE, self.shared.put(path, trial))
 
-    def news(self, known: Collection[int]) -> list[Record]:
-        """What other runs finished beside the trials `known`, written into this run folder with their files.
+    def new_records(self, known: Collection[int]) -> list[Record]:
+        """Return the records of finished trials that are not `known`.
 
-        Latencies of machines that do not count are noisy: on the front they are measured again here.
+        Records and files of other runs are written into this run's folder. Their latencies are noisy if they were
+        measured on a machine that does not count, so that those on the front are measured again here.
         """
         found = []
-        for trial in self._others():
-            if trial.number not in known and _is_told(trial):
-                record = self._record(trial)
-                write_json(self.folder.trial(trial.number) / "candidate.json", record.outcome.candidate.to_dict())
-                write_record(self.folder, record)
-                found.append(record)
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in known and trial.number not in self._without_record:
+                record = self._own_record(trial) or self._fetched_record(trial)
+                if record is None:
+                    self._without_record.add(trial.number)
+                else:
+                    found.append(record)
         return found
 
-    def bury(self) -> int:
-        """Give up trials of runs that are dead and queue them again; how many. To be called now and then."""
-        beats, now, buried = self.study.user_attrs, time.monotonic(), 0
+    def settle_cut(self, spec: StudySpec, *, chance: Mapping[str, float], died: bool) -> int:
+        """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
+
+        died: it ended without a word. Return the number of trials that are queued again.
+        """
+        return settle_cut_trials(
+            self.study,
+            self.folder,
+            spec,
+            run=self.run_id,
+            worker=self.worker or None,
+            alone=not self.joined,
+            chance=chance,
+            died=died,
+        )
+
+    def give_up_dead(self) -> int:
+        """Give up the trials of other runs that are dead and queue them again. Return their number."""
+        if not self.joined:
+            return 0
+        beats, now, count = self.study.user_attrs, time.monotonic(), 0
         for trial in self.in_flight():
+            if self.is_own(trial):
+                continue
             name = f"{ALIVE} {trial.user_attrs.get(RUN)}"
             value, since = self._seen.get(name, (None, now))
             if name not in self._seen or value != beats.get(name):
                 self._seen[name] = (beats.get(name), now)
-            elif now - since >= GRACE_S and self._closed(trial):
+            elif now - since >= GRACE_S and self._close(trial):
                 repeat(self.study, trial, trial.params, died=True)
-                buried += 1
-        return buried
+                count += 1
+        return count
 
-    def gave_up(self, number: int) -> bool:
+    def was_given_up(self, number: int) -> bool:
         """Whether another run took this one for dead and gave up its trial of that number."""
-        return self.study.get_trials(deepcopy=False)[number].state == TrialState.FAIL
+        return self.joined and self.study.get_trials(deepcopy=False)[number].state == TrialState.FAIL
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Show inside that this run lives."""
+        """Show other runs by a heartbeat that this run lives."""
+        if not self.joined:
+            yield
+            return
         over = threading.Event()
 
         def beat() -> None:
             count = 0
             while not over.wait(BEAT_S if count else 0):
                 count += 1
-                with suppress(StorageInternalError):  # the search itself says that the storage is gone
+                with suppress(StorageInternalError):  # the search itself reports that the storage is gone
                     self.study.set_user_attr(f"{ALIVE} {self.run_id}", f"{time.time():.0f} {count}")
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -125,24 +181,30 @@ class Joint:
             over.set()
             thread.join()
 
-    def _closed(self, trial: FrozenTrial) -> bool:
-        """Close a trial; False where another run did so at the same time."""
+    def _close(self, trial: FrozenTrial) -> bool:
+        """Close a trial. Return False if another run did so at the same time."""
         try:
             self.study.tell(trial.number, state=TrialState.FAIL)
         except (UpdateFinishedTrialError, ValueError):
             return False
         return True
 
-    def _others(self) -> list[FrozenTrial]:
-        trials = self.study.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.user_attrs.get(RUN) != self.run_id]
+    def _own_record(self, trial: FrozenTrial) -> Record | None:
+        """Return the record in the run folder. One of a trial that was given up is removed soon and does not count."""
+        record = read_record(self.folder, trial.number)
+        return record if record is not None and _is_told(trial, record.outcome.state) else None
 
-    def _record(self, trial: FrozenTrial) -> Record:
+    def _fetched_record(self, trial: FrozenTrial) -> Record | None:
+        """Copy the record and the file of another run into this run's folder."""
         known: dict[str, Any] = dict(trial.user_attrs)
+        if not self.joined or OUTCOME not in known or self.is_own(trial):
+            return None
         outcome = Outcome.from_dict(known[OUTCOME]["outcome"])
+        if not _is_told(trial, outcome.state):
+            return None
         if outcome.measured is not None and known.get(MACHINE) != self.machine and self.counts:
             outcome = replace(outcome, measured=replace(outcome.measured, latency_noisy=True))
-        return Record(
+        record = Record(
             trial=trial.number,
             params=trial.params,
             outcome=outcome,
@@ -150,18 +212,41 @@ class Joint:
             model=known["model"] if known["repeats"] is not None else self._fetched(known["model"], known.get(FILE)),
             repeats=known["repeats"],
         )
+        write_json(self.folder.trial(trial.number) / "candidate.json", outcome.candidate.to_dict())
+        write_record(self.folder, record)
+        return record
 
     def _fetched(self, model: str, name: str | None) -> str:
-        """The path of another run's file in this run folder, where it lies as it lay there; empty where it has none."""
+        """Return the path of another run's file in this run's folder, which is the same; empty without a file."""
         if name is None or self.shared is None:
             return ""
         self.shared.fetch(name, self.folder.root / model)
         return model
 
 
-def _is_told(trial: FrozenTrial) -> bool:
-    """Whether a trial is finished with an outcome; one that was given up may have one that nobody kept."""
-    if OUTCOME not in trial.user_attrs or not trial.state.is_finished():
-        return False
-    failed: bool = trial.user_attrs[OUTCOME]["outcome"]["state"] == "failed"
-    return failed is (trial.state == TrialState.FAIL)
+@contextmanager
+def working(folder: RunFolder, worker: int) -> Iterator[None]:
+    """Hold the lock that shows that a worker process of a run lives."""
+    with _lock(folder, f"worker-{worker}"):
+        yield
+
+
+def wait_for_workers(folder: RunFolder) -> None:
+    """Wait until no worker process of an earlier run lives. RunError is raised after `LEAVE_S`."""
+    for path in folder.checkpoints.glob("worker-*.lock"):
+        try:
+            FileLock(path).acquire(timeout=LEAVE_S).lock.release()
+        except Timeout as error:
+            raise RunError(
+                f"A worker process of an earlier run still works in {folder.root}. End it and run the same command."
+            ) from error
+
+
+def _lock(folder: RunFolder, name: str) -> FileLock:
+    folder.checkpoints.mkdir(parents=True, exist_ok=True)
+    return FileLock(Path(folder.checkpoints / f"{name}.lock"), poll_interval=0.01)
+
+
+def _is_told(trial: FrozenTrial, state: str) -> bool:
+    """Whether a finished trial ended with an outcome of that state; one that was given up did not."""
+    return (state == "failed") is (trial.state == TrialState.FAIL)

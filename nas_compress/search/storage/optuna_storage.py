@@ -29,6 +29,9 @@ IDENTITY = "nas_compress"
 TRIES = 5
 """Hosts that make the tables of an empty database at the same time get in each other's way at most so often."""
 
+SQLITE_WAIT_S = 60.0
+"""Seconds that a process waits while others write to an SQLite file. The driver's default of 5 s is too short."""
+
 POSTGRES_WAITS = {
     "connect_timeout": 30,
     "keepalives_idle": 30,
@@ -98,9 +101,9 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
 
 def _open_database(address: str) -> RDBStorage:
     """A database with one connection that is kept and one more for a moment, each tested before it is used."""
-    options: dict[str, Any] = {}
-    if not address.startswith("sqlite"):
-        options = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1}
+    options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1}
+    if address.startswith("sqlite"):
+        options = {"connect_args": {"timeout": SQLITE_WAIT_S}}
     if address.startswith("postgresql+psycopg:"):
         options["connect_args"] = {name: value for name, value in POSTGRES_WAITS.items() if f"{name}=" not in address}
     for _ in range(TRIES - 1):

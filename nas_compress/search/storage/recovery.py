@@ -9,20 +9,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.errors import RequestError
+from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.values.metrics import METRICS, Budget
 from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
 
-RUN = "run"
-"""The trial's user attribute that names the run folder that works on it."""
+RUN, WORKER = "run", "worker"
+"""User attributes of a trial: the run that works on it, and the worker process of that run."""
 
 DEATHS = "deaths"
-"""The trial's user attribute that counts the runs that died while they tried its parameters."""
+"""User attribute of a trial: number of processes that died while they tried its parameters."""
 
 MOST_DEATHS = 5
-"""Parameters on which so many runs died are not tried again: they may be what killed them, as by too little memory."""
+"""Number of deaths after which parameters are not tried again. They may be the cause, for example by their memory."""
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
@@ -36,32 +37,47 @@ def deadly(trial: optuna.Trial) -> str | None:
     deaths = trial.user_attrs.get(DEATHS, 0)
     if deaths < MOST_DEATHS:
         return None
-    return f"{deaths} runs died while they tried this candidate; it may need more memory than there is"
+    return f"{deaths} processes died while they tried this candidate; it may need more memory than there is"
 
 
 def settle_cut_trials(
-    study: optuna.Study, folder: RunFolder, spec: StudySpec, *, run: str, alone: bool, classes: int | None
+    study: optuna.Study,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    run: str,
+    worker: int | None = None,
+    alone: bool,
+    chance: Mapping[str, float],
+    died: bool,
 ) -> int:
-    """Settle every RUNNING trial of this run; return how many are queued to be repeated.
+    """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
 
-    alone: no other run shares the storage, so that a trial which has no name of a run yet is this one's. Among several
-    it may be one that another run asked for just now.
+    run, worker: the run, and its worker process if only that one ended. alone: no other run shares the storage, so that
+    trials without a run's name belong to this run. died: the processes ended without a word.
     """
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(RUN, run if alone else None) == run:
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=True)
+        signed = trial.user_attrs
+        if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
+            repeated += settle_cut(study, trial, folder, spec, chance=chance, died=died)
     return repeated
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int | None, died: bool
+    study: optuna.Study,
+    trial: FrozenTrial,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    chance: Mapping[str, float],
+    died: bool,
 ) -> bool:
     """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
-    tell(study, record, spec, classes=classes)
+    tell(study, record, spec, chance=chance)
     return False
 
 
@@ -73,6 +89,7 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died:
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
+    tidy(folder.trial(trial.number))
     whole = (folder.trial(trial.number) / "candidate.json").is_file()
     queued = trial.params if whole else trial.system_attrs.get("fixed_params")
     if queued is not None:
@@ -100,7 +117,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int | None) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, chance: Mapping[str, float]) -> None:
     """Tell Optuna how a trial ended.
 
     Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
@@ -110,10 +127,10 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int |
     elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
         study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, chance=chance))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int | None) -> list[float]:
+def told_values(outcome: Outcome, spec: StudySpec, *, chance: Mapping[str, float]) -> list[float]:
     """The objectives' values in their own directions, or the one reward.
 
     An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
@@ -121,22 +138,23 @@ def told_values(outcome: Outcome, spec: StudySpec, *, classes: int | None) -> li
     """
     reward = spec.reward
     if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
-    return [_figure(outcome, name, classes) for name in spec.objectives]
+        return [reward.value(_figure(outcome, reward.quality, chance), _figure(outcome, reward.figure, chance))]
+    return [_figure(outcome, name, chance) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int | None) -> list[tuple[str, float]]:
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, chance: Mapping[str, float]) -> list[tuple[str, float]]:
     """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
-    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+    return [(str(budget), budget.violation(_figure(outcome, budget.name, chance))) for budget in budgets]
 
 
-def _figure(outcome: Outcome, name: str, classes: int | None) -> float:
+def _figure(outcome: Outcome, name: str, chance: Mapping[str, float]) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    chance = METRICS[name].chance
-    if chance is not None and classes is not None and name not in measured.figures:
-        return outcome.curve[-1][1] if outcome.curve else chance(classes)
-    return measured.figure(name)
+    if name in measured.figures or METRICS[name].known_before_training:
+        return measured.figure(name)
+    if outcome.curve:
+        return outcome.curve[-1][1]
+    return chance[name] if name in chance else METRICS[name].worst

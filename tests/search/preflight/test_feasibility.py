@@ -12,7 +12,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
-from nas_compress.search.samplers.cost_lookup import Look
+from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.setup import Ingredients, gather
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
@@ -103,8 +103,8 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
 
 def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext, tmp_path: Path) -> None:
     budgets = "size_bytes = { at_most = 1 }\nparameters = { at_most = 1 }"
-    look = Look(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, context=context)
-    assert look.tells
+    look = CostLookup(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, context=context)
+    assert look.knows_something
     for pattern, fraction, count in (("none", 0.0, 2), ("one_shot", 0.5, 1)):
         known = look(Candidate(family="resnet", depths=(1, 1, 1), zero_pattern=pattern, zero_fraction=fraction))
         assert known is not None

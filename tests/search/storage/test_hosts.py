@@ -18,7 +18,7 @@ from nas_compress.runs.results import read_front
 from nas_compress.search.dask import run_on_dask
 from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
-from nas_compress.search.storage.hosts import GRACE_S, Joint
+from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import DEATHS, repeat
 from running import shared_cache, start, write_study
 
@@ -65,14 +65,14 @@ def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(
     clock = [0.0]
     monkeypatch.setattr("nas_compress.search.storage.hosts.time.monotonic", lambda: clock[0])
     study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", directions=["maximize"])
-    joint = Joint(study=study, folder=RunFolder(root=tmp_path), run_id="abcdef0", machine="here")
+    hosts = Hosts(study=study, folder=RunFolder(root=tmp_path), run_id="abcdef0", machine="here", joined=True)
     for name in ("dead", "living", "abcdef0"):
         trial = study.ask({"width": optuna.distributions.IntDistribution(1, 9)})
         trial.set_user_attr("run", name)
-    assert joint.earlier(2) == 2 and joint.earlier(1) == 1 and joint.earlier(0) == 0
+    assert [hosts.is_own(trial) for trial in hosts.in_flight()] == [False, False, True]
     for beat in range(3):
         study.set_user_attr("alive living", str(beat))
-        assert joint.bury() == (0 if beat < 2 else 1)
+        assert hosts.give_up_dead() == (0 if beat < 2 else 1)
         clock[0] += GRACE_S * 0.6
     assert [trial.state for trial in study.trials] == [
         TrialState.FAIL,

@@ -1,1 +1,0 @@
-"""Worker processes that train trials in parallel."""
