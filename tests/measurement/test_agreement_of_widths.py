@@ -21,11 +21,11 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.fashion_mnist import CONTENT, search_folders
 from nas_compress.data.loading import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.tasks.image_classification import AGREEMENT as LEAST
 from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.tasks.image_classification import AGREEMENT as LEAST
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width

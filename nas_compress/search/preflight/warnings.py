@@ -1,4 +1,4 @@
-"""What a user should know about a study's candidates before it runs."""
+"""Warnings about a study's candidates before it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas_compress.values.precision import SIMULATED
 
 
 def notes(candidates: Sequence[Candidate], *, classes: int | None, target: Device) -> list[str]:
-    """Of their losses, and of the kernels that they run with on this machine; one line each."""
+    """Return one line for each loss and kernel that needs a warning."""
     found: list[str] = []
     names = {term.name for candidate in candidates for term in candidate.losses}
     if classes is not None:
