@@ -102,7 +102,7 @@ def run_study(
         if storage is None:
             _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
-        repeated = hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
+        repeated = hosts.settle_cut(parts.spec, chance=task_chance(parts.dataset.task), died=True)
         records = read_records(folder)
         if records or repeated:
             cut = f"; trials that were cut and are repeated: {repeated}" if repeated else ""
@@ -155,7 +155,7 @@ def _check_space(parts: Ingredients, reporter: Reporter) -> None:
     """Show warnings about random candidates, and refuse budgets that none of them can keep."""
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
-    for note in notes(candidates, classes=parts.dataset.classes, target=parts.target):
+    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
         reporter.say(note)
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
@@ -176,7 +176,7 @@ def _open(
             "run": known["run"],
             "study": parts.spec.model_dump(mode="json") | {"trials": planned},
             "study_folder": str(parts.file.folder),
-            "classes": parts.dataset.classes,
+            "classes": parts.dataset.task.classes,
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
@@ -254,7 +254,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         with Workers(workers, task, reporter) as running:
             running.watch(is_complete)
     finally:
-        hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=False)
+        hosts.settle_cut(parts.spec, chance=task_chance(parts.dataset.task), died=False)
 
 
 def _teacher_line(measured: Measured) -> str:

@@ -111,7 +111,8 @@ def write_starter(starter: Starter) -> list[Path]:
         write_text(space, _space_text(starter, starter.space or "cnn"))
         parts = gather(read_study(study))
         check_own_teacher(parts)
-        if starter.space is None and max(parts.dataset.input_shape[1:]) >= LARGE_IMAGE:
+        sides = [size for size in parts.dataset.task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
+        if starter.space is None and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
         _fit_to_teacher(study, space)
     except BaseException:

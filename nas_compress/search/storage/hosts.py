@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -120,7 +120,7 @@ class Hosts:
                     found.append(record)
         return found
 
-    def settle_cut(self, spec: StudySpec, *, classes: int, died: bool) -> int:
+    def settle_cut(self, spec: StudySpec, *, chance: Mapping[str, float], died: bool) -> int:
         """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
 
         died: it ended without a word. Return the number of trials that are queued again.
@@ -132,7 +132,7 @@ class Hosts:
             run=self.run_id,
             worker=self.worker or None,
             alone=not self.joined,
-            classes=classes,
+            chance=chance,
             died=died,
         )
 

@@ -48,7 +48,7 @@ def settle_cut_trials(
     run: str,
     worker: int | None = None,
     alone: bool,
-    classes: int,
+    chance: Mapping[str, float],
     died: bool,
 ) -> int:
     """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
@@ -60,18 +60,24 @@ def settle_cut_trials(
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         signed = trial.user_attrs
         if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=died)
+            repeated += settle_cut(study, trial, folder, spec, chance=chance, died=died)
     return repeated
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+    study: optuna.Study,
+    trial: FrozenTrial,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    chance: Mapping[str, float],
+    died: bool,
 ) -> bool:
     """Tell an interrupted trial if its record is whole, else give it up. Return whether it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
-    tell(study, record, spec, classes=classes)
+    tell(study, record, spec, chance=chance)
     return False
 
 
@@ -111,7 +117,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, chance: Mapping[str, float]) -> None:
     """Tell Optuna how a trial ended.
 
     failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
@@ -121,10 +127,10 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) 
     elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
         study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, chance=chance))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
+def told_values(outcome: Outcome, spec: StudySpec, *, chance: Mapping[str, float]) -> list[float]:
     """Return the values of the objectives, or the one reward.
 
     An untrained student gets the chance level of the metric. A stopped student gets its last value, so that the sampler
@@ -132,22 +138,23 @@ def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[floa
     """
     reward = spec.reward
     if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
-    return [_figure(outcome, name, classes) for name in spec.objectives]
+        return [reward.value(_figure(outcome, reward.quality, chance), _figure(outcome, reward.figure, chance))]
+    return [_figure(outcome, name, chance) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, chance: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return Optuna's constraints (<= 0 is satisfied), with the same keys in the same order for every trial."""
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
-    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+    return [(str(budget), budget.violation(_figure(outcome, budget.name, chance))) for budget in budgets]
 
 
-def _figure(outcome: Outcome, name: str, classes: int) -> float:
+def _figure(outcome: Outcome, name: str, chance: Mapping[str, float]) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    chance = METRICS[name].chance
-    if chance is not None and name not in measured.figures:
-        return outcome.curve[-1][1] if outcome.curve else chance(classes)
-    return measured.figure(name)
+    if name in measured.figures or METRICS[name].known_before_training:
+        return measured.figure(name)
+    if outcome.curve:
+        return outcome.curve[-1][1]
+    return chance[name] if name in chance else METRICS[name].worst
