@@ -30,25 +30,26 @@ def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | s
     try:
         dataset = _dataset(folder)
     except (NasCompressError, OSError) as error:
-        return {}, f"the data are not at hand: {first_line(error)}"
-    if dataset.task.classes is None:
+        return {}, f"the data cannot be loaded: {first_line(error)}"
+    classes = dataset.task.classes
+    if classes is None:
         return {}, f"the task {dataset.task.name} has no classes"
     end, found, why = time.monotonic() + TIME_LIMIT_S, dict[int | str, Counts](), ""
     for point in points:
         if time.monotonic() > end:
             return found, f"only the first {len(found)} were computed, to keep the report quick"
         try:
-            found[point.trial] = confusion(folder.root / point.model, dataset.validation, dataset.task)
+            found[point.trial] = confusion(folder.root / point.model, dataset.validation, dataset.task, classes)
         except (NasCompressError, OSError) as error:
             why = f"trial {point.trial}: {describe(error)}"
     return found, why
 
 
-def confusion(model: Path, samples: Split, task: Task) -> Counts:
+def confusion(model: Path, samples: Split, task: Task, classes: int) -> Counts:
     """Counts (classes, classes) of the answers of a file: rows are labels, columns are answers."""
     outputs = predict(model, to_arrays(samples.inputs))
     logits = task.logits({name: torch.from_numpy(values) for name, values in outputs.items()})
-    counts = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
+    counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (task.labels(samples.targets).numpy(), logits.argmax(dim=1).numpy()), 1)
     return counts
 

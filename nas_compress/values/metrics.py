@@ -51,13 +51,8 @@ class Metric:
 
     @property
     def worst(self) -> float:
-        """The worst value that the bounds allow; infinite without a bound.
-
-        >>> METRICS["accuracy"].worst, METRICS["latency_ms"].worst
-        (0.0, inf)
-        """
-        low, high = self.bounds
-        return low if self.direction == "maximize" else high
+        """The bound in the wrong direction, which may be infinite."""
+        return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
 
     def cell(self, value: float) -> str:
         """The value as a table cell, without a unit."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -245,7 +244,7 @@ def wait_for_workers(folder: RunFolder) -> None:
 
 def _lock(folder: RunFolder, name: str) -> FileLock:
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(folder.checkpoints / f"{name}.lock"), poll_interval=0.01)
+    return FileLock(folder.checkpoints / f"{name}.lock")
 
 
 def _is_told(trial: FrozenTrial, state: str) -> bool:

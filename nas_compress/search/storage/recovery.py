@@ -1,4 +1,4 @@
-"""Trials that a dead process left behind: told from their record where it is whole, else queued again."""
+"""Recovery of trials that a dead process left: told if their record is whole, else queued again."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MOST_DEATHS = 5
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
-    """Queue the parameters of a trial that was cut. died: the run gave no word of it, and may have died of it."""
+    """Queue the parameters of an interrupted trial. died: its process ended without a word."""
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
     study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
 
 
 def deadly(trial: optuna.Trial) -> str | None:
-    """Why a trial that comes from the queue is not tried again; None where it is."""
+    """Return the reason not to try a queued trial again, or None."""
     deaths = trial.user_attrs.get(DEATHS, 0)
     if deaths < MOST_DEATHS:
         return None
@@ -67,9 +67,15 @@ def settle_cut_trials(
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, task: Task, died: bool
+    study: optuna.Study,
+    trial: FrozenTrial,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    task: Task,
+    died: bool,
 ) -> bool:
-    """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
+    """Tell an interrupted trial if its record is whole, else give it up. Return whether it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
@@ -78,10 +84,10 @@ def settle_cut(
 
 
 def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
-    """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
+    """Close an interrupted trial and queue its parameters again. It does not count towards the total.
 
-    One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
-    sampler's seed proposes it again.
+    Return False if its candidate was not complete and it was not queued before. In that case nothing is queued, because
+    the sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
@@ -100,9 +106,9 @@ def remove_trial(folder: RunFolder, number: int) -> None:
 
 
 def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
-    """Raise RequestError where the run folder has records that the storage has no trials for.
+    """Raise RequestError if the run folder has records without a trial in the storage.
 
-    New trials would get their numbers and write over them.
+    New trials would get the same numbers and overwrite them.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False)}
     strange = [record.trial for record in read_records(folder) if record.trial not in known]
@@ -116,7 +122,7 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
 def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) -> None:
     """Tell Optuna how a trial ended.
 
-    Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
+    failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
     """
     if record.outcome.state == "failed":
         study.tell(record.trial, state=TrialState.FAIL)
@@ -127,7 +133,7 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) ->
 
 
 def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]:
-    """The objectives' values in their own directions, or the one reward.
+    """Return the values of the objectives, or the one reward.
 
     A stopped student gets the last value of its curve, so that the sampler learns from it. Other metrics that were not
     measured get the task's chance level, or the worst value of the metric.
@@ -139,9 +145,9 @@ def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]
 
 
 def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> list[tuple[str, float]]:
-    """Optuna's constraints, 0 or less if satisfied: the same keys in the same order for every trial.
+    """Return Optuna's constraints (<= 0 is satisfied), with the same keys in the same order for every trial.
 
-    A figure that nobody knows breaks its budget by 1, as much as twice an upper limit.
+    An unknown figure breaks its budget by 1, as much as twice an upper limit.
     """
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
