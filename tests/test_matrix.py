@@ -25,9 +25,11 @@ from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import channel_step
-from nas_compress.values.candidate import FACTORIZATIONS, PRUNED, ZERO_PATTERNS, Candidate, LossTerm
+from nas_compress.values.candidate import PRUNED, Candidate, LossTerm
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.precision import METHODS, Quantization, precisions
+from nas_compress.values.pruning import ZERO_PATTERNS
+from nas_compress.values.shape import FACTORIZATIONS
 from processors import skip_if_saturated
 
 PRUNINGS = (

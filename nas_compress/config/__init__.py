@@ -1,1 +1,1 @@
-"""The study file: values only, checked when read, frozen afterwards."""
+"""Study files and search spaces, checked when they are read."""

@@ -30,17 +30,17 @@ from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, R
 from nas_compress.values.model_file import FORMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""NumPy's generators take no other."""
+"""The range of NumPy's generators."""
 
 
 class Section(BaseModel):
-    """A frozen part of the study file that refuses unknown keys."""
+    """A frozen part of the study file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
-    def keys(cls) -> list[str]:
-        """Keys that the section may have in a file."""
+    def key_names(cls) -> list[str]:
+        """Keys of the section in a file."""
         return list(cls.model_fields)
 
 
@@ -65,15 +65,14 @@ class DataSection(Section):
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
-    settings: those of the family, which stand in the file as keys of the section; see `values.family_settings`. What
-    the file leaves out is the family's choice.
+    settings: of the family, as keys of the section in the file; see `values.family_settings`. The family chooses open
+    ones.
 
-    `features` names the modules of the user's own network whose outputs count as its stages, in forward order: terms on
-    features need them. Modules called `stem` or `embedding` count as what comes before the first stage.
+    features: modules of the user's own network, in forward order. Their outputs are its stages in feature losses.
+    Modules named `stem` or `embedding` count as before the first stage.
 
-    `bn_sparsity` adds that much times the sum of all absolute scales of batch normalisation to the teacher's loss,
-    so that channels it can do without tell themselves to `bn_scale` (network slimming, Liu et al. 2017, arXiv
-    1708.06519).
+    bn_sparsity: weight of the sum of all absolute batch normalisation scales in the teacher's loss. It prepares the
+    criterion `bn_scale` (network slimming, Liu et al. 2017, arXiv 1708.06519).
     """
 
     family: str = "resnet"
@@ -89,8 +88,8 @@ class TeacherSection(Section):
     bn_sparsity: float = Field(default=0.0, ge=0.0)
 
     @classmethod
-    def keys(cls) -> list[str]:
-        """Keys that the section may have in a file; the settings of families among them."""
+    def key_names(cls) -> list[str]:
+        """Keys of the section in a file, with the settings of families."""
         return [name for name in cls.model_fields if name != "settings"] + list(teacher_setting_names())
 
     @model_validator(mode="before")
@@ -137,9 +136,7 @@ class TeacherSection(Section):
             raise ValueError(f"factory and weights must be given together, but got {got}")
         if self.features and self.factory is None:
             got = f"features={list(self.features)} for family={self.family!r}"
-            raise ValueError(
-                f"features are named for a teacher of one's own (factory); a family has its own, but got {got}"
-            )
+            raise ValueError(f"features need a teacher.factory, because a family names its own, but got {got}")
         if self.factory is not None and self.bn_sparsity > 0:
             raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
         if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):
@@ -149,12 +146,12 @@ class TeacherSection(Section):
 
 
 class TrainingSection(Section):
-    """`[training]`: the budget of each trial from scratch. It is a constant of the study, never searched.
+    """`[training]`: the budget of each trial from scratch, a constant of the study.
 
-    `scratch_e` trains every candidate for `epochs`; `scratch_b` gives it the teacher's compute, that is `epochs`
+    budget: `scratch_e` trains every candidate for `epochs`. `scratch_b` gives it the compute of the teacher: `epochs`
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
-    `inherit_learning_rate` is that of candidates with `init = "inherit"`, by default the same: too small a one makes
-    inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
+    inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
+    makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
 
     epochs: PositiveInt = 20
@@ -178,24 +175,23 @@ class RewardSection(Section):
 
 
 PRUNERS = ("median", "halving", "hyperband")
-"""Stopping by Optuna's own pruners, which know one objective only."""
+"""Optuna's own pruners, for one objective."""
 
 
 class SearchSection(Section):
-    """`[search]`: who proposes candidates, where it starts, and when their training stops.
+    """`[search]`: the sampler, its start points, and the stopping of trainings.
 
-    `start` names candidates to try first: the smallest and the largest of the space (in bytes, of 400 drawn), and the
-    one nearest to the teacher's shape. `enqueue` are the user's own: searched parameters by name; what they leave open
-    the sampler fills.
-
-    `stop` is a stopping rule, or `auto`: behind, where accuracy is one of several objectives, the training is long
-    enough for a rung, and the sampler is not ehvi, beside which none was found to pay. With `shadow` every trial is
-    trained to its end and the run reports what the rule named by `shadow` would have saved and cost. `rungs` are the
-    epochs of `training.epochs` at which moasha and behind compare, geometric if not given; of `eta` trials moasha lets
-    one go on. `risk` is how often `dominated` may err.
-
-    With a `reward` the sampler gets that one number instead of the objectives, and `stop` may also be one of Optuna's
-    pruners `median`, `halving` and `hyperband`. The front is drawn all the same.
+    start: candidates to try first. The smallest and the largest of 400 random ones in bytes, and the nearest to the
+    teacher's shape.
+    enqueue: start points of the user, as searched parameters by name. The sampler fills open ones.
+    stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough
+    for a rung, and the sampler is not ehvi, with which no rule was found to pay. `shadow` trains every trial to its
+    end and reports the savings and costs of the rule named by `shadow`.
+    rungs: epochs at which moasha and behind compare trials; geometric by default.
+    eta: moasha continues one of `eta` trials.
+    risk: error rate of `dominated`.
+    reward: one number for the sampler instead of the objectives. `stop` may then be one of Optuna's pruners `median`,
+    `halving` and `hyperband`. The front is drawn all the same.
     """
 
     sampler: str = "ehvi"
@@ -211,7 +207,7 @@ class SearchSection(Section):
 
     @property
     def rule(self) -> str:
-        """The rule that looks at trials, acting or in the shadow."""
+        """The stopping rule, acting or in the shadow."""
         return self.shadow if self.stop == "shadow" else self.stop
 
     @field_validator("enqueue", mode="before")
@@ -240,17 +236,17 @@ class SearchSection(Section):
 
 
 class ExportSection(Section):
-    """`[export]`: the form in which students ship, and in which their bytes count.
+    """`[export]`: the form of the files, and of their size in bytes.
 
-    `onnx` is a file that onnxruntime reads as it is; `compressed` is that file in an xz container, which three lines of
-    Python open. Accuracy and latency are measured on what comes out of it.
+    form: `onnx` for a file as onnxruntime reads it, `compressed` for the same file in an xz container. Three lines of
+    Python open the container. Accuracy and latency are measured on the opened file.
     """
 
     form: Literal["onnx", "compressed"] = "onnx"
 
 
 class BudgetSection(Section):
-    """`[budgets.<figure>]`: `at_least` for what is maximised, `at_most` for what is minimised."""
+    """`[budgets.<figure>]`: `at_least` for a maximised figure, `at_most` for a minimised one."""
 
     at_least: PositiveFloat | None = None
     at_most: PositiveFloat | None = None

@@ -1,4 +1,4 @@
-"""Find a space by name or path, and call it so that its mistakes become one clear line."""
+"""Load search spaces and call them; a mistake in one gives an error of one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas_compress.values.candidate import Candidate
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A search space: its name, its text's hash (a changed space is another study) and its function."""
+    """A search space. source_hash: of its text, because a changed space is another study."""
 
     name: str
     source_hash: str
@@ -25,7 +25,7 @@ class Space:
     function: Callable[[Suggest], object]
 
     def suggest(self, trial: Suggest) -> Candidate:
-        """Ask the space for a candidate; whatever goes wrong inside becomes a RequestError."""
+        """Ask the space for a candidate; any error inside becomes a RequestError."""
         try:
             candidate = self.function(trial)
         except RequestError as error:
@@ -72,14 +72,14 @@ def fixed_space(candidate: Candidate) -> Space:
 
 
 GIVEN_WALKS = 100
-"""How often parameters that a start point leaves open are drawn, to see whether the given ones are always asked for."""
+"""Random draws of the parameters that a start point leaves open, to check that the given ones are always used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Candidates drawn at random from a space, each once, and the estimated number of points in it.
+    """Distinct random candidates of a space.
 
-    `params` are what was suggested for each.
+    params: the suggested values of each. points: estimated number of points in the space.
     """
 
     candidates: tuple[Candidate, ...]
@@ -88,7 +88,7 @@ class Sampled:
 
 
 def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
-    """Walk the space at random `draws` times. The size is exact where every walk meets equally many choices."""
+    """Draw `draws` times from the space. The size is exact if every draw has equally many choices."""
     random = Random(seed)
     found: dict[str, tuple[Candidate, Mapping[str, object]]] = {}
     ways = 0.0
@@ -105,9 +105,9 @@ def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
 
 
 def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
-    """Raise RequestError where given parameters are none of the space's, or no value that it suggests.
+    """Raise RequestError for given parameters outside the space, or with values outside their choices.
 
-    One that only some values of parameters left open ask for is refused too: it would be used by chance.
+    A parameter is refused too if only some values of the open parameters use it.
     """
     random, used = Random(0), False
     walks = [GivenWalk(random, given) for _ in range(GIVEN_WALKS)]

@@ -9,14 +9,14 @@ Kind = Literal["studies", "search_spaces"]
 
 
 def shipped_folder(kind: Kind) -> Path:
-    """Where they lie: inside an installed package, or at the root of a source checkout."""
+    """The folder inside an installed package, or at the root of a source checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_shipped" / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
 def shipped_names(kind: Kind) -> list[str]:
-    """The built-in names: folders that hold a study.toml, or the space files without their suffix."""
+    """Built-in names: folders with a study.toml, or files of spaces without their suffix."""
     folder = shipped_folder(kind)
     if kind == "studies":
         return sorted(path.parent.name for path in folder.glob("*/study.toml"))
@@ -24,6 +24,6 @@ def shipped_names(kind: Kind) -> list[str]:
 
 
 def shipped_path(kind: Kind, relative: str) -> Path | None:
-    """The path of a built-in file, or None where there is none."""
+    """The path of a built-in file, or None."""
     path = shipped_folder(kind) / relative
     return path if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Read a study file; every mistake in it becomes one line that names the rule, the value, the file and the key."""
+"""Read a study file; a mistake gives one line with rule, value, file and key."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nas_compress.values.candidate import Candidate
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFile:
-    """A study specification and the folder that its relative paths start from.
+    """A study specification and the folder of its relative paths.
 
-    `candidate` is set when the file is an exported bundle's config.json: that one candidate is trained again.
+    candidate: of the config.json of an exported bundle, which the study trains again; None for a study.toml.
     """
 
     spec: StudySpec
@@ -109,4 +109,4 @@ def _keys_beside(place: list[str]) -> list[str]:
         if not (isinstance(inner, type) and issubclass(inner, Section)):
             return ["at_least", "at_most"]
         section = inner
-    return section.keys()
+    return section.key_names()

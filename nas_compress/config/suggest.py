@@ -1,4 +1,4 @@
-"""What a space may ask of a trial, and a trial that answers at random and counts the ways."""
+"""The trial that a search space sees, and random trials that count the choices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Choice = TypeVar("Choice", None, bool, int, float, str)
 
 
 class Suggest(Protocol):
-    """The part of `optuna.Trial` that a space may use; `optuna.trial.FixedTrial` has it too."""
+    """The part of `optuna.Trial` for search spaces; `optuna.trial.FixedTrial` has it too."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Return an integer from low to high, both included."""
@@ -26,7 +26,7 @@ class Suggest(Protocol):
 
 
 class RandomWalk:
-    """A `Suggest` that draws uniformly and keeps what it drew; `ways` is the product of the choices it had.
+    """Uniform random draws. `params`: the draws. `ways`: the product of the numbers of choices.
 
     The mean of `ways` over many walks estimates the number of leaves of a conditional space (Knuth 1975).
     """
@@ -66,7 +66,7 @@ class RandomWalk:
 
 
 class GivenWalk(RandomWalk):
-    """A walk that takes the given values where it is asked for them; `refused` tells the first that is no choice."""
+    """A random walk with given values. `refused`: the error about the first value outside its choices."""
 
     def __init__(self, random: Random, given: Mapping[str, object]) -> None:
         super().__init__(random)
@@ -75,7 +75,7 @@ class GivenWalk(RandomWalk):
 
     @property
     def unused(self) -> list[str]:
-        """Given names that nobody asked for."""
+        """Given names without a request so far."""
         return [name for name in self._given if name not in self.params]
 
     def suggest_float(
@@ -107,7 +107,7 @@ class GivenWalk(RandomWalk):
 
 
 def _same(choice: object, value: object) -> bool:
-    """Whether they are equal and of one kind; numbers on a grid of steps are so up to rounding."""
+    """Equality of value and kind; numbers on a grid are equal up to rounding."""
     if isinstance(choice, bool) or isinstance(value, bool):
         return choice is value
     if isinstance(choice, float) and isinstance(value, (int, float)):

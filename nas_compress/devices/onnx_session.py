@@ -12,7 +12,7 @@ from onnx.external_data_helper import uses_external_data
 
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.model_file import COMPRESSED
-from nas_compress.values.signature import Signature
+from nas_compress.values.signature import Signature, TensorSpec
 
 ERRORS_ONLY = 3
 PROVIDERS = ["CPUExecutionProvider"]
@@ -64,6 +64,12 @@ def read_model(path: Path) -> onnx.ModelProto:
     return _parse(read_content(path), path)
 
 
+def file_signature(path: Path) -> Signature:
+    """Return the inputs and outputs of a file, as its graph describes them."""
+    graph = read_model(path).graph
+    return Signature(inputs=tuple(map(_spec, graph.input)), outputs=tuple(map(_spec, graph.output)))
+
+
 def read_content(path: Path) -> bytes:
     """Read the ONNX model's bytes, decompressed if the name ends in `.xz`; RequestError if that fails."""
     try:
@@ -86,6 +92,15 @@ def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     if any(uses_external_data(tensor) for tensor in model.graph.initializer):
         raise RequestError(f"a model file must hold its own weights, but got {path} with external data")
     return model
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type
+    return TensorSpec(
+        name=value.name,
+        dtype=str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)),
+        shape=tuple(size.dim_param or size.dim_value for size in kind.shape.dim),
+    )
 
 
 def _require_names(kind: str, expected: Sequence[str], found: Sequence[str], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layers as products of thinner ones, from the singular values of a fresh layer; they learn like any other."""
+"""Layers as products of thinner ones, from the singular values of a fresh layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nas_compress.models.layers import ActivationPoint
 
 SMALLEST_RANK = 8
-"""Ranks are multiples of this, which the runtime's kernels like."""
+"""Step of the ranks, for the runtime's kernels."""
 
 
 class Factorised(nn.Sequential):
@@ -16,7 +16,7 @@ class Factorised(nn.Sequential):
 
 
 def factorise_(network: nn.Module, *, rank_fraction: float, kind: str) -> None:
-    """Factorise in place every convolution and linear layer that has fewer parameters so.
+    """Factorise in place every convolution and linear layer that gets fewer parameters by it.
 
     kind: `low_rank` splits in two (`low_rank`, `channel_svd`), `tucker` splits kernels of more than one pixel in three.
     Grouped convolutions and layers that another module reads by name stay. rank_fraction: of the layer's channels.
@@ -36,7 +36,7 @@ def factorise_(network: nn.Module, *, rank_fraction: float, kind: str) -> None:
 
 
 def last_layer(network: nn.Module, path: str) -> str:
-    """The path of the layer itself, or of the last of those in a row that stand for it.
+    """The path of a layer, or of its last factor.
 
     >>> last_layer(nn.Sequential(nn.Conv2d(1, 8, 3)), "0")
     '0'
@@ -68,7 +68,7 @@ def channel_svd(layer: nn.Conv2d, rank: int) -> Factorised:
 def tucker(layer: nn.Conv2d, input_rank: int, output_rank: int) -> Factorised:
     """1x1 to `input_rank`, the kernel to `output_rank`, 1x1 to the outputs (Kim et al. 2016, arXiv 1511.06530).
 
-    Stride and padding stay with the kernel. Ranks are at most what the layer has.
+    Stride and padding stay with the kernel. The layer's own channels limit the ranks.
     """
     weight = layer.weight.detach()
     outputs = _leading(weight.flatten(1), output_rank)

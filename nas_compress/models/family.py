@@ -56,7 +56,7 @@ class Family(ABC, Generic[Settings]):
 
     @abstractmethod
     def is_removable(self, block: nn.Module) -> bool:
-        """Whether the network works without that block, because the block adds to its input."""
+        """Return True if the block adds to its input, so that the network works without it."""
 
     def complete(self, architecture: Architecture) -> Architecture:
         """The architecture with every open setting filled in; RequestError if its parts do not fit."""
@@ -67,7 +67,7 @@ class Family(ABC, Generic[Settings]):
         return {}
 
     def repeats(self, layer: str, settings: FamilySettings) -> bool:
-        """Whether a free layer shares the weights of an earlier one, and so its width."""
+        """Return True if a free layer shares the weights of an earlier one, and so its width."""
         return False
 
     def heads(self, settings: FamilySettings) -> int | None:

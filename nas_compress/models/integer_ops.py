@@ -1,7 +1,7 @@
-"""Torch operators that stand for the runtime's integer tensors, computed as the runtime computes them.
+"""Torch operators for the runtime's integer tensors, with the runtime's results.
 
-Each is one operator and not a chain of small ones, so that an exporter can give it its ONNX meaning
-(QuantizeLinear, DequantizeLinear) unbroken. They have no gradient.
+Each is one operator and no chain of small ones, so that an exporter can write it as one ONNX operator
+(QuantizeLinear, DequantizeLinear). They have no gradient.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def dequantize_input(samples: Tensor, scale: float, zero_point: int) -> Tensor:
 
 @torch.library.custom_op("nas_compress::fake_quantize_activation", mutates_args=())
 def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
-    """Round floats to the integers 0 to `highest` and return what these stand for, of the same shape.
+    """Round floats to the integers 0 to `highest` and return their values, in the same shape.
 
-    Ties go to the even integer and what lies outside saturates, as in ONNX QuantizeLinear.
+    Ties round to the even integer and values outside saturate, as in ONNX QuantizeLinear.
     """
     integers = (torch.round(values / scale) + zero_point).clamp(0, highest)
     return (integers - zero_point) * scale
@@ -28,9 +28,9 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
 
 @torch.library.custom_op("nas_compress::stored_weight", mutates_args=())
 def stored_weight(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_float: bool) -> Tensor:
-    """Weights that the file keeps as integers of `bits` bits: int8 (outputs, ...) times scale (outputs,), in float32.
+    """Weights of a file with `bits`-bit integers: int8 (outputs, ...) times scale (outputs,), in float32.
 
-    codebook: the 2^bits integers that the layer shares, int8 (2^bits,), or (0,) where they are those of its width. The
+    codebook: the 2^bits integers that the layer shares, int8 (2^bits,), or (0,) for the integers of its width. The
     runtime computes with the integers, or turns them into floats once when it loads (`computed_as_float`).
     """
     return integers.to(torch.float32) * _per_output(scale, integers)
@@ -38,15 +38,15 @@ def stored_weight(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, 
 
 @torch.library.custom_op("nas_compress::float8_weight", mutates_args=())
 def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
-    """Weights that the file keeps as e4m3 floats: their bytes, uint8 (outputs, ...), times scale (outputs,)."""
+    """Weights of a file with e4m3 floats: their bytes, uint8 (outputs, ...), times scale (outputs,)."""
     return codes.view(torch.float8_e4m3fn).to(torch.float32) * _per_output(scale, codes)
 
 
 @torch.library.custom_op("nas_compress::integer_bias", mutates_args=())
 def integer_bias(bias: Tensor, scale: Tensor, input_scale: float) -> Tensor:
-    """Biases (outputs,) as integer kernels add them: the nearest int32 multiples of input scale x weight scale.
+    """Biases (outputs,) of integer kernels: the nearest int32 multiples of input scale x weight scale.
 
-    scale: that of the weights, (outputs,); the answer is float32. The file holds `bias` itself: the runtime rounds it
+    scale: of the weights, (outputs,). The result is float32. The file holds `bias` itself; the runtime rounds it
     when it loads the file.
     """
     step, limits = (scale * input_scale).double(), torch.iinfo(torch.int32)

@@ -124,7 +124,7 @@ class StagedFamily(Family[ConvolutionalSettings]):
         return [stage for stage in network.stages if isinstance(stage, nn.Sequential)]
 
     def is_removable(self, block: nn.Module) -> bool:
-        """Whether its shortcut is the identity."""
+        """Return True if its shortcut is the identity."""
         return isinstance(block, Residual) and isinstance(block.shortcut, nn.Identity)
 
     def reduction(self, settings: FamilySettings) -> int:

@@ -1,8 +1,8 @@
 """The parts of a vision transformer's encoder (Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.1).
 
-Inside the encoder all tokens of a batch stand below each other, (B * tokens, width): every linear layer is then one
-plain product. Activation points stand where a linear layer reads; normalisation, attention scores and residual sums
-stay float.
+Inside the encoder all tokens of a batch are rows of one matrix, (B * tokens, width), so that every linear layer is one
+plain product. The input of every linear layer passes an activation point. Normalisation, attention scores and residual
+sums stay float.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nas_compress.models.layers import ActivationPoint
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads; `inner` channels, which may differ from the stream's, are shared among them."""
+    """Self-attention. `inner`: channels of all heads together; they may differ from the stream's."""
 
     def __init__(self, width: int, inner: int, *, heads: int, tokens: int) -> None:
         super().__init__()
@@ -119,11 +119,11 @@ FLOAT_PARTS = (
     nn.SiLU,
     nn.Softmax,
 )
-"""Layers for which the runtime has no integer kernel: their inputs become floats first, and integers again after."""
+"""Layers without an integer kernel in the runtime; the file converts to floats before them and back after."""
 
 
 def mixes_kernels(network: nn.Module) -> bool:
-    """Whether float parts stand between the integer ones, so that only measuring tells whether integer kernels pay.
+    """Return True for a network with float layers among the integer ones; only a measurement shows if integers pay.
 
     >>> [mixes_kernels(nn.Sequential(nn.Linear(4, 4), last)) for last in (nn.GELU(), nn.ReLU())]
     [True, False]

@@ -107,7 +107,7 @@ class ViT(Family[TransformerSettings]):
         return {layer: heads for layer in layers if layer.endswith(".attention.query")}
 
     def repeats(self, layer: str, settings: FamilySettings) -> bool:
-        """Whether a free layer has the weights of the first encoder layer.
+        """Return True if a free layer has the weights of the first encoder layer.
 
         >>> shared = TransformerSettings(sharing="attention")
         >>> ViT().repeats("layers.1.attention.query", shared), ViT().repeats("layers.0.attention.query", shared)

@@ -1,25 +1,38 @@
-"""A front member as a folder that stands alone: the file, its candidate, its figures, how to run it."""
+"""Bundle of a front member: its file, candidate, figures and an example that runs it."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
 from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.model_file import FORMS
+from nas_compress.values.model_file import FORMS, OUTPUT_NAME
 from nas_compress.values.precision import SIMULATED
+from nas_compress.values.signature import Signature, TensorSpec
 
-EXAMPLE = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
+CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
-samples = np.zeros((1, {channels}, {height}, {width}), dtype=np.uint8)  # put your own raw samples here
-(logits,) = session.run(["logits"], {{"input": samples}})
+samples = np.zeros({shape}, dtype=np.{dtype})  # put your own raw samples here
+(logits,) = session.run(["logits"], {{"{name}": samples}})
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
+'''
+
+EXAMPLE = '''"""Run this model; needs onnxruntime and numpy only."""
+{loader}
+inputs = {{  # put your own samples here
+{inputs}
+}}
+outputs = session.run({outputs}, inputs)
+for name, values in zip({outputs}, outputs, strict=True):
+    print(name, values[0].round(2).tolist())
 '''
 
 LOADERS = {
@@ -38,19 +51,19 @@ import onnxruntime
 model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
 }
-"""How each form of a file is opened."""
+"""Code that opens the file, by its name."""
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. `{file}` takes raw samples, `input`: uint8
-(N, {channels}, {height}, {width}) as the data set stores them, and gives `logits`: float32 (N, {classes}).
+A student found by nas-compress, trained from scratch. `{file}` takes raw samples as the data set stores
+them, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
 |---|---|---|
 | numbers | {number_format} | float32 |
 {rows}
 
-accuracy: fraction of the validation split, by onnxruntime on this file. latency: batch 1, one thread, on
+Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: batch 1, one thread, on
 {machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
 
 Candidate: {candidate}
@@ -63,7 +76,7 @@ Candidate: {candidate}
 
 
 def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
-    """Write a bundle for each trial into its folder; nothing is written unless all of them can be."""
+    """Write a bundle for each trial into its folder; nothing is written if one of them is invalid."""
     for trial, out in places.items():
         trained_record(folder, trial)
         _require_new(out)
@@ -96,13 +109,15 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         out / "metrics.json",
         {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
     )
-    example = _example(record)
+    model = out / Path(record.model).name
+    signature = file_signature(model)
+    example = _example(signature, model.name)
     write_text(out / "example.py", example)
-    write_text(out / "README.md", _card(folder, record, example))
+    write_text(out / "README.md", _card(folder, record, signature, example))
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
-    """The record of a trial that was trained; RequestError says why there is none."""
+    """Return the record of a trained trial; RequestError if it was not trained."""
     record = read_record(folder, trial)
     if record is None:
         state = "was not finished" if folder.trial(trial).is_dir() else "does not exist"
@@ -118,22 +133,32 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def _example(record: Record) -> str:
-    architecture = record.outcome.architecture
-    if architecture is None:
-        raise RequestError(f"trial {record.trial} has no architecture in its record")
-    signature, loader = architecture.signature, LOADERS[Path(record.model).name]
-    channels, height, width = signature.image_shape
-    return EXAMPLE.format(loader=loader, channels=channels, height=height, width=width, classes=signature.classes)
-
-
-def _card(folder: RunFolder, record: Record, example: str) -> str:
-    architecture, measured, teacher = (
-        record.outcome.architecture,
-        record.outcome.measured,
-        read_baseline(folder),
+def _example(signature: Signature, model: str) -> str:
+    loader = LOADERS[model]
+    if len(signature.inputs) == 1 and signature.output_names == (OUTPUT_NAME,):
+        (spec,), classes = signature.inputs, signature.outputs[0].shape[1]
+        return CLASSIFIER.format(
+            loader=loader, shape=_one_sample(spec), dtype=spec.dtype, name=spec.name, classes=classes
+        )
+    inputs = "\n".join(
+        f'    "{spec.name}": np.zeros({_one_sample(spec)}, dtype="{spec.dtype}"),' for spec in signature.inputs
     )
-    if architecture is None or measured is None:
+    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=json.dumps(signature.output_names))
+
+
+def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
+    """Return the shape of one sample; free dimensions have one entry."""
+    return tuple(size if isinstance(size, int) else 1 for size in spec.shape)
+
+
+def _words(specs: Sequence[TensorSpec]) -> str:
+    """Names, types and shapes of tensors, such as "`logits`: float32 (N, 10)"."""
+    return ", ".join(f"`{spec.name}`: {spec.dtype} ({', '.join(map(str, spec.shape))})" for spec in specs)
+
+
+def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
+    measured, teacher = record.outcome.measured, read_baseline(folder)
+    if measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
     others = {} if teacher is None else teacher.figures
     rows = "\n".join(
@@ -141,15 +166,12 @@ def _card(folder: RunFolder, record: Record, example: str) -> str:
         for name in METRICS
         if name in measured.figures
     )
-    channels, height, width = architecture.signature.image_shape
     return CARD.format(
         file=Path(record.model).name,
         study=folder.spec().name,
         trial=record.trial,
-        channels=channels,
-        height=height,
-        width=width,
-        classes=architecture.signature.classes,
+        inputs=_words(signature.inputs),
+        outputs=_words(signature.outputs),
         rows=rows,
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",

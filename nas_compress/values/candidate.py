@@ -1,4 +1,4 @@
-"""A candidate: the frozen value that a search proposes, hashable and free of any framework."""
+"""Candidate: the frozen value that a search proposes."""
 
 from __future__ import annotations
 

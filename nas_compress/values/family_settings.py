@@ -1,4 +1,4 @@
-"""Settings that belong to a family: what its candidates, its teachers and its architectures may choose."""
+"""Settings that belong to a family, for candidates, teachers and architectures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SHARINGS = ("none", "attention", "mlp", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySettings:
-    """No settings; the base of those that a family has.
+    """No settings; the base of every family's own.
 
-    from_teacher: names of settings that only a loss on a teacher's answers trains.
-    students_only: names of settings that a study's teacher may not have.
+    from_teacher: names of settings that need a loss on a teacher's answers.
+    students_only: names of settings for students, not for a study's teacher.
     """
 
     from_teacher: ClassVar[tuple[str, ...]] = ()
@@ -44,7 +44,7 @@ class FamilySettings:
 
     @property
     def shares_weights(self) -> bool:
-        """Whether layers have weights in common, so that none of them can be a teacher's layer."""
+        """True if layers have weights in common, so that they cannot inherit a teacher's."""
         return False
 
     def without_teacher(self) -> FamilySettings:
@@ -108,7 +108,7 @@ class TransformerSettings(FamilySettings):
 
     @property
     def shares_weights(self) -> bool:
-        """Whether `sharing` asks for it."""
+        """True if `sharing` is on."""
         return self.sharing != "none"
 
 

@@ -1,4 +1,4 @@
-"""What every exported file promises to whoever runs it."""
+"""Names and versions in every exported file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BATCH_NAME = "N"
 """The one free dimension."""
 
 OPSET = 20
-"""The newest operator set that both exporters write and onnxruntime 1.20 and later load."""
+"""The newest operator set of both exporters and of onnxruntime 1.20."""
 
 IR_VERSION = 9
-"""The file format version that came with OPSET."""
+"""The file format version of OPSET."""
 
 FORMS = {"onnx": "model.onnx", "compressed": "model.onnx.xz"}
-"""Forms in which a file ships, and its name in each: as onnxruntime reads it, or in an xz container."""
+"""File names by form: as onnxruntime reads it, or in an xz container."""
 
 COMPRESSED = ".xz"
-"""The end of a name that says that the file is in a container."""
+"""Suffix of a file in a container."""

@@ -1,4 +1,4 @@
-"""The bit-widths that a student may have, which of them go together, and how it comes to them."""
+"""Bit widths of a student, their valid combinations, and the ways of rounding."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ACTIVATION_BITS = (32, 8, 4)
 """Bits of the tensors between layers. 32 is float; 4 are simulated: no kernel of the runtime computes with them."""
 
 WEIGHT_FORMATS = ("integer", "float8", "codebook")
-"""What a weight's bits mean: an integer; at 8 bits a float of 4 exponent and 3 mantissa bits (e4m3); at 6 and fewer the
-place of a value that the layer's weights share (Han et al. 2016, arXiv 1510.00149)."""
+"""Meaning of a weight's bits: an integer; at 8 bits a float of 4 exponent and 3 mantissa bits (e4m3); at 6 and fewer an
+index into the layer's shared values (Han et al. 2016, arXiv 1510.00149)."""
 
 END_BITS = 8
-"""What the first and the last layer keep at least: they are small and sensitive (Esser et al. 2020)."""
+"""Bits of the first and the last layer, because they are small and sensitive (Esser et al. 2020)."""
 
 METHODS = {
     "calibrate": "after training, from the weights and from samples (Jacob et al. 2018, arXiv 1712.05877)",
@@ -25,21 +25,23 @@ METHODS = {
     "(Rastegari et al. 2016, arXiv 1603.05279)",
     "ste": "in training, with ranges by smallest and largest value (Jacob et al. 2018, arXiv 1712.05877)",
 }
-"""When and how numbers are rounded."""
+"""Ways of rounding."""
 
 RANGES = ("min_max", "percentile", "mse")
-"""How calibration chooses the range of a tensor."""
+"""Ways to choose the range of a tensor in calibration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a student of few bits comes to its integers.
+    """Rounding of a student with few bits.
 
-    method: one of METHODS; those in training round over the last quarter of the epochs. ranges: one of RANGES, by
-    which activations are calibrated (`mse` chooses the weights' scales too), or from which their training starts; where
-    it is not given, `min_max` for the one and `mse` for the other. stage_bits: weight bits of each stage,
-    instead of one width for all. end_bits: those of the first layer and the classifier, where the others have 8 or
-    fewer. promoted_layers: so many others, the most sensitive ones of the teacher, get 8 bits.
+    method: one of METHODS. Methods in training round over the last quarter of the epochs.
+    ranges: one of RANGES, for the calibration of activations or the start of their training; `mse` chooses the scales
+        of weights too. Default `min_max` for `calibrate`, else `mse`.
+    weight_format: one of WEIGHT_FORMATS.
+    stage_bits: weight bits of each stage, instead of one width for all.
+    end_bits: bits of the first layer and the classifier, if the others have 8 or fewer.
+    promoted_layers: number of other layers with 8 bits, the most sensitive ones of the teacher.
     """
 
     method: str = "calibrate"
@@ -78,23 +80,23 @@ class Quantization:
         return self.method != "calibrate"
 
     def stage_widths(self, weight_bits: int) -> tuple[int, ...]:
-        """The weight bits of each stage; where they are not given, the one width of all."""
+        """Weight bits of each stage, or the one width of all."""
         return self.stage_bits or (weight_bits,)
 
 
 def _is_whole(value: object) -> bool:
-    """Whether a value is an int; True, 4.0 and "4" are not, though some compare equal to one."""
+    """Return True for an int; False for True, 4.0 and "4"."""
     return type(value) is int
 
 
 SIMULATED = "4-bit activations simulated"
-"""What is said of a file whose activations have fewer bits than any kernel of the runtime computes with."""
+"""Note on files with fewer activation bits than any kernel of the runtime."""
 
 
 def precision_in_words(weight_bits: int, activation_bits: int, quantization: Quantization | None = None) -> str:
-    """The numbers that a file computes with, in words; its first and last layer and promoted ones may have 8 bits.
+    """Name the numbers of a file; its first, last and promoted layers may have 8 bits.
 
-    "weights" stands where these alone have few bits, for the file then computes in floats.
+    "weights" means that only they have few bits, and the file computes in floats.
 
     >>> [precision_in_words(*bits) for bits in ((32, 32), (16, 32), (8, 32), (8, 8), (1, 8), (4, 4))]
     ['float32', 'float16 weights', 'int8 weights', 'int8', 'binary', 'int4, 4-bit activations simulated']
@@ -122,7 +124,7 @@ def _kind(bits: int, weight_format: str) -> str:
 
 
 def precisions() -> tuple[tuple[int, int], ...]:
-    """Every pair of weight and activation bits that `check_bits` accepts."""
+    """Every valid pair of weight and activation bits."""
     return tuple(
         (weights, values) for weights in WEIGHT_BITS for values in ACTIVATION_BITS if values == 32 or weights <= 8
     )
@@ -138,7 +140,7 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
             raise RequestError(f"{name} must be one of {', '.join(map(str, known))}, but got {name}={bits!r}")
     if activation_bits < 32 and weight_bits > 8:
         raise RequestError(
-            "weight_bits <= 8 must hold where activation_bits < 32 (integer kernels need integer weights), "
+            "weight_bits <= 8 must hold if activation_bits < 32 (integer kernels need integer weights), "
             f"but got {weight_bits=}, {activation_bits=}"
         )
     if quantization is None:
@@ -163,7 +165,7 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         )
     if quantization.promoted_layers and narrowest >= END_BITS:
         raise RequestError(
-            f"weight_bits < {END_BITS} must hold where promoted_layers > 0, but got {weight_bits=}, "
+            f"weight_bits < {END_BITS} must hold if promoted_layers > 0, but got {weight_bits=}, "
             f"promoted_layers={quantization.promoted_layers}"
         )
     if quantization.is_trained and weight_bits > 8:
@@ -200,12 +202,12 @@ class Precision:
 
     @property
     def number_format(self) -> str:
-        """The numbers that a file computes with, in words; simulated bits are called so."""
+        """Name of the numbers in which a file computes, with a note on simulated bits."""
         return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
 
     @property
     def sign_layers(self) -> tuple[str, ...]:
-        """Settings by which some layers store signs alone, which cannot be zero; of two shared values one can."""
+        """Settings that store signs alone, for an error text; signs cannot be zero. Shared values can."""
         chosen = self.quantization
         if chosen.weight_format == "codebook":
             return ()

@@ -1,4 +1,4 @@
-"""Parts of a network that a candidate removes: channels, heads and blocks, and single weights set to zero."""
+"""Parts that a candidate removes: channels, heads, blocks and single weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape that a candidate asks for: its family, its blocks, its width and the form of its layers."""
+"""Shape of a candidate: family, blocks, width and form of the layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a student is taught, as values: the terms of its loss, and who its teacher is."""
+"""Teaching of a student: the terms of its loss, its teacher and the schedule."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMES = ("joint", "fixed", "fine_tuned")
 """Of an apprentice: the paper's schemes A, B and C."""
 
 CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
-"""Fractions of the teacher's training after which it is kept."""
+"""Fractions of the teacher's training with a stored checkpoint."""
 
 TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "fixed": {"checkpoint": 1.0},
@@ -40,7 +40,7 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
 class LossTerm:
     """One named term of the training loss, its weight and its settings.
 
-    On labels the weight is called `hard_weight`, on the teacher's answers `soft_weight`.
+    Search spaces call the weight `hard_weight` on labels and `soft_weight` on the teacher's answers.
 
     >>> LossTerm(name="kd", weight=0.9, settings={"temperature": 4.0}).setting("temperature")
     4.0
@@ -58,24 +58,24 @@ class LossTerm:
             raise RequestError(f"0 < weight < inf must hold for loss {self.name!r}, but got weight={self.weight}")
 
     def setting(self, key: str) -> float:
-        """The value of one setting; KeyError where the term does not carry it."""
+        """The value of one setting; KeyError if the term lacks it."""
         return dict(self.settings)[key]
 
 
 def cross_entropy() -> tuple[LossTerm, ...]:
-    """Plain cross-entropy on the labels: training without a teacher."""
+    """Cross-entropy on the labels, without a teacher."""
     return (LossTerm(name="cross_entropy"),)
 
 
 def label_smoothing(smoothing: float = 0.1) -> tuple[LossTerm, ...]:
-    """Cross-entropy on smoothed labels: the control that shows what the teacher adds."""
+    """Cross-entropy on smoothed labels: the control for the gain by a teacher."""
     return (LossTerm(name="label_smoothing", settings={"smoothing": smoothing}),)
 
 
 def distillation(*, hard_weight: float, soft_weight: float, temperature: float) -> tuple[LossTerm, ...]:
     """Logits distillation (Hinton et al. 2015, arXiv 1503.02531): labels and teacher, weighted.
 
-    A weight of 0 leaves its term out; both may not be 0.
+    A weight of 0 removes its term; one of them must be positive.
     """
     if hard_weight < 0 or soft_weight < 0 or hard_weight + soft_weight == 0:
         raise RequestError(
@@ -92,29 +92,29 @@ def distillation(*, hard_weight: float, soft_weight: float, temperature: float) 
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """Who teaches, and how the teacher's part changes over the training.
+    """The teacher of a student, and the weight of its terms over the training.
 
-    teacher:
-    `fixed`: the study's teacher; `checkpoint` 0.25, 0.5 or 0.75 takes it as it was after that part of its training
-    (Cho, Hariharan 2019, arXiv 1910.01348).
-    `ensemble`: `members` trainings of the study's teacher; `average` is over their `probability` or `logits`. Terms on
-    features look at the first.
-    `assistant`: a smaller network of `assistant_size` times the teacher's width, itself taught by the teacher
-    (Mirzadeh et al. 2020, arXiv 1902.03393).
-    `born_again`: the student taught by the teacher teaches the next of its own shape, `generations` in all; the last
-    is the student (Furlanello et al. 2018, arXiv 1805.04770).
-    `mutual`: `peers` learn beside the student, each from the others (Zhang et al. 2018, arXiv 1706.00384); the student
-    is reported, never the better one. Peers have its shape with `peer_width` times its width multiplier, `peer_depths`
-    blocks per stage, or another family: `peer_family`, at that family's base depths if none are given.
+    teacher: one of TEACHERS, each with its own settings.
+    `fixed`: the study's teacher. `checkpoint`: 0.25, 0.5 or 0.75 for the teacher after that part of its training (Cho,
+    Hariharan 2019, arXiv 1910.01348).
+    `ensemble`: several trainings of the study's teacher. `members`: their number. `average`: of `probability` or
+    `logits`. Terms on features use the first member.
+    `assistant`: a smaller network, itself taught by the teacher (Mirzadeh et al. 2020, arXiv 1902.03393).
+    `assistant_size`: its width as a fraction of the teacher's.
+    `born_again`: a student teaches the next student of the same shape (Furlanello et al. 2018, arXiv 1805.04770).
+    `generations`: number of students; the last one is the result.
+    `mutual`: peers learn together with the student, each from the others (Zhang et al. 2018, arXiv 1706.00384). The
+    student is the result, even if a peer is better. `peers`: their number. `peer_width`: factor of the student's width
+    multiplier. `peer_depths`: blocks per stage. `peer_family`: another family, at its base depths by default.
+    `apprentice`: the student rounds from its first step on (Mishra, Marr 2018, arXiv 1711.05852; there with
+    cross-entropy and `kd` at temperature 1 in equal parts). `scheme`: `joint` (A: a float network of the teacher's
+    shape learns from the labels at the same time and teaches it), `fixed` (B: the study's teacher) or `fine_tuned`
+    (C: a training on labels in float, then the same number of epochs under rounding at a tenth of the learning rate;
+    a control, because it inherits weights).
 
-    `apprentice`: a student that rounds from its first step on (Mishra, Marr 2018, arXiv 1711.05852, where the losses
-    are cross-entropy and `kd` at temperature 1 in equal parts). Its `scheme` is `joint` (A: a float network of the
-    teacher's shape learns from the labels beside it and teaches it), `fixed` (B: the study's teacher teaches it) or
-    `fine_tuned` (C: it learns from the labels in float first, then as many epochs under rounding at a tenth of the
-    learning rate: a control, for it inherits weights).
-
-    annealing: terms on labels grow, terms on the teacher fall, linearly over the planned steps (Clark et al. 2019,
-    arXiv 1907.04829). soft_stop: the fraction of the planned steps after which terms on the teacher are silent.
+    annealing: the weights of terms on labels grow and those of terms on the teacher fall, linearly over the planned
+    steps (Clark et al. 2019, arXiv 1907.04829).
+    soft_stop: the fraction of the planned steps after which terms on the teacher end.
 
     >>> Teaching(teacher="born_again").generations
     2
@@ -163,12 +163,12 @@ class Teaching:
 
     @property
     def trainings(self) -> int:
-        """How many networks a trial trains: generations, peers and what an apprentice needs count in its budget."""
+        """Number of networks in a trial's budget: generations, peers, and those of an apprentice."""
         return (2 if self.scheme == "fine_tuned" else self.generations or 1) * self.side_by_side
 
     @property
     def side_by_side(self) -> int:
-        """How many of them learn at the same time: the student, its peers or the teacher beside it."""
+        """Number of networks in training at the same time: the student with its peers or its teacher."""
         return 1 + (1 if self.scheme == "joint" else self.peers or 0)
 
 

@@ -21,11 +21,11 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.fashion_mnist import CONTENT, search_folders
 from nas_compress.data.loading import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.measurement.export_agreement import COARSE_AGREEMENT
 from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.tasks.image_classification import AGREEMENT as LEAST_AGREEMENT
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width
@@ -137,7 +137,7 @@ def test_fake_quantization_is_what_the_file_computes(
         weights = str(weight_bits) if trained else weight_format
         figures = f"{alike:.2%} | {apart:.4f} | {before:.2%} | {parted:.4f} | {right:.1%}"
         print(f"| {family} | {weights} | {activation_bits} | {figures} |")
-        needed = {32: AGREEMENT, 8: AGREEMENT, 4: COARSE_AGREEMENT}
+        needed = {32: AGREEMENT, 8: AGREEMENT, 4: LEAST_AGREEMENT["few_bits"]}
         enough = needed[activation_bits]
         enough_before = (BEFORE_FREEZING if family == "mobilenet" else needed)[activation_bits]
         if alike < enough or apart > APART[activation_bits] or before < enough_before:

@@ -18,8 +18,9 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import fit
-from nas_compress.values.candidate import PRUNED, ZERO_PATTERNS, Candidate, Teaching, cross_entropy, distillation
+from nas_compress.values.candidate import PRUNED, Candidate, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Quantization
+from nas_compress.values.pruning import ZERO_PATTERNS
 
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]
 FAMILY_NAMES = [*FAMILIES, PRUNED]

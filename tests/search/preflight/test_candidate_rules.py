@@ -153,5 +153,5 @@ def test_a_module_of_ones_own_teaches_what_it_shows(student: str, tmp_path: Path
 
 
 def test_features_of_a_family_are_its_own() -> None:
-    with pytest.raises(RequestError, match=r"study.toml: teacher: features are named for .* features=\['stage0'\]"):
+    with pytest.raises(RequestError, match=r"teacher: features need a teacher.factory.* features=\['stage0'\]"):
         ingredients("resnet", ("[teacher]", '[teacher]\nfeatures = ["stage0"]'))
