@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from image_files import check_images, compare_images, export_images, file_accuracy, predict_logits
+from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,
 )
 from nas_compress.errors import ExportError, FloatKernelError
+from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize
+from nas_compress.tasks.image_classification import ImageClassification
 from processors import with_exact_integers
 
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -53,6 +56,24 @@ def test_file_of_other_weights_is_caught(trained, digits, tmp_path: Path, bits) 
     other.head.classifier.bias[0] += 30
     with pytest.raises(ExportError, match="agreement >= "):
         check_images(other, tmp_path / "m.onnx", digits.held_out)
+
+
+def test_kernels_are_named_if_the_file_agrees_without_them(trained, digits, tmp_path: Path) -> None:
+    module = quantize(trained["resnet"], weight_bits=8, activation_bits=8, calibration={"input": digits.train[:256]})
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
+    other = deepcopy(module)
+    other.head.classifier.bias[0] += 30
+    export_images(other, (1, 8, 8), tmp_path / "other.onnx")
+    kernels = open_session(tmp_path / "other.onnx")  # stands in for kernels that saturate
+    task = ImageClassification(shape=(1, 8, 8), classes=10)
+    for name, caution, end in (
+        ("m.onnx", "sums saturate", r"\(m.onnx\)\. The file agrees without integer kernels: sums saturate$"),
+        ("m.onnx", "", r"\(m.onnx\)$"),
+        ("other.onnx", "sums saturate", r"\(other.onnx\)$"),
+    ):
+        inputs = {"input": digits.held_out}
+        with pytest.raises(ExportError, match=f"^agreement >= .* {end}"):
+            check_agreement(module, tmp_path / name, inputs, task, session=kernels, integer_caution=caution)
 
 
 def test_module_that_answers_nan_is_caught(make_network, digits, tmp_path: Path) -> None:
