@@ -60,7 +60,7 @@ def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) ->
 
 
 def _rounding(path: Path) -> Rounding:
-    """Rounding of the file's computed tensors. A Clip before it is that of fewer bits than the kernels have."""
+    """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
     graph = read_model(path).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     rounded = {made_by.get(node.input[0]) for node in graph.node if node.op_type == "QuantizeLinear"}

@@ -49,7 +49,7 @@ class Stopwatch:
             self.add(name, time.perf_counter() - started)
 
     def add(self, name: str, seconds: float) -> None:
-        """Add to a stage what was spent elsewhere."""
+        """Add seconds that were measured elsewhere to a stage."""
         self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
 
 
@@ -66,10 +66,10 @@ def write_file(
     layer_bits: Mapping[str, int] | None = None,
     sparse: bool = False,
 ) -> nn.Module:
-    """Quantize and export a network on the CPU; return the exported module, whose outputs the file must reproduce.
+    """Quantize and export a network on the CPU; return the exported module as reference for the file's outputs.
 
     signature: inputs and outputs of the file. calibration: training samples that set the ranges of activations.
-    layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if that is smaller.
+    layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if it gets smaller.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -97,10 +97,11 @@ def measure_cost(
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
-    """Measure all that needs no training: latency and size of the file, parameters and macs of the float network.
+    """Measure all figures of an untrained network: the file's latency and size, parameters and macs.
 
-    signature, activation_bits: of the file. sample: a batch of at least one sample. patient: see `Device.latency`.
-    Raises FloatKernelError if the device would compute an integer file in float.
+    Parameters and macs are those of the float network. signature, activation_bits: of the file. sample: a batch of at
+    least one sample. patient: see `Device.latency`. Raises FloatKernelError if the device would compute an integer file
+    in float.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     with watch.stage("count"):
@@ -131,9 +132,9 @@ def measure_file(
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
-    """Measure all figures of a trained file; ExportError if its outputs are not those of `deployable`.
+    """Measure all figures of a trained file; ExportError if its outputs differ from those of `deployable`.
 
-    cost: of the untrained file. A latency that is noisy there, or of another graph, is measured again. patient: see
+    cost: of the untrained file. Its latency is measured again if it is noisy or of another graph. patient: see
     `Device.latency`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)

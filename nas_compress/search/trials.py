@@ -26,6 +26,7 @@ from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.hosts import Hosts
 from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.stopping.rules import Overruled, Rule
+from nas_compress.tasks.task import task_chance
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.validity import check_candidate
@@ -252,21 +253,21 @@ class Trials:
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # Attributes first: once the record is on disk, a restart tells the values only.
-        classes = self.parts.dataset.classes
-        for name, violation in constraints(record.outcome, self._spec.budget_list, classes=classes):
+        chance = task_chance(self.parts.dataset.task)
+        for name, violation in constraints(record.outcome, self._spec.budget_list, chance=chance):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
         self.hosts.share(trial, record)
         write_record(self._folder, record)
         self._folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.hosts.study, record, self._spec, classes=classes)
+        tell(self.hosts.study, record, self._spec, chance=chance)
 
     def _give_back(self, trial: optuna.Trial) -> None:
         frozen = self.hosts.study.trials[trial.number]
         if not frozen.state.is_finished():
-            classes = self.parts.dataset.classes
-            settle_cut(self.hosts.study, frozen, self._folder, self._spec, classes=classes, died=False)
+            chance = task_chance(self.parts.dataset.task)
+            settle_cut(self.hosts.study, frozen, self._folder, self._spec, chance=chance, died=False)
 
     def _earlier(self, candidate: Candidate) -> Iterator[Record]:
         return (record for record in self.records if record.outcome.candidate == candidate)

@@ -30,6 +30,7 @@ from nas_compress.search.storage.hosts import Hosts, working
 from nas_compress.search.storage.optuna_storage import known_errors, opened_storage
 from nas_compress.search.storage.shared_files import open_shared
 from nas_compress.search.trials import Clock, Trials
+from nas_compress.tasks.task import task_chance
 
 STARTS = 10
 """Number of workers that may die one after the other before one of them begins a trial."""
@@ -184,7 +185,7 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
             shared=None if task.shared is None else open_shared(task.shared),
         )
         with hosts.proposing():  # no other worker has a trial that it has not signed yet
-            hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
+            hosts.settle_cut(parts.spec, chance=task_chance(parts.dataset.task), died=True)
         trials = Trials(
             parts=parts,
             context=context,

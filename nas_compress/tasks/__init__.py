@@ -1,4 +1,4 @@
-"""Tasks: the tensors a network takes and returns, its base loss and its metrics.
+"""Tasks: the tensors of a network, its base loss and its metrics.
 
 >>> from nas_compress.tasks.image_classification import ImageClassification
 >>> digits = ImageClassification(shape=(1, 8, 8), classes=10)

@@ -23,8 +23,8 @@ AGREEMENT: Mapping[Rounding, float] = {
     # Float files differ by the order of additions only.
     "none": 0.999,
     # Module and kernels round weights, activations and biases alike (`round_biases_`); they differ if a
-    # float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A network of the user's own
-    # with another module between a rounding and the layer that reads it has float biases in the module only.
+    # float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A user's network with
+    # another module between a rounding and the layer after it has float biases in the module only.
     "integers": 0.9,
     # The next integer is a fifteenth of the range away. Trained mobilenets agree on all of 2,000 images
     # (benchmarks/README.md); 21 residual networks of one and two epochs whose modules had float biases agreed with

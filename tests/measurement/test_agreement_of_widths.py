@@ -26,7 +26,7 @@ from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.tasks.image_classification import AGREEMENT as LEAST_AGREEMENT
+from nas_compress.tasks.image_classification import AGREEMENT as LEAST
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width
@@ -73,17 +73,15 @@ def started(family: str, clothes: Dataset) -> nn.Module:
     """A float network of half the family's widths that knows most of the articles."""
     known = family_named(family)
     depths = (1,) * len(known.base_depths)
-    shape = Architecture.of_images(
-        clothes.input_shape,
+    shape = Architecture(
+        signature=clothes.task.signature,
+        normalisation=clothes.normalisation,
         family=family,
-        classes=clothes.classes,
         depths=depths,
         widths=tuple(
             Width(layer=layer, asked=base // 2, channels=base // 2)
             for layer, base in known.layers(depths, known.base_widths)
         ),
-        mean=clothes.mean,
-        std=clothes.std,
         settings=family_settings(family, {} if family == "vit" else {"stem_stride": 2}),
     )
     torch.manual_seed(0)
@@ -141,7 +139,7 @@ def test_fake_quantization_is_what_the_file_computes(
         weights = str(weight_bits) if trained else weight_format
         figures = f"{alike:.2%} | {apart:.4f} | {before:.2%} | {parted:.4f} | {right:.1%}"
         print(f"| {family} | {weights} | {activation_bits} | {figures} |")
-        needed = {32: AGREEMENT, 8: AGREEMENT, 4: LEAST_AGREEMENT["few_bits"]}
+        needed = {32: AGREEMENT, 8: AGREEMENT, 4: LEAST["few_bits"]}
         enough = needed[activation_bits]
         enough_before = (BEFORE_FREEZING if family == "mobilenet" else needed)[activation_bits]
         if alike < enough or apart > APART[activation_bits] or before < enough_before:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from image_files import image_macs
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import ExportError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
-from nas_compress.models.macs import count_parameters
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.outcome import Measured
 
@@ -62,7 +61,7 @@ def test_a_network_becomes_a_file_with_its_figures(
         watch=watch,
     )
     assert cost.figures["parameters"] == count_parameters(network) and cost.figures["size_bytes"] == path.stat().st_size
-    assert cost.figures["macs"] == image_macs(network, context.dataset.input_shape) == context.teacher_macs
+    assert cost.figures["macs"] == count_macs(network, context.dataset.train.first(1).inputs) == context.teacher_macs
     assert "accuracy" not in cost.figures and cost.agreement is None
 
     full = measure_file(

@@ -21,10 +21,8 @@ from timing import meter_with_level
 
 @pytest.fixture(scope="module")
 def outcome(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    candidate = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.25, weight_bits=8, activation_bits=8)
-    outcome = run_trial(candidate, context, seed=0, model=tmp_path_factory.mktemp("member") / "model.onnx")
-    assert outcome.state == "trained", outcome.reason
-    return outcome
+    candidate = Candidate(family="mobilenet", depths=(1, 1, 1), width_multiplier=0.25, weight_bits=8)
+    return run_trial(candidate, context, seed=0, model=tmp_path_factory.mktemp("member") / "model.onnx")
 
 
 def record(trial: int, outcome: Outcome) -> Record:

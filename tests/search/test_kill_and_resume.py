@@ -121,7 +121,7 @@ def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:
 def test_a_trial_interrupted_between_its_record_and_the_storage_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*given: object, classes: int) -> None:
+    def interrupted(*given: object, chance: object) -> None:
         raise KeyboardInterrupt
 
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
@@ -142,7 +142,7 @@ def test_a_trial_without_a_name_is_this_runs_only_where_it_is_alone(tmp_path: Pa
             trial.set_user_attr("run", run)
     states = []
     for alone in (False, True):
-        settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, classes=10, died=True)
+        settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, chance={"accuracy": 0.1}, died=True)
         states.append([trial.state.name for trial in study.trials])
     assert states == [["RUNNING", "RUNNING", "FAIL"], ["FAIL", "RUNNING", "FAIL"]]
 

@@ -63,7 +63,7 @@ def test_what_a_start_point_leaves_open_is_filled(tmp_path: Path, untrained: Non
     ("given", "words"),
     [
         ('{ family = "vgg" }', "family in ['resnet', 'mobilenet'] must hold, but got family='vgg'"),
-        ("{ familly = 1 }", "every parameter must be searched beside the others given, but got 'familly'"),
+        ("{ familly = 1 }", "every parameter must be searched together with the others given, but got 'familly'"),
         ("{ width_multiplier = 0.3 }", "width_multiplier in [0.25, 0.5, 0.75, 1.0] must hold"),
         ("{ width_multiplier = nan }", "values must be finite numbers, strings, true or false, but got width_mult"),
         ("{ width_multiplier = [1] }", "values must be finite numbers, strings, true or false, but got width_mult"),

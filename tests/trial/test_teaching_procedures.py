@@ -15,6 +15,7 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -188,7 +189,7 @@ def test_peers_have_the_shape_that_is_asked_for(
     assert (described.shape.family, described.shape.depths, stem_stride) == shape
     assert described.precision == Precision() and described.pruning.init == "scratch"
     made = make_peers(candidate, context, seed=0)
-    macs = [image_macs(peer, context.dataset.input_shape) for peer in made]
+    macs = [count_macs(peer, context.dataset.train.first(1).inputs) for peer in made]
     assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
     student_macs = image_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
     assert (macs[0] == student_macs) == (not student and not peers)

@@ -1,4 +1,4 @@
-"""What a study will cost and whether its budgets can be met, from untrained files and a few timed batches."""
+"""Forecast of a study's time and of its budgets, from untrained files and a few timed batches."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
 OVERHEAD_S = 1.0
-"""Seconds of a trial outside training: export, measuring, writing."""
+"""Seconds of a trial without training: export, measuring, writing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One candidate of the space: what its untrained file costs, and the seconds that a trial of it takes."""
+    """A candidate of the space with the cost of its untrained file and the seconds of its trial."""
 
     label: str
     measured: Measured
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What `check` tells. `teacher` is what its file costs, None for one that the user brings."""
+    """Result of `check`. teacher: cost of its file, None for the user's own teacher."""
 
     points: float
     sized: list[Sized]
@@ -52,7 +52,7 @@ class Forecast:
 
 
 def forecast(parts: Ingredients) -> Forecast:
-    """Build, export and time the smallest, a middle and the largest candidate; nothing is kept."""
+    """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept."""
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
@@ -97,7 +97,7 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
 
 
 def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
-    """What the teacher's file costs, and the seconds of its training; nothing for one that the user brings."""
+    """Return the cost of the teacher's file and the seconds of its training; nothing for the user's own teacher."""
     section = parts.spec.teacher
     if section.factory is not None:
         return None, 0.0
@@ -108,7 +108,7 @@ def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
 
 
 def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
-    """Seconds of one epoch, from a few batches after a first one that warms up."""
+    """Return the seconds of one epoch, from a few batches after one that warms up."""
     network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()

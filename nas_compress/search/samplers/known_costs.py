@@ -1,4 +1,4 @@
-"""What candidates cost before they are trained, looked up once and kept in the study."""
+"""Costs of candidates before training. Each is looked up once and kept in the study."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nas_compress.search.samplers.observations import Known
 from nas_compress.search.samplers.proposals import Key, Sketch, key_of
 
 Costs = Callable[[object], Known | None]
-"""What is known of a space's candidate before training; None where it cannot be had."""
+"""Looks up a candidate before training; None if its costs cannot be found."""
 
 PREFIX = "known_costs:"
-"""How the names of the study's attributes begin that keep what was looked up."""
+"""Prefix of the study's attributes that keep looked-up costs."""
 
 MOST_DEATHS = 2
-"""A candidate at which so many runs died while they looked is looked at no more: its trial counts further deaths."""
+"""Stop looking up a candidate after this many crashes. Its trial counts crashes separately."""
 
 
 class KnownCosts:
-    """What is known by parameters; `look` asks for more. Without `costs` nothing more is looked up.
+    """Known costs by parameters; `look` finds more. Without `costs` nothing more is looked up.
 
-    It is kept in the study's user attributes: a study that goes on, and other workers, propose by the same figures.
+    They are kept in the study's user attributes, so that a resumed study and other workers propose by the same figures.
     """
 
     def __init__(self, study: Study, costs: Costs | None) -> None:
@@ -40,15 +40,15 @@ class KnownCosts:
 
     @property
     def count(self) -> int:
-        """How many candidates were looked up."""
+        """Number of candidates that were looked up."""
         return len(self.found) + len(self.refused)
 
     def lacks(self, sketch: Sketch) -> bool:
-        """Whether a look would tell something."""
+        """Whether the costs of a sketch are unknown and can be looked up."""
         return self._costs is not None and sketch.key not in self.found and sketch.key not in self.refused
 
     def look(self, sketches: Iterable[Sketch], *, enough: int | None = None) -> None:
-        """Look up those that are not known, until `enough` are, and keep what is found."""
+        """Look up the costs of unknown sketches, until `enough` are known."""
         for sketch in sketches:
             if enough is not None and self.count >= enough:
                 return
@@ -56,7 +56,7 @@ class KnownCosts:
                 self._look(sketch, self._costs)
 
     def _look(self, sketch: Sketch, costs: Costs) -> None:
-        """Look one up, and note before that this begins: whoever finds the note knows that a run died of it."""
+        """Record the attempt before starting it, so that a crash during the lookup is visible to the next run."""
         begun = self._begun.get(sketch.key, 0)
         if begun >= MOST_DEATHS:
             self.refused.add(sketch.key)

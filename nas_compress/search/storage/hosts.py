@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -121,7 +120,7 @@ class Hosts:
                     found.append(record)
         return found
 
-    def settle_cut(self, spec: StudySpec, *, classes: int, died: bool) -> int:
+    def settle_cut(self, spec: StudySpec, *, chance: Mapping[str, float], died: bool) -> int:
         """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
 
         died: it ended without a word. Return the number of trials that are queued again.
@@ -133,7 +132,7 @@ class Hosts:
             run=self.run_id,
             worker=self.worker or None,
             alone=not self.joined,
-            classes=classes,
+            chance=chance,
             died=died,
         )
 
@@ -244,7 +243,7 @@ def wait_for_workers(folder: RunFolder) -> None:
 
 def _lock(folder: RunFolder, name: str) -> FileLock:
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(folder.checkpoints / f"{name}.lock"), poll_interval=0.01)
+    return FileLock(folder.checkpoints / f"{name}.lock")
 
 
 def _is_told(trial: FrozenTrial, state: str) -> bool:

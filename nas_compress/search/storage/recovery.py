@@ -1,4 +1,4 @@
-"""Trials that a dead process left behind: told from their record where it is whole, else queued again."""
+"""Recovery of trials that a dead process left: told if their record is whole, else queued again."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MOST_DEATHS = 5
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
-    """Queue the parameters of a trial that was cut. died: the run gave no word of it, and may have died of it."""
+    """Queue the parameters of an interrupted trial. died: its process ended without a word."""
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
     study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
 
 
 def deadly(trial: optuna.Trial) -> str | None:
-    """Why a trial that comes from the queue is not tried again; None where it is."""
+    """Return the reason not to try a queued trial again, or None."""
     deaths = trial.user_attrs.get(DEATHS, 0)
     if deaths < MOST_DEATHS:
         return None
@@ -48,7 +48,7 @@ def settle_cut_trials(
     run: str,
     worker: int | None = None,
     alone: bool,
-    classes: int,
+    chance: Mapping[str, float],
     died: bool,
 ) -> int:
     """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
@@ -60,26 +60,32 @@ def settle_cut_trials(
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         signed = trial.user_attrs
         if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=died)
+            repeated += settle_cut(study, trial, folder, spec, chance=chance, died=died)
     return repeated
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+    study: optuna.Study,
+    trial: FrozenTrial,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    chance: Mapping[str, float],
+    died: bool,
 ) -> bool:
-    """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
+    """Tell an interrupted trial if its record is whole, else give it up. Return whether it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
-    tell(study, record, spec, classes=classes)
+    tell(study, record, spec, chance=chance)
     return False
 
 
 def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
-    """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
+    """Close an interrupted trial and queue its parameters again. It does not count towards the total.
 
-    One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
-    sampler's seed proposes it again.
+    Return False if its candidate was not complete and it was not queued before. In that case nothing is queued, because
+    the sampler's seed proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
@@ -98,9 +104,9 @@ def remove_trial(folder: RunFolder, number: int) -> None:
 
 
 def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
-    """Raise RequestError where the run folder has records that the storage has no trials for.
+    """Raise RequestError if the run folder has records without a trial in the storage.
 
-    New trials would get their numbers and write over them.
+    New trials would get the same numbers and overwrite them.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False)}
     strange = [record.trial for record in read_records(folder) if record.trial not in known]
@@ -111,43 +117,44 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, chance: Mapping[str, float]) -> None:
     """Tell Optuna how a trial ended.
 
-    Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
+    failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
     """
     if record.outcome.state == "failed":
         study.tell(record.trial, state=TrialState.FAIL)
     elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
         study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, chance=chance))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
-    """The objectives' values in their own directions, or the one reward.
+def told_values(outcome: Outcome, spec: StudySpec, *, chance: Mapping[str, float]) -> list[float]:
+    """Return the values of the objectives, or the one reward.
 
-    An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
-    sampler learns from it.
+    An untrained student gets the chance level of the metric. A stopped student gets its last value, so that the sampler
+    learns from it.
     """
     reward = spec.reward
     if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
-    return [_figure(outcome, name, classes) for name in spec.objectives]
+        return [reward.value(_figure(outcome, reward.quality, chance), _figure(outcome, reward.figure, chance))]
+    return [_figure(outcome, name, chance) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
-    """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, chance: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return Optuna's constraints (<= 0 is satisfied), with the same keys in the same order for every trial."""
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
-    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+    return [(str(budget), budget.violation(_figure(outcome, budget.name, chance))) for budget in budgets]
 
 
-def _figure(outcome: Outcome, name: str, classes: int) -> float:
+def _figure(outcome: Outcome, name: str, chance: Mapping[str, float]) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    chance = METRICS[name].chance
-    if chance is not None and name not in measured.figures:
-        return outcome.curve[-1][1] if outcome.curve else chance(classes)
-    return measured.figure(name)
+    if name in measured.figures or METRICS[name].known_before_training:
+        return measured.figure(name)
+    if outcome.curve:
+        return outcome.curve[-1][1]
+    return chance[name] if name in chance else METRICS[name].worst

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from image_files import image_macs
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import CostLookup
@@ -82,7 +82,7 @@ def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path:
     assert [item.architecture.settings.stem_stride for item in sized] == [1, 2, 4], (
         "the wider, the less there is to compute"
     )
-    macs = [image_macs(parts.build(item.architecture), parts.dataset.input_shape) for item in sized]
+    macs = [count_macs(parts.build(item.architecture), parts.dataset.train.first(1).inputs) for item in sized]
     assert macs == sorted(macs, reverse=True)
     assert [item.architecture.settings.stem_stride for item in extremes(sized)] == [1, 4]
 
@@ -94,7 +94,7 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
     networks = [parts.build(item.architecture) for item in sized]
     counted = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
     assert [item.parameters for item in sized] == counted
-    most = max(image_macs(network, parts.dataset.input_shape) for network in networks)
+    most = max(count_macs(network, parts.dataset.train.first(1).inputs) for network in networks)
     budgets = f"macs = {{ at_most = {most} }}\nparameters = {{ at_most = {min(counted)} }}"
     shares = budget_shares(parts_of(tmp_path, space=PRUNED, budgets=budgets), sized)
     kept = {share.budget.name: share.kept for share in shares}

@@ -155,7 +155,7 @@ def test_a_lost_connection_ends_in_one_line_and_the_run_goes_on(server: Server, 
     run.join(300)
     assert "Traceback" not in (tmp_path / "log").read_text()
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert run.exitcode == 1 and last.startswith("nas-compress: the storage must be reachable"), last
+    assert run.exitcode == 1 and last.startswith("nas-compress: The storage failed"), last
     kept = [record.outcome for record in read_records(RunFolder(root=root))]
     server.back()
     run_study(study, out=root, storage=server.url)
