@@ -119,7 +119,7 @@ def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
     lacking = next((walk for walk in walks if walk.unused), None)
     if lacking is not None:
         name = lacking.unused[0]
-        hint = "; give those that decide on it too" if used else nearest(name, lacking.params)
+        hint = "; give the parameters that it depends on too" if used else nearest(name, lacking.params)
         raise RequestError(
             f"every parameter must be searched together with the others given, but got {name!r} ({where}){hint}"
         )

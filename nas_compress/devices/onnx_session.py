@@ -25,17 +25,18 @@ NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "i
 
 
 def open_session(
-    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None
+    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None, optimised: bool = True
 ) -> ort.InferenceSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
     signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
-    optimisations.
+    optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
+    roundings, and no integer kernel runs.
     """
     content = read_content(path)
     _parse(content, path)
     try:
-        session = start_session(content, optimised_path=optimised_path)
+        session = start_session(content, optimised_path=optimised_path, optimised=optimised)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
     if signature is not None:
@@ -44,11 +45,15 @@ def open_session(
     return session
 
 
-def start_session(model: bytes | str, *, optimised_path: Path | None = None) -> ort.InferenceSession:
+def start_session(
+    model: bytes | str, *, optimised_path: Path | None = None, optimised: bool = True
+) -> ort.InferenceSession:
     """Open a model's bytes or path without checks. The runtime's own exceptions pass through."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
     return ort.InferenceSession(model, options, providers=PROVIDERS)

@@ -13,6 +13,7 @@ from torch import nn
 from nas_compress.data.dataset import Split
 from nas_compress.devices.device import Device, Latency
 from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.table import recorded_caution
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.export_agreement import check_agreement
@@ -140,7 +141,14 @@ def measure_file(
     inputs = to_device(validation.inputs, "cpu")
     with watch.stage("agreement"):
         session = open_session(path, signature=task.signature)
-        agreement = check_agreement(deployable, path, rows(inputs, 0, AGREEMENT_SAMPLES), task, session=session)
+        agreement = check_agreement(
+            deployable,
+            path,
+            rows(inputs, 0, AGREEMENT_SAMPLES),
+            task,
+            session=session,
+            integer_caution=recorded_caution(target.describe()),
+        )
     with watch.stage("accuracy"):
         metrics = measure_metrics(session, task, inputs=to_arrays(inputs), targets=to_arrays(validation.targets))
     with watch.stage("count"):

@@ -30,7 +30,7 @@ def confusions(folder: RunFolder, points: Iterable[Point]) -> tuple[dict[int | s
     try:
         dataset = _dataset(folder)
     except (NasCompressError, OSError) as error:
-        return {}, f"the data are not at hand: {first_line(error)}"
+        return {}, f"the data cannot be loaded: {first_line(error)}"
     classes = dataset.task.classes
     if classes is None:
         return {}, f"the task {dataset.task.name} has no classes"

@@ -7,7 +7,7 @@
 
 batch                 named tensors of a batch, and their checks against a signature
 task                  Task: the Protocol of every task
-agreement             how far an exported file may differ from its module
+agreement             limits on the difference between a file and its module
 image_classification  raw images to one class
 table                 TASKS: the tasks that ship
 """

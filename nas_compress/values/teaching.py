@@ -12,9 +12,9 @@ from nas_compress.errors import RequestError, require_known
 TEACHERS: Mapping[str, tuple[str, str]] = {
     "fixed": ("the study's teacher, or as it was earlier in its training", "Cho, Hariharan 2019, arXiv 1910.01348"),
     "ensemble": ("several trainings of the study's teacher", "Hinton et al. 2015, arXiv 1503.02531"),
-    "assistant": ("a smaller network that the teacher taught", "Mirzadeh et al. 2020, arXiv 1902.03393"),
+    "assistant": ("a smaller network taught by the teacher", "Mirzadeh et al. 2020, arXiv 1902.03393"),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
-    "mutual": ("peers that learn beside the student", "Zhang et al. 2018, arXiv 1706.00384"),
+    "mutual": ("peers that learn together with the student", "Zhang et al. 2018, arXiv 1706.00384"),
     "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
 }
 """Kinds of teachers, each with its summary and source."""

@@ -85,7 +85,7 @@ def test_what_only_some_branches_ask_for_needs_their_choice_too(tmp_path: Path) 
         '    return Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=ratio, pruning_criterion=criterion)\n'
     )
     space = load_space("space.py", folder=tmp_path, shipped=tmp_path)
-    with pytest.raises(RequestError, match=r"but got 'criterion' \(here\); give those that decide on it too"):
+    with pytest.raises(RequestError, match=r"but got 'criterion' \(here\); give the parameters that it depends on too"):
         check_given(space, {"criterion": "l2"}, where="here")
     check_given(space, {"criterion": "l2", "ratio": 0.3}, where="here")  # 0.1 + 0.1 + 0.1 is not 0.3
     with pytest.raises(RequestError, match=r"ratio in \[0.0, 0.1, 0.2, 0.3, .* must hold, but got ratio=0.35"):

@@ -18,7 +18,7 @@ GATE = 1.05
 """A reference block counts as fast up to this factor above the fast level."""
 
 FEWEST_BLOCKS = 5
-"""Least number of blocks behind a figure, if so many were recorded."""
+"""Least number of blocks behind a figure, unless fewer were recorded."""
 
 RELEARN_AFTER = 20
 """Number of measurements in a row above the fast level after which it is learned again."""
