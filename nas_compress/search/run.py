@@ -25,7 +25,7 @@ from nas_compress.search.remeasure import distrust, measure_members_again, time_
 from nas_compress.search.reporter import Logged, Reporter, Silence
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
-    Ingredients,
+    StudyParts,
     baseline,
     check_own_teacher,
     find_teacher,
@@ -151,7 +151,7 @@ def default_folder(file: StudyFile) -> Path:
     return Path("runs") / named_apart(file).spec.name
 
 
-def _check_space(parts: Ingredients, reporter: Reporter) -> None:
+def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     """Show warnings about random candidates, and refuse budgets that none of them can keep."""
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
@@ -161,7 +161,7 @@ def _check_space(parts: Ingredients, reporter: Reporter) -> None:
 
 
 def _open(
-    parts: Ingredients, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
+    parts: StudyParts, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
 ) -> Hosts:
     """Open the study in the storage, and write the run folder's marker."""
     identity = study_identity(
@@ -194,7 +194,7 @@ def _open(
     )
 
 
-def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> None:
+def _take_over(folder: RunFolder, parts: StudyParts, reporter: Reporter) -> None:
     """Mark latencies as noisy if the run was begun on another machine, because they are not comparable."""
     target, about = parts.target, folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
@@ -209,7 +209,7 @@ def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> Non
     folder.start({**about, "machine": target.describe()})
 
 
-def _announce(parts: Ingredients, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
+def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:

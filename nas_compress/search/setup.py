@@ -42,7 +42,7 @@ from nas_compress.values.outcome import Measured
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ingredients:
+class StudyParts:
     """Checked parts of a study file. Nothing is trained or written yet."""
 
     file: StudyFile
@@ -67,7 +67,7 @@ class Ingredients:
         return build_network(architecture, make, self.dataset.example)
 
 
-def gather(file: StudyFile) -> Ingredients:
+def gather(file: StudyFile) -> StudyParts:
     """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong."""
     spec, where = file.spec, f"{file.label}: "
     require_sampler(spec.search.sampler, where + "search.sampler")
@@ -96,10 +96,10 @@ def gather(file: StudyFile) -> Ingredients:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
-    return Ingredients(file=file, space=space, dataset=dataset, device=device, target=target)
+    return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
 
 
-def untrained_teacher(parts: Ingredients) -> nn.Module:
+def untrained_teacher(parts: StudyParts) -> nn.Module:
     """Return the teacher before its training, or the user's own teacher as it was given."""
     section = parts.spec.teacher
     if section.factory is None or section.weights is None:
@@ -115,7 +115,7 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
     )
 
 
-def check_own_teacher(parts: Ingredients) -> None:
+def check_own_teacher(parts: StudyParts) -> None:
     """Build and export the user's own teacher before anything is written.
 
     RequestError is raised if that fails.
@@ -140,7 +140,7 @@ def check_own_teacher(parts: Ingredients) -> None:
             raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
 
 
-def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
+def find_teacher(parts: StudyParts, progress: Progress) -> Teacher:
     """Return the study's teacher. It is trained if it is not in the cache."""
     return obtain_teacher(
         parts.spec.teacher,
@@ -153,7 +153,7 @@ def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
     )
 
 
-def make_context(parts: Ingredients, teacher: Teacher) -> TrialContext:
+def make_context(parts: StudyParts, teacher: Teacher) -> TrialContext:
     """Return the context of the trials."""
     return TrialContext(
         dataset=parts.dataset,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 
 STARTED = "nas_compress:start_points"
@@ -18,7 +18,7 @@ POINT = "start_point"
 """User attribute of a trial: its number among the start points."""
 
 
-def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
+def start_points(parts: StudyParts, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
     """Return the parameters to try first: those in the study file, then those found in the space.
 
     sized: candidates drawn from the space, smallest first.
@@ -36,7 +36,7 @@ def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str
     return found
 
 
-def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
+def queue_start_points(study: optuna.Study, parts: StudyParts) -> None:
     """Queue the start points once per study. A run that died before may have queued some of them."""
     search = parts.spec.search
     if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
@@ -58,7 +58,7 @@ def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
     return any(other.user_attrs.get(POINT) == point for other in trials if other.number < trial.number)
 
 
-def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
+def _like_the_teacher(parts: StudyParts, sized: Sequence[Sized]) -> Sized:
     """Return the candidate most similar to the teacher: unpruned, float, of its depths, width and weight bits."""
     section = parts.spec.teacher
     own = section.factory is not None

@@ -20,7 +20,7 @@ from nas_compress.runs.records import Record, write_record
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.hosts import Hosts
@@ -82,7 +82,7 @@ class Trials:
     finished: is called with each record that is new to this process.
     """
 
-    parts: Ingredients
+    parts: StudyParts
     context: TrialContext
     hosts: Hosts
     reporter: Reporter

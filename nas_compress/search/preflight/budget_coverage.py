@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
@@ -38,13 +38,13 @@ class Share:
         return float(found.low), float(found.high)
 
 
-def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
+def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...]:
     """Return the share of each budget with a metric known before training. `sized` is ordered by size."""
     known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     return tuple(_share(budget, parts, sized) for budget in known)
 
 
-def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
+def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
     measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
     judge, most, how = _judges(parts).get(budget.name, measured)
     few = _evenly(sized, most)
@@ -55,7 +55,7 @@ def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
 Judge = Callable[[Sized], float]
 
 
-def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
+def _judges(parts: StudyParts) -> Mapping[str, tuple[Judge, int, str]]:
     """Return by metric the function that computes it, the limit of candidates and a word for it."""
     sample = parts.dataset.train.first(1).inputs
     return {
@@ -66,7 +66,7 @@ def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     }
 
 
-def _untrained(item: Sized, parts: Ingredients) -> Measured:
+def _untrained(item: Sized, parts: StudyParts) -> Measured:
     return measure_untrained(item.candidate, item.architecture, parts)
 
 

@@ -18,7 +18,7 @@ from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance import CRITERIA, rank_channels
-from nas_compress.search.setup import Ingredients, untrained_teacher
+from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
@@ -47,7 +47,7 @@ class Sized:
     params: Mapping[str, object] = field(default_factory=dict)
 
 
-def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
+def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
     """Draw candidates from the space, smallest first. Raise RequestError if the space has an error."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
     vote = _even_vote(parts, sampled)
@@ -100,7 +100,7 @@ class Reach:
         return self.budget.violation(self.least) <= 0
 
 
-def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
+def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
     """Return each budget known before training with the best figure of the smallest candidates."""
     budgets = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     found, least = [], []
@@ -113,7 +113,7 @@ def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
     )
 
 
-def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
+def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
     """Raise RequestError for the first budget that no candidate can keep."""
     for reach in reaches:
         if not reach.possible:
@@ -147,7 +147,7 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
     return -reduction, item.parameters
 
 
-def measure_untrained(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> Measured:
+def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate of that shape with fresh weights in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
@@ -172,7 +172,7 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
     return min(figures.figure(budget.name) for figures in measured)
 
 
-def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
+def _even_vote(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     """Return the untrained teacher's channel groups, with equal importance; check that each criterion in use works."""
     voted = [item for item in sampled.candidates if is_pruned(item)]
     criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
@@ -188,7 +188,7 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     return rank_channels(network, dataset.example, criterion="uniform", seed=0)
 
 
-def _candidate_rules(parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> CandidateRules:
+def _candidate_rules(parts: StudyParts, vote: tuple[ChannelGroup, ...]) -> CandidateRules:
     """Return the rules of the study before its teacher is trained."""
 
     def shape(candidate: Candidate) -> Architecture:
@@ -206,7 +206,7 @@ def _candidate_rules(parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Cand
     )
 
 
-def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
+def _shape(candidate: Candidate, parts: StudyParts, vote: tuple[ChannelGroup, ...]) -> Architecture:
     return shaped(
         candidate,
         parts.dataset,
@@ -216,7 +216,7 @@ def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, .
     )
 
 
-def _teacher_shape(parts: Ingredients) -> TeacherShape:
+def _teacher_shape(parts: StudyParts) -> TeacherShape:
     section = parts.spec.teacher
     if section.factory is not None:
         return TeacherShape(family=None, widths=(), depths=())

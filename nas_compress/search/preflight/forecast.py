@@ -11,7 +11,7 @@ from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
-from nas_compress.search.setup import Ingredients, check_own_teacher
+from nas_compress.search.setup import StudyParts, check_own_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -51,7 +51,7 @@ class Forecast:
     study_s: float
 
 
-def forecast(parts: Ingredients) -> Forecast:
+def forecast(parts: StudyParts) -> Forecast:
     """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept."""
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
@@ -76,7 +76,7 @@ def forecast(parts: Ingredients) -> Forecast:
     )
 
 
-def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> Sample:
+def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:
     measured = measure_untrained(item.candidate, item.architecture, parts)
     training = parts.spec.training
     epochs = planned_epochs(
@@ -96,7 +96,7 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
     )
 
 
-def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
+def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
     """Return the cost of the teacher's file and the seconds of its training; nothing for the user's own teacher."""
     section = parts.spec.teacher
     if section.factory is not None:
@@ -107,7 +107,7 @@ def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
     return measured, section.epochs * _epoch_seconds(architecture, parts)
 
 
-def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
+def _epoch_seconds(architecture: Architecture, parts: StudyParts) -> float:
     """Return the seconds of one epoch, from a few batches after one that warms up."""
     network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
@@ -117,7 +117,7 @@ def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
     return per_batch * max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -> int:
+def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts) -> int:
     training, whole = parts.spec.training, parts.dataset.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)

@@ -19,7 +19,7 @@ from nas_compress.search.samplers.gaussian_process import (
     find_hyperparameters,
 )
 from nas_compress.search.samplers.observations import Observed
-from nas_compress.search.samplers.proposals import Sketch, features
+from nas_compress.search.samplers.proposals import SpacePoint, features
 from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
@@ -31,7 +31,7 @@ SURE = 1e-6
 
 
 class Acquisition:
-    """Models of the observations and their predictions for sketches.
+    """Models of the observations and their predictions for points.
 
     distributions: parameters of the models. Candidates of running trials count with their predicted means (Ginsbourger
     et al. 2010, the kriging believer).
@@ -60,15 +60,15 @@ class Acquisition:
         members = members[(members < corner).all(axis=1)]
         self._boxes = free_boxes(members[non_dominated(members)], corner)
 
-    def improvements(self, sketches: Sequence[Sketch]) -> Floats:
-        """Return the expected hypervolume improvement (k,) of sketches, times the probability that each is feasible.
+    def improvements(self, points: Sequence[SpacePoint]) -> Floats:
+        """Return the expected hypervolume improvement (k,) of points, times the probability that each is feasible.
 
-        Values known before training count as known. If no sketch is likely to be feasible, the result is the
+        Values known before training count as known. If no point is likely to be feasible, the result is the
         probability, scaled far below any improvement.
         """
-        places, _ = features([sketch.params for sketch in sketches], self._distributions)
+        places, _ = features([point.params for point in points], self._distributions)
         asked = differences(places, self._places, self._unordered)
-        rows = np.array([self._rows.get(sketch.key, -1) for sketch in sketches], dtype=np.intp)
+        rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
         means, deviations = self._forecast(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
         volumes = expected_improvement((means - self._best) / self._extent, deviations, *self._boxes)

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.study import Study
 
 from nas_compress.search.samplers.observations import Known
-from nas_compress.search.samplers.proposals import Key, Sketch, key_of
+from nas_compress.search.samplers.proposals import Key, SpacePoint, key_of
 
 Costs = Callable[[object], Known | None]
 """Looks up a candidate before training; None if its costs cannot be found."""
@@ -43,37 +43,37 @@ class KnownCosts:
         """Number of candidates that were looked up."""
         return len(self.found) + len(self.refused)
 
-    def lacks(self, sketch: Sketch) -> bool:
-        """Whether the costs of a sketch are unknown and can be looked up."""
-        return self._costs is not None and sketch.key not in self.found and sketch.key not in self.refused
+    def lacks(self, point: SpacePoint) -> bool:
+        """Whether the costs of a point are unknown and can be looked up."""
+        return self._costs is not None and point.key not in self.found and point.key not in self.refused
 
-    def look(self, sketches: Iterable[Sketch], *, enough: int | None = None) -> None:
-        """Look up the costs of unknown sketches, until `enough` are known."""
-        for sketch in sketches:
+    def look(self, points: Iterable[SpacePoint], *, enough: int | None = None) -> None:
+        """Look up the costs of unknown points, until `enough` are known."""
+        for point in points:
             if enough is not None and self.count >= enough:
                 return
-            if self._costs is not None and self.lacks(sketch):
-                self._look(sketch, self._costs)
+            if self._costs is not None and self.lacks(point):
+                self._look(point, self._costs)
 
-    def _look(self, sketch: Sketch, costs: Costs) -> None:
+    def _look(self, point: SpacePoint, costs: Costs) -> None:
         """Record the attempt before starting it, so that a crash during the lookup is visible to the next run."""
-        begun = self._begun.get(sketch.key, 0)
+        begun = self._begun.get(point.key, 0)
         if begun >= MOST_DEATHS:
-            self.refused.add(sketch.key)
+            self.refused.add(point.key)
             return
-        self._note(sketch, begun + 1)
+        self._note(point, begun + 1)
         try:
-            known = costs(sketch.candidate)
+            known = costs(point.candidate)
         except BaseException:
-            self._note(sketch, begun)
+            self._note(point, begun)
             raise
-        self._note(sketch, None if known is None else [known.values, known.constraints])
-        self._keep(sketch.key, sketch.params, known)
+        self._note(point, None if known is None else [known.values, known.constraints])
+        self._keep(point.key, point.params, known)
 
-    def _note(self, sketch: Sketch, told: object) -> None:
-        params = json.dumps(dict(sketch.params), sort_keys=True)
+    def _note(self, point: SpacePoint, told: object) -> None:
+        params = json.dumps(dict(point.params), sort_keys=True)
         name = PREFIX + hashlib.sha256(params.encode()).hexdigest()[:16]
-        self._study.set_user_attr(name, json.dumps([dict(sketch.params), told]))
+        self._study.set_user_attr(name, json.dumps([dict(point.params), told]))
 
     def _keep(self, key: Key, params: Mapping[str, Any], known: Known | int | None) -> None:
         if isinstance(known, int):

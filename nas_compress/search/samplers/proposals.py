@@ -1,4 +1,4 @@
-"""Sketches of candidates, drawn from a space without a trial, and their features for a model."""
+"""Points of candidates, drawn from a space without a trial, and their features for a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Suggesting = Callable[[Suggest], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sketch:
+class SpacePoint:
     """Parameters of a space with their distributions and the resulting candidate.
 
     `key` is equal for equal parameters.
@@ -44,15 +44,19 @@ def key_of(params: Mapping[str, Any]) -> Key:
     return hash(tuple(params.items()))
 
 
-def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> Sketch:
-    """Draw a sketch at random. Given values are used if the space suggests them and allows them."""
+def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> SpacePoint:
+    """Draw a point at random. Given values are used if the space suggests them and allows them."""
     walk = _NotingWalk(random, given)
     candidate = space(walk)
-    return Sketch(params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params))
+    return SpacePoint(
+        params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params)
+    )
 
 
-def neighbour(space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]) -> Sketch:
-    """Draw a sketch near these parameters: one or two of them are drawn anew. Given values are kept."""
+def neighbour(
+    space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]
+) -> SpacePoint:
+    """Draw a point near these parameters: one or two of them are drawn anew. Given values are kept."""
     again = random.sample(sorted(params), min(len(params), random.choice((1, 1, 2))))
     kept = {name: value for name, value in params.items() if name not in again}
     return draw(space, random, {**kept, **given})

@@ -13,7 +13,7 @@ from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import CostLookup
-from nas_compress.search.setup import Ingredients, gather
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
@@ -53,7 +53,7 @@ def suggest(trial):
 '''
 
 
-def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> Ingredients:
+def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> StudyParts:
     return gather(read_study(write_study(folder, space=space, extra=f"[budgets]\n{budgets}\n{extra}")))
 
 

@@ -136,7 +136,7 @@ def test_eight_hosts_on_an_empty_database_and_one_of_them_dies(server: Server, t
 
 def test_sixty_four_light_workers_ask_and_tell(server: Server) -> None:
     words = ["-W", "error", ROOT / "benchmarks" / "light_workers.py", "--storage", server.url, "--workers", 1, 64]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     line = [sys.executable, *map(str, words)]
     answer = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=600)
     assert answer.returncode == 0 and answer.stderr == "", answer.stderr
