@@ -36,7 +36,7 @@ def check(study: str) -> None:
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(found)
-    for note in notes([item.candidate for item in found.sized], classes=data.classes, target=parts.target):
+    for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         click.echo(f"note: {note}")
     if spec.budgets:
         _print_budgets(found, spec)

@@ -27,7 +27,7 @@ from nas_compress.runs.confirmation import (
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
-from nas_compress.search.setup import Ingredients, find_teacher, gather, make_context
+from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
 from nas_compress.tasks.batch import to_arrays
 from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
@@ -114,7 +114,7 @@ def confirm_run(
     return confirmation
 
 
-def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
+def _gather(folder: RunFolder, records: Sequence[Record]) -> StudyParts:
     """Load the data and the teacher section of the run. The space is not needed because the candidates are known."""
     if not records:
         raise RequestError(f"no member to confirm: the front of {folder.root} is empty")

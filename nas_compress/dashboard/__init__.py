@@ -1,1 +1,1 @@
-"""Mirror of a study for optuna-dashboard."""
+"""View of a run in optuna-dashboard."""

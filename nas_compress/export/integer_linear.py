@@ -1,8 +1,8 @@
-"""Linear layers written so that the runtime computes them in integers.
+"""Rewrites of linear layers for the runtime's integer kernels.
 
-It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for
-a Gemm, an int32 bias where there is one, written out zero points and a Reshape, and else computes in float without a
-word. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
+The runtime scales the float bias of a convolution itself, but does not match patterns through Flatten. A linear layer
+must be a Gemm with explicit zero points, a Reshape and, if it has a bias, an int32 one; otherwise it is silently
+computed in float. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from nas_compress.export.graph_edits import Array, drop_unread_nodes_, makers, s
 
 Makers = Mapping[str, onnx.NodeProto]
 Bias = tuple[str, bytes]
-"""The float bias's name and the bytes of its scale: of these there is one integer bias, however many layers read it."""
+"""Name of the float bias and bytes of its scale: one integer bias is shared by all layers with the same pair."""
 
 
 def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
-    """Rewrite every product of quantized values and quantized weights; the others stay as they are."""
+    """Rewrite every product of quantized values and quantized weights."""
     graph = model.graph
     _say_gemm_(model)
     made_by = makers(graph)
@@ -54,7 +54,7 @@ def _say_gemm_(model: onnx.ModelProto) -> None:
 
 
 def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
-    """How many dimensions each computed tensor has, where that follows from the graph."""
+    """Return the number of dimensions of each computed tensor, if shape inference finds it."""
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     return {value.name: len(value.type.tensor_type.shape.dim) for value in inferred if _has_shape(value)}
 
@@ -64,7 +64,7 @@ def _has_shape(value: onnx.ValueInfoProto) -> bool:
 
 
 def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
-    """The DequantizeLinear that a tensor comes from, seen through a flattening of each sample."""
+    """Return the DequantizeLinear of a tensor, directly or before a flattening of each sample."""
     node = made_by.get(name)
     if node is not None and _flattens_samples(node, made_by):
         node = made_by.get(node.input[0])
@@ -72,7 +72,7 @@ def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
 
 
 def _flattens_samples(node: onnx.NodeProto, made_by: Makers) -> bool:
-    """Whether the answer is one row a sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
+    """Return True for a node with one row per sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
     if node.op_type == "Flatten":
         return all(attribute.i == 1 for attribute in node.attribute)
     history = [node.op_type]

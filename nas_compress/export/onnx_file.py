@@ -1,4 +1,4 @@
-"""One function that writes a network as the file that ships."""
+"""Export of a network to the file that ships."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def export_onnx(
     try:
         write_atomically(path, lambda temporary: _fill(temporary, content))
     except OSError as error:
-        raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
+        raise RunError(f"Cannot write the model file {path}: {error.strerror}") from error
 
 
 def size_steps(model: nn.Module, signature: Signature, *, backend: Backend = "torchscript") -> dict[str, int]:
@@ -90,7 +90,7 @@ class _Traced:
     signature: Signature
 
     def content(self, layout: Layout) -> bytes:
-        """Return the bytes of the file that ships; zeros stay in it if leaving them out takes more bytes."""
+        """Return the bytes of the shipped file; zeros stay in it if leaving them out takes more bytes."""
         layouts = [layout, replace(layout, sparse=False)] if layout.sparse else [layout]
         return min((_ship(_copy(self.exported), self.signature, each) for each in layouts), key=len)
 
@@ -104,13 +104,13 @@ def _trace(model: nn.Module, signature: Signature, backend: Backend) -> _Traced:
         exported = EXPORTERS[backend](network, samples, signature)
     except RequestError:
         raise
-    except Exception as error:  # exporters raise many kinds, none of which they document
+    except Exception as error:  # exporters raise undocumented exceptions
         raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
     return _Traced(exported=exported, signature=signature)
 
 
 def _is_ready(model: nn.Module) -> bool:
-    """Whether `model` can run as it is; copying a small network takes a tenth of its export."""
+    """Return True if `model` can be traced as it is. Copying a small network takes a tenth of its export."""
     return not any(module.training for module in model.modules()) and all(
         tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers())
     )
@@ -149,7 +149,7 @@ def _require_outputs(network: nn.Module, samples: Batch, signature: Signature) -
 
 
 def _describe_ends_(graph: onnx.GraphProto, signature: Signature) -> None:
-    """Replace the exporter's description of inputs and outputs, whose shapes may be unknown there."""
+    """Replace the exporter's description of inputs and outputs, which may lack shapes."""
     for ends, specs in ((graph.input, signature.inputs), (graph.output, signature.outputs)):
         del ends[:]
         for spec in specs:

@@ -1,4 +1,4 @@
-"""Measure any ONNX file on a study's data, by the code that measures trials."""
+"""Measurement of any ONNX file on a study's data, as trials are measured."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from nas_compress.runs.records import Record
 from nas_compress.runs.results import draw_front, make_front, write_front, write_history
 from nas_compress.runs.savings import savings
 from nas_compress.search.reporter import Reporter
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.storage.hosts import Hosts
 from nas_compress.tasks.task import task_chance
 from nas_compress.values.outcome import Measured
@@ -28,7 +28,7 @@ class Progress:
     total: number of trials that the study shall have. teacher: the teacher's figures.
     """
 
-    parts: Ingredients
+    parts: StudyParts
     folder: RunFolder
     reporter: Reporter
     total: int

@@ -1,4 +1,4 @@
-"""A starter study: a commented study.toml and space.py of one's own, that run as they are."""
+"""A starter study: a commented study.toml and space.py that run without changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 
 LARGE_IMAGE = 20
-"""Pixels along a side from which a first layer that shrinks the image pays."""
+"""Pixels along a side from which a first layer with a stride saves time."""
 
 WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
-"""Where the weights of a teacher are looked for if not told."""
+"""Default path of the teacher's weights."""
 
 BN_CRITERION = '"bn_scale"'
-"""As a space names it; it needs a teacher with batch normalisation."""
+"""Its name in a space. It needs a teacher with batch normalisation."""
 
 STUDY = """\
 # {name}: which small students of my network are best?
@@ -83,7 +83,7 @@ suggest(trial) is asked for each trial. A choice inside an `if` is asked only th
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """What `init` was asked for. `model` and `data` are `module:callable`; `data` may be a built-in name."""
+    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name."""
 
     folder: Path
     data: str
@@ -93,10 +93,10 @@ class Starter:
 
 
 def write_starter(starter: Starter) -> list[Path]:
-    """Write study.toml and space.py into the folder, made if needed, and check that they run; return both paths.
+    """Write study.toml and space.py into the folder and check that they run. Return both paths.
 
-    RequestError where something stands in the way, or where the user's model or data cannot be used: then nothing is
-    left behind.
+    The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be
+    used. In that case nothing is left behind.
     """
     study, space = starter.folder / "study.toml", starter.folder / "space.py"
     for path in (study, space):
@@ -111,7 +111,8 @@ def write_starter(starter: Starter) -> list[Path]:
         write_text(space, _space_text(starter, starter.space or "cnn"))
         parts = gather(read_study(study))
         check_own_teacher(parts)
-        if starter.space is None and max(parts.dataset.input_shape[1:]) >= LARGE_IMAGE:
+        sides = [size for size in parts.dataset.task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
+        if starter.space is None and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
         _fit_to_teacher(study, space)
     except BaseException:
@@ -124,9 +125,9 @@ def write_starter(starter: Starter) -> list[Path]:
 
 
 def _fit_to_teacher(study: Path, space: Path) -> None:
-    """Draw from the space as `run` will; where a teacher without batch normalisation cannot vote by it, leave that out.
+    """Draw from the space as `run` does. Leave out the criterion that a teacher without batch normalisation lacks.
 
-    RequestError where the space does not fit the study for another reason.
+    RequestError is raised if the space does not fit the study for another reason.
     """
     try:
         draw_candidates(gather(read_study(study)))
@@ -158,7 +159,7 @@ def _study_text(starter: Starter) -> str:
 
 
 def _weights(starter: Starter) -> str:
-    """The weights' path as the study file says it: relative to its own folder."""
+    """Return the weights' path relative to the study file's folder."""
     found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
     if found is None:
         raise RequestError(f"--model needs its --weights, but none was given and there is no {' or '.join(WEIGHTS)}")

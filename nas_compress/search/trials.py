@@ -21,7 +21,7 @@ from nas_compress.runs.records import Record, write_record
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.hosts import Hosts
@@ -84,7 +84,7 @@ class Trials:
     finished: is called with each record that is new to this process.
     """
 
-    parts: Ingredients
+    parts: StudyParts
     context: TrialContext
     hosts: Hosts
     reporter: Reporter
@@ -265,21 +265,21 @@ class Trials:
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # Attributes first: once the record is on disk, a restart tells the values only.
-        classes = self.parts.dataset.classes
-        for name, violation in constraints(record.outcome, self._spec.budget_list, classes=classes):
+        task = self.parts.dataset.task
+        for name, violation in constraints(record.outcome, self._spec.budget_list, task=task):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
         self.hosts.share(trial, record)
         write_record(self._folder, record)
         self._folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.hosts.study, record, self._spec, classes=classes)
+        tell(self.hosts.study, record, self._spec, task=task)
 
     def _give_back(self, trial: optuna.Trial) -> None:
         frozen = self.hosts.study.trials[trial.number]
         if not frozen.state.is_finished():
-            classes = self.parts.dataset.classes
-            settle_cut(self.hosts.study, frozen, self._folder, self._spec, classes=classes, died=False)
+            task = self.parts.dataset.task
+            settle_cut(self.hosts.study, frozen, self._folder, self._spec, task=task, died=False)
 
     def _earlier(self, candidate: Candidate) -> Iterator[Record]:
         return (record for record in self.records if record.outcome.candidate == candidate)

@@ -184,7 +184,7 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
             shared=None if task.shared is None else open_shared(task.shared),
         )
         with hosts.proposing():  # no other worker has a trial that it has not signed yet
-            hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
+            hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         trials = Trials(
             parts=parts,
             context=context,

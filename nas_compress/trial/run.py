@@ -249,5 +249,5 @@ def _measure(
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, task.signature))
     if generations:
-        write_ensemble(generations, model, write=write, validation=validation, watch=watch)
+        write_ensemble(generations, model, write=write, validation=validation, task=task, watch=watch)
     return measured

@@ -87,7 +87,7 @@ def test_nothing_new_writes_nothing(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="writable") as caught:
+    with pytest.raises(RunError, match="Cannot write the latency cache") as caught:
         open_cache(tmp_path / "file" / "machine.json").keep(LEVEL, {})
     assert "\n" not in str(caught.value)
 

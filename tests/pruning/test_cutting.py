@@ -60,10 +60,10 @@ def test_a_layer_keeps_at_least_one_channel_and_at_most_its_own(kept: int, make_
 
 def test_unknown_names_are_refused_by_the_functions_too(make_network: MakeNetwork) -> None:
     network = make_network("resnet")
-    with pytest.raises(RequestError, match=r"a pruning criterion must be a known name, but got 'l3'; did you mean 'l2'"):
+    with pytest.raises(RequestError, match="a pruning criterion must be a known name, but got 'l3'"):
         rank_channels(network, example(SHAPE), criterion="l3", seed=0)
     groups = rank_channels(network, example(SHAPE), criterion="uniform", seed=0)
-    with pytest.raises(RequestError, match="a pruning ranking must be a known name, but got 'locl'; did you mean 'loc"):
+    with pytest.raises(RequestError, match="a pruning ranking must be a known name, but got 'locl'"):
         surviving_fractions(groups, 0.5, ranking="locl")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from image_files import image_macs
 from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
@@ -28,7 +28,7 @@ def test_a_plan_describes_the_untrained_student(context: TrialContext, tmp_path:
     assert (plan.candidate, plan.seed, plan.integer_latency_ms) == (SMALL, 3, None)
     assert all(student.get_submodule(layer).weight.ndim >= 2 for layer in plan.layer_bits)
     assert set(plan.layer_bits.values()) == {4, 8}, "the ends have 8 bits"
-    assert plan.cost.figures["macs"] == image_macs(student, context.dataset.input_shape)
+    assert plan.cost.figures["macs"] == count_macs(student, context.dataset.train.first(1).inputs)
     assert "accuracy" not in plan.cost.figures
     assert [path.name for path in tmp_path.iterdir()] == ["32-model.onnx"]
     with pytest.raises(FrozenInstanceError):

@@ -16,6 +16,7 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -192,7 +193,7 @@ def test_peers_have_the_shape_that_is_asked_for(
     assert described.precision == Precision() and described.pruning.init == "scratch"
     checked = candidate_rules(context, seed=0).require(candidate)
     assert checked.peer is not None
-    macs = image_macs(context.teacher.build(checked.peer), context.dataset.input_shape)
+    macs = count_macs(context.teacher.build(checked.peer), context.dataset.train.first(1).inputs)
     assert macs_together(checked, 1000, context) == 1000 + 2 * macs
     student_macs = image_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
     assert (macs == student_macs) == (not student and not peers)

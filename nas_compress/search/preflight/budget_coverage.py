@@ -1,4 +1,4 @@
-"""How much of a space keeps each budget, judged on random candidates before anything is trained."""
+"""Fraction of a space that keeps each budget, from random candidates before training."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from scipy.stats import binomtest
 
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8
-"""Candidates whose multiply-adds are counted, and whose files are written and timed: both take a while each."""
+"""Limits of candidates whose multiply-adds are counted, and whose files are timed. Both are slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """`kept` of `judged` random candidates keep a budget; `how` says by what they were judged."""
+    """`kept` of `judged` random candidates keep a budget. `how`: figure that decided it, in words."""
 
     budget: Budget
     kept: int
@@ -28,23 +28,23 @@ class Share:
 
     @property
     def fraction(self) -> float:
-        """The share of the judged candidates."""
+        """Share of the candidates that keep the budget."""
         return self.kept / self.judged
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the share of the whole space lies with 95 % confidence (Wilson 1927)."""
+        """95 % confidence interval of the share in the whole space (Wilson 1927)."""
         found = binomtest(self.kept, self.judged).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
 
-def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
-    """The share of each budget whose metric is known before training. `sized` is ordered by size."""
+def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...]:
+    """Return the share of each budget with a metric known before training. `sized` is ordered by size."""
     known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     return tuple(_share(budget, parts, sized) for budget in known)
 
 
-def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
+def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
     measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
     judge, most, how = _judges(parts).get(budget.name, measured)
     few = _evenly(sized, most)
@@ -55,8 +55,8 @@ def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
 Judge = Callable[[Sized], float]
 
 
-def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
-    """By figure: how a candidate is judged, how many at most, and the words for it."""
+def _judges(parts: StudyParts) -> Mapping[str, tuple[Judge, int, str]]:
+    """Return by metric the function that computes it, the limit of candidates and a word for it."""
     sample = parts.dataset.train.first(1).inputs
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
@@ -66,11 +66,11 @@ def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     }
 
 
-def _untrained(item: Sized, parts: Ingredients) -> Measured:
+def _untrained(item: Sized, parts: StudyParts) -> Measured:
     return measure_untrained(item.candidate, item.architecture, parts)
 
 
 def _evenly(sized: Sequence[Sized], most: int) -> list[Sized]:
-    """At most so many of them, evenly from the smallest to the largest."""
+    """Return at most `most` of the candidates, evenly from the smallest to the largest."""
     count = min(most, len(sized))
     return [sized[(2 * number + 1) * len(sized) // (2 * count)] for number in range(count)]

@@ -1,4 +1,4 @@
-"""What a candidate costs, looked up for a sampler before it proposes: the figures of its untrained file."""
+"""Lookup of a candidate's costs before training, from its untrained file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostLookup:
-    """Asks for the known objectives and constraints of a study's candidates, by the code and the device of a trial."""
+    """Looks up objectives and constraints of candidates with the code and the device of a trial."""
 
     spec: StudySpec
     context: TrialContext
@@ -29,12 +29,12 @@ class CostLookup:
 
     @property
     def knows_something(self) -> bool:
-        """Whether a look tells anything: a reward is known after training only, and so may be all constraints."""
+        """Whether a lookup finds anything. A reward is known after training only, and all constraints may be too."""
         objectives = set(self.spec.objectives) if self.spec.reward is None else set()
         return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
 
     def __call__(self, candidate: object) -> Known | None:
-        """The figures that are sure; None where no file can be made of the candidate, as its trial will say."""
+        """Return the figures that training does not change; None if no file can be made of the candidate."""
         if not isinstance(candidate, Candidate):
             raise TypeError(f"a space makes candidates, but got {type(candidate).__name__}")
         cost = self._measured(candidate)
@@ -57,7 +57,7 @@ class CostLookup:
         return {budget.name for budget in self.spec.budget_list}
 
     def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
-        """Those of the figures that training does not change."""
+        """Return those of the figures that training does not change."""
         size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
         known = {name for name in names if METRICS[name].known_before_training}
         return known if size_too else known - {"size_bytes"}

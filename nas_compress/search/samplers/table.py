@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -16,6 +18,8 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from nas_compress.errors import require_known
 from nas_compress.search.samplers.ehvi import EHVISampler
@@ -77,8 +81,22 @@ def _nsga3(context: SamplerContext) -> BaseSampler:
     return NSGAIIISampler(seed=context.seed, population_size=20)
 
 
+class _GP(GPSampler):
+    """Optuna's sampler without its warning about infinite values, such as those of untrained candidates.
+
+    It replaces them by the worst finite value.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Clip non-finite values")
+            return super().sample_relative(study, trial, search_space)
+
+
 def _gp(context: SamplerContext) -> BaseSampler:
-    return GPSampler(seed=context.seed, n_startup_trials=context.startup_trials)
+    return _GP(seed=context.seed, n_startup_trials=context.startup_trials)
 
 
 def _qmc(context: SamplerContext) -> BaseSampler:

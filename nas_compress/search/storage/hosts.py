@@ -11,7 +11,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -26,6 +25,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, write_record
 from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
+from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Outcome
 
 FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
@@ -121,7 +121,7 @@ class Hosts:
                     found.append(record)
         return found
 
-    def settle_cut(self, spec: StudySpec, *, classes: int, died: bool) -> int:
+    def settle_cut(self, spec: StudySpec, *, task: Task, died: bool) -> int:
         """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
 
         died: it ended without a word. Return the number of trials that are queued again.
@@ -133,7 +133,7 @@ class Hosts:
             run=self.run_id,
             worker=self.worker or None,
             alone=not self.joined,
-            classes=classes,
+            task=task,
             died=died,
         )
 
@@ -244,7 +244,7 @@ def wait_for_workers(folder: RunFolder) -> None:
 
 def _lock(folder: RunFolder, name: str) -> FileLock:
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(folder.checkpoints / f"{name}.lock"), poll_interval=0.01)
+    return FileLock(folder.checkpoints / f"{name}.lock")
 
 
 def _is_told(trial: FrozenTrial, state: str) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from image_files import image_macs
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import CostLookup
-from nas_compress.search.setup import Ingredients, gather
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.values.candidate import Candidate
@@ -54,7 +54,7 @@ def suggest(trial):
 '''
 
 
-def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> Ingredients:
+def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> StudyParts:
     return gather(read_study(write_study(folder, space=space, extra=f"[budgets]\n{budgets}\n{extra}")))
 
 
@@ -83,7 +83,7 @@ def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path:
     assert [item.architecture.settings.stem_stride for item in sized] == [1, 2, 4], (
         "the wider, the less there is to compute"
     )
-    macs = [image_macs(parts.build(item.architecture), parts.dataset.input_shape) for item in sized]
+    macs = [count_macs(parts.build(item.architecture), parts.dataset.train.first(1).inputs) for item in sized]
     assert macs == sorted(macs, reverse=True)
     assert [item.architecture.settings.stem_stride for item in extremes(sized)] == [1, 4]
 
@@ -95,7 +95,7 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
     networks = [parts.build(item.architecture) for item in sized]
     counted = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
     assert [item.parameters for item in sized] == counted
-    most = max(image_macs(network, parts.dataset.input_shape) for network in networks)
+    most = max(count_macs(network, parts.dataset.train.first(1).inputs) for network in networks)
     budgets = f"macs = {{ at_most = {most} }}\nparameters = {{ at_most = {min(counted)} }}"
     shares = budget_shares(parts_of(tmp_path, space=PRUNED, budgets=budgets), sized)
     kept = {share.budget.name: share.kept for share in shares}

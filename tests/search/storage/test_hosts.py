@@ -121,9 +121,7 @@ def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     with pytest.raises(RequestError, match="--shared needs --storage"):
         run_study(study, shared=tmp_path / "shared")
-    with pytest.raises(
-        RunError, match="--storage must be reachable, but postgresql://me:\\*\\*\\*@localhost:1/x is not"
-    ):
+    with pytest.raises(RunError, match="--storage postgresql://me:\\*\\*\\*@localhost:1/x cannot be reached"):
         run_study(study, storage="postgresql://me:secret@localhost:1/x")
 
 
