@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,14 @@ def test_integer_kernels_that_saturate_are_the_reason(
 ) -> None:
     path, other, watch = tmp_path / "model.onnx", tmp_path / "other.onnx", Stopwatch()
     task, network = context.dataset.task, deepcopy(context.teacher.network)
-    bits = {"weight_bits": 8, "activation_bits": 8}
-    settings = {"signature": task.signature, **bits, "calibration": context.calibration, "watch": watch}
-    deployable = write_file(network, path, **settings)
+    precision = Precision(weight_bits=8, activation_bits=8)
+    write = partial(
+        write_file, signature=task.signature, precision=precision, calibration=context.calibration, watch=watch
+    )
+    deployable = write(network, path)
     with torch.no_grad():
         network.head.classifier.weight.mul_(-1)
-    write_file(network, other, **settings)
+    write(network, other)
     # the session of another file stands in for kernels that saturate
     monkeypatch.setattr(
         "nas_compress.measurement.pipeline.open_session", lambda _, signature: open_session(other, signature=signature)
