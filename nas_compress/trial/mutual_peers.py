@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
 from nas_compress.models.macs import count_macs

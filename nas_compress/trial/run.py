@@ -21,7 +21,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.shape import fresh_networks
-from nas_compress.trial.teach import OnEpoch, teach
+from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
 from nas_compress.values.candidate import Candidate
