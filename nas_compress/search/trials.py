@@ -111,7 +111,7 @@ class Trials:
         return True
 
     def give_up(self) -> None:
-        """Give up all open trials; they will be repeated. Trials with a written record are told instead."""
+        """Give up all open trials; they will be repeated. Trials with a written record are finished by it instead."""
         for proposal in self._open:
             self._give_back(proposal.trial)
 

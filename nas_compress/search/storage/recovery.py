@@ -1,4 +1,4 @@
-"""Recovery of interrupted trials: told if their record is complete, else queued again."""
+"""Recovery of interrupted trials: finished by their record if it is complete, else queued again."""
 
 from __future__ import annotations
 
