@@ -18,9 +18,9 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from nas_compress.devices.device import Latency
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.protocol import Latency
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.values.architecture import Architecture, Width

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named

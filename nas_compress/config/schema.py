@@ -26,8 +26,8 @@ from nas_compress.values.family_settings import (
     flat_settings,
     teacher_setting_names,
 )
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
-from nas_compress.values.model_file import FORMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range of NumPy's generators."""

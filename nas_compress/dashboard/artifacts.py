@@ -17,7 +17,7 @@ from nas_compress.plots.pareto import front_picture
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record
 from nas_compress.runs.results import read_front, read_spreads
-from nas_compress.values.model_file import FORMS
+from nas_compress.values.file_contract import FORMS
 
 FILES = {**dict.fromkeys(FORMS.values(), "application/octet-stream"), "outcome.json": "application/json"}
 """Files offered from a trial's folder, with their types."""

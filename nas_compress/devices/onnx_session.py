@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx.external_data_helper import uses_external_data
 
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import Signature, TensorSpec
 
 ERRORS_ONLY = 3

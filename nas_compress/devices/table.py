@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nas_compress.devices.device import Described, Device
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
+from nas_compress.devices.protocol import Described, Device
 from nas_compress.errors import require_known
 
 

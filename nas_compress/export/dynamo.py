@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.model_file import OPSET
+from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
 
 

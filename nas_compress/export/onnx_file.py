@@ -23,13 +23,13 @@ from nas_compress.export.graph_edits import (
 )
 from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.layout import PACKED, STEPS, Layout
+from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
-from nas_compress.export.weight_storage import leave_out_zeros_, store_weights_
 from nas_compress.export.xz_container import smallest_container
 from nas_compress.files import write_atomically
 from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import Signature
 
 Backend = Literal["torchscript", "dynamo"]

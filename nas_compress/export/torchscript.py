@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.onnx import symbolic_helper
 
-from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.model_file import OPSET
+from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
 
 # These parts of torch are untyped.

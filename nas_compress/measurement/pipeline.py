@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.device import Device, Latency
 from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.protocol import Device, Latency
 from nas_compress.devices.table import recorded_caution
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from nas_compress.tasks.batch import Batch, named_outputs
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 BEFORE_STAGES = ("stem", "embedding")
 """Names of features before the first stage or layer."""

@@ -12,7 +12,7 @@ from nas_compress.models.family import Family
 from nas_compress.models.features import ImageNetwork, Observation
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 
 class ActivationPoint(nn.Module):

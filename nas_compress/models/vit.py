@@ -20,7 +20,7 @@ from nas_compress.models.layers import ActivationPoint, RawInput, initialise_
 from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, TransformerSettings
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 HEADS = 4
 MLP_RATIO = 2.0

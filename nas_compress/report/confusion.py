@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import NasCompressError, describe, first_line
 from nas_compress.measurement.predictions import predict
 from nas_compress.runs.folder import RunFolder

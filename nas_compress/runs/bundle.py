@@ -13,8 +13,8 @@ from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.model_file import FORMS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from nas_compress.devices.device import Device, Latency
+from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_latency, write_file
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import quantized_members, speed_notes

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nas_compress.devices.device import Device, Latency
+from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record

@@ -18,14 +18,14 @@ from nas_compress.config.search_space import Space, check_given, fixed_space, lo
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
-from nas_compress.devices.device import Device
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
-from nas_compress.pruning.user_module import build_network
+from nas_compress.pruning.pruned_family import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
 from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.values.file_contract import OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.model_file import OUTPUT_NAME
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 LABEL = "label"

@@ -9,7 +9,7 @@ import torch
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.teacher import Teacher

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from nas_compress.devices.device import EQUAL_WITHIN, Device
+from nas_compress.devices.protocol import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.transformer_layers import mixes_kernels
 from nas_compress.tasks.batch import Batch

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
 from nas_compress.models.macs import count_macs

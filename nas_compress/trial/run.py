@@ -21,7 +21,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import write_student
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, plan_trial
-from nas_compress.trial.teach import OnEpoch, teach
+from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
+from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext

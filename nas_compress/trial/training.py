@@ -13,7 +13,7 @@ from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.tasks.batch import Batch, to_device
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Objective
+from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.context import TrialContext
@@ -33,7 +33,7 @@ OnEpochTerms = Callable[[int, dict[str, float]], bool]
 class PartOfObjective:
     """An objective for part of a training: progress runs from `begin` to `end`."""
 
-    objective: Objective
+    objective: TrainingObjective
     begin: float
     end: float
 
@@ -45,14 +45,14 @@ class PartOfObjective:
     def __call__(
         self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Return the objective's terms; see `Objective`."""
+        """Return the objective's terms; see `TrainingObjective`."""
         whole = self.begin + (self.end - self.begin) * progress
         return self.objective(model, batch, targets, view=view, index=index, progress=whole)
 
 
 def fit(
     student: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     candidate: Candidate,
     context: TrialContext,
     *,
@@ -125,7 +125,7 @@ def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Spa
 
 def _fit_part(
     student: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     context: TrialContext,
     *,
     peak: float,

@@ -19,7 +19,7 @@ from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import Observation
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.obtain import teacher_architecture

@@ -21,7 +21,7 @@ from nas_compress.values.precision import Precision as Precision
 from nas_compress.values.precision import Quantization as Quantization
 from nas_compress.values.pruning import Pruning as Pruning
 from nas_compress.values.pruning import Sparsity as Sparsity
-from nas_compress.values.shape import Shape as Shape
+from nas_compress.values.requested_shape import Shape as Shape
 from nas_compress.values.teaching import LossTerm as LossTerm
 from nas_compress.values.teaching import Teaching as Teaching
 from nas_compress.values.teaching import cross_entropy as cross_entropy

@@ -21,7 +21,7 @@ from image_files import export_images, predict_logits
 from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext

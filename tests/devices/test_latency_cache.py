@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
 from nas_compress.errors import RunError
 
 LEVEL = FastLevel(fast_ms=0.25, misses=1)
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 cache = LatencyCache(Path(sys.argv[1]), boot="boot", reference="net")
 for number in range(40):

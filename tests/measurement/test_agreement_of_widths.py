@@ -19,7 +19,7 @@ from torch import nn
 from image_files import export_images, predict_logits
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.fashion_mnist import CONTENT, search_folders
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named

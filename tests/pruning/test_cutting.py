@@ -11,7 +11,7 @@ from image_batches import example
 from nas_compress.errors import RequestError
 from nas_compress.models.layers import StagedNetwork
 from nas_compress.pruning.cutting import cut_network, most_important
-from nas_compress.pruning.importance import rank_channels
+from nas_compress.pruning.importance_criteria import rank_channels
 
 SHAPE = (1, 8, 8)
 MakeNetwork = Callable[..., StagedNetwork]

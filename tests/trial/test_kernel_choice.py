@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.trial.bit_allocation import planned_bits

@@ -22,7 +22,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_supervision, objective_of
+from nas_compress.trial.train_student import find_supervision, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Precision

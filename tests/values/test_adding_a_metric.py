@@ -12,7 +12,7 @@ from nas_compress.config.schema import DataSection, SearchSection, StudySpec
 from nas_compress.plots.pareto import front_picture, pairs
 from nas_compress.report.rows import table
 from nas_compress.runs.front import Front
-from nas_compress.runs.front_files import write_front_csv
+from nas_compress.runs.front_tables import write_front_csv
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import make_front
 from nas_compress.runs.selection import chosen_members

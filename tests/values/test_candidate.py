@@ -16,7 +16,7 @@ from nas_compress.values.candidate import (
 from nas_compress.values.family_settings import ConvolutionalSettings, TransformerSettings
 from nas_compress.values.precision import Precision, Quantization
 from nas_compress.values.pruning import Pruning, Sparsity
-from nas_compress.values.shape import Shape
+from nas_compress.values.requested_shape import Shape
 
 ZEROS = {"zero_pattern": "one_shot", "zero_fraction": 0.8}
 FLOAT8 = Quantization(weight_format="float8")

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.device import NO_SIZES, Device, Latency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.protocol import NO_SIZES, Device, Latency
 
 FLOAT_BLOCK, INTEGER_BLOCK = 16, 8
 """Channels computed at once by onnxruntime's kernels, in float and in integers."""

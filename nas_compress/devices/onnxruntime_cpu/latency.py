@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from nas_compress.devices.device import NO_SIZES
-from nas_compress.devices.onnxruntime_cpu.estimate import (
+from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     Block,
     FastLevel,
     GatedLatency,
@@ -19,11 +19,11 @@ from nas_compress.devices.onnxruntime_cpu.estimate import (
     robust_minimum,
     settle,
 )
-from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
 from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.onnxruntime_cpu.estimate import GATE, FastLevel, GatedLatency
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import GATE, FastLevel, GatedLatency
 from nas_compress.errors import RunError
 from nas_compress.files import read_json, write_json
 

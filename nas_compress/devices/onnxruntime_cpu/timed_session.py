@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 
 Array = NDArray[Any]
 

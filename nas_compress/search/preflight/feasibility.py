@@ -17,7 +17,7 @@ from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.importance import CRITERIA, rank_channels
+from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
 from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples

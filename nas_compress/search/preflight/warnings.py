@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import recorded_caution
 from nas_compress.losses.table import TERMS
 from nas_compress.values.candidate import Candidate

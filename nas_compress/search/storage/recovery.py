@@ -14,8 +14,8 @@ from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.tasks.task import Task
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS, Budget
-from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
 
 RUN, WORKER = "run", "worker"

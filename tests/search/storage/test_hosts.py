@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from image_files import file_accuracy
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError, RunError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.losses.table import TASK_LOSS, TERMS, feature_terms, needs_teacher
-from nas_compress.losses.term import LogitTerm
+from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
@@ -19,7 +19,7 @@ from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.mutual import MutualObjective
-from nas_compress.training.objective import LossObjective, Objective, observe
+from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
@@ -166,7 +166,7 @@ def _from_generation(candidate: Candidate, generation: nn.Module, context: Trial
 
 def objective_of(
     candidate: Candidate, student: nn.Module, supervision: Supervision, context: TrialContext, *, seed: int
-) -> Objective:
+) -> TrainingObjective:
     """The student's objective. Peers in mutual learning and the teacher of scheme `joint` are built here."""
     teaching, features = candidate.teaching, context.teacher.section.features
     peers: list[nn.Module] = []

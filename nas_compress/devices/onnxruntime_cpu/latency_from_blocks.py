@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas_compress.devices.device import Latency
+from nas_compress.devices.protocol import Latency
 
 GATE = 1.05
 """A reference block counts as fast up to this factor above the fast level."""
