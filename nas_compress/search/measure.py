@@ -22,8 +22,8 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     >>> from nas_compress import run_study
     >>> front = run_study("mine", trials=1)
     >>> found = measure("runs/mine/" + front.members[0].model, "mine")
-    >>> found["accuracy"] == front.members[0].accuracy, found["size_bytes"] == front.members[0].size_bytes
-    (True, True)
+    >>> [found[name] == front.members[0].figure(name) for name in ("accuracy", "size_bytes")]
+    [True, True]
     """
     require_known("a split", split, ("validation", "test"))
     model = Path(model)
