@@ -86,11 +86,11 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
 
 def _share(share: Share, points: float) -> str:
     """Return the share of the space, with its interval unless every point was checked."""
-    judged = f"({share.kept} of {share.judged} candidates, {share.how})"
-    if share.judged >= points:
-        return f"{share.fraction:.0%} {judged}"
+    counted = f"({share.kept} of {share.counted} candidates, {share.how})"
+    if share.counted >= points:
+        return f"{share.fraction:.0%} {counted}"
     low, high = share.interval
-    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {judged}"
+    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {counted}"
 
 
 def _points(points: float) -> str:

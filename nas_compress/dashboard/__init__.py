@@ -1,1 +1,1 @@
-"""View of a run in optuna-dashboard."""
+"""optuna-dashboard on the storage of a run."""

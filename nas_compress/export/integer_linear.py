@@ -15,6 +15,9 @@ from onnx import helper, numpy_helper
 
 from nas_compress.export.graph_edits import Array, drop_unread_nodes_, makers, stored_values
 
+ADDED = "//"
+"""Separator in the names of added tensors. Names of parameters and outputs do not contain it."""
+
 Makers = Mapping[str, onnx.NodeProto]
 Bias = tuple[str, bytes]
 """Name of the float bias and bytes of its scale: one integer bias is shared by all layers with the same pair."""
@@ -86,7 +89,7 @@ def _reshape_instead_of_flatten_(gemm: onnx.NodeProto, graph: onnx.GraphProto, m
     node = made_by[gemm.input[0]]
     if node.op_type == "DequantizeLinear":
         return
-    shape = _store(graph, f"{node.output[0]}.shape", np.array([0, -1], dtype=np.int64))
+    shape = _store(graph, f"{node.output[0]}{ADDED}shape", np.array([0, -1], dtype=np.int64))
     node.CopyFrom(helper.make_node("Reshape", [node.input[0], shape], [node.output[0]]))
 
 
@@ -94,7 +97,7 @@ def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
     if len(weights.input) < 3:
         scale = stored_values(graph, weights.input[1])
         zeros = np.zeros(0 if scale is None else scale.shape, dtype=np.int8)
-        weights.input.append(_store(graph, f"{weights.output[0]}.zero_point", zeros))
+        weights.input.append(_store(graph, f"{weights.output[0]}{ADDED}zero_point", zeros))
 
 
 def _write_integer_bias_(
@@ -115,7 +118,7 @@ def _write_integer_bias_(
     integers = np.clip(np.rint(bias / scale.astype(np.float64)), limits.min, limits.max).astype(np.int32)
     key = gemm.input[2], scale.tobytes()
     if key not in written:
-        name = written[key] = f"{gemm.output[0]}.bias"
+        name = written[key] = f"{gemm.output[0]}{ADDED}bias"
         inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
         graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
     gemm.input[2] = written[key]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import string
 from collections.abc import Iterator
+from itertools import count, filterfalse, product
 
 import onnx
 from onnx import helper, numpy_helper
@@ -40,7 +40,8 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
     """Map old names to the shortest new ones, in the order of their first use."""
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     names[""] = ""
-    stored, zeros, fresh = initialisers(graph), dict[int, str](), _shortest_names()
+    stored, zeros = initialisers(graph), dict[int, str]()
+    fresh = filterfalse(frozenset(names).__contains__, _shortest_names())
     for node in graph.node:
         for name in (*node.input, *node.output):
             if name in names:
@@ -57,8 +58,8 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
 
 def _shortest_names() -> Iterator[str]:
     """Yield `a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file repeats the name of each tensor two or three times."""
-    for length in itertools.count(1):
-        yield from map("".join, itertools.product(string.ascii_letters, repeat=length))
+    for length in count(1):
+        yield from map("".join, product(string.ascii_letters, repeat=length))
 
 
 def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:

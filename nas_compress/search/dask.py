@@ -1,4 +1,4 @@
-"""Studies on the workers of a Dask cluster, which starts and watches them."""
+"""Run a study on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_on_dask(
     store. Its run folder is in `out`/hosts; `out` itself gets all results. RequestError is raised if one is missing.
     """
     if storage is None or shared is None:
-        raise RequestError("--on needs --storage and --shared, which all workers can reach, but got neither or one")
+        raise RequestError("--on needs --storage and --shared in reach of all workers, but one or both are missing")
     if workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     place = open_shared(shared).place
@@ -80,8 +80,8 @@ def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -
     threads = _distributed().get_worker().state.nthreads
     if threads != 1:
         return RequestError(
-            "--on needs Dask workers of one thread, for searches in one process would share torch's random numbers, "
-            f"but got nthreads={threads}"
+            "--on needs Dask workers with one thread, because searches in one process would share torch's random "
+            f"numbers, but got nthreads={threads}"
         )
     try:
         run_study(study, out=Path(out), storage=storage, shared=shared, trials=trials)

@@ -39,7 +39,7 @@ def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) 
 
 
 def compare_members(progress: Progress) -> None:
-    """Time the float32 form of the front's members and report members that are slower than it."""
+    """Time the float32 form of the front's members and report members slower than it."""
     parts = progress.parts
     compared = compare_with_float32(
         uncompared_members(progress.records, progress.members),
@@ -56,7 +56,7 @@ def compare_members(progress: Progress) -> None:
 def compare_with_float32(
     uncompared: Sequence[Record], *, build: Build, signature: Signature, calibration: Batch, target: Device
 ) -> dict[int, Outcome]:
-    """Time the float32 form of each record's architecture. Return by trial the outcomes with that latency.
+    """Time the float32 form of each record's architecture. Return the outcomes with the latency, by trial.
 
     signature: signature of the files. calibration: training samples. A noisy latency is left out.
     """

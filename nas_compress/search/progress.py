@@ -25,7 +25,7 @@ DRAW_EVERY_S = 30.0
 class Progress:
     """The finished trials of a study.
 
-    total: number of trials that the study shall have. teacher: the teacher's figures.
+    total: number of trials of the whole study. teacher: the teacher's figures.
     """
 
     parts: StudyParts
@@ -56,7 +56,7 @@ class Progress:
         self.reporter.trial(record, front, len(self.records), self.total)
 
     def take_in(self, hosts: Hosts) -> None:
-        """Count the trials that other processes finished since the last call."""
+        """Count the trials finished by other processes since the last call."""
         for record in hosts.new_records({record.trial for record in self.records}):
             self.add(record)
 

@@ -1,6 +1,6 @@
 """Repeated measurement of noisy latencies after the trials.
 
-The values that the sampler was given stay unchanged.
+The values reported to the sampler stay unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
 TIME_LIMIT_S = 30.0
-"""Limit for all measurements together, in seconds. Latencies that are noisy then stay marked as noisy."""
+"""Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
 
 
 def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
@@ -35,7 +35,7 @@ def measure_members_again(progress: Progress) -> None:
     """Measure noisy latencies on the front again, once per trial, until no member is untried."""
     tried = set[int]()
     while noisy := [r for r in noisy_members(progress.records, progress.members) if r.trial not in tried]:
-        progress.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
+        progress.reporter.say(f"measuring noisy latencies of the front again: {len(noisy)}")
         tried.update(record.trial for record in noisy)
         parts = progress.parts
         steady = measure_again(progress.folder, noisy, parts.target, parts.spec.budget_list, sizes=parts.sizes)
@@ -45,7 +45,7 @@ def measure_members_again(progress: Progress) -> None:
 def measure_again(
     folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...], *, sizes: Mapping[str, int]
 ) -> dict[int, Outcome]:
-    """Measure the latency of each record's file again. Return by trial the outcomes that are not noisy now.
+    """Measure the latency of each record's file again. Return the steady outcomes by trial.
 
     sizes: sizes of free dimensions by name.
     """
@@ -60,7 +60,7 @@ def measure_again(
 
 
 def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, Outcome]) -> list[Record]:
-    """Return the records with new outcomes, also for trials that repeat others, and write the changed ones."""
+    """Return the records with new outcomes, also for repeated trials, and write the changed ones."""
     amended = []
     for record in records:
         outcome = outcomes.get(record.trial if record.repeats is None else record.repeats)
@@ -70,12 +70,12 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
-def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
+def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> None:
     """Mark every latency as noisy, because latencies of another machine are not comparable.
 
     The float32 latencies are removed and measured again for the front.
     """
-    amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
+    amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
 
 
 def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int]) -> None:
@@ -86,7 +86,7 @@ def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str,
         write_baseline(folder, _timed(known, latency))
 
 
-def _doubted(outcome: Outcome) -> Outcome:
+def _noisy(outcome: Outcome) -> Outcome:
     if outcome.measured is None:
         return outcome
     return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))

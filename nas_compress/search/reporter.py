@@ -18,7 +18,7 @@ class Reporter(Protocol):
         """Show a line and keep it."""
 
     def begin(self, finished: int, total: int) -> None:
-        """Show that the study is open and `finished` of its trials are done."""
+        """Show the state of the opened study: `finished` of `total` trials are done."""
 
     def stage(self, name: str, done: int, count: int) -> None:
         """Show progress of a long stage: the teacher's epochs, its answers, or a trial's epochs."""
@@ -28,7 +28,7 @@ class Reporter(Protocol):
 
 
 class Silence:
-    """A reporter that shows nothing."""
+    """A reporter without output."""
 
     def say(self, text: str) -> None:
         """Show nothing."""
@@ -44,7 +44,7 @@ class Silence:
 
 
 class Logged:
-    """A reporter that passes everything on and writes each line, with its time, to the run's log file."""
+    """A reporter with a log: it passes everything on and writes each line, with its time, to a file."""
 
     def __init__(self, reporter: Reporter, path: Path) -> None:
         self._reporter = reporter
@@ -56,11 +56,11 @@ class Logged:
         self._reporter.say(text)
 
     def begin(self, finished: int, total: int) -> None:
-        """Pass it on."""
+        """Pass the call on."""
         self._reporter.begin(finished, total)
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Pass it on and log the stage once, when it is done."""
+        """Pass the stage on and log it once, at its end."""
         if done == count:
             self._keep(f"{name}: {done}/{count}")
         self._reporter.stage(name, done, count)

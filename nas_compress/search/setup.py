@@ -1,4 +1,4 @@
-"""Preparation of a study before its first trial. Steps that fail cheaply are first."""
+"""Prepare a study before its first trial. Cheap checks precede expensive steps."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
 def check_own_teacher(parts: StudyParts) -> None:
     """Build and export the user's own teacher before anything is written.
 
-    RequestError is raised if that fails.
+    RequestError is raised if it cannot be built or exported.
     """
     if parts.spec.teacher.factory is None:
         return
@@ -236,7 +236,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages on which results depend."""
+    """Return the versions of Python and of packages with influence on results."""
     names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
     ours = {"python": platform.python_version(), "nas-compress": __version__}
     return ours | {name: importlib.metadata.version(name) for name in names}

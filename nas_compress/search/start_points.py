@@ -1,4 +1,4 @@
-"""Candidates that a study tries first."""
+"""First candidates of a study."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start_points(parts: StudyParts, sized: Sequence[Sized]) -> list[Mapping[str,
 
 
 def queue_start_points(study: optuna.Study, parts: StudyParts) -> None:
-    """Queue the start points once per study. A run that died before may have queued some of them."""
+    """Queue the start points once per study. Points queued by an interrupted run are left out."""
     search = parts.spec.search
     if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
         return
@@ -50,7 +50,10 @@ def queue_start_points(study: optuna.Study, parts: StudyParts) -> None:
 
 
 def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Whether an earlier trial is the same start point. Runs that begin a study together may queue it several times."""
+    """Return True if an earlier trial is the same start point.
+
+    Runs may queue it several times if they start a study at the same moment.
+    """
     point = trial.user_attrs.get(POINT)
     if point is None:
         return False

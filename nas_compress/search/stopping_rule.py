@@ -23,16 +23,16 @@ from nas_compress.values.outcome import Measured
 
 
 def learned_objective(objectives: Sequence[str]) -> str | None:
-    """Return the one objective that is not known before training; None if there is not exactly one.
+    """Return the one objective unknown before training; None if there is not exactly one.
 
-    A stopping rule compares learning curves of one metric, next to costs that are known before.
+    A stopping rule compares learning curves of one metric, next to costs known before training.
     """
     learned = [name for name in objectives if not METRICS[name].known_before_training]
     return learned[0] if len(learned) == 1 else None
 
 
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
-    """Return the rule that the study file asks for. Raise RequestError if it could never stop a trial."""
+    """Return the rule of the study file. Raise RequestError if it could never stop a trial."""
     search, epochs = spec.search, spec.training.epochs
     if search.stop in PRUNERS:
         return EveryEpoch()
@@ -79,7 +79,7 @@ def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
 
 
 def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner that the study file asks for, or one that never prunes."""
+    """Return Optuna's pruner of the study file, or a pruner without effect."""
     epochs, eta = spec.training.epochs, spec.search.eta
     match spec.search.stop:
         case "median":
@@ -99,7 +99,7 @@ def make_stopper(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Stopper:
 
 
 class EveryEpoch(NoRule):
-    """A rule that reads every epoch, for a pruner that decides elsewhere."""
+    """A rule for Optuna's pruners: it reads every epoch and never stops."""
 
     def wants(self, step: int, planned: int) -> bool:
         """Read every epoch."""
@@ -153,7 +153,7 @@ class RuleStopper:
             self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
             return
         learned = learned_objective(names)
-        if learned is None:  # then the rule is `none`, which never compares
+        if learned is None:  # the rule is `none` then and compares nothing
             return
         self._watch = Watch(
             trial=self.trial,
@@ -164,7 +164,7 @@ class RuleStopper:
         )
 
     def wants(self, epoch: int) -> bool:
-        """Whether the rule reads this epoch."""
+        """Return True if the rule reads this epoch."""
         return self.rule.wants(epoch, self._planned)
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
@@ -172,6 +172,6 @@ class RuleStopper:
         if self._watch is None:
             raise RuntimeError("begin() must be called before stop_reason()")
         learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
-        with suppress(StorageInternalError):  # away for a moment, or the end of the trial will tell: it trains on
+        with suppress(StorageInternalError):  # unreachable: train on; the end of the trial reports a lasting failure
             return self._watch.report(epoch, learned)
         return None

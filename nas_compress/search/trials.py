@@ -24,7 +24,7 @@ from nas_compress.search.samplers.table import make_sampler, proposal_context
 from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
-from nas_compress.search.storage.hosts import Hosts
+from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
@@ -38,14 +38,14 @@ CANDIDATE = "candidate"
 """User attribute of a trial: its candidate, from the proposal on."""
 
 ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", CANDIDATE, "measured", "seconds")
-"""Values of an outcome that are stored as user attributes of its trial."""
+"""Values of an outcome in the user attributes of its trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Seconds that a study has run: `before` this run, and since `started`, which is `time.monotonic()`.
+    """Running time of a study in seconds: `before` this run, and since `started` on `time.monotonic()`.
 
-    All processes of a machine share that time.
+    All processes of a machine share this clock.
     """
 
     before: float
@@ -69,7 +69,7 @@ class Answer:
     """Result of a candidate.
 
     model: path of its file, relative to the run folder; empty without a file.
-    repeats: number of the earlier trial of the same candidate, if the outcome is that trial's.
+    repeats: number of the earlier trial if its outcome is copied.
     """
 
     outcome: Outcome
@@ -79,9 +79,9 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class Trials:
-    """Trials that this process works on, and the records of all finished trials.
+    """Trials of this process, and the records of all finished trials.
 
-    finished: is called with each record that is new to this process.
+    finished: is called with each record new to this process.
     """
 
     parts: StudyParts
@@ -95,7 +95,7 @@ class Trials:
     _open: list[Proposal] = field(default_factory=list, init=False)
 
     def is_complete(self) -> bool:
-        """Take in the trials that finished since the last call. Return whether the study has its total."""
+        """Read the trials finished since the last call. Return True if the study has its total."""
         for record in self.hosts.new_records({record.trial for record in self.records}):
             self.records.append(record)
             self.finished(record)
@@ -113,7 +113,7 @@ class Trials:
         return True
 
     def give_up(self) -> None:
-        """Give up all open trials, so that they are repeated. A trial whose record is written is told instead."""
+        """Give up all open trials; they will be repeated. Trials with a written record are finished by it instead."""
         for proposal in self._open:
             self._give_back(proposal.trial)
 
@@ -148,7 +148,7 @@ class Trials:
     def _propose(self) -> Proposal | None:
         """Ask for a candidate. Return None if the trials in flight reach the total.
 
-        The processes of a run propose one after the other, so that none exceeds the total and each has its own seed.
+        The processes of a run propose one after the other: the total stays exact and each proposal has its own seed.
         """
         with self.hosts.proposing():
             # A trial that finishes between these lines counts twice, which only delays a proposal.
@@ -186,12 +186,12 @@ class Trials:
         return trial
 
     def _is_surplus(self, trial: optuna.Trial) -> bool:
-        """Whether other runs asked for the last trials at the same time."""
+        """Return True if other runs asked for the last trials at the same time."""
         earlier = sum(each.number < trial.number for each in self.hosts.in_flight())
         return self.is_complete() or earlier >= self._left
 
     def _is_deferred(self, proposal: Proposal) -> bool:
-        """Whether another process of this run tries the same candidate, whose outcome answers this trial too."""
+        """Return True if another process of this run tries the same candidate. Its outcome will be copied."""
         if self._answer(proposal) is not None:
             return False
         earlier = [trial for trial in self.hosts.in_flight() if trial.number < proposal.trial.number]
@@ -202,9 +202,9 @@ class Trials:
         )
 
     def _answer(self, proposal: Proposal) -> Answer | None:
-        """Return a result without a training: an earlier trial's, or a failure if many processes died in it.
+        """Return a result without training: an earlier trial's, or a failure if many processes died in it.
 
-        A candidate that the stopping rule stopped is trained again. One that a pruner stopped is not.
+        Candidates stopped by the stopping rule are trained again. Candidates stopped by a pruner are not.
         """
         unknown = ("failed",) if self._spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self._earlier(proposal.candidate):
@@ -260,7 +260,9 @@ class Trials:
         except (UpdateFinishedTrialError, ValueError):
             if not self.hosts.was_given_up(trial.number):
                 raise
-            self.reporter.say(f"another run repeats trial {trial.number}, because this run gave no sign of life")
+            self.reporter.say(
+                f"another run repeats trial {trial.number}, because this run wrote no heartbeat for {GRACE_S:.0f} s"
+            )
             remove_trial(self._folder, trial.number)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:

@@ -40,5 +40,5 @@ class TrialContext:
 
     @cached_property
     def calibration(self) -> Batch:
-        """Training samples for the ranges of activations: uint8 (n, C, H, W) on the CPU."""
+        """Training samples for the ranges of activations, on the CPU."""
         return calibration_samples(self.dataset.train)

@@ -161,7 +161,7 @@ def test_a_run_that_goes_on_elsewhere_measures_its_front_again(tmp_path: Path) -
         write_record(folder, replace(record, outcome=replace(record.outcome, measured=far)))
     told = Told()
     front = run_study(study, reporter=told)
-    assert any("begun on another machine (Abacus)" in line for line in told.lines)
+    assert any("started on another machine (Abacus)" in line for line in told.lines)
     assert folder.about()["machine"] == about["machine"]
     # the first two blocks of a noisy moment may leave a member noisy, but never as it was without a word
     members = {point.trial for point in front.members}

@@ -1,4 +1,4 @@
-"""Fraction of a space that keeps each budget, from random candidates before training."""
+"""Fraction of a space within each budget, from random candidates before training."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8
-"""Limits of candidates whose multiply-adds are counted, and whose files are timed. Both are slow."""
+"""Limits of candidates with counted multiply-adds and with timed files. Both are slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """`kept` of `judged` random candidates keep a budget. `how`: figure that decided it, in words."""
+    """`kept` of `counted` random candidates keep a budget.
+
+    how: how the figure of a candidate was found, in words.
+    """
 
     budget: Budget
     kept: int
-    judged: int
+    counted: int
     how: str
 
     @property
     def fraction(self) -> float:
-        """Share of the candidates that keep the budget."""
-        return self.kept / self.judged
+        """Fraction of the candidates within the budget."""
+        return self.kept / self.counted
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the share in the whole space (Wilson 1927)."""
-        found = binomtest(self.kept, self.judged).proportion_ci(method="wilson")
+        found = binomtest(self.kept, self.counted).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
 
@@ -46,17 +49,18 @@ def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...
 
 def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
     measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
-    judge, most, how = _judges(parts).get(budget.name, measured)
+    cost, most, how = _costs(parts).get(budget.name, measured)
     few = _evenly(sized, most)
-    kept = sum(budget.violation(judge(item)) <= 0 for item in few)
-    return Share(budget=budget, kept=kept, judged=len(few), how=how)
+    kept = sum(budget.violation(cost(item)) <= 0 for item in few)
+    return Share(budget=budget, kept=kept, counted=len(few), how=how)
 
 
-Judge = Callable[[Sized], float]
+Cost = Callable[[Sized], float]
+"""Computes a metric of a candidate without training."""
 
 
-def _judges(parts: StudyParts) -> Mapping[str, tuple[Judge, int, str]]:
-    """Return by metric the function that computes it, the limit of candidates and a word for it."""
+def _costs(parts: StudyParts) -> Mapping[str, tuple[Cost, int, str]]:
+    """Return the function of each metric, its limit of candidates and a word for it."""
     sample = parts.dataset.train.first(1).inputs
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),

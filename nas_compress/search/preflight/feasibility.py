@@ -1,4 +1,4 @@
-"""Check that a study's budgets can be kept, before anything is trained."""
+"""Check a study's space and budgets before training."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Sized:
 def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
     """Draw candidates from the space, smallest first. Raise RequestError if the space has an error."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
-    vote = _even_vote(parts, sampled)
-    rules = _candidate_rules(parts, vote)
+    groups = _equal_groups(parts, sampled)
+    rules = _candidate_rules(parts, groups)
     parameters: dict[Architecture, int] = {}
     sized = []
     for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
@@ -80,7 +80,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """A budget that is known before training, and the best figure found for it.
+    """A budget known before training, and the best figure found for it.
 
     best: figure of an untrained file. least: lower bound of the figure after training.
     """
@@ -91,12 +91,12 @@ class Reach:
 
     @property
     def met(self) -> bool:
-        """Whether some candidate keeps the budget before training."""
+        """True if some candidate keeps the budget before training."""
         return self.budget.violation(self.best) <= 0
 
     @property
     def possible(self) -> bool:
-        """Whether some candidate may keep the budget after training."""
+        """True if some candidate may keep the budget after training."""
         return self.budget.violation(self.least) <= 0
 
 
@@ -114,11 +114,11 @@ def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
 
 
 def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
-    """Raise RequestError for the first budget that no candidate can keep."""
+    """Raise RequestError for the first budget out of reach of all candidates."""
     for reach in reaches:
         if not reach.possible:
             name = reach.budget.name
-            words = "" if reach.least == reach.best else f", of which training may leave {reach.least:.4g}"
+            words = "" if reach.least == reach.best else f"; training may reduce it to {reach.least:.4g}"
             raise RequestError(
                 f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
                 f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
@@ -148,7 +148,7 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
-    """Export and measure a candidate of that shape with fresh weights in a temporary folder."""
+    """Export and measure a candidate with fresh weights in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
@@ -172,10 +172,13 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
     return min(figures.figure(budget.name) for figures in measured)
 
 
-def _even_vote(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:
-    """Return the untrained teacher's channel groups, with equal importance; check that each criterion in use works."""
-    voted = [item for item in sampled.candidates if is_pruned(item)]
-    criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
+def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:
+    """Return the untrained teacher's channel groups with equal importance.
+
+    RequestError is raised if a criterion of the space does not work with the teacher.
+    """
+    pruned = [item for item in sampled.candidates if is_pruned(item)]
+    criteria = {item.pruning.criterion for item in pruned} & set(CRITERIA)
     if not criteria:
         return ()
     network, dataset = untrained_teacher(parts), parts.dataset
@@ -188,11 +191,11 @@ def _even_vote(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:
     return rank_channels(network, dataset.example, criterion="uniform", seed=0)
 
 
-def _candidate_rules(parts: StudyParts, vote: tuple[ChannelGroup, ...]) -> CandidateRules:
+def _candidate_rules(parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> CandidateRules:
     """Return the rules of the study before its teacher is trained."""
 
     def shape(candidate: Candidate) -> Architecture:
-        return _shape(candidate, parts, vote)
+        return _shape(candidate, parts, groups)
 
     return CandidateRules(
         dataset=parts.dataset,
@@ -206,12 +209,12 @@ def _candidate_rules(parts: StudyParts, vote: tuple[ChannelGroup, ...]) -> Candi
     )
 
 
-def _shape(candidate: Candidate, parts: StudyParts, vote: tuple[ChannelGroup, ...]) -> Architecture:
+def _shape(candidate: Candidate, parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> Architecture:
     return shaped(
         candidate,
         parts.dataset,
         step=channel_step(candidate, parts.target),
-        groups=vote if is_pruned(candidate) else (),
+        groups=groups if is_pruned(candidate) else (),
         teacher=_teacher_shape(parts),
     )
 

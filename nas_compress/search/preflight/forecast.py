@@ -108,7 +108,7 @@ def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
 
 
 def _epoch_seconds(architecture: Architecture, parts: StudyParts) -> float:
-    """Return the seconds of one epoch, from a few batches after one that warms up."""
+    """Return the seconds of one epoch, from a few batches after a warm-up."""
     network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()

@@ -12,7 +12,7 @@ from nas_compress.values.precision import SIMULATED
 
 
 def notes(candidates: Sequence[Candidate], *, classes: int | None, target: Device) -> list[str]:
-    """Return one line for each loss and kernel that needs a warning."""
+    """Return one line for each loss and kernel with a warning."""
     found: list[str] = []
     names = {term.name for candidate in candidates for term in candidate.losses}
     if classes is not None:

@@ -23,7 +23,7 @@ from nas_compress.search.samplers.proposals import SpacePoint, features
 from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
-"""Number of observations that fit a model's hyperparameters if too few are settled."""
+"""Number of observations for a model's hyperparameters if too few are settled."""
 BEYOND = 0.1
 """Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
 SURE = 1e-6
@@ -61,7 +61,7 @@ class Acquisition:
         self._boxes = free_boxes(members[non_dominated(members)], corner)
 
     def improvements(self, points: Sequence[SpacePoint]) -> Floats:
-        """Return the expected hypervolume improvement (k,) of points, times the probability that each is feasible.
+        """Return the expected hypervolume improvement (k,) of points, times their probability to be feasible.
 
         Values known before training count as known. If no point is likely to be feasible, the result is the
         probability, scaled far below any improvement.
@@ -77,7 +77,7 @@ class Acquisition:
         return np.asarray(np.maximum(volumes, 0) * chances + 1e-12 * chances, dtype=np.float64)
 
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Return means and standard deviations (k, c) at distances `asked` (k, n, d); 0 for what `rows` know."""
+        """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
         known = np.where(figures.variances > 0, np.nan, figures.values)
         means = np.where(rows[:, None] >= 0, known[rows], np.nan)
         deviations = np.zeros_like(means)
@@ -92,7 +92,7 @@ class Acquisition:
 
 @dataclass(kw_only=True, eq=False)
 class _Figures:
-    """Columns (n, c) of figures, nan if unknown, with a model of each that is made on first use."""
+    """Columns (n, c) of figures, nan if unknown. The model of each is made on first use."""
 
     values: Floats
     variances: Floats
@@ -132,7 +132,7 @@ def _range(observed: Observed) -> tuple[Floats, Floats]:
 
 
 def free_boxes(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
-    """Return lower and upper ends (k, m) of disjoint boxes that fill the undominated space below `corner` (m,).
+    """Return lower and upper ends (k, m) of disjoint boxes: the undominated space below `corner` (m,).
 
     front: (n, m), rows below the corner. Lower ends reach to -inf.
     """

@@ -29,12 +29,12 @@ class CostLookup:
 
     @property
     def knows_something(self) -> bool:
-        """Whether a lookup finds anything. A reward is known after training only, and all constraints may be too."""
+        """True if a lookup finds anything. A reward is known after training only, and all constraints may be too."""
         objectives = set(self.spec.objectives) if self.spec.reward is None else set()
         return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
 
     def __call__(self, candidate: object) -> Known | None:
-        """Return the figures that training does not change; None if no file can be made of the candidate."""
+        """Return the figures independent of training; None if the candidate cannot be exported."""
         if not isinstance(candidate, Candidate):
             raise TypeError(f"a space makes candidates, but got {type(candidate).__name__}")
         cost = self._measured(candidate)
@@ -57,7 +57,7 @@ class CostLookup:
         return {budget.name for budget in self.spec.budget_list}
 
     def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
-        """Return those of the figures that training does not change."""
+        """Return the names of the figures independent of training."""
         size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
         known = {name for name in names if METRICS[name].known_before_training}
         return known if size_too else known - {"size_bytes"}

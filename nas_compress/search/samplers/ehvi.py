@@ -28,14 +28,14 @@ from nas_compress.search.samplers.proposals import (
     seen_space,
 )
 
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-"""States of trials that the models learn from."""
+LEARNED_FROM = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+"""States of trials in the models."""
 START = 3
 """Number of trials before the models are used. Their candidates are far apart. Three were best in replays."""
 SURVEY = 24
 """Number of candidates whose costs are looked up before the models are used."""
 CHOICES = 3
-"""Number of tries if another worker begins the proposed candidate meanwhile."""
+"""Number of choices if other workers start the proposed candidate meanwhile. A choice takes seconds."""
 LOOKS = 8
 """Limit of cost lookups for one proposal."""
 DRAWN = 96
@@ -49,17 +49,17 @@ class EHVISampler(BaseSampler):
     """Proposes the candidate with the largest expected hypervolume improvement over the front.
 
     Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Each objective and constraint has a Gaussian process on the
-    parameters. The improvement is weighted by the probability that constraints are kept (Gardner et al. 2014). Compared
-    are points drawn from the `space`, neighbours of the front's members and neighbours of the best of these.
+    parameters. The improvement is multiplied by the probability to keep the constraints (Gardner et al. 2014).
+    Compared are points drawn from the `space`, neighbours of the front's members and neighbours of the best of these.
 
     costs: looks up a candidate's costs before training. `SURVEY` random candidates are looked up before the models are
     used. Then, as a rule, only candidates with known costs are proposed. The costs are kept in the study's user
     attributes.
     startup_trials: number of first trials, at most `START`. Their candidates are far apart.
 
-    Candidates that were trained, run or failed are not proposed. Running candidates count with the models' mean
+    Trained, running and failed candidates are not proposed. Running candidates count with the models' mean
     (Ginsbourger et al. 2010, the kriging believer). If no candidate is left, a proposal is random. Without a `space`,
-    points are drawn from the parameters that all trials have.
+    points are drawn from the common parameters of all trials.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class EHVISampler(BaseSampler):
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
 
     def _choose(self, study: Study, trial: FrozenTrial) -> SpacePoint | None:
-        """Return a proposal that no other worker began during the search for it, which takes seconds."""
+        """Return a proposal; choose again if another worker started the same one in the meantime."""
         for _ in range(CHOICES):
             point = self._propose(study, trial)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -108,7 +108,7 @@ class EHVISampler(BaseSampler):
 
     def _propose(self, study: Study, trial: FrozenTrial) -> SpacePoint | None:
         """Return the best of many points; None, for a random proposal, if the space is unknown or exhausted."""
-        others = study.get_trials(deepcopy=False, states=TOLD)
+        others = study.get_trials(deepcopy=False, states=LEARNED_FROM)
         told = [other for other in others if other.params and other.number != trial.number]
         space = self._space or seen_space(told)
         if space is None:
@@ -120,8 +120,8 @@ class EHVISampler(BaseSampler):
         if fresh and len(trials) < self._startup_trials:
             return _farthest(fresh, [other.params for other in trials.values()])
         known = KnownCosts(study, self._costs)
-        known.look(drawn, enough=SURVEY)
-        with threadpool_limits(1):  # the tables are small: a second thread costs more than it brings
+        known.look_up(drawn, enough=SURVEY)
+        with threadpool_limits(1):  # small tables: a second thread costs more than it saves
             return self._best(fresh, space, random, given, known, trials, study.directions, study.metric_names)
 
     def _best(
@@ -151,13 +151,13 @@ class EHVISampler(BaseSampler):
             first = _ranked(points, models)[0]
             if not known.lacks(first):
                 return first
-            known.look([first])
+            known.look_up([first])
             models = Acquisition(observe(trials, known.found, directions, names), seen)
         return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
 
 
 def _fresh(points: Sequence[SpacePoint], trials: Mapping[Key, FrozenTrial]) -> list[SpacePoint]:
-    """Return each point once, without those that need no further trial."""
+    """Return each point once, without closed candidates."""
     fresh = {point.key: point for point in points}
     return [point for key, point in fresh.items() if key not in trials or not is_closed(trials[key])]
 
@@ -168,7 +168,7 @@ def _ranked(points: Sequence[SpacePoint], models: Acquisition) -> list[SpacePoin
 
 
 def _farthest(points: Sequence[SpacePoint], tried: Sequence[Mapping[str, Any]]) -> SpacePoint:
-    """Return the point that differs most from its nearest trial; the first one before there are trials."""
+    """Return the point farthest from its nearest trial; the first one before there are trials."""
     if not tried:
         return points[0]
     distributions = {name: kind for point in points for name, kind in point.distributions.items()}

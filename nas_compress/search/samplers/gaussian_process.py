@@ -31,7 +31,7 @@ def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Fl
     """Return the distances (n, m, d) of rows of left (n, d) from rows of right (m, d), by parameter.
 
     The squared difference; 1 between two names. A missing parameter (nan) is a point outside of the interval, at
-    distance 1 from both ends. These are squared distances in a plane, so that the kernel stays positive definite.
+    distance 1 from both ends. These are squared distances in a plane, which keeps the kernel positive definite.
     """
     apart: Floats = left[:, None, :] - right[None, :, :]
     apart *= apart

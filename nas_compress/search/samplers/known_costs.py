@@ -17,16 +17,16 @@ Costs = Callable[[object], Known | None]
 """Looks up a candidate before training; None if its costs cannot be found."""
 
 PREFIX = "known_costs:"
-"""Prefix of the study's attributes that keep looked-up costs."""
+"""Prefix of the study's attributes for looked-up costs."""
 
 MOST_DEATHS = 2
 """Stop looking up a candidate after this many crashes. Its trial counts crashes separately."""
 
 
 class KnownCosts:
-    """Known costs by parameters; `look` finds more. Without `costs` nothing more is looked up.
+    """Known costs by parameters; `look_up` finds more. Without `costs` nothing more is looked up.
 
-    They are kept in the study's user attributes, so that a resumed study and other workers propose by the same figures.
+    They are kept in the study's user attributes, for resumed studies and other workers.
     """
 
     def __init__(self, study: Study, costs: Costs | None) -> None:
@@ -40,23 +40,23 @@ class KnownCosts:
 
     @property
     def count(self) -> int:
-        """Number of candidates that were looked up."""
+        """Number of candidates looked up so far."""
         return len(self.found) + len(self.refused)
 
     def lacks(self, point: SpacePoint) -> bool:
-        """Whether the costs of a point are unknown and can be looked up."""
+        """True if the costs of a point are unknown and can be looked up."""
         return self._costs is not None and point.key not in self.found and point.key not in self.refused
 
-    def look(self, points: Iterable[SpacePoint], *, enough: int | None = None) -> None:
+    def look_up(self, points: Iterable[SpacePoint], *, enough: int | None = None) -> None:
         """Look up the costs of unknown points, until `enough` are known."""
         for point in points:
             if enough is not None and self.count >= enough:
                 return
             if self._costs is not None and self.lacks(point):
-                self._look(point, self._costs)
+                self._look_up(point, self._costs)
 
-    def _look(self, point: SpacePoint, costs: Costs) -> None:
-        """Record the attempt before starting it, so that a crash during the lookup is visible to the next run."""
+    def _look_up(self, point: SpacePoint, costs: Costs) -> None:
+        """Record the attempt before starting it, to make a crash during the lookup visible to the next run."""
         begun = self._begun.get(point.key, 0)
         if begun >= MOST_DEATHS:
             self.refused.add(point.key)

@@ -18,11 +18,11 @@ from nas_compress.values.metrics import METRICS
 from nas_compress.values.pareto import Floats, fronts, spread_subset
 
 FAILED = "failed"
-"""Constraint that candidates of failed trials violate."""
+"""Constraint violated by candidates of failed trials."""
 EARLY, LATE = 40, 24
 """Numbers of candidates in a model, besides the front and the running ones: evenly spaced in time, and the newest."""
 FRONT = 24
-"""Limit of front members in a model. Of more, those that fill most of the volume are kept."""
+"""Limit of front members in a model. Of more, the members with the largest volume are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class Observed:
     """n candidates; small is good.
 
     costs: (n, m), nan if unknown. variances: (n, m), of extrapolated costs. excess: (n, c), violations of the
-    constraints, nan if unknown. front: rows on the front. running: rows of running trials. settled: (n,), rows that
-    stay the same until the number of candidates has grown by an eighth.
+    constraints, nan if unknown. front: rows on the front. running: rows of running trials. settled: (n,), rows fixed
+    until the number of candidates has grown by an eighth.
     """
 
     keys: list[Key]
@@ -62,7 +62,7 @@ def observe(
     directions: Sequence[StudyDirection],
     names: Sequence[str] | None = None,
 ) -> Observed:
-    """The costs of candidates known before training and measured by trials; of many candidates, a part.
+    """Return the known and measured costs of candidates; of many candidates, a part.
 
     names: of the objectives, None if the study has no names for them.
     Positive minimised costs are replaced by their logarithm. The learned cost of a stopped trial is extrapolated by the
@@ -88,7 +88,7 @@ def observe(
 
 
 def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
-    """Return the most informative trial of each candidate: one that was trained to its end, else the last."""
+    """Return the most informative trial of each candidate: a fully trained one, else the last."""
     found: dict[Key, FrozenTrial] = {}
     for trial in trials:
         key = key_of(trial.params)
@@ -99,7 +99,7 @@ def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
 
 
 def is_whole(trial: FrozenTrial) -> bool:
-    """Whether a trial was trained to its end, by its attributes."""
+    """True if a trial was trained to its end, by its attributes."""
     if trial.state != TrialState.COMPLETE or trial.user_attrs.get("state", "trained") != "trained":
         return False
     curve = trial.user_attrs.get(CURVE)
@@ -109,12 +109,12 @@ def is_whole(trial: FrozenTrial) -> bool:
 
 
 def is_closed(trial: FrozenTrial) -> bool:
-    """Whether a candidate needs no further trial, because it was trained, pruned, runs or failed."""
+    """True if a candidate needs no further trial: it was trained or pruned, is running, or failed."""
     return trial.state != TrialState.COMPLETE or is_whole(trial)
 
 
 def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]:
-    """Return the trained candidates that are not dominated."""
+    """Return the trained candidates on the front."""
     whole = [(key, trial) for key, trial in trials if is_whole(trial)]
     if not whole:
         return set()
@@ -137,7 +137,7 @@ def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.
 
 
 def _settled(count: int) -> int:
-    """Return the largest number up to `count` of a sequence that grows by an eighth."""
+    """Return the largest number up to `count` of a sequence with growth by an eighth."""
     settled = min(count, 8)
     while settled + max(1, settled // 8) <= count:
         settled += max(1, settled // 8)
@@ -161,7 +161,7 @@ def _known_row(params: Mapping[str, Any], item: Known, signs: Floats, names: Seq
 
 
 def _learned_columns(names: Sequence[str] | None, signs: Floats) -> NDArray[np.bool_]:
-    """Mark the objectives not known before training; without names, those that are maximised."""
+    """Mark the objectives not known before training; without names, the maximised ones."""
     if names is None:
         return signs < 0
     return np.array([name not in METRICS or not METRICS[name].known_before_training for name in names])
@@ -188,7 +188,7 @@ def _row(
 
 
 def _learned(costs: Floats, curve: Curve) -> int | None:
-    """Return the column of the learned objective: the other costs are those that the curve knew before."""
+    """Return the column of the learned objective: all other costs equal the curve's known costs."""
     columns = range(len(costs))
     return next((column for column in columns if np.array_equal(np.delete(costs, column), curve.known)), None)
 

@@ -1,4 +1,4 @@
-"""Points of candidates, drawn from a space without a trial, and their features for a model."""
+"""Points of a search space, drawn without a trial, and their features for a model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def neighbour(
 
 
 def seen_space(trials: Sequence[FrozenTrial]) -> Suggesting | None:
-    """Return a space of the parameters that all trials have, as in the last trial; None if they share none."""
+    """Return a space of the common parameters of all trials; None if there are none.
+
+    Distributions are those of the last trial.
+    """
     shared = set.intersection(*(set(trial.params) for trial in trials)) if trials else set()
     if not shared:
         return None
@@ -101,7 +104,7 @@ class _NotingWalk(GivenWalk):
         return super().suggest_categorical(name, choices)
 
 
-# a space asks for the same distributions again and again, and it takes time to make one
+# Cached: a space asks for the same distributions again and again, and creating one takes time.
 @lru_cache(maxsize=1024)
 def _integers(low: int, high: int, step: int, log: bool) -> IntDistribution:
     return IntDistribution(low, high, log=log, step=step)

@@ -32,7 +32,7 @@ class SamplerContext:
     """Input of a sampler.
 
     seed: seed of one proposal.
-    study_seed: seed of the study, for samplers that draw one sequence over all proposals.
+    study_seed: seed of the study, for samplers with one sequence over all proposals.
     startup_trials: number of random trials before a model is used.
     space: the function of the search space, if known.
     costs: looks up a candidate's costs before training, if they can be known.
@@ -51,7 +51,7 @@ class SamplerKind:
 
     cost: time of one proposal with 13 parameters, 3 objectives and one budget.
     make: builds the sampler for one proposal.
-    warning: line that is shown when a run starts with this sampler.
+    warning: line shown at the start of a run with this sampler.
     rule: default stopping rule of studies with this sampler.
     """
 
@@ -186,7 +186,7 @@ def proposal_context(
 ) -> SamplerContext:
     """Return the sampler's input for the proposal after `finished` trials.
 
-    Each proposal has a seed of its own, so that a resumed study proposes what an uninterrupted one would propose.
+    Each proposal has its own seed: a resumed study proposes the same candidates as an uninterrupted one.
     """
     return SamplerContext(
         seed=(study_seed * 1_000_003 + finished) % 2**32,

@@ -1,4 +1,4 @@
-"""Optuna's storage and study of a run. A study that belongs to another study file is refused."""
+"""Optuna's storage and study of a run. A study of another study file is refused."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 
 IDENTITY = "nas_compress"
-"""User attribute of the study: the values that define it."""
+"""User attribute of the study: its identity."""
 
 TRIES = 5
-"""Number of tries to make the tables of an empty database, which other hosts may make at the same time."""
+"""Number of tries to create the tables of an empty database. Other hosts may create them at the same time."""
 
 SQLITE_WAIT_S = 60.0
 """Seconds that a process waits while others write to an SQLite file. The driver's default of 5 s is too short."""
@@ -45,8 +45,8 @@ POSTGRES_WAITS = {
 class JournalLock(JournalFileOpenLock):
     """Lock for writing to a journal. The operating system releases it if its process dies.
 
-    Optuna's own locks would make the other processes wait for 30 s in that case. The end of an interrupted write is
-    removed, because Optuna could not read a journal in which other lines follow it.
+    With Optuna's own locks the other processes would then wait for 30 s. The end of an interrupted write is removed,
+    because Optuna cannot read a journal with lines after it.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -127,7 +127,7 @@ def known_errors() -> Iterator[None]:
         ) from error
     except StorageInternalError as error:
         raise RunError(f"The storage failed: {_first_line(error)}. Run the same command to continue.") from error
-    except Exception as error:  # outside a trial, whose own would only fail it
+    except Exception as error:  # outside a trial; inside, it only fails the trial
         if not lacks_memory(error):
             raise
         raise RunError(
@@ -139,7 +139,7 @@ def shown_url(url: str | None) -> str | None:
     """Return a storage's URL without its password."""
     if url is None:
         return None
-    # one that holds "/" or "@" is hidden too: rather too much than a part of it
+    # hides passwords with "/" or "@" too; it may hide more of the URL, but never less
     return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", re.sub(r"(//[^:/]*):.*@", r"\1:***@", url))
 
 
@@ -148,24 +148,22 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
     before = folder.about()["storage"]
     if before != shown_url(url):
         kept = "the journal in the run folder (no --storage)" if before is None else f"--storage {before}"
-        raise RequestError(f"a run goes on with the storage that it was started with, {kept}, but got {shown_url(url)}")
+        raise RequestError(f"a run must continue with its first storage, {kept}, but got {shown_url(url)}")
 
 
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
-    """Load or make the study of that name. Raise RequestError if another study file made it."""
+    """Load or create the study. Raise RequestError if it belongs to another study file."""
     directions = list(spec.directions)
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
-        )  # another host may have made it since
+        )  # another host may have created it in the meantime
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials or [direction.name.lower() for direction in study.directions] != directions:
-            raise RequestError(
-                f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name"
-            )
+            raise RequestError(f"the storage holds a study {spec.name!r} of another program; choose another name")
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -174,17 +172,17 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     different = differing_keys(known, identity)
     if different:
         raise RequestError(
-            f"a study goes on with the study file that started it, but these keys differ: {', '.join(different)}; "
+            f"a study must continue with its first study file, but these keys differ: {', '.join(different)}; "
             "restore them, or use another name or --out"
         )
     return study
 
 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
-    """Return the values that define a study: its file without total and device, its space and its data."""
+    """Return the identity of a study: its file without total and device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == DEFAULT_DEVICE:
-        del values["target"]  # studies from before the key have no other
+        del values["target"]  # keeps the identity of studies from before this key
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 

@@ -1,4 +1,4 @@
-"""Recovery of trials that a dead process left: told if their record is whole, else queued again."""
+"""Recovery of interrupted trials: finished by their record if it is complete, else queued again."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nas_compress.values.metrics import METRICS, Budget
 from nas_compress.values.outcome import Outcome
 
 RUN, WORKER = "run", "worker"
-"""User attributes of a trial: the run that works on it, and the worker process of that run."""
+"""User attributes of a trial: its run, and the worker process of the run."""
 
 DEATHS = "deaths"
-"""User attribute of a trial: number of processes that died while they tried its parameters."""
+"""User attribute of a trial: number of processes that died during its training."""
 
 MOST_DEATHS = 5
 """Number of deaths after which parameters are not tried again. They may be the cause, for example by their memory."""
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
-    """Queue the parameters of an interrupted trial. died: its process ended without a word."""
+    """Queue the parameters of an interrupted trial. died: its process was killed or crashed."""
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
     study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
 
@@ -53,10 +53,10 @@ def settle_cut_trials(
     task: Task,
     died: bool,
 ) -> int:
-    """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
+    """Settle the RUNNING trials of ended processes. Return the number of trials queued again.
 
-    run, worker: the run, and its worker process if only that one ended. alone: no other run shares the storage, so that
-    trials without a run's name belong to this run. died: the processes ended without a word.
+    run, worker: the run, and its worker process if only this process ended. alone: no other run shares the storage;
+    then trials without a run's name belong to this run. died: the processes were killed or crashed.
     """
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -75,7 +75,7 @@ def settle_cut(
     task: Task,
     died: bool,
 ) -> bool:
-    """Tell an interrupted trial if its record is whole, else give it up. Return whether it is queued again."""
+    """Tell an interrupted trial if its record is complete, else give it up. Return True if it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
@@ -86,8 +86,8 @@ def settle_cut(
 def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
     """Close an interrupted trial and queue its parameters again. It does not count towards the total.
 
-    Return False if its candidate was not complete and it was not queued before. In that case nothing is queued, because
-    the sampler's seed proposes it again.
+    Return False if its candidate was incomplete and not queued before. Then nothing is queued: the sampler's seed
+    proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
@@ -100,7 +100,7 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died:
 
 
 def remove_trial(folder: RunFolder, number: int) -> None:
-    """Remove the record and the files of a trial that does not count."""
+    """Remove the record and the files of a trial."""
     for name in ("outcome.json", *FORMS.values()):
         (folder.trial(number) / name).unlink(missing_ok=True)
 
@@ -135,8 +135,8 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) ->
 def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]:
     """Return the values of the objectives, or the one reward.
 
-    A stopped student gets the last value of its curve, so that the sampler learns from it. Other metrics that were not
-    measured get the task's chance level, or the worst value of the metric.
+    A stopped student gets the last value of its curve, as a hint for the sampler. Other metrics without
+    a measurement get the task's chance level, or the worst value of the metric.
     """
     reward = spec.reward
     if reward is not None:

@@ -37,7 +37,7 @@ class Artifacts(Protocol):
 class SharedStore:
     """Files of finished trials by name.
 
-    place: the folder or `s3://bucket/prefix`. failures: exceptions that mean that the store cannot be reached.
+    place: the folder or `s3://bucket/prefix`. failures: exceptions of an unreachable store.
     """
 
     place: str
@@ -52,7 +52,7 @@ class SharedStore:
             return upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial)
 
     def fetch(self, name: str, path: Path) -> None:
-        """Write the file of that name to `path`. RunError is raised if it is gone or the store cannot be reached."""
+        """Write the stored file `name` to `path`. RunError is raised if it is gone or the store cannot be reached."""
         with self._known_errors():
             write_atomically(path, lambda part: self._download(name, part))
 
@@ -76,7 +76,7 @@ class SharedStore:
 
 
 def open_shared(place: str | Path) -> SharedStore:
-    """Open the store in a folder, made with the first file, or at `s3://bucket/prefix`, which must exist.
+    """Open the store in a folder or at `s3://bucket/prefix`. The bucket must exist; the folder need not.
 
     Address and keys of a bucket are read from the usual places: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and the user's
     ~/.aws. RequestError is raised if the place is wrong, RunError if it does not answer.
@@ -94,7 +94,7 @@ def open_shared(place: str | Path) -> SharedStore:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prefixed:
-    """A store with a prefix, so that one bucket can serve many studies."""
+    """A store with a prefix: one bucket can serve many studies."""
 
     store: Artifacts
     prefix: str

@@ -73,7 +73,7 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
     for part, possible, met in ((1.0, True, True), (sure + 0.01, True, False), (sure - 0.01, False, False)):
         reach = replace(size, budget=Budget(name="size_bytes", limit=part * size.best))
         assert (reach.possible, reach.met) == (possible, met)
-    with pytest.raises(RequestError, match=f"space has {size.best:.4g}, of which training may leave {size.least:.4g}"):
+    with pytest.raises(RequestError, match=f"space has {size.best:.4g}; training may reduce it to {size.least:.4g}"):
         refuse_out_of_reach(parts, (size,))
 
 
