@@ -51,7 +51,7 @@ def teach(
     layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
-    macs: int,
+    macs: int | None = None,
     peer: Architecture | None = None,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
@@ -115,7 +115,7 @@ def _fit_float(
     *,
     epochs: int,
     seed: int,
-    macs: int,
+    macs: int | None = None,
     checkpoint: Checkpoint | None,
 ) -> None:
     """Train the student in float on the labels alone, as the start of an apprentice."""

@@ -59,7 +59,7 @@ def fit(
     layer_bits: Mapping[str, int],
     epochs: int,
     seed: int,
-    macs: int,
+    macs: int | None = None,
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpochTerms | None = None,
 ) -> dict[str, float]:
@@ -131,7 +131,7 @@ def _fit_part(
     planned: int,
     rate: float,
     seed: int,
-    macs: int,
+    macs: int | None = None,
     on_epoch: OnEpochTerms,
     checkpoint: Checkpoint | None,
     sparsifier: Sparsifier | None,
