@@ -106,9 +106,7 @@ def search_by_hand(place: Workplace, finds: Finds, seconds: float) -> None:
             student,
             path,
             signature=context.dataset.task.signature,
-            weight_bits=candidate.precision.weight_bits,
-            activation_bits=candidate.precision.activation_bits,
-            quantization=candidate.precision.quantization,
+            precision=candidate.precision,
             calibration=context.calibration,
             watch=Stopwatch(),
         )

@@ -28,7 +28,7 @@ from nas_compress.models.features import ObservableNetwork
 from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualObjective
-from nas_compress.training.objective import LossObjective, Objective, observe
+from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import LossTerm, distillation
 from nets import random_samples
@@ -75,7 +75,7 @@ def objective_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teache
     )
 
 
-def measure(objective: Objective, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
+def measure(objective: TrainingObjective, student: nn.Module, bare: nn.Module, seconds: float) -> list[float]:
     """Return the quartiles of the ratio of a training step to the bare step, and the number of steps."""
     samples = random_samples(20 * BATCH, SHAPE)
     others = plain_steps(bare.train(), samples.inputs["input"][:BATCH], samples.targets["label"][:BATCH])
@@ -96,14 +96,14 @@ def measure(objective: Objective, student: nn.Module, bare: nn.Module, seconds: 
     return [*statistics.quantiles((step["loop"] / step["bare"] for step in taken), n=4), len(taken)]
 
 
-def objectives(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], Objective]]:
+def objectives(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], TrainingObjective]]:
     """Return every kind of teaching for a family, plain training first."""
     teacher = network(family, multiplier).eval()
     transformer = {name: term.needs in ("tokens", "relations") for name, term in TERMS.items()}
     names = ["cross_entropy"] + [
         name for name, own in transformer.items() if own == (family == "vit") and name != "cross_entropy"
     ]
-    found: dict[str, Callable[[ObservableNetwork], Objective]] = {
+    found: dict[str, Callable[[ObservableNetwork], TrainingObjective]] = {
         name: functools.partial(objective_of, losses(name), teacher=teacher) for name in names
     }
     if family == "resnet":

@@ -18,12 +18,13 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from nas_compress.devices.device import Latency
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.protocol import Latency
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 from nets import random_samples
 
@@ -72,8 +73,7 @@ def files(student: nn.Module, folder: Path, *, dynamic: bool) -> dict[str, Path]
             student,
             written[name],
             signature=Signature.of_images(SHAPE, classes=10),
-            weight_bits=weights,
-            activation_bits=activations,
+            precision=Precision(weight_bits=weights, activation_bits=activations),
             calibration=random_samples(64, SHAPE).inputs,
             watch=Stopwatch(),
         )

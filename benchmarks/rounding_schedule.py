@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
@@ -76,7 +76,7 @@ def main() -> None:
         for seed in range(chosen.seeds):
             for rounding in ROUNDING:
                 torch.manual_seed(seed)
-                shape = architecture(family, dataset.input_shape, depths=(1, 1, 1), multiplier=0.5)
+                shape = architecture(family, (1, 8, 8), depths=(1, 1, 1), multiplier=0.5)
                 started = build_student(shape)
                 if rounding < EPOCHS:
                     fit(started, dataset, epochs=EPOCHS - rounding, rate=RATE, seed=seed)

@@ -32,7 +32,7 @@ from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.objective import LossObjective, Objective
+from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 from nets import architecture, random_samples
 
@@ -67,7 +67,9 @@ class Paced:
     one's batch.
     """
 
-    def __init__(self, objective: Objective, others: Mapping[str, Callable[[], None]], *, seconds: float) -> None:
+    def __init__(
+        self, objective: TrainingObjective, others: Mapping[str, Callable[[], None]], *, seconds: float
+    ) -> None:
         self.taken: list[dict[str, float]] = []
         self._objective, self._others = objective, others
         self._end, self._resumed = time.perf_counter() + seconds, 0.0

@@ -1,4 +1,4 @@
-"""Students of few bits and how they are taught: alone, by KD after a float start, or as an apprentice (64 points).
+"""Students of few bits: taught alone, by KD after a float start, or as apprentices (64 points).
 
 family (2) x width multiplier (2) x weight bits (4) x teaching (4): cross-entropy, KD, and the apprentice's schemes
 joint and fixed, which round from the first step on (Mishra, Marr 2018, arXiv 1711.05852). The temperature is 1,

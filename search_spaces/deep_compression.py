@@ -1,9 +1,9 @@
-"""Prune, share, pack: fewer channels, zeros among the weights that stay, and few values for the others (1,080 points).
+"""Fewer channels, zeros among the remaining weights, and few values for the others (1,080 points).
 
 width multiplier (3) x channels removed (none, or 2 ratios) x zeros (none, 2:4, or one pattern at 3 fractions) x bits
 (3) x storage (a codebook of 2^bits values for each layer, or integers with learned steps) x kernels (float or integer)
-x teaching (2). After Deep Compression (Han et al. 2016, arXiv 1510.00149); ship it with `form = "compressed"`, whose
-entropy coder takes the place of the paper's Huffman tables. Everything is learned in the one training.
+x teaching (2). After Deep Compression (Han et al. 2016, arXiv 1510.00149). Use it with `form = "compressed"`, whose
+entropy coder replaces the paper's Huffman tables. Everything is learned in a single training.
 """
 
 from nas_compress.config.suggest import Suggest

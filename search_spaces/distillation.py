@@ -1,9 +1,9 @@
-"""Small image classifiers of which mostly the teaching is searched: terms, weights, who teaches (103,308 points).
+"""Small image classifiers with a search over teaching: terms, weights, kind of teacher (103,308 points).
 
 family (3) x width (2) x precision (3); then a term on logits (8) with its weight and temperature, a term on features
-(none, or 3 to 5 by family) at two strengths, and who teaches (5 or 6) with or without annealing or a stop of the soft
-loss.
-For a teacher of a convolutional family of ours.
+(none, or 3 to 5 by family) at two strengths, and the kind of teacher (5 or 6) with or without annealing or a stop of
+the soft loss.
+For a teacher of a built-in convolutional family.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -19,10 +19,10 @@ SHAPES = {
 }
 
 ANY_FEATURES = {"rkd_distance": 25.0, "rkd_angle": 50.0, "similarity_preserving": 300.0}
-"""Terms that compare the samples of a batch, with the weight of strength 1."""
+"""Terms that compare the samples of a batch, with their weight at strength 1."""
 
 MAPS = {"fitnet": 10.0, "attention_transfer": 100.0}
-"""Terms that need convolutional features on both sides."""
+"""Terms on convolutional features of both student and teacher."""
 
 UNTAUGHT = ("cross_entropy", "label_smoothing", "teacher_free")
 TAUGHT = ("kd", "dkd", "dist", "hard_label", "label_refinery")
@@ -46,7 +46,7 @@ def suggest(trial: Suggest) -> Candidate:
 
 
 def logit_terms(trial: Suggest, weight_bits: int) -> tuple[LossTerm, ...]:
-    """A term on labels, alone or with one on the teacher's logits; label refinery stands without labels."""
+    """A term on labels, alone or with a term on the teacher's logits; label refinery has no term on labels."""
     name = trial.suggest_categorical("logits", [*UNTAUGHT, *TAUGHT])
     if name in (*UNTAUGHT, "label_refinery"):
         return (LossTerm(name=name),)
@@ -68,7 +68,7 @@ def feature_terms(trial: Suggest, family: str) -> tuple[LossTerm, ...]:
 
 
 def teaching(trial: Suggest, losses: tuple[LossTerm, ...]) -> Teaching:
-    """Who teaches, where anybody does, and whether the teacher's part fades."""
+    """The kind of teacher, if a term needs one, and the fading of the teacher's terms."""
     names = {term.name for term in losses}
     if names <= set(UNTAUGHT):
         return Teaching()
@@ -76,7 +76,7 @@ def teaching(trial: Suggest, losses: tuple[LossTerm, ...]) -> Teaching:
     kinds = ["fixed", "half_trained", "ensemble", "assistant", "born_again"]
     if labelled:
         kind = trial.suggest_categorical("teacher", [*kinds, "mutual"])
-    else:  # peers cannot learn from each other what none of them knows
+    else:  # peers need labels, because they start without knowledge
         kind = trial.suggest_categorical("teacher_alone", kinds)
     fading = trial.suggest_categorical("fading", ["none", "annealing", "soft_stop"]) if labelled else "none"
     return Teaching(

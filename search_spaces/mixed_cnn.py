@@ -1,9 +1,9 @@
-"""Mixed precision: bits of their own for each stage, or few bits and sensitive layers promoted (21,120 points).
+"""Mixed precision: separate bits for each stage, or few bits and sensitive layers promoted (21,120 points).
 
 family (2) x blocks in each of three stages (2 each) x width multiplier (2) x pruning (none, or 2 ratios) x weight bits
 and teaching (220): 4 widths in each of 3 stages (64), or 3 base widths with 1, 2 or 4 layers promoted to 8 bits (9);
-cross-entropy, or distillation at 2 temperatures, at 3 where all weights have 8 bits: a student of few bits suffers from
-soft answers (Mishra, Marr 2018, arXiv 1711.05852). Activations have 8 bits, steps are learned in training.
+cross-entropy, or distillation at 2 temperatures, at 3 if all weights have 8 bits, because soft targets harm a student
+of few bits (Mishra, Marr 2018, arXiv 1711.05852). Activations have 8 bits, steps are learned in training.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -17,7 +17,7 @@ def suggest(trial: Suggest) -> Candidate:
     width = trial.suggest_categorical("width_multiplier", [0.5, 1.0])
     removed = trial.suggest_categorical("pruning_percent", [0, 25, 50])
 
-    # bits: searched stage by stage, or one width and a number of exceptions
+    # bits: by stage, or one width and a number of exceptions
     if trial.suggest_categorical("mixing", ["stages", "promoted"]) == "stages":
         bits = tuple(trial.suggest_categorical(f"bits_{stage}", [2, 3, 4, 8]) for stage in range(3))
         quantization = Quantization(method="lsq", stage_bits=bits)

@@ -1,9 +1,10 @@
-"""What to cut from a residual teacher, and what to put inside the layers that stay (2,912 points).
+"""Pruning of a residual teacher, and the form of the remaining layers (2,912 points).
 
-channels removed (2 ratios) by criterion and ranking (4 x 3, or uniformly), one or two blocks in each stage, of one
-which of the teacher's it stands for (3), precision (2), and layers that are dense, have zeros (2:4, or 4 patterns at 2
-fractions) or are factorised (2 x 2). For a teacher of family `resnet` with two blocks a stage; fewer than it has are
-voted on by the blocks that stay. A random vote and a uniform width are among the criteria, as controls.
+channels removed (2 ratios) by criterion and ranking (4 x 3, or uniformly), one or two blocks in each stage, a choice of
+the teacher's block if one remains (3), precision (2), and layers that are dense, have zeros (2:4, or 4 patterns at 2
+fractions) or are factorised (2 x 2). For a teacher of family `resnet` with two blocks per stage. If a student has fewer
+blocks, only the remaining ones enter the importance of channels. Random importance and a uniform width are among the
+criteria, as controls.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -47,7 +48,7 @@ def suggest(trial: Suggest) -> Candidate:
 
 
 def suggest_zeros(trial: Suggest) -> tuple[str, float]:
-    """A pattern of zeros and their fraction; of each four weights two are half of them."""
+    """A pattern of zeros and their fraction, which is a half for two of each four weights."""
     pattern = trial.suggest_categorical(
         "zero_pattern", ["one_shot", "gradual", "two_four", "targeted_weight", "targeted_unit"]
     )

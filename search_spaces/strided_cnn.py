@@ -1,8 +1,9 @@
-"""Classifiers of images of 28x28 and more whose first layer shrinks the image (13,440 points).
+"""Classifiers of images of 28x28 and more, with a first layer that shrinks the image (13,440 points).
 
 family (2) x first stride (2) x blocks in each of three stages (2 each) x width multiplier (4) x pruning (none, or 2
 ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at 2 x 3 settings). A stride of 2
-leaves a quarter of the work to every layer, one of 4 a sixteenth: a search takes an hour on a CPU instead of a day.
+leaves a quarter of the work to every layer, a stride of 4 a sixteenth: a search takes an hour on a CPU instead of a
+day.
 """
 
 from nas_compress.config.suggest import Suggest

@@ -2,12 +2,14 @@
 
 patch size (2) x layers (3) x width multiplier (3) x heads (2) x MLP ratio (2) x pooling (2) x pruning (none with 4 ways
 to share weights among layers, or 2 ratios by 2 criteria) x precision (3) x teaching (cross-entropy, or distillation at
-3 temperatures, with and without a token of its own). Shared weights make a file smaller, not faster. Patches of 2 and 4
-pixels divide sides of 8, 28 and 32. Patches of 2 make four times as many tokens as those of 4, and that much more work:
-small images want them, for larger ones the budget of latency decides.
+3 temperatures, with and without a token of its own). Shared weights make a file smaller, not faster.
 
-Transformers want a smaller step and more epochs than convolutions: a learning rate of 0.003, and for few samples 40
-epochs. From scratch on handwritten digits one of 58,000 weights is then right on 97 % of the validation split.
+Patches of 2 and 4 pixels divide sides of 8, 28 and 32. Patches of 2 make four times as many tokens as patches of 4, and
+that much more work: they suit small images, and for larger ones the latency budget decides.
+
+Transformers need a smaller step and more epochs than convolutions: a learning rate of 0.003, and for few samples 40
+epochs. Trained from scratch on handwritten digits, a transformer of 58,000 weights then reaches 97 % on the validation
+split.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -20,7 +22,7 @@ def suggest(trial: Suggest) -> Candidate:
     """Propose one student."""
     pruning_percent = trial.suggest_int("pruning_percent", 0, 50, step=25)
     criterion = trial.suggest_categorical("criterion", ["l1", "uniform"]) if pruning_percent else "uniform"
-    # layers that share weights have no widths of their own for a vote to tell apart
+    # layers with shared weights share their widths, so no importance can tell them apart
     shared = ["none", "attention", "mlp", "all"]
     sharing = "none" if pruning_percent else trial.suggest_categorical("sharing", shared)
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]

@@ -1,7 +1,7 @@
 """Small transformers taught by a larger one, by tokens, relations, distances between samples, and logits (450 points).
 
-width (2) x precision (3) x logits (cross-entropy alone, or KD at 2 temperatures with and without a token of its own)
-x a term on features (none, or 7 at two strengths). For a teacher of family `vit`.
+width (2) x precision (3) x logits (cross-entropy alone, or KD at 2 temperatures with and without a token of its own) x
+a term on features (none, or 7 at two strengths). For a teacher of family `vit`.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -18,7 +18,7 @@ FEATURES = {
     "rkd_angle": 50.0,
     "similarity_preserving": 300.0,
 }
-"""Terms with the weight of strength 1."""
+"""Terms with their weight at strength 1."""
 
 
 def suggest(trial: Suggest) -> Candidate:

@@ -10,14 +10,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from image_files import image_macs
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.macs import count_macs
 from nas_compress.search.run import run_study
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -124,7 +124,7 @@ def context(few_digits: Dataset, small_teacher: Teacher, tmp_path_factory: pytes
     return TrialContext(
         dataset=few_digits,
         teacher=small_teacher,
-        teacher_macs=image_macs(small_teacher.network, few_digits.input_shape),
+        teacher_macs=count_macs(small_teacher.network, few_digits.train.first(1).inputs),
         target=quick_device(tmp_path_factory.mktemp("latency")),
         training=TrainingSection(epochs=1, batch_size=12, learning_rate=2e-2),
         budgets=(),
@@ -137,7 +137,9 @@ def vit_context(context: TrialContext, tmp_path_factory: pytest.TempPathFactory)
     """The same trials with a small transformer as the teacher."""
     section = TeacherSection(family="vit", epochs=6, learning_rate=5e-3)
     teacher = small_teacher_in(tmp_path_factory.mktemp("vit_teacher"), section, context.dataset)
-    return replace(context, teacher=teacher, teacher_macs=image_macs(teacher.network, context.dataset.input_shape))
+    return replace(
+        context, teacher=teacher, teacher_macs=count_macs(teacher.network, context.dataset.train.first(1).inputs)
+    )
 
 
 def quick_device(folder: Path) -> OnnxruntimeCpu:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.device import NO_SIZES, Device, Latency
+from nas_compress.devices.protocol import NO_SIZES, Device, Latency
 from nas_compress.errors import FloatKernelError
 
 BYTES_PER_MS = 1e6

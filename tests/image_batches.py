@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from nas_compress.pruning.importance import LossSamples
+from nas_compress.pruning.importance_criteria import LossSamples
 from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.image_classification import ImageClassification
 

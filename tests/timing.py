@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel
 from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
 

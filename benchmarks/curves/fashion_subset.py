@@ -3,7 +3,7 @@
 import numpy as np
 
 from nas_compress.data.dataset import Split
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.stratified_split import stratified_split
 
 COUNT = 1_000

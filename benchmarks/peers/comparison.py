@@ -89,7 +89,7 @@ def curve_of(folder: Path, file: StudyFile, teacher: Point, *, clock: str, again
     front = Front(
         objectives=file.spec.objective_list,
         points=tuple(points.values()),
-        classes=gather(file).dataset.classes,
+        classes=gather(file).dataset.task.classes,
         teacher=teacher,
     )
     volumes = front.hypervolume_history([points[path.relative_to(folder)] for _, path in finds]).tolist()

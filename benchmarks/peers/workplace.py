@@ -14,7 +14,7 @@ import torch
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.files import cache_folder
 from nas_compress.runs.folder import RunFolder
-from nas_compress.search.setup import Ingredients, baseline, find_teacher, gather, make_context
+from nas_compress.search.setup import StudyParts, baseline, find_teacher, gather, make_context
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
@@ -80,7 +80,7 @@ class Reporter:
 class Workplace:
     """The context of one contender and the parts of the study."""
 
-    parts: Ingredients
+    parts: StudyParts
     context: TrialContext
 
     @property

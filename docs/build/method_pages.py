@@ -11,11 +11,11 @@ from typing import Any
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, Setting, TaskTerm, Term
+from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, Setting, TaskTerm, Term
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES, make_rule

@@ -36,7 +36,7 @@ def check(study: str) -> None:
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(found)
-    for note in notes([item.candidate for item in found.sized], classes=data.classes, target=parts.target):
+    for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         click.echo(f"note: {note}")
     if spec.budgets:
         _print_budgets(found, spec)
@@ -86,11 +86,11 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
 
 def _share(share: Share, points: float) -> str:
     """Return the share of the space, with its interval unless every point was checked."""
-    judged = f"({share.kept} of {share.judged} candidates, {share.how})"
-    if share.judged >= points:
-        return f"{share.fraction:.0%} {judged}"
+    counted = f"({share.kept} of {share.counted} candidates, {share.how})"
+    if share.counted >= points:
+        return f"{share.fraction:.0%} {counted}"
     low, high = share.interval
-    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {judged}"
+    return f"{share.fraction:.0%}, likely {low:.0%} to {high:.0%} {counted}"
 
 
 def _points(points: float) -> str:

@@ -14,9 +14,10 @@ from nas_compress import __version__
 from nas_compress.cli.check import check
 from nas_compress.cli.confirm import confirm
 from nas_compress.cli.dashboard import dashboard
-from nas_compress.cli.export import export, measure
+from nas_compress.cli.export import export
 from nas_compress.cli.init import init
 from nas_compress.cli.listing import list_command
+from nas_compress.cli.measure import measure
 from nas_compress.cli.run import run
 from nas_compress.cli.show import plot, report, show, status
 from nas_compress.errors import NasCompressError, RequestError, describe, lacks_memory

@@ -1,4 +1,4 @@
-"""What a study file may say, with its defaults. Values only: structure belongs into the search space."""
+"""Schema of a study file, with its defaults. It holds values only: structure belongs into the search space."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from nas_compress.values.family_settings import (
     flat_settings,
     teacher_setting_names,
 )
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
-from nas_compress.values.model_file import FORMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range of NumPy's generators."""
@@ -108,7 +108,7 @@ class TeacherSection(Section):
             settings = values.get("settings", family_settings(family, given))
         except RequestError as error:
             raise ValueError(str(error)) from error
-        # a validator's result counts as Python, where a strict tuple may be no list
+        # the result is validated in strict Python mode, which refuses a list for a tuple
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return {name: value for name, value in plain.items() if name not in names} | {"settings": settings}
 
@@ -184,10 +184,10 @@ class SearchSection(Section):
     start: candidates to try first. The smallest and the largest of 400 random ones in bytes, and the nearest to the
     teacher's shape.
     enqueue: start points of the user, as searched parameters by name. The sampler fills open ones.
-    stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough
-    for a rung, and the sampler is not ehvi, with which no rule was found to pay. `shadow` trains every trial to its
+    stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough for
+    a rung, and the sampler is not ehvi, because no rule was found to pay with it. `shadow` trains every trial to its
     end and reports the savings and costs of the rule named by `shadow`.
-    rungs: epochs at which moasha and behind compare trials; geometric by default.
+    rungs: epochs of comparison for moasha and behind; geometric by default.
     eta: moasha continues one of `eta` trials.
     risk: error rate of `dominated`.
     reward: one number for the sampler instead of the objectives. `stop` may then be one of Optuna's pruners `median`,
@@ -221,7 +221,7 @@ class SearchSection(Section):
     @model_validator(mode="after")
     def _pruner_of_a_reward(self) -> Self:
         if self.stop in PRUNERS and self.reward is None:
-            raise ValueError(f"stop={self.stop!r} needs search.reward: Optuna's pruners know one objective only")
+            raise ValueError(f"stop={self.stop!r} needs search.reward: Optuna's pruners accept only one objective")
         return self
 
     @model_validator(mode="after")
@@ -307,7 +307,7 @@ class StudySpec(Section):
 
     @property
     def reward(self) -> Reward | None:
-        """The one number that the sampler gets instead of the objectives, as a value."""
+        """The sampler's single number instead of the objectives, as a value."""
         section = self.search.reward
         if section is None:
             return None
@@ -316,12 +316,12 @@ class StudySpec(Section):
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The directions of what the sampler gets."""
+        """The directions of the sampler's values."""
         return tuple(o.direction for o in self.objective_list) if self.reward is None else ("maximize",)
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """The names of what the sampler gets."""
+        """The names of the sampler's values."""
         return self.objectives if self.search.reward is None else ("reward",)
 
     @property

@@ -72,7 +72,7 @@ def fixed_space(candidate: Candidate) -> Space:
 
 
 GIVEN_WALKS = 100
-"""Random draws of the parameters that a start point leaves open, to check that the given ones are always used."""
+"""Random draws of the open parameters of a start point, to check that the given ones are always used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def sample_space(space: Space, *, draws: int, seed: int) -> Sampled:
 def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
     """Raise RequestError for given parameters outside the space, or with values outside their choices.
 
-    A parameter is refused too if only some values of the open parameters use it.
+    A parameter is also refused if only some values of the open parameters use it.
     """
     random, used = Random(0), False
     walks = [GivenWalk(random, given) for _ in range(GIVEN_WALKS)]
@@ -119,18 +119,18 @@ def check_given(space: Space, given: Mapping[str, object], where: str) -> None:
     lacking = next((walk for walk in walks if walk.unused), None)
     if lacking is not None:
         name = lacking.unused[0]
-        hint = "; give those that decide on it too" if used else nearest(name, lacking.params)
+        hint = "; give the parameters that it depends on too" if used else nearest(name, lacking.params)
         raise RequestError(
-            f"every parameter must be searched beside the others given, but got {name!r} ({where}){hint}"
+            f"every parameter must be searched together with the others given, but got {name!r} ({where}){hint}"
         )
 
 
 def _import(path: Path, place: str) -> ModuleType:
     module = ModuleType(f"nas_compress_space_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
+    sys.modules[module.__name__] = module  # dataclasses and pickle look up a class's module here
     try:
-        # compiled from the text that is hashed: Python's cache may hold an older one
+        # compiled from the hashed text, because Python's cache may be older
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except Exception as error:
         sys.modules.pop(module.__name__, None)

@@ -1,4 +1,4 @@
-"""Studies and search spaces that come with the package."""
+"""Studies and search spaces shipped with the package."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nas_compress.values.candidate import Candidate
 class StudyFile:
     """A study specification and the folder of its relative paths.
 
-    candidate: of the config.json of an exported bundle, which the study trains again; None for a study.toml.
+    candidate: of the config.json of an exported bundle, if the study trains it again; None for a study.toml.
     """
 
     spec: StudySpec

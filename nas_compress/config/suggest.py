@@ -1,4 +1,4 @@
-"""The trial that a search space sees, and random trials that count the choices."""
+"""The trial interface of search spaces, and random trials that count the choices."""
 
 from __future__ import annotations
 

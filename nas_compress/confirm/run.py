@@ -27,12 +27,12 @@ from nas_compress.runs.confirmation import (
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
-from nas_compress.search.setup import Ingredients, find_teacher, gather, make_context
+from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
 from nas_compress.tasks.batch import to_arrays
 from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
@@ -114,7 +114,7 @@ def confirm_run(
     return confirmation
 
 
-def _gather(folder: RunFolder, records: Sequence[Record]) -> Ingredients:
+def _gather(folder: RunFolder, records: Sequence[Record]) -> StudyParts:
     """Load the data and the teacher section of the run. The space is not needed because the candidates are known."""
     if not records:
         raise RequestError(f"no member to confirm: the front of {folder.root} is empty")
@@ -161,7 +161,7 @@ def _controls(
     for name in (name for name in CONTROLS if name in wanted):
         try:
             candidate = CONTROLS[name].make(record.outcome.candidate, context, record.outcome.seed)
-            check_candidate(candidate)
+            candidate_rules(context, seed=record.outcome.seed).require(candidate)
         except RequestError as error:
             reporter.say(f"trial {record.trial} has no control {name}: {error}")
             continue

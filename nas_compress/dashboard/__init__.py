@@ -1,1 +1,1 @@
-"""Mirror of a study for optuna-dashboard."""
+"""optuna-dashboard on the storage of a run."""

@@ -1,4 +1,4 @@
-"""Artifacts that optuna-dashboard offers: a trial's files, its learning curve and its place among the other trials."""
+"""Artifacts for optuna-dashboard: a trial's files, its learning curve and its place among the other trials."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from nas_compress.plots.pareto import front_picture
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record
 from nas_compress.runs.results import read_front, read_spreads
-from nas_compress.values.model_file import FORMS
+from nas_compress.values.file_contract import FORMS
 
 FILES = {**dict.fromkeys(FORMS.values(), "application/octet-stream"), "outcome.json": "application/json"}
-"""Files of a trial's folder that are offered, with their types."""
+"""Files offered from a trial's folder, with their types."""
 
 STUDY_PICTURES = ("front.png", "hypervolume.png")
-"""Files of the run folder that are offered."""
+"""Files offered from the run folder."""
 
 _NAMES = uuid.UUID("6d9a4f6e-0f35-4c0e-9d0c-2f6f0c1f6a10")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """Name and MIME type (`kind`) of an artifact, and the key by which it is read."""
+    """Name, MIME type (`kind`) and lookup key of an artifact."""
 
     key: str
     name: str
@@ -78,11 +78,11 @@ class RunArtifacts:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Raise RequestError: the store is read-only."""
-        raise RequestError("the dashboard shows a run and cannot change it: an upload is refused")
+        raise RequestError("the dashboard is read-only: an upload is refused")
 
     def remove(self, artifact_id: str) -> None:
         """Raise RequestError: the store is read-only."""
-        raise RequestError("the dashboard shows a run and cannot change it: a removal is refused")
+        raise RequestError("the dashboard is read-only: a removal is refused")
 
     def _artifact(self, place: str, name: str, kind: str, content: Callable[[], bytes]) -> Artifact:
         key = str(uuid.uuid5(_NAMES, place))

@@ -42,7 +42,7 @@ def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, po
 
 
 class _ThreadedServer(ThreadingMixIn, WSGIServer):
-    """A server with one thread per connection, because a browser opens connections that it does not use."""
+    """A server with one thread per connection, because browsers also open unused connections."""
 
     daemon_threads = True
 

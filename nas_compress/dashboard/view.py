@@ -14,7 +14,7 @@ from nas_compress.dashboard.artifacts import Artifact, RunArtifacts
 from nas_compress.errors import RequestError
 
 CONSTRAINTS = "constraints"
-"""System attribute that optuna-dashboard 0.21 reads. Optuna 5 stores each constraint in an attribute of its own."""
+"""System attribute read by optuna-dashboard 0.21. Optuna 5 stores each constraint in an attribute of its own."""
 
 NOTES = ("set_study_system_attr", "set_trial_system_attr")
 """Methods of a storage that write notes and display settings."""
@@ -22,10 +22,10 @@ NOTES = ("set_study_system_attr", "set_trial_system_attr")
 
 @BaseStorage.register
 class StudyView:
-    """One study of a storage, as optuna-dashboard shows it.
+    """One study of a storage, as shown by optuna-dashboard.
 
     Attributes are added on reading and never written: with both forms stored, Optuna would count each constraint twice.
-    Notes are written to the storage. Everything else that would change the study is refused.
+    Notes are written to the storage. All other changes of the study are refused.
     """
 
     def __init__(self, storage: BaseStorage, name: str, artifacts: RunArtifacts) -> None:
@@ -35,7 +35,7 @@ class StudyView:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("get_") or name in NOTES:
             return getattr(self._storage, name)
-        raise RequestError(f"the dashboard shows a run and cannot change it: {name} is refused")
+        raise RequestError(f"the dashboard is read-only: {name} is refused")
 
     def get_all_studies(self) -> list[Any]:
         """Return the run's study only: a database may hold others, whose files are elsewhere."""
@@ -75,7 +75,7 @@ class StudyView:
 
 
 def _artifact_attributes(artifacts: list[Artifact]) -> dict[str, str]:
-    """Return the system attributes by which Optuna lists artifacts."""
+    """Return the system attributes for Optuna's list of artifacts."""
     return {
         f"artifacts:{artifact.key}": json.dumps(
             {"artifact_id": artifact.key, "filename": artifact.name, "mimetype": artifact.kind, "encoding": None}

@@ -1,6 +1,6 @@
 """Data sets: named tensors, their three splits, and augmentation.
 
->>> from nas_compress.data.loading import load_dataset
+>>> from nas_compress.data.load_dataset import load_dataset
 >>> digits = load_dataset(name="digits", seed=0)
 >>> digits.task.signature.input_names, len(digits.train), len(digits.validation), len(digits.test)
 (('input',), 1079, 359, 359)

@@ -19,7 +19,7 @@ from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.image_classification import LABEL, ImageClassification
 from nas_compress.tasks.task import Task
-from nas_compress.values.model_file import INPUT_NAME
+from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.normalisation import Normalisation
 
 Samples: TypeAlias = tuple[Arrays, Arrays]

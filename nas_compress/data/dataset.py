@@ -98,27 +98,6 @@ class Dataset:
         """Inputs of two training samples, for passes that need shapes only."""
         return self.train.first(2).inputs
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one image."""
-        channels, height, width = self.train.inputs["input"].shape[1:]
-        return channels, height, width
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.task.signature.output("logits").shape[1])
-
-    @property
-    def mean(self) -> int:
-        """Mean of the images."""
-        return int(self.normalisation["input"].mean)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the images."""
-        return self.normalisation["input"].std
-
 
 def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
     lengths = {name: len(tensor) for name, tensor in {**inputs, **targets}.items()}

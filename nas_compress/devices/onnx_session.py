@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx.external_data_helper import uses_external_data
 
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import Signature, TensorSpec
 
 ERRORS_ONLY = 3
@@ -21,21 +21,22 @@ NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "i
     "tensor(float)": "float32",
     "tensor(double)": "float64",
 }
-"""NumPy's names of the types that onnxruntime names."""
+"""NumPy name of each onnxruntime type."""
 
 
 def open_session(
-    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None
+    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None, optimised: bool = True
 ) -> ort.InferenceSession:
-    """Open a file; RequestError unless it is a single ONNX model that loads.
+    """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
-    signature: names of inputs and outputs that the file must have, in order. optimised_path: receives the graph after
-    the runtime's optimisations.
+    signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
+    optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
+    roundings, and no integer kernel runs.
     """
     content = read_content(path)
     _parse(content, path)
     try:
-        session = start_session(content, optimised_path=optimised_path)
+        session = start_session(content, optimised_path=optimised_path, optimised=optimised)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
     if signature is not None:
@@ -44,11 +45,15 @@ def open_session(
     return session
 
 
-def start_session(model: bytes | str, *, optimised_path: Path | None = None) -> ort.InferenceSession:
-    """Open a model's bytes or path without checks; raises the runtime's own exceptions."""
+def start_session(
+    model: bytes | str, *, optimised_path: Path | None = None, optimised: bool = True
+) -> ort.InferenceSession:
+    """Open a model's bytes or path without checks. The runtime's own exceptions pass through."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
     return ort.InferenceSession(model, options, providers=PROVIDERS)
@@ -60,7 +65,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def file_signature(path: Path) -> Signature:
-    """Return the inputs and outputs of a file, as its graph describes them."""
+    """Return the inputs and outputs described in a file's graph."""
     graph = read_model(path).graph
     return Signature(inputs=tuple(map(_spec, graph.input)), outputs=tuple(map(_spec, graph.output)))
 
@@ -80,7 +85,7 @@ def read_content(path: Path) -> bytes:
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's own error, whose package ships no types
+    except Exception:  # protobuf's own error: its package ships no types
         model = onnx.ModelProto()
     if not model.graph.node:
         raise RequestError(f"a model file must be an ONNX model, but got {path} ({len(content)} bytes)")

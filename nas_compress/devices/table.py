@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nas_compress.devices.device import Described, Device
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
+from nas_compress.devices.protocol import Described, Device
 from nas_compress.errors import require_known
 
 
@@ -14,7 +14,7 @@ from nas_compress.errors import require_known
 class DeviceEntry:
     """One kind of device.
 
-    make: opens it. integer_caution: a line about 8-bit kernels on a described device, empty if there is none.
+    make: opens it. integer_caution: returns a line about 8-bit kernels on a described device, or an empty string.
     """
 
     summary: str
@@ -29,7 +29,7 @@ def _onnxruntime_cpu() -> Device:
 
 
 DEFAULT_DEVICE = "onnxruntime_cpu"
-"""The device of runs whose record names none."""
+"""Device of runs without a device in their record."""
 
 DEVICES: Mapping[str, DeviceEntry] = {
     DEFAULT_DEVICE: DeviceEntry(
@@ -38,7 +38,7 @@ DEVICES: Mapping[str, DeviceEntry] = {
         integer_caution=integer_caution,
     ),
 }
-"""Devices by the name that study files use."""
+"""Devices by their name in study files."""
 
 
 def open_device(name: str) -> Device:

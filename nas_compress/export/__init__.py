@@ -1,5 +1,5 @@
-"""Networks written as ONNX files that hold as few bytes as their weights allow.
+"""Export of networks to ONNX files of few bytes.
 
 Graph edits work on protobufs. The passes of onnx-ir would replace `drop_unread_nodes_` and the removal of comments,
-about 30 lines; short names, default attributes and shared zeros, which make most of the difference, have no pass there.
+about 30 lines. It has no pass for short names, default attributes and shared zeros, which make most of the difference.
 """

@@ -1,7 +1,7 @@
-"""Integers of fewer than 8 bits in bytes: the layout, as pure functions on numpy arrays.
+"""Packing of integers of fewer than 8 bits into bytes, as pure functions on numpy arrays.
 
-A width is a sum of fields of 4, 2 and 1 bits (6 = 4 + 2), since 8 is a multiple of each: a field's bytes hold 8 / field
-codes, lowest first, and no code crosses a byte.
+A width is a sum of fields of 4, 2 and 1 bits (6 = 4 + 2), because 8 is a multiple of each: a byte of a field holds 8 /
+field codes, lowest first, and no code crosses a byte.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Codes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 Integers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 GROUP = 8
-"""Codes are filled up with zeros to a multiple of this many, so that every field ends with a whole byte."""
+"""Codes are padded with zeros to a multiple of this number, so that every field ends with a whole byte."""
 
 
 def fields(bits: int) -> tuple[int, ...]:
-    """The fields of a code of 1 to 7 bits, the highest bits first.
+    """Return the fields of a code of 1 to 7 bits, the highest bits first.
 
     >>> [fields(bits) for bits in (6, 5, 3, 1)]
     [(4, 2), (4, 1), (2, 1), (1,)]
@@ -28,7 +28,7 @@ def fields(bits: int) -> tuple[int, ...]:
 
 
 def levels(bits: int) -> tuple[int, ...]:
-    """The integer of each code: -1 and 1 for one bit, else two's complement, so that 0 has the code 0.
+    """Return the integer of each code: -1 and 1 for one bit, else two's complement, so 0 has the code 0.
 
     >>> levels(1), levels(2)
     ((-1, 1), (0, 1, -2, -1))
@@ -39,7 +39,7 @@ def levels(bits: int) -> tuple[int, ...]:
 
 
 def zero_first(shared: Sequence[int]) -> tuple[int, ...]:
-    """A codebook in the order of its codes: 0, where it has one, has the code 0.
+    """Return a codebook in the order of its codes; its 0, if any, gets the code 0.
 
     >>> zero_first((-90, -7, 0, 127))
     (0, -90, -7, 127)
@@ -48,7 +48,7 @@ def zero_first(shared: Sequence[int]) -> tuple[int, ...]:
 
 
 def encode(integers: Integers, table: Sequence[int]) -> Codes:
-    """The code of each integer, its place in `table`, in row order: uint8 (n,). ValueError where it is not there."""
+    """Return each integer's code, its index in `table`, in row order: uint8 (n,). ValueError if it is missing there."""
     flat, known = integers.reshape(-1).astype(np.int64), np.array(table)
     order = np.argsort(known, kind="stable")
     codes = order[np.clip(np.searchsorted(known[order], flat), 0, len(known) - 1)]
@@ -59,7 +59,7 @@ def encode(integers: Integers, table: Sequence[int]) -> Codes:
 
 
 def pack(codes: Codes, bits: int) -> tuple[Codes, ...]:
-    """One array of bytes (m,) for each of `fields(bits)`."""
+    """Return one array of bytes (m,) per field of `fields(bits)`."""
     filled = np.concatenate([codes, np.zeros(-len(codes) % GROUP, dtype=np.uint8)])
     parts, above = [], bits
     for field in fields(bits):
@@ -70,7 +70,7 @@ def pack(codes: Codes, bits: int) -> tuple[Codes, ...]:
 
 
 def unpack(parts: tuple[Codes, ...], bits: int, count: int) -> Codes:
-    """The first `count` codes of what `pack` made: uint8 (count,). The file's own nodes do the same."""
+    """Return the first `count` codes of packed bytes: uint8 (count,). The file's own nodes do the same."""
     codes = np.zeros(len(parts[0]) * GROUP // fields(bits)[0], dtype=np.uint8)
     for field, part in zip(fields(bits), parts, strict=True):
         read = (part[:, None] >> shifts(field)) & (2**field - 1)
@@ -79,7 +79,7 @@ def unpack(parts: tuple[Codes, ...], bits: int, count: int) -> Codes:
 
 
 def packed_bytes(count: int, bits: int) -> int:
-    """The bytes of so many codes.
+    """Return the number of bytes of `count` packed codes.
 
     >>> packed_bytes(9, 3)
     6
@@ -88,5 +88,5 @@ def packed_bytes(count: int, bits: int) -> int:
 
 
 def shifts(field: int) -> Codes:
-    """By how many bits each code of a byte lies above the byte's lowest."""
+    """Return the position in bits of each code in a byte."""
     return np.arange(0, GROUP, field, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""PyTorch's newer exporter: the second opinion, 3 to 10 s a network. Needs the package onnxscript."""
+"""PyTorch's newer exporter, as a second opinion. Takes 3 to 10 s per network and needs onnxscript."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.model_file import OPSET
+from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
 
 
@@ -45,7 +45,7 @@ def export_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> 
 
 
 def _translations() -> dict[Any, Any]:
-    """What each integer operator means, as onnxscript functions."""
+    """Return each integer operator as an onnxscript function."""
     from onnxscript import opset20 as op
     from onnxscript import values
 
@@ -84,7 +84,7 @@ def _translations() -> dict[Any, Any]:
 
 
 def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> Any:
-    """What an operator of DOMAIN takes, by its inputs' types, and gives."""
+    """Return the schema of an operator of DOMAIN with these input types."""
     schema: Any = onnx.defs.OpSchema
     parameter = schema.FormalParameter
     return schema(

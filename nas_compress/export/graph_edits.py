@@ -1,4 +1,4 @@
-"""Small certain changes of an ONNX graph, in place: what both exporters leave behind, made uniform."""
+"""Small exact edits of an ONNX graph, in place, for uniform graphs from both exporters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Key = tuple[int, ...]
-"""Sizes of a stored tensor after the first."""
+"""Sizes of a stored tensor without the first."""
 
 
 def inline_constants_(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes, reshaped ones and second names of stored tensors into initialisers, which are smaller."""
+    """Turn Constant nodes, reshaped constants and aliases of stored tensors into initialisers, which are smaller."""
     kept = []
     stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
@@ -29,7 +29,7 @@ def inline_constants_(graph: onnx.GraphProto) -> None:
 
 
 def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
-    """Say GlobalAveragePool where a mean over height and width is meant: only that has an integer kernel."""
+    """Write a mean over height and width as GlobalAveragePool, which alone has an integer kernel."""
     values = initialisers(graph)
     for node in graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in values:
@@ -40,9 +40,9 @@ def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
 
 
 def share_halves_(graph: onnx.GraphProto) -> None:
-    """Let all 16-bit tensors (n, 1, ...) that are only cast to 32 bits be pieces of one, cast once and split.
+    """Join all 16-bit tensors (n, 1, ...) that are only cast to 32 bits, cast them once and split the result.
 
-    The runtime folds either form; the shared one saves two descriptions a tensor. No value changes.
+    The runtime folds both forms; the joint form saves two descriptions per tensor. No value changes.
     """
     stored = initialisers(graph)
     groups: dict[Key, dict[str, onnx.NodeProto]] = {}
@@ -60,7 +60,7 @@ def share_halves_(graph: onnx.GraphProto) -> None:
 
 
 def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
-    """Remove nodes of which no other node and no output reads anything."""
+    """Remove nodes without a reader among other nodes and outputs."""
     read = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -71,7 +71,7 @@ def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
 
 
 def replace_nodes_(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Let the graph consist of these nodes."""
+    """Replace all nodes of the graph."""
     copies = []
     for node in nodes:
         copy = onnx.NodeProto()
@@ -82,12 +82,12 @@ def replace_nodes_(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def initialisers(graph: onnx.GraphProto) -> dict[str, TensorProto]:
-    """The graph's stored tensors by name."""
+    """Return the graph's stored tensors by name."""
     return {tensor.name: tensor for tensor in graph.initializer}
 
 
 def stored_values(graph: onnx.GraphProto, name: str) -> Array | None:
-    """What a tensor holds that is stored, or cast from a stored one to 32-bit floats; else None."""
+    """Return the values of a tensor if it is stored, or cast from a stored one to 32-bit floats; else None."""
     stored = initialisers(graph)
     if name in stored:
         return numpy_helper.to_array(stored[name])
@@ -99,7 +99,7 @@ def stored_values(graph: onnx.GraphProto, name: str) -> Array | None:
 
 
 def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """The node that computes each tensor, by the tensor's name."""
+    """Return the computing node of each tensor, by the tensor's name."""
     return {name: node for node in graph.node for name in node.output}
 
 
@@ -120,7 +120,7 @@ def _constant_value(node: onnx.NodeProto, stored: Mapping[str, Array]) -> Array 
 
 
 def _scale_value(node: onnx.NodeProto, value: Array) -> Array | None:
-    """The scale of attention scores, which an exporter writes as a float64 cast to float32, and its square root."""
+    """Return the scale of attention scores, exported as a float64 cast to float32, or its square root."""
     if node.op_type == "Sqrt":
         return np.sqrt(value)
     from_double = value.dtype == np.float64 and node.attribute[0].i == TensorProto.FLOAT

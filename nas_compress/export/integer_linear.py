@@ -1,8 +1,8 @@
-"""Linear layers written so that the runtime computes them in integers.
+"""Rewrites of linear layers for the runtime's integer kernels.
 
-It scales a convolution's float bias itself and looks through no Flatten; for a linear layer it asks for
-a Gemm, an int32 bias where there is one, written out zero points and a Reshape, and else computes in float without a
-word. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
+The runtime scales the float bias of a convolution itself, but does not match patterns through Flatten. A linear layer
+must be a Gemm with explicit zero points, a Reshape and, if it has a bias, an int32 one; otherwise it is silently
+computed in float. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from onnx import helper, numpy_helper
 
 from nas_compress.export.graph_edits import Array, drop_unread_nodes_, makers, stored_values
 
+ADDED = "//"
+"""Separator in the names of added tensors. Names of parameters and outputs do not contain it."""
+
 Makers = Mapping[str, onnx.NodeProto]
 Bias = tuple[str, bytes]
-"""The float bias's name and the bytes of its scale: of these there is one integer bias, however many layers read it."""
+"""Name of the float bias and bytes of its scale: one integer bias is shared by all layers with the same pair."""
 
 
 def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
-    """Rewrite every product of quantized values and quantized weights; the others stay as they are."""
+    """Rewrite every product of quantized values and quantized weights."""
     graph = model.graph
     _say_gemm_(model)
     made_by = makers(graph)
@@ -54,7 +57,7 @@ def _say_gemm_(model: onnx.ModelProto) -> None:
 
 
 def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
-    """How many dimensions each computed tensor has, where that follows from the graph."""
+    """Return the number of dimensions of each computed tensor, if shape inference finds it."""
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     return {value.name: len(value.type.tensor_type.shape.dim) for value in inferred if _has_shape(value)}
 
@@ -64,7 +67,7 @@ def _has_shape(value: onnx.ValueInfoProto) -> bool:
 
 
 def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
-    """The DequantizeLinear that a tensor comes from, seen through a flattening of each sample."""
+    """Return the DequantizeLinear of a tensor, directly or before a flattening of each sample."""
     node = made_by.get(name)
     if node is not None and _flattens_samples(node, made_by):
         node = made_by.get(node.input[0])
@@ -72,7 +75,7 @@ def _dequantized(name: str, made_by: Makers) -> onnx.NodeProto | None:
 
 
 def _flattens_samples(node: onnx.NodeProto, made_by: Makers) -> bool:
-    """Whether the answer is one row a sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
+    """Return True for a node with one row per sample: a Flatten, or a Reshape of pooled (N, C, 1, 1)."""
     if node.op_type == "Flatten":
         return all(attribute.i == 1 for attribute in node.attribute)
     history = [node.op_type]
@@ -86,7 +89,7 @@ def _reshape_instead_of_flatten_(gemm: onnx.NodeProto, graph: onnx.GraphProto, m
     node = made_by[gemm.input[0]]
     if node.op_type == "DequantizeLinear":
         return
-    shape = _store(graph, f"{node.output[0]}.shape", np.array([0, -1], dtype=np.int64))
+    shape = _store(graph, f"{node.output[0]}{ADDED}shape", np.array([0, -1], dtype=np.int64))
     node.CopyFrom(helper.make_node("Reshape", [node.input[0], shape], [node.output[0]]))
 
 
@@ -94,7 +97,7 @@ def _write_zero_point_(weights: onnx.NodeProto, graph: onnx.GraphProto) -> None:
     if len(weights.input) < 3:
         scale = stored_values(graph, weights.input[1])
         zeros = np.zeros(0 if scale is None else scale.shape, dtype=np.int8)
-        weights.input.append(_store(graph, f"{weights.output[0]}.zero_point", zeros))
+        weights.input.append(_store(graph, f"{weights.output[0]}{ADDED}zero_point", zeros))
 
 
 def _write_integer_bias_(
@@ -115,7 +118,7 @@ def _write_integer_bias_(
     integers = np.clip(np.rint(bias / scale.astype(np.float64)), limits.min, limits.max).astype(np.int32)
     key = gemm.input[2], scale.tobytes()
     if key not in written:
-        name = written[key] = f"{gemm.output[0]}.bias"
+        name = written[key] = f"{gemm.output[0]}{ADDED}bias"
         inputs = [_store(graph, f"{name}.integers", integers), _store(graph, f"{name}.scale", scale)]
         graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=0))
     gemm.input[2] = written[key]

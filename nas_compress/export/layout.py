@@ -1,4 +1,4 @@
-"""In which forms a file may keep its weights: all hold the same numbers, of which the runtime makes the same graph."""
+"""Storage formats for weights. They differ in file size only; onnxruntime builds the same graph from each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How integers are kept: as floats of 32 bits, one in a byte, or packed.
+    """Format of stored integers: as 32-bit floats, one per byte, or packed.
 
-    sparse: zeros are left out where that is smaller, so that the bytes depend on the weights.
+    sparse: leave zeros out if that is smaller; the number of bytes then depends on the weights.
     """
 
     integers: Literal["floats", "bytes", "packed"] = "packed"
@@ -19,7 +19,7 @@ class Layout:
 
 
 PACKED = Layout()
-"""As many bytes as the weights have bits."""
+"""As many bits in the file as the weights have."""
 
 STEPS: Mapping[str, Layout] = {
     "float32": Layout(integers="floats"),
@@ -27,4 +27,4 @@ STEPS: Mapping[str, Layout] = {
     "packed": Layout(),
     "without zeros": Layout(sparse=True),
 }
-"""From a float of 32 bits for each weight of the student to the fewest bytes, before any compression."""
+"""From a 32-bit float per weight of the student to the fewest bytes before compression."""

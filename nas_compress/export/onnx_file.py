@@ -1,4 +1,4 @@
-"""One function that writes a network as the file that ships."""
+"""Export of a network to the file that ships."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from nas_compress.export.graph_edits import (
 )
 from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.layout import PACKED, STEPS, Layout
+from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
-from nas_compress.export.weight_storage import leave_out_zeros_, store_weights_
 from nas_compress.export.xz_container import smallest_container
 from nas_compress.files import write_atomically
 from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import Signature
 
 Backend = Literal["torchscript", "dynamo"]
@@ -73,7 +73,7 @@ def export_onnx(
     try:
         write_atomically(path, lambda temporary: _fill(temporary, content))
     except OSError as error:
-        raise RunError(f"a model file must be writable, but got {path}: {error.strerror}") from error
+        raise RunError(f"Cannot write the model file {path}: {error.strerror}") from error
 
 
 def size_steps(model: nn.Module, signature: Signature, *, backend: Backend = "torchscript") -> dict[str, int]:
@@ -90,7 +90,7 @@ class _Traced:
     signature: Signature
 
     def content(self, layout: Layout) -> bytes:
-        """Return the bytes of the file that ships; zeros stay in it if leaving them out takes more bytes."""
+        """Return the bytes of the shipped file; zeros stay in it if leaving them out takes more bytes."""
         layouts = [layout, replace(layout, sparse=False)] if layout.sparse else [layout]
         return min((_ship(_copy(self.exported), self.signature, each) for each in layouts), key=len)
 
@@ -104,13 +104,13 @@ def _trace(model: nn.Module, signature: Signature, backend: Backend) -> _Traced:
         exported = EXPORTERS[backend](network, samples, signature)
     except RequestError:
         raise
-    except Exception as error:  # exporters raise many kinds, none of which they document
+    except Exception as error:  # exporters raise undocumented exceptions
         raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
     return _Traced(exported=exported, signature=signature)
 
 
 def _is_ready(model: nn.Module) -> bool:
-    """Whether `model` can run as it is; copying a small network takes a tenth of its export."""
+    """Return True if `model` can be traced as it is. Copying a small network takes a tenth of its export."""
     return not any(module.training for module in model.modules()) and all(
         tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers())
     )
@@ -149,7 +149,7 @@ def _require_outputs(network: nn.Module, samples: Batch, signature: Signature) -
 
 
 def _describe_ends_(graph: onnx.GraphProto, signature: Signature) -> None:
-    """Replace the exporter's description of inputs and outputs, whose shapes may be unknown there."""
+    """Replace the exporter's description of inputs and outputs, which may lack shapes."""
     for ends, specs in ((graph.input, signature.inputs), (graph.output, signature.outputs)):
         del ends[:]
         for spec in specs:

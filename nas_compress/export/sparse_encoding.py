@@ -1,7 +1,8 @@
-"""Rows of numbers without their zeros: which form takes the fewest bytes, as pure functions on numpy arrays.
+"""Rows of numbers without their zeros, in the smallest of several formats, as pure functions on numpy arrays.
 
-A `mask` has one bit a number and keeps the others; `gaps` keep with each number how far it lies behind the one before
-(Han et al. 2016, arXiv 1510.00149, section 2), in so many bits: where a gap is too large, a 0 is kept on the way.
+A `mask` has one bit per number, and the nonzero numbers are stored. `gaps` store with each nonzero number its distance
+from the one before (Han et al. 2016, arXiv 1510.00149, section 2), in a fixed number of bits; an extra 0 is stored
+wherever a gap is too large.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from nas_compress.export.bit_packing import GROUP, Codes, Integers, packed_bytes
 GAP_BITS = (2, 3, 4, 5, 6, 7)
 
 MASK_NODES, GAP_NODES = 260, 300
-"""Bytes of the nodes that put the zeros back: about a twentieth more than they have."""
+"""Bytes of the nodes that restore the zeros, about a twentieth above their real size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How a row is kept: `dense`, by `mask` or by `gaps` of so many bits, and in how many bytes, nodes included."""
+    """Storage format of a row: `dense`, `mask`, or `gaps` of `gap_bits` bits. size_bytes: with nodes."""
 
     kind: str
     size_bytes: int
@@ -28,7 +29,7 @@ class Form:
 
 
 def smallest_form(values: Integers, bits: int) -> Form:
-    """The form with the fewest bytes for numbers (n,) of so many bits each; dense where another has no fewer.
+    """Return the smallest format for numbers (n,) of `bits` bits each; dense in case of a tie.
 
     >>> smallest_form(np.arange(8000) % 2, 4)
     Form(kind='mask', size_bytes=3264, gap_bits=0)
@@ -44,10 +45,10 @@ def smallest_form(values: Integers, bits: int) -> Form:
 
 
 def mean_bits(bits: float, *, zero_fraction: float) -> float:
-    """About the bits that one of many numbers takes in their smallest form, with zeros at random places.
+    """Estimate the bits per number in the smallest format, with zeros at random places.
 
-    A gap of g bits reaches 2^g - 1 places, and a number lies farther than that with the probability that all of these
-    are 0: so often a 0 is kept on the way.
+    A gap of g bits reaches 2^g - 1 places. A number lies farther away with the probability that all of these are 0, and
+    then an extra 0 is stored.
 
     >>> [round(mean_bits(bits, zero_fraction=zeros), 2) for bits, zeros in ((32, 0.0), (32, 0.5), (2, 0.5), (8, 0.9))]
     [32.0, 17.0, 2.0, 1.35]
@@ -58,10 +59,10 @@ def mean_bits(bits: float, *, zero_fraction: float) -> float:
 
 
 def gaps_and_values(values: Integers, bits: int) -> tuple[Codes, Integers]:
-    """Distances of at most 2^bits - 1, uint8 (m,), and the numbers (m,) at which each of them ends.
+    """Return distances of at most 2^bits - 1, uint8 (m,), and the numbers (m,) at their ends.
 
-    The first distance counts from the place before the first number. m is a multiple of GROUP: at the end come
-    distances of 0, which name the last number again.
+    The first distance counts from the place before the first number. m is a multiple of GROUP, padded with distances of
+    0, which repeat the last number.
     """
     places, most = np.flatnonzero(values), 2**bits - 1
     distances = np.diff(places, prepend=-1)
@@ -78,5 +79,5 @@ def gaps_and_values(values: Integers, bits: int) -> tuple[Codes, Integers]:
 
 
 def _stops(places: Integers, bits: int) -> int:
-    """How many numbers `gaps_and_values` keeps, before they are filled up."""
+    """Return the number of values stored by `gaps_and_values`, without padding."""
     return max(1, int(((np.diff(places, prepend=-1) - 1) // (2**bits - 1) + 1).sum()))

@@ -1,23 +1,23 @@
-"""A model without anything that the runtime does not need: the bytes that are left are the size."""
+"""Removal of all that the runtime does not need; the remaining bytes are the model's size."""
 
 from __future__ import annotations
 
-import itertools
 import string
 from collections.abc import Iterator
+from itertools import count, filterfalse, product
 
 import onnx
 from onnx import helper, numpy_helper
 
 from nas_compress.export.graph_edits import initialisers
-from nas_compress.values.model_file import IR_VERSION, OPSET
+from nas_compress.values.file_contract import IR_VERSION, OPSET
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new model of the same nodes in the same order, without comments, traces, paths and long names.
+    """Return a new model of the same nodes in the same order, without comments, traces, paths and long names.
 
-    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use. Only single
-    integer zeros are shared, so the number of bytes depends on the architecture and not on the weights.
+    Needs inputs and outputs of known types. Tensors are numbered in the order of their first use. Only single integer
+    zeros are shared, so the number of bytes depends on the architecture and not on the weights.
     """
     graph = model.graph
     names = _short_names(graph)
@@ -37,10 +37,11 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """Old names to the shortest new ones, in the order of their first use."""
+    """Map old names to the shortest new ones, in the order of their first use."""
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     names[""] = ""
-    stored, zeros, fresh = initialisers(graph), dict[int, str](), _shortest_names()
+    stored, zeros = initialisers(graph), dict[int, str]()
+    fresh = filterfalse(frozenset(names).__contains__, _shortest_names())
     for node in graph.node:
         for name in (*node.input, *node.output):
             if name in names:
@@ -56,13 +57,16 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _shortest_names() -> Iterator[str]:
-    """`a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file names every tensor two or three times."""
-    for length in itertools.count(1):
-        yield from map("".join, itertools.product(string.ascii_letters, repeat=length))
+    """Yield `a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file repeats the name of each tensor two or three times."""
+    for length in count(1):
+        yield from map("".join, product(string.ascii_letters, repeat=length))
 
 
 def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
-    """The element type of a single integer zero; other equal tensors stay apart, for the sake of fusion."""
+    """Return the element type of a single integer zero.
+
+    Other equal tensors are not shared, because sharing breaks fusion.
+    """
     integer = tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
     if integer and not tensor.dims and not numpy_helper.to_array(tensor).any():
         return int(tensor.data_type)
@@ -83,11 +87,11 @@ def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
 
 
 def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
-    """Whether the operator means the same without the attribute."""
+    """Return True if the operator means the same without the attribute."""
     if operator == "Conv" and attribute.name in ("dilations", "strides", "pads"):
         return set(attribute.ints) == {int(attribute.name != "pads")}
     if operator == "Conv" and attribute.name == "kernel_shape":
-        return True  # that of the weights
+        return True  # follows from the weights
     known = onnx.defs.get_schema(operator, OPSET).attributes.get(attribute.name)
     if known is None or not known.default_value.name:
         return False
@@ -95,7 +99,7 @@ def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:
 
 
 def _bare_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    """The tensor without comments; 64-bit integers, mostly sizes, in as many bytes as each number needs."""
+    """Return the tensor without comments; 64-bit integers, mostly sizes, with as few bytes as each needs."""
     if tensor.data_type == onnx.TensorProto.INT64:
         values = numpy_helper.to_array(tensor).reshape(-1).tolist()
         return onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, int64_data=values, name=name)

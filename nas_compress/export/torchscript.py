@@ -1,4 +1,4 @@
-"""The TorchScript exporter: 0.1 s a network, though PyTorch calls it deprecated."""
+"""The TorchScript exporter: 0.1 s per network. PyTorch calls it deprecated."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import torch
 from torch import nn
 from torch.onnx import symbolic_helper
 
-from nas_compress.export.weight_storage import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.model_file import OPSET
+from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
 
-# Parts of torch without types of their own.
+# These parts of torch are untyped.
 helper: Any = symbolic_helper
 onnx_exporter: Any = torch.onnx
 
 
 class Graph(Protocol):
-    """The graph that the exporter is writing."""
+    """The graph under construction by the exporter."""
 
     def op(self, operator: str, *inputs: torch.Value, **attributes: object) -> torch.Value:
-        """Add a node; an attribute's last letters say its type, as in `axis_i`."""
+        """Add a node. An attribute's suffix gives its type, as in `axis_i`."""
         ...
 
 
 def trace_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> onnx.ModelProto:
-    """Run `network` (in evaluation mode) once on `samples` and export the operations that ran."""
+    """Run `network` (in evaluation mode) once on `samples` and export the executed operations."""
     _give_meaning_to_integer_operators()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), _stdout_closed():
@@ -58,7 +58,7 @@ def trace_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> o
 
 @contextlib.contextmanager
 def _stdout_closed() -> Iterator[None]:
-    """Nothing of the block reaches stdout, which is for data: where it fails, the exporter's C++ prints its graph."""
+    """Keep the block's output off stdout, which is for data: on failure, the exporter's C++ code prints its graph."""
     with contextlib.redirect_stdout(io.StringIO()), Path(os.devnull).open("wb") as nowhere:
         try:
             if sys.__stdout__ is not None:
@@ -126,7 +126,7 @@ def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_sca
 
 
 def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:
-    """Say the shape and type of what an operator of ours makes; the exporter asks for a kernel's size."""
+    """Set the shape and type of our operator's output, because the exporter needs the size of a kernel."""
     made.setType(cast(Any, stored.type()).with_dtype(torch.float32))
     return made
 

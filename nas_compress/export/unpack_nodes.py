@@ -1,6 +1,6 @@
-"""Many numbers as one row of bytes, and the ordinary ONNX operators that spread them out again.
+"""Numbers stored as one row of bytes, and the standard ONNX operators that restore them.
 
-onnxruntime folds these when it loads: the graph that runs is that of a file which stores every number.
+onnxruntime folds these operators at load time, so it runs the same graph as for a file of separate numbers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class TensorStore:
         self._graph, self._known = graph, initialisers(graph)
 
     def array(self, name: str) -> Array:
-        """What a stored tensor holds."""
+        """Return the values of a stored tensor."""
         return numpy_helper.to_array(self._known[name])
 
     def keep(self, name: str, values: Array) -> str:
-        """Store values under a name that is new, or known for the same values; return the name."""
+        """Store values under a new name, or one already used for the same values; return the name."""
         return self.add(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
     def add(self, tensor: onnx.TensorProto) -> str:
@@ -41,16 +41,16 @@ class TensorStore:
         return tensor.name
 
     def constant(self, values: Sequence[int], kind: type[np.generic]) -> str:
-        """A small tensor (n,), named after its content and so stored once."""
+        """Store a small tensor (n,) once, under a name made of its content; return the name."""
         return self.keep(f"{kind.__name__}{list(values)}", np.array(values, dtype=kind))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Numbers (n,) stored together: codes of `bits` bits, or whole numbers where these are 8 or more.
+    """Numbers (n,) stored together: codes of `bits` bits, or whole numbers for 8 bits and more.
 
-    float8: the numbers are the bytes of e4m3 floats, uint8, of which 0 alone is 0; spread out they are float32, for
-    the runtime's operators know e4m3 as a stored form only.
+    float8: the numbers are bytes of e4m3 floats, uint8, with 0 as the only zero. They are restored as float32, because
+    the runtime's operators support e4m3 as a storage type only.
     """
 
     name: str
@@ -60,12 +60,15 @@ class Stream:
 
     @property
     def form(self) -> Form:
-        """The smallest form with or without zeros."""
+        """The smallest format, with or without zeros."""
         return smallest_form(self.values, self.bits)
 
 
 def spread(stream: Stream, form: Form, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
-    """Nodes that give all numbers, their tensor (before + n + after,), and how many meaningless ones lie about them."""
+    """Return nodes that restore all numbers, their tensor, and the sizes (before, after) of its padding.
+
+    The tensor is (before + n + after,).
+    """
     if form.kind == "mask":
         return _by_mask(stream, store)
     if form.kind == "gaps":
@@ -77,9 +80,9 @@ def spread(stream: Stream, form: Form, store: TensorStore) -> tuple[Nodes, str, 
 def split(
     row: str, sizes: Sequence[int], names: Sequence[str], around: tuple[int, int], store: TensorStore
 ) -> tuple[Nodes, list[str]]:
-    """Nodes that cut a row into pieces of those sizes, and their names: those given, or the row's own where it is one.
+    """Return nodes to cut a row into pieces, and the pieces' names; a single piece keeps the row's name.
 
-    around: how many numbers lie before and after them that belong to none.
+    sizes, names: of the pieces. around: number of padding values before and after them.
     """
     before, after = around
     parts = [(before, f"{row}.before"), *zip(sizes, names, strict=True), (after, f"{row}.after")]
@@ -91,7 +94,10 @@ def split(
 
 
 def _by_mask(stream: Stream, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
-    """Number i is the k-th kept one, k being the ones in the mask up to i, or the 0 that lies before all kept ones."""
+    """Restore a row by its mask.
+
+    Number i is the kept number of index (ones in the mask up to i), or the 0 stored before all kept ones.
+    """
     at, present = stream.name, stream.values != 0
     kept = np.append(np.zeros(1, dtype=stream.values.dtype), stream.values[present])
     nodes, values = _numbers(stream, f"{at}.kept", kept, store)
@@ -107,7 +113,7 @@ def _by_mask(stream: Stream, store: TensorStore) -> tuple[Nodes, str, tuple[int,
 
 
 def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, str, tuple[int, int]]:
-    """Each kept number goes to the sum of all gaps up to its own, in a row of zeros."""
+    """Scatter each kept number into a row of zeros, at the sum of all gaps up to its own."""
     at = stream.name
     gaps, kept = gaps_and_values(stream.values, gap_bits)
     nodes, values = _numbers(stream, f"{at}.kept", kept, store)
@@ -125,7 +131,7 @@ def _by_gaps(stream: Stream, gap_bits: int, store: TensorStore) -> tuple[Nodes, 
 
 
 def _numbers(stream: Stream, name: str, values: Array, store: TensorStore) -> tuple[Nodes, str]:
-    """Nodes and the tensor of some of a stream's numbers."""
+    """Return nodes for a part of a stream's numbers, and their tensor."""
     if not stream.float8:
         return _row(name, values, stream.bits, store)
     stored = helper.make_tensor(f"{name}.e4m3", TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
@@ -133,7 +139,7 @@ def _numbers(stream: Stream, name: str, values: Array, store: TensorStore) -> tu
 
 
 def _row(name: str, values: Array, bits: int, store: TensorStore) -> tuple[Nodes, str]:
-    """Nodes and the tensor of numbers without zeros left out: codes are filled up to whole bytes."""
+    """Return nodes for a row with its zeros, and its tensor; codes are padded to whole bytes."""
     if bits >= 8:
         return [], store.keep(name, values)
     nodes: Nodes = []

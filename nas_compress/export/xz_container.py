@@ -1,7 +1,7 @@
-"""A file in an entropy-coded container of Python's standard library, which three lines of a reader open.
+"""Files in an xz container, read with three lines of Python's standard library.
 
-xz codes each byte by how often it came before (LZMA's adaptive range coder). It does the work of Deep Compression's
-Huffman tables (Han et al. 2016, arXiv 1510.00149, section 4): weights of few values take 5 to 25 % more than their
+xz codes each byte by its frequency so far (LZMA's adaptive range coder). It replaces the Huffman tables of Deep
+Compression (Han et al. 2016, arXiv 1510.00149, section 4): weights of few values take 5 to 25 % more than their
 entropy.
 """
 
@@ -11,18 +11,20 @@ import lzma
 from collections.abc import Iterable
 
 CONTEXTS = (3, 0)
-"""Bits of the byte before by which a byte's chances are told apart: text has neighbours, weights have none."""
+"""Candidates for the number of bits of the previous byte used as context: text depends on its neighbours, weights do
+not.
+"""
 
 SMALLEST_DICTIONARY = 4096
 
 
 def compress(content: bytes) -> bytes:
-    """The smallest xz container of `content` over CONTEXTS, with a checksum; the same bytes give the same container."""
+    """Return the smallest xz container of `content` over CONTEXTS, with a checksum; deterministic."""
     return min((_compress(content, context) for context in CONTEXTS), key=len)
 
 
 def smallest_container(contents: Iterable[bytes]) -> bytes:
-    """The smallest container of files that mean the same."""
+    """Return the smallest container of equivalent files."""
     return min((compress(content) for content in contents), key=len)
 
 

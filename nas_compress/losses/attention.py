@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.losses.layer_matching import by_relative_depth, common_tokens, stages
-from nas_compress.losses.term import FeatureLoss
+from nas_compress.losses.term_kinds import FeatureLoss
 from nas_compress.models.features import Observation, Relations
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.losses.layer_matching import by_relative_depth, pooled_embedding, same_size, stages
-from nas_compress.losses.term import FeatureLoss
+from nas_compress.losses.term_kinds import FeatureLoss
 from nas_compress.models.features import Observation
 
 ANGLE_SAMPLES = 32

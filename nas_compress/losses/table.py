@@ -18,7 +18,7 @@ from nas_compress.losses.logits import (
     permuted_kd,
     teacher_free,
 )
-from nas_compress.losses.term import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
+from nas_compress.losses.term_kinds import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.values.candidate import LossTerm
 

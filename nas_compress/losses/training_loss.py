@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.losses.layer_matching import stages
 from nas_compress.losses.table import TERMS, check_terms
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, LogitTerm, TaskTerm, Term, complete_settings
+from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, LogitTerm, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import Factor, Scheduled, schedule_weights
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import Batch

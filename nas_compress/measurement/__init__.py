@@ -1,1 +1,1 @@
-"""Figures of exported files, taken by the runtime that will run them, and counts of torch modules."""
+"""Figures of exported files, measured with the target runtime."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
 import torch
 from torch import nn
 
-from nas_compress.devices.onnx_session import read_model
-from nas_compress.measurement.predictions import predict
+from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.errors import ExportError, RequestError
+from nas_compress.measurement.predictions import File, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Batch, named_outputs, to_arrays
 from nas_compress.tasks.task import Task
 
 
 def check_agreement(
-    model: nn.Module, path: Path, inputs: Batch, task: Task, *, session: ort.InferenceSession | None = None
+    model: nn.Module,
+    path: Path,
+    inputs: Batch,
+    task: Task,
+    *,
+    session: ort.InferenceSession | None = None,
+    integer_caution: str = "",
 ) -> Agreement:
     """Compare `model`, as it was exported, with its file; ExportError if rounding does not explain the difference.
 
-    session: of the file, if it is open already.
+    session: of the file, if it is open already. integer_caution: line about the 8-bit kernels of the device; the error
+    ends with it if the file agrees once it is computed without them.
     """
     was_training = model.training
     try:
@@ -28,12 +37,30 @@ def check_agreement(
             expected = named_outputs(model.eval()(*inputs.values()), task.signature.output_names)
     finally:
         model.train(was_training)
-    found = predict(session or path, to_arrays(inputs))
-    return task.agreement(found, to_arrays(expected), rounding=_rounding(path), name=path.name)
+    rounding = _rounding(path)
+
+    def compare(file: File) -> Agreement:
+        found = predict(file, to_arrays(inputs))
+        return task.agreement(found, to_arrays(expected), rounding=rounding, name=path.name)
+
+    try:
+        return compare(session or path)
+    except ExportError as error:
+        if integer_caution and rounding == "integers" and _agrees_without_kernels(path, compare):
+            raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
+        raise
+
+
+def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:
+    try:
+        compare(open_session(path, optimised=False))
+    except (ExportError, RequestError):
+        return False
+    return True
 
 
 def _rounding(path: Path) -> Rounding:
-    """Rounding of the file's computed tensors. A Clip before it is that of fewer bits than the kernels have."""
+    """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
     graph = read_model(path).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     rounded = {made_by.get(node.input[0]) for node in graph.node if node.op_type == "QuantizeLinear"}

@@ -1,4 +1,4 @@
-"""What an ONNX file is made of: the bytes of its stored tensors, by the layer that reads them."""
+"""Contents of an ONNX file: bytes of its stored tensors per layer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onnx import helper, numpy_helper
 from nas_compress.devices.onnx_session import read_model, start_session
 
 MULTIPLYING = frozenset({"Conv", "Gemm", "MatMul"})
-"""Operators whose second input is a weight, where it follows from what the file stores."""
+"""Operators whose second input is a weight if it is computed from stored tensors."""
 
 PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity"})
-"""Operators that only hand a tensor on: what they read belongs to the layer that reads their output.
+"""Operators that only pass a tensor on. Their stored inputs belong to the layer after them.
 
-So does what is computed from stored tensors alone, such as a product of integer weights and their scales.
+So do the inputs of nodes computed from stored tensors alone, such as a product of integer weights and their scales.
 """
 
 
@@ -37,9 +37,9 @@ class StoredLayer:
 
 
 def stored_layers(path: Path) -> tuple[StoredLayer, ...]:
-    """The layers of a file in the order of the graph; the rest of its bytes is the graph itself.
+    """Return the layers of a file in the order of the graph; the rest of its bytes is the graph itself.
 
-    A tensor that several layers read counts for the first. RequestError where the file is no model.
+    A tensor read by several layers counts for the first. RequestError if the file is no model.
     """
     graph = read_model(path).graph
     nodes = list(graph.node)  # held, so that each keeps its identity
@@ -58,9 +58,9 @@ def stored_layers(path: Path) -> tuple[StoredLayer, ...]:
 
 
 def weight_zero_fraction(path: Path) -> float:
-    """The fraction of the weights of convolutions and products that are 0 in the file; 0.0 where it has none.
+    """Return the fraction of zeros among the weights of convolutions and products; 0.0 if there are none.
 
-    A tensor that several operators read counts once. RequestError where the file is no model.
+    A tensor read by several operators counts once. RequestError if the file is no model.
     """
     weights = multiplied_weights(path)
     count = sum(weight.size for weight in weights)
@@ -68,9 +68,9 @@ def weight_zero_fraction(path: Path) -> float:
 
 
 def multiplied_weights(path: Path) -> list[NDArray[Any]]:
-    """The weights that the file's convolutions and products multiply with, decoded as the runtime decodes them.
+    """Return the weights of the file's convolutions and products, decoded as by the runtime.
 
-    They are computed from stored tensors by the file's own nodes; zeros that a runtime's layout adds are not in them.
+    The file's own nodes compute them from stored tensors, so zeros added by a runtime's layout are not included.
     """
     model = read_model(path)
     constant = {tensor.name for tensor in model.graph.initializer} | {""}
@@ -85,7 +85,7 @@ def multiplied_weights(path: Path) -> list[NDArray[Any]]:
 
 
 def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
-    """The first node that reads each tensor."""
+    """Return the first node that reads each tensor."""
     readers: dict[str, onnx.NodeProto] = {}
     for node in nodes:
         for name in node.input:
@@ -94,7 +94,7 @@ def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
 
 
 def _passing(nodes: Sequence[onnx.NodeProto], stored: set[str]) -> set[int]:
-    """The nodes, by identity, that belong to the layer after them."""
+    """Return the nodes, by identity, that belong to the layer after them."""
     constant = set(stored)
     passing = set()
     for node in nodes:

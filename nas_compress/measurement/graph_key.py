@@ -1,4 +1,4 @@
-"""A name for what latency depends on: the graph that runs, without the values of its weights."""
+"""Key of the graph that runs, without the values of its weights: latency depends on nothing else."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from nas_compress.devices.onnx_session import read_model
 
 
 def structure_key(path: Path) -> str:
-    """16 hexadecimal digits that files share whose graphs are one when the runtime has loaded them, trained or not.
+    """Return 16 hexadecimal digits, equal for files with the same loaded graph, trained or not.
 
-    What is computed from stored tensors alone, such as weights from packed bytes, the runtime folds when it loads: of
-    it the type and shape count, not how it is stored. Nodes, attributes and the ways of computed tensors count. Only
-    of stored 64-bit integers the values count too: they are no weights but shapes and indices, such as the number of
-    an attention's heads.
+    Nodes, attributes and the connections of computed tensors enter the key. Subgraphs of constants, such as weights
+    from packed bytes, are folded at load time, so only their output type and shape enter. Of stored tensors, only
+    64-bit integers enter by value, because they are shapes and indices, such as the number of an attention's heads.
     """
     model = read_model(path)
     constant, running = _fold(model)
@@ -32,7 +31,7 @@ def structure_key(path: Path) -> str:
 
 
 def _fold(model: onnx.ModelProto) -> tuple[dict[str, list[Any]], list[onnx.NodeProto]]:
-    """Descriptions of the tensors that are stored or folded, by name, and the nodes that run."""
+    """Return the descriptions of stored or folded tensors, by name, and the nodes that run."""
     constant = {tensor.name: _stored(tensor) for tensor in model.graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     known = {value.name: _end(value)[1:] for value in inferred}
@@ -43,13 +42,13 @@ def _fold(model: onnx.ModelProto) -> tuple[dict[str, list[Any]], list[onnx.NodeP
         elif node.op_type == "DequantizeLinear":  # not folded: the kernel after it reads the integers
             constant[node.output[0]] = [node.op_type, *(constant[name] for name in node.input)]
         else:
-            # what the inference does not know is told apart by what makes it
+            # a tensor of unknown shape is identified by the node that computes it
             constant |= {name: known.get(name, [node.op_type, name]) for name in node.output}
     return constant, running
 
 
 def _numbered(nodes: list[onnx.NodeProto], constant: dict[str, list[Any]]) -> list[Any]:
-    """The nodes with their tensors by number: how many names were used before says nothing."""
+    """Return the nodes with numbered tensors, because names depend on the exporter."""
     numbers: dict[str, str] = {}
 
     def known(name: str) -> Any:

@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.device import Device, Latency
 from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.protocol import Device, Latency
+from nas_compress.devices.table import recorded_caution
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.export_agreement import check_agreement
@@ -24,12 +25,11 @@ from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
-from nas_compress.values.precision import Quantization
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 
 AGREEMENT_SAMPLES = 512
 CALIBRATION_SAMPLES = 256
-PLAIN = Quantization()
 
 
 class Stopwatch:
@@ -48,7 +48,7 @@ class Stopwatch:
             self.add(name, time.perf_counter() - started)
 
     def add(self, name: str, seconds: float) -> None:
-        """Add to a stage what was spent elsewhere."""
+        """Add seconds that were measured elsewhere to a stage."""
         self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
 
 
@@ -57,27 +57,25 @@ def write_file(
     path: Path,
     *,
     signature: Signature,
-    weight_bits: int,
-    activation_bits: int,
+    precision: Precision,
     calibration: Batch,
     watch: Stopwatch,
-    quantization: Quantization = PLAIN,
     layer_bits: Mapping[str, int] | None = None,
     sparse: bool = False,
 ) -> nn.Module:
-    """Quantize and export a network on the CPU; return the exported module, whose outputs the file must reproduce.
+    """Quantize and export a network on the CPU; return the exported module as reference for the file's outputs.
 
     signature: inputs and outputs of the file. calibration: training samples that set the ranges of activations.
-    layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if that is smaller.
+    layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if it gets smaller.
     """
     with watch.stage("quantize"):
         deployable = quantize(
             network.eval(),
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
+            weight_bits=precision.weight_bits,
+            activation_bits=precision.activation_bits,
             calibration=calibration,
-            weight_format=quantization.weight_format,
-            ranges=quantization.ranges,
+            weight_format=precision.quantization.weight_format,
+            ranges=precision.quantization.ranges,
             layer_bits=layer_bits,
         )
     with watch.stage("export"):
@@ -96,10 +94,11 @@ def measure_cost(
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
-    """Measure all that needs no training: latency and size of the file, parameters and macs of the float network.
+    """Measure all figures of an untrained network: the file's latency and size, parameters and macs.
 
-    signature, activation_bits: of the file. sample: a batch of at least one sample. patient: see `Device.latency`.
-    Raises FloatKernelError if the device would compute an integer file in float.
+    Parameters and macs are those of the float network. signature, activation_bits: of the file. sample: a batch of at
+    least one sample. patient: see `Device.latency`. Raises FloatKernelError if the device would compute an integer file
+    in float.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     with watch.stage("count"):
@@ -130,16 +129,23 @@ def measure_file(
     watch: Stopwatch,
     patient: bool = False,
 ) -> Measured:
-    """Measure all figures of a trained file; ExportError if its outputs are not those of `deployable`.
+    """Measure all figures of a trained file; ExportError if its outputs differ from those of `deployable`.
 
-    cost: of the untrained file. A latency that is noisy there, or of another graph, is measured again. patient: see
+    cost: of the untrained file. Its latency is measured again if it is noisy or of another graph. patient: see
     `Device.latency`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     inputs = to_device(validation.inputs, "cpu")
     with watch.stage("agreement"):
         session = open_session(path, signature=task.signature)
-        agreement = check_agreement(deployable, path, rows(inputs, 0, AGREEMENT_SAMPLES), task, session=session)
+        agreement = check_agreement(
+            deployable,
+            path,
+            rows(inputs, 0, AGREEMENT_SAMPLES),
+            task,
+            session=session,
+            integer_caution=recorded_caution(target.describe()),
+        )
     with watch.stage("accuracy"):
         metrics = measure_metrics(session, task, inputs=to_arrays(inputs), targets=to_arrays(validation.targets))
     with watch.stage("count"):

@@ -15,7 +15,7 @@ from nas_compress.tasks.batch import Arrays
 from nas_compress.tasks.task import Task
 
 BATCH = 256
-"""Samples that the runtime gets at once; it limits the memory."""
+"""Samples per call of the runtime; limits the memory."""
 
 File: TypeAlias = ort.InferenceSession | Path
 """An open session, or the path of a file."""
@@ -24,7 +24,7 @@ File: TypeAlias = ort.InferenceSession | Path
 def predict(file: File, inputs: Arrays) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
-    RequestError if names, types or shapes are not those that the file takes.
+    RequestError if names, types or shapes differ from the file's inputs.
     """
     session = file if isinstance(file, ort.InferenceSession) else open_session(file)
     _require_inputs(session, inputs)

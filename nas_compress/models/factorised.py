@@ -19,7 +19,7 @@ def factorise_(network: nn.Module, *, rank_fraction: float, kind: str) -> None:
     """Factorise in place every convolution and linear layer that gets fewer parameters by it.
 
     kind: `low_rank` splits in two (`low_rank`, `channel_svd`), `tucker` splits kernels of more than one pixel in three.
-    Grouped convolutions and layers that another module reads by name stay. rank_fraction: of the layer's channels.
+    Grouped convolutions stay, and so do layers used by another module by name. rank_fraction: of the layer's channels.
     """
     for path, module in list(network.named_modules()):
         thin: Factorised | None = None

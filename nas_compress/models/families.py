@@ -1,4 +1,4 @@
-"""The table of families, and one function that builds any of them."""
+"""Table of families, and a function to build any of them."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ FreeLayers: TypeAlias = list[tuple[str, int]]
 
 
 class Family(ABC, Generic[Settings]):
-    """A kind of network: its settings, its searched widths, and how to build it.
+    """A kind of network: its settings, its searched widths, and its construction.
 
     Subclasses define the attributes and the abstract methods. `models.families` lists one instance of each.
 
     summary, source: texts for lists; the source names an arXiv number.
-    base_widths, base_depths: channels and blocks of each stage, if a study gives none.
+    base_widths, base_depths: default channels and blocks of each stage.
     settings: class of the family's settings, as in `values.family_settings.SETTINGS`.
-    has_attention: whether its networks have attention heads that pruning may remove.
+    has_attention: True if pruning may remove attention heads.
     """
 
     summary: ClassVar[str]
@@ -56,14 +56,14 @@ class Family(ABC, Generic[Settings]):
 
     @abstractmethod
     def is_removable(self, block: nn.Module) -> bool:
-        """Return True if the block adds to its input, so that the network works without it."""
+        """Return True if the block adds to its input, so the network works without it."""
 
     def complete(self, architecture: Architecture) -> Architecture:
         """The architecture with every open setting filled in; RequestError if its parts do not fit."""
         return architecture
 
     def multiples(self, layers: Sequence[str], settings: FamilySettings) -> Mapping[str, int]:
-        """Numbers that divide the channels of a layer, by layer: the heads of each attention."""
+        """Divisors of the channels of a layer, by layer: the heads of each attention."""
         return {}
 
     def repeats(self, layer: str, settings: FamilySettings) -> bool:

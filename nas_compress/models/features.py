@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from nas_compress.tasks.batch import Batch, named_outputs
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 BEFORE_STAGES = ("stem", "embedding")
-"""Names of features that come before the first stage or layer."""
+"""Names of features before the first stage or layer."""
 
 Relations = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values of an attention layer, each (B, heads, tokens, head width)."""
@@ -46,12 +46,12 @@ class Observation:
 
     @property
     def for_labels(self) -> Batch:
-        """Outputs that learn from labels if other outputs may learn from a teacher."""
+        """Outputs of the label head if there are two heads, else `outputs`."""
         return self.outputs if self.label_head is None else self.label_head
 
     @property
     def for_teacher(self) -> Batch:
-        """Outputs that learn from a teacher if other outputs learn from labels."""
+        """Outputs of the teacher head if there are two heads, else `outputs`."""
         return self.outputs if self.teacher_head is None else self.teacher_head
 
 
@@ -77,8 +77,7 @@ class ImageNetwork(ObservableNetwork, ABC):
 def watch(module: nn.Module, batch: Batch, names: Sequence[str], *, outputs: Sequence[str]) -> Observation:
     """Run any module on a batch and record the outputs of its named submodules, in forward order.
 
-    outputs: names of what the module returns. The last call of a submodule counts; submodules that are not called are
-    left out.
+    outputs: names of the module's outputs. The last call of a submodule counts; submodules without a call are left out.
     """
     features: dict[str, Tensor] = {}
 

@@ -1,7 +1,7 @@
 """Torch operators for the runtime's integer tensors, with the runtime's results.
 
-Each is one operator and no chain of small ones, so that an exporter can write it as one ONNX operator
-(QuantizeLinear, DequantizeLinear). They have no gradient.
+Each is a single operator, so that an exporter can write it as one ONNX operator (QuantizeLinear, DequantizeLinear).
+They have no gradient.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
 def stored_weight(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_float: bool) -> Tensor:
     """Weights of a file with `bits`-bit integers: int8 (outputs, ...) times scale (outputs,), in float32.
 
-    codebook: the 2^bits integers that the layer shares, int8 (2^bits,), or (0,) for the integers of its width. The
-    runtime computes with the integers, or turns them into floats once when it loads (`computed_as_float`).
+    codebook: the layer's 2^bits shared integers, int8 (2^bits,), or (0,) for the integers of its width. The runtime
+    computes with the integers, or turns them into floats once at load time (`computed_as_float`).
     """
     return integers.to(torch.float32) * _per_output(scale, integers)
 
@@ -46,8 +46,8 @@ def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
 def integer_bias(bias: Tensor, scale: Tensor, input_scale: float) -> Tensor:
     """Biases (outputs,) of integer kernels: the nearest int32 multiples of input scale x weight scale.
 
-    scale: of the weights, (outputs,). The result is float32. The file holds `bias` itself; the runtime rounds it
-    when it loads the file.
+    scale: of the weights, (outputs,). The result is float32. The file holds `bias` itself; the runtime rounds it at
+    load time.
     """
     step, limits = (scale * input_scale).double(), torch.iinfo(torch.int32)
     integers = torch.round(bias.double() / step).clamp(limits.min, limits.max)

@@ -1,4 +1,4 @@
-"""Layers that families share. Each tensor between layers passes an `ActivationPoint`."""
+"""Layers shared by families. Each tensor between layers passes an `ActivationPoint`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas_compress.models.family import Family
 from nas_compress.models.features import ImageNetwork, Observation
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 
 class ActivationPoint(nn.Module):
@@ -42,7 +42,7 @@ class RawInput(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Convolution, batch normalisation, ReLU where `relu`, and an activation point."""
+    """Convolution, batch normalisation, ReLU if `relu`, and an activation point."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class ConvUnit(nn.Module):
 
 
 class Residual(nn.Module):
-    """A main path added to its input (or to a shortcut of it), ReLU where `relu`, and an activation point."""
+    """A main path added to its input (or to a shortcut of it), ReLU if `relu`, and an activation point."""
 
     def __init__(self, main: nn.Module, shortcut: nn.Module, *, relu: bool) -> None:
         super().__init__()

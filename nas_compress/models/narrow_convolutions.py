@@ -14,14 +14,22 @@ thread the process crashes; with several it hangs or the gradient of the weight 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-VECTOR_FLOATS = 16
-"""Most floats in a vector of any CPU. The AVX2 kernel gives the same bits with and without the change below."""
+
+def vector_floats() -> int:
+    """Return the number of floats in a vector of oneDNN's kernels on this CPU, or 16 if it is unknown.
+
+    The variable ATEN_CPU_CAPABILITY limits torch's own kernels but not those of oneDNN.
+    """
+    known = "ATEN_CPU_CAPABILITY" not in os.environ
+    return 8 if known and torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
 
 
 @contextmanager
@@ -48,7 +56,7 @@ def _is_affected(layer: Any) -> bool:
         and getattr(layer, "groups", None) == 1
         and not getattr(layer, "transposed", False)
         and weight.device.type == "cpu"
-        and weight.shape[1] < VECTOR_FLOATS
+        and weight.shape[1] < vector_floats()
         and set(weight.shape[2:]) == {1}
         and max(stride) > 1
         and getattr(layer, "padding", None) in ("valid", (0,) * len(stride))
@@ -56,7 +64,7 @@ def _is_affected(layer: Any) -> bool:
 
 
 def _select_first(layer: Any) -> Any:
-    pixels = (..., *(slice(None, None, step) for step in layer.stride))
+    pixels: tuple[Any, ...] = (..., *(slice(None, None, step) for step in layer.stride))
     layer.stride = (1,) * len(layer.stride)
 
     def select(_: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

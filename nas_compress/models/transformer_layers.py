@@ -81,9 +81,9 @@ class EncoderLayer(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Patches by a strided convolution, with a learned position each; `extra_tokens` learned tokens stand before them.
+    """Patches by a strided convolution, each with a learned position, after `extra_tokens` learned tokens.
 
-    `position` has a row for each token. Those of the extra tokens are the tokens themselves: nothing else is in them.
+    `position` has a row per token. The rows of the extra tokens are the tokens themselves.
     """
 
     rows: Tensor

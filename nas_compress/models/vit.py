@@ -20,12 +20,12 @@ from nas_compress.models.layers import ActivationPoint, RawInput, initialise_
 from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, TransformerSettings
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
 
 HEADS = 4
 MLP_RATIO = 2.0
 POOLING = "mean"
-"""Settings of a candidate that leaves them open."""
+"""Defaults of open settings."""
 
 EMBEDDING_STD = 0.5
 """Standard deviation of fresh patches, positions and tokens; the distribution is cut off at two of it.
@@ -35,7 +35,7 @@ epochs of handwritten digits its accuracy is 0.57 instead of 0.95.
 """
 
 SHARED_PARTS = {"none": (), "attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}
-"""Parts of an encoder layer that all layers have in common, by `sharing`."""
+"""Shared parts of the encoder layers, by `sharing`."""
 
 
 class ViT(Family[TransformerSettings]):
@@ -102,7 +102,7 @@ class ViT(Family[TransformerSettings]):
         return replace(architecture, settings=filled)
 
     def multiples(self, layers: Sequence[str], settings: FamilySettings) -> dict[str, int]:
-        """The number of heads that share the channels of each attention."""
+        """The number of heads in the channels of each attention."""
         heads = self.heads(settings)
         return {layer: heads for layer in layers if layer.endswith(".attention.query")}
 

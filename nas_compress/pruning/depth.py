@@ -10,7 +10,7 @@ from torch import nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.family import AnyFamily
-from nas_compress.pruning.importance import LossSamples
+from nas_compress.pruning.importance_criteria import LossSamples
 from nas_compress.tasks.batch import count
 
 KEPT_BLOCKS = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, trace_groups
-from nas_compress.pruning.importance import LossSamples
+from nas_compress.pruning.importance_criteria import LossSamples
 from nas_compress.pruning.ranking import require_heads
 from nas_compress.tasks.batch import Batch, count, to_device
 

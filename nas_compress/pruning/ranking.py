@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.pruning.channel_groups import ChannelGroup
 
 RANKINGS: Mapping[str, str] = {
@@ -18,6 +18,11 @@ RANKINGS: Mapping[str, str] = {
 
 CHANNEL_WORDS = ("pruning_ratio", "channel(s)")
 """Setting and unit in error messages."""
+
+
+def require_ranking(name: str) -> None:
+    """Raise RequestError unless the name is in RANKINGS."""
+    require_known("a pruning ranking", name, RANKINGS)
 
 
 def surviving_fractions(
@@ -36,10 +41,11 @@ def surviving_fractions(
     min_channels: units kept in each group, or all of a smaller group; other units of the pool are removed instead.
     head_ratio: if above 0, heads of all attention layers form a pool with this ratio.
     min_heads: heads kept in each layer of that pool.
-    RequestError if a pool has too few units to remove, or there are no heads.
+    RequestError if the ranking is unknown, a pool has too few units to remove, or there are no heads.
     """
     if not 0 <= ratio < 1:
         raise RequestError(f"0 <= pruning_ratio < 1 must hold, but got pruning_ratio={ratio}")
+    require_ranking(ranking)
     apart = [number for number, group in enumerate(groups) if head_ratio > 0 and group.attention]
     if head_ratio > 0:
         require_heads(groups)

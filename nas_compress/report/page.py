@@ -95,7 +95,7 @@ def report_page(folder: RunFolder) -> str:
 
 
 def _caution(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
-    """What to know of the run's integer kernels on the machine that it ran on."""
+    """The caution about integer kernels on the machine of the run."""
     if all(record.outcome.candidate.precision.activation_bits != 8 for record in records):
         return ""
     return recorded_caution(machine)

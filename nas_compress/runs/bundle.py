@@ -13,15 +13,15 @@ from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.model_file import FORMS, OUTPUT_NAME
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
 samples = np.zeros({shape}, dtype=np.{dtype})  # put your own raw samples here
-(logits,) = session.run(["logits"], {{"{name}": samples}})
+(logits,) = session.run(["{output}"], {{"{name}": samples}})
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
@@ -111,7 +111,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
     )
     model = out / Path(record.model).name
     signature = file_signature(model)
-    example = _example(signature, model.name)
+    example = _example(signature, model.name, classes=about.get("classes"))
     write_text(out / "example.py", example)
     write_text(out / "README.md", _card(folder, record, signature, example))
 
@@ -133,12 +133,19 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def _example(signature: Signature, model: str) -> str:
+def _example(signature: Signature, model: str, *, classes: int | None) -> str:
+    """Return the code that runs the file. classes: number of classes, None for other tasks."""
     loader = LOADERS[model]
-    if len(signature.inputs) == 1 and signature.output_names == (OUTPUT_NAME,):
-        (spec,), classes = signature.inputs, signature.outputs[0].shape[1]
+    outputs = [spec.name for spec in signature.outputs if spec.sample_shape == (classes,)]
+    if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
+        (spec,) = signature.inputs
         return CLASSIFIER.format(
-            loader=loader, shape=_one_sample(spec), dtype=spec.dtype, name=spec.name, classes=classes
+            loader=loader,
+            shape=_one_sample(spec),
+            dtype=spec.dtype,
+            name=spec.name,
+            output=outputs[0],
+            classes=classes,
         )
     inputs = "\n".join(
         f'    "{spec.name}": np.zeros({_one_sample(spec)}, dtype="{spec.dtype}"),' for spec in signature.inputs

@@ -16,11 +16,11 @@ from nas_compress.plots.pareto import plot_front
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
-from nas_compress.runs.front_files import write_front_csv, write_front_json
+from nas_compress.runs.front_tables import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.model_file import COMPRESSED
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nas_compress.devices.device import EQUAL_WITHIN
+from nas_compress.devices.protocol import EQUAL_WITHIN
 from nas_compress.runs.records import Record
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import SIMULATED

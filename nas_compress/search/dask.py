@@ -1,4 +1,4 @@
-"""A study on the workers of a Dask cluster, which starts and watches them."""
+"""Run a study on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nas_compress.search.run import default_folder, run_study
 from nas_compress.search.storage.shared_files import open_shared
 
 LOCAL = "dask"
-"""A cluster of this machine's processes, in place of a scheduler's address."""
+"""Name of a cluster of local processes, instead of a scheduler's address."""
 
 RETRIES = 10
-"""How often Dask begins again where a worker died; its run folder goes on."""
+"""Number of times that Dask restarts a task if its worker dies. The run folder is continued."""
 
 
 def run_on_dask(
@@ -33,12 +33,12 @@ def run_on_dask(
 ) -> Front:
     """Run a study with `workers` Dask workers to its total and return its front, as `run_study` does.
 
-    on: `dask` for processes of this machine, or a scheduler's address (dask-jobqueue and dask-kubernetes start one).
-    Each Dask worker is a host of the study: it needs the study file at the same path, the `storage`, and the `shared`
-    store. Its run folder lies in `out`/hosts; `out` itself gets everything. RequestError where something is missing.
+    on: `dask` for local processes, or a scheduler's address (dask-jobqueue and dask-kubernetes start one).
+    Each Dask worker is a host of the study. It needs the study file at the same path, the `storage` and the `shared`
+    store. Its run folder is in `out`/hosts; `out` itself gets all results. RequestError is raised if one is missing.
     """
     if storage is None or shared is None:
-        raise RequestError("--on needs --storage and --shared, which all workers can reach, but got neither or one")
+        raise RequestError("--on needs --storage and --shared in reach of all workers, but one or both are missing")
     if workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     place = open_shared(shared).place
@@ -67,8 +67,8 @@ def run_on_dask(
             answers = client.gather(tasks)
         except distributed.KilledWorker as error:
             raise RunError(
-                f"a Dask worker must live until its search is over, but one died {error.allowed_failures + 1} times "
-                f"({root / 'hosts'} has the logs); the same command goes on from here"
+                f"A Dask worker died {error.allowed_failures + 1} times; its log is in {root / 'hosts'}. "
+                "Run the same command to continue."
             ) from error
         for refused in filter(None, answers):
             raise refused
@@ -76,12 +76,12 @@ def run_on_dask(
 
 
 def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -> RequestError | None:
-    """What a Dask worker does: one host's run. A bad request is returned: to try it again would not help."""
+    """Run a study as one host. A RequestError is returned, because another try would not help."""
     threads = _distributed().get_worker().state.nthreads
     if threads != 1:
         return RequestError(
-            "--on needs Dask workers of one thread, for searches in one process would share torch's random numbers, "
-            f"but got nthreads={threads}"
+            "--on needs Dask workers with one thread, because searches in one process would share torch's random "
+            f"numbers, but got nthreads={threads}"
         )
     try:
         run_study(study, out=Path(out), storage=storage, shared=shared, trials=trials)

@@ -1,4 +1,4 @@
-"""How fast the front's members of few bits would be in float32: fewer bits are fewer bytes, not always less time."""
+"""Latency of quantized front members in float32. Fewer bits do not always mean less time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from nas_compress.devices.device import Device, Latency
+from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_latency, write_file
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import quantized_members, speed_notes
@@ -19,17 +19,18 @@ from nas_compress.search.remeasure import amend
 from nas_compress.tasks.batch import Batch, free_sizes
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Outcome
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 
 TIME_LIMIT_S = 30.0
-"""All of them together; those left over are compared when the study is run again."""
+"""Limit for all members together, in seconds. The others are compared when the study runs again."""
 
 Build = Callable[[Architecture], nn.Module]
-"""An architecture to a network with fresh weights, on which latency does not depend."""
+"""Builds a network with fresh weights. Latency does not depend on the weights."""
 
 
 def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
-    """The records of front members of few bits whose float32 form was not timed yet."""
+    """Return the records of quantized front members without a float32 latency."""
     return [
         record
         for record in quantized_members(records, members)
@@ -38,7 +39,7 @@ def uncompared_members(records: Sequence[Record], members: Iterable[int | str]) 
 
 
 def compare_members(progress: Progress) -> None:
-    """Time the float32 form of the front's members and say which members are slower than it."""
+    """Time the float32 form of the front's members and report members slower than it."""
     parts = progress.parts
     compared = compare_with_float32(
         uncompared_members(progress.records, progress.members),
@@ -55,9 +56,9 @@ def compare_members(progress: Progress) -> None:
 def compare_with_float32(
     uncompared: Sequence[Record], *, build: Build, signature: Signature, calibration: Batch, target: Device
 ) -> dict[int, Outcome]:
-    """Time the float32 form of each record's architecture, once per machine; the outcomes that know it now, by trial.
+    """Time the float32 form of each record's architecture. Return the outcomes with the latency, by trial.
 
-    signature: of the files. calibration: training samples. A form that meets no fast moment of the machine stays open.
+    signature: signature of the files. calibration: training samples. A noisy latency is left out.
     """
     end, compared = time.monotonic() + TIME_LIMIT_S, {}
     for record in uncompared:
@@ -78,8 +79,7 @@ def _latency(network: nn.Module, signature: Signature, calibration: Batch, targe
             network,
             path,
             signature=signature,
-            weight_bits=32,
-            activation_bits=32,
+            precision=Precision(),
             calibration=calibration,
             watch=Stopwatch(),
         )

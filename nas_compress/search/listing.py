@@ -10,10 +10,10 @@ from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.devices.table import DEVICES
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureTerm
+from nas_compress.losses.term_kinds import FeatureTerm
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES

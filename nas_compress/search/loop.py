@@ -8,7 +8,7 @@ from nas_compress.search.stopping_rule import study_pruner
 from nas_compress.search.trials import Trials
 
 LOOK_EVERY_S = 0.5
-"""Seconds between two looks of a process that waits for others."""
+"""Seconds between two checks of a waiting process."""
 
 
 def search(trials: Trials) -> None:

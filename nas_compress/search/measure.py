@@ -1,4 +1,4 @@
-"""Measure any ONNX file on a study's data, by the code that measures trials."""
+"""Measurement of any ONNX file on a study's data, as trials are measured."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from nas_compress.tasks.batch import to_arrays
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    study: a study.toml, its folder, a built-in name, or one that `read_study` gave. split: `validation` or `test`.
-    RequestError if there is no such file, or if it does not fit the data.
+    study: a study.toml, its folder, a built-in name, or the result of `read_study`.
+    split: `validation` or `test`.
+    RequestError is raised if there is no such file or it does not fit the data.
 
     >>> from nas_compress import run_study
     >>> front = run_study("mine", trials=1)
     >>> found = measure("runs/mine/" + front.members[0].model, "mine")
-    >>> found["accuracy"] == front.members[0].accuracy, found["size_bytes"] == front.members[0].size_bytes
-    (True, True)
+    >>> [found[name] == front.members[0].figure(name) for name in ("accuracy", "size_bytes")]
+    [True, True]
     """
     require_known("a split", split, ("validation", "test"))
     model = Path(model)
     if not model.is_file():
-        raise RequestError(f"MODEL must be an ONNX file, but {model} is no file")
+        raise RequestError(f"MODEL must be an ONNX file, but {model} is not a file")
     parts = gather(study if isinstance(study, StudyFile) else read_study(study))
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation

@@ -12,7 +12,7 @@ from nas_compress.runs.records import Record
 from nas_compress.runs.results import draw_front, make_front, write_front, write_history
 from nas_compress.runs.savings import savings
 from nas_compress.search.reporter import Reporter
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.storage.hosts import Hosts
 from nas_compress.tasks.task import task_chance
 from nas_compress.values.outcome import Measured
@@ -25,10 +25,10 @@ DRAW_EVERY_S = 30.0
 class Progress:
     """The finished trials of a study.
 
-    total: number of trials that the study shall have. teacher: the teacher's figures.
+    total: number of trials of the whole study. teacher: the teacher's figures.
     """
 
-    parts: Ingredients
+    parts: StudyParts
     folder: RunFolder
     reporter: Reporter
     total: int
@@ -56,7 +56,7 @@ class Progress:
         self.reporter.trial(record, front, len(self.records), self.total)
 
     def take_in(self, hosts: Hosts) -> None:
-        """Count the trials that other processes finished since the last call."""
+        """Count the trials finished by other processes since the last call."""
         for record in hosts.new_records({record.trial for record in self.records}):
             self.add(record)
 

@@ -1,6 +1,6 @@
-"""Latencies of the front that were taken in a slow moment, measured again when the trials are over.
+"""Repeated measurement of noisy latencies after the trials.
 
-What the sampler was told of those trials stays as it was.
+The values reported to the sampler stay unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nas_compress.devices.device import Device, Latency
+from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
@@ -18,11 +18,11 @@ from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
 TIME_LIMIT_S = 30.0
-"""All of them together; what is noisy then stays marked so."""
+"""Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
 
 
 def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
-    """The records of front members whose latency is noisy."""
+    """Return the records of front members with a noisy latency."""
     wanted = set(members)
     return [
         record
@@ -32,10 +32,10 @@ def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> li
 
 
 def measure_members_again(progress: Progress) -> None:
-    """Measure noisy latencies of the front again, until none of its members is untried."""
+    """Measure noisy latencies on the front again, once per trial, until no member is untried."""
     tried = set[int]()
     while noisy := [r for r in noisy_members(progress.records, progress.members) if r.trial not in tried]:
-        progress.reporter.say(f"measuring latencies of the front again that were taken in slow moments: {len(noisy)}")
+        progress.reporter.say(f"measuring noisy latencies of the front again: {len(noisy)}")
         tried.update(record.trial for record in noisy)
         parts = progress.parts
         steady = measure_again(progress.folder, noisy, parts.target, parts.spec.budget_list, sizes=parts.sizes)
@@ -45,9 +45,9 @@ def measure_members_again(progress: Progress) -> None:
 def measure_again(
     folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...], *, sizes: Mapping[str, int]
 ) -> dict[int, Outcome]:
-    """Measure the latency of each record's file again; return by trial the outcomes that are not noisy now.
+    """Measure the latency of each record's file again. Return the steady outcomes by trial.
 
-    sizes: of free dimensions.
+    sizes: sizes of free dimensions by name.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
@@ -60,7 +60,7 @@ def measure_again(
 
 
 def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, Outcome]) -> list[Record]:
-    """The records with new outcomes for some trials, and for those that repeat them; what changed is written."""
+    """Return the records with new outcomes, also for repeated trials, and write the changed ones."""
     amended = []
     for record in records:
         outcome = outcomes.get(record.trial if record.repeats is None else record.repeats)
@@ -70,23 +70,23 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
-def distrust(folder: RunFolder, records: Sequence[Record]) -> None:
-    """Write every latency as a noisy one: they were taken on another machine, whose figures do not compare.
+def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> None:
+    """Mark every latency as noisy, because latencies of another machine are not comparable.
 
-    What else was timed beside them is forgotten, and compared anew for the front.
+    The float32 latencies are removed and measured again for the front.
     """
-    amend(folder, records, {record.trial: _doubted(record.outcome) for record in records})
+    amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
 
 
 def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int]) -> None:
-    """Measure the latency of the run's teacher here, and keep its other figures."""
+    """Measure the latency of the run's teacher here. Its other figures are kept."""
     known, path = read_baseline(folder), folder.teacher / "model.onnx"
     if known is not None and path.is_file():
         latency = measure_latency(path, target, sizes=sizes)
         write_baseline(folder, _timed(known, latency))
 
 
-def _doubted(outcome: Outcome) -> Outcome:
+def _noisy(outcome: Outcome) -> Outcome:
     if outcome.measured is None:
         return outcome
     return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))

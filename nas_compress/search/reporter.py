@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""Reporters of a run: they receive its progress."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ class Reporter(Protocol):
     """Receives progress; the command line shows it."""
 
     def say(self, text: str) -> None:
-        """One line worth keeping."""
+        """Show a line and keep it."""
 
     def begin(self, finished: int, total: int) -> None:
-        """The study is open: so many of its trials are finished."""
+        """Show the state of the opened study: `finished` of `total` trials are done."""
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """A long stage went on: the teacher's epochs, its answers, a trial's epochs."""
+        """Show progress of a long stage: the teacher's epochs, its answers, or a trial's epochs."""
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
-        """A trial finished; `front` is the front after it."""
+        """Show a finished trial; `front` is the front with it."""
 
 
 class Silence:
-    """A reporter that keeps quiet."""
+    """A reporter without output."""
 
     def say(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def begin(self, finished: int, total: int) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 class Logged:
-    """A reporter that passes everything on and keeps every line, with its time, in the run's log file."""
+    """A reporter with a log: it passes everything on and writes each line, with its time, to a file."""
 
     def __init__(self, reporter: Reporter, path: Path) -> None:
         self._reporter = reporter
         self._path = path
 
     def say(self, text: str) -> None:
-        """Pass on and keep."""
+        """Pass the line on and log it."""
         self._keep(text)
         self._reporter.say(text)
 
     def begin(self, finished: int, total: int) -> None:
-        """Pass on."""
+        """Pass the call on."""
         self._reporter.begin(finished, total)
 
     def stage(self, name: str, done: int, count: int) -> None:
-        """Pass on; a stage is kept once, when it is done."""
+        """Pass the stage on and log it once, at its end."""
         if done == count:
             self._keep(f"{name}: {done}/{count}")
         self._reporter.stage(name, done, count)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
-        """Pass on and keep the trial's line."""
+        """Pass the trial on and log its line."""
         self._keep(trial_line(record, front, finished, total))
         self._reporter.trial(record, front, finished, total)
 
@@ -76,7 +76,7 @@ class Logged:
 
 
 def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
-    """One finished trial in words."""
+    """Describe a finished trial in one line."""
     outcome, measured = record.outcome, record.outcome.measured
     if measured is None or outcome.state == "failed":
         told = f"failed: {outcome.reason}"

@@ -21,11 +21,11 @@ from nas_compress.search.loop import search
 from nas_compress.search.preflight.feasibility import draw_candidates, refuse_out_of_reach, within_reach
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
-from nas_compress.search.remeasure import distrust, measure_members_again, time_teacher_again
+from nas_compress.search.remeasure import mark_noisy, measure_members_again, time_teacher_again
 from nas_compress.search.reporter import Logged, Reporter, Silence
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
-    Ingredients,
+    StudyParts,
     baseline,
     check_own_teacher,
     find_teacher,
@@ -63,14 +63,15 @@ def run_study(
     workers: int = 1,
     reporter: Reporter | None = None,
 ) -> Front:
-    """Run a study to its total of `trials` and return its front; what was finished before is not repeated.
+    """Run a study to its total of `trials` and return its front. Finished trials are not repeated.
 
-    study: a study.toml, its folder, a built-in name, or one that `read_study` gave. out: the run folder, by default
-    `runs/<study name>`. storage: the URL of a database instead of the journal in the run folder; the same call on other
-    hosts, each with a run folder of its own, joins the study. shared: a folder that all of them see, or
-    `s3://bucket/prefix`, through which they get each other's files. workers: processes that train at the same time, one
-    thread each; one trains here.
-    Raises RequestError before anything is written where the request is wrong, and RunError where the run cannot go on.
+    study: a study.toml, its folder, a built-in name, or the result of `read_study`.
+    out: the run folder, by default `runs/<study name>`.
+    storage: URL of a database, instead of the journal in the run folder. The same call on other hosts, each with its
+    own run folder, joins the study.
+    shared: folder in reach of all hosts, or `s3://bucket/prefix`, for the exchange of files.
+    workers: number of training processes, with one thread each. With 1, this process trains.
+    RequestError is raised before anything is written if the request is wrong, and RunError if the run cannot continue.
 
     >>> front = run_study("mine", trials=1)
     >>> [point.trial for point in front.members]
@@ -81,7 +82,7 @@ def run_study(
     if workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     if shared is not None and storage is None:
-        raise RequestError(f"--shared needs --storage, which several hosts can join, but got --shared {shared} alone")
+        raise RequestError(f"--shared needs --storage, a database for several hosts, but got --shared {shared} alone")
     store = None if shared is None else open_shared(shared)
     file = named_apart(study if isinstance(study, StudyFile) else read_study(study))
     reporter = reporter or Silence()
@@ -101,11 +102,11 @@ def run_study(
         if storage is None:
             _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
-        repeated = hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
+        repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         records = read_records(folder)
         if records or repeated:
-            cut = f"; trials that were cut and are repeated: {repeated}" if repeated else ""
-            reporter.say(f"going on after {len(records)} finished trials{cut}")
+            cut = f"; interrupted trials to repeat: {repeated}" if repeated else ""
+            reporter.say(f"continuing after {len(records)} finished trials{cut}")
         queue_start_points(hosts.study, parts)
         figures, teacher = read_baseline(folder), None
         if figures is not None and len(records) >= total:
@@ -117,8 +118,8 @@ def run_study(
             reporter.say(_teacher_line(figures))
         if not hosts.counts:
             reporter.say(
-                "warning: the study's latencies are those of the machine that began it, which measures this one's "
-                f"({parts.target.summary}) front members again; the front in this folder is provisional"
+                "warning: the study's latencies belong to the machine that started it. It will measure front members "
+                f"of this machine ({parts.target.summary}) again; until then the front in this folder is provisional"
             )
         progress = Progress(
             parts=parts, folder=folder, reporter=reporter, total=total, teacher=figures, records=records
@@ -137,7 +138,7 @@ def run_study(
 
 
 def named_apart(file: StudyFile) -> StudyFile:
-    """A study of one exported candidate under a name of its own: it must not go on with the study that found it."""
+    """Give a study of one exported candidate its own name. It must not continue the original study."""
     if file.candidate is None:
         return file
     ending = f"-{file.candidate.fingerprint[:8]}"
@@ -146,21 +147,21 @@ def named_apart(file: StudyFile) -> StudyFile:
 
 
 def default_folder(file: StudyFile) -> Path:
-    """Where a study runs unless `out` says otherwise, relative to the working folder."""
+    """Return the default run folder, relative to the working folder."""
     return Path("runs") / named_apart(file).spec.name
 
 
-def _check_space(parts: Ingredients, reporter: Reporter) -> None:
-    """Warn of what random candidates show, and refuse budgets that none of them can keep."""
+def _check_space(parts: StudyParts, reporter: Reporter) -> None:
+    """Show warnings about random candidates, and refuse budgets out of reach of all of them."""
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
-    for note in notes(candidates, classes=parts.dataset.classes, target=parts.target):
+    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
         reporter.say(note)
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
 
 def _open(
-    parts: Ingredients, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
+    parts: StudyParts, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
 ) -> Hosts:
     """Open the study in the storage, and write the run folder's marker."""
     identity = study_identity(
@@ -175,7 +176,7 @@ def _open(
             "run": known["run"],
             "study": parts.spec.model_dump(mode="json") | {"trials": planned},
             "study_folder": str(parts.file.folder),
-            "classes": parts.dataset.classes,
+            "classes": parts.dataset.task.classes,
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
@@ -193,22 +194,22 @@ def _open(
     )
 
 
-def _take_over(folder: RunFolder, parts: Ingredients, reporter: Reporter) -> None:
-    """Where the folder was begun on another machine: its latencies do not compare with those measured from now on."""
+def _take_over(folder: RunFolder, parts: StudyParts, reporter: Reporter) -> None:
+    """Mark latencies as noisy if the run was started on another machine, because they are not comparable."""
     target, about = parts.target, folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
     if before.get("key", target.fingerprint) == target.fingerprint:
         return
     reporter.say(
-        f"the run was begun on another machine ({before.get('cpu')}) or with another onnxruntime: "
+        f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
         "latencies on its front are measured again here"
     )
-    distrust(folder, read_records(folder))
+    mark_noisy(folder, read_records(folder))
     time_teacher_again(folder, target, sizes=parts.sizes)
     folder.start({**about, "machine": target.describe()})
 
 
-def _announce(parts: Ingredients, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
+def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
@@ -234,7 +235,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         search(trials)
         return
     _ = teacher.answers  # computed once, before the workers look for them in the cache
-    reporter.say(f"{workers} workers, which hold still while one of them measures a latency")
+    reporter.say(f"{workers} workers; all pause while one of them measures a latency")
     task = WorkerTask(
         file=parts.file,
         folder=progress.folder,
@@ -253,7 +254,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         with Workers(workers, task, reporter) as running:
             running.watch(is_complete)
     finally:
-        hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=False)
+        hosts.settle_cut(parts.spec, task=parts.dataset.task, died=False)
 
 
 def _teacher_line(measured: Measured) -> str:

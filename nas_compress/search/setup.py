@@ -1,4 +1,4 @@
-"""Everything that a study needs before its first trial, made in the order in which it can fail cheaply."""
+"""Prepare a study before its first trial. Cheap checks precede expensive steps."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nas_compress.config.search_space import Space, check_given, fixed_space, lo
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
-from nas_compress.devices.device import Device
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
-from nas_compress.pruning.user_module import build_network
+from nas_compress.pruning.pruned_family import build_network
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
-from nas_compress.search.stopping_rule import study_rule
+from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.tasks.batch import free_sizes
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.teacher import Progress, Teacher
@@ -39,11 +39,12 @@ from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Measured
+from nas_compress.values.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ingredients:
-    """A study file's parts, found and checked; nothing trained, nothing written."""
+class StudyParts:
+    """Checked parts of a study file. Nothing is trained or written yet."""
 
     file: StudyFile
     space: Space
@@ -58,17 +59,17 @@ class Ingredients:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Sizes of the free dimensions of a sample, without the batch, by name."""
+        """Sizes of the free dimensions of a sample by name, without the batch."""
         return free_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
 
     def build(self, architecture: Architecture) -> nn.Module:
-        """A student of that architecture with fresh weights, before there is a teacher."""
+        """Build a student with fresh weights, before there is a teacher."""
         make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
         return build_network(architecture, make, self.dataset.example)
 
 
-def gather(file: StudyFile) -> Ingredients:
-    """Find the space, the data, the sampler and the teacher's family; RequestError names what is wrong."""
+def gather(file: StudyFile) -> StudyParts:
+    """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong."""
     spec, where = file.spec, f"{file.label}: "
     require_sampler(spec.search.sampler, where + "search.sampler")
     study_rule(spec, where + "search.stop")
@@ -91,15 +92,16 @@ def gather(file: StudyFile) -> Ingredients:
         train_samples=spec.data.train_samples,
         where=where + ("data.factory" if spec.data.factory else "data.name"),
     )
+    require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
-    return Ingredients(file=file, space=space, dataset=dataset, device=device, target=target)
+    return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
 
 
-def untrained_teacher(parts: Ingredients) -> nn.Module:
-    """The teacher before its training, or the user's as it was brought: its layers and their channels."""
+def untrained_teacher(parts: StudyParts) -> nn.Module:
+    """Return the teacher before its training, or the user's own teacher as it was given."""
     section = parts.spec.teacher
     if section.factory is None or section.weights is None:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
@@ -114,10 +116,10 @@ def untrained_teacher(parts: Ingredients) -> nn.Module:
     )
 
 
-def check_own_teacher(parts: Ingredients) -> None:
-    """Build and export a teacher that the user brings, once before anything is written.
+def check_own_teacher(parts: StudyParts) -> None:
+    """Build and export the user's own teacher before anything is written.
 
-    RequestError says what is wrong with it.
+    RequestError is raised if it cannot be built or exported.
     """
     if parts.spec.teacher.factory is None:
         return
@@ -130,8 +132,7 @@ def check_own_teacher(parts: Ingredients) -> None:
                 network,
                 path,
                 signature=parts.dataset.task.signature,
-                weight_bits=32,
-                activation_bits=32,
+                precision=Precision(),
                 calibration=samples,
                 watch=watch,
             )
@@ -139,8 +140,8 @@ def check_own_teacher(parts: Ingredients) -> None:
             raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
 
 
-def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
-    """The study's teacher, trained now if it never was."""
+def find_teacher(parts: StudyParts, progress: Progress) -> Teacher:
+    """Return the study's teacher. It is trained if it is not in the cache."""
     return obtain_teacher(
         parts.spec.teacher,
         parts.spec.training,
@@ -152,8 +153,8 @@ def find_teacher(parts: Ingredients, progress: Progress) -> Teacher:
     )
 
 
-def make_context(parts: Ingredients, teacher: Teacher) -> TrialContext:
-    """The workplace of the trials."""
+def make_context(parts: StudyParts, teacher: Teacher) -> TrialContext:
+    """Return the context of the trials."""
     return TrialContext(
         dataset=parts.dataset,
         teacher=teacher,
@@ -168,9 +169,9 @@ def make_context(parts: Ingredients, teacher: Teacher) -> TrialContext:
 def comparison_context(
     dataset: Dataset, teacher: TeacherSection, training: TrainingSection, *, folder: Path, target: Device
 ) -> TrialContext:
-    """The workplace of trainings outside a study, on the CPU and without budgets.
+    """Return a context for trainings outside a study, on the CPU and without budgets.
 
-    The teacher is trained now if it never was; the user's own is looked for in `folder`.
+    The teacher is trained if it is not in the cache. folder: place of the user's own teacher.
     """
     device = torch.device("cpu")
     obtained = obtain_teacher(
@@ -194,7 +195,7 @@ def comparison_context(
 
 
 def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device) -> Measured:
-    """The teacher exported and measured like any student, once per run; its files lie in the run's teacher/."""
+    """Export and measure the teacher like a student, once per run. Its files are written into the run's teacher/."""
     known = read_baseline(folder)
     if known is not None:
         return known
@@ -208,8 +209,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
         network,
         path,
         signature=signature,
-        weight_bits=32,
-        activation_bits=32,
+        precision=Precision(),
         calibration=calibration,
         watch=watch,
     )
@@ -236,7 +236,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """Return the versions of Python and of packages with influence on results."""
     names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
     ours = {"python": platform.python_version(), "nas-compress": __version__}
     return ours | {name: importlib.metadata.version(name) for name in names}

@@ -1,4 +1,4 @@
-"""Candidates that a study tries first."""
+"""First candidates of a study."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 
 STARTED = "nas_compress:start_points"
-"""The study's user attribute that says that its start points are queued: a run that goes on queues none again."""
+"""User attribute of the study: its start points are queued. A resumed run does not queue them again."""
 
 
 POINT = "start_point"
-"""The trial's user attribute that says which of the start points it is."""
+"""User attribute of a trial: its number among the start points."""
 
 
-def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
-    """The parameters that the study file asks to try first, its own before those found in the space.
+def start_points(parts: StudyParts, sized: Sequence[Sized]) -> list[Mapping[str, object]]:
+    """Return the parameters to try first: those in the study file, then those found in the space.
 
     sized: candidates drawn from the space, smallest first.
     """
@@ -36,8 +36,8 @@ def start_points(parts: Ingredients, sized: Sequence[Sized]) -> list[Mapping[str
     return found
 
 
-def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
-    """Queue the start points once in the life of a study; a run that died meanwhile may have queued some of them."""
+def queue_start_points(study: optuna.Study, parts: StudyParts) -> None:
+    """Queue the start points once per study. Points queued by an interrupted run are left out."""
     search = parts.spec.search
     if not (search.start or search.enqueue) or study.user_attrs.get(STARTED):
         return
@@ -50,7 +50,10 @@ def queue_start_points(study: optuna.Study, parts: Ingredients) -> None:
 
 
 def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Whether an earlier trial is the same start point: runs that begin a study together may queue it several times."""
+    """Return True if an earlier trial is the same start point.
+
+    Runs may queue it several times if they start a study at the same moment.
+    """
     point = trial.user_attrs.get(POINT)
     if point is None:
         return False
@@ -58,8 +61,8 @@ def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
     return any(other.user_attrs.get(POINT) == point for other in trials if other.number < trial.number)
 
 
-def _like_the_teacher(parts: Ingredients, sized: Sequence[Sized]) -> Sized:
-    """Nothing pruned, float, as deep and wide as the teacher; else the nearest in the numbers of weights."""
+def _like_the_teacher(parts: StudyParts, sized: Sequence[Sized]) -> Sized:
+    """Return the candidate most similar to the teacher: unpruned, float, of its depths, width and weight bits."""
     section = parts.spec.teacher
     own = section.factory is not None
     family = None if own else section.family

@@ -1,4 +1,4 @@
-"""A starter study: a commented study.toml and space.py of one's own, that run as they are."""
+"""A starter study: a commented study.toml and space.py, ready to run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 
 LARGE_IMAGE = 20
-"""Pixels along a side from which a first layer that shrinks the image pays."""
+"""Pixels along a side from which a first layer with a stride saves time."""
 
 WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
-"""Where the weights of a teacher are looked for if not told."""
+"""Default path of the teacher's weights."""
 
 BN_CRITERION = '"bn_scale"'
-"""As a space names it; it needs a teacher with batch normalisation."""
+"""Name of the criterion in a space. It needs a teacher with batch normalisation."""
 
 STUDY = """\
 # {name}: which small students of my network are best?
-#   nas-compress check {folder}     can it be done, and how long will it take?
-#   nas-compress run {folder}       search; the same command goes on after any stop
+#   nas-compress check {folder}     feasible budgets and expected hours
+#   nas-compress run {folder}       search; the same command continues after any stop
 name = "{name}"
-space = "space.py"              # beside this file: what may vary
-trials = 24                     # in all; with a larger number later the same study goes on
+space = "space.py"              # next to this file: the search space
+trials = 24                     # in total; a larger number continues the same study
 objectives = ["accuracy", "latency_ms", "size_bytes"]    # also: parameters, macs
 seed = 0
 
@@ -47,7 +47,7 @@ learning_rate = 0.01            # the peak of one cycle
 [search]
 sampler = "ehvi"                # nas-compress list samplers
 
-# [budgets]                     # limits; a trial that breaks one before training ends there
+# [budgets]                     # limits; a trial that breaks one ends before training
 # size_bytes = {{ at_most = 64000 }}
 # latency_ms = {{ at_most = 0.1 }}
 # accuracy = {{ at_least = 0.9 }}
@@ -55,16 +55,16 @@ sampler = "ehvi"                # nas-compress list samplers
 
 OWN_DATA = """\
 factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}, uint8 (N, C, H, W)
-# shift = 1                     # augmentation: by so many pixels each way
-# flip = true                   # and mirrored"""
+# shift = 1                     # augmentation: moved by up to this many pixels
+# flip = true                   # augmentation: mirrored"""
 
 BUILT_IN_DATA = """\
 name = "{data}"                 # nas-compress list data
-# train_samples = 500           # fewer, for a first look"""
+# train_samples = 500           # fewer, for a quick start"""
 
 OWN_TEACHER = """\
-factory = "{model}"    # returns an nn.Module that takes raw uint8 samples and gives logits
-weights = "{weights}"           # a state dict, .safetensors or what torch.load(weights_only=True) reads"""
+factory = "{model}"    # returns an nn.Module: raw uint8 samples in, logits out
+weights = "{weights}"           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
 
 TRAINED_TEACHER = """\
 family = "resnet"               # trained once and kept; nas-compress list families
@@ -73,17 +73,18 @@ depths = [1, 1, 1]
 epochs = {teacher_epochs}
 learning_rate = {teacher_learning_rate}"""
 
-HEADER = '''"""What may vary in {name}: edit it, it is yours. nas-compress check tells how large it is.
+HEADER = '''"""Search space of {name}. Edit it freely; nas-compress check prints its size.
 
-suggest(trial) is asked for each trial. A choice inside an `if` is asked only there; a changed space is another study.
+suggest(trial) is called for each trial. A choice inside an `if` is made only if the condition holds. A changed space is
+a new study.
 """
-# It began as the built-in space {space}.
+# Copied from the built-in space {space}.
 '''
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """What `init` was asked for. `model` and `data` are `module:callable`; `data` may be a built-in name."""
+    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name."""
 
     folder: Path
     data: str
@@ -93,15 +94,15 @@ class Starter:
 
 
 def write_starter(starter: Starter) -> list[Path]:
-    """Write study.toml and space.py into the folder, made if needed, and check that they run; return both paths.
+    """Write study.toml and space.py into the folder and check both. Return their paths.
 
-    RequestError where something stands in the way, or where the user's model or data cannot be used: then nothing is
-    left behind.
+    The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be
+    used. Then nothing is left behind.
     """
     study, space = starter.folder / "study.toml", starter.folder / "space.py"
     for path in (study, space):
         if path.exists():
-            raise RequestError(f"init must write over nothing, but {path} is there")
+            raise RequestError(f"init must not overwrite files, but {path} exists")
     if starter.folder.exists() and not starter.folder.is_dir():
         raise RequestError(f"DIR must be a folder, but {starter.folder} is a file")
     text = _study_text(starter)
@@ -111,7 +112,8 @@ def write_starter(starter: Starter) -> list[Path]:
         write_text(space, _space_text(starter, starter.space or "cnn"))
         parts = gather(read_study(study))
         check_own_teacher(parts)
-        if starter.space is None and max(parts.dataset.input_shape[1:]) >= LARGE_IMAGE:
+        sides = [size for size in parts.dataset.task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
+        if starter.space is None and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
         _fit_to_teacher(study, space)
     except BaseException:
@@ -124,9 +126,9 @@ def write_starter(starter: Starter) -> list[Path]:
 
 
 def _fit_to_teacher(study: Path, space: Path) -> None:
-    """Draw from the space as `run` will; where a teacher without batch normalisation cannot vote by it, leave that out.
+    """Draw from the space as `run` does. Leave out the criterion `bn_scale` if the teacher has no batch normalisation.
 
-    RequestError where the space does not fit the study for another reason.
+    RequestError is raised if the space does not fit the study for another reason.
     """
     try:
         draw_candidates(gather(read_study(study)))
@@ -158,12 +160,12 @@ def _study_text(starter: Starter) -> str:
 
 
 def _weights(starter: Starter) -> str:
-    """The weights' path as the study file says it: relative to its own folder."""
+    """Return the weights' path relative to the study file's folder."""
     found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
     if found is None:
-        raise RequestError(f"--model needs its --weights, but none was given and there is no {' or '.join(WEIGHTS)}")
+        raise RequestError(f"--model needs --weights, but none are given and there is no {' or '.join(WEIGHTS)}")
     if not found.is_file():
-        raise RequestError(f"--weights must be a file, but {found} is none")
+        raise RequestError(f"--weights must be a file, but {found} is not one")
     return Path(os.path.relpath(found.resolve(), starter.folder.resolve())).as_posix()
 
 

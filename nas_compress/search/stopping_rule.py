@@ -1,4 +1,4 @@
-"""The stopping rule of a study or Optuna's pruner, and the stopper of one trial that applies it."""
+"""Stopping rule of a study, or Optuna's pruner, and the stopper of one trial."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.optuna_adapter import Watch
 from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
+from nas_compress.tasks.task import Task
 from nas_compress.trial.monitor import Stopper
 from nas_compress.values.metrics import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
 
 
 def learned_objective(objectives: Sequence[str]) -> str | None:
-    """The one objective that is not known before training; None if there is none, or more than one.
+    """Return the one objective unknown before training; None if there is not exactly one.
 
-    A stopping rule compares learning curves of one metric, next to costs that are known beforehand.
+    A stopping rule compares learning curves of one metric, next to costs known before training.
     """
     learned = [name for name in objectives if not METRICS[name].known_before_training]
     return learned[0] if len(learned) == 1 else None
 
 
 def study_rule(spec: StudySpec, where: str = "") -> Rule:
-    """The rule that the study file asks for. RequestError where it could never stop a trial."""
+    """Return the rule of the study file. Raise RequestError if it could never stop a trial."""
     search, epochs = spec.search, spec.training.epochs
     if search.stop in PRUNERS:
         return EveryEpoch()
@@ -53,8 +54,32 @@ def study_rule(spec: StudySpec, where: str = "") -> Rule:
     return rule
 
 
+def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
+    """Raise RequestError if an objective, a budget or a reward needs a metric that the task does not measure.
+
+    A stopping rule follows the learning curve, whose values are the task's primary metric.
+    """
+    reward = spec.reward
+    quality = () if reward is None else (reward.quality,)
+    for key, names in {"objectives": spec.objectives, "budgets": spec.budgets, "search.reward": quality}.items():
+        for name in names:
+            if name not in task.metrics and not METRICS[name].known_before_training:
+                raise RequestError(
+                    f"{where}{key} must be metrics of the task {task.name} ({', '.join(task.metrics)}) or known before "
+                    f"training, but got {name}"
+                )
+    epochs, primary = spec.training.epochs, task.metrics[0]
+    learned = learned_objective(spec.objectives) if reward is None else reward.quality
+    stops = any(study_rule(spec).wants(epoch, epochs) for epoch in range(1, epochs))
+    if stops and learned not in (None, primary):
+        raise RequestError(
+            f"{where}search.stop needs the primary metric of the task {task.name}, {primary}, as the objective that "
+            f'training determines, but got {learned}; use stop = "none"'
+        )
+
+
 def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
-    """Optuna's pruner that the study file asks for; one that never prunes where it asks for none."""
+    """Return Optuna's pruner of the study file, or a pruner without effect."""
     epochs, eta = spec.training.epochs, spec.search.eta
     match spec.search.stop:
         case "median":
@@ -67,23 +92,23 @@ def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
 
 
 def make_stopper(trial: optuna.Trial, spec: StudySpec, rule: Rule) -> Stopper:
-    """The stopper of one trial."""
+    """Return the stopper of one trial."""
     if spec.search.stop in PRUNERS and spec.reward is not None:
         return PrunerStopper(trial=trial, reward=spec.reward, name=spec.search.stop)
     return RuleStopper(trial=trial, rule=rule, objectives=spec.objective_list, reward=spec.reward)
 
 
 class EveryEpoch(NoRule):
-    """Looks at each epoch, for a pruner that decides elsewhere."""
+    """A rule for Optuna's pruners: it reads every epoch and never stops."""
 
     def wants(self, step: int, planned: int) -> bool:
-        """Always."""
+        """Read every epoch."""
         return True
 
 
 @dataclass(kw_only=True, eq=False)
 class PrunerStopper:
-    """One Optuna trial under Optuna's pruner: the reward of its accuracy so far at the cost that it will have."""
+    """Stopper by Optuna's pruner. It reports the reward of the accuracy so far at the cost of the untrained file."""
 
     trial: optuna.Trial
     reward: Reward
@@ -91,15 +116,15 @@ class PrunerStopper:
     _cost: float = field(default=math.nan, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """The cost of the untrained file."""
+        """Keep the cost of the untrained file."""
         self._cost = cost.figure(self.reward.figure)
 
     def wants(self, epoch: int) -> bool:
-        """Each epoch."""
+        """Read every epoch."""
         return True
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
-        """Report, and ask the pruner."""
+        """Report the reward and ask the pruner."""
         with suppress(StorageInternalError):  # as with a rule
             self.trial.report(self.reward.value(accuracy, self._cost), epoch)
             if self.trial.should_prune():
@@ -109,7 +134,7 @@ class PrunerStopper:
 
 @dataclass(kw_only=True, eq=False)
 class RuleStopper:
-    """One Optuna trial under the study's rule; with a `reward` that is what the rule sees."""
+    """Stopper by the study's rule. With a `reward`, the rule sees the reward."""
 
     trial: optuna.Trial
     rule: Rule
@@ -120,7 +145,7 @@ class RuleStopper:
     _cost: float = field(default=math.nan, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """The costs of the untrained file are the known objectives."""
+        """Keep the costs of the untrained file as the known objectives."""
         names = [objective.name for objective in self.objectives]
         self._planned = planned
         if self.reward is not None:
@@ -128,7 +153,7 @@ class RuleStopper:
             self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
             return
         learned = learned_objective(names)
-        if learned is None:  # then the rule is `none`, which never compares
+        if learned is None:  # the rule is `none` then and compares nothing
             return
         self._watch = Watch(
             trial=self.trial,
@@ -139,7 +164,7 @@ class RuleStopper:
         )
 
     def wants(self, epoch: int) -> bool:
-        """Where the rule looks."""
+        """Return True if the rule reads this epoch."""
         return self.rule.wants(epoch, self._planned)
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
@@ -147,6 +172,6 @@ class RuleStopper:
         if self._watch is None:
             raise RuntimeError("begin() must be called before stop_reason()")
         learned = accuracy if self.reward is None else self.reward.value(accuracy, self._cost)
-        with suppress(StorageInternalError):  # away for a moment, or the end of the trial will tell: it trains on
+        with suppress(StorageInternalError):  # unreachable: train on; the end of the trial reports a lasting failure
             return self._watch.report(epoch, learned)
         return None

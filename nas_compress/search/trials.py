@@ -14,21 +14,23 @@ from optuna.trial import TrialState
 
 from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.config.suggest import Suggest
+from nas_compress.errors import RequestError
 from nas_compress.files import write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_record
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
-from nas_compress.search.storage.hosts import Hosts
+from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.run import run_trial
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.plan import candidate_rules
+from nas_compress.trial.run import run_checked_trial
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 
@@ -36,14 +38,14 @@ CANDIDATE = "candidate"
 """User attribute of a trial: its candidate, from the proposal on."""
 
 ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", CANDIDATE, "measured", "seconds")
-"""Values of an outcome that are stored as user attributes of its trial."""
+"""Values of an outcome in the user attributes of its trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Seconds that a study has run: `before` this run, and since `started`, which is `time.monotonic()`.
+    """Running time of a study in seconds: `before` this run, and since `started` on `time.monotonic()`.
 
-    All processes of a machine share that time.
+    All processes of a machine share this clock.
     """
 
     before: float
@@ -67,7 +69,7 @@ class Answer:
     """Result of a candidate.
 
     model: path of its file, relative to the run folder; empty without a file.
-    repeats: number of the earlier trial of the same candidate, if the outcome is that trial's.
+    repeats: number of the earlier trial if its outcome is copied.
     """
 
     outcome: Outcome
@@ -77,12 +79,12 @@ class Answer:
 
 @dataclass(kw_only=True, eq=False)
 class Trials:
-    """Trials that this process works on, and the records of all finished trials.
+    """Trials of this process, and the records of all finished trials.
 
-    finished: is called with each record that is new to this process.
+    finished: is called with each record new to this process.
     """
 
-    parts: Ingredients
+    parts: StudyParts
     context: TrialContext
     hosts: Hosts
     reporter: Reporter
@@ -93,7 +95,7 @@ class Trials:
     _open: list[Proposal] = field(default_factory=list, init=False)
 
     def is_complete(self) -> bool:
-        """Take in the trials that finished since the last call. Return whether the study has its total."""
+        """Read the trials finished since the last call. Return True if the study has its total."""
         for record in self.hosts.new_records({record.trial for record in self.records}):
             self.records.append(record)
             self.finished(record)
@@ -111,7 +113,7 @@ class Trials:
         return True
 
     def give_up(self) -> None:
-        """Give up all open trials, so that they are repeated. A trial whose record is written is told instead."""
+        """Give up all open trials; they will be repeated. Trials with a written record are finished by it instead."""
         for proposal in self._open:
             self._give_back(proposal.trial)
 
@@ -132,17 +134,21 @@ class Trials:
         return study_rule(self._spec)
 
     @cached_property
+    def _candidate_rules(self) -> CandidateRules:
+        return candidate_rules(self.context, seed=self._spec.seed)
+
+    @cached_property
     def _costs(self) -> CostLookup | None:
         """The lookup of costs before training; None if this machine's latencies do not count or it knows nothing."""
         if not self.hosts.counts:
             return None
-        lookup = CostLookup(spec=self._spec, context=self.context)
+        lookup = CostLookup(spec=self._spec, context=self.context, rules=self._candidate_rules)
         return lookup if lookup.knows_something else None
 
     def _propose(self) -> Proposal | None:
         """Ask for a candidate. Return None if the trials in flight reach the total.
 
-        The processes of a run propose one after the other, so that none exceeds the total and each has its own seed.
+        The processes of a run propose one after the other: the total stays exact and each proposal has its own seed.
         """
         with self.hosts.proposing():
             # A trial that finishes between these lines counts twice, which only delays a proposal.
@@ -156,7 +162,6 @@ class Trials:
                     self._give_back(trial)
                     return None
                 proposal = Proposal(trial=trial, candidate=self.parts.space.suggest(cast(Suggest, trial)))
-                check_candidate(proposal.candidate)
                 trial.set_user_attr(CANDIDATE, proposal.candidate.to_dict())
             except BaseException:
                 self._give_back(trial)
@@ -181,12 +186,12 @@ class Trials:
         return trial
 
     def _is_surplus(self, trial: optuna.Trial) -> bool:
-        """Whether other runs asked for the last trials at the same time."""
+        """Return True if other runs asked for the last trials at the same time."""
         earlier = sum(each.number < trial.number for each in self.hosts.in_flight())
         return self.is_complete() or earlier >= self._left
 
     def _is_deferred(self, proposal: Proposal) -> bool:
-        """Whether another process of this run tries the same candidate, whose outcome answers this trial too."""
+        """Return True if another process of this run tries the same candidate. Its outcome will be copied."""
         if self._answer(proposal) is not None:
             return False
         earlier = [trial for trial in self.hosts.in_flight() if trial.number < proposal.trial.number]
@@ -197,9 +202,9 @@ class Trials:
         )
 
     def _answer(self, proposal: Proposal) -> Answer | None:
-        """Return a result without a training: an earlier trial's, or a failure if many processes died in it.
+        """Return a result without training: an earlier trial's, or a failure if many processes died in it.
 
-        A candidate that the stopping rule stopped is trained again. One that a pruner stopped is not.
+        Candidates stopped by the stopping rule are trained again. Candidates stopped by a pruner are not.
         """
         unknown = ("failed",) if self._spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self._earlier(proposal.candidate):
@@ -213,14 +218,22 @@ class Trials:
         return Answer(outcome=failed, model="")
 
     def _try(self, proposal: Proposal) -> Answer:
-        """Train the candidate. The stopping rule is overruled if it stopped the same candidate before."""
+        """Train the candidate if the rules allow it; a broken rule is the reason of a failed trial.
+
+        The stopping rule is overruled if it stopped the same candidate before.
+        """
         trial, candidate, spec = proposal.trial, proposal.candidate, self._spec
         place, name = self._folder.trial(trial.number), f"trial {trial.number}"
         write_json(place / "candidate.json", candidate.to_dict())
+        try:
+            checked = self._candidate_rules.require(candidate)
+        except RequestError as error:
+            refused = Outcome(candidate=candidate, seed=spec.seed, state="failed", reason=str(error))
+            return Answer(outcome=refused, model="")
         stopped = any(record.outcome.state == "stopped" for record in self._earlier(candidate))
         self.reporter.stage(name, 0, spec.training.epochs)
-        outcome = run_trial(
-            candidate,
+        outcome = run_checked_trial(
+            checked,
             self.context,
             seed=spec.seed,
             model=place / spec.file_name,
@@ -247,26 +260,28 @@ class Trials:
         except (UpdateFinishedTrialError, ValueError):
             if not self.hosts.was_given_up(trial.number):
                 raise
-            self.reporter.say(f"another run repeats trial {trial.number}, because this run gave no sign of life")
+            self.reporter.say(
+                f"another run repeats trial {trial.number}, because this run wrote no heartbeat for {GRACE_S:.0f} s"
+            )
             remove_trial(self._folder, trial.number)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # Attributes first: once the record is on disk, a restart tells the values only.
-        classes = self.parts.dataset.classes
-        for name, violation in constraints(record.outcome, self._spec.budget_list, classes=classes):
+        task = self.parts.dataset.task
+        for name, violation in constraints(record.outcome, self._spec.budget_list, task=task):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)
         self.hosts.share(trial, record)
         write_record(self._folder, record)
         self._folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.hosts.study, record, self._spec, classes=classes)
+        tell(self.hosts.study, record, self._spec, task=task)
 
     def _give_back(self, trial: optuna.Trial) -> None:
         frozen = self.hosts.study.trials[trial.number]
         if not frozen.state.is_finished():
-            classes = self.parts.dataset.classes
-            settle_cut(self.hosts.study, frozen, self._folder, self._spec, classes=classes, died=False)
+            task = self.parts.dataset.task
+            settle_cut(self.hosts.study, frozen, self._folder, self._spec, task=task, died=False)
 
     def _earlier(self, candidate: Candidate) -> Iterator[Record]:
         return (record for record in self.records if record.outcome.candidate == candidate)

@@ -1,6 +1,6 @@
 """Worker processes of a run.
 
-Each worker searches on the study's storage. The run shows their progress and replaces those that die.
+Each worker searches on the study's storage. The run shows their progress and replaces dead ones.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from nas_compress.search.storage.shared_files import open_shared
 from nas_compress.search.trials import Clock, Trials
 
 STARTS = 10
-"""Number of workers that may die one after the other before one of them begins a trial."""
+"""Limit of workers that die one after the other before a trial begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerTask:
-    """What a worker process needs: the study, the run and the storage.
+    """Input of a worker process: the study, the run and the storage.
 
     storage: URL of the database, None for the journal. shared: place of the shared store.
     """
@@ -61,7 +61,7 @@ class Stage:
 
 
 Message = Stage | str | Exception | None
-"""Message of a worker: progress, a line, the error that ends the run, or None if it finished a trial."""
+"""Message of a worker: progress, a line, an error (it ends the run), or None after a finished trial."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,10 @@ class Workers:
             worker.process.join()
 
     def watch(self, is_complete: Callable[[], bool]) -> None:
-        """Show progress and replace dead workers until `is_complete`, which is asked when a trial may have finished."""
+        """Show progress and replace dead workers until `is_complete()`.
+
+        It is called after each message about a finished trial, and while no messages arrive.
+        """
         while not is_complete():
             finished = False
             while not finished:
@@ -116,7 +119,7 @@ class Workers:
         return message is None
 
     def _replace(self, number: int, worker: _Worker) -> None:
-        """Start a new worker in place of a dead one. It settles the trials that the dead one left."""
+        """Start a new worker in place of a dead one. It settles the open trials of the dead one."""
         worker.connection.close()
         worker.process.join()
         code = worker.process.exitcode or 0
@@ -139,7 +142,7 @@ class Workers:
 
 
 class _PipeReporter(Silence):
-    """Sends progress and lines to the process that started the run."""
+    """Sends progress and lines to the parent process."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -156,7 +159,7 @@ def work(connection: Connection[Any, Any], number: int, task: WorkerTask) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its workers
     with working(task.folder, number):
         parent = parent_process()
-        if parent is None or not parent.is_alive():  # the next run may have begun, which waits for this lock only
+        if parent is None or not parent.is_alive():  # a next run may have started; it waits for this lock only
             return
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
         torch.set_num_threads(1)
@@ -184,7 +187,7 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
             shared=None if task.shared is None else open_shared(task.shared),
         )
         with hosts.proposing():  # no other worker has a trial that it has not signed yet
-            hosts.settle_cut(parts.spec, classes=parts.dataset.classes, died=True)
+            hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         trials = Trials(
             parts=parts,
             context=context,
@@ -199,6 +202,6 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent ends, so that a killed run leaves no worker behind."""
+    """End this process with its parent, because a killed run must leave no worker behind."""
     wait([parent])
     os._exit(1)

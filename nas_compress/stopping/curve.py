@@ -24,7 +24,7 @@ class Curve:
 
     @property
     def finished(self) -> bool:
-        """Whether the training reached its last step."""
+        """True if the training reached its last step."""
         return self.step >= self.planned
 
     def vector(self, step: int) -> tuple[float, ...] | None:

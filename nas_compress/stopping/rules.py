@@ -16,7 +16,7 @@ class Rule(Protocol):
     """
 
     def wants(self, step: int, planned: int) -> bool:
-        """Whether the rule needs the learned cost at this step of `planned`."""
+        """Return True if the rule needs the learned cost at this step of `planned`."""
 
     def verdict(self, newcomer: Curve, others: Sequence[Curve]) -> str | None:
         """The reason to stop the newcomer at its last step, or None to continue."""
@@ -36,10 +36,10 @@ class NoRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Overruled:
-    """Report at the steps of another rule, but never stop: later trials need the curve.
+    """Report at the steps of another rule, but never stop, because later trials need the curve.
 
-    Used for a stopped candidate that is proposed again, because the repeated proposal of a sampler counts more than a
-    few epochs of training.
+    Used for a stopped candidate that is proposed again: the repeated proposal of a sampler counts more than a few
+    epochs of training.
     """
 
     rule: Rule

@@ -1,4 +1,4 @@
-"""How far the outputs of an exported file may differ from those of its module."""
+"""Limits on the difference between the outputs of an exported file and of its module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ Rounding = Literal["none", "integers", "few_bits"]
 """Activations of a file: floats, 8-bit integers, or fewer simulated bits."""
 
 FLOAT_DIFFERENCE = 1e-3
-"""Of the largest output, and at least this much: float files differ by the order of additions only."""
+"""Tolerance of float files: this fraction of the largest output, and at least this much.
+
+They differ by the order of additions only.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
 from nas_compress.tasks.batch import Arrays, Batch, largest_difference
-from nas_compress.values.model_file import OUTPUT_NAME
+from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.values.metrics import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 LABEL = "label"
@@ -23,8 +24,8 @@ AGREEMENT: Mapping[Rounding, float] = {
     # Float files differ by the order of additions only.
     "none": 0.999,
     # Module and kernels round weights, activations and biases alike (`round_biases_`); they differ if a
-    # float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A network of the user's own
-    # with another module between a rounding and the layer that reads it has float biases in the module only.
+    # float sum falls on the other side of a tie. Trained networks agree on 0.99 and more. A user's network with
+    # another module between a rounding and the layer after it has float biases in the module only.
     "integers": 0.9,
     # The next integer is a fifteenth of the range away. Trained mobilenets agree on all of 2,000 images
     # (benchmarks/README.md); 21 residual networks of one and two epochs whose modules had float biases agreed with
@@ -77,8 +78,9 @@ class ImageClassification:
         return {"accuracy": float((outputs[OUTPUT_NAME].argmax(axis=1) == targets[LABEL]).mean())}
 
     def chance(self, metric: str) -> float | None:
-        """Return the accuracy of a random guess."""
-        return 1 / self.classes if metric == "accuracy" else None
+        """Return the figure of a random guess, by the table of metrics."""
+        level = METRICS[metric].chance if metric in METRICS else None
+        return None if level is None else level(self.classes)
 
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
         """Compare the chosen classes, and the logits as well if nothing is rounded."""

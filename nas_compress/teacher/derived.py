@@ -18,7 +18,7 @@ from nas_compress.models.families import family_named
 from nas_compress.teacher.obtain import teacher_architecture, teacher_objective, training_of
 from nas_compress.teacher.store import stored_or_trained
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.training.objective import LossObjective, Objective
+from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
 
@@ -109,7 +109,7 @@ def _trained(
     *,
     architecture: Architecture | None = None,
     checkpoint: float = 1.0,
-    objective: Callable[[], Objective] | None = None,
+    objective: Callable[[], TrainingObjective] | None = None,
     seed: int | None = None,
     called: str = "teacher",
 ) -> nn.Module:

@@ -21,7 +21,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Training, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
 from nas_compress.teacher.user_module import build_own_module, load_own_teacher
-from nas_compress.training.objective import LossObjective, Objective, PenalisedObjective
+from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
 
 
@@ -127,7 +127,7 @@ def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, la
     return lambda: build_student(teacher_architecture(section, dataset, label))
 
 
-def teacher_objective(section: TeacherSection, task: Task) -> Objective:
+def teacher_objective(section: TeacherSection, task: Task) -> TrainingObjective:
     """Return the task's loss, with `bn_sparsity` penalised by the scales of batch normalisation."""
     objective = LossObjective(TrainingLoss(task, TASK_LOSS))
     return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective

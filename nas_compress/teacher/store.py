@@ -18,7 +18,7 @@ from nas_compress.files import write_atomically
 from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import device_of
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Objective
+from nas_compress.training.objective import TrainingObjective
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.teaching import CHECKPOINTS
 
@@ -39,7 +39,7 @@ def stored_or_trained(
     folder: Path,
     *,
     checkpoint: float,
-    objective: Callable[[], Objective],
+    objective: Callable[[], TrainingObjective],
     training: Training,
     samples: Split,
     augmentation: Augmentation,

@@ -18,8 +18,8 @@ from nas_compress.models.family import AnyFamily
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.heads import rank_heads
-from nas_compress.pruning.importance import LossSamples, rank_channels
-from nas_compress.pruning.user_module import build_network
+from nas_compress.pruning.importance_criteria import LossSamples, rank_channels
+from nas_compress.pruning.pruned_family import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task

@@ -16,7 +16,7 @@ from nas_compress.models.narrow_convolutions import safe_backward
 from nas_compress.tasks.batch import chosen, device_of, rows
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
-from nas_compress.training.objective import Objective
+from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.runtime import fitting_threads, keep_freed_memory
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.training.sparsity import Sparsifier
@@ -27,7 +27,7 @@ def train(
     samples: Split,
     augmentation: Augmentation,
     *,
-    objective: Objective,
+    objective: TrainingObjective,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -53,7 +53,7 @@ def train(
     (from 0) and the terms.
 
     >>> from nas_compress.values.candidate import cross_entropy
-    >>> from nas_compress.data.loading import load_dataset
+    >>> from nas_compress.data.load_dataset import load_dataset
     >>> from nas_compress.losses.training_loss import TrainingLoss
     >>> from nas_compress.training.objective import LossObjective
     >>> class Flat(nn.Linear):

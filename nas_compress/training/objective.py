@@ -17,7 +17,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """Loss terms of a batch by name; training minimises their sum."""
 
     def __call__(
@@ -61,7 +61,7 @@ class LossObjective:
     def __call__(
         self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Return the loss terms of a batch; see `Objective`."""
+        """Return the loss terms of a batch; see `TrainingObjective`."""
         relations = self._loss.reads_relations(progress)
         watched = self._watched if self._loss.reads_features(progress) else ()
         with mixed_precision(device_of(batch)):
@@ -82,7 +82,7 @@ class PenalisedObjective:
     each scale. RequestError if the network has no batch normalisation.
     """
 
-    def __init__(self, objective: Objective, weight: float) -> None:
+    def __init__(self, objective: TrainingObjective, weight: float) -> None:
         self._objective, self._weight = objective, weight
 
     @property
@@ -93,7 +93,7 @@ class PenalisedObjective:
     def __call__(
         self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Return the terms of a batch; see `Objective`."""
+        """Return the terms of a batch; see `TrainingObjective`."""
         terms = self._objective(model, batch, targets, view=view, index=index, progress=progress)
         return {**terms, "bn_sparsity": self._weight * torch.cat(require_scales(model)).abs().sum()}
 

@@ -1,4 +1,4 @@
-"""Generations of a born-again student, and their ensemble as a figure to compare with."""
+"""Ensemble of the generations of a born-again student, as a figure to compare with."""
 
 from __future__ import annotations
 
@@ -14,21 +14,8 @@ from nas_compress.data.dataset import Split
 from nas_compress.files import write_json
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.measurement.predictions import predict
-from nas_compress.tasks.batch import to_arrays
-from nas_compress.values.architecture import Architecture
-
-Build = Callable[[Architecture], nn.Module]
-"""(architecture) to a network with fresh weights."""
-
-
-def earlier_generations(architecture: Architecture, count: int, *, build: Build, seed: int) -> list[nn.Module]:
-    """Build `count` networks of one shape, each from its own seed; torch's random state is restored."""
-    generations: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(count):
-            torch.manual_seed((seed + 1 + number) % 2**32)
-            generations.append(build(architecture))
-    return generations
+from nas_compress.tasks.batch import Arrays, to_arrays
+from nas_compress.tasks.task import Task
 
 
 def write_ensemble(
@@ -37,30 +24,42 @@ def write_ensemble(
     *,
     write: Callable[[nn.Module, Path], nn.Module],
     validation: Split,
+    task: Task,
     watch: Stopwatch,
 ) -> None:
     """Write `generation-1.onnx`, ... next to the student's file, and the ensemble's figures to `ensemble.json`.
 
-    write: writes one network in the student's precision. The ensemble averages the softmax outputs of all files,
-    including the student's; its size is the sum of theirs.
+    write: writes one network in the student's precision. The ensemble averages the softmax of the logits of all
+    files, including the student's; other outputs are averaged as they are. Its size is the sum of theirs.
     """
     files = [student.with_name(f"generation-{number}.onnx") for number in range(1, len(earlier) + 1)]
     for network, path in zip(earlier, files, strict=True):
         write(network.cpu(), path)
     files.append(student)
-    inputs, labels = to_arrays(validation.inputs), to_arrays(validation.targets)["label"]
+    inputs = to_arrays(validation.inputs)
     with watch.stage("ensemble"):
-        probabilities = np.mean([_softmax(predict(path, inputs)["logits"]) for path in files], axis=0)
+        members = [_answers(predict(path, inputs), task) for path in files]
+        together = {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}
+        metrics = task.measure(together, to_arrays(validation.targets))
     write_json(
         student.with_name("ensemble.json"),
         {
             "kind": "ensemble of generations",
-            "average": "probability",
+            "average": "output" if task.classes is None else "probability",
             "members": [path.name for path in files],
-            "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+            **metrics,
             "size_bytes": sum(path.stat().st_size for path in files),
         },
     )
+
+
+def _answers(outputs: Arrays, task: Task) -> Arrays:
+    """Return the outputs of one file, with the softmax of the logits if one output is the task's logits."""
+    if task.classes is None:
+        return outputs
+    tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+    logits = task.logits(tensors)
+    return {name: _softmax(values) if tensors[name] is logits else values for name, values in outputs.items()}
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import torch
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.teacher import Teacher
@@ -40,5 +40,5 @@ class TrialContext:
 
     @cached_property
     def calibration(self) -> Batch:
-        """Training samples for the ranges of activations: uint8 (n, C, H, W) on the CPU."""
+        """Training samples for the ranges of activations, on the CPU."""
         return calibration_samples(self.dataset.train)

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from torch import nn
 
-from nas_compress.devices.device import EQUAL_WITHIN, Device
+from nas_compress.devices.protocol import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.transformer_layers import mixes_kernels
 from nas_compress.tasks.batch import Batch
 from nas_compress.training.sparsity import with_zeros
-from nas_compress.trial.shape import channel_step
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 from nas_compress.values.signature import Signature
@@ -59,18 +58,16 @@ def choose_kernels(
     untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
     candidates = [candidate]
     if candidate.precision.activation_bits == 8 and mixes_kernels(student):
-        # the width step depends on the bits, and the shape must not change
-        shape = replace(candidate.shape, round_to=channel_step(candidate, target))
-        precision = replace(candidate.precision, activation_bits=32)
-        candidates.append(replace(candidate, shape=shape, precision=precision))
+        candidates.append(replace(candidate, precision=replace(candidate.precision, activation_bits=32)))
     found = []
     for each in candidates:
         path = folder / f"{each.precision.activation_bits}-{name}"
-        write_student(
+        write_file(
             untrained,
             path,
-            candidate=each,
+            precision=each.precision,
             layer_bits=layer_bits,
+            sparse=each.sparsity.pattern != "none",
             signature=signature,
             calibration=calibration,
             watch=watch,
@@ -91,28 +88,3 @@ def choose_kernels(
     if fastest < (1 - EQUAL_WITHIN) * integer:
         return replace(best, integer_latency_ms=integer)
     return own
-
-
-def write_student(
-    network: nn.Module,
-    path: Path,
-    *,
-    candidate: Candidate,
-    layer_bits: Mapping[str, int],
-    signature: Signature,
-    calibration: Batch,
-    watch: Stopwatch,
-) -> nn.Module:
-    """Write a candidate's network, trained or not, in its precision; return the exported module."""
-    return write_file(
-        network,
-        path,
-        weight_bits=candidate.precision.weight_bits,
-        activation_bits=candidate.precision.activation_bits,
-        quantization=candidate.precision.quantization,
-        layer_bits=layer_bits,
-        sparse=candidate.sparsity.pattern != "none",
-        signature=signature,
-        calibration=calibration,
-        watch=watch,
-    )

@@ -1,19 +1,17 @@
-"""Peers of a student in mutual learning: shape and fresh weights."""
+"""Peers of a student in mutual learning: their shape and multiply-adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from torch import nn
-
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
 from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.shape import channel_step, student_architecture
+from nas_compress.trial.shape import channel_step
+from nas_compress.trial.validity import CheckedCandidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, cross_entropy
 from nas_compress.values.family_settings import family_settings
@@ -51,35 +49,12 @@ def peer_shape(candidate: Candidate, target: Device, shape: Callable[[Candidate]
         raise RequestError(f"a peer in mutual learning: {error}") from error
 
 
-def macs_together(candidate: Candidate, macs: int, context: TrialContext, *, seed: int) -> int:
+def macs_together(checked: CheckedCandidate, macs: int, context: TrialContext) -> int:
     """Multiply-adds of one sample through all networks of the trial. macs: of the student."""
-    teaching = candidate.teaching
+    teaching = checked.candidate.teaching
     if teaching.scheme == "joint":
         return macs + context.teacher_macs
-    if teaching.teacher != "mutual":
+    if checked.peer is None:
         return macs * teaching.trainings
-    shape = _shape(candidate, context, seed)
-    peer = context.teacher.build(shape)
+    peer = context.teacher.build(checked.peer)
     return macs + (teaching.peers or 1) * count_macs(peer, context.dataset.train.first(1).inputs)
-
-
-def make_peers(candidate: Candidate, context: TrialContext, *, seed: int) -> list[nn.Module]:
-    """Build the student's peers, each from its own seed; torch's random state is restored."""
-    shape = _shape(candidate, context, seed)
-    peers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        for number in range(candidate.teaching.peers or 1):
-            torch.manual_seed((seed + 1 + number) % 2**32)
-            peers.append(context.teacher.build(shape).to(context.device))
-    return peers
-
-
-def fresh_teacher(context: TrialContext, *, seed: int) -> nn.Module:
-    """Build an untrained network of the teacher's shape on the training device, for scheme `joint`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed + 1) % 2**32)
-        return context.teacher.make().to(context.device)
-
-
-def _shape(candidate: Candidate, context: TrialContext, seed: int) -> Architecture:
-    return peer_shape(candidate, context.target, lambda peer: student_architecture(peer, context, seed=seed))

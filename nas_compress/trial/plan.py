@@ -15,7 +15,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import macs_together, peer_shape
 from nas_compress.trial.shape import new_student, student_architecture
-from nas_compress.trial.validity import CandidateRules
+from nas_compress.trial.validity import CandidateRules, CheckedCandidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -28,6 +28,7 @@ class TrialPlan:
     candidate: the proposed candidate, with the activation bits of the shipped file.
     seed: of the student's weights and of its training.
     architecture: shape of the student.
+    peer: shape of its peers in mutual learning, None without peers.
     layer_bits: weight bits of each layer, by path.
     cost: figures of the untrained file.
     integer_latency_ms: latency of the version with integer kernels if the float version is faster and ships instead.
@@ -37,6 +38,7 @@ class TrialPlan:
     candidate: Candidate
     seed: int
     architecture: Architecture
+    peer: Architecture | None
     layer_bits: Mapping[str, int]
     cost: Measured
     integer_latency_ms: float | None
@@ -44,15 +46,15 @@ class TrialPlan:
 
 
 def plan_trial(
-    candidate: Candidate, context: TrialContext, *, seed: int, name: str, folder: Path, watch: Stopwatch
+    checked: CheckedCandidate, context: TrialContext, *, seed: int, name: str, folder: Path, watch: Stopwatch
 ) -> tuple[TrialPlan, nn.Module]:
     """Plan a trial and return the plan with the student, untrained and on the CPU.
 
     name: file name of the model, compressed if it ends in `.xz`. folder: keeps the untrained files.
     """
+    candidate = checked.candidate
     with watch.stage("architecture"):
-        architecture = student_architecture(candidate, context, seed=seed)
-        student = new_student(candidate, architecture, context.teacher, seed=seed)
+        student = new_student(candidate, checked.architecture, context.teacher, seed=seed)
     layer_bits = planned_bits(candidate, student, context)
     choice = choose_kernels(
         candidate,
@@ -69,13 +71,14 @@ def plan_trial(
         epochs=context.training.epochs,
         budget=context.training.budget,
         cap=context.training.cap,
-        macs=macs_together(candidate, int(choice.cost.figure("macs")), context, seed=seed),
+        macs=macs_together(checked, int(choice.cost.figure("macs")), context),
         teacher_macs=context.teacher_macs,
     )
     plan = TrialPlan(
         candidate=choice.candidate,
         seed=seed,
-        architecture=architecture,
+        architecture=checked.architecture,
+        peer=checked.peer,
         layer_bits=layer_bits,
         cost=choice.cost,
         integer_latency_ms=choice.integer_latency_ms,

@@ -14,15 +14,16 @@ from torch import nn
 from nas_compress.errors import describe, is_of_one_trial, lacks_memory
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY
-from nas_compress.measurement.pipeline import Stopwatch, measure_file
+from nas_compress.measurement.pipeline import Stopwatch, measure_file, write_file
 from nas_compress.training.checkpoint import Checkpoint
-from nas_compress.trial.born_again import earlier_generations, write_ensemble
+from nas_compress.trial.born_again import write_ensemble
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.kernel_choice import write_student
 from nas_compress.trial.monitor import Monitor, Stopper
-from nas_compress.trial.plan import TrialPlan, plan_trial
-from nas_compress.trial.teach import OnEpoch, teach
+from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
+from nas_compress.trial.shape import fresh_networks
+from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
+from nas_compress.trial.validity import CheckedCandidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -48,7 +49,7 @@ def run_trial(
     and nothing is trained. An error of this candidate, including lack of memory, makes the state `failed`.
     RequestError, RunError, a full disk and interrupts are raised.
 
-    candidate: checked once, when it is proposed; see `check_candidate`.
+    candidate: RequestError if it breaks a rule; see `CandidateRules`. A search asks the rules itself.
     stopper: may stop the training early; the state is then `stopped` and no file is written.
     shadow: train to the end and only record the epoch of the stopper's decision.
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
@@ -62,12 +63,37 @@ def run_trial(
     >>> run_trial(half, context, seed=0, model=Path("half.onnx")).state
     'trained'
     """
+    checked = candidate_rules(context, seed=seed).require(candidate)
+    return run_checked_trial(
+        checked,
+        context,
+        seed=seed,
+        model=model,
+        on_epoch=on_epoch,
+        stopper=stopper,
+        shadow=shadow,
+        checkpoint=checkpoint,
+    )
+
+
+def run_checked_trial(
+    checked: CheckedCandidate,
+    context: TrialContext,
+    *,
+    seed: int,
+    model: Path,
+    on_epoch: OnEpoch | None = None,
+    stopper: Stopper | None = None,
+    shadow: bool = False,
+    checkpoint: Path | None = None,
+) -> Outcome:
+    """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
     watch = Stopwatch()
     try:
         monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task)
         with context.target.busy():
             outcome = _run(
-                candidate,
+                checked,
                 context,
                 seed=seed,
                 model=model,
@@ -80,12 +106,12 @@ def run_trial(
         if not is_of_one_trial(error):
             raise
         reason = f"{NEEDS_MEMORY}: {describe(error)}" if lacks_memory(error) else describe(error)
-        outcome = Outcome(candidate=candidate, seed=seed, state="failed", reason=reason)
+        outcome = Outcome(candidate=checked.candidate, seed=seed, state="failed", reason=reason)
     return replace(outcome, seconds=watch.seconds)
 
 
 def _run(
-    candidate: Candidate,
+    checked: CheckedCandidate,
     context: TrialContext,
     *,
     seed: int,
@@ -96,9 +122,10 @@ def _run(
     checkpoint: Path | None,
 ) -> Outcome:
     # plan
+    candidate = checked.candidate
     model.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
-        plan, student = plan_trial(candidate, context, seed=seed, name=model.name, folder=Path(folder), watch=watch)
+        plan, student = plan_trial(checked, context, seed=seed, name=model.name, folder=Path(folder), watch=watch)
     planned = Outcome(
         candidate=candidate,
         seed=seed,
@@ -116,7 +143,7 @@ def _run(
 
     # training
     count = (candidate.teaching.generations or 1) - 1
-    generations = earlier_generations(plan.architecture, count, build=context.teacher.build, seed=seed)
+    generations = fresh_networks(functools.partial(context.teacher.build, plan.architecture), count, seed=seed)
     derived_before = context.teacher.derived_epochs
     losses = _train(
         plan,
@@ -176,6 +203,7 @@ def _train(
         epochs=plan.epochs,
         seed=plan.seed,
         macs=int(plan.cost.figure("macs")),
+        peer=plan.peer,
         watch=watch,
         on_epoch=on_epoch,
         monitor=monitor,
@@ -198,9 +226,10 @@ def _measure(
     """Write the trained student to `model`, with its earlier generations next to it; return the student's figures."""
     candidate, validation, task = plan.candidate, context.dataset.validation, context.dataset.task
     write = functools.partial(
-        write_student,
-        candidate=candidate,
+        write_file,
+        precision=candidate.precision,
         layer_bits=plan.layer_bits,
+        sparse=candidate.sparsity.pattern != "none",
         signature=task.signature,
         calibration=context.calibration,
         watch=watch,
@@ -220,5 +249,5 @@ def _measure(
         with watch.stage("steps"):
             measured = replace(measured, steps=size_steps(deployable, task.signature))
     if generations:
-        write_ensemble(generations, model, write=write, validation=validation, watch=watch)
+        write_ensemble(generations, model, write=write, validation=validation, task=task, watch=watch)
     return measured

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from nas_compress.data.dataset import Dataset
-from nas_compress.devices.device import Device
+from nas_compress.devices.protocol import Device
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
+from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.user_module import pruned_widths
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -61,6 +62,16 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     if candidate.pruning.init == "inherit":
         return _inherited(candidate, architecture, teacher, seed=seed)
     return teacher.build(architecture)
+
+
+def fresh_networks(make: Callable[[], nn.Module], count: int, *, seed: int) -> list[nn.Module]:
+    """Make `count` networks next to a student of seed `seed`, each from its own seed; the random state is restored."""
+    networks: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(count):
+            torch.manual_seed((seed + 1 + number) % 2**32)
+            networks.append(make())
+    return networks
 
 
 def shaped(

@@ -13,7 +13,7 @@ from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.tasks.batch import Batch, to_device
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
-from nas_compress.training.objective import Objective
+from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.context import TrialContext
@@ -33,7 +33,7 @@ OnEpochTerms = Callable[[int, dict[str, float]], bool]
 class PartOfObjective:
     """An objective for part of a training: progress runs from `begin` to `end`."""
 
-    objective: Objective
+    objective: TrainingObjective
     begin: float
     end: float
 
@@ -45,14 +45,14 @@ class PartOfObjective:
     def __call__(
         self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Return the objective's terms; see `Objective`."""
+        """Return the objective's terms; see `TrainingObjective`."""
         whole = self.begin + (self.end - self.begin) * progress
         return self.objective(model, batch, targets, view=view, index=index, progress=whole)
 
 
 def fit(
     student: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     candidate: Candidate,
     context: TrialContext,
     *,
@@ -79,6 +79,10 @@ def fit(
         ended = on_epoch is not None and on_epoch(done, terms)
         return ended
 
+    zeros = candidate.sparsity
+    sparsifier = None
+    if zeros.pattern != "none":
+        sparsifier = Sparsifier(student, pattern=zeros.pattern, fraction=zeros.fraction, seed=seed)
     rounding, rate = _under_rounding(candidate, epochs)
     whole = functools.partial(
         _fit_part,
@@ -90,7 +94,7 @@ def fit(
         macs=macs,
         on_epoch=watched,
         checkpoint=checkpoint,
-        sparsifier=sparsifier_of(candidate, student, seed=seed),
+        sparsifier=sparsifier,
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
@@ -116,16 +120,9 @@ def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     return epochs, FINE_TUNING_RATE if candidate.teaching.scheme == "fine_tuned" else 1.0
 
 
-def sparsifier_of(candidate: Candidate, student: nn.Module, *, seed: int) -> Sparsifier | None:
-    """The sparsifier of the student, or None for a dense candidate."""
-    if candidate.sparsity.pattern == "none":
-        return None
-    return Sparsifier(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction, seed=seed)
-
-
 def _fit_part(
     student: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     context: TrialContext,
     *,
     peak: float,

@@ -7,7 +7,7 @@ the gaps take.
 
 from __future__ import annotations
 
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.outcome import Measured
 
 COMPRESSED_PART = 0.75

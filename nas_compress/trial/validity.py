@@ -19,8 +19,8 @@ from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import Observation
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
-from nas_compress.pruning.ranking import RANKINGS
+from nas_compress.pruning.importance_criteria import criterion_named
+from nas_compress.pruning.ranking import require_ranking
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
@@ -33,8 +33,8 @@ def check_candidate(candidate: Candidate) -> None:
     """Require known names and consistent values."""
     if candidate.teaching.peer_family is not None:
         require_known("peer_family", candidate.teaching.peer_family, [*FAMILIES, PRUNED])
-    require_known("a pruning criterion", candidate.pruning.criterion, CRITERIA)
-    require_known("a pruning ranking", candidate.pruning.ranking, RANKINGS)
+    criterion_named(candidate.pruning.criterion)
+    require_ranking(candidate.pruning.ranking)
     require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.shape.family != PRUNED:
@@ -144,6 +144,18 @@ def require_inheritable(
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckedCandidate:
+    """A candidate that passed every rule of its study, with the shapes that the rules computed.
+
+    peer: shape of its peers in mutual learning, None without peers.
+    """
+
+    candidate: Candidate
+    architecture: Architecture
+    peer: Architecture | None
+
+
 class CandidateRules:
     """Rules about the candidates of one study; each combination of losses, teaching and shapes is checked once.
 
@@ -169,8 +181,8 @@ class CandidateRules:
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
         self._passed: set[object] = set()
 
-    def require(self, candidate: Candidate) -> Architecture:
-        """Require a candidate of the study with all its losses and settings; return its shape."""
+    def require(self, candidate: Candidate) -> CheckedCandidate:
+        """Require a candidate of the study with all its losses and settings; return it with its shapes."""
         check_candidate(candidate)
         architecture = self._shape(candidate)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
@@ -186,7 +198,7 @@ class CandidateRules:
                 sparse_layers(self._build(architecture), candidate.sparsity.pattern)
         if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
-        return architecture
+        return CheckedCandidate(candidate=candidate, architecture=architecture, peer=peer)
 
     def _require_batch(self, candidate: Candidate) -> None:
         """Require enough samples per batch for losses on pairs and triples."""

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nas_compress.values.family_settings import FamilySettings, family_settings, setting_names
-from nas_compress.values.model_file import INPUT_NAME
+from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Width:
-    """Output channels of one layer: as pruning and multiplier ask for them, and rounded."""
+    """Output channels of one layer, before rounding (`asked`) and rounded."""
 
     layer: str
     asked: float
@@ -23,14 +23,14 @@ class Width:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Everything that decides the tensors of a network.
+    """All that decides the tensors of a network.
 
     signature: its inputs and outputs.
     normalisation: mean and spread by input name, applied inside the network; a mapping is accepted.
     depths: blocks of each stage.
-    settings: the family's own; its defaults if not given.
+    settings: the family's own, by default its defaults.
     factorization, rank_fraction: as in `Shape`.
-    layer_heads: heads of each attention, if they differ between layers. Layers that share weights count once.
+    layer_heads: heads of each attention, if they differ between layers. Layers with shared weights count once.
 
     >>> Architecture.of_images(
     ...     (1, 8, 8), classes=10, mean=5, std=6.0, family="resnet", depths=(1, 1, 1), widths=()
@@ -86,7 +86,7 @@ class Architecture:
         raise KeyError(layer)
 
     def normalisation_of(self, name: str) -> Normalisation:
-        """Mean and spread of an input; 0 and 1 for an input that is used as it is."""
+        """Mean and spread of an input; 0 and 1 for an input without normalisation."""
         return dict(self.normalisation).get(name, Normalisation(mean=0, std=1.0))
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
-        """The architecture that `to_dict` described, or an earlier release with its flat form of images."""
+        """The inverse of `to_dict`; also reads the flat form of images of earlier releases."""
         known = dict(values)
         if "signature" not in known:
             shape = tuple(known.pop("input_shape"))

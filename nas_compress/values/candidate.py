@@ -1,4 +1,4 @@
-"""Candidate: the frozen value that a search proposes."""
+"""Candidate: one proposal of a search, as a frozen value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas_compress.values.precision import Precision as Precision
 from nas_compress.values.precision import Quantization as Quantization
 from nas_compress.values.pruning import Pruning as Pruning
 from nas_compress.values.pruning import Sparsity as Sparsity
-from nas_compress.values.shape import Shape as Shape
+from nas_compress.values.requested_shape import Shape as Shape
 from nas_compress.values.teaching import LossTerm as LossTerm
 from nas_compress.values.teaching import Teaching as Teaching
 from nas_compress.values.teaching import cross_entropy as cross_entropy
@@ -158,7 +158,7 @@ class Candidate:
             raise RequestError("losses must name at least one term, but got none")
         names = [term.name for term in self.losses]
         if len(set(names)) < len(names):
-            raise RequestError(f"each loss may stand once in losses, but got {', '.join(names)}")
+            raise RequestError(f"losses must name each term once, but got {', '.join(names)}")
 
     def in_float32(self, round_to: int) -> Candidate:
         """The same shape without rounding or zeros. round_to: the step of the widths before, which must not change."""
@@ -199,7 +199,7 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
-        """The candidate that `to_dict` described; values that an older file lacks have their defaults."""
+        """The inverse of `to_dict`. Missing values of older files get their defaults."""
         known = dict(values)
         settings = {name: known.pop(name) for name in setting_names() if name in known}
         known["settings"] = family_settings(known["family"], settings)
@@ -213,10 +213,10 @@ class Candidate:
 
     @property
     def control(self) -> str:
-        """The control of "what is pruned matters" that this is, in words; empty if it is none.
+        """The candidate's role as a control of pruning, in words; empty if it has none.
 
-        Inherited weights, random importance, and a uniform width, after Liu et al. 2019 (arXiv 1810.05270) and Crowley
-        et al. 2018 (arXiv 1810.04622).
+        Controls test that it matters which channels remain: inherited weights, random importance, and a uniform width,
+        after Liu et al. 2019 (arXiv 1810.05270) and Crowley et al. 2018 (arXiv 1810.04622).
         """
         pruning = self.pruning
         by_importance = pruning.ratio > 0 and pruning.criterion != "uniform"
@@ -228,7 +228,7 @@ class Candidate:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that two candidates share only if they are equal."""
+        """16 hexadecimal digits, equal for equal candidates only."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

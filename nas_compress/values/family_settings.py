@@ -1,4 +1,4 @@
-"""Settings that belong to a family, for candidates, teachers and architectures."""
+"""Settings of families, for candidates, teachers and architectures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ POOLINGS = ("class_token", "mean")
 """Input of a transformer's classifier: a learned token, or the mean of the patches."""
 
 SHARINGS = ("none", "attention", "mlp", "all")
-"""Weights that all layers of a transformer have in common."""
+"""Weights shared by all layers of a transformer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySettings:
     """No settings; the base of every family's own.
 
-    from_teacher: names of settings that need a loss on a teacher's answers.
+    from_teacher: names of settings with a loss on a teacher's answers.
     students_only: names of settings for students, not for a study's teacher.
     """
 
@@ -44,11 +44,11 @@ class FamilySettings:
 
     @property
     def shares_weights(self) -> bool:
-        """True if layers have weights in common, so that they cannot inherit a teacher's."""
+        """True if layers share weights, so that they cannot inherit a teacher's."""
         return False
 
     def without_teacher(self) -> FamilySettings:
-        """The same settings without those that need a teacher."""
+        """The same settings without those in `from_teacher`."""
         return replace(self, **{name: self.defaults()[name] for name in self.from_teacher})
 
 
@@ -70,13 +70,13 @@ class ConvolutionalSettings(FamilySettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerSettings(FamilySettings):
-    """Settings of a vision transformer; None leaves a value to the family.
+    """Settings of a vision transformer. If a value is None, the family chooses it.
 
     heads: number of attention heads of each layer.
     mlp_ratio: inner width of a layer's perceptron, as a multiple of the stream's width.
     patch_size: side of a square patch, in pixels.
     pooling: one of POOLINGS.
-    distillation_token: a second token and classifier that learn from the teacher alone.
+    distillation_token: a second token and classifier, trained by the teacher alone.
     sharing: one of SHARINGS.
     """
 
@@ -129,7 +129,7 @@ def setting_names() -> tuple[str, ...]:
 
 
 def teacher_setting_names() -> tuple[str, ...]:
-    """Names of the settings that a study's teacher may have."""
+    """Names of the settings of a study's teacher."""
     students_only = {name for kind in SETTINGS.values() for name in kind.students_only}
     return tuple(name for name in setting_names() if name not in students_only)
 
@@ -145,7 +145,7 @@ def settings_class(family: str, where: str = "") -> type[FamilySettings]:
 def family_settings(family: str, given: Mapping[str, object], where: str = "") -> FamilySettings:
     """The settings of a family from values by name.
 
-    RequestError for a setting that the family does not have, unless its value is the default of another family.
+    RequestError for another family's setting, unless it has its default value.
 
     >>> family_settings("resnet", {"stem_stride": 2, "heads": None})
     ConvolutionalSettings(stem_stride=2)
@@ -165,7 +165,7 @@ def family_settings(family: str, given: Mapping[str, object], where: str = "") -
 
 
 def flat_settings(settings: FamilySettings) -> dict[str, Any]:
-    """Values by name as the flat form stores them: the published ones, then the family's own."""
+    """Values by name in the stored flat form: the published ones, then the family's own."""
     return PUBLISHED | settings.to_dict()
 
 

@@ -49,6 +49,11 @@ class Metric:
         """Equal ratios, not equal differences, are equal distances on axes and in hypervolumes."""
         return self.bounds == (0.0, inf)
 
+    @property
+    def worst(self) -> float:
+        """The bound in the wrong direction, which may be infinite."""
+        return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
+
     def cell(self, value: float) -> str:
         """The value as a table cell, without a unit."""
         return f"{value:.{self.digits}f}" if self.digits else f"{value:,.0f}"

@@ -50,7 +50,7 @@ class Measured:
         return replace(self, figures={**self.figures, **figures})
 
     def broken_budgets(self, budgets: Iterable[Budget]) -> str:
-        """Describe every budget that a figure breaks; empty if none. Figures that were not measured break none."""
+        """Describe every broken budget; empty if none. Unmeasured figures break none."""
         broken = [
             f"{budget} must hold, but {budget.name} is {self.figures[budget.name]:.6g}"
             for budget in budgets
@@ -125,12 +125,12 @@ class Outcome:
 
     @property
     def control(self) -> str:
-        """The control of pruning that the candidate is, empty if none."""
+        """The candidate's role as a control of pruning, empty if none."""
         return self.candidate.control
 
     @property
     def number_format(self) -> str:
-        """The numbers in which the file computes, in words. Slow integer kernels are replaced by floats."""
+        """The number format of the file's computations, in words. Slow integer kernels are replaced by floats."""
         shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)

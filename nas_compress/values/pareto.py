@@ -29,7 +29,7 @@ def non_dominated(costs: np.ndarray) -> NDArray[np.bool_]:
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
-    """The volume that costs (n, m) dominate below `reference` (m,), exact for any m.
+    """The volume dominated by costs (n, m) below `reference` (m,), exact for any m.
 
     Rows beyond the reference in any column add nothing.
     Two columns take one sorted pass, three a sweep with a staircase (Fonseca et al. 2006, doi
@@ -51,7 +51,7 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
 
 
 def spread_subset(costs: np.ndarray, reference: np.ndarray, count: int) -> NDArray[np.intp]:
-    """Choose `count` rows of costs (n, m) greedily by the hypervolume they add below `reference` (m,).
+    """Choose `count` rows of costs (n, m) greedily by their gain of hypervolume below `reference` (m,).
 
     The greedy choice has at least 63 % of the largest volume of `count` rows. The gain of a row can only fall, so most
     gains are not computed again (Guerreiro et al. 2016, doi 10.1162/EVCO_a_00159).
@@ -112,7 +112,7 @@ def fronts(costs: Floats, *, enough: int | None = None) -> NDArray[np.intp]:
 
 
 def _beaten(columns: Floats, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Mark those of `rows` that the first of them dominates."""
+    """Mark those of `rows` dominated by the first of them."""
     nowhere_smaller, somewhere_larger = np.ones(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_)
     for column in columns:  # numpy is slow along short rows
         values, best = column[rows], column[rows[0]]
@@ -125,8 +125,8 @@ def epsilon_net(costs: Floats) -> NDArray[np.intp]:
     """The rows (n,) in farthest-point order: every prefix covers the whole set.
 
     The first row has the smallest first column; each next row is the farthest from all rows before it. Columns are
-    replaced by ranks scaled to 0..1, so that units and outliers do not matter. Ties take the first row.
-    Order by Clarkson 2006, used for this purpose by Salinas et al. 2021 (MO-ASHA).
+    replaced by ranks scaled to 0..1, because units and outliers must not matter. Ties take the first row. Order by
+    Clarkson 2006, used for this purpose by Salinas et al. 2021 (MO-ASHA).
     """
     scaled = np.column_stack([_ranks(column) for column in costs.T])
     chosen = [int(scaled[:, 0].argmin())]
@@ -210,7 +210,7 @@ def _slices(table: Floats, corner: Floats) -> float:
 
 
 def volume_gain(row: Floats, archive: Floats) -> float:
-    """The volume that `row` adds to the archive: its own box less the part filled by the archive.
+    """The volume added to the archive by `row`: its own box less the part filled by the archive.
 
     Rows are relative to the reference, and finite or inf.
     """

@@ -19,9 +19,10 @@ class Point:
     epochs_spent: epochs of all networks trained for this point, None if unknown.
     model: path of the ONNX file relative to the run folder.
     searched: the searched parameters by name.
-    feasible: every budget is met and training came to its end; stopped: a stopping rule or a pruner ended it.
+    feasible: all budgets are met after a full training.
+    stopped: a stopping rule or a pruner ended it.
     float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
-    number_format: the numbers in which the file computes, and the simulated ones; empty if unknown.
+    number_format: the number format of the file's computations, and the simulated one; empty if unknown.
 
     >>> Point(trial=3, figures={"accuracy": 0.98, "size_bytes": 21_000}).figure("size_bytes")
     21000.0

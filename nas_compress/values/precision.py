@@ -10,7 +10,7 @@ WEIGHT_BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
 """Bits of a weight. 32 and 16 are floats, 8 and fewer integers with a scale per output channel, 1 is the sign alone."""
 
 ACTIVATION_BITS = (32, 8, 4)
-"""Bits of the tensors between layers. 32 is float; 4 are simulated: no kernel of the runtime computes with them."""
+"""Bits of the tensors between layers. 32 is float; 4 are simulated, because the runtime has no kernel for them."""
 
 WEIGHT_FORMATS = ("integer", "float8", "codebook")
 """Meaning of a weight's bits: an integer; at 8 bits a float of 4 exponent and 3 mantissa bits (e4m3); at 6 and fewer an
@@ -52,7 +52,7 @@ class Quantization:
     promoted_layers: int = 0
 
     def __post_init__(self) -> None:
-        stages: object = self.stage_bits  # what a user gave may be anything
+        stages: object = self.stage_bits  # a user may give anything
         if not isinstance(stages, tuple | list):
             raise RequestError(f"stage_bits must be a tuple of one width per stage, but got stage_bits={stages!r}")
         object.__setattr__(self, "stage_bits", tuple(stages))
@@ -76,11 +76,11 @@ class Quantization:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the student learns under rounding."""
+        """True if the student learns under rounding."""
         return self.method != "calibrate"
 
     def stage_widths(self, weight_bits: int) -> tuple[int, ...]:
-        """Weight bits of each stage, or the one width of all."""
+        """Weight bits of each stage, or the single width of all."""
         return self.stage_bits or (weight_bits,)
 
 
@@ -94,9 +94,9 @@ SIMULATED = "4-bit activations simulated"
 
 
 def precision_in_words(weight_bits: int, activation_bits: int, quantization: Quantization | None = None) -> str:
-    """Name the numbers of a file; its first, last and promoted layers may have 8 bits.
+    """Name the number format of a file; its first, last and promoted layers may have 8 bits.
 
-    "weights" means that only they have few bits, and the file computes in floats.
+    "weights" marks few bits in the weights alone: the file computes in floats.
 
     >>> [precision_in_words(*bits) for bits in ((32, 32), (16, 32), (8, 32), (8, 8), (1, 8), (4, 4))]
     ['float32', 'float16 weights', 'int8 weights', 'int8', 'binary', 'int4, 4-bit activations simulated']
@@ -131,7 +131,7 @@ def precisions() -> tuple[tuple[int, int], ...]:
 
 
 def check_bits(weight_bits: int, activation_bits: int, quantization: Quantization | None = None) -> None:
-    """Raise RequestError for bits that do not exist or do not go together, or not with this way to them."""
+    """Raise RequestError for unknown bits, or bits that fit neither each other nor the quantization."""
     for name, bits, known in (
         ("weight_bits", weight_bits, WEIGHT_BITS),
         ("activation_bits", activation_bits, ACTIVATION_BITS),
@@ -177,10 +177,10 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """Bits of a student's weights and activations, and how they are rounded.
+    """Bits of a student's weights and activations, and their rounding.
 
-    Stages of different bits have the widest as `weight_bits`. Stages of equal bits become one width for all; if that
-    is 8, no layer can be promoted and only the ends can share values.
+    `weight_bits` is the widest of stages of different bits. Stages of equal bits become one width for all; if it is 8,
+    no layer can be promoted and only the ends can share values.
     """
 
     weight_bits: int = 32
@@ -197,17 +197,17 @@ class Precision:
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
-        """Weight bits of each stage, or the one width of all."""
+        """Weight bits of each stage, or the single width of all."""
         return self.quantization.stage_widths(self.weight_bits)
 
     @property
     def number_format(self) -> str:
-        """Name of the numbers in which a file computes, with a note on simulated bits."""
+        """Name of the file's number format, with a note on simulated bits."""
         return precision_in_words(self.weight_bits, self.activation_bits, self.quantization)
 
     @property
     def sign_layers(self) -> tuple[str, ...]:
-        """Settings that store signs alone, for an error text; signs cannot be zero. Shared values can."""
+        """Settings with sign-only weights, for an error text; signs cannot be zero. Shared values can."""
         chosen = self.quantization
         if chosen.weight_format == "codebook":
             return ()
@@ -233,7 +233,7 @@ class Precision:
         object.__setattr__(self, "quantization", settled)
 
     def _settle_ranges(self) -> None:
-        """Without activation bits `ranges` has its default, unless it scales the weights."""
+        """Reset `ranges` to its default without activation bits, unless it scales the weights."""
         chosen = self.quantization
         fixed = chosen.is_trained or self.weight_bits > END_BITS or chosen.weight_format == "float8"
         if self.activation_bits == 32 and (fixed or chosen.ranges == "percentile"):

@@ -1,4 +1,4 @@
-"""Parts that a candidate removes: channels, heads, blocks and single weights."""
+"""Parts removed by a candidate: channels, heads, blocks and single weights."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning:
-    """Channels, heads and blocks of the teacher that a student does without.
+    """Removed channels, heads and blocks of the teacher.
 
     A candidate's flat form names ratio, criterion, ranking and min_channels with the prefix `pruning_`.
 
     ratio: fraction of the channels to remove.
-    criterion: importance by which channels are ranked, from `pruning.importance.CRITERIA`.
-    ranking: channels that compete with each other, from `pruning.ranking.RANKINGS`.
-    min_channels: channels that each layer keeps.
-    kept_blocks: blocks that remain if a student of the teacher's family has fewer, from `pruning.depth.KEPT_BLOCKS`.
+    criterion: importance for the ranking of channels, from `pruning.importance.CRITERIA`.
+    ranking: groups of competing channels, from `pruning.ranking.RANKINGS`.
+    min_channels: least channels of each layer.
+    kept_blocks: remaining blocks if a student of the teacher's family has fewer, from `pruning.depth.KEPT_BLOCKS`.
     head_ratio: fraction of the attention heads to remove; attention then ignores `ratio`.
-    min_heads: heads that each layer keeps.
+    min_heads: least heads of each layer.
     init: `scratch`, or `inherit` for the control that fine-tunes the teacher's remaining weights.
     """
 
@@ -54,7 +54,7 @@ class Pruning:
 
 @dataclass(frozen=True, kw_only=True)
 class Sparsity:
-    """Weights that become zero during training, within dense shapes.
+    """Weights set to zero during training, within dense shapes.
 
     A candidate's flat form calls them `zero_pattern` and `zero_fraction`.
 

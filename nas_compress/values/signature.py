@@ -1,4 +1,4 @@
-"""Named inputs and outputs of a network and of the file that ships."""
+"""Named inputs and outputs of a network and of its file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ BATCH = "N"
 """Name of the free first dimension of every tensor."""
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
-"""Types that an input or output may have, named as NumPy names them."""
+"""Types of inputs and outputs, named as in NumPy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
     """One named tensor.
 
-    shape: sizes in order, the first of them `N`. A whole number is fixed, a name is free at run time; dimensions of
-    one name have one size.
+    shape: sizes in order, `N` first. A whole number is fixed; a name is free at run time, and equal names mean equal
+    sizes.
 
     >>> TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)).sample_shape
     (1, 8, 8)
@@ -54,7 +54,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Inputs and outputs in the order in which a network takes and returns them.
+    """Inputs and outputs in the order of a network's arguments and results.
 
     >>> Signature.of_images((1, 8, 8), classes=10).output("logits").shape
     ('N', 10)
@@ -82,7 +82,7 @@ class Signature:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the only input; RequestError if that is no image of a fixed size."""
+        """(channels, height, width) of the only input; RequestError unless it is an image of a fixed size."""
         shape = self.inputs[0].sample_shape
         sizes = [size for size in shape if isinstance(size, int)]
         if len(self.inputs) != 1 or len(shape) != 3 or len(sizes) != 3:
@@ -93,7 +93,7 @@ class Signature:
 
     @property
     def classes(self) -> int:
-        """Number of classes in the only output; RequestError if that is no (N, classes) with two classes or more."""
+        """Number of classes of the only output; RequestError unless it is (N, classes) with two classes or more."""
         shape = self.outputs[0].sample_shape
         if len(self.outputs) != 1 or len(shape) != 1 or not isinstance(shape[0], int) or shape[0] < 2:
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
@@ -127,7 +127,7 @@ class Signature:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Signature:
-        """The signature that `to_dict` described."""
+        """The inverse of `to_dict`."""
         return cls(inputs=_specs(values["inputs"]), outputs=_specs(values["outputs"]))
 
 

@@ -12,15 +12,15 @@ from nas_compress.errors import RequestError, require_known
 TEACHERS: Mapping[str, tuple[str, str]] = {
     "fixed": ("the study's teacher, or as it was earlier in its training", "Cho, Hariharan 2019, arXiv 1910.01348"),
     "ensemble": ("several trainings of the study's teacher", "Hinton et al. 2015, arXiv 1503.02531"),
-    "assistant": ("a smaller network that the teacher taught", "Mirzadeh et al. 2020, arXiv 1902.03393"),
+    "assistant": ("a smaller network taught by the teacher", "Mirzadeh et al. 2020, arXiv 1902.03393"),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
-    "mutual": ("peers that learn beside the student", "Zhang et al. 2018, arXiv 1706.00384"),
+    "mutual": ("peers that learn together with the student", "Zhang et al. 2018, arXiv 1706.00384"),
     "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
 }
-"""Ways to have a teacher: what it is, and the source."""
+"""Kinds of teachers, each with its summary and source."""
 
 SCHEMES = ("joint", "fixed", "fine_tuned")
-"""Of an apprentice: the paper's schemes A, B and C."""
+"""Schemes of an apprentice: A, B and C of the paper."""
 
 CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 """Fractions of the teacher's training with a stored checkpoint."""
@@ -33,7 +33,7 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
     "apprentice": {"scheme": "joint"},
 }
-"""The settings of each way to have a teacher, with their defaults."""
+"""The settings of each kind of teacher, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class LossTerm:
     settings: tuple[tuple[str, float], ...] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", float(self.weight))  # equal terms write equal text
+        object.__setattr__(self, "weight", float(self.weight))  # equal terms must give equal text
         pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
         object.__setattr__(self, "settings", tuple(sorted((str(k), float(v)) for k, v in pairs)))
         if not 0 < self.weight < math.inf:
@@ -163,7 +163,7 @@ class Teaching:
 
     @property
     def trainings(self) -> int:
-        """Number of networks in a trial's budget: generations, peers, and those of an apprentice."""
+        """Number of networks in a trial's budget: generations, peers, or those of an apprentice."""
         return (2 if self.scheme == "fine_tuned" else self.generations or 1) * self.side_by_side
 
     @property
@@ -173,9 +173,9 @@ class Teaching:
 
 
 def temperatures(weight_bits: int) -> tuple[float, ...]:
-    """Temperatures worth searching for a student of these bits: high ones destroy students of few bits.
+    """Temperatures worth searching for these bits, because high ones destroy students of few bits.
 
-    A 3-bit student of 91 % without a teacher keeps it at temperature 1 and falls to 80 % at 5, while the same
+    A 3-bit student of 91 % without a teacher keeps it at temperature 1 and falls to 80 % at 5, although the same
     temperature helps its float form (Mishra, Marr 2018, arXiv 1711.05852, and its reproductions).
     """
     return (1.0, 2.0, 4.0) if weight_bits >= 8 else (1.0, 2.0)

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 from torch import nn
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
@@ -44,7 +44,7 @@ from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
-from nas_compress.trial.teach import teach
+from nas_compress.trial.train_student import teach
 from nas_compress.trial.training import ROUNDING_RATE
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 
@@ -161,11 +161,9 @@ def ship(student: nn.Module, cell: Cell, context: TrialContext, out: Path) -> No
         student,
         path,
         signature=context.dataset.task.signature,
-        weight_bits=cell.bits,
-        activation_bits=candidate.precision.activation_bits,
+        precision=candidate.precision,
         calibration=context.calibration,
         watch=Stopwatch(),
-        quantization=candidate.precision.quantization,
         layer_bits=planned_bits(candidate, student, context),
     )
     task, validation = context.dataset.task, context.dataset.validation

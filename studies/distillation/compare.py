@@ -22,13 +22,13 @@ from pathlib import Path
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_context
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_supervision
+from nas_compress.trial.train_student import find_supervision
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation, label_smoothing
 
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.onnx_file import export_onnx

@@ -14,7 +14,7 @@ import pytest
 from image_files import file_accuracy
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]

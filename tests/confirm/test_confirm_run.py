@@ -16,7 +16,7 @@ import pytest
 from image_files import file_accuracy
 from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json, write_json
 from nas_compress.report.page import report_page

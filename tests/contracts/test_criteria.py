@@ -19,7 +19,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.importance import CRITERIA, rank_channels
+from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
 from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
 from nas_compress.pruning.widths import student_fractions, student_widths
 from nas_compress.values.architecture import Architecture

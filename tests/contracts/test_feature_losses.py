@@ -23,7 +23,7 @@ from nas_compress.losses.features import (
     similarity_preserving,
 )
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import FeatureLoss, FeatureTerm, complete_settings
+from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, complete_settings
 from nas_compress.models.features import Observation
 
 FEATURE_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, FeatureTerm)}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nas_compress.losses.logits import permuted
 from nas_compress.losses.table import TERMS
-from nas_compress.losses.term import LogitLoss, LogitTerm
+from nas_compress.losses.term_kinds import LogitLoss, LogitTerm
 
 Bind = Callable[[Mapping[str, float]], LogitLoss]
 

@@ -14,7 +14,7 @@ from nas_compress.config.search_space import Space, load_space, sample_space
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.suggest import Choice, RandomWalk
 from nas_compress.models.families import FAMILIES
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 

@@ -20,7 +20,7 @@ from nas_compress.data.fashion_mnist import (
     to_samples,
     verified_content,
 )
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RunError
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -188,7 +188,7 @@ def test_the_real_files_make_balanced_splits() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads peak memory from Linux")
 def test_reading_needs_little_memory() -> None:
     code = (
-        "import resource, nas_compress.data.loading as load\n"
+        "import resource, nas_compress.data.load_dataset as load\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "load.load_dataset(name='fashion-mnist')\n"

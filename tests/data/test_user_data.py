@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.image_classification import ImageClassification
 

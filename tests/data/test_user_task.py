@@ -9,7 +9,7 @@ import torch
 
 from nas_compress.data.augmentation import NoAugmentation
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 
 MODULE = """

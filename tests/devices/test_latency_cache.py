@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
 from nas_compress.errors import RunError
 
 LEVEL = FastLevel(fast_ms=0.25, misses=1)
@@ -87,7 +87,7 @@ def test_nothing_new_writes_nothing(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="writable") as caught:
+    with pytest.raises(RunError, match="Cannot write the latency cache") as caught:
         open_cache(tmp_path / "file" / "machine.json").keep(LEVEL, {})
     assert "\n" not in str(caught.value)
 
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 cache = LatencyCache(Path(sys.argv[1]), boot="boot", reference="net")
 for number in range(40):

@@ -19,7 +19,7 @@ from nas_compress.config.schema import SearchSection, StudySpec
 from nas_compress.losses.table import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.depth import KEPT_BLOCKS
-from nas_compress.pruning.importance import CRITERIA
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.pruning.ranking import RANKINGS
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES

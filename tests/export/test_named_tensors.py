@@ -16,7 +16,9 @@ from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import predict
+from nas_compress.models.layers import ActivationPoint
 from nas_compress.models.macs import count_macs
+from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.batch import free_sizes, rows
 from nas_compress.values.signature import Signature, TensorSpec
 from timing import meter_with_level
@@ -80,6 +82,37 @@ def test_both_exporters_keep_names_and_free_dimensions(tagger: nn.Module, file: 
     answers = (predict(path, inputs).values() for path in (file, tmp_path / "dynamo.onnx"))
     for first, second in zip(*answers, strict=True):
         assert np.allclose(first, second, atol=1e-5)
+
+
+class Named(nn.Module):
+    """Outputs named like a layer and like the short names of a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points = nn.ModuleList(ActivationPoint() for _ in range(2))
+        self.hidden, self.total = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        values = torch.relu(self.hidden(self.points[0](a + b)))
+        return self.total(self.points[1](values)), values.mean(dim=1)
+
+
+@pytest.mark.parametrize("activation_bits", [8, 32])
+def test_names_of_tensors_do_not_collide_with_those_in_a_file(tmp_path: Path, activation_bits: int) -> None:
+    torch.manual_seed(0)
+    ends = {"a": ("N", 4), "b": ("N", 4), "total": ("N", 1), "c": ("N",)}
+    specs = [TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in ends.items()]
+    signature = Signature(inputs=tuple(specs[:2]), outputs=tuple(specs[2:]))
+    batch = {name: torch.randn(16, 4) for name in "ab"}
+    network = quantize(Named().eval(), weight_bits=8, activation_bits=activation_bits, calibration=batch)
+    export_onnx(network, signature, tmp_path / "m.onnx")
+    found = predict(tmp_path / "m.onnx", {name: tensor.numpy() for name, tensor in batch.items()})
+    with torch.no_grad():
+        expected = network(*batch.values())
+    for values, wanted in zip(found.values(), expected, strict=True):
+        assert np.allclose(
+            values, wanted.numpy(), atol=1e-5 if activation_bits == 32 else 0.5
+        )  # kernels of some processors saturate
 
 
 def test_latency_is_that_of_the_given_length(file: Path, tmp_path: Path) -> None:

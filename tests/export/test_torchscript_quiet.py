@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.export.torchscript import trace_to_onnx
+from nas_compress.tasks.batch import zeros
+from nas_compress.values.signature import Signature
 
 
 class Eigenvalues(nn.Module):
@@ -13,8 +15,9 @@ class Eigenvalues(nn.Module):
 
 
 def test_a_network_without_onnx_operators_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    signature = Signature.of_images((1, 4, 4), classes=4)
     with pytest.raises(torch.onnx.errors.UnsupportedOperatorError):
-        trace_to_onnx(Eigenvalues().eval(), torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+        trace_to_onnx(Eigenvalues().eval(), zeros(signature.inputs, 2), signature)
     torch.ones(3).sum()
     print("still here")
     assert capfd.readouterr().out == "still here\n"

@@ -4,18 +4,23 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
-from image_files import check_images, export_images, file_accuracy, predict_logits
+from image_files import check_images, compare_images, export_images, file_accuracy, predict_logits
+from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,
 )
 from nas_compress.errors import ExportError, FloatKernelError
+from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize
+from nas_compress.tasks.image_classification import ImageClassification
+from processors import with_exact_integers
 
 BITS = [(32, 32), (8, 32), (8, 8)]
 
@@ -28,13 +33,17 @@ def test_trained_file_answers_like_its_module(trained, digits, tmp_path: Path, f
     )
     path = tmp_path / "m.onnx"
     export_images(module, (1, 8, 8), path)
-    found = check_images(module, path, digits.held_out)
     with torch.no_grad():
         expected = module(digits.held_out).numpy()
-    assert found.max_difference == np.abs(predict_logits(path, digits.held_out.numpy()) - expected).max()
-    assert found.agreement >= (0.99 if bits == (8, 8) else 0.999)
-    accuracy = file_accuracy(path, digits.held_out.numpy(), digits.held_out_labels.numpy())
-    assert abs(accuracy - (expected.argmax(1) == digits.held_out_labels.numpy()).mean()) <= 0.01
+
+    def check(session: ort.InferenceSession) -> None:
+        found = compare_images(module, path, digits.held_out, session)
+        assert found.max_difference == np.abs(predict_logits(session, digits.held_out.numpy()) - expected).max()
+        assert found.agreement >= (0.99 if bits == (8, 8) else 0.999)
+        accuracy = file_accuracy(session, digits.held_out.numpy(), digits.held_out_labels.numpy())
+        assert abs(accuracy - (expected.argmax(1) == digits.held_out_labels.numpy()).mean()) <= 0.01
+
+    with_exact_integers(path, check)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -47,6 +56,24 @@ def test_file_of_other_weights_is_caught(trained, digits, tmp_path: Path, bits) 
     other.head.classifier.bias[0] += 30
     with pytest.raises(ExportError, match="agreement >= "):
         check_images(other, tmp_path / "m.onnx", digits.held_out)
+
+
+def test_kernels_are_named_if_the_file_agrees_without_them(trained, digits, tmp_path: Path) -> None:
+    module = quantize(trained["resnet"], weight_bits=8, activation_bits=8, calibration={"input": digits.train[:256]})
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
+    other = deepcopy(module)
+    other.head.classifier.bias[0] += 30
+    export_images(other, (1, 8, 8), tmp_path / "other.onnx")
+    kernels = open_session(tmp_path / "other.onnx")  # stands in for kernels that saturate
+    task = ImageClassification(shape=(1, 8, 8), classes=10)
+    for name, caution, end in (
+        ("m.onnx", "sums saturate", r"\(m.onnx\)\. The file agrees without integer kernels: sums saturate$"),
+        ("m.onnx", "", r"\(m.onnx\)$"),
+        ("other.onnx", "sums saturate", r"\(other.onnx\)$"),
+    ):
+        inputs = {"input": digits.held_out}
+        with pytest.raises(ExportError, match=f"^agreement >= .* {end}"):
+            check_agreement(module, tmp_path / name, inputs, task, session=kernels, integer_caution=caution)
 
 
 def test_module_that_answers_nan_is_caught(make_network, digits, tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from image_files import image_macs
+from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import ExportError
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
-from nas_compress.models.macs import count_parameters
+from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.trial.context import TrialContext
+from nas_compress.values.outcome import Measured
+from nas_compress.values.precision import Precision
 
 
 def test_a_stopwatch_adds_up_and_counts_what_fails() -> None:
@@ -41,8 +47,7 @@ def test_a_network_becomes_a_file_with_its_figures(
         network,
         path,
         signature=task.signature,
-        weight_bits=bits[0],
-        activation_bits=bits[1],
+        precision=Precision(weight_bits=bits[0], activation_bits=bits[1]),
         calibration=context.calibration,
         watch=watch,
     )
@@ -57,7 +62,7 @@ def test_a_network_becomes_a_file_with_its_figures(
         watch=watch,
     )
     assert cost.figures["parameters"] == count_parameters(network) and cost.figures["size_bytes"] == path.stat().st_size
-    assert cost.figures["macs"] == image_macs(network, context.dataset.input_shape) == context.teacher_macs
+    assert cost.figures["macs"] == count_macs(network, context.dataset.train.first(1).inputs) == context.teacher_macs
     assert "accuracy" not in cost.figures and cost.agreement is None
 
     full = measure_file(
@@ -79,12 +84,56 @@ def test_a_network_becomes_a_file_with_its_figures(
     assert (full.figures["parameters"], full.figures["macs"]) == (cost.figures["parameters"], cost.figures["macs"])
 
 
+class OldCpu(OnnxruntimeCpu):
+    """A processor whose integer kernels saturate."""
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"system": "Linux x86_64", "flags": ("avx2",)}
+
+
+def test_integer_kernels_that_saturate_are_the_reason(
+    context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other, watch = tmp_path / "model.onnx", tmp_path / "other.onnx", Stopwatch()
+    task, network = context.dataset.task, deepcopy(context.teacher.network)
+    precision = Precision(weight_bits=8, activation_bits=8)
+    write = partial(
+        write_file, signature=task.signature, precision=precision, calibration=context.calibration, watch=watch
+    )
+    deployable = write(network, path)
+    with torch.no_grad():
+        network.head.classifier.weight.mul_(-1)
+    write(network, other)
+    # the session of another file stands in for kernels that saturate
+    monkeypatch.setattr(
+        "nas_compress.measurement.pipeline.open_session", lambda _, signature: open_session(other, signature=signature)
+    )
+    with pytest.raises(
+        ExportError, match=r"\(model.onnx\)\. The file agrees without integer kernels: .*neither VNNI"
+    ) as error:
+        measure_file(
+            deployable,
+            path,
+            task=task,
+            activation_bits=8,
+            cost=Measured(figures={}, latency_spread=0.0, latency_noisy=False),
+            validation=context.dataset.validation,
+            target=OldCpu(),
+            watch=watch,
+        )
+    assert "\n" not in str(error.value)
+
+
 def test_a_file_of_another_network_is_found_out(context: TrialContext, tmp_path: Path) -> None:
     path, watch = tmp_path / "model.onnx", Stopwatch()
-    bits = {"weight_bits": 32, "activation_bits": 32}
     task = context.dataset.task
     deployable = write_file(
-        context.teacher.network, path, signature=task.signature, **bits, calibration=context.calibration, watch=watch
+        context.teacher.network,
+        path,
+        signature=task.signature,
+        precision=Precision(),
+        calibration=context.calibration,
+        watch=watch,
     )
     cost = measure_cost(
         context.teacher.network,

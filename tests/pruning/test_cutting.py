@@ -11,7 +11,8 @@ from image_batches import example
 from nas_compress.errors import RequestError
 from nas_compress.models.layers import StagedNetwork
 from nas_compress.pruning.cutting import cut_network, most_important
-from nas_compress.pruning.importance import rank_channels
+from nas_compress.pruning.importance_criteria import rank_channels
+from nas_compress.pruning.ranking import surviving_fractions
 
 SHAPE = (1, 8, 8)
 MakeNetwork = Callable[..., StagedNetwork]
@@ -55,6 +56,15 @@ def test_a_layer_keeps_at_least_one_channel_and_at_most_its_own(kept: int, make_
     assert len(groups[0].importance) == 8 and np.all(np.diff(groups[0].importance) > 0)
     with pytest.raises(RequestError, match=rf"must keep 1 to 8 channels .* but stem.conv was to keep {kept}"):
         cut_network(network, example(SHAPE), most_important(groups, lambda group: kept))
+
+
+def test_unknown_names_are_refused_by_the_functions_too(make_network: MakeNetwork) -> None:
+    network = make_network("resnet")
+    with pytest.raises(RequestError, match="a pruning criterion must be a known name, but got 'l3'"):
+        rank_channels(network, example(SHAPE), criterion="l3", seed=0)
+    groups = rank_channels(network, example(SHAPE), criterion="uniform", seed=0)
+    with pytest.raises(RequestError, match="a pruning ranking must be a known name, but got 'locl'"):
+        surviving_fractions(groups, 0.5, ranking="locl")
 
 
 class TwoInputsTwoOutputs(nn.Module):

@@ -16,7 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.heads import rank_heads
-from nas_compress.pruning.importance import rank_channels
+from nas_compress.pruning.importance_criteria import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 
 MakeNetwork = Callable[..., ObservableNetwork]

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from foreign import MODELS, Raw, import_timm
 from image_batches import example, labelled
 from image_files import export_images, predict_logits
-from nas_compress.pruning.importance import rank_channels
+from nas_compress.pruning.importance_criteria import rank_channels
+from nas_compress.pruning.pruned_family import build_pruned, pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.user_module import build_pruned, pruned_widths
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.architecture import Architecture
 

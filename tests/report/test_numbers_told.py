@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from torch import Tensor, nn
 
+from image_files import export_images
 from nas_compress.cli.show import show
 from nas_compress.plots.marks import legend_entries
 from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.front_files import write_front_csv, write_front_json
+from nas_compress.runs.front_tables import write_front_csv, write_front_json
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.runs.results import read_front
 from nas_compress.search.reporter import trial_line
@@ -71,6 +73,15 @@ def test_integer_kernels_that_did_not_ship_are_not_told() -> None:
     ]
 
 
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.layer(samples.flatten(1).float())
+
+
 def test_simulated_activations_are_marked_wherever_their_latency_stands(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run(trained=6)
     assert "simulat" not in printed(folder)
@@ -86,7 +97,7 @@ def test_simulated_activations_are_marked_wherever_their_latency_stands(make_run
     )
     record = replace(record, outcome=outcome, model="model.onnx")
     write_record(folder, record)
-    (folder.root / record.model).write_bytes(b"a model")
+    export_images(Flat(), (1, 8, 8), folder.root / record.model)
 
     shown = printed(folder)
     assert WORDS in shown and NOTE in shown

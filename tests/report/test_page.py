@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nas_compress.cli.main import commands
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.report.page import report_page, write_report
 from nas_compress.report.rows import AFTER_FIGURES
 from nas_compress.runs.folder import RunFolder

@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from image_files import file_accuracy
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records

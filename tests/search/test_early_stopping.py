@@ -128,7 +128,7 @@ def _figures(front: Front) -> list[tuple[float, int]]:
         (
             'stop = "moasha"',
             ("trials = 8", 'trials = 2\nobjectives = ["size_bytes", "macs"]'),
-            "the objective accuracy",
+            "exactly one objective that training determines",
         ),
         ('stop = "moasha"\neta = 10', ("trials = 8", "trials = 2"), "'moasha' has none with training.epochs="),
         ('stop = "shadow"', ("epochs = 3\nbatch", "epochs = 2\nbatch"), "'moasha' has none with training.epochs=2"),

@@ -21,7 +21,7 @@ from timing import meter_with_level
 
 @pytest.fixture(scope="module")
 def outcome(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    candidate = Candidate(family="mobilenet", depths=(1, 1, 1), width_multiplier=0.25, weight_bits=8, activation_bits=8)
+    candidate = Candidate(family="mobilenet", depths=(1, 1, 1), width_multiplier=0.25, weight_bits=8)
     return run_trial(candidate, context, seed=0, model=tmp_path_factory.mktemp("member") / "model.onnx")
 
 

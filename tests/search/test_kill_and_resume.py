@@ -18,6 +18,7 @@ from nas_compress.runs.records import read_records, write_record
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import DEATHS, MOST_DEATHS, settle_cut_trials
+from nas_compress.tasks.image_classification import ImageClassification
 from running import Told, shared_cache, snapshot, start, wait_until, write_study
 
 SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
@@ -121,7 +122,7 @@ def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:
 def test_a_trial_interrupted_between_its_record_and_the_storage_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*given: object, classes: int) -> None:
+    def interrupted(*given: object, chance: object) -> None:
         raise KeyboardInterrupt
 
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
@@ -140,9 +141,9 @@ def test_a_trial_without_a_name_is_this_runs_only_where_it_is_alone(tmp_path: Pa
         trial = study.ask()
         if run is not None:
             trial.set_user_attr("run", run)
-    states = []
+    states, task = [], ImageClassification(shape=(1, 8, 8), classes=10)
     for alone in (False, True):
-        settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, classes=10, died=True)
+        settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, task=task, died=True)
         states.append([trial.state.name for trial in study.trials])
     assert states == [["RUNNING", "RUNNING", "FAIL"], ["FAIL", "RUNNING", "FAIL"]]
 
@@ -160,7 +161,7 @@ def test_a_run_that_goes_on_elsewhere_measures_its_front_again(tmp_path: Path) -
         write_record(folder, replace(record, outcome=replace(record.outcome, measured=far)))
     told = Told()
     front = run_study(study, reporter=told)
-    assert any("begun on another machine (Abacus)" in line for line in told.lines)
+    assert any("started on another machine (Abacus)" in line for line in told.lines)
     assert folder.about()["machine"] == about["machine"]
     # the first two blocks of a noisy moment may leave a member noisy, but never as it was without a word
     members = {point.trial for point in front.members}

@@ -63,7 +63,7 @@ def test_what_a_start_point_leaves_open_is_filled(tmp_path: Path, untrained: Non
     ("given", "words"),
     [
         ('{ family = "vgg" }', "family in ['resnet', 'mobilenet'] must hold, but got family='vgg'"),
-        ("{ familly = 1 }", "every parameter must be searched beside the others given, but got 'familly'"),
+        ("{ familly = 1 }", "every parameter must be searched together with the others given, but got 'familly'"),
         ("{ width_multiplier = 0.3 }", "width_multiplier in [0.25, 0.5, 0.75, 1.0] must hold"),
         ("{ width_multiplier = nan }", "values must be finite numbers, strings, true or false, but got width_mult"),
         ("{ width_multiplier = [1] }", "values must be finite numbers, strings, true or false, but got width_mult"),
@@ -85,7 +85,7 @@ def test_what_only_some_branches_ask_for_needs_their_choice_too(tmp_path: Path) 
         '    return Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=ratio, pruning_criterion=criterion)\n'
     )
     space = load_space("space.py", folder=tmp_path, shipped=tmp_path)
-    with pytest.raises(RequestError, match=r"but got 'criterion' \(here\); give those that decide on it too"):
+    with pytest.raises(RequestError, match=r"but got 'criterion' \(here\); give the parameters that it depends on too"):
         check_given(space, {"criterion": "l2"}, where="here")
     check_given(space, {"criterion": "l2", "ratio": 0.3}, where="here")  # 0.1 + 0.1 + 0.1 is not 0.3
     with pytest.raises(RequestError, match=r"ratio in \[0.0, 0.1, 0.2, 0.3, .* must hold, but got ratio=0.35"):

@@ -86,8 +86,8 @@ def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command
     budgets = [line.removeprefix("# ") for line in text[text.index("# [budgets]") :].splitlines()]
     assert tomllib.loads("\n".join(budgets))["budgets"].keys() == {"size_bytes", "latency_ms", "accuracy"}
     own_space = (tmp_path / "mine" / "space.py").read_text()
-    assert own_space.startswith('"""What may vary in mine')
-    assert f"began as the built-in space {space}." in own_space
+    assert own_space.startswith('"""Search space of mine')
+    assert f"Copied from the built-in space {space}." in own_space
     assert "def suggest(trial: Suggest) -> Candidate:" in own_space
     assert '"bn_scale"' in own_space
 
@@ -101,7 +101,7 @@ def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command
         (("mine", "--model", "my_models:broken", "--data", "my_data:load"), "no such layer"),
         (("mine", "--model", "my_models:build"), "must return logits (N, 10)"),
         (("mine", "--data", "nowhere:load"), "'nowhere'"),
-        (("mine", "--model", "my_models:build", "--weights", "w.pt"), "--weights must be a file, but w.pt is none"),
+        (("mine", "--model", "my_models:build", "--weights", "w.pt"), "--weights must be a file, but w.pt is not one"),
         (("my mine",), "name"),
         (("my_data.py",), "DIR must be a folder"),
         ((), "DIR"),
@@ -118,8 +118,8 @@ def test_a_mistake_leaves_nothing_behind(arguments: tuple[str, ...], words: str,
 
 def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own: Path) -> None:
     (own / "space.py").write_text("mine")
-    assert "space.py is there" in command("init", ".").line
+    assert "space.py exists" in command("init", ".").line
     assert (own / "space.py").read_text() == "mine"
     (own / "teacher.pt").unlink()
     words = ("init", "mine", "--model", "my_models:build", "--data", "my_data:load")
-    assert "--model needs its --weights" in command(*words).line
+    assert "--model needs --weights" in command(*words).line

@@ -38,6 +38,16 @@ def suggest(trial):
 '''
 
 
+RARELY_TOO_SHORT = '''"""One number of a million breaks a rule."""
+from nas_compress.values.candidate import Candidate
+
+
+def suggest(trial):
+    number = trial.suggest_int("number", 0, 10**6)
+    return Candidate(family="resnet", depths=(1, 1) if number == 7 else (1, 1, 1), width_multiplier=0.25)
+'''
+
+
 def records_of(root: Path) -> list[Record]:
     return read_records(RunFolder(root=root))
 
@@ -81,6 +91,15 @@ def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on(tmp_path: Path) -
     storage = open_storage(None, tmp_path / "runs" / "tiny" / "study.journal")
     told = optuna.load_study(study_name="tiny", storage=storage).trials
     assert {trial.number for trial in told if trial.state.name == "FAIL"} == {record.trial for record in failed}
+
+
+def test_a_refused_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: Path) -> None:
+    change = ('sampler = "random"', 'sampler = "random"\nenqueue = [{ number = 7 }]')
+    run_study(write_study(tmp_path / "study", change, space=RARELY_TOO_SHORT), trials=2)
+    refused, tried = (record.outcome for record in records_of(tmp_path / "runs" / "tiny"))
+    assert (refused.state, tried.state) == ("failed", "trained")
+    assert refused.reason == "depths must have one entry per stage of resnet (3), but got depths=(1, 1)"
+    assert refused.candidate.shape.depths == (1, 1) and refused.measured is None
 
 
 @pytest.mark.parametrize(

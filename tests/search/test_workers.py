@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from image_files import file_accuracy
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset, Split
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.teacher.logits_cache import cached_answers, compute_answers
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture

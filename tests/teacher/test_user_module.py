@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nas_compress.config.schema import TeacherSection
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.teacher.teacher import Teacher

@@ -16,7 +16,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.training.loop import train
-from nas_compress.training.objective import LossObjective, Objective
+from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.training.runtime import choose_device
 from nas_compress.values.candidate import distillation
 
@@ -70,7 +70,7 @@ def plain(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, 
 
 
 def run(
-    model: nn.Module, samples: Split, loss: Function | Objective = plain, seed: int = 0, **changes
+    model: nn.Module, samples: Split, loss: Function | TrainingObjective = plain, seed: int = 0, **changes
 ) -> dict[str, float]:
     objective = Bare(loss) if inspect.isfunction(loss) else loss
     settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 0.05, "weight_decay": 0.01}

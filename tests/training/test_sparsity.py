@@ -20,8 +20,9 @@ from nas_compress.quantization.quantize import quantize
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.sparsity import Sparsifier, sparse_layers, zero_fraction_at, zero_masks
-from nas_compress.values.candidate import ZERO_PATTERNS, Candidate, cross_entropy
+from nas_compress.values.candidate import Candidate, cross_entropy
 from nas_compress.values.precision import precisions
+from nas_compress.values.pruning import ZERO_PATTERNS
 
 MakeNetwork = Callable[..., ObservableNetwork]
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.estimate import FastLevel, GatedLatency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.pipeline import Stopwatch, write_file
 from nas_compress.trial.bit_allocation import planned_bits
@@ -47,9 +47,7 @@ def with_latencies(context: TrialContext, folder: Path, *, integer_ms: float, fl
             student,
             path,
             signature=context.dataset.task.signature,
-            weight_bits=4,
-            activation_bits=bits,
-            quantization=VIT.precision.quantization,
+            precision=replace(VIT.precision, activation_bits=bits),
             layer_bits=planned_bits(VIT, student, context),
             calibration=context.calibration,
             watch=Stopwatch(),
@@ -70,7 +68,7 @@ def test_the_faster_form_is_chosen(
 ) -> None:
     known = with_latencies(context, tmp_path, integer_ms=integer_ms, float_ms=float_ms)
     form = settled(VIT, known, tmp_path)
-    assert form.candidate == (replace(VIT, activation_bits=32, round_to=8) if floats else VIT)
+    assert form.candidate == (replace(VIT, activation_bits=32) if floats else VIT)
     assert form.cost.figures["latency_ms"] == (float_ms if floats else integer_ms)
     assert form.integer_latency_ms == (integer_ms if floats else None)
 
@@ -103,7 +101,7 @@ def test_the_networks_layers_decide_and_not_the_name_of_its_family(context: Tria
     meter = RememberingMeter(tmp_path)
     cut = replace(VIT, family=PRUNED, depths=(), width_multiplier=1.0)
     form = settled(cut, replace(known, target=OnnxruntimeCpu(meter)), tmp_path, student=student_of(VIT, context))
-    assert form.candidate == replace(cut, activation_bits=32, round_to=8)
+    assert form.candidate == replace(cut, activation_bits=32)
     assert (form.cost.figures["latency_ms"], form.integer_latency_ms) == (0.4, 0.5)
     assert meter.patience == [True, True], "another noise must not choose another form"
 

@@ -14,7 +14,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.models.features import watch
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.teach import find_supervision, objective_of
+from nas_compress.trial.train_student import find_supervision, objective_of
 from nas_compress.values.candidate import PRUNED, Candidate, LossTerm, Teaching, cross_entropy
 from teachers import small_teacher_in
 

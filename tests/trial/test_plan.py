@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from image_files import image_macs
 from nas_compress.measurement.pipeline import Stopwatch
+from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.plan import TrialPlan, plan_trial
+from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
 
@@ -19,7 +19,8 @@ SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.25, weig
 
 
 def plan_of(candidate: Candidate, context: TrialContext, folder: Path) -> tuple[TrialPlan, torch.nn.Module]:
-    return plan_trial(candidate, context, seed=3, name="model.onnx", folder=folder, watch=Stopwatch())
+    checked = candidate_rules(context, seed=3).require(candidate)
+    return plan_trial(checked, context, seed=3, name="model.onnx", folder=folder, watch=Stopwatch())
 
 
 def test_a_plan_describes_the_untrained_student(context: TrialContext, tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_plan_describes_the_untrained_student(context: TrialContext, tmp_path:
     assert (plan.candidate, plan.seed, plan.integer_latency_ms) == (SMALL, 3, None)
     assert all(student.get_submodule(layer).weight.ndim >= 2 for layer in plan.layer_bits)
     assert set(plan.layer_bits.values()) == {4, 8}, "the ends have 8 bits"
-    assert plan.cost.figures["macs"] == image_macs(student, context.dataset.input_shape)
+    assert plan.cost.figures["macs"] == count_macs(student, context.dataset.train.first(1).inputs)
     assert "accuracy" not in plan.cost.figures
     assert [path.name for path in tmp_path.iterdir()] == ["32-model.onnx"]
     with pytest.raises(FrozenInstanceError):

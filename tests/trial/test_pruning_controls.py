@@ -39,7 +39,7 @@ def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, 
 
 def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: TrialContext) -> None:
     wide = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
-    assert uniform_control(wide, context, seed=0).width_multiplier == pytest.approx(0.5, abs=0.02)
+    assert uniform_control(wide, context, seed=0).shape.width_multiplier == pytest.approx(0.5, abs=0.02)
 
 
 def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:

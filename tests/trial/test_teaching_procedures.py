@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.models.families import build_student
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.mutual_peers import fresh_teacher, macs_together, make_peers, peer_of
+from nas_compress.trial.mutual_peers import macs_together, peer_of
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.shape import student_architecture
-from nas_compress.trial.teach import find_supervision, objective_of
+from nas_compress.trial.shape import fresh_networks, student_architecture
+from nas_compress.trial.train_student import find_supervision, objective_of
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Precision
@@ -152,7 +155,8 @@ def test_peers_differ_from_the_student_and_leave_the_random_state_alone(context:
     torch.manual_seed(3)
     student = build_student(student_architecture(candidate, context, seed=3))
     state = torch.get_rng_state()
-    first, second = make_peers(candidate, context, seed=3)
+    build = partial(context.teacher.build, student_architecture(candidate, context, seed=3))
+    first, second = fresh_networks(build, 2, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     flat = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (student, first, second)]
     assert len(flat[0]) == len(flat[1]) == len(flat[2])
@@ -187,11 +191,12 @@ def test_peers_have_the_shape_that_is_asked_for(
     stem_stride = getattr(described.shape.settings, "stem_stride", 1)
     assert (described.shape.family, described.shape.depths, stem_stride) == shape
     assert described.precision == Precision() and described.pruning.init == "scratch"
-    made = make_peers(candidate, context, seed=0)
-    macs = [image_macs(peer, context.dataset.input_shape) for peer in made]
-    assert macs_together(candidate, 1000, context, seed=0) == 1000 + sum(macs)
+    checked = candidate_rules(context, seed=0).require(candidate)
+    assert checked.peer is not None
+    macs = count_macs(context.teacher.build(checked.peer), context.dataset.train.first(1).inputs)
+    assert macs_together(checked, 1000, context) == 1000 + 2 * macs
     student_macs = image_macs(build_student(student_architecture(BASE, context, seed=0)), (1, 8, 8))
-    assert (macs[0] == student_macs) == (not student and not peers)
+    assert (macs == student_macs) == (not student and not peers)
 
 
 def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) -> None:
@@ -199,7 +204,8 @@ def test_each_network_of_a_mixed_pair_looks_at_the_other(context: TrialContext) 
     losses = (*KD, LossTerm(name="fitnet"))
     candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="mutual", peer_width=2.0))
     student = build_student(student_architecture(candidate, context, seed=0))
-    objective = objective_of(candidate, student, find_supervision(candidate, context), context, seed=0)
+    peer = candidate_rules(context, seed=0).require(candidate).peer
+    objective = objective_of(candidate, student, find_supervision(candidate, context), context, seed=0, peer=peer)
     shapes = [tuple(each.adapters["fitnet"].regressor[0].weight.shape[:2]) for each in objective.learners[1:]]
     assert shapes[0] == shapes[1][::-1] and shapes[0][0] == 2 * shapes[0][1]
 
@@ -245,13 +251,14 @@ def test_an_apprentice_of_each_scheme_ships_with_few_bits(scheme: str, context: 
 
 
 def test_a_teacher_beside_the_student_starts_afresh_and_counts_in_the_budget(context: TrialContext) -> None:
-    first, second = fresh_teacher(context, seed=0), fresh_teacher(context, seed=1)
+    first, second = fresh_networks(context.teacher.make, 2, seed=0)
     states = [torch.cat([p.detach().flatten() for p in each.parameters()]) for each in (first, second)]
     known = torch.cat([p.detach().flatten() for p in context.teacher.network.parameters()])
     assert len(states[0]) == len(known)
     assert not torch.equal(states[0], states[1]) and not torch.equal(states[0], known)
-    assert macs_together(apprentice("joint"), 10, context, seed=0) == 10 + context.teacher_macs
-    assert macs_together(apprentice("fine_tuned"), 10, context, seed=0) == 20
+    rules = candidate_rules(context, seed=0)
+    assert macs_together(rules.require(apprentice("joint")), 10, context) == 10 + context.teacher_macs
+    assert macs_together(rules.require(apprentice("fine_tuned")), 10, context) == 20
 
 
 def test_an_apprentice_must_round_in_training() -> None:

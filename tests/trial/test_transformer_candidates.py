@@ -13,7 +13,7 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.importance import CRITERIA, LossSamples, rank_channels
+from nas_compress.pruning.importance_criteria import CRITERIA, LossSamples, rank_channels
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.trial.shape import channel_step, shaped
 from nas_compress.trial.validity import TeacherShape, check_candidate

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from image_files import image_macs
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant_architecture
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
@@ -35,7 +35,7 @@ def transformer(few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def taught(context: TrialContext, transformer: Teacher) -> TrialContext:
-    macs = image_macs(transformer.network, context.dataset.input_shape)
+    macs = count_macs(transformer.network, context.dataset.train.first(1).inputs)
     return replace(context, teacher=transformer, teacher_macs=macs)
 
 

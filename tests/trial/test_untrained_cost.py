@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.plan import plan_trial
+from nas_compress.trial.plan import candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.untrained_cost import SPARSE_PART
 from nas_compress.values.candidate import Candidate
@@ -19,7 +19,8 @@ ZEROS = Candidate(
 
 
 def test_a_size_budget_is_judged_by_what_is_sure(context: TrialContext, tmp_path: Path) -> None:
-    plan, _ = plan_trial(ZEROS, context, seed=0, folder=tmp_path, name="model.onnx", watch=Stopwatch())
+    checked = candidate_rules(context, seed=0).require(ZEROS)
+    plan, _ = plan_trial(checked, context, seed=0, folder=tmp_path, name="model.onnx", watch=Stopwatch())
     for part, state in ((0.99, "trained"), (0.99 * SPARSE_PART, "over_budget")):
         limit = Budget(name="size_bytes", limit=part * plan.cost.figures["size_bytes"])
         outcome = run_trial(ZEROS, replace(context, budgets=(limit,)), seed=0, model=tmp_path / "model.onnx")

@@ -33,7 +33,7 @@ def taught(name: str, teaching: Teaching | None = None) -> Candidate:
 )
 def test_an_accepted_candidate_has_the_shape_of_its_trial(candidate: Candidate, context: TrialContext) -> None:
     rules = candidate_rules(context, seed=0)
-    assert rules.require(candidate) == student_architecture(candidate, context, seed=0)
+    assert rules.require(candidate).architecture == student_architecture(candidate, context, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from nas_compress.config.schema import DataSection, SearchSection, StudySpec
 from nas_compress.plots.pareto import front_picture, pairs
 from nas_compress.report.rows import table
 from nas_compress.runs.front import Front
-from nas_compress.runs.front_files import write_front_csv
+from nas_compress.runs.front_tables import write_front_csv
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import make_front
 from nas_compress.runs.selection import chosen_members
 from nas_compress.search.listing import catalogue
 from nas_compress.search.stopping_rule import learned_objective
 from nas_compress.search.storage.recovery import constraints, told_values
+from nas_compress.tasks.image_classification import ImageClassification
 from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import METRICS, Budget, Metric, Objective, Reward, chance_levels
@@ -56,6 +57,7 @@ ROWS = (
         known_before_training=True,
     ),
 )
+TASK = ImageClassification(shape=(1, 8, 8), classes=10)
 COST = {"latency_ms": 0.5, "size_bytes": 1000, "parameters": 10, "macs": 20, "energy_mj": 1.5}
 
 
@@ -98,9 +100,9 @@ def test_it_is_an_objective_and_a_budget_of_a_study() -> None:
 
 def test_it_is_told_to_the_sampler_and_has_a_chance_level() -> None:
     made = spec(**STUDY)
-    assert told_values(RECORDS[0].outcome, made, classes=10) == [0.9, 1.5]
-    assert told_values(RECORDS[3].outcome, made, classes=10) == [0.1, 9.0]
-    assert [excess > 0 for _, excess in constraints(RECORDS[3].outcome, made.budget_list, classes=10)] == [True, True]
+    assert told_values(RECORDS[0].outcome, made, task=TASK) == [0.9, 1.5]
+    assert told_values(RECORDS[3].outcome, made, task=TASK) == [0.1, 9.0]
+    assert [excess > 0 for _, excess in constraints(RECORDS[3].outcome, made.budget_list, task=TASK)] == [True, True]
     assert learned_objective(made.objectives) == "f1"
     assert learned_objective(["accuracy", "f1"]) is learned_objective(["size_bytes"]) is None
 
@@ -109,7 +111,7 @@ def test_a_reward_takes_it_as_cost_or_as_quality() -> None:
     section = SearchSection.model_validate({"reward": {"kind": "hard", "figure": "energy_mj", "target": 3.0}})
     made = spec(objectives=("f1",), search=section)
     assert made.reward == Reward(kind="hard", figure="energy_mj", target=3.0, quality="f1")
-    assert told_values(RECORDS[3].outcome, made, classes=10) == [pytest.approx(0.1 / 3)]
+    assert told_values(RECORDS[3].outcome, made, task=TASK) == [pytest.approx(0.1 / 3)]
     with pytest.raises(ValueError, match="the figure of a reward must be a known name, but got 'f1'"):
         spec(search=SearchSection.model_validate({"reward": {"figure": "f1", "target": 3.0}}))
 

@@ -16,7 +16,7 @@ from nas_compress.values.candidate import (
 from nas_compress.values.family_settings import ConvolutionalSettings, TransformerSettings
 from nas_compress.values.precision import Precision, Quantization
 from nas_compress.values.pruning import Pruning, Sparsity
-from nas_compress.values.shape import Shape
+from nas_compress.values.requested_shape import Shape
 
 ZEROS = {"zero_pattern": "one_shot", "zero_fraction": 0.8}
 FLOAT8 = Quantization(weight_format="float8")
@@ -185,7 +185,7 @@ def test_it_is_frozen() -> None:
         ({"min_heads": 0}, "min_heads must be a whole number of at least 1, but got min_heads=0"),
         ({"heads": 2}, "heads is a setting of vit, but got heads=2 for family 'resnet'"),
         ({"losses": ()}, "losses must name at least one term"),
-        ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "once in losses, but got kd, kd"),
+        ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "each term once, but got kd, kd"),
     ],
 )
 def test_what_cannot_be_is_refused_with_rule_and_value(change: dict[str, object], message: str) -> None:

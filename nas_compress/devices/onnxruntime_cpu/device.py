@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.device import NO_SIZES, Device, Latency
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.protocol import NO_SIZES, Device, Latency
 
 FLOAT_BLOCK, INTEGER_BLOCK = 16, 8
-"""Channels that onnxruntime's kernels compute at once, in float and in integers."""
+"""Channels computed at once by onnxruntime's kernels, in float and in integers."""
 
 
 class OnnxruntimeCpu:
@@ -41,7 +41,7 @@ class OnnxruntimeCpu:
         return str(self._machine)
 
     def describe(self) -> dict[str, Any]:
-        """The fields of `Machine`, and the name of this device."""
+        """Return the fields of `Machine` and the name of this device."""
         return {"device": self.name, **vars(self._machine)}
 
     def channel_step(self, *, activation_bits: int) -> int:
@@ -64,7 +64,7 @@ class OnnxruntimeCpu:
 
     @contextmanager
     def provisional(self) -> Iterator[Device]:
-        """A device on a copy of the latency cache, which is deleted at the end."""
+        """Yield a device on a copy of the latency cache, which is deleted at the end."""
         with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
             cache = Path(folder)
             if self._meter.folder.is_dir():
@@ -76,5 +76,5 @@ class OnnxruntimeCpu:
         return self._meter.window.busy()
 
     def pause(self) -> None:
-        """Wait while another process measures; about 2 microseconds if none does."""
+        """Wait while another process measures. The check takes about 2 microseconds."""
         self._meter.window.pause()

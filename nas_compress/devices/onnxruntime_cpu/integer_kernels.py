@@ -1,4 +1,4 @@
-"""Which kernels the runtime really picks: an integer file may still compute in float, and slower."""
+"""Check of the kernels chosen by the runtime: an integer file may compute in float, and slower."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nas_compress.files import TEMPORARY
 FLOAT_KERNELS = frozenset(
     {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
 )
-"""Operators of the optimised graph that multiply floats; integer kernels have names of their own."""
+"""Float products in the optimised graph; integer kernels have names of their own."""
 
 
 def optimised_operators(path: Path) -> tuple[str, ...]:
-    """The operators of the graph that the runtime made of the file, in the order in which they run."""
+    """Return the operators of the runtime's optimised graph in their order of execution."""
     return tuple(node.op_type for node in _optimised(path).node)
 
 
 def float_kernels(path: Path) -> tuple[str, ...]:
-    """Operators of the optimised graph, in order, that still multiply stored weights in float.
+    """Return the operators of the optimised graph, in order, that multiply stored weights in float.
 
-    A transformer multiplies computed tensors too, queries with keys and attention with values: those products, its
-    softmax, GELU and layer normalisation stay float, and are not among them.
+    Products of computed tensors in a transformer (queries with keys, attention with values), its softmax, GELU and
+    layer normalisation stay float and are not listed.
     """
     graph = _optimised(path)
     constant = {tensor.name for tensor in graph.initializer} | {""}
@@ -47,7 +47,7 @@ def _optimised(path: Path) -> onnx.GraphProto:
 
 
 def require_integer_kernels(path: Path) -> None:
-    """Raise FloatKernelError, naming the operators, where an integer file would partly compute in float."""
+    """Raise FloatKernelError with the operators' names if an integer file would partly compute in float."""
     found = float_kernels(path)
     if found:
         raise FloatKernelError(

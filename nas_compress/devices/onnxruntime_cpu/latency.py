@@ -1,4 +1,4 @@
-"""The latency of an ONNX file: batch 1, one thread, only what ran while the machine was in its fast state."""
+"""Latency of an ONNX file: batch 1, one thread, measured in the machine's fast state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from nas_compress.devices.device import NO_SIZES
-from nas_compress.devices.onnxruntime_cpu.estimate import (
+from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     Block,
     FastLevel,
     GatedLatency,
@@ -19,11 +19,11 @@ from nas_compress.devices.onnxruntime_cpu.estimate import (
     robust_minimum,
     settle,
 )
-from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
 from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder
 
@@ -36,11 +36,13 @@ _PATIENCE_S = 0.15
 class LatencyMeter:
     """Measures latencies on this machine, comparable between processes. Make one per process.
 
-    `cache` is a folder (default: `latency` in the cache folder). A measurement ends at `blocks` accepted
-    blocks of about 4 ms (one run of a slower net), or after `time_limit_s` seconds of trying; sooner, unless it is
-    `patient`, where 0.15 s brought no accepted block: slow states last for seconds, so a later try does better. The
-    first one after a boot takes 1.5 s more, to learn the machine's fast level. It is taken in a quiet `window`, which
-    the meters of one `cache` share; a latency that others computed beside is noisy.
+    cache: folder, `latency` in the cache folder by default. time_limit_s: longest measurement. blocks: number of
+    accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net.
+
+    A measurement that is not patient also ends after 0.15 s without an accepted block: slow states last for seconds, so
+    a later try does better. The first measurement after a boot takes 1.5 s more to learn the machine's fast level.
+    Measurements run in a quiet `window` shared by the meters of one cache folder; a latency measured while other
+    processes computed is noisy.
     """
 
     def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 12) -> None:
@@ -50,7 +52,7 @@ class LatencyMeter:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
         self._time_limit_s, self._blocks = time_limit_s, blocks
         self.folder = cache or cache_folder() / "latency"
-        machine = describe_machine().key  # hosts that share the folder have figures and a window of their own
+        machine = describe_machine().key  # hosts may share the folder, but not figures or the window
         self.window = QuietWindow(self.folder / machine)
         self._cache = LatencyCache(self.folder / f"{machine}.json", boot=boot_name(), reference=REFERENCE_NAME)
 
@@ -63,9 +65,9 @@ class LatencyMeter:
     ) -> GatedLatency:
         """Measure one sample of a file.
 
-        sizes: of free dimensions other than the batch, by name. key: a latency that is not noisy is cached under it and
-        `sizes`, and is returned later without opening the file. Raises RequestError if the file cannot be timed,
-        RunError if the cache cannot be written.
+        sizes: of free dimensions other than the batch, by name. key: a latency without noise is cached under it and
+        `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed, RunError
+        if the cache cannot be written.
         """
         if key is not None and sizes:
             key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"
@@ -97,7 +99,7 @@ class LatencyMeter:
         return FastLevel(fast_ms=robust_minimum(seen))
 
     def _record(self, candidate: TimedNet, level: FastLevel, patience_s: float) -> list[Block]:
-        """Alternate reference and candidate until enough blocks are accepted, or the time or patience is over."""
+        """Alternate reference and candidate until enough blocks are accepted, or time or patience is over."""
         started = time.perf_counter()
         recorded: list[Block] = []
         before, count, hopeful = self._reference.block_ms(), 0, started + patience_s

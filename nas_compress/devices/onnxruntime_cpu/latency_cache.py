@@ -1,4 +1,4 @@
-"""Latencies kept between runs, one file per machine, and its fast level, valid until the next boot."""
+"""Cache of latencies per machine, and of its fast level until the next boot."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.onnxruntime_cpu.estimate import GATE, FastLevel, GatedLatency
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import GATE, FastLevel, GatedLatency
 from nas_compress.errors import RunError
 from nas_compress.files import read_json, write_json
 
 
 class LatencyCache:
-    """One JSON file, read afresh before each look and each write, so that processes see each other's entries.
+    """One JSON file, read again before each lookup and each write, so that processes share entries.
 
-    Two that write in the same instant may lose one entry, never the file. A file that cannot be read, or of
-    another reference net, counts as empty.
+    Two writes at the same instant may lose an entry, never the file. An unreadable file, or one of another reference
+    net, counts as empty.
     """
 
     def __init__(self, path: Path, *, boot: str, reference: str) -> None:
         self._path, self._boot, self._reference = path, boot, reference
 
     def level(self) -> FastLevel | None:
-        """The fast level that was learned since the machine was started."""
+        """Return the fast level learned since the last boot, or None."""
         return self._level(self._read())
 
     def find(self, key: str) -> GatedLatency | None:
-        """The latency kept under `key`; None also where the machine has since shown a faster state."""
+        """Return the latency stored under `key`; None if there is none, or if the machine has since been faster."""
         content = self._read()
         latency, level = _latency(content["latencies"].get(key)), self._level(content)
         if latency and level and latency.reference_ms > GATE * level.fast_ms:
@@ -35,7 +35,7 @@ class LatencyCache:
         return latency
 
     def keep(self, level: FastLevel, latencies: Mapping[str, GatedLatency]) -> None:
-        """Add entries and set the level; RunError where the disk refuses. Writes only what differs."""
+        """Add entries and set the level, if they changed; RunError if writing fails."""
         content = self._read()
         before = dict(content, latencies=dict(content["latencies"]))
         content["level"] = {"boot": self._boot, **asdict(level)}
@@ -45,7 +45,7 @@ class LatencyCache:
         try:
             write_json(self._path, content)
         except OSError as error:
-            raise RunError(f"the latency cache must be writable, but got {error}") from error
+            raise RunError(f"Cannot write the latency cache: {error}") from error
 
     def _read(self) -> dict[str, Any]:
         try:

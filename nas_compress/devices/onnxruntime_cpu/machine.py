@@ -1,4 +1,4 @@
-"""What a latency was measured on."""
+"""Description of the machine behind a latency."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ARM_FLAGS = "asimd asimddp i8mm bf16 sve"
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The processor and the versions behind a figure.
+    """Processor and versions behind a figure.
 
-    `key` is 16 hexadecimal digits; latencies of two machines compare only if they share it. It is a hash
-    of the host's name (which a published record need not tell), the processor and the runtime's version.
+    key: 16 hexadecimal digits; latencies of two machines are comparable only if it is equal. It hashes the host's name
+    (so that records need not publish it), the processor and the runtime's version.
     """
 
     cpu: str
@@ -37,7 +37,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """The machine that this process runs on, read without importing any framework."""
+    """Describe the machine of this process without importing any framework."""
     processor = _processor_fields()
     cpu = processor.get("model name") or platform.processor() or platform.machine()
     present = (processor.get("flags") or processor.get("Features") or "").split()
@@ -64,13 +64,13 @@ def integer_caution(machine: Mapping[str, Any]) -> str:
     if not system.endswith(("x86_64", "AMD64")) or not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags):
         return ""
     return (
-        "this processor has neither VNNI nor AMX: sums in its 8-bit kernels may saturate, so that an int8 file can be "
+        "this processor has neither VNNI nor AMX: sums in its 8-bit kernels may saturate, so an int8 file can be "
         "less accurate and slower here than on one that has them"
     )
 
 
 def boot_name() -> str:
-    """A name that changes when the machine is started anew, where the system tells one."""
+    """Return a name that changes with each boot; "unknown" if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -78,7 +78,7 @@ def boot_name() -> str:
 
 
 def _processor_fields() -> dict[str, str]:
-    """The fields of the first processor in /proc/cpuinfo; empty on other systems."""
+    """Return the fields of the first processor in /proc/cpuinfo; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

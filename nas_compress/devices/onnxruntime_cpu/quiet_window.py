@@ -1,4 +1,4 @@
-"""A quiet window: for a moment every process that trains on this machine holds still, and one measures."""
+"""Quiet window: training processes of one machine pause while one of them measures."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from nas_compress.errors import RunError
 from nas_compress.files import FileLock
 
 PATIENCE_S = 5.0
-"""How long a measurement waits for the others to hold still. Their batches and exports take less."""
+"""Seconds that a measurement waits for other processes to pause. Their batches and exports take less."""
 
 PAUSE_EVERY_S = 0.005
-"""Least time between two looks at the door, each 12 microseconds long: a training step may take 1 ms."""
+"""Least seconds between two checks of the door: a check takes 12 microseconds, a training step maybe 1 ms."""
 
 TURN_S = 60.0
-"""How long a process waits while others measure. A stopped one must not stop all."""
+"""Seconds that a process waits while others measure, so that a stopped process cannot block all."""
 
 
 class QuietWindow:
-    """Two lock files that the processes of one machine share; the system lets go of what a dead process held.
+    """Two lock files shared by the processes of one machine; the system releases the locks of a dead process.
 
-    Whoever computes holds the room together with others; whoever measures closes the door, which those in the room see
-    at their next pause, waits until they have left, and has the room alone. `folder` is one machine's.
+    Training processes share the `room` lock. A measuring process takes the `door` lock exclusively, which makes the
+    others release `room` at their next `pause()`, and then takes `room` exclusively. folder: of one machine.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class QuietWindow:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Compute inside: `pause` now and then, so that others can measure."""
+        """Compute inside, with frequent calls of `pause`, so that others can measure."""
         self._enter()
         try:
             yield
@@ -64,7 +64,7 @@ class QuietWindow:
 
     @contextmanager
     def still(self, patience_s: float = PATIENCE_S) -> Iterator[bool]:
-        """Measure inside: True where every other process holds still, False where one did not within `patience_s`."""
+        """Measure inside. Yield True if all other processes paused within `patience_s`."""
         inside = self._inside
         self._leave()
         mine = self._door.wait(TURN_S)
@@ -78,7 +78,7 @@ class QuietWindow:
                 self._enter()
 
     def _enter(self) -> None:
-        """Into the room, after those who measure. A door that stays closed for too long is passed by."""
+        """Take the room after current measurements. A door closed for over TURN_S is ignored."""
         if self._door.wait(TURN_S, shared=True):
             self._door.release()
         self._inside = self._room.wait(TURN_S, shared=True)
@@ -90,17 +90,17 @@ class QuietWindow:
 
 
 class _Lock(FileLock):
-    """A lock in the latency cache, with errors that name the cache."""
+    """Lock in the latency cache. Its errors name the cache."""
 
     def __init__(self, path: Path) -> None:
         try:
             super().__init__(path)
         except OSError as error:
-            raise RunError(f"the latency cache must be writable, but got {error}") from error
+            raise RunError(f"Cannot write the latency cache: {error}") from error
 
     def take(self, *, shared: bool = False) -> bool:
-        """Take the lock if it is free; False if it is not."""
+        """Take the lock if it is free; return False if not."""
         try:
             return super().take(shared=shared)
         except OSError as error:
-            raise RunError(f"the latency cache must be on a disk with file locks, but got {error}") from error
+            raise RunError(f"Cannot lock a file in the latency cache: {error}. Use a disk with file locks.") from error

@@ -1,4 +1,4 @@
-"""The fixed net whose speed tells the machine's state. The same bytes everywhere, built in memory."""
+"""Fixed net whose speed shows the machine's state. It is built in memory, with the same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 REFERENCE_NAME = "conv3x3-32x4-16x16"
-"""Changes with the net: levels of different references do not compare."""
+"""Name of the net. Levels of different references are not comparable."""
 
 _CHANNELS, _LAYERS, _SIDE = 32, 4, 16
 
 
 def reference_net() -> bytes:
-    """An ONNX file of four 3x3 convolutions, 32 channels at 16x16; `input` is uint8 (N, 1, 16, 16).
+    """Return an ONNX file of four 3x3 convolutions, 32 channels at 16x16; `input` is uint8 (N, 1, 16, 16).
 
-    About 0.15-0.25 ms. It is short on purpose: a state that only makes each call dearer shows here as well.
+    A run takes about 0.15-0.25 ms. It is short on purpose, to show also states that only slow down each call.
     """
     generator = np.random.default_rng(0)
     nodes: list[NodeProto] = [helper.make_node("Cast", ["input"], ["0"], to=TensorProto.FLOAT)]
@@ -40,5 +40,5 @@ def _model(nodes: list[NodeProto], weights: list[TensorProto]) -> ModelProto:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", _CHANNELS, 1, 1])],
         weights,
     )
-    # Fixed versions: what onnx writes by default may be newer than what the runtime loads.
+    # Fixed versions, because onnx may write newer ones by default than the runtime loads.
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

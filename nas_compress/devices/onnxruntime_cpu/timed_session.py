@@ -1,4 +1,4 @@
-"""Time an ONNX file: one sample, one thread, blocks of runs on the thread's CPU clock."""
+"""Timing of an ONNX file: one sample, one thread, blocks of runs on the thread's CPU clock."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nas_compress.devices.device import NO_SIZES
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
+from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.model_file import COMPRESSED
+from nas_compress.values.file_contract import COMPRESSED
 
 Array = NDArray[Any]
 
@@ -26,8 +26,8 @@ _WARM_UP_S = 0.02
 class TimedNet:
     """A model that runs one fixed sample repeatedly.
 
-    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of the free dimensions other than
-    the batch, by name. RequestError if the model cannot run one sample.
+    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of free dimensions other than the
+    batch, by name. RequestError if the model cannot run one sample.
     """
 
     def __init__(self, source: Path | bytes, *, block_ms: float, sizes: Mapping[str, int] = NO_SIZES) -> None:
@@ -39,7 +39,7 @@ class TimedNet:
         self._repeats = max(1, round(block_ms / self._warm_up_ms()))
 
     def block_ms(self) -> float:
-        """Milliseconds per run: the median over one block's runs, which a lone interruption cannot move."""
+        """Return the milliseconds per run of one block: the median, because a single interruption cannot move it."""
         return statistics.median(self._seconds() for _ in range(self._repeats)) * 1e3
 
     def _seconds(self) -> float:
@@ -48,7 +48,7 @@ class TimedNet:
         return self._clock() - start
 
     def _warm_up_ms(self) -> float:
-        # Enough runs for a rough figure, but only one of a very slow net.
+        # A rough figure is enough; a very slow net runs only once.
         times: list[float] = []
         while len(times) < _WARM_UP_RUNS and sum(times) < _WARM_UP_S:
             times.append(self._seconds())
@@ -69,7 +69,7 @@ def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
 
 
 def _try(run: Callable[[], object], source: Path | bytes) -> None:
-    """The first run, which also allocates."""
+    """Run once, which also allocates memory."""
     try:
         run()
     except Exception as error:
@@ -102,7 +102,7 @@ def _shape(node: onnxruntime.NodeArg, sizes: Mapping[str, int], where: str) -> t
 
 
 def _values(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """Random bytes or floats; zeros and ones for other integers, which may be indices."""
+    """Return random bytes or floats; zeros and ones for other integers, because they may be indices."""
     dtype = np.dtype(NUMPY_TYPES[kind])
     if dtype == np.uint8:
         return generator.integers(0, 256, shape, dtype=np.uint8)
@@ -112,6 +112,6 @@ def _values(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -
 
 
 def _clock() -> Callable[[], float]:
-    # Some systems count a thread's time in ticks of milliseconds.
+    # The clock of a thread's CPU time ticks in milliseconds on some systems.
     fine = time.get_clock_info("thread_time").resolution <= 1e-6
     return time.thread_time if fine else time.perf_counter

@@ -1,4 +1,4 @@
-"""How much of a space keeps each budget, judged on random candidates before anything is trained."""
+"""Fraction of a space within each budget, from random candidates before training."""
 
 from __future__ import annotations
 
@@ -9,54 +9,58 @@ from scipy.stats import binomtest
 
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
-from nas_compress.search.setup import Ingredients
+from nas_compress.search.setup import StudyParts
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8
-"""Candidates whose multiply-adds are counted, and whose files are written and timed: both take a while each."""
+"""Limits of candidates with counted multiply-adds and with timed files. Both are slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """`kept` of `judged` random candidates keep a budget; `how` says by what they were judged."""
+    """`kept` of `counted` random candidates keep a budget.
+
+    how: how the figure of a candidate was found, in words.
+    """
 
     budget: Budget
     kept: int
-    judged: int
+    counted: int
     how: str
 
     @property
     def fraction(self) -> float:
-        """The share of the judged candidates."""
-        return self.kept / self.judged
+        """Fraction of the candidates within the budget."""
+        return self.kept / self.counted
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the share of the whole space lies with 95 % confidence (Wilson 1927)."""
-        found = binomtest(self.kept, self.judged).proportion_ci(method="wilson")
+        """95 % confidence interval of the share in the whole space (Wilson 1927)."""
+        found = binomtest(self.kept, self.counted).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
 
-def budget_shares(parts: Ingredients, sized: Sequence[Sized]) -> tuple[Share, ...]:
-    """The share of each budget whose metric is known before training. `sized` is ordered by size."""
+def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...]:
+    """Return the share of each budget with a metric known before training. `sized` is ordered by size."""
     known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     return tuple(_share(budget, parts, sized) for budget in known)
 
 
-def _share(budget: Budget, parts: Ingredients, sized: Sequence[Sized]) -> Share:
+def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
     measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
-    judge, most, how = _judges(parts).get(budget.name, measured)
+    cost, most, how = _costs(parts).get(budget.name, measured)
     few = _evenly(sized, most)
-    kept = sum(budget.violation(judge(item)) <= 0 for item in few)
-    return Share(budget=budget, kept=kept, judged=len(few), how=how)
+    kept = sum(budget.violation(cost(item)) <= 0 for item in few)
+    return Share(budget=budget, kept=kept, counted=len(few), how=how)
 
 
-Judge = Callable[[Sized], float]
+Cost = Callable[[Sized], float]
+"""Computes a metric of a candidate without training."""
 
 
-def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
-    """By figure: how a candidate is judged, how many at most, and the words for it."""
+def _costs(parts: StudyParts) -> Mapping[str, tuple[Cost, int, str]]:
+    """Return the function of each metric, its limit of candidates and a word for it."""
     sample = parts.dataset.train.first(1).inputs
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
@@ -66,11 +70,11 @@ def _judges(parts: Ingredients) -> Mapping[str, tuple[Judge, int, str]]:
     }
 
 
-def _untrained(item: Sized, parts: Ingredients) -> Measured:
+def _untrained(item: Sized, parts: StudyParts) -> Measured:
     return measure_untrained(item.candidate, item.architecture, parts)
 
 
 def _evenly(sized: Sequence[Sized], most: int) -> list[Sized]:
-    """At most so many of them, evenly from the smallest to the largest."""
+    """Return at most `most` of the candidates, evenly from the smallest to the largest."""
     count = min(most, len(sized))
     return [sized[(2 * number + 1) * len(sized) // (2 * count)] for number in range(count)]

@@ -1,4 +1,4 @@
-"""Whether the budgets of a study can be met at all, found before anything is trained."""
+"""Check a study's space and budgets before training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.importance import CRITERIA, rank_channels
-from nas_compress.search.setup import Ingredients, untrained_teacher
+from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
+from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
@@ -33,12 +33,12 @@ from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 
 DRAWS = 400
-"""Random candidates by which a space is judged."""
+"""Number of random candidates that represent a space."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A candidate, its shape before the teacher's vote, its parameters, and about the bytes that these take."""
+    """A candidate, its shape before the channel importance is known, its parameters and their approximate bytes."""
 
     candidate: Candidate
     architecture: Architecture
@@ -47,16 +47,16 @@ class Sized:
     params: Mapping[str, object] = field(default_factory=dict)
 
 
-def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
-    """Candidates from the space, smallest first. RequestError where the space errs or names what nobody knows."""
+def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
+    """Draw candidates from the space, smallest first. Raise RequestError if the space has an error."""
     sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
-    vote = _even_vote(parts, sampled)
-    rules = _candidate_rules(parts, vote)
+    groups = _equal_groups(parts, sampled)
+    rules = _candidate_rules(parts, groups)
     parameters: dict[Architecture, int] = {}
     sized = []
     for candidate, params in zip(sampled.candidates, sampled.params, strict=True):
         try:
-            architecture = rules.require(candidate)
+            architecture = rules.require(candidate).architecture
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
@@ -80,9 +80,9 @@ def draw_candidates(parts: Ingredients) -> tuple[list[Sized], Sampled]:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """A budget that is known before training, and the best figure found for it.
+    """A budget known before training, and the best figure found for it.
 
-    `best` is that of an untrained file, `least` what the best file may have once it is trained.
+    best: figure of an untrained file. least: lower bound of the figure after training.
     """
 
     budget: Budget
@@ -91,17 +91,17 @@ class Reach:
 
     @property
     def met(self) -> bool:
-        """Whether some candidate keeps the budget before training."""
+        """True if some candidate keeps the budget before training."""
         return self.budget.violation(self.best) <= 0
 
     @property
     def possible(self) -> bool:
-        """Whether some candidate may keep the budget once it is trained."""
+        """True if some candidate may keep the budget after training."""
         return self.budget.violation(self.least) <= 0
 
 
-def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
-    """Each budget known before training, with the best figure of the smallest candidates as exported files."""
+def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
+    """Return each budget known before training with the best figure of the smallest candidates."""
     budgets = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
     found, least = [], []
     for item in extremes(sized) if budgets else ():
@@ -113,12 +113,12 @@ def within_reach(parts: Ingredients, sized: list[Sized]) -> tuple[Reach, ...]:
     )
 
 
-def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
-    """Raise RequestError for the first budget that no candidate can keep."""
+def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
+    """Raise RequestError for the first budget out of reach of all candidates."""
     for reach in reaches:
         if not reach.possible:
             name = reach.budget.name
-            words = "" if reach.least == reach.best else f", of which training may leave {reach.least:.4g}"
+            words = "" if reach.least == reach.best else f"; training may reduce it to {reach.least:.4g}"
             raise RequestError(
                 f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
                 f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
@@ -127,10 +127,10 @@ def refuse_out_of_reach(parts: Ingredients, reaches: Sequence[Reach]) -> None:
 
 
 def extremes(sized: Sequence[Sized]) -> list[Sized]:
-    """Of each precision the candidates with the fewest bytes, the fewest parameters and the least to compute.
+    """Return for each precision the candidates with the fewest bytes, parameters and operations.
 
-    They are mostly one: the first may have more parameters and more zeros, the last a first layer that shrinks the
-    image more, or larger patches.
+    Often they are the same candidate. The first may have more parameters and more zeros, the last a first layer with a
+    larger stride or larger patches.
     """
     chosen: list[Sized] = []
     for cost in (attrgetter("weight_bytes"), attrgetter("parameters"), _least_to_compute):
@@ -147,8 +147,8 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
     return -reduction, item.parameters
 
 
-def measure_untrained(candidate: Candidate, architecture: Architecture, parts: Ingredients) -> Measured:
-    """Export and measure a candidate of that shape with fresh weights by the study's seed, in a temporary folder."""
+def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
+    """Export and measure a candidate with fresh weights in a temporary folder."""
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
@@ -172,10 +172,13 @@ def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
     return min(figures.figure(budget.name) for figures in measured)
 
 
-def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]:
-    """What a teacher that is not trained yet says of every criterion in use: whether it can vote, evenly if so."""
-    voted = [item for item in sampled.candidates if is_pruned(item)]
-    criteria = {item.pruning.criterion for item in voted} & set(CRITERIA)
+def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:
+    """Return the untrained teacher's channel groups with equal importance.
+
+    RequestError is raised if a criterion of the space does not work with the teacher.
+    """
+    pruned = [item for item in sampled.candidates if is_pruned(item)]
+    criteria = {item.pruning.criterion for item in pruned} & set(CRITERIA)
     if not criteria:
         return ()
     network, dataset = untrained_teacher(parts), parts.dataset
@@ -188,11 +191,11 @@ def _even_vote(parts: Ingredients, sampled: Sampled) -> tuple[ChannelGroup, ...]
     return rank_channels(network, dataset.example, criterion="uniform", seed=0)
 
 
-def _candidate_rules(parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> CandidateRules:
-    """Rules of the study before its teacher is trained."""
+def _candidate_rules(parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> CandidateRules:
+    """Return the rules of the study before its teacher is trained."""
 
     def shape(candidate: Candidate) -> Architecture:
-        return _shape(candidate, parts, vote)
+        return _shape(candidate, parts, groups)
 
     return CandidateRules(
         dataset=parts.dataset,
@@ -206,17 +209,17 @@ def _candidate_rules(parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Cand
     )
 
 
-def _shape(candidate: Candidate, parts: Ingredients, vote: tuple[ChannelGroup, ...]) -> Architecture:
+def _shape(candidate: Candidate, parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> Architecture:
     return shaped(
         candidate,
         parts.dataset,
         step=channel_step(candidate, parts.target),
-        groups=vote if is_pruned(candidate) else (),
+        groups=groups if is_pruned(candidate) else (),
         teacher=_teacher_shape(parts),
     )
 
 
-def _teacher_shape(parts: Ingredients) -> TeacherShape:
+def _teacher_shape(parts: StudyParts) -> TeacherShape:
     section = parts.spec.teacher
     if section.factory is not None:
         return TeacherShape(family=None, widths=(), depths=())

@@ -1,4 +1,4 @@
-"""What a study will cost and whether its budgets can be met, from untrained files and a few timed batches."""
+"""Forecast of a study's time and of its budgets, from untrained files and a few timed batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
-from nas_compress.search.setup import Ingredients, check_own_teacher
+from nas_compress.search.setup import StudyParts, check_own_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -22,12 +22,12 @@ from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
 OVERHEAD_S = 1.0
-"""Seconds of a trial outside training: export, measuring, writing."""
+"""Seconds of a trial without training: export, measuring, writing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One candidate of the space: what its untrained file costs, and the seconds that a trial of it takes."""
+    """A candidate of the space with the cost of its untrained file and the seconds of its trial."""
 
     label: str
     measured: Measured
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What `check` tells. `teacher` is what its file costs, None for one that the user brings."""
+    """Result of `check`. teacher: cost of its file, None for the user's own teacher."""
 
     points: float
     sized: list[Sized]
@@ -51,8 +51,8 @@ class Forecast:
     study_s: float
 
 
-def forecast(parts: Ingredients) -> Forecast:
-    """Build, export and time the smallest, a middle and the largest candidate; nothing is kept."""
+def forecast(parts: StudyParts) -> Forecast:
+    """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept."""
     check_own_teacher(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
@@ -76,7 +76,7 @@ def forecast(parts: Ingredients) -> Forecast:
     )
 
 
-def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> Sample:
+def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:
     measured = measure_untrained(item.candidate, item.architecture, parts)
     training = parts.spec.training
     epochs = planned_epochs(
@@ -96,8 +96,8 @@ def _sample(label: str, item: Sized, parts: Ingredients, teacher_macs: int) -> S
     )
 
 
-def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
-    """What the teacher's file costs, and the seconds of its training; nothing for one that the user brings."""
+def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
+    """Return the cost of the teacher's file and the seconds of its training; nothing for the user's own teacher."""
     section = parts.spec.teacher
     if section.factory is not None:
         return None, 0.0
@@ -107,8 +107,8 @@ def _teacher_cost(parts: Ingredients) -> tuple[Measured | None, float]:
     return measured, section.epochs * _epoch_seconds(architecture, parts)
 
 
-def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
-    """Seconds of one epoch, from a few batches after a first one that warms up."""
+def _epoch_seconds(architecture: Architecture, parts: StudyParts) -> float:
+    """Return the seconds of one epoch, from a few batches after a warm-up."""
     network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
     started = time.perf_counter()
@@ -117,7 +117,7 @@ def _epoch_seconds(architecture: Architecture, parts: Ingredients) -> float:
     return per_batch * max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: Ingredients) -> int:
+def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts) -> int:
     training, whole = parts.spec.training, parts.dataset.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)

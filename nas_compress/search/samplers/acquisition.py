@@ -1,4 +1,4 @@
-"""How much proposals may be expected to add to the front, by models of everything that is observed."""
+"""Expected hypervolume improvement of proposals, by models of the observations."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from nas_compress.search.samplers.gaussian_process import (
     find_hyperparameters,
 )
 from nas_compress.search.samplers.observations import Observed
-from nas_compress.search.samplers.proposals import Sketch, features
+from nas_compress.search.samplers.proposals import SpacePoint, features
 from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
-"""Observations from which a model's hyperparameters are found where too few are settled."""
+"""Number of observations for a model's hyperparameters if too few are settled."""
 BEYOND = 0.1
-"""How far beyond the worst costs the corner of the volume lies, as a fraction of their extent."""
+"""Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
 SURE = 1e-6
-"""The standard deviation of what is known, of an extent of 1."""
+"""Standard deviation of known values, for an extent of 1."""
 
 
 class Acquisition:
-    """Models of what is observed, and what they expect of sketches.
+    """Models of the observations and their predictions for points.
 
-    `distributions` are the parameters that the models see. Candidates of trials that run are taken to end as the models
-    expect (Ginsbourger et al. 2010, the kriging believer).
+    distributions: parameters of the models. Candidates of running trials count with their predicted means (Ginsbourger
+    et al. 2010, the kriging believer).
     """
 
     def __init__(self, observed: Observed, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -60,15 +60,15 @@ class Acquisition:
         members = members[(members < corner).all(axis=1)]
         self._boxes = free_boxes(members[non_dominated(members)], corner)
 
-    def improvements(self, sketches: Sequence[Sketch]) -> Floats:
-        """The expected hypervolume improvement (k,) of sketches, times the probability that each is feasible.
+    def improvements(self, points: Sequence[SpacePoint]) -> Floats:
+        """Return the expected hypervolume improvement (k,) of points, times their probability to be feasible.
 
-        What is known of a sketch before training counts as known. Where no sketch is likely to be feasible the
-        probability alone is told, far below any improvement.
+        Values known before training count as known. If no point is likely to be feasible, the result is the
+        probability, scaled far below any improvement.
         """
-        places, _ = features([sketch.params for sketch in sketches], self._distributions)
+        places, _ = features([point.params for point in points], self._distributions)
         asked = differences(places, self._places, self._unordered)
-        rows = np.array([self._rows.get(sketch.key, -1) for sketch in sketches], dtype=np.intp)
+        rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
         means, deviations = self._forecast(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
         volumes = expected_improvement((means - self._best) / self._extent, deviations, *self._boxes)
@@ -77,7 +77,7 @@ class Acquisition:
         return np.asarray(np.maximum(volumes, 0) * chances + 1e-12 * chances, dtype=np.float64)
 
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Means and standard deviations (k, c) at places `asked` (k, n, d) from the rows; 0 where `rows` know it."""
+        """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
         known = np.where(figures.variances > 0, np.nan, figures.values)
         means = np.where(rows[:, None] >= 0, known[rows], np.nan)
         deviations = np.zeros_like(means)
@@ -92,7 +92,7 @@ class Acquisition:
 
 @dataclass(kw_only=True, eq=False)
 class _Figures:
-    """Columns (n, c) of figures, nan where unknown, and a model of each, made when it is first needed."""
+    """Columns (n, c) of figures, nan if unknown. The model of each is made on first use."""
 
     values: Floats
     variances: Floats
@@ -101,7 +101,7 @@ class _Figures:
     def model(
         self, column: int, apart: Floats, settled: NDArray[np.bool_]
     ) -> tuple[NDArray[np.intp], GaussianProcess | Constant]:
-        """The rows that are known, and the model that learns from them; hyperparameters fit those that settled."""
+        """Return the known rows and the model of them. Its hyperparameters are fitted to the settled rows."""
         if column not in self._models:
             values, variances = self.values[:, column], self.variances[:, column]
             found = np.flatnonzero(np.isfinite(values))
@@ -122,7 +122,7 @@ def _model(
 
 
 def _range(observed: Observed) -> tuple[Floats, Floats]:
-    """The best of each cost, and how far the worst is from it, among what may be feasible if that is anything."""
+    """Return the best of each cost and its extent, among the feasible candidates if there are any."""
     likely = ~(observed.excess > 0).any(axis=1)
     table = observed.costs[likely] if likely.sum() > 1 else observed.costs
     found = [column[np.isfinite(column)] for column in table.T]
@@ -132,7 +132,7 @@ def _range(observed: Observed) -> tuple[Floats, Floats]:
 
 
 def free_boxes(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
-    """Lower and upper ends (k, m) of disjoint boxes that fill what lies below `corner` (m,) and no row dominates.
+    """Return lower and upper ends (k, m) of disjoint boxes: the undominated space below `corner` (m,).
 
     front: (n, m), rows below the corner. Lower ends reach to -inf.
     """
@@ -155,7 +155,7 @@ def free_boxes(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
 
 
 def _stairs(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
-    """Boxes between the steps of a front of two columns, of which some rows may be dominated."""
+    """Return boxes between the steps of a front of two columns. Rows may be dominated."""
     steps = front[np.lexsort((front[:, 1], front[:, 0]))]
     steps = steps[steps[:, 1] < np.concatenate([[np.inf], np.minimum.accumulate(steps[:-1, 1])])]
     left = np.concatenate([[-np.inf], steps[:, 0]])
@@ -181,7 +181,7 @@ def expected_improvement(means: Floats, deviations: Floats, lower: Floats, upper
 
 
 def _filled(edges: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """The expected length between a figure and each edge, 0 where it is beyond: E[max(0, edge - figure)]."""
+    """Return the expected length between a figure and each edge, 0 beyond it: E[max(0, edge - figure)]."""
     finite = np.where(np.isneginf(edges), 0.0, edges)
     away = (finite - mean) / deviation
     length = deviation * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))

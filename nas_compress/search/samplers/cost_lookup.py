@@ -1,4 +1,4 @@
-"""What a candidate costs, looked up for a sampler before it proposes: the figures of its untrained file."""
+"""Lookup of a candidate's costs before training, from its untrained file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.errors import is_of_one_trial
+from nas_compress.errors import RequestError, is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import plan_trial
 from nas_compress.trial.untrained_cost import size_is_sure
-from nas_compress.trial.validity import check_candidate
+from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.outcome import Measured
@@ -21,19 +21,20 @@ from nas_compress.values.outcome import Measured
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostLookup:
-    """Asks for the known objectives and constraints of a study's candidates, by the code and the device of a trial."""
+    """Looks up objectives and constraints of candidates with the code and the device of a trial."""
 
     spec: StudySpec
     context: TrialContext
+    rules: CandidateRules
 
     @property
     def knows_something(self) -> bool:
-        """Whether a look tells anything: a reward is known after training only, and so may be all constraints."""
+        """True if a lookup finds anything. A reward is known after training only, and all constraints may be too."""
         objectives = set(self.spec.objectives) if self.spec.reward is None else set()
         return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
 
     def __call__(self, candidate: object) -> Known | None:
-        """The figures that are sure; None where no file can be made of the candidate, as its trial will say."""
+        """Return the figures independent of training; None if the candidate cannot be exported."""
         if not isinstance(candidate, Candidate):
             raise TypeError(f"a space makes candidates, but got {type(candidate).__name__}")
         cost = self._measured(candidate)
@@ -56,17 +57,20 @@ class CostLookup:
         return {budget.name for budget in self.spec.budget_list}
 
     def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
-        """Those of the figures that training does not change."""
+        """Return the names of the figures independent of training."""
         size_too = size_is_sure(self.spec.file_name, zero_pattern=zero_pattern)
         known = {name for name in names if METRICS[name].known_before_training}
         return known if size_too else known - {"size_bytes"}
 
     def _measured(self, candidate: Candidate) -> Measured | None:
-        check_candidate(candidate)
+        try:
+            checked = self.rules.require(candidate)
+        except RequestError:
+            return None
         try:
             with self.context.target.busy(), TemporaryDirectory(prefix="nas_compress_") as folder:
                 plan, _ = plan_trial(
-                    candidate,
+                    checked,
                     self.context,
                     seed=self.spec.seed,
                     folder=Path(folder),

@@ -1,4 +1,4 @@
-"""The sampler of the largest expected hypervolume improvement, which looks at candidates' costs before it chooses."""
+"""Sampler by expected hypervolume improvement, with costs of candidates looked up before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas_compress.search.samplers.known_costs import Costs, KnownCosts
 from nas_compress.search.samplers.observations import fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
     Key,
-    Sketch,
+    SpacePoint,
     Suggesting,
     draw,
     features,
@@ -28,36 +28,38 @@ from nas_compress.search.samplers.proposals import (
     seen_space,
 )
 
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-"""Trials that teach something."""
+LEARNED_FROM = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+"""States of trials in the models."""
 START = 3
-"""Trials before there is a model, far from each other: a model of three is better than chance."""
+"""Number of trials before the models are used. Their candidates are far apart. Three were best in replays."""
 SURVEY = 24
-"""Candidates whose costs are looked up before there is a model."""
+"""Number of candidates whose costs are looked up before the models are used."""
 CHOICES = 3
-"""How often a proposal is made anew that another worker began meanwhile."""
+"""Number of choices if other workers start the proposed candidate meanwhile. A choice takes seconds."""
 LOOKS = 8
-"""Candidates whose costs are looked up for one proposal, at most."""
+"""Limit of cost lookups for one proposal."""
 DRAWN = 96
-"""Sketches drawn from the space for a proposal."""
+"""Number of points drawn from the space for one proposal."""
 NEAR = 40
-"""Neighbours of the front's members beside them, and then of the best `BEST` of all."""
+"""Number of neighbours of the front's members, and again of the best `BEST` points."""
 BEST = 16
 
 
 class EHVISampler(BaseSampler):
-    """Proposes the candidate of the largest expected hypervolume improvement over the front.
+    """Proposes the candidate with the largest expected hypervolume improvement over the front.
 
-    Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Objectives and constraints have a Gaussian process each on
-    the parameters; the improvement is weighted by the probability that constraints are kept (Gardner et al. 2014).
-    Sketches drawn from the `space`, neighbours of the front's members and of the best of these are compared.
-    With `costs`, which tells what a candidate costs before it is trained, `SURVEY` random ones are looked up before
-    there is a model, and then as a rule only what was looked up is proposed; what was found is kept in the study's user
-    attributes. The first trials, `startup_trials` and at most `START`, are far from each other.
+    Emmerich et al. 2006 (doi 10.1109/TEVC.2005.859463). Each objective and constraint has a Gaussian process on the
+    parameters. The improvement is multiplied by the probability to keep the constraints (Gardner et al. 2014).
+    Compared are points drawn from the `space`, neighbours of the front's members and neighbours of the best of these.
 
-    Candidates that were trained, run or failed are not proposed; of those that run the models' mean counts as the
-    result (Ginsbourger et al. 2010, the kriging believer). Where nothing is left a proposal is random. Without a
-    `space` sketches are drawn from the parameters that all trials have.
+    costs: looks up a candidate's costs before training. `SURVEY` random candidates are looked up before the models are
+    used. Then, as a rule, only candidates with known costs are proposed. The costs are kept in the study's user
+    attributes.
+    startup_trials: number of first trials, at most `START`. Their candidates are far apart.
+
+    Trained, running and failed candidates are not proposed. Running candidates count with the models' mean
+    (Ginsbourger et al. 2010, the kriging believer). If no candidate is left, a proposal is random. Without a `space`,
+    points are drawn from the common parameters of all trials.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class EHVISampler(BaseSampler):
         self._uniform = RandomSampler(seed=seed)
         self._startup_trials = min(startup_trials, START)
         self._space, self._costs = space, costs
-        self._chosen: tuple[int, Sketch | None] | None = None
+        self._chosen: tuple[int, SpacePoint | None] | None = None
 
     def reseed_rng(self) -> None:
         """Draw a new seed."""
@@ -87,26 +89,26 @@ class EHVISampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The proposal's value; a random one where the proposal lacks the parameter."""
+        """Return the proposal's value, or a random one if the proposal lacks the parameter."""
         if self._chosen is None or self._chosen[0] != trial.number:
             self._chosen = trial.number, self._choose(study, trial)
-        sketch = self._chosen[1]
-        if sketch is not None and sketch.distributions.get(param_name) == param_distribution:
-            return sketch.params[param_name]
+        point = self._chosen[1]
+        if point is not None and point.distributions.get(param_name) == param_distribution:
+            return point.params[param_name]
         return self._uniform.sample_independent(study, trial, param_name, param_distribution)
 
-    def _choose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
-        """A proposal that no other worker began while this one was looking, which takes seconds."""
+    def _choose(self, study: Study, trial: FrozenTrial) -> SpacePoint | None:
+        """Return a proposal; choose again if another worker started the same one in the meantime."""
         for _ in range(CHOICES):
-            sketch = self._propose(study, trial)
+            point = self._propose(study, trial)
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if sketch is None or all(key_of(other.params) != sketch.key for other in running):
-                return sketch
-        return sketch
+            if point is None or all(key_of(other.params) != point.key for other in running):
+                return point
+        return point
 
-    def _propose(self, study: Study, trial: FrozenTrial) -> Sketch | None:
-        """The best of many sketches; None, for a random proposal, where nothing is known of the space or all of it."""
-        others = study.get_trials(deepcopy=False, states=TOLD)
+    def _propose(self, study: Study, trial: FrozenTrial) -> SpacePoint | None:
+        """Return the best of many points; None, for a random proposal, if the space is unknown or exhausted."""
+        others = study.get_trials(deepcopy=False, states=LEARNED_FROM)
         told = [other for other in others if other.params and other.number != trial.number]
         space = self._space or seen_space(told)
         if space is None:
@@ -118,13 +120,13 @@ class EHVISampler(BaseSampler):
         if fresh and len(trials) < self._startup_trials:
             return _farthest(fresh, [other.params for other in trials.values()])
         known = KnownCosts(study, self._costs)
-        known.look(drawn, enough=SURVEY)
-        with threadpool_limits(1):  # the tables are small: a second thread costs more than it brings
+        known.look_up(drawn, enough=SURVEY)
+        with threadpool_limits(1):  # small tables: a second thread costs more than it saves
             return self._best(fresh, space, random, given, known, trials, study.directions, study.metric_names)
 
     def _best(
         self,
-        drawn: Sequence[Sketch],
+        drawn: Sequence[SpacePoint],
         space: Suggesting,
         random: Random,
         given: Mapping[str, object],
@@ -132,44 +134,44 @@ class EHVISampler(BaseSampler):
         trials: Mapping[Key, FrozenTrial],
         directions: Sequence[StudyDirection],
         names: Sequence[str] | None,
-    ) -> Sketch | None:
-        """Of the sketches, their neighbours and those of the front, the best whose costs are known."""
+    ) -> SpacePoint | None:
+        """Return the best point with known costs, among the drawn ones, their neighbours and those of the front."""
         observed = observe(trials, known.found, directions, names)
-        front = [observed.params[row] for row in observed.front] or [sketch.params for sketch in drawn]
+        front = [observed.params[row] for row in observed.front] or [point.params for point in drawn]
         near = [neighbour(space, random, random.choice(front), given) for _ in range(NEAR if front else 0)]
-        sketches = _fresh([*drawn, *near], trials)
-        if not sketches:
+        points = _fresh([*drawn, *near], trials)
+        if not points:
             return None
-        seen = {name: kind for sketch in sketches for name, kind in sketch.distributions.items()}
+        seen = {name: kind for point in points for name, kind in point.distributions.items()}
         models = Acquisition(observed, seen)
-        best = _ranked(sketches, models)[:BEST]
+        best = _ranked(points, models)[:BEST]
         near = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEAR)]
-        sketches = _fresh([*best, *near], trials)
+        points = _fresh([*best, *near], trials)
         for _ in range(LOOKS):
-            first = _ranked(sketches, models)[0]
+            first = _ranked(points, models)[0]
             if not known.lacks(first):
                 return first
-            known.look([first])
+            known.look_up([first])
             models = Acquisition(observe(trials, known.found, directions, names), seen)
-        return _ranked([each for each in sketches if not known.lacks(each)] or sketches, models)[0]
+        return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
 
 
-def _fresh(sketches: Sequence[Sketch], trials: Mapping[Key, FrozenTrial]) -> list[Sketch]:
-    """Each sketch once, without those that need no further trial."""
-    fresh = {sketch.key: sketch for sketch in sketches}
-    return [sketch for key, sketch in fresh.items() if key not in trials or not is_closed(trials[key])]
+def _fresh(points: Sequence[SpacePoint], trials: Mapping[Key, FrozenTrial]) -> list[SpacePoint]:
+    """Return each point once, without closed candidates."""
+    fresh = {point.key: point for point in points}
+    return [point for key, point in fresh.items() if key not in trials or not is_closed(trials[key])]
 
 
-def _ranked(sketches: Sequence[Sketch], models: Acquisition) -> list[Sketch]:
-    """The sketches from the largest improvement to the least."""
-    return [sketches[row] for row in np.argsort(-models.improvements(sketches), kind="stable")]
+def _ranked(points: Sequence[SpacePoint], models: Acquisition) -> list[SpacePoint]:
+    """Return the points in the order of their improvement, the largest first."""
+    return [points[row] for row in np.argsort(-models.improvements(points), kind="stable")]
 
 
-def _farthest(sketches: Sequence[Sketch], tried: Sequence[Mapping[str, Any]]) -> Sketch:
-    """The sketch that differs most from the trial that it resembles most; the first before there are trials."""
+def _farthest(points: Sequence[SpacePoint], tried: Sequence[Mapping[str, Any]]) -> SpacePoint:
+    """Return the point farthest from its nearest trial; the first one before there are trials."""
     if not tried:
-        return sketches[0]
-    distributions = {name: kind for sketch in sketches for name, kind in sketch.distributions.items()}
-    places, unordered = features([*tried, *(sketch.params for sketch in sketches)], distributions)
+        return points[0]
+    distributions = {name: kind for point in points for name, kind in point.distributions.items()}
+    places, unordered = features([*tried, *(point.params for point in points)], distributions)
     apart = np.sqrt(differences(places[len(tried) :], places[: len(tried)], unordered)).sum(axis=-1)
-    return sketches[int(apart.min(axis=1).argmax())]
+    return points[int(apart.min(axis=1).argmax())]

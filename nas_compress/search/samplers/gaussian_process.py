@@ -1,8 +1,8 @@
-"""A Gaussian process on search parameters of all kinds, from few observations.
+"""Gaussian process on search parameters of all kinds, for few observations.
 
 Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, algorithm 2.1 and eq. 5.9. The kernel is a product
-over the parameters, which knows how they act together, plus their mean, which learns from a handful of trials what each
-does alone (an additive process, Duvenaud et al. 2011, arXiv 1112.4394, of the first and the highest order).
+over the parameters plus their mean. The product models how they act together; the mean learns from few trials how each
+acts alone (an additive process, Duvenaud et al. 2011, arXiv 1112.4394, of the first and the highest order).
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from nas_compress.values.pareto import Floats
 
 JITTER = 1e-6
 STEPS = 30
-"""Steps of the search for the hyperparameters."""
+"""Number of steps of the optimiser for the hyperparameters."""
 
 WEIGHT, PRODUCT, MEAN, NOISE = np.log([0.5, 0.5, 1.0, 0.01])
-"""The logarithms around which the hyperparameters are expected: of each parameter's weight, of the variance of the two
-kernels, and of the noise, for values of variance 1."""
+"""Expected logarithms of the hyperparameters, for values of variance 1: weight of each parameter, variances of the two
+kernels, variance of the noise.
+"""
 
 
 def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Floats:
-    """How far rows of left (n, d) are from rows of right (m, d), by parameter: (n, m, d).
+    """Return the distances (n, m, d) of rows of left (n, d) from rows of right (m, d), by parameter.
 
-    The squared difference; 1 between two names. A parameter that one of the two lacks (nan) is a place beside the
-    interval, 1 from both of its ends: squared distances of a plane, so that the kernel stays positive definite.
+    The squared difference; 1 between two names. A missing parameter (nan) is a point outside of the interval, at
+    distance 1 from both ends. These are squared distances in a plane, which keeps the kernel positive definite.
     """
     apart: Floats = left[:, None, :] - right[None, :, :]
     apart *= apart
@@ -46,7 +47,7 @@ def differences(left: Floats, right: Floats, unordered: NDArray[np.bool_]) -> Fl
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianProcess:
-    """The posterior after n observations. `shift` and `scale` bring predictions back to the values' own unit."""
+    """The posterior after n observations. `shift` and `scale` convert predictions to the values' own unit."""
 
     hyperparameters: Floats
     shift: float
@@ -55,7 +56,7 @@ class GaussianProcess:
     _answer: Floats
 
     def predict(self, apart: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation (m,) of the noiseless value at places `apart` (m, n, d) from those observed."""
+        """Return mean and standard deviation (m,) of the noiseless value at distances `apart` (m, n, d)."""
         cross = _kernel(apart, self.hyperparameters)
         left = solve_triangular(self._factor, cross.T, lower=True)
         prior = np.exp(self.hyperparameters[-3:-1]).sum()
@@ -65,18 +66,18 @@ class GaussianProcess:
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """What is expected everywhere where observations show no difference, or there are none."""
+    """Prediction if there are no observations or they do not differ."""
 
     mean: float
     deviation: float
 
     def predict(self, apart: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation (m,) at places `apart` (m, n, d) from those observed."""
+        """Return mean and standard deviation (m,) at distances `apart` (m, n, d)."""
         return np.full(len(apart), self.mean), np.full(len(apart), self.deviation)
 
 
 def condition(apart: Floats, values: Floats, variances: Floats, hyperparameters: Floats) -> GaussianProcess:
-    """Learn from `values` (n,) at places `apart` (n, n, d); each has a variance of its own beside the common noise."""
+    """Fit to `values` (n,) at distances `apart` (n, n, d). Each has its own variance besides the common noise."""
     shift, scale = _standard(values)
     covariance = _kernel(apart, hyperparameters) + np.diag(np.exp(hyperparameters[-1]) + variances / scale**2 + JITTER)
     factor = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
@@ -85,9 +86,9 @@ def condition(apart: Floats, values: Floats, variances: Floats, hyperparameters:
 
 
 def find_hyperparameters(apart: Floats, values: Floats, variances: Floats) -> Floats:
-    """The most probable logarithms (d + 3,): weights of the parameters, variances of product and mean, noise.
+    """Return the most probable logarithms (d + 3,): parameter weights, variances of product and mean, noise.
 
-    The last answers are kept: a sampler asks the same again until enough is new.
+    The last results are cached, because a sampler asks again with the same values until enough new ones arrive.
     """
     return _found(np.ascontiguousarray(apart).tobytes(), apart.shape, values.tobytes(), variances.tobytes()).copy()
 
@@ -111,7 +112,7 @@ def _found(apart: bytes, shape: tuple[int, int, int], values: bytes, variances: 
 
 
 def _misfit(logs: Floats, apart: Floats, targets: Floats, variances: Floats, expected: Floats) -> tuple[float, Floats]:
-    """The negative logarithm of the posterior probability up to a constant, and its gradient."""
+    """Return the negative logarithm of the posterior probability up to a constant, and its gradient."""
     count = apart.shape[-1]
     weights, (product, mean, noise) = np.exp(logs[:count]), np.exp(logs[count:])
     single = np.exp(-apart * weights)

@@ -1,4 +1,4 @@
-"""What candidates cost before they are trained, looked up once and kept in the study."""
+"""Costs of candidates before training. Each is looked up once and kept in the study."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from optuna.study import Study
 
 from nas_compress.search.samplers.observations import Known
-from nas_compress.search.samplers.proposals import Key, Sketch, key_of
+from nas_compress.search.samplers.proposals import Key, SpacePoint, key_of
 
 Costs = Callable[[object], Known | None]
-"""What is known of a space's candidate before training; None where it cannot be had."""
+"""Looks up a candidate before training; None if its costs cannot be found."""
 
 PREFIX = "known_costs:"
-"""How the names of the study's attributes begin that keep what was looked up."""
+"""Prefix of the study's attributes for looked-up costs."""
 
 MOST_DEATHS = 2
-"""A candidate at which so many runs died while they looked is looked at no more: its trial counts further deaths."""
+"""Stop looking up a candidate after this many crashes. Its trial counts crashes separately."""
 
 
 class KnownCosts:
-    """What is known by parameters; `look` asks for more. Without `costs` nothing more is looked up.
+    """Known costs by parameters; `look_up` finds more. Without `costs` nothing more is looked up.
 
-    It is kept in the study's user attributes: a study that goes on, and other workers, propose by the same figures.
+    They are kept in the study's user attributes, for resumed studies and other workers.
     """
 
     def __init__(self, study: Study, costs: Costs | None) -> None:
@@ -40,40 +40,40 @@ class KnownCosts:
 
     @property
     def count(self) -> int:
-        """How many candidates were looked up."""
+        """Number of candidates looked up so far."""
         return len(self.found) + len(self.refused)
 
-    def lacks(self, sketch: Sketch) -> bool:
-        """Whether a look would tell something."""
-        return self._costs is not None and sketch.key not in self.found and sketch.key not in self.refused
+    def lacks(self, point: SpacePoint) -> bool:
+        """True if the costs of a point are unknown and can be looked up."""
+        return self._costs is not None and point.key not in self.found and point.key not in self.refused
 
-    def look(self, sketches: Iterable[Sketch], *, enough: int | None = None) -> None:
-        """Look up those that are not known, until `enough` are, and keep what is found."""
-        for sketch in sketches:
+    def look_up(self, points: Iterable[SpacePoint], *, enough: int | None = None) -> None:
+        """Look up the costs of unknown points, until `enough` are known."""
+        for point in points:
             if enough is not None and self.count >= enough:
                 return
-            if self._costs is not None and self.lacks(sketch):
-                self._look(sketch, self._costs)
+            if self._costs is not None and self.lacks(point):
+                self._look_up(point, self._costs)
 
-    def _look(self, sketch: Sketch, costs: Costs) -> None:
-        """Look one up, and note before that this begins: whoever finds the note knows that a run died of it."""
-        begun = self._begun.get(sketch.key, 0)
+    def _look_up(self, point: SpacePoint, costs: Costs) -> None:
+        """Record the attempt before starting it, to make a crash during the lookup visible to the next run."""
+        begun = self._begun.get(point.key, 0)
         if begun >= MOST_DEATHS:
-            self.refused.add(sketch.key)
+            self.refused.add(point.key)
             return
-        self._note(sketch, begun + 1)
+        self._note(point, begun + 1)
         try:
-            known = costs(sketch.candidate)
+            known = costs(point.candidate)
         except BaseException:
-            self._note(sketch, begun)
+            self._note(point, begun)
             raise
-        self._note(sketch, None if known is None else [known.values, known.constraints])
-        self._keep(sketch.key, sketch.params, known)
+        self._note(point, None if known is None else [known.values, known.constraints])
+        self._keep(point.key, point.params, known)
 
-    def _note(self, sketch: Sketch, told: object) -> None:
-        params = json.dumps(dict(sketch.params), sort_keys=True)
+    def _note(self, point: SpacePoint, told: object) -> None:
+        params = json.dumps(dict(point.params), sort_keys=True)
         name = PREFIX + hashlib.sha256(params.encode()).hexdigest()[:16]
-        self._study.set_user_attr(name, json.dumps([dict(sketch.params), told]))
+        self._study.set_user_attr(name, json.dumps([dict(point.params), told]))
 
     def _keep(self, key: Key, params: Mapping[str, Any], known: Known | int | None) -> None:
         if isinstance(known, int):

@@ -1,4 +1,4 @@
-"""What trials tell a model: each candidate's costs as far as they are known, and which of them count for the front."""
+"""Observations for the models: costs of candidates as far as they are known, and the front."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from nas_compress.values.metrics import METRICS
 from nas_compress.values.pareto import Floats, fronts, spread_subset
 
 FAILED = "failed"
-"""The constraint that candidates break whose trial failed."""
+"""Constraint violated by candidates of failed trials."""
 EARLY, LATE = 40, 24
-"""Candidates at even distances in time, and newest ones, that are looked at beside the front and those that run."""
+"""Numbers of candidates in a model, besides the front and the running ones: evenly spaced in time, and the newest."""
 FRONT = 24
-"""Members of a front that are looked at: where there are more, those that fill most of its volume."""
+"""Limit of front members in a model. Of more, the members with the largest volume are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of a candidate before it is trained.
+    """Knowledge about a candidate before training.
 
-    values: of its objectives, None for those that training tells; constraints: by how much it breaks each of those that
-    are known, 0 or less where it keeps it.
+    values: one per objective, None if it needs training. constraints: violation per known constraint; <= 0 is
+    satisfied.
     """
 
     values: tuple[float | None, ...]
@@ -39,11 +39,11 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Observed:
-    """n candidates, small is good.
+    """n candidates; small is good.
 
-    costs: (n, m), nan where unknown; variances: (n, m) of costs that were extrapolated; excess: (n, c) of the
-    constraints, nan where unknown; front: rows of those that count for the front; running: rows under way; settled:
-    (n,) those that stay the same while an eighth more comes in.
+    costs: (n, m), nan if unknown. variances: (n, m), of extrapolated costs. excess: (n, c), violations of the
+    constraints, nan if unknown. front: rows on the front. running: rows of running trials. settled: (n,), rows fixed
+    until the number of candidates has grown by an eighth.
     """
 
     keys: list[Key]
@@ -62,7 +62,7 @@ def observe(
     directions: Sequence[StudyDirection],
     names: Sequence[str] | None = None,
 ) -> Observed:
-    """The costs of candidates known before training and measured by trials; of many candidates, a part.
+    """Return the known and measured costs of candidates; of many candidates, a part.
 
     names: of the objectives, None if the study has no names for them.
     Positive minimised costs are replaced by their logarithm. The learned cost of a stopped trial is extrapolated by the
@@ -88,7 +88,7 @@ def observe(
 
 
 def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
-    """Of the trials of each candidate the one that tells most: trained to its end, else the last."""
+    """Return the most informative trial of each candidate: a fully trained one, else the last."""
     found: dict[Key, FrozenTrial] = {}
     for trial in trials:
         key = key_of(trial.params)
@@ -99,7 +99,7 @@ def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
 
 
 def is_whole(trial: FrozenTrial) -> bool:
-    """Whether a trial was trained to its end, as far as its attributes tell."""
+    """True if a trial was trained to its end, by its attributes."""
     if trial.state != TrialState.COMPLETE or trial.user_attrs.get("state", "trained") != "trained":
         return False
     curve = trial.user_attrs.get(CURVE)
@@ -109,12 +109,12 @@ def is_whole(trial: FrozenTrial) -> bool:
 
 
 def is_closed(trial: FrozenTrial) -> bool:
-    """Whether its candidate needs no further trial: it was trained or pruned, runs or failed."""
+    """True if a candidate needs no further trial: it was trained or pruned, is running, or failed."""
     return trial.state != TrialState.COMPLETE or is_whole(trial)
 
 
 def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]:
-    """Candidates that were trained and are not dominated by others."""
+    """Return the trained candidates on the front."""
     whole = [(key, trial) for key, trial in trials if is_whole(trial)]
     if not whole:
         return set()
@@ -128,7 +128,7 @@ def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]
 
 
 def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.bool_]]:
-    """The keys that are looked at, settled ones first, and which those are."""
+    """Return the keys of the candidates in a model, settled ones first, and a mask of the settled ones."""
     count = _settled(len(keys))
     old = [keys[round(place)] for place in np.linspace(0, count - 1, min(count, EARLY))]
     late = [*keys[count:][-LATE:], *(key for key in keys if key in needed)]
@@ -137,7 +137,7 @@ def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.
 
 
 def _settled(count: int) -> int:
-    """The largest number up to `count` of a row that grows by an eighth."""
+    """Return the largest number up to `count` of a sequence with growth by an eighth."""
     settled = min(count, 8)
     while settled + max(1, settled // 8) <= count:
         settled += max(1, settled // 8)
@@ -161,7 +161,7 @@ def _known_row(params: Mapping[str, Any], item: Known, signs: Floats, names: Seq
 
 
 def _learned_columns(names: Sequence[str] | None, signs: Floats) -> NDArray[np.bool_]:
-    """Mark the objectives not known before training; without names, those that are maximised."""
+    """Mark the objectives not known before training; without names, the maximised ones."""
     if names is None:
         return signs < 0
     return np.array([name not in METRICS or not METRICS[name].known_before_training for name in names])
@@ -188,7 +188,7 @@ def _row(
 
 
 def _learned(costs: Floats, curve: Curve) -> int | None:
-    """The column that training tells: without it the costs are those that the curve knew before."""
+    """Return the column of the learned objective: all other costs equal the curve's known costs."""
     columns = range(len(costs))
     return next((column for column in columns if np.array_equal(np.delete(costs, column), curve.known)), None)
 
@@ -228,7 +228,7 @@ def _table(
 
 
 def _extrapolated(curve: Curve, gains: Mapping[int, Sequence[float]]) -> tuple[float, float]:
-    """The learned cost at the end of a training that was stopped, and its variance; nan where too few went on."""
+    """Return the extrapolated learned cost of a stopped training and its variance; nan if too few trials continued."""
     reached = curve.vector(curve.step)
     passed = gains.get(curve.step, ())
     if reached is None or not np.isfinite(reached[0]) or len(passed) < 2:

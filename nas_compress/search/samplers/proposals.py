@@ -1,4 +1,4 @@
-"""Proposals that are only thought of: a space walked without a trial, and what a model sees of the parameters."""
+"""Points of a search space, drawn without a trial, and their features for a model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Suggesting = Callable[[Suggest], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sketch:
-    """Parameters that a space would ask for, with their distributions, and the candidate that it makes of them.
+class SpacePoint:
+    """Parameters of a space with their distributions and the resulting candidate.
 
     `key` is equal for equal parameters.
     """
@@ -36,29 +36,37 @@ class Sketch:
 
 
 def key_of(params: Mapping[str, Any]) -> Key:
-    """A number that stands for parameters within this process: two of 10,000 agree by chance once in 10^11 studies.
+    """Return a hash of parameters within this process. Two of 10,000 collide in one of 10^11 studies.
 
-    A space asks for them in one order. Thousands are looked up for a proposal, and a tuple is hashed each time.
+    A space suggests parameters in one order. A hash is stored because thousands are looked up for a proposal, and a
+    tuple is hashed at each lookup.
     """
     return hash(tuple(params.items()))
 
 
-def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> Sketch:
-    """Walk the space at random; what is given is taken where it is asked for and allowed."""
+def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> SpacePoint:
+    """Draw a point at random. Given values are used if the space suggests them and allows them."""
     walk = _NotingWalk(random, given)
     candidate = space(walk)
-    return Sketch(params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params))
+    return SpacePoint(
+        params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params)
+    )
 
 
-def neighbour(space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]) -> Sketch:
-    """Walk the space to these parameters, of which one or two are drawn anew; what is given is not."""
+def neighbour(
+    space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]
+) -> SpacePoint:
+    """Draw a point near these parameters: one or two of them are drawn anew. Given values are kept."""
     again = random.sample(sorted(params), min(len(params), random.choice((1, 1, 2))))
     kept = {name: value for name, value in params.items() if name not in again}
     return draw(space, random, {**kept, **given})
 
 
 def seen_space(trials: Sequence[FrozenTrial]) -> Suggesting | None:
-    """A space of the parameters that all trials have, as the last of them had them; None where they share none."""
+    """Return a space of the common parameters of all trials; None if there are none.
+
+    Distributions are those of the last trial.
+    """
     shared = set.intersection(*(set(trial.params) for trial in trials)) if trials else set()
     if not shared:
         return None
@@ -96,7 +104,7 @@ class _NotingWalk(GivenWalk):
         return super().suggest_categorical(name, choices)
 
 
-# a space asks for the same distributions again and again, and it takes time to make one
+# Cached: a space asks for the same distributions again and again, and creating one takes time.
 @lru_cache(maxsize=1024)
 def _integers(low: int, high: int, step: int, log: bool) -> IntDistribution:
     return IntDistribution(low, high, log=log, step=step)
@@ -109,17 +117,17 @@ def _numbers(low: float, high: float, step: float | None, log: bool) -> FloatDis
 
 @lru_cache(maxsize=1024)
 def _choices(choices: tuple[Any, ...], kinds: tuple[type, ...]) -> CategoricalDistribution:
-    """The kinds tell 1 from True."""
+    """Return the distribution of the choices. The kinds separate 1 from True in the cache."""
     return CategoricalDistribution(choices)
 
 
 def features(
     rows: Sequence[Mapping[str, Any]], distributions: Mapping[str, BaseDistribution]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Numbers (n, d) for n sets of parameters, and which columns (d,) are names rather than places.
+    """Return features (n, d) of n sets of parameters, and a mask (d,) of columns without an order.
 
-    A number lies between 0 and 1 as in its interval, one of several choices by its rank; nan where a set lacks the
-    parameter or has a value that its distribution does not know.
+    A number is scaled to 0 to 1 within its interval, a choice of numbers by its rank. The feature is nan if a set lacks
+    the parameter or has a value outside of its distribution.
     """
     table = np.full((len(rows), len(distributions)), np.nan)
     unordered = np.zeros(len(distributions), dtype=np.bool_)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -16,6 +18,8 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from nas_compress.errors import require_known
 from nas_compress.search.samplers.ehvi import EHVISampler
@@ -28,7 +32,7 @@ class SamplerContext:
     """Input of a sampler.
 
     seed: seed of one proposal.
-    study_seed: seed of the study, for samplers that draw one sequence over all proposals.
+    study_seed: seed of the study, for samplers with one sequence over all proposals.
     startup_trials: number of random trials before a model is used.
     space: the function of the search space, if known.
     costs: looks up a candidate's costs before training, if they can be known.
@@ -47,7 +51,7 @@ class SamplerKind:
 
     cost: time of one proposal with 13 parameters, 3 objectives and one budget.
     make: builds the sampler for one proposal.
-    warning: line that is shown when a run starts with this sampler.
+    warning: line shown at the start of a run with this sampler.
     rule: default stopping rule of studies with this sampler.
     """
 
@@ -77,8 +81,22 @@ def _nsga3(context: SamplerContext) -> BaseSampler:
     return NSGAIIISampler(seed=context.seed, population_size=20)
 
 
+class _GP(GPSampler):
+    """Optuna's sampler without its warning about infinite values, such as those of untrained candidates.
+
+    It replaces them by the worst finite value.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Clip non-finite values")
+            return super().sample_relative(study, trial, search_space)
+
+
 def _gp(context: SamplerContext) -> BaseSampler:
-    return GPSampler(seed=context.seed, n_startup_trials=context.startup_trials)
+    return _GP(seed=context.seed, n_startup_trials=context.startup_trials)
 
 
 def _qmc(context: SamplerContext) -> BaseSampler:
@@ -168,7 +186,7 @@ def proposal_context(
 ) -> SamplerContext:
     """Return the sampler's input for the proposal after `finished` trials.
 
-    Each proposal has a seed of its own, so that a resumed study proposes what an uninterrupted one would propose.
+    Each proposal has its own seed: a resumed study proposes the same candidates as an uninterrupted one.
     """
     return SamplerContext(
         seed=(study_seed * 1_000_003 + finished) % 2**32,

@@ -1,1 +1,1 @@
-"""Optuna's storage, recovery after a stop, and hosts that share a study."""
+"""Optuna's storage, recovery after a stop, and hosts of a shared study."""

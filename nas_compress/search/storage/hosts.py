@@ -1,7 +1,7 @@
-"""Processes that share a study: which of them live, what they work on and what they finished.
+"""Processes of a shared study: signs of life, trials in progress and finished trials.
 
-A run has one folder and one or more processes. The processes of a run share its folder; locks of the operating system
-show which of them live. Runs on several hosts share a database; each shows by a heartbeat that it lives.
+A run has one folder and one or more processes. The processes of a run share its folder and hold file locks while they
+live. Runs on several hosts share a database; each run writes heartbeats to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -26,11 +25,12 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, write_record
 from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
+from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Outcome
 
 FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
 """User attributes. Of a trial: its file's name in the shared store, its outcome, the machine of its latency.
-Of the study: the heartbeat of each run and the machine whose latencies count."""
+Of the study: the heartbeat of each run and the machine with the latencies that count."""
 
 BEAT_S = 10.0
 """Seconds between two heartbeats of a run."""
@@ -39,17 +39,17 @@ GRACE_S = 60.0
 """Seconds without a heartbeat after which a run is dead and its trials are repeated. Clocks are not compared."""
 
 LEAVE_S = 30.0
-"""Seconds that a new run waits for the processes of an earlier run to end. They end when that run does."""
+"""Limit of the wait for the processes of an earlier run, in seconds. They end with their run."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Hosts:
-    """One process of a run, among all that work on the study.
+    """One process of a run, among all processes of the study.
 
-    worker: number of this process in its run; 0 is the process that started the run.
+    worker: number of this process in its run; 0 is the starting process.
     machine: fingerprint of the target device. Latencies of other devices do not count.
-    joined: whether the storage is a database, so that other runs may share the study.
-    shared: store through which the hosts exchange files; without it each front has its own files only.
+    joined: True if the storage is a database; then other runs may share the study.
+    shared: store for the exchange of files between hosts; without it each front has its own files only.
     """
 
     study: optuna.Study
@@ -68,7 +68,7 @@ class Hosts:
 
     @property
     def counts(self) -> bool:
-        """Whether this machine's latencies are those of the study, which are those of the run that began it."""
+        """True if this machine's latencies count: those of the machine of the first run do."""
         return not self.joined or bool(self.study.user_attrs[MACHINE] == self.machine)
 
     def seed(self, seed: int) -> int:
@@ -77,26 +77,26 @@ class Hosts:
 
     @contextmanager
     def proposing(self) -> Iterator[None]:
-        """Hold the lock under which the processes of this run propose and sign trials."""
+        """Hold the lock for proposing and signing trials in this run."""
         with _lock(self.folder, "proposals"):
             yield
 
     def sign(self, trial: optuna.Trial) -> None:
-        """Write into a trial which process works on it."""
+        """Write this run and process into a trial."""
         if self.worker:
             trial.set_user_attr(WORKER, self.worker)
         trial.set_user_attr(RUN, self.run_id)
 
     def is_own(self, trial: FrozenTrial) -> bool:
-        """Whether this run works on a trial."""
+        """Return True if this run works on a trial."""
         return bool(trial.user_attrs.get(RUN) == self.run_id)
 
     def in_flight(self) -> list[FrozenTrial]:
-        """Return the trials that some process works on."""
+        """Return the trials in progress."""
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def share(self, trial: optuna.Trial, record: Record) -> None:
-        """Store the result of a trial for other runs, before they see that it is finished."""
+        """Store the result of a trial for other runs, before it is marked as finished."""
         if not self.joined:
             return
         trial.set_user_attr(MACHINE, self.machine)
@@ -106,10 +106,10 @@ class Hosts:
             trial.set_user_attr(FILE, self.shared.put(path, trial))
 
     def new_records(self, known: Collection[int]) -> list[Record]:
-        """Return the records of finished trials that are not `known`.
+        """Return the records of finished trials except the `known` ones.
 
-        Records and files of other runs are written into this run's folder. Their latencies are noisy if they were
-        measured on a machine that does not count, so that those on the front are measured again here.
+        Records and files of other runs are written into this run's folder. Latencies of
+        machines that do not count are marked as noisy; those on the front are measured again here.
         """
         found = []
         for trial in self.study.get_trials(deepcopy=False):
@@ -121,10 +121,10 @@ class Hosts:
                     found.append(record)
         return found
 
-    def settle_cut(self, spec: StudySpec, *, classes: int, died: bool) -> int:
-        """Settle the trials that this process left RUNNING when it ended before; worker 0 settles those of its run.
+    def settle_cut(self, spec: StudySpec, *, task: Task, died: bool) -> int:
+        """Settle the trials left RUNNING by an earlier process of this number; worker 0 settles all of its run.
 
-        died: it ended without a word. Return the number of trials that are queued again.
+        died: the process was killed or crashed. Return the number of trials queued again.
         """
         return settle_cut_trials(
             self.study,
@@ -133,12 +133,12 @@ class Hosts:
             run=self.run_id,
             worker=self.worker or None,
             alone=not self.joined,
-            classes=classes,
+            task=task,
             died=died,
         )
 
     def give_up_dead(self) -> int:
-        """Give up the trials of other runs that are dead and queue them again. Return their number."""
+        """Give up the trials of dead runs and queue them again. Return their number."""
         if not self.joined:
             return 0
         beats, now, count = self.study.user_attrs, time.monotonic(), 0
@@ -155,12 +155,12 @@ class Hosts:
         return count
 
     def was_given_up(self, number: int) -> bool:
-        """Whether another run took this one for dead and gave up its trial of that number."""
+        """Return True if another run took this one for dead and gave up its trial `number`."""
         return self.joined and self.study.get_trials(deepcopy=False)[number].state == TrialState.FAIL
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Show other runs by a heartbeat that this run lives."""
+        """Write heartbeats of this run for other runs."""
         if not self.joined:
             yield
             return
@@ -170,7 +170,7 @@ class Hosts:
             count = 0
             while not over.wait(BEAT_S if count else 0):
                 count += 1
-                with suppress(StorageInternalError):  # the search itself reports that the storage is gone
+                with suppress(StorageInternalError):  # the search itself reports a lost storage
                     self.study.set_user_attr(f"{ALIVE} {self.run_id}", f"{time.time():.0f} {count}")
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -190,7 +190,7 @@ class Hosts:
         return True
 
     def _own_record(self, trial: FrozenTrial) -> Record | None:
-        """Return the record in the run folder. One of a trial that was given up is removed soon and does not count."""
+        """Return the record in the run folder; None if the trial was given up."""
         record = read_record(self.folder, trial.number)
         return record if record is not None and _is_told(trial, record.outcome.state) else None
 
@@ -217,7 +217,7 @@ class Hosts:
         return record
 
     def _fetched(self, model: str, name: str | None) -> str:
-        """Return the path of another run's file in this run's folder, which is the same; empty without a file."""
+        """Copy another run's file to the same path in this run's folder. Return it; empty without a file."""
         if name is None or self.shared is None:
             return ""
         self.shared.fetch(name, self.folder.root / model)
@@ -226,7 +226,7 @@ class Hosts:
 
 @contextmanager
 def working(folder: RunFolder, worker: int) -> Iterator[None]:
-    """Hold the lock that shows that a worker process of a run lives."""
+    """Hold the lock of a living worker process."""
     with _lock(folder, f"worker-{worker}"):
         yield
 
@@ -244,9 +244,9 @@ def wait_for_workers(folder: RunFolder) -> None:
 
 def _lock(folder: RunFolder, name: str) -> FileLock:
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(folder.checkpoints / f"{name}.lock"), poll_interval=0.01)
+    return FileLock(folder.checkpoints / f"{name}.lock")
 
 
 def _is_told(trial: FrozenTrial, state: str) -> bool:
-    """Whether a finished trial ended with an outcome of that state; one that was given up did not."""
+    """Return True if a finished trial ended with an outcome of that state and was not given up."""
     return (state == "failed") is (trial.state == TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""The Optuna study of a run: opened or made, and refused where it belongs to another study file."""
+"""Optuna's storage and study of a run. A study of another study file is refused."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 
 IDENTITY = "nas_compress"
-"""The study's user attribute that holds what defines it."""
+"""User attribute of the study: its identity."""
 
 TRIES = 5
-"""Hosts that make the tables of an empty database at the same time get in each other's way at most so often."""
+"""Number of tries to create the tables of an empty database. Other hosts may create them at the same time."""
 
 SQLITE_WAIT_S = 60.0
 """Seconds that a process waits while others write to an SQLite file. The driver's default of 5 s is too short."""
@@ -39,23 +39,23 @@ POSTGRES_WAITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""A server that does not answer is given up after these seconds, the last in milliseconds; the URL may say others."""
+"""Limits for a server that does not answer, in seconds, the last in milliseconds. The URL may set others."""
 
 
 class JournalLock(JournalFileOpenLock):
     """Lock for writing to a journal. The operating system releases it if its process dies.
 
-    Optuna's own locks would make the other processes wait for 30 s in that case. The end of an interrupted write is
-    removed, because Optuna could not read a journal in which other lines follow it.
+    With Optuna's own locks the other processes would then wait for 30 s. The end of an interrupted write is removed,
+    because Optuna cannot read a journal with lines after it.
     """
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._lock = FileLock(journal.absolute().with_name(".journal.lock"), poll_interval=0.002)
+        self._lock = FileLock(journal.absolute().with_name(".journal.lock"))
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._lock.acquire()
+        self._lock.acquire(poll_interval=0.002)
         drop_torn_line(self._journal)
         return True
 
@@ -66,7 +66,7 @@ class JournalLock(JournalFileOpenLock):
 
 @contextmanager
 def opened_storage(url: str | None, journal: Path) -> Iterator[BaseStorage]:
-    """Optuna's storage, whose connections are closed at the end: a server admits only so many."""
+    """Open Optuna's storage and close its connections at the end, because a server admits a limited number."""
     storage = open_storage(url, journal)
     try:
         yield storage
@@ -77,7 +77,7 @@ def opened_storage(url: str | None, journal: Path) -> Iterator[BaseStorage]:
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:
-    """Optuna's storage: a journal file in the run folder, or a database by its URL."""
+    """Open Optuna's storage: a journal file in the run folder, or a database by its URL."""
     optuna.logging.set_verbosity(logging.WARNING)
     if url is None:
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -96,11 +96,11 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
             f"{_first_line(error)}"
         ) from error
     except Exception as error:
-        raise RunError(f"--storage must be reachable, but {shown_url(url)} is not: {_first_line(error)}") from error
+        raise RunError(f"--storage {shown_url(url)} cannot be reached: {_first_line(error)}") from error
 
 
 def _open_database(address: str) -> RDBStorage:
-    """A database with one connection that is kept and one more for a moment, each tested before it is used."""
+    """Open a database with one permanent connection and one temporary one. Each is tested before use."""
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1}
     if address.startswith("sqlite"):
         options = {"connect_args": {"timeout": SQLITE_WAIT_S}}
@@ -114,59 +114,56 @@ def _open_database(address: str) -> RDBStorage:
 
 @contextmanager
 def known_errors() -> Iterator[None]:
-    """Turn what a database, the writer of weights or a full memory raises in a run into a RunError of one line."""
+    """Turn errors of the storage, of writing weights and of memory into a RunError of one line."""
     try:
         yield
     except SafetensorError as error:
         raise RunError(
-            f"the teacher's files must be writable, but got {_first_line(error)}; the same command goes on from here"
+            f"The teacher's files could not be written: {_first_line(error)}. Run the same command to continue."
         ) from error
     except UpdateFinishedTrialError as error:
         raise RunError(
-            "a run must show every minute that it lives, but another one gave up its trial; "
-            "the same command goes on from here"
+            "Another run took over this trial, because no heartbeat arrived for 60 s. Run the same command to continue."
         ) from error
     except StorageInternalError as error:
-        raise RunError(f"the storage must be reachable and writable, but got {_first_line(error)}") from error
-    except Exception as error:  # outside a trial, whose own would only fail it
+        raise RunError(f"The storage failed: {_first_line(error)}. Run the same command to continue.") from error
+    except Exception as error:  # outside a trial; inside, it only fails the trial
         if not lacks_memory(error):
             raise
         raise RunError(
-            f"there must be memory for the run, but got {_first_line(error)}; the same command goes on from here"
+            f"Out of memory: {_first_line(error)}. Close other programs and run the same command to continue."
         ) from error
 
 
 def shown_url(url: str | None) -> str | None:
-    """A storage's URL without its password, wherever that stands."""
+    """Return a storage's URL without its password."""
     if url is None:
         return None
-    # one that holds "/" or "@" is hidden too: rather too much than a part of it
+    # hides passwords with "/" or "@" too; it may hide more of the URL, but never less
     return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", re.sub(r"(//[^:/]*):.*@", r"\1:***@", url))
 
 
 def require_same_storage(folder: RunFolder, url: str | None) -> None:
-    """Raise RequestError where the run was started with another storage: its trials are there."""
+    """Raise RequestError if the run was started with another storage, because its trials are there."""
     before = folder.about()["storage"]
     if before != shown_url(url):
         kept = "the journal in the run folder (no --storage)" if before is None else f"--storage {before}"
-        raise RequestError(f"a run goes on with the storage that it was started with, {kept}, but got {shown_url(url)}")
+        raise RequestError(f"a run must continue with its first storage, {kept}, but got {shown_url(url)}")
 
 
 def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
-    """Load the study of that name, or make it. A study that another study file made is refused, naming the keys."""
+    """Load or create the study. Raise RequestError if it belongs to another study file."""
     directions = list(spec.directions)
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
-        )  # another host may have made it since
+        )  # another host may have created it in the meantime
     known = study.user_attrs.get(IDENTITY)
     if known is None:
         if study.trials or [direction.name.lower() for direction in study.directions] != directions:
-            raise RequestError(
-                f"the storage holds a study {spec.name!r} that nas-compress did not make; choose another name"
-            )
+            raise RequestError(f"the storage holds a study {spec.name!r} of another program; choose another name")
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -175,22 +172,22 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     different = differing_keys(known, identity)
     if different:
         raise RequestError(
-            f"a study goes on with the study file that started it, but these keys differ: {', '.join(different)}; "
+            f"a study must continue with its first study file, but these keys differ: {', '.join(different)}; "
             "restore them, or use another name or --out"
         )
     return study
 
 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
-    """What makes a study this study: its file but for the total of trials and the device, its space and its data."""
+    """Return the identity of a study: its file without total and device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == DEFAULT_DEVICE:
-        del values["target"]  # studies from before the key have no other
+        del values["target"]  # keeps the identity of studies from before this key
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
 def differing_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the keys whose values differ, with both values."""
+    """Return dotted names of the keys with different values, and both values."""
     different = []
     for key in sorted(known.keys() | wanted.keys()):
         before, now = known.get(key), wanted.get(key)
@@ -202,7 +199,7 @@ def differing_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = 
 
 
 def drop_torn_line(journal: Path) -> None:
-    """Cut an unfinished last line, left by a full disk or a power cut: Optuna could never read the journal again."""
+    """Cut an unfinished last line, left by a full disk, a power cut or a killed process."""
     if not journal.is_file() or not journal.stat().st_size:
         return
     with journal.open("rb+") as handle:

@@ -1,8 +1,9 @@
-"""Trials that a dead process left behind: told from their record where it is whole, else queued again."""
+"""Recovery of interrupted trials: finished by their record if it is complete, else queued again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,28 +13,29 @@ from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, read_records
+from nas_compress.tasks.task import Task
+from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS, Budget
-from nas_compress.values.model_file import FORMS
 from nas_compress.values.outcome import Outcome
 
 RUN, WORKER = "run", "worker"
-"""User attributes of a trial: the run that works on it, and the worker process of that run."""
+"""User attributes of a trial: its run, and the worker process of the run."""
 
 DEATHS = "deaths"
-"""User attribute of a trial: number of processes that died while they tried its parameters."""
+"""User attribute of a trial: number of processes that died during its training."""
 
 MOST_DEATHS = 5
 """Number of deaths after which parameters are not tried again. They may be the cause, for example by their memory."""
 
 
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
-    """Queue the parameters of a trial that was cut. died: the run gave no word of it, and may have died of it."""
+    """Queue the parameters of an interrupted trial. died: its process was killed or crashed."""
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
     study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
 
 
 def deadly(trial: optuna.Trial) -> str | None:
-    """Why a trial that comes from the queue is not tried again; None where it is."""
+    """Return the reason not to try a queued trial again, or None."""
     deaths = trial.user_attrs.get(DEATHS, 0)
     if deaths < MOST_DEATHS:
         return None
@@ -48,38 +50,44 @@ def settle_cut_trials(
     run: str,
     worker: int | None = None,
     alone: bool,
-    classes: int,
+    task: Task,
     died: bool,
 ) -> int:
-    """Settle the RUNNING trials of processes that ended. Return the number of trials that are queued again.
+    """Settle the RUNNING trials of ended processes. Return the number of trials queued again.
 
-    run, worker: the run, and its worker process if only that one ended. alone: no other run shares the storage, so that
-    trials without a run's name belong to this run. died: the processes ended without a word.
+    run, worker: the run, and its worker process if only this process ended. alone: no other run shares the storage;
+    then trials without a run's name belong to this run. died: the processes were killed or crashed.
     """
     repeated = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         signed = trial.user_attrs
         if signed.get(RUN, run if alone else None) == run and worker in (None, signed.get(WORKER, worker)):
-            repeated += settle_cut(study, trial, folder, spec, classes=classes, died=died)
+            repeated += settle_cut(study, trial, folder, spec, task=task, died=died)
     return repeated
 
 
 def settle_cut(
-    study: optuna.Study, trial: FrozenTrial, folder: RunFolder, spec: StudySpec, *, classes: int, died: bool
+    study: optuna.Study,
+    trial: FrozenTrial,
+    folder: RunFolder,
+    spec: StudySpec,
+    *,
+    task: Task,
+    died: bool,
 ) -> bool:
-    """Tell a trial that was cut from its record, where that is whole; else give it up. Whether it is queued again."""
+    """Tell an interrupted trial if its record is complete, else give it up. Return True if it is queued again."""
     record = read_record(folder, trial.number)
     if record is None:
         return give_up(study, trial, folder, died=died)
-    tell(study, record, spec, classes=classes)
+    tell(study, record, spec, task=task)
     return False
 
 
 def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died: bool) -> bool:
-    """Close a trial that was cut, and queue its parameters again; it does not count towards the total.
+    """Close an interrupted trial and queue its parameters again. It does not count towards the total.
 
-    One that was cut before its candidate was whole is not queued (False), unless it came from the queue itself: the
-    sampler's seed proposes it again.
+    Return False if its candidate was incomplete and not queued before. Then nothing is queued: the sampler's seed
+    proposes it again.
     """
     study.tell(trial.number, state=TrialState.FAIL)
     remove_trial(folder, trial.number)
@@ -92,15 +100,15 @@ def give_up(study: optuna.Study, trial: FrozenTrial, folder: RunFolder, *, died:
 
 
 def remove_trial(folder: RunFolder, number: int) -> None:
-    """Remove the record and the files of a trial that does not count."""
+    """Remove the record and the files of a trial."""
     for name in ("outcome.json", *FORMS.values()):
         (folder.trial(number) / name).unlink(missing_ok=True)
 
 
 def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
-    """Raise RequestError where the run folder has records that the storage has no trials for.
+    """Raise RequestError if the run folder has records without a trial in the storage.
 
-    New trials would get their numbers and write over them.
+    New trials would get the same numbers and overwrite them.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False)}
     strange = [record.trial for record in read_records(folder) if record.trial not in known]
@@ -111,43 +119,49 @@ def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
         )
 
 
-def tell(study: optuna.Study, record: Record, spec: StudySpec, *, classes: int) -> None:
+def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) -> None:
     """Tell Optuna how a trial ended.
 
-    Failed is FAIL, over budget complete but infeasible, stopped complete, or PRUNED where Optuna's pruner did it.
+    failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
     """
     if record.outcome.state == "failed":
         study.tell(record.trial, state=TrialState.FAIL)
     elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
         study.tell(record.trial, state=TrialState.PRUNED)
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, classes=classes))
+        study.tell(record.trial, told_values(record.outcome, spec, task=task))
 
 
-def told_values(outcome: Outcome, spec: StudySpec, *, classes: int) -> list[float]:
-    """The objectives' values in their own directions, or the one reward.
+def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]:
+    """Return the values of the objectives, or the one reward.
 
-    An untrained student gets the chance level of the metric; a stopped student gets its last value, so that the
-    sampler learns from it.
+    A stopped student gets the last value of its curve, as a hint for the sampler. Other metrics without
+    a measurement get the task's chance level, or the worst value of the metric.
     """
     reward = spec.reward
     if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, classes), _figure(outcome, reward.figure, classes))]
-    return [_figure(outcome, name, classes) for name in spec.objectives]
+        return [reward.value(_figure(outcome, reward.quality, task), _figure(outcome, reward.figure, task))]
+    return [_figure(outcome, name, task) for name in spec.objectives]
 
 
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, classes: int) -> list[tuple[str, float]]:
-    """Optuna's constraints, 0 or less where kept: the same keys in the same order for every trial."""
+def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> list[tuple[str, float]]:
+    """Return Optuna's constraints (<= 0 is satisfied), with the same keys in the same order for every trial.
+
+    An unknown figure breaks its budget by 1, as much as twice an upper limit.
+    """
     if outcome.measured is None:
         return [(str(budget), 1.0) for budget in budgets]
-    return [(str(budget), budget.violation(_figure(outcome, budget.name, classes))) for budget in budgets]
+    excess = [(str(budget), budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
+    return [(name, violation if isfinite(violation) else 1.0) for name, violation in excess]
 
 
-def _figure(outcome: Outcome, name: str, classes: int) -> float:
+def _figure(outcome: Outcome, name: str, task: Task) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    chance = METRICS[name].chance
-    if chance is not None and name not in measured.figures:
-        return outcome.curve[-1][1] if outcome.curve else chance(classes)
-    return measured.figure(name)
+    if name in measured.figures or METRICS[name].known_before_training:
+        return measured.figure(name)
+    if outcome.curve and name == task.metrics[0]:
+        return outcome.curve[-1][1]
+    chance = task.chance(name)
+    return METRICS[name].worst if chance is None else chance

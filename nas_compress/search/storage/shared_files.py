@@ -1,4 +1,4 @@
-"""Where hosts get each other's files: Optuna's artefact store in a folder that all see, or in a bucket of S3's kind."""
+"""Exchange of files between hosts by Optuna's artifact store, in a shared folder or an S3 bucket."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from nas_compress.errors import RequestError, RunError, first_line
 from nas_compress.files import write_atomically
 
 BUCKET = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
-"""A bucket and what the names of its objects begin with."""
+"""A bucket and the prefix of its objects."""
 
 
 class Artifacts(Protocol):
-    """What Optuna asks of an artefact store."""
+    """Optuna's protocol of an artifact store."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """The content of one artefact; ArtifactNotFound where there is none."""
+        """Return the content of an artifact. ArtifactNotFound is raised if there is none."""
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keep an artefact."""
+        """Store an artifact."""
 
     def remove(self, artifact_id: str) -> None:
-        """Forget an artefact."""
+        """Remove an artifact."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStore:
-    """Files of finished trials under names of their own. `place` is the folder or `s3://bucket/prefix`.
+    """Files of finished trials by name.
 
-    `failures` are the exceptions by which the store says that it cannot be reached.
+    place: the folder or `s3://bucket/prefix`. failures: exceptions of an unreachable store.
     """
 
     place: str
@@ -45,15 +45,15 @@ class SharedStore:
     failures: tuple[type[Exception], ...] = ()
 
     def put(self, path: Path, trial: optuna.Trial) -> str:
-        """Keep a trial's file; its name. RunError where the store cannot be reached."""
+        """Store a trial's file and return its name. RunError is raised if the store cannot be reached."""
         if not self.place.startswith("s3://"):
             Path(self.place).mkdir(parents=True, exist_ok=True)
-        with self._spoken():
+        with self._known_errors():
             return upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial)
 
     def fetch(self, name: str, path: Path) -> None:
-        """Write a file of that name to `path`. RunError where it is gone or the store cannot be reached."""
-        with self._spoken():
+        """Write the stored file `name` to `path`. RunError is raised if it is gone or the store cannot be reached."""
+        with self._known_errors():
             write_atomically(path, lambda part: self._download(name, part))
 
     def _download(self, name: str, path: Path) -> None:
@@ -61,26 +61,25 @@ class SharedStore:
         download_artifact(artifact_store=self.artifacts, artifact_id=name, file_path=str(path))
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _known_errors(self) -> Iterator[None]:
         try:
             yield
         except ArtifactNotFound as error:
             raise RunError(
-                f"every host of a study must use one --shared, but {self.place} lacks a file of another host; give the "
-                "place that the others use, or leave out --shared to go on without their files"
+                f"--shared {self.place} lacks a file of another host. Give the place that the others use, or leave out "
+                "--shared to continue without their files."
             ) from error
         except self.failures as error:
             raise RunError(
-                f"--shared must be reachable, but {self.place} is not: {_said(error)}; "
-                "the same command goes on from here"
+                f"--shared {self.place} cannot be reached: {_described(error)}. Run the same command to continue."
             ) from error
 
 
 def open_shared(place: str | Path) -> SharedStore:
-    """The store at a folder, made when the first file comes, or at `s3://bucket/prefix`, which must exist.
+    """Open the store in a folder or at `s3://bucket/prefix`. The bucket must exist; the folder need not.
 
-    The address and the keys of a bucket are where every program of its kind looks for them: AWS_ENDPOINT_URL,
-    AWS_ACCESS_KEY_ID, the user's ~/.aws. RequestError where the place is wrong, RunError where it does not answer.
+    Address and keys of a bucket are read from the usual places: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and the user's
+    ~/.aws. RequestError is raised if the place is wrong, RunError if it does not answer.
     """
     found = BUCKET.fullmatch(str(place))
     if found is not None:
@@ -95,7 +94,7 @@ def open_shared(place: str | Path) -> SharedStore:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prefixed:
-    """A store whose names begin alike: one bucket may serve many studies."""
+    """A store with a prefix: one bucket can serve many studies."""
 
     store: Artifacts
     prefix: str
@@ -126,9 +125,11 @@ def _open_bucket(place: str, bucket: str, prefix: str) -> SharedStore:
     except ClientError as error:
         raise _refused(place, error) from error
     except (NoCredentialsError, ParamValidationError, ValueError) as error:
-        raise RequestError(f"--shared must name a bucket and find its keys, but {place} got {_said(error)}") from error
+        raise RequestError(
+            f"--shared must name a bucket and find its keys, but {place} got {_described(error)}"
+        ) from error
     except BotoCoreError as error:
-        raise RunError(f"--shared must be reachable, but {place} is not: {_said(error)}") from error
+        raise RunError(f"--shared {place} cannot be reached: {_described(error)}") from error
     return SharedStore(
         place=place,
         artifacts=_Prefixed(store=Boto3ArtifactStore(bucket, client), prefix=f"{prefix}/" if prefix else ""),
@@ -137,14 +138,16 @@ def _open_bucket(place: str, bucket: str, prefix: str) -> SharedStore:
 
 
 def _refused(place: str, error: Any) -> RequestError | RunError:
-    """What the server's answer to the question for a bucket means."""
+    """Return the error for the server's answer to the request for a bucket."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status == 404:
         return RequestError(f"--shared must name a bucket that exists, but got {place}")
     if status in (400, 401, 403):
-        return RequestError(f"--shared must name a bucket that these keys may use, but {place} refuses: {_said(error)}")
-    return RunError(f"--shared must be reachable, but {place} is not: {_said(error)}")
+        return RequestError(
+            f"--shared must name a bucket that these keys may use, but {place} refuses: {_described(error)}"
+        )
+    return RunError(f"--shared {place} cannot be reached: {_described(error)}")
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"

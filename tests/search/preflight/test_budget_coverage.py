@@ -29,7 +29,7 @@ def test_shares_are_those_of_all_eight_points(tmp_path: Path) -> None:
         )
         parts = gather(read_study(write_study(tmp_path / "second", extra=extra)))
         shares = budget_shares(parts, sized)
-    kept = {share.budget.name: (share.kept, share.judged) for share in shares}
+    kept = {share.budget.name: (share.kept, share.counted) for share in shares}
     assert kept["macs"][1] == kept["size_bytes"][1] == kept["parameters"][1] == kept["latency_ms"][1] == 8
     assert kept["macs"][0] == sum(count <= macs[2] for count in macs)
     assert kept["size_bytes"][0] == sum(count <= weights[5] for count in weights)
@@ -40,7 +40,7 @@ def test_shares_are_those_of_all_eight_points(tmp_path: Path) -> None:
 
 def test_few_candidates_leave_a_wide_interval_and_many_a_narrow_one() -> None:
     budget = Budget(name="latency_ms", limit=1.0)
-    few, many = (Share(budget=budget, kept=count // 2, judged=count, how="timed") for count in (8, 400))
+    few, many = (Share(budget=budget, kept=count // 2, counted=count, how="timed") for count in (8, 400))
     assert few.interval == pytest.approx((0.215, 0.785), abs=1e-3), "Wilson's interval of 4 of 8, from its formula"
     assert many.interval == pytest.approx((0.451, 0.549), abs=1e-3)
     assert _share(few, 1e9) == "50%, likely 22% to 78% (4 of 8 candidates, timed)"

@@ -16,7 +16,7 @@ from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
 from nas_compress.losses.table import TERMS
 from nas_compress.search.preflight.feasibility import draw_candidates
-from nas_compress.search.setup import Ingredients, gather
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching
 from running import write_study
 
@@ -31,13 +31,13 @@ def one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @functools.cache
-def ingredients(teacher: str, change: tuple[str, str] = ("", "")) -> Ingredients:
+def study_parts(teacher: str, change: tuple[str, str] = ("", "")) -> StudyParts:
     section = "widths = [8, 16, 16]" if teacher == "resnet" else 'family = "vit"\nwidths = [16]'
     with tempfile.TemporaryDirectory() as folder:
         return gather(read_study(write_study(Path(folder), ("widths = [8, 16, 16]", section), change)))
 
 
-def check(candidate: Candidate, parts: Ingredients) -> None:
+def check(candidate: Candidate, parts: StudyParts) -> None:
     """What `check` and `run` do first, for a space of this one candidate."""
     draw_candidates(replace(parts, space=fixed_space(candidate)))
 
@@ -61,10 +61,10 @@ def test_every_term_crosses_families_or_says_what_it_needs(student: str, other: 
     needs = {name: NEEDS.get(term.needs, {student, other}) for name, term in TERMS.items() if term.needs_teacher}
     able = [name for name, families in needs.items() if {student, other} <= families]
     assert len(able) >= 8
-    check(taught(*able, family=student, teaching=teaching), ingredients(other))
+    check(taught(*able, family=student, teaching=teaching), study_parts(other))
     for name in needs.keys() - set(able):
         with pytest.raises(RequestError, match=rf"space fixed: loss '{name}' needs a (student|teacher) with .*, as "):
-            check(taught(name, family=student, teaching=teaching), ingredients(other))
+            check(taught(name, family=student, teaching=teaching), study_parts(other))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_every_term_crosses_families_or_says_what_it_needs(student: str, other: 
 )
 def test_what_cannot_be_taught_is_refused(candidate: Candidate, change: tuple[str, str], message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
-        check(candidate, ingredients("resnet", change))
+        check(candidate, study_parts("resnet", change))
     assert "\n" not in str(caught.value)
 
 
-def own(folder: Path, features: str) -> Ingredients:
+def own(folder: Path, features: str) -> StudyParts:
     (folder / "study").mkdir(exist_ok=True)
     (folder / "study" / "shown_net.py").write_text(NET)
     scope: dict[str, Any] = {}
@@ -154,4 +154,4 @@ def test_a_module_of_ones_own_teaches_what_it_shows(student: str, tmp_path: Path
 
 def test_features_of_a_family_are_its_own() -> None:
     with pytest.raises(RequestError, match=r"teacher: features need a teacher.factory.* features=\['stage0'\]"):
-        ingredients("resnet", ("[teacher]", '[teacher]\nfeatures = ["stage0"]'))
+        study_parts("resnet", ("[teacher]", '[teacher]\nfeatures = ["stage0"]'))

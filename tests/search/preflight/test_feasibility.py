@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from image_files import image_macs
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates, extremes, refuse_out_of_reach, within_reach
 from nas_compress.search.samplers.cost_lookup import CostLookup
-from nas_compress.search.setup import Ingredients, gather
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget
 from running import own_cache as own_cache
@@ -53,7 +54,7 @@ def suggest(trial):
 '''
 
 
-def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> Ingredients:
+def parts_of(folder: Path, *, space: str, budgets: str, extra: str = "") -> StudyParts:
     return gather(read_study(write_study(folder, space=space, extra=f"[budgets]\n{budgets}\n{extra}")))
 
 
@@ -72,7 +73,7 @@ def test_a_budget_that_only_the_candidate_with_zeros_keeps_is_within_reach(
     for part, possible, met in ((1.0, True, True), (sure + 0.01, True, False), (sure - 0.01, False, False)):
         reach = replace(size, budget=Budget(name="size_bytes", limit=part * size.best))
         assert (reach.possible, reach.met) == (possible, met)
-    with pytest.raises(RequestError, match=f"space has {size.best:.4g}, of which training may leave {size.least:.4g}"):
+    with pytest.raises(RequestError, match=f"space has {size.best:.4g}; training may reduce it to {size.least:.4g}"):
         refuse_out_of_reach(parts, (size,))
 
 
@@ -82,7 +83,7 @@ def test_the_candidate_with_the_least_to_compute_is_among_the_smallest(tmp_path:
     assert [item.architecture.settings.stem_stride for item in sized] == [1, 2, 4], (
         "the wider, the less there is to compute"
     )
-    macs = [image_macs(parts.build(item.architecture), parts.dataset.input_shape) for item in sized]
+    macs = [count_macs(parts.build(item.architecture), parts.dataset.train.first(1).inputs) for item in sized]
     assert macs == sorted(macs, reverse=True)
     assert [item.architecture.settings.stem_stride for item in extremes(sized)] == [1, 4]
 
@@ -94,7 +95,7 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
     networks = [parts.build(item.architecture) for item in sized]
     counted = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
     assert [item.parameters for item in sized] == counted
-    most = max(image_macs(network, parts.dataset.input_shape) for network in networks)
+    most = max(count_macs(network, parts.dataset.train.first(1).inputs) for network in networks)
     budgets = f"macs = {{ at_most = {most} }}\nparameters = {{ at_most = {min(counted)} }}"
     shares = budget_shares(parts_of(tmp_path, space=PRUNED, budgets=budgets), sized)
     kept = {share.budget.name: share.kept for share in shares}
@@ -103,7 +104,8 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
 
 def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext, tmp_path: Path) -> None:
     budgets = "size_bytes = { at_most = 1 }\nparameters = { at_most = 1 }"
-    look = CostLookup(spec=parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, context=context)
+    spec, rules = parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, candidate_rules(context, seed=0)
+    look = CostLookup(spec=spec, context=context, rules=rules)
     assert look.knows_something
     for pattern, fraction, count in (("none", 0.0, 2), ("one_shot", 0.5, 1)):
         known = look(Candidate(family="resnet", depths=(1, 1, 1), zero_pattern=pattern, zero_fraction=fraction))
@@ -111,3 +113,4 @@ def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext,
         sure = dict(zip(look.spec.objectives, known.values, strict=True))
         assert (sure["accuracy"], sure["size_bytes"] is None) == (None, pattern == "one_shot")
         assert sure["latency_ms"] is not None and len(known.constraints) == count
+    assert look(Candidate(family="resnet", depths=(1, 1))) is None, "a rule refuses it"

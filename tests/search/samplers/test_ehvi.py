@@ -173,17 +173,17 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
     return accuracy_of(width, kind), float(width)
 
 
-def test_sketches_follow_the_space() -> None:
+def test_points_follow_the_space() -> None:
     random = Random(0)
     drawn = [draw(space, random, {"width": 7}) for _ in range(30)]
-    assert {sketch.params["width"] for sketch in drawn} == {7} and {s.candidate[1] for s in drawn} == {
+    assert {point.params["width"] for point in drawn} == {7} and {s.candidate[1] for s in drawn} == {
         "good",
         "fair",
         "bad",
     }  # type: ignore[index]
-    assert all(("only_of_bad" in sketch.params) == (sketch.params["kind"] == "bad") for sketch in drawn)
-    for sketch in (neighbour(space, random, {"width": 7, "kind": "good"}, {"kind": "good"}) for _ in range(30)):
-        assert sketch.params["kind"] == "good" and sketch.distributions["width"] == IntDistribution(1, 32)
+    assert all(("only_of_bad" in point.params) == (point.params["kind"] == "bad") for point in drawn)
+    for point in (neighbour(space, random, {"width": 7, "kind": "good"}, {"kind": "good"}) for _ in range(30)):
+        assert point.params["kind"] == "good" and point.distributions["width"] == IntDistribution(1, 32)
 
 
 class Lookups:
@@ -273,11 +273,11 @@ def test_an_improvement_is_large_where_it_should_be() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
     study.optimize(objective, n_trials=25)
     random = Random(1)
-    sketches = [draw(space, random, {"kind": kind}) for kind in ("good", "bad") for _ in range(20)]
-    seen = {name: kind for sketch in sketches for name, kind in sketch.distributions.items()}
+    points = [draw(space, random, {"kind": kind}) for kind in ("good", "bad") for _ in range(20)]
+    seen = {name: kind for point in points for name, kind in point.distributions.items()}
     models = Acquisition(observe(fullest(study.trials), {}, study.directions), seen)
-    found = models.improvements(sketches)
-    wide = np.array([sketch.params["width"] > 23 for sketch in sketches])
+    found = models.improvements(points)
+    wide = np.array([point.params["width"] > 23 for point in points])
     assert found[:20].sum() > 3 * found[20:].sum(), "a good kind may push the front, a bad one hardly"
     assert found[wide].max() < 0.1 * found[:20].max(), "and one that breaks a constraint is no improvement"
 

@@ -1,4 +1,4 @@
-"""What looks leave in a study: figures, and notes of those that a run did not survive."""
+"""Cost lookups in a study: figures, and notes of lookups that crashed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers.known_costs import MOST_DEATHS, PREFIX, KnownCosts
 from nas_compress.search.samplers.observations import Known
-from nas_compress.search.samplers.proposals import Sketch, draw
+from nas_compress.search.samplers.proposals import SpacePoint, draw
 from quiet_optuna import quiet as quiet
 
 
@@ -20,7 +20,7 @@ def space(trial: Suggest) -> int:
 
 
 @pytest.fixture
-def sketch() -> Sketch:
+def point() -> SpacePoint:
     return draw(space, Random(0), {"x": 7})
 
 
@@ -28,21 +28,21 @@ def notes(study: optuna.Study) -> list[object]:
     return [json.loads(text)[1] for name, text in study.user_attrs.items() if name.startswith(PREFIX)]
 
 
-def test_a_look_is_noted_before_it_begins_and_told_once(sketch: Sketch) -> None:
+def test_a_lookup_is_recorded_before_it_starts_and_done_once(point: SpacePoint) -> None:
     study, asked = optuna.create_study(), []
 
     def costs(candidate: object) -> Known:
         asked.append((candidate, notes(study)))
         return Known(values=(None, 2.0), constraints={"size": -1.0})
 
-    KnownCosts(study, costs).look([sketch, sketch])
+    KnownCosts(study, costs).look_up([point, point])
     assert asked == [(7, [1])]
     later = KnownCosts(study, costs)
-    assert later.found[sketch.key][1] == Known(values=(None, 2.0), constraints={"size": -1.0})
-    assert not later.lacks(sketch)
+    assert later.found[point.key][1] == Known(values=(None, 2.0), constraints={"size": -1.0})
+    assert not later.lacks(point)
 
 
-def test_a_candidate_at_whose_look_runs_died_is_looked_at_no_more(sketch: Sketch) -> None:
+def test_lookups_of_a_candidate_stop_after_crashes(point: SpacePoint) -> None:
     study, begun = optuna.create_study(), []
 
     def dies(candidate: object) -> Known:
@@ -52,13 +52,13 @@ def test_a_candidate_at_whose_look_runs_died_is_looked_at_no_more(sketch: Sketch
     for death in range(MOST_DEATHS + 1):
         known = KnownCosts(study, dies)
         if death < MOST_DEATHS:
-            assert known.lacks(sketch)
+            assert known.lacks(point)
             with pytest.raises(SystemError):
-                known.look([sketch])
+                known.look_up([point])
             assert notes(study) == [death], "an error that is told is no death"
             (name,) = [name for name in study.user_attrs if name.startswith(PREFIX)]
             study.set_user_attr(name, json.dumps([{"x": 7}, death + 1]))  # as a kill leaves it
         else:
-            known.look([sketch])
+            known.look_up([point])
     assert len(begun) == MOST_DEATHS
-    assert not known.lacks(sketch) and sketch.key not in known.found
+    assert not known.lacks(point) and point.key not in known.found

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from image_files import file_accuracy
-from nas_compress.data.loading import load_dataset
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError, RunError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
@@ -121,9 +121,7 @@ def test_bad_storages_are_refused_in_one_line(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     with pytest.raises(RequestError, match="--shared needs --storage"):
         run_study(study, shared=tmp_path / "shared")
-    with pytest.raises(
-        RunError, match="--storage must be reachable, but postgresql://me:\\*\\*\\*@localhost:1/x is not"
-    ):
+    with pytest.raises(RunError, match="--storage postgresql://me:\\*\\*\\*@localhost:1/x cannot be reached"):
         run_study(study, storage="postgresql://me:secret@localhost:1/x")
 
 

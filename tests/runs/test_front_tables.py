@@ -10,7 +10,7 @@ import pytest
 
 from fronts import front as front
 from nas_compress.runs.front import Front
-from nas_compress.runs.front_files import write_front_csv, write_front_json
+from nas_compress.runs.front_tables import write_front_csv, write_front_json
 
 
 def test_the_csv_has_exactly_these_columns_and_pandas_reads_it(front: Front, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas_compress.devices.onnxruntime_cpu.estimate import (
+from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     GATE,
     MISS_EVERY_S,
     RELEARN_AFTER,

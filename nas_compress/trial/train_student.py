@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.losses.table import TASK_LOSS, TERMS, feature_terms, needs_teacher
-from nas_compress.losses.term import LogitTerm
+from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
@@ -19,13 +19,13 @@ from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.mutual import MutualObjective
-from nas_compress.training.objective import LossObjective, Objective, observe
+from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor
-from nas_compress.trial.mutual_peers import fresh_teacher, make_peers
-from nas_compress.trial.shape import channel_step
+from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
-from nas_compress.values.candidate import Candidate, Teaching
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate, Precision, Sparsity, Teaching
 
 OnEpoch = Callable[[int, int], None]
 """(finished epochs, planned epochs)."""
@@ -52,6 +52,7 @@ def teach(
     epochs: int,
     seed: int,
     macs: int,
+    peer: Architecture | None = None,
     watch: Stopwatch,
     on_epoch: OnEpoch | None = None,
     monitor: Monitor | None = None,
@@ -64,6 +65,7 @@ def teach(
 
     students: one, or the generations of a born-again student. Each generation learns from the one before.
     layer_bits: weight bits of each layer, by path.
+    peer: shape of the peers in mutual learning.
     monitor: validates the last student and may end its training.
     checkpoint: an interrupted training resumes after its last saved epoch.
     """
@@ -88,7 +90,7 @@ def teach(
             with watch.stage("teacher answers"):
                 supervision = _from_generation(candidate, students[number - 1], context)
         with watch.stage("training"):
-            objective = objective_of(candidate, student, supervision, context, seed=seed)
+            objective = objective_of(candidate, student, supervision, context, seed=seed, peer=peer)
             losses = fit(
                 student,
                 objective,
@@ -117,8 +119,7 @@ def _fit_float(
     checkpoint: Checkpoint | None,
 ) -> None:
     """Train the student in float on the labels alone, as the start of an apprentice."""
-    float32 = candidate.in_float32(channel_step(candidate, context.target))
-    plain = replace(float32, losses=TASK_LOSS, teaching=Teaching())
+    plain = replace(candidate, precision=Precision(), sparsity=Sparsity(), losses=TASK_LOSS, teaching=Teaching())
     fit(
         student,
         LossObjective(TrainingLoss(context.dataset.task, TASK_LOSS)),
@@ -165,15 +166,24 @@ def _from_generation(candidate: Candidate, generation: nn.Module, context: Trial
 
 
 def objective_of(
-    candidate: Candidate, student: nn.Module, supervision: Supervision, context: TrialContext, *, seed: int
-) -> Objective:
+    candidate: Candidate,
+    student: nn.Module,
+    supervision: Supervision,
+    context: TrialContext,
+    *,
+    seed: int,
+    peer: Architecture | None = None,
+) -> TrainingObjective:
     """The student's objective. Peers in mutual learning and the teacher of scheme `joint` are built here."""
     teaching, features = candidate.teaching, context.teacher.section.features
     peers: list[nn.Module] = []
-    if teaching.teacher == "mutual":
-        peers = make_peers(candidate, context, seed=seed)
+    if peer is not None:
+        build = functools.partial(context.teacher.build, peer)
+        peers = fresh_networks(build, teaching.peers or 1, seed=seed)
     elif teaching.scheme == "joint":
-        peers = [fresh_teacher(context, seed=seed)]
+        peers = fresh_networks(context.teacher.make, 1, seed=seed)
+    for network in peers:
+        network.to(context.device)
     teacher = peers[0] if peers else supervision.network
     shown: list[Observation | None] = [None] * max(2, 1 + len(peers))
     if teacher is not None and feature_terms(candidate.losses):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_pruning import importance
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.models.narrow_convolutions import safe_backward
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 from nas_compress.tasks.batch import Batch, named_outputs, to_device
@@ -105,6 +105,12 @@ CRITERIA: Mapping[str, Criterion] = {
 }
 
 
+def criterion_named(name: str) -> Criterion:
+    """Return a criterion; RequestError for an unknown name."""
+    require_known("a pruning criterion", name, CRITERIA)
+    return CRITERIA[name]
+
+
 def rank_channels(
     network: nn.Module,
     example: Batch,
@@ -118,7 +124,7 @@ def rank_channels(
     example: inputs of one or more samples.
     criterion: a name in CRITERIA.
     samples: for the gradients of the loss, if the criterion needs them.
-    RequestError if torch-pruning cannot trace the network, or the criterion does not apply to it.
+    RequestError if the name is unknown, the criterion does not apply, or torch-pruning cannot trace the network.
     """
     copy, traced = trace_groups(network, example)
     scores = _scores(copy, traced, criterion, seed, samples)
@@ -139,13 +145,14 @@ def rank_channels(
 def _scores(
     network: nn.Module, traced: Sequence[TracedGroup], criterion: str, seed: int, samples: LossSamples | None
 ) -> list[NDArray[np.float64]]:
-    score = CRITERIA[criterion].score
+    chosen = criterion_named(criterion)
+    score = chosen.score
     if score is None:
         random = np.random.default_rng(seed)
         sizes = [len(group.units) for group in traced]
         even = criterion != "random"
         return [(np.arange(size) + 0.5) / size if even else random.random(size) for size in sizes]
-    if not CRITERIA[criterion].needs_gradients:
+    if not chosen.needs_gradients:
         return [_scored(score(), group, criterion) for group in traced]
     if samples is None:
         raise RequestError(f"criterion {criterion!r} needs training samples for its gradients, but got none")

@@ -1,9 +1,9 @@
-"""Quantized weights as the file stores them: bytes that hold several, which the runtime unpacks once, when it loads.
+"""Storage of quantized weights: several per byte, unpacked once by the runtime at load time.
 
-The exporters leave one node for each weight, `StoredWeight` or `Float8Weight` of the domain DOMAIN. Here these become
-ordinary ONNX operators on stored tensors alone, which onnxruntime folds: its graph is that of a file with 8-bit
-weights, bit by bit. All weights of one width share one tensor of bytes and the nodes that unpack it; a layer that has
-a codebook of its own looks its weights up there.
+The exporters leave one node per weight, `StoredWeight` or `Float8Weight` of the domain DOMAIN. This module replaces
+them by standard ONNX operators on stored tensors alone. onnxruntime folds these into the same graph, bit by bit, as
+that of a file with 8-bit weights. All weights of one width share a tensor of bytes and its unpacking nodes; a layer
+with a codebook of its own looks its weights up there.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ NEGATIVE_ZERO = 0x80
 SPARSE_KINDS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
 
 TENSOR_NODES = 45
-"""Bytes of the node and the shape that give a piece of the row its form."""
+"""Bytes of the node and the shape that restore one tensor from the row."""
 
 SMALLEST_ZEROS = 32
-"""Zeros of a tensor for which it is looked at."""
+"""Least number of zeros in a tensor for a sparse format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,12 @@ class _Weight:
 
     @property
     def group(self) -> tuple[int, bool, bool]:
-        """Weights that are equal in this are unpacked together."""
+        """Weights with equal groups are unpacked together."""
         return self.bits, self.computed_as_float, bool(self.codebook)
 
 
 def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
-    """Replace every node of DOMAIN by ordinary operators that end in the same tensor."""
+    """Replace every node of DOMAIN by standard operators with the same output."""
     store = TensorStore(graph)
     found, rest = _each_once(graph)
     unpacked: Nodes = []
@@ -81,7 +81,7 @@ def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
 
 
 def leave_out_zeros_(graph: onnx.GraphProto) -> None:
-    """Keep the zeros of stored matrices and kernels of one type as a mask or as gaps, where that takes fewer bytes."""
+    """Store matrices and kernels of one type as masks or gaps if that takes fewer bytes."""
     store = TensorStore(graph)
     read = {name for node in graph.node for name in node.input}
     stored = [tensor for name, tensor in initialisers(graph).items() if name in read]
@@ -92,7 +92,7 @@ def leave_out_zeros_(graph: onnx.GraphProto) -> None:
 
 
 def _each_once(graph: onnx.GraphProto) -> tuple[Nodes, Nodes]:
-    """The nodes of DOMAIN, one for each stored weight however many read it, and all other nodes."""
+    """Return one node of DOMAIN per stored weight, even with several readers, and all other nodes."""
     kept: dict[tuple[str, ...], onnx.NodeProto] = {}
     instead: dict[str, str] = {}
     for node in (node for node in graph.node if node.domain == DOMAIN):
@@ -118,7 +118,7 @@ def _read(node: onnx.NodeProto, store: TensorStore) -> _Weight:
 
 
 def _whole(weight: _Weight, layout: Layout, store: TensorStore) -> Nodes:
-    """Each integer in a byte of its own, or as the float that it stands for."""
+    """Store each integer in its own byte, or as its float."""
     if layout.integers != "floats":
         return _dequantize(weight, store.keep(f"{weight.output}.integers", weight.values), store)
     scale = weight.scale.reshape(-1, *[1] * (weight.values.ndim - 1))
@@ -127,7 +127,7 @@ def _whole(weight: _Weight, layout: Layout, store: TensorStore) -> Nodes:
 
 
 def _unpack_together(weights: list[_Weight], layout: Layout, store: TensorStore) -> Nodes:
-    """Nodes from one row of codes to every weight of one width."""
+    """Return nodes from one row of codes to every weight of one width."""
     bits, computed_as_float, has_codebooks = weights[0].group
     kind = np.float32 if computed_as_float else np.int8
     name = f"{bits}bits.{kind.__name__}{'.codebook' if has_codebooks else ''}"
@@ -156,7 +156,7 @@ def _unpack_together(weights: list[_Weight], layout: Layout, store: TensorStore)
 
 
 def _dequantize(weight: _Weight, integers: str, store: TensorStore, *, is_float: bool = False) -> Nodes:
-    """From integers (or, where `is_float`, their floats) to the weight's own tensor."""
+    """Return nodes from integers (or their floats if `is_float`) to the weight's own tensor."""
     if not weight.computed_as_float:
         half, scale = _half_scale(weight.output, weight.scale, store)
         return [half, helper.make_node("DequantizeLinear", [integers, scale], [weight.output], axis=0)]
@@ -167,7 +167,7 @@ def _dequantize(weight: _Weight, integers: str, store: TensorStore, *, is_float:
 
 
 def _float8_weights(nodes: Nodes, layout: Layout, store: TensorStore) -> Nodes:
-    """Each weight's e4m3 floats in a tensor of its own; in one row without zeros where that is smaller; or float32."""
+    """Store e4m3 floats per weight, in one row without zeros if that is smaller, or as float32."""
     if layout.integers == "floats":
         return [made for node in nodes for made in _float8(node, store, as_float32=True)]
     codes = [_without_negative_zeros(store.array(node.input[0])) for node in nodes]
@@ -190,7 +190,7 @@ def _float8_weights(nodes: Nodes, layout: Layout, store: TensorStore) -> Nodes:
 
 
 def _without_negative_zeros(codes: Array) -> Array:
-    """The bytes of e4m3 floats with -0 as 0: a weight below 0 that was masked."""
+    """Replace -0, made by masking a weight below 0, by 0 in bytes of e4m3 floats."""
     return np.where(codes == NEGATIVE_ZERO, 0, codes).astype(np.uint8)
 
 
@@ -211,7 +211,7 @@ def _scaled(values: str, output: str, scale: Array, dimensions: int, store: Tens
 
 
 def _half_scale(output: str, scale: Array, store: TensorStore) -> tuple[onnx.NodeProto, str]:
-    """A scale stored in 16 bits, which every scale fits (`arithmetic.usable_scale`), and cast to 32."""
+    """Store a scale in 16 bits, exact by `arithmetic.usable_scale`, and cast it to 32."""
     stored, name = store.keep(f"{output}.half", scale.astype(np.float16)), f"{output}.scale"
     return helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT), name
 
@@ -238,6 +238,6 @@ def _together(graph: onnx.GraphProto, tensors: list[onnx.TensorProto], store: Te
 
 
 def _saves(values: Array) -> bool:
-    """Whether a mask would be smaller than this tensor's own zeros."""
+    """Return True if a mask would be smaller than this tensor's own zeros."""
     zeros = int(values.size - np.count_nonzero(values))
     return zeros >= SMALLEST_ZEROS and zeros * values.itemsize > values.size / 8 + TENSOR_NODES

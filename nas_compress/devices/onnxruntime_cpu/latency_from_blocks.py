@@ -1,8 +1,7 @@
-"""From recorded blocks to one latency: which blocks count, and when the fast level must be learned anew.
+"""Estimation of a latency from recorded blocks, and of the machine's fast level.
 
-A shared machine switches between a fast state and one up to two times slower, and the CPU clock does not
-see it. So each block of the candidate stands between two blocks of a reference net, and counts only if both
-ran at the fast level.
+A shared machine switches between a fast state and states up to two times slower, invisible to the CPU clock. So each
+block of the candidate is bracketed by two blocks of a reference net, and counts only if both ran at the fast level.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas_compress.devices.device import Latency
+from nas_compress.devices.protocol import Latency
 
 GATE = 1.05
-"""A reference block up to this factor above the fast level was run in the fast state."""
+"""A reference block counts as fast up to this factor above the fast level."""
 
 FEWEST_BLOCKS = 5
-"""A figure never rests on fewer blocks, where so many were recorded."""
+"""Least number of blocks behind a figure, unless fewer were recorded."""
 
 RELEARN_AFTER = 20
-"""So many measurements in a row must miss the fast level before it is given up."""
+"""Number of measurements in a row above the fast level after which it is learned again."""
 
 MISS_EVERY_S = 30.0
-"""Misses count at most this often: slow states can last for minutes, with many measurements in them."""
+"""Least seconds between two counted misses, because a slow state of minutes may span many measurements."""
 
-_ROBUST_RANK = 3  # the third smallest: a lone stray value cannot set the level
+_ROBUST_RANK = 3  # the third smallest, so that a single outlier cannot set the level
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatedLatency(Latency):
-    """A latency with one thread, from blocks that ran in the machine's fast state.
+    """Latency with one thread, from blocks run in the machine's fast state.
 
-    blocks: number of values behind the figure and its spread. noisy: fewer blocks than required ran in the fast state;
-    with fewer than `FEWEST_BLOCKS` the figure is extrapolated from slower blocks by the reference net and may be off by
+    blocks: number of values behind the figure and its spread. noisy: fewer blocks than required ran in the fast state.
+    With fewer than `FEWEST_BLOCKS` the figure is extrapolated from slower blocks by the reference net and may be off by
     10 %. reference_ms: fast level of the reference net; figures of different levels are not comparable.
     """
 
@@ -45,7 +44,7 @@ class GatedLatency(Latency):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A candidate's milliseconds per run, and the reference net's just before and just after it."""
+    """Milliseconds per run of a candidate, and of the reference net just before and after it."""
 
     before_ms: float
     value_ms: float
@@ -53,19 +52,19 @@ class Block:
 
     @property
     def bracket_ms(self) -> float:
-        """The slower of the two references: the state that the block was run in."""
+        """The slower of the two references, as the state during the block."""
         return max(self.before_ms, self.after_ms)
 
     def at(self, fast_ms: float) -> float:
-        """The candidate's milliseconds if it slows down as the reference does, at this level of the reference."""
+        """Return the candidate's milliseconds at a level of the reference, assuming that both slow down alike."""
         return self.value_ms * 2 * fast_ms / (self.before_ms + self.after_ms)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastLevel:
-    """The reference net's milliseconds in the fast state, and how many measurements in a row missed it.
+    """Milliseconds of the reference net in the fast state.
 
-    missed_at: when a miss was last counted, in seconds since 1970.
+    misses: number of measurements in a row above it. missed_at: time of the last counted miss, in seconds since 1970.
     """
 
     fast_ms: float
@@ -74,21 +73,21 @@ class FastLevel:
 
 
 def robust_minimum(values: Sequence[float]) -> float:
-    """The third smallest value, or the largest of fewer; ValueError where there is none."""
+    """Return the third smallest value, or the largest of fewer; ValueError if there is none."""
     if not values:
         raise ValueError("at least one value must be given, but got none")
     return heapq.nsmallest(_ROBUST_RANK, values)[-1]
 
 
 def references(recorded: Sequence[Block]) -> list[float]:
-    """The reference's milliseconds as they ran; two blocks in a row share the one between them."""
+    """Return the reference's milliseconds in order; consecutive blocks share the value between them."""
     if not recorded:
         return []
     return [recorded[0].before_ms, *(block.after_ms for block in recorded)]
 
 
 def lowered(level: FastLevel, recorded: Sequence[Block]) -> FastLevel:
-    """The level, or a lower one that the recording shows."""
+    """Return the level, or a lower one if the recording shows it."""
     seen = references(recorded)
     if len(seen) < _ROBUST_RANK:
         return level
@@ -96,23 +95,23 @@ def lowered(level: FastLevel, recorded: Sequence[Block]) -> FastLevel:
 
 
 def accepted(recorded: Sequence[Block], level: FastLevel) -> list[Block]:
-    """The blocks whose two references were both at the fast level."""
+    """Return the blocks with both references at the fast level."""
     return [block for block in recorded if block.bracket_ms <= GATE * level.fast_ms]
 
 
 def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float) -> FastLevel:
-    """The level to go on with: lowered, kept, or learned anew where it seems out of reach for good.
+    """Return the level after a recording: lowered, kept, or learned again if it seems lost for good.
 
-    A miss is a recording whose references are steady but all above the gate, as on a virtual machine that was
-    moved to another host. Few of them may be a long slow state, so the level changes after RELEARN_AFTER in a row,
-    MISS_EVERY_S apart. now: seconds since 1970.
+    A recording is a miss if its references are steady but all above the gate, as on a virtual machine moved to another
+    host. A few misses may be a long slow state, so the level changes after RELEARN_AFTER in a row, MISS_EVERY_S apart.
+    now: seconds since 1970.
     """
     level = lowered(level, recorded)
     seen = references(recorded)
     low = robust_minimum(seen)
     if low <= GATE * level.fast_ms:
         return FastLevel(fast_ms=level.fast_ms)
-    # a clock that was set back must not make the last miss one of the future, after which none would ever count
+    # 0 <=: if the clock was set back, a last miss in the future would keep later ones from counting
     if np.median(seen) > GATE * low or 0 <= now - level.missed_at < MISS_EVERY_S:
         return level
     if level.misses + 1 < RELEARN_AFTER:
@@ -121,10 +120,10 @@ def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float
 
 
 def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> GatedLatency:
-    """The latency that a recording shows: the median over its accepted blocks.
+    """Return the median latency over the accepted blocks of a recording.
 
-    With fewer than `blocks` of them the latency is noisy; with hardly any, the blocks of the best state
-    stand in, brought to the fast level.
+    With fewer than `blocks` of them the latency is noisy. With fewer than FEWEST_BLOCKS, the blocks of the fastest
+    recorded state are used instead, scaled to the fast level.
     """
     kept = accepted(recorded, level)
     noisy = len(kept) < blocks

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from image_batches import example, labelled
 from image_files import export_images
 from nas_compress.errors import RequestError
-from nas_compress.pruning.importance import CRITERIA, rank_channels
+from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
+from nas_compress.pruning.pruned_family import build_pruned, initialise_anew_, pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.user_module import build_pruned, initialise_anew_, pruned_widths
 from nas_compress.values.architecture import Architecture
 
 SAMPLES = torch.randint(0, 17, (12, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

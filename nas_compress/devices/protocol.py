@@ -1,4 +1,4 @@
-"""Protocol of a target device: it checks and times the files that ship."""
+"""Protocol of a target device, which checks and times exported files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 EQUAL_WITHIN = 0.02
-"""Latencies that differ by at most this fraction count as equal. Every device repeats steady figures this well."""
+"""Latencies that differ by at most this fraction count as equal. Steady figures repeat within it on every device."""
 
 
 NO_SIZES: Mapping[str, int] = {}
@@ -18,10 +18,10 @@ NO_SIZES: Mapping[str, int] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of one sample, batch 1.
+    """Milliseconds of one sample at batch 1.
 
     spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
-    repeat within `EQUAL_WITHIN`, so that the figure should be measured again.
+    repeat within `EQUAL_WITHIN`; measure again.
     """
 
     latency_ms: float
@@ -45,10 +45,10 @@ class Device(Protocol):
         """One line about the hardware and runtime."""
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for `machine` in run.json; `key` is the fingerprint, `cpu` the processor's name."""
+        """Return plain values for `machine` in run.json; `key` is the fingerprint, `cpu` the processor's name."""
 
     def channel_step(self, *, activation_bits: int) -> int:
-        """Return the number of channels that the kernels compute at once; widths are multiples of it."""
+        """Return the number of channels computed at once by the kernels; widths are multiples of it."""
 
     def check(self, path: Path, *, activation_bits: int) -> None:
         """Raise FloatKernelError if the device would compute an integer file in float."""
@@ -58,19 +58,19 @@ class Device(Protocol):
     ) -> Latency:
         """Measure one sample of a file in the device's own exclusive window.
 
-        sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure that is not noisy is
+        sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure without noise is
         measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be
         timed.
         """
 
     def provisional(self) -> AbstractContextManager[Device]:
-        """The same device with the figures known so far; figures measured with it are forgotten afterwards."""
+        """Return the same device with the known figures; new figures are forgotten at the end."""
 
     def busy(self) -> AbstractContextManager[None]:
         """Enter a block that computes next to other processes and pauses for their measurements."""
 
     def pause(self) -> None:
-        """Wait while another process measures; called between batches, so it must be cheap."""
+        """Wait while another process measures. It is called between batches, so it must be cheap."""
 
 
 Described = Mapping[str, Any]

@@ -1,0 +1,30 @@
+"""The command `measure`: measure any ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--study", required=True, help="The study with the data to measure on.")
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    help="`test` is held out from every search: read it once, for the final model.",
+)
+def measure(model: Path, study: str, split: str) -> None:
+    """Measure any ONNX file with the code that measures trials.
+
+    Prints the accuracy on the study's data, the latency and the size as JSON.
+
+    Example: nas-compress measure small/model.onnx --study digits
+    """
+    from nas_compress.config.study_file import read_study
+    from nas_compress.search.measure import measure as measure_file
+
+    click.echo(json.dumps(measure_file(model, read_study(study), split=split), indent=2))
