@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_pruning import importance
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.models.narrow_convolutions import safe_backward
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 from nas_compress.tasks.batch import Batch, named_outputs, to_device
 from nas_compress.tasks.task import Task
@@ -159,7 +160,7 @@ def _scores(
     for inputs, targets in samples.batches:
         for parameter in network.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        with torch.enable_grad():
+        with torch.enable_grad(), safe_backward(network):
             loss = samples.loss(network, to_device(inputs, "cpu"), to_device(targets, "cpu"))
             loss.backward()  # type: ignore[no-untyped-call]
         for total, group in zip(sums, traced, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
+from nas_compress.models.narrow_convolutions import safe_backward
 from nas_compress.tasks.batch import chosen, device_of, rows
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
@@ -80,6 +81,7 @@ def train(
     learners.train()
     with (
         fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size, macs=macs),
+        safe_backward(learners),
         _optimizer(learners, weight_decay) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)

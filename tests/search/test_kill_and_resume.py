@@ -122,7 +122,7 @@ def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:
 def test_a_trial_interrupted_between_its_record_and_the_storage_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*given: object, chance: object) -> None:
+    def interrupted(*given: object, task: object) -> None:
         raise KeyboardInterrupt
 
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
