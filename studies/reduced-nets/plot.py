@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.lines import Line2D
 
-from nas_compress.plots.canvas import save, sheet
+from nas_compress.plots.canvas import Picture, sheet
 
 COLORS = {"uniform": "#1b9e77", "l1": "#d95f02", "bn_scale": "#7570b3", "taylor": "#e7298a"}
 
@@ -32,7 +32,7 @@ def draw(table: Path) -> Path:
         panel.set_xlabel(f"latency (ms), shapes as fast as width {width}", fontsize=9)
         panel.grid(color="#dddddd", lw=0.6)
     picture = table.with_suffix(".png")
-    save(figure, picture)
+    Picture(figure=figure).save(picture)
     return picture
 
 

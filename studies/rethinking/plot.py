@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.lines import Line2D
 
-from nas_compress.plots.canvas import save, sheet
+from nas_compress.plots.canvas import Picture, sheet
 
 COLORS = {"inherit": "#d95f02", "scratch_e": "#7570b3", "scratch_b": "#1b9e77"}
 WORDS = {
@@ -43,7 +43,7 @@ def draw(table: Path) -> Path:
         panel.set_xticks(range(len(criteria)), criteria, fontsize=8)
         panel.grid(axis="y", color="#dddddd", lw=0.6)
     picture = table.with_suffix(".png")
-    save(figure, picture)
+    Picture(figure=figure).save(picture)
     return picture
 
 
