@@ -12,7 +12,7 @@ from typing import Any
 from nas_compress.errors import RunError, describe
 from nas_compress.files import read_json, write_json, write_text
 from nas_compress.runs.folder import RunFolder
-from nas_compress.values.metrics import in_table_order
+from nas_compress.values.metrics import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
 
 STUDENT = "student"
@@ -52,9 +52,8 @@ class Summary:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Summary:
         """The inverse of `to_dict`. Older files write null for an unmeasured figure."""
-        own = {item.name for item in fields(cls)}
-        figures = {name: value for name, value in values.items() if name not in own and value is not None}
-        return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
+        figures, own = figures_apart(values, (item.name for item in fields(cls)))
+        return cls(figures=figures, **own)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, isnan
-from typing import Literal
+from typing import Any, Literal
 
 from nas_compress.errors import RequestError, require_known
 
@@ -146,6 +146,19 @@ def in_table_order(names: Iterable[str]) -> tuple[str, ...]:
     """The distinct names in the order of METRICS; unknown names follow in their own order."""
     given = dict.fromkeys(names)
     return (*(name for name in METRICS if name in given), *(name for name in given if name not in METRICS))
+
+
+def figures_apart(values: Mapping[str, Any], own: Iterable[str]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Divide the flat values of a record into figures and its `own` fields.
+
+    Older files write null for an unmeasured figure, which is left out.
+
+    >>> figures_apart({"accuracy": 0.9, "macs": None, "seed": 0}, ["seed"])
+    ({'accuracy': 0.9}, {'seed': 0})
+    """
+    names = set(own)
+    figures = {name: value for name, value in values.items() if name not in names and value is not None}
+    return figures, {name: value for name, value in values.items() if name in names}
 
 
 def in_words(figures: Mapping[str, float], names: Iterable[str]) -> str:

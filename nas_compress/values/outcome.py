@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics import Budget, figures_apart
 
 State = Literal["trained", "over_budget", "failed", "stopped"]
 
@@ -66,9 +66,8 @@ class Measured:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
         """The inverse of `to_dict`. Older records write null for an unmeasured figure."""
-        own = {item.name for item in fields(cls)}
-        figures = {name: value for name, value in values.items() if name not in own and value is not None}
-        return cls(figures=figures, **{name: value for name, value in values.items() if name in own})
+        figures, own = figures_apart(values, (item.name for item in fields(cls)))
+        return cls(figures=figures, **own)
 
 
 @dataclass(frozen=True, kw_only=True)
