@@ -12,6 +12,16 @@ from nas_compress.errors import RequestError
 Labels = NDArray[np.integer]
 Indices = NDArray[np.int64]
 
+VALIDATION_SHARE = 0.15
+"""Share of the training samples that becomes the validation split if a user's data has none."""
+
+
+def validation_and_train(labels: Labels, *, seed: int) -> tuple[Indices, Indices]:
+    """Divide training samples into a validation split of VALIDATION_SHARE, at least one sample, and the rest."""
+    count = max(1, round(VALIDATION_SHARE * len(labels)))
+    validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
+    return validation, train
+
 
 def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tuple[Indices, ...]:
     """Divide all indices of `labels` (N,) into parts of `counts` samples; the counts must add up to N.

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset
 
 from nas_compress.data.assemble import Images, Parts, image_parts
-from nas_compress.data.stratified_split import stratified_split
-from nas_compress.data.user_task import SPLITS, VALIDATION_SHARE, require_splits, task_parts
+from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train
+from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import describe, refusal
 from nas_compress.user_code import user_callable
 
@@ -64,8 +64,7 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
 
 def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Images]:
     inputs, labels = splits["train"]
-    count = max(1, round(VALIDATION_SHARE * len(labels)))
-    validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
+    validation, train = validation_and_train(labels, seed=seed)
     return {
         "train": (inputs[train], labels[train]),
         "validation": (inputs[validation], labels[validation]),

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from nas_compress.data.assemble import Parts, Samples, strata, subset
 from nas_compress.data.augmentation import Augmentation, NoAugmentation
-from nas_compress.data.stratified_split import stratified_split
+from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.errors import refusal, require_known
 from nas_compress.tasks.task import Task
-
-VALIDATION_SHARE = 0.15
-"""Share of the training samples that becomes the validation split if the function returns none."""
 
 SPLITS = ("train", "validation", "test")
 """Splits of the function's mapping; validation is optional."""
@@ -46,9 +43,7 @@ def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where
         raise refusal(f"{rule}, but got {type(augmentation).__name__}", where)
     splits = {split: _samples(returned[split], split, where) for split in SPLITS if split in returned}
     if "validation" not in splits:
-        labels = strata(task, splits["train"])
-        count = max(1, round(VALIDATION_SHARE * len(labels)))
-        validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
+        validation, train = validation_and_train(strata(task, splits["train"]), seed=seed)
         splits |= {"validation": subset(splits["train"], validation), "train": subset(splits["train"], train)}
     return Parts(
         name=name,
