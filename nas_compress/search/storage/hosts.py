@@ -6,6 +6,7 @@ live. Runs on several hosts share a database; each run writes heartbeats to it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -14,13 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.errors import RunError
-from nas_compress.files import write_json
+from nas_compress.files import FileLock, write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, write_record
 from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
@@ -234,17 +234,22 @@ def working(folder: RunFolder, worker: int) -> Iterator[None]:
 def wait_for_workers(folder: RunFolder) -> None:
     """Wait until no worker process of an earlier run lives. RunError is raised after `LEAVE_S`."""
     for path in folder.checkpoints.glob("worker-*.lock"):
-        try:
-            FileLock(path).acquire(timeout=LEAVE_S).lock.release()
-        except Timeout as error:
+        lock = FileLock(path)
+        if not lock.wait(LEAVE_S):
             raise RunError(
                 f"A worker process of an earlier run still works in {folder.root}. End it and run the same command."
-            ) from error
+            )
+        lock.close()
 
 
-def _lock(folder: RunFolder, name: str) -> FileLock:
-    folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.checkpoints / f"{name}.lock")
+@contextmanager
+def _lock(folder: RunFolder, name: str) -> Iterator[None]:
+    lock = FileLock(folder.checkpoints / f"{name}.lock")
+    lock.wait(math.inf)
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def _is_told(trial: FrozenTrial, state: str) -> bool:

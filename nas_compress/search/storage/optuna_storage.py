@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.table import DEFAULT_DEVICE
 from nas_compress.errors import RequestError, RunError, lacks_memory
+from nas_compress.files import FileLock
 from nas_compress.runs.folder import RunFolder
 
 IDENTITY = "nas_compress"
@@ -51,17 +52,21 @@ class JournalLock(JournalFileOpenLock):
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._lock = FileLock(journal.absolute().with_name(".journal.lock"))
+        self._path = journal.absolute().with_name(".journal.lock")
+        self._lock: FileLock | None = None
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._lock.acquire(poll_interval=0.002)
+        lock = FileLock(self._path)  # one for each acquisition, so that threads exclude each other too
+        lock.wait(math.inf)
+        self._lock = lock
         drop_torn_line(self._journal)
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.close()
 
 
 @contextmanager
