@@ -3,6 +3,7 @@
 NasCompressError
 ├── RequestError        the request is wrong, nothing was written (exit code 2)
 ├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
+│   └── DamagedFileError    a file does not match its checksum, or is none of ours
 └── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
     ├── ExportError
@@ -34,6 +35,10 @@ class RequestError(NasCompressError):
 
 class RunError(NasCompressError):
     """The run cannot continue for a reason outside the request, such as a full disk."""
+
+
+class DamagedFileError(RunError):
+    """A file does not match its checksum, or is none of ours. The message names it and the way out."""
 
 
 class TrialError(NasCompressError):

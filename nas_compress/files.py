@@ -1,22 +1,31 @@
-"""Files written in one step, locks on files, and the cache folder."""
+"""Files written in one step, with checksums if they are read again; locks on files; the cache folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import portalocker
 
+from nas_compress.errors import DamagedFileError
+
 TEMPORARY = ".part-"
 """Prefix of unfinished files and folders. After the death of their process they may be removed."""
+
+DIGEST = "sha256"
+"""Key of the checksum in a sealed JSON file."""
+
+JSON_LIMIT = 64_000_000
+"""Largest JSON file that is read, in bytes."""
 
 _RETRY_S = 0.002
 """Time between two attempts to take a lock."""
@@ -54,8 +63,64 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read plain values from JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read plain values from JSON; ValueError if the file is no JSON, too large or nested too deeply."""
+    if path.stat().st_size > JSON_LIMIT:
+        raise ValueError(f"a JSON file must have at most {JSON_LIMIT} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("JSON must not be nested this deeply") from error
+
+
+def write_sealed_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write plain values as JSON with their SHA-256 under `sha256`, in one step."""
+    write_json(path, {**values, DIGEST: digest_of_values(values)})
+
+
+def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """Read the values of `write_sealed_json`, without the checksum.
+
+    required: refuse files without a checksum, which earlier versions wrote.
+    DamagedFileError if the file does not match its checksum or is no JSON; OSError if it cannot be read.
+    """
+    try:
+        values = read_json(path)
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise DamagedFileError(f"{path} is damaged: it holds no JSON object")
+    digest = values.pop(DIGEST, None)
+    if digest is None and required:
+        raise DamagedFileError(f"{path} is damaged: it has no checksum")
+    if digest is not None and digest != digest_of_values(values):
+        raise DamagedFileError(f"{path} is damaged: its content does not match its checksum")
+    return values
+
+
+def digest_of_values(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of plain values, independent of the order of keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_sealed_bytes(path: Path, content: bytes) -> None:
+    """Write bytes after a first line with their SHA-256, in one step."""
+    line = hashlib.sha256(content).hexdigest().encode() + b"\n"
+    write_atomically(path, lambda temporary: _fill_bytes(temporary, line + content))
+
+
+def read_sealed_bytes(path: Path) -> bytes:
+    """Read the bytes of `write_sealed_bytes`; DamagedFileError if they do not match their checksum."""
+    line, _, content = path.read_bytes().partition(b"\n")
+    if line.decode(errors="replace") != hashlib.sha256(content).hexdigest():
+        raise DamagedFileError(f"{path} is damaged: its content does not match its checksum")
+    return content
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileLock:
@@ -112,3 +177,7 @@ def _to_disk(path: Path) -> None:
 
 def _fill(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _fill_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

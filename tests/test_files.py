@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 import nas_compress
-from nas_compress.files import FileLock, cache_folder, read_json, write_atomically, write_json, write_text
+from nas_compress.errors import DamagedFileError
+from nas_compress.files import (
+    FileLock,
+    cache_folder,
+    digest_of_file,
+    read_json,
+    read_sealed_bytes,
+    read_sealed_json,
+    write_atomically,
+    write_json,
+    write_sealed_bytes,
+    write_sealed_json,
+    write_text,
+)
 
 
 def test_a_file_is_whole_or_as_before(tmp_path: Path) -> None:
@@ -105,3 +118,53 @@ def test_every_module_imports_without_modules_of_posix(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 150
+
+
+def test_sealed_values_come_back(tmp_path: Path) -> None:
+    values = {"b": [1, 2.5, None, 1e-300], "a": {"c": True, "ä": "é"}}
+    write_sealed_json(tmp_path / "x.json", values)
+    assert read_sealed_json(tmp_path / "x.json") == values
+
+
+def test_every_changed_byte_of_sealed_values_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    path, values = tmp_path / "x.json", {"accuracy": 0.9876, "name": "digits", "depths": [1, 2], "none": None}
+    write_sealed_json(path, values)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for changed in (content[place] ^ 1, 0x20, 0x00):
+            path.write_bytes(content[:place] + bytes([changed]) + content[place + 1 :])
+            try:
+                assert read_sealed_json(path) == values
+            except DamagedFileError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_values_without_a_checksum_are_read_if_they_may_be(tmp_path: Path) -> None:
+    write_json(tmp_path / "old.json", {"a": 1})
+    assert read_sealed_json(tmp_path / "old.json", required=False) == {"a": 1}
+    with pytest.raises(DamagedFileError, match="no checksum"):
+        read_sealed_json(tmp_path / "old.json")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000, '{"a": ' * 50_000, '{"a": ' + "9" * 5000 + "}", "\x00"])
+def test_other_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DamagedFileError, match=r"^[^\n]+ is damaged: [^\n]+$"):
+        read_sealed_json(tmp_path / "x.json", required=False)
+
+
+def test_sealed_bytes_are_those_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    write_sealed_bytes(path, b"one\ntwo")
+    assert read_sealed_bytes(path) == b"one\ntwo"
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole + b"x", b"", whole[:-1] + b"x", b"x" + whole[1:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match="checksum"):
+            read_sealed_bytes(path)
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")  # the example of FIPS 180-2, B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_of_file(tmp_path / "x") == expected
