@@ -37,12 +37,17 @@ def predict(file: File, inputs: Arrays) -> dict[str, NDArray[Any]]:
 
 def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
+    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+
+
+def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every output of a file on a whole split; RequestError if the file does not fit the task."""
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=task.signature)
     samples = _count(inputs)
     for name, values in targets.items():
         if len(values) != samples:
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
-    return task.measure(predict(session, inputs), targets)
+    return predict(session, inputs)
 
 
 def _count(inputs: Arrays) -> int:
