@@ -44,7 +44,7 @@ def confusion_rows(task: Task, outputs: Arrays, targets: Arrays) -> tuple[str, .
     if logits.ndim != 2 or wanted.shape != logits.shape[:1]:
         return ()
     answers = logits.argmax(axis=1)
-    known = (0 <= wanted) & (wanted < classes) & (answers < classes)
+    known = (wanted >= 0) & (wanted < classes) & (answers < classes)
     counts = np.bincount(wanted[known] * classes + answers[known], minlength=classes * classes)
     return tuple(" ".join(map(str, row)) for row in counts.reshape(classes, classes).tolist())
 
