@@ -45,6 +45,11 @@ def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -
 
 def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
+    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+
+
+def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every output of a file on a whole split; RequestError if the file does not fit the task."""
     samples = _count(inputs)
     for name, values in targets.items():
         if len(values) != samples:
@@ -52,7 +57,7 @@ def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) 
     outputs = predict(file, inputs, signature=task.signature)
     tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
     require_fitting(tensors, task.signature.outputs, samples=samples)
-    return task.measure(outputs, targets)
+    return outputs
 
 
 def _count(inputs: Arrays) -> int:
