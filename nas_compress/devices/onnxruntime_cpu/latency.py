@@ -54,7 +54,8 @@ class LatencyMeter:
         self.folder = cache or cache_folder() / "latency"
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
         self.window = QuietWindow(self.folder / machine)
-        self._cache = LatencyCache(self.folder / f"{machine}.json", boot=boot_name(), reference=REFERENCE_NAME)
+        self.file = self.folder / f"{machine}.json"
+        self._cache = LatencyCache(self.file, boot=boot_name(), reference=REFERENCE_NAME)
 
     @cached_property
     def _reference(self) -> TimedNet:
@@ -66,8 +67,7 @@ class LatencyMeter:
         """Measure one sample of a file.
 
         sizes: of free dimensions other than the batch, by name. key: a latency without noise is cached under it and
-        `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed, RunError
-        if the cache cannot be written.
+        `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed.
         """
         if key is not None and sizes:
             key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"
