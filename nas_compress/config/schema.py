@@ -27,7 +27,8 @@ from nas_compress.values.family_settings import (
     teacher_setting_names,
 )
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
+from nas_compress.values.metric import Direction
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range of NumPy's generators."""

@@ -17,7 +17,7 @@ from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, Batch
-from nas_compress.tasks.image_classification import LABEL, ImageClassification
+from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.normalisation import Normalisation
@@ -49,7 +49,7 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     channels, height, width = train[0].shape[1:]
     return Parts(
         name=name,
-        task=ImageClassification(shape=(channels, height, width), classes=classes),
+        task=Classification.of_images(shape=(channels, height, width), classes=classes),
         train=_named(train),
         validation=_named(validation),
         test=_named(test),
@@ -129,7 +129,7 @@ def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
 
 def _described(task: Task) -> str:
     # The fingerprint is part of the name under which teachers are stored: classes alone were enough for images.
-    if isinstance(task, ImageClassification):
+    if task.name == IMAGES:
         return str(task.classes)
     return json.dumps([task.name, task.signature.to_dict()])
 

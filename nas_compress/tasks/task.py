@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -36,6 +37,10 @@ class Task(Protocol):
         """Number of classes; None if the task has none."""
         return None
 
+    def measuring(self, names: Sequence[str]) -> Task:
+        """Return the same task with these metrics first, if it can choose; the same task otherwise."""
+        return self
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the figures from `measure`. The first is the primary one: stopping rules follow it."""
@@ -64,6 +69,15 @@ class Task(Protocol):
     def labels(self, targets: Batch) -> Tensor:
         """Return the class labels int64 (B,) for loss terms on labels; RequestError if the task has none."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
+
+
+def chosen_metrics(own: Sequence[str], wanted: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    """Return the wanted metrics among the known ones, then the task's own, each once.
+
+    >>> chosen_metrics(["accuracy"], ["latency_ms", "auroc"], ["accuracy", "auroc"])
+    ('auroc', 'accuracy')
+    """
+    return tuple(dict.fromkeys([*(name for name in wanted if name in known), *own]))
 
 
 def task_chance(task: Task) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 
 WHERE = "study.toml: data.factory"
 
@@ -66,7 +66,7 @@ def returning(expression: str) -> str:
 def test_a_module_of_ten_lines_works(tmp_path: Path) -> None:
     data = load(tmp_path, GOOD)
     assert data.name == "my_data:load"
-    assert data.task == ImageClassification(shape=(1, 5, 4), classes=3) and data.augmentation.count == 1
+    assert data.task == Classification.of_images(shape=(1, 5, 4), classes=3) and data.augmentation.count == 1
     assert (len(data.train), len(data.validation), len(data.test)) == (51, 9, 12)
     assert data.validation.targets["label"].bincount().tolist() == [3, 3, 3]
 
