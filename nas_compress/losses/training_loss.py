@@ -120,7 +120,7 @@ class TrainingLoss(nn.Module):
 
 def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
     for term in terms:
-        if task.classes is None and isinstance(TERMS[term.name], LogitTerm):
+        if task.row_classes is None and isinstance(TERMS[term.name], LogitTerm):
             raise RequestError(
                 f"loss {term.name!r} needs a task with classes, but {task.name} has none; use task_loss or a loss on "
                 "features"
@@ -199,23 +199,26 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         outputs = student.outputs
         if shared:
             outputs = student.for_teacher if term.needs_teacher else student.for_labels
+        logits = task.logits(outputs)
+        guide = answers
+        if term.needs_teacher and answers.ndim > logits.ndim:
+            guide = one_answer(answers, temperature)
+        # every row is a sample of its own: a label of many, or a position
         return function(
-            task.logits(outputs),
-            task.labels(targets) if reads_labels else answers,
-            one_answer(answers, temperature) if term.needs_teacher else answers,
+            logits.flatten(0, -2),
+            task.labels(targets).flatten() if reads_labels else answers,
+            guide.flatten(0, -2) if term.needs_teacher else guide,
         )
 
     return part
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:
-    """Reduce an ensemble's logits (B, members, C) to (B, C) with the mean of their softened probabilities.
+    """Reduce an ensemble's logits (B, members, ..., C) to (B, ..., C) with the mean of their softened probabilities.
 
-    Logits (B, C) of one teacher are returned unchanged. Mean of probabilities: Hinton et al. 2015, arXiv 1503.02531.
+    Mean of probabilities: Hinton et al. 2015, arXiv 1503.02531.
     """
-    if logits.ndim == 2:
-        return logits
-    each = F.log_softmax(logits.detach().float() / temperature, dim=2)
+    each = F.log_softmax(logits.detach().float() / temperature, dim=-1)
     return (each.logsumexp(dim=1) - math.log(logits.shape[1])) * temperature
 
 

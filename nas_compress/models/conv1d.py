@@ -34,8 +34,8 @@ class Conv1d(StagesOfBlocks[SeriesSettings]):
     """Stages of residual blocks over time; each stage after the first halves the steps.
 
     A block has two convolutions of the kernel, as in the residual network for time series of Wang et al. 2016 (arXiv
-    1611.06455), or, if depthwise, 1x1, depthwise and 1x1. Block b of a stage has the dilation `dilation_growth`^b (Bai et al.
-    2018, arXiv 1803.01271).
+    1611.06455), or, if depthwise, 1x1, depthwise and 1x1. Block b of a stage has the dilation
+    `dilation_growth`^b (Bai et al. 2018, arXiv 1803.01271).
     """
 
     summary = "residual convolutions over time for series and spectrograms"

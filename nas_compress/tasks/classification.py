@@ -17,6 +17,7 @@ from nas_compress.tasks.scores import CLASSIFICATION
 from nas_compress.tasks.task import chosen_metrics
 from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 IMAGES = "image_classification"
@@ -45,17 +46,28 @@ class Classification:
     """Inputs of any type and shape to float32 `logits` (N, classes).
 
     inputs: raw tensors of a sample. classes: at least 2. metrics: names in `tasks.scores.CLASSIFICATION`, the primary
-    one first.
+    one first. class_names: words of the classes; empty if classes are numbers.
     """
 
     inputs: tuple[TensorSpec, ...]
     classes: int
     metrics: tuple[str, ...] = ("accuracy",)
     name: str = "classification"
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise RequestError(f"classes >= 2 must hold, but got classes={self.classes}")
+
+    @property
+    def row_classes(self) -> int:
+        """The classes."""
+        return self.classes
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """None: logits have no unit."""
+        return {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -88,7 +100,7 @@ class Classification:
 
     def chance(self, metric: str) -> float | None:
         """Return the figure of a random guess, by the table of metrics."""
-        level = METRICS[metric].chance if metric in METRICS and metric in CLASSIFICATION else None
+        level = METRICS[metric].chance if metric in METRICS else None
         return None if level is None else level(self.classes)
 
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:

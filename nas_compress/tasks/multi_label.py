@@ -18,6 +18,7 @@ from nas_compress.tasks.scores import MULTI_LABEL
 from nas_compress.tasks.task import chosen_metrics
 from nas_compress.values.file_contract import OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 LABELS = "labels"
@@ -58,6 +59,11 @@ class MultiLabel:
     def row_classes(self) -> int:
         """Two: absent and present."""
         return 2
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """None: logits have no unit."""
+        return {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -100,14 +106,10 @@ class MultiLabel:
         return result
 
     def logits(self, outputs: Batch) -> Tensor:
-        """Return the output `logits`, (B, labels)."""
-        return outputs[OUTPUT_NAME]
-
-    def rows(self, logits: Tensor) -> Tensor:
-        """Return the logits of absence and presence of every label, (B x labels, 2)."""
-        present = logits.flatten()
-        return torch.stack([torch.zeros_like(present), present], dim=1)
+        """Return the logits of absence and presence of every label, (B, labels, 2)."""
+        present = outputs[OUTPUT_NAME]
+        return torch.stack([torch.zeros_like(present), present], dim=-1)
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class of every label, 1 if it is present, int64 (B x labels,)."""
-        return targets[LABELS].flatten().long()
+        """Return the class of every label, 1 if it is present, int64 (B, labels)."""
+        return targets[LABELS].long()

@@ -110,10 +110,6 @@ class Regression:
         """Raise RequestError: there are no logits."""
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
 
-    def rows(self, logits: Tensor) -> Tensor:
-        """Raise RequestError: there are no logits."""
-        return self.logits({})
-
     def labels(self, targets: Batch) -> Tensor:
         """Raise RequestError: there are no labels."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 
 
@@ -37,6 +38,16 @@ class Task(Protocol):
         """Number of classes; None if the task has none."""
         return None
 
+    @property
+    def row_classes(self) -> int | None:
+        """Size of the last dimension of `logits`; None if the task has no logits."""
+        return self.classes
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """Mean and deviation of outputs in the units of their targets, by name; a family's last layer applies them."""
+        return {}
+
     def measuring(self, names: Sequence[str]) -> Task:
         """Return the same task with these metrics first, if it can choose; the same task otherwise."""
         return self
@@ -63,11 +74,14 @@ class Task(Protocol):
         """
 
     def logits(self, outputs: Batch) -> Tensor:
-        """Return the logits (B, C) for loss terms on logits; RequestError if the task has none."""
+        """Return the logits (B, ..., C) for loss terms on logits; RequestError if the task has none.
+
+        A constant added to the C values of a row changes nothing.
+        """
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class labels int64 (B,) for loss terms on labels; RequestError if the task has none."""
+        """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
 
 

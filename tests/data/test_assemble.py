@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts, moments
+from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts
 from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
+from nas_compress.data.input_statistics import moments
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 
