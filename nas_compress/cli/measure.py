@@ -24,7 +24,11 @@ def measure(model: Path, study: str, split: str) -> None:
 
     Example: nas-compress measure small/model.onnx --study digits
     """
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.measure import measure as measure_file
 
-    click.echo(json.dumps(measure_file(model, read_study(study), split=split), indent=2))
+    file = read_study(study)
+    for code in named_code(file):
+        click.echo(str(code), err=True)
+    click.echo(json.dumps(measure_file(model, file, split=split), indent=2))
