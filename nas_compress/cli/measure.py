@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -30,5 +32,5 @@ def measure(model: Path, study: str, split: str) -> None:
 
     file = read_study(study)
     for code in named_code(file):
-        click.echo(str(code), err=True)
+        print_line(str(code), err=True)
     click.echo(json.dumps(measure_file(model, file, split=split), indent=2))

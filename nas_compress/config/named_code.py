@@ -22,8 +22,7 @@ class NamedCode:
     root: Path
 
     def __str__(self) -> str:
-        shown = " ".join(f"loads {self.file.relative_to(self.root)} ({self.reference}) from {self.root}".split())
-        return "".join(letter if letter.isprintable() else "?" for letter in shown)
+        return f"loads {self.file.relative_to(self.root)} ({self.reference}) from {self.root}"
 
 
 def named_code(file: StudyFile) -> tuple[NamedCode, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import file_signature
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
@@ -192,7 +192,7 @@ def quoted(text: str) -> str:
     "`a 'b' <i>`"
     """
     line = " ".join(text.replace("`", "'").split())
-    return f"`{''.join(letter if letter.isprintable() else '?' for letter in line)}`"
+    return f"`{printable(line)}`"
 
 
 def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:

@@ -114,7 +114,7 @@ def test_the_card_shows_hostile_values_as_code(finished: Path, tmp_path: Path) -
 
 
 def test_a_text_is_quoted_in_one_line() -> None:
-    assert quoted("a\n``b``\tc\x07") == "`a ''b'' c?`"
+    assert quoted("a\n``b``\tc\x07") == "`a ''b'' c\\x07`"
 
 
 def test_nothing_is_written_if_one_file_is_unreadable(finished: Path, tmp_path: Path) -> None:
