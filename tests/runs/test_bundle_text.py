@@ -35,10 +35,11 @@ NAMES = (
 HTML = "<img src=x onerror=alert(1)>`</code>*|[a](http://x)"
 
 
-def hostile(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> TensorSpec:
-    """A tensor with a name that the constructor refuses."""
-    spec = TensorSpec(name="plain", dtype=dtype, shape=shape)
+def hostile(name: str, *sizes: int | str) -> TensorSpec:
+    """A tensor with a name and sizes that the constructor refuses."""
+    spec = TensorSpec(name="plain", dtype="float32", shape=("N",))
     object.__setattr__(spec, "name", name)
+    object.__setattr__(spec, "shape", ("N", *sizes))
     return spec
 
 
@@ -64,17 +65,17 @@ def printed(folder: Path) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_code_of_a_classifier_runs_with_any_name(name: str, tmp_path: Path) -> None:
     write_model(tmp_path / "model.onnx", [name], [f"{name} out"], ["N", 3])
-    signature = Signature(inputs=(hostile(name, ("N", 3)),), outputs=(hostile(f"{name} out", ("N", 3)),))
+    signature = Signature(inputs=(hostile(name, 3),), outputs=(hostile(f"{name} out", 3),))
     (tmp_path / "example.py").write_text(example_code(signature, "model.onnx", classes=3), encoding="utf-8")
     assert printed(tmp_path) == "class 0 of 3; logits [0.0, 0.0, 0.0]\n"
 
 
 def test_the_code_of_several_tensors_runs_with_any_names(tmp_path: Path) -> None:
     outputs = [f"{name} out" for name in NAMES]
-    write_model(tmp_path / "model.onnx", list(NAMES), outputs, ["N", "}{'\"\n"])
-    shape = ("N", "}{'\"\n")
+    size = "}{'\"\n"
+    write_model(tmp_path / "model.onnx", list(NAMES), outputs, ["N", size])
     signature = Signature(
-        inputs=tuple(hostile(name, shape) for name in NAMES), outputs=tuple(hostile(name, shape) for name in outputs)
+        inputs=tuple(hostile(name, size) for name in NAMES), outputs=tuple(hostile(name, size) for name in outputs)
     )
     (tmp_path / "example.py").write_text(example_code(signature, "model.onnx", classes=None), encoding="utf-8")
     assert printed(tmp_path).count("[0.0]") == len(NAMES)
