@@ -46,7 +46,10 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`."""
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
+
+    task: of a factory's data, by default the one that follows from its targets.
+    """
 
     name: str | None = None
     factory: str | None = None
@@ -54,6 +57,7 @@ class DataSection(Section):
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     train_samples: PositiveInt | None = None
+    task: Literal["classification", "multi_label", "regression"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -314,6 +318,12 @@ class StudySpec(Section):
             return None
         quality = next((o.name for o in self.objective_list if o.direction == "maximize"), "accuracy")
         return Reward(kind=section.kind, figure=section.figure, target=section.target, quality=quality)
+
+    @property
+    def wanted_figures(self) -> tuple[str, ...]:
+        """Metrics that the study names: objectives, budgets and the quality of the reward."""
+        quality = () if self.reward is None else (self.reward.quality,)
+        return tuple(dict.fromkeys([*quality, *self.objectives, *self.budgets]))
 
     @property
     def directions(self) -> tuple[Direction, ...]:

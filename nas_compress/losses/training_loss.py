@@ -66,9 +66,10 @@ class TrainingLoss(nn.Module):
                 self.adapters[name] = _feature_loss(name, term, chosen, student, teacher)
                 self._parts[name] = _on_features(self.adapters[name])
             elif isinstance(term, TaskTerm):
-                self._parts[name] = _on_task(task, shared=shared)
+                self._parts[name] = _on_task(task, term, shared=shared)
             else:
                 self._parts[name] = _on_logits(task, term, chosen, shared=shared)
+        self._live = {*self.adapters, *(name for name in self._taught if isinstance(TERMS[name], TaskTerm))}
         self.reads_logits = any(isinstance(TERMS[name], LogitTerm) for name in self._taught)
         """True if a term reads the teacher's logits."""
 
@@ -80,8 +81,8 @@ class TrainingLoss(nn.Module):
         return {name: weight for name, weight in weights.items() if weight}
 
     def reads_features(self, progress: float) -> bool:
-        """True if an active term reads features."""
-        return bool(self.adapters) and any(name in self.adapters for name in self.active(progress))
+        """True if an active term reads features or outputs of the teacher itself."""
+        return any(name in self._live for name in self.active(progress))
 
     def reads_relations(self, progress: float) -> bool:
         """True if an active term reads relations between tokens."""
@@ -125,6 +126,8 @@ def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
                 f"loss {term.name!r} needs a task with classes, but {task.name} has none; use task_loss or a loss on "
                 "features"
             )
+        if term.name == "teacher_targets" and not task.learns_from_outputs:
+            raise RequestError(f"loss {term.name!r} needs a regression, but the task is {task.name}; use kd")
 
 
 def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
@@ -179,8 +182,12 @@ def _on_features(loss: nn.Module) -> _Part:
     return lambda student, targets, teacher, answers: loss(student, teacher)
 
 
-def _on_task(task: Task, *, shared: bool) -> _Part:
+def _on_task(task: Task, term: TaskTerm, *, shared: bool) -> _Part:
     """Bind the task's loss to the outputs that it trains; see `_on_logits`."""
+    if term.on_teacher:
+        return lambda student, targets, teacher, answers: task.base_loss(
+            student.for_teacher if shared else student.outputs, task.as_targets(teacher.outputs)
+        )
     if shared:
         return lambda student, targets, teacher, answers: task.base_loss(student.for_labels, targets)
     return lambda student, targets, teacher, answers: task.base_loss(student.outputs, targets)

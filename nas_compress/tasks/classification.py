@@ -98,6 +98,15 @@ class Classification:
         """Return every metric of the task."""
         return {name: CLASSIFICATION[name](outputs[OUTPUT_NAME], targets[LABEL]) for name in self.metrics}
 
+    @property
+    def learns_from_outputs(self) -> bool:
+        """False: outputs are logits."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Raise RequestError: logits are no labels."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
     def chance(self, metric: str) -> float | None:
         """Return the figure of a random guess, by the table of metrics."""
         level = METRICS[metric].chance if metric in METRICS else None

@@ -88,6 +88,15 @@ class MultiLabel:
         """Return every metric of the task."""
         return {name: MULTI_LABEL[name](outputs[OUTPUT_NAME], targets[LABELS]) for name in self.metrics}
 
+    @property
+    def learns_from_outputs(self) -> bool:
+        """False: outputs are logits."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Raise RequestError: logits are no labels."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
     def chance(self, metric: str) -> float | None:
         """Return 0.5 for the area under the curve; other metrics depend on the frequency of the labels."""
         level = METRICS[metric].chance if metric == "auroc" else None

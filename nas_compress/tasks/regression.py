@@ -89,6 +89,15 @@ class Regression:
         """Return every metric of the task."""
         return {name: REGRESSION[name](outputs[VALUES], targets[TARGETS]) for name in self.metrics}
 
+    @property
+    def learns_from_outputs(self) -> bool:
+        """True: outputs have the units of targets."""
+        return True
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Return the values as targets."""
+        return {TARGETS: outputs[VALUES].detach()}
+
     def chance(self, metric: str) -> float | None:
         """Return 0 for R2, the figure of a constant answer."""
         level = METRICS[metric].chance if metric == "r2" else None

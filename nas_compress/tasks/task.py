@@ -62,6 +62,15 @@ class Task(Protocol):
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the outputs of a whole split."""
 
+    @property
+    def learns_from_outputs(self) -> bool:
+        """True if outputs of a teacher can be targets; see `as_targets`."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Return a teacher's outputs as targets; RequestError if outputs and targets differ in kind."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
     def chance(self, metric: str) -> float | None:
         """Return the value of a metric without any knowledge; None if there is no such level."""
 
