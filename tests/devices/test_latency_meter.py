@@ -80,9 +80,9 @@ def refused(meter: LatencyMeter, model: Path) -> str:
 def test_a_file_that_is_no_model_is_refused_in_one_line(meter: LatencyMeter, tmp_path: Path) -> None:
     text = tmp_path / "notes.onnx"
     text.write_text("not a model\nat all\n")
-    assert "ONNX file" in refused(meter, text)
-    assert "ONNX file" in refused(meter, tmp_path / "missing.onnx")
-    assert "ONNX file" in refused(meter, tmp_path)
+    assert "ONNX model" in refused(meter, text)
+    assert "must be readable" in refused(meter, tmp_path / "missing.onnx")
+    assert "must be readable" in refused(meter, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE, TensorProto.BOOL])

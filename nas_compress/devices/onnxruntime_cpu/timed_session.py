@@ -16,7 +16,6 @@ from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_s
 from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
-from nas_compress.values.file_contract import COMPRESSED
 
 Array = NDArray[Any]
 
@@ -72,11 +71,7 @@ class TimedNet:
 
 
 def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
-    content: bytes | str
-    if isinstance(source, bytes):
-        content = source
-    else:
-        content = read_content(source) if source.suffix == COMPRESSED else str(source)
+    content = source if isinstance(source, bytes) else read_content(source)
     try:
         session = start_session(content, settings=settings)
     except Exception as error:  # the runtime's exceptions share no narrower root
