@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("study")
@@ -63,4 +65,4 @@ def run(
             )
     print_front(front)
     if not quiet:
-        click.echo(f"front: {(out or default_folder(file)) / 'front.png'}", err=True)
+        print_line(f"front: {(out or default_folder(file)) / 'front.png'}", err=True)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from nas_compress.errors import printable
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.values.metrics import in_words
@@ -72,7 +73,7 @@ class Logged:
 
     def _keep(self, text: str) -> None:
         with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
 
 
 def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
