@@ -13,6 +13,10 @@ Direction = Literal["maximize", "minimize"]
 Notation = Literal["percent", "plain", "prefix"]
 
 
+ONE_SAMPLE = "batch of 1"
+"""Words of the default conditions of a timed metric."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One figure of a model file.
@@ -22,6 +26,7 @@ class Metric:
     notation: `percent` of a fraction, `plain` number, or `prefix` (k, M, G; 1 kB is 1000 bytes).
     unit: follows a shown value. digits: decimals in tables; 0 groups thousands.
     known_before_training: the untrained file has the same figure.
+    timed: measured under the settings of the study's device; `{conditions}` in the axis label stands for their words.
     bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
     chance: the figure of a random answer by the number of classes, None if there is no such level.
 
@@ -39,6 +44,7 @@ class Metric:
     unit: str = ""
     digits: int = 4
     known_before_training: bool = False
+    timed: bool = False
     bounds: tuple[float, float] = (0.0, inf)
     chance: Callable[[int], float] | None = None
 
@@ -51,6 +57,15 @@ class Metric:
     def worst(self) -> float:
         """The bound in the wrong direction, which may be infinite."""
         return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
+
+    def axis(self, conditions: str = "") -> str:
+        """The words of an axis. conditions: `DeviceSettings.conditions` of the study.
+
+        >>> from nas_compress.values.metrics import METRICS
+        >>> METRICS["latency_ms"].axis(), METRICS["latency_ms"].axis("batch of 8, p95")
+        ('latency (ms, batch of 1)', 'latency (ms, batch of 8, p95)')
+        """
+        return self.axis_label.format(conditions=conditions or ONE_SAMPLE) if self.timed else self.axis_label
 
     def cell(self, value: float) -> str:
         """The value as a table cell, without a unit."""

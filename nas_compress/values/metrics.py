@@ -18,13 +18,26 @@ _ROWS = (
     *TASK_METRICS,
     Metric(
         name="latency_ms",
-        summary="milliseconds for one sample on the study's device",
+        summary="milliseconds of one run on the study's device, of one sample by default",
         direction="minimize",
         label="latency",
-        axis_label="latency (ms, batch of 1)",
+        axis_label="latency (ms, {conditions})",
         notation="plain",
         unit="ms",
         known_before_training=True,
+        timed=True,
+    ),
+    Metric(
+        name="samples_per_s",
+        summary="samples per second on the study's device: the batch over its latency",
+        direction="maximize",
+        label="throughput",
+        axis_label="throughput (samples/s, {conditions})",
+        notation="prefix",
+        unit="/s",
+        digits=1,
+        known_before_training=True,
+        timed=True,
     ),
     Metric(
         name="size_bytes",
@@ -178,7 +191,7 @@ class Reward:
     candidate, not a front. Under `soft`, a latency error of 5 % counts as much as 0.35 % of accuracy.
 
     kind: one of REWARDS. figure: the cost, a metric known before training. target: in the unit of the cost.
-    quality: the maximised metric.
+    quality: a maximised metric that training determines.
 
     >>> soft, hard = (Reward(kind=kind, figure="latency_ms", target=2.0) for kind in REWARDS)
     >>> [round(soft.value(0.9, cost), 3) for cost in (1.0, 2.0, 4.0)]
@@ -196,9 +209,8 @@ class Reward:
         require_known("a reward", self.kind, REWARDS)
         costs = [m.name for m in METRICS.values() if m.known_before_training and m.direction == "minimize"]
         require_known("the figure of a reward", self.figure, costs)
-        require_known(
-            "the quality of a reward", self.quality, [m.name for m in METRICS.values() if m.direction == "maximize"]
-        )
+        learned = [m.name for m in METRICS.values() if m.direction == "maximize" and not m.known_before_training]
+        require_known("the quality of a reward", self.quality, learned)
         if not 0 < self.target < inf:
             raise RequestError(f"0 < target < inf must hold, but got target={self.target}")
 
