@@ -11,6 +11,7 @@ from pathlib import Path
 
 from optuna.storages import BaseStorage
 
+from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder, require_free
@@ -88,6 +89,9 @@ def run_study(
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
     require_free(folder.root)
+    code = [str(each) for each in named_code(file)]
+    for line in code:
+        reporter.say(line)
     parts = gather(file)
     check_own_teacher(parts)
     if folder.marker.is_file():
@@ -99,6 +103,8 @@ def run_study(
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
+        for line in code:
+            reporter.keep(line)
         if storage is None:
             _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
