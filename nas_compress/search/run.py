@@ -206,6 +206,8 @@ def _take_over(folder: RunFolder, parts: StudyParts, reporter: Reporter) -> None
     before = about.get("machine", {})
     if before.get("key", target.fingerprint) == target.fingerprint:
         return
+    if folder.spec().target != parts.spec.target:  # another study: the storage refuses it
+        return
     reporter.say(
         f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
         "latencies on its front are measured again here"
@@ -217,6 +219,8 @@ def _take_over(folder: RunFolder, parts: StudyParts, reporter: Reporter) -> None
 
 def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
+    if parts.target.settings.conditions:
+        reporter.say(f"latency of the study: {parts.target.settings.conditions}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
         reporter.say(f"warning: {warning}")

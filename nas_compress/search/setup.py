@@ -82,7 +82,10 @@ def gather(file: StudyFile) -> StudyParts:
         )
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
-    device, target = choose_device(spec.device), open_device(spec.target)
+    device, target = (
+        choose_device(spec.device),
+        open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
+    )
     dataset = load_dataset(
         name=spec.data.name,
         factory=spec.data.factory,

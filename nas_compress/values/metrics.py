@@ -25,6 +25,7 @@ class Metric:
     notation: `percent` of a fraction, `plain` number, or `prefix` (k, M, G; 1 kB is 1000 bytes).
     unit: follows a shown value. digits: decimals in tables; 0 groups thousands.
     known_before_training: the untrained file has the same figure.
+    timed: measured under the settings of the study's device; `{conditions}` in the axis label stands for their words.
     bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
     chance: the figure of a random answer by the number of classes, None if there is no such level.
 
@@ -41,6 +42,7 @@ class Metric:
     unit: str = ""
     digits: int = 4
     known_before_training: bool = False
+    timed: bool = False
     bounds: tuple[float, float] = (0.0, inf)
     chance: Callable[[int], float] | None = None
 
@@ -53,6 +55,14 @@ class Metric:
     def worst(self) -> float:
         """The bound in the wrong direction, which may be infinite."""
         return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
+
+    def axis(self, conditions: str = "") -> str:
+        """The words of an axis. conditions: `DeviceSettings.conditions` of the study.
+
+        >>> METRICS["latency_ms"].axis(), METRICS["latency_ms"].axis("batch of 8, p95")
+        ('latency (ms, batch of 1)', 'latency (ms, batch of 8, p95)')
+        """
+        return self.axis_label.format(conditions=conditions or ONE_SAMPLE) if self.timed else self.axis_label
 
     def cell(self, value: float) -> str:
         """The value as a table cell, without a unit."""
@@ -75,6 +85,9 @@ class Metric:
             raise RequestError(f"{rule} must hold, but got {self.name}={value}{where}")
 
 
+ONE_SAMPLE = "batch of 1"
+"""Words of the default conditions of a timed metric."""
+
 _ROWS = (
     Metric(
         name="accuracy",
@@ -88,13 +101,26 @@ _ROWS = (
     ),
     Metric(
         name="latency_ms",
-        summary="milliseconds for one sample on the study's device",
+        summary="milliseconds of one run on the study's device, of one sample by default",
         direction="minimize",
         label="latency",
-        axis_label="latency (ms, batch of 1)",
+        axis_label="latency (ms, {conditions})",
         notation="plain",
         unit="ms",
         known_before_training=True,
+        timed=True,
+    ),
+    Metric(
+        name="samples_per_s",
+        summary="samples per second on the study's device: the batch over its latency",
+        direction="maximize",
+        label="throughput",
+        axis_label="throughput (samples/s, {conditions})",
+        notation="prefix",
+        unit="/s",
+        digits=1,
+        known_before_training=True,
+        timed=True,
     ),
     Metric(
         name="size_bytes",
@@ -248,7 +274,7 @@ class Reward:
     candidate, not a front. Under `soft`, a latency error of 5 % counts as much as 0.35 % of accuracy.
 
     kind: one of REWARDS. figure: the cost, a metric known before training. target: in the unit of the cost.
-    quality: the maximised metric.
+    quality: a maximised metric that training determines.
 
     >>> soft, hard = (Reward(kind=kind, figure="latency_ms", target=2.0) for kind in REWARDS)
     >>> [round(soft.value(0.9, cost), 3) for cost in (1.0, 2.0, 4.0)]
@@ -266,9 +292,8 @@ class Reward:
         require_known("a reward", self.kind, REWARDS)
         costs = [m.name for m in METRICS.values() if m.known_before_training and m.direction == "minimize"]
         require_known("the figure of a reward", self.figure, costs)
-        require_known(
-            "the quality of a reward", self.quality, [m.name for m in METRICS.values() if m.direction == "maximize"]
-        )
+        learned = [m.name for m in METRICS.values() if m.direction == "maximize" and not m.known_before_training]
+        require_known("the quality of a reward", self.quality, learned)
         if not 0 < self.target < inf:
             raise RequestError(f"0 < target < inf must hold, but got target={self.target}")
 

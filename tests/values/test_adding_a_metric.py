@@ -143,9 +143,14 @@ def test_it_is_an_axis_and_a_column_of_the_report() -> None:
     assert [dict(zip(columns, row, strict=True))["energy_mj"] for row in rows] == [1.5, 0.5, 1.0, 9.0]
 
 
-@pytest.mark.parametrize("names", [("f1", "error"), ("error", "energy_mj")])
+@pytest.mark.parametrize(
+    "names", [("f1", "error"), ("error", "energy_mj"), ("f1", "samples_per_s"), ("samples_per_s", "energy_mj")]
+)
 def test_any_pair_of_directions_and_scales_is_drawn_within_its_axes(names: tuple[str, str]) -> None:
-    figures = ({"f1": 0.9, "error": 0.0, "energy_mj": 2.0}, {"f1": 0.95, "error": 0.3, "energy_mj": 1.0})
+    figures = (
+        {"f1": 0.9, "error": 0.0, "energy_mj": 2.0, "samples_per_s": 900.0},
+        {"f1": 0.95, "error": 0.3, "energy_mj": 1.0, "samples_per_s": 20.0},
+    )
     points = tuple(replace(point, figures=each) for point, each in zip(study_front().points, figures, strict=False))
     objectives = tuple(Objective(name=name) for name in names)
     drawn = Front(objectives=objectives, points=points, classes=10, budgets=(Budget(name="f1", limit=0.92),))

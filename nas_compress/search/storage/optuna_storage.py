@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from nas_compress.config.schema import StudySpec
-from nas_compress.devices.table import DEFAULT_DEVICE
+from nas_compress.config.schema import StudySpec, TargetSection
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.files import FileLock
 from nas_compress.runs.folder import RunFolder
@@ -184,7 +183,7 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
     """Return the identity of a study: its file without total and device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
-    if spec.target == DEFAULT_DEVICE:
+    if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
