@@ -41,11 +41,11 @@ from nas_compress.search.storage.optuna_storage import (
     open_study,
     opened_storage,
     require_same_storage,
-    shown_url,
     study_identity,
 )
 from nas_compress.search.storage.recovery import require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
+from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
@@ -99,7 +99,7 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
+    with folder.locked(), known_errors(storage), opened_storage(storage, folder.journal) as backend:
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
