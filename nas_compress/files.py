@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import portalocker
 
 from nas_compress.errors import DamagedFileError, RunError
+from nas_compress.optional_imports import broken_counts_as_missing
+
+with broken_counts_as_missing("redis"):
+    import portalocker
 
 TEMPORARY = ".part-"
 """Prefix of unfinished files and folders. After the death of their process they may be removed."""

@@ -24,19 +24,25 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.forecast import forecast
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
 
-    parts = gather(read_study(study))
+    file = read_study(study)
+    for code in named_code(file):
+        print_line(str(code), err=True)
+    parts = gather(file)
     found = forecast(parts)
     data, spec = parts.dataset, parts.spec
     print_line(
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
+    if parts.target.settings.conditions:
+        print_line(f"latency: {parts.target.settings.conditions}")
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         print_line(f"note: {note}")

@@ -12,7 +12,12 @@ from nas_compress.cli.terminal import print_line
 @click.command()
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials over all runs of this study.")
-@click.option("--storage", metavar="URL", help="Optuna storage URL; default: a journal in the run folder.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="NAS_COMPRESS_STORAGE",
+    help="Optuna storage URL; default: the environment variable NAS_COMPRESS_STORAGE, or a journal in the run folder.",
+)
 @click.option(
     "--shared",
     metavar="FOLDER|s3://BUCKET/PREFIX",
@@ -49,6 +54,7 @@ def run(
     """
     from nas_compress.cli.progress_bar import make_reporter
     from nas_compress.cli.tables import print_front
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.dask import run_on_dask
     from nas_compress.search.run import default_folder, run_study
@@ -56,6 +62,8 @@ def run(
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
         if on is not None:
+            for code in named_code(file):
+                reporter.say(str(code))
             front = run_on_dask(
                 study, on=on, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
             )

@@ -78,10 +78,16 @@ def _read_config(path: Path) -> StudyFile:
     try:
         candidate = _candidate(values["candidate"], path.name)
         spec = parse_spec(values["study"], path.name)
-        folder = Path(values.get("study_folder", path.parent))
+        folder = _folder(values, path.parent.resolve())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{rule} is not: {printable(describe(error))}") from error
     return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
+
+
+def _folder(values: Mapping[str, Any], own: Path) -> Path:
+    """Return the folder of a bundle's modules: its own one. Earlier versions recorded the folder of the study."""
+    recorded = Path(values.get("study_folder", own))
+    return recorded if recorded.is_dir() else own
 
 
 def _candidate(values: Mapping[str, Any], label: str) -> Candidate:

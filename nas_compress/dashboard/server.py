@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from nas_compress.dashboard.artifacts import RunArtifacts
 from nas_compress.dashboard.view import StudyView
 from nas_compress.errors import RequestError
+from nas_compress.optional_imports import optional_package
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.storage.optuna_storage import opened_storage
 
@@ -18,18 +19,18 @@ from nas_compress.search.storage.optuna_storage import opened_storage
 def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, port: int) -> Iterator[WSGIServer]:
     """Open a server for a run.
 
-    url: the run's database, if its trials are not in the journal in the run folder.
+    url: the run's database. It is ignored if the trials are in the journal in the run folder.
     port: 0 takes a free one.
     RequestError is raised without the extra `dashboard`, without the run's storage and if the port is in use.
     """
-    try:
-        from optuna_dashboard import wsgi
-    except ImportError as error:
-        raise RequestError("dashboard needs optuna-dashboard: pip install 'nas-compress[dashboard]'") from error
+    wsgi = optional_package("optuna_dashboard", needed_for="dashboard", extra="dashboard").wsgi
+    place = folder.about()["storage"]
+    if place is None:
+        url = None
+    elif url is None:
+        raise RequestError(f"the run keeps its trials in another storage, {place}: give it as --storage")
     if url is None and not folder.journal.is_file():
-        raise RequestError(
-            f"the run keeps its trials in another storage, {folder.about()['storage']}: give it as --storage"
-        )
+        raise RequestError(f"the journal of the run must be there, but {folder.journal} is not; run its study again")
     artifacts = RunArtifacts(folder)
     with opened_storage(url, folder.journal) as storage:
         application = wsgi(StudyView(storage, folder.spec().name, artifacts), artifact_store=artifacts)

@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import file_signature
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_record
@@ -20,8 +22,8 @@ from nas_compress.values.signature import Signature, TensorSpec
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
-samples = np.zeros({shape}, dtype=np.{dtype})  # put your own raw samples here
-(logits,) = session.run(["{output}"], {{"{name}": samples}})
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
@@ -55,7 +57,7 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. `{file}` takes raw samples as the data set stores
+A student found by nas-compress, trained from scratch. {file} takes raw samples as the data set stores
 them, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
@@ -63,7 +65,7 @@ them, {inputs}, and returns {outputs}.
 | numbers | {number_format} | float32 |
 {rows}
 
-Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: batch 1, one thread, on
+Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: {conditions}, on
 {machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
 
 Candidate: {candidate}
@@ -71,14 +73,14 @@ Candidate: {candidate}
 ```python
 {example}```
 
-`nas-compress run config.json` trains the same candidate again.
+`nas-compress run config.json` trains the same candidate again.{needs}
 """
 
 
 def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
     """Write a bundle for each trial into its folder; nothing is written if one of them is invalid."""
     for trial, out in places.items():
-        trained_record(folder, trial)
+        file_signature(folder.root / trained_record(folder, trial).model)
         _require_new(out)
     for trial, out in places.items():
         export_bundle(folder, trial, out)
@@ -87,18 +89,20 @@ def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
 
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
     """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder."""
-    record = trained_record(folder, trial)
+    record, about = trained_record(folder, trial), folder.about()
+    source = folder.root / record.model
+    signature = file_signature(source)
+    example = example_code(signature, source.name, classes=about.get("classes"))
+    card = _card(folder, record, signature, example)
     _require_new(out)
-    about = folder.about()
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder.root / record.model, out / Path(record.model).name)
+    shutil.copyfile(source, out / source.name)
     write_json(
         out / "config.json",
         {
             "candidate": record.outcome.candidate.to_dict(),
             "params": dict(record.params),
-            "study": about["study"],
-            "study_folder": about["study_folder"],
+            "study": _portable(folder.spec()),
             "seed": record.outcome.seed,
             "versions": about["versions"],
         },
@@ -109,11 +113,20 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         out / "metrics.json",
         {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
     )
-    model = out / Path(record.model).name
-    signature = file_signature(model)
-    example = _example(signature, model.name, classes=about.get("classes"))
     write_text(out / "example.py", example)
-    write_text(out / "README.md", _card(folder, record, signature, example))
+    write_text(out / "README.md", card)
+
+
+def _portable(spec: StudySpec) -> dict[str, Any]:
+    """Return the values of a study without absolute paths: only the names of such files remain."""
+    values = spec.model_dump(mode="json")
+    if spec.teacher.weights is not None:
+        values["teacher"]["weights"] = _relative(spec.teacher.weights)
+    return {**values, "space": _relative(spec.space)}
+
+
+def _relative(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -133,24 +146,31 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def _example(signature: Signature, model: str, *, classes: int | None) -> str:
-    """Return the code that runs the file. classes: number of classes, None for other tasks."""
+def example_code(signature: Signature, model: str, *, classes: int | None) -> str:
+    """Return the code that runs a file. classes: number of classes, None for other tasks."""
     loader = LOADERS[model]
-    outputs = [spec.name for spec in signature.outputs if spec.sample_shape == (classes,)]
+    outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
-        (spec,) = signature.inputs
+        (spec,), (output,) = signature.inputs, outputs
         return CLASSIFIER.format(
             loader=loader,
             shape=_one_sample(spec),
-            dtype=spec.dtype,
-            name=spec.name,
-            output=outputs[0],
-            classes=classes,
+            dtype=_literal(spec.dtype),
+            name=_literal(spec.name),
+            output=_literal(output.name),
+            classes=output.sample_shape[0],
         )
     inputs = "\n".join(
-        f'    "{spec.name}": np.zeros({_one_sample(spec)}, dtype="{spec.dtype}"),' for spec in signature.inputs
+        f"    {_literal(spec.name)}: np.zeros({_one_sample(spec)}, dtype={_literal(spec.dtype)}),"
+        for spec in signature.inputs
     )
-    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=json.dumps(signature.output_names))
+    outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
+    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
+
+
+def _literal(text: str) -> str:
+    """Return a text as a literal of Python. Every escape of JSON is one of Python too."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
@@ -159,8 +179,20 @@ def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _words(specs: Sequence[TensorSpec]) -> str:
-    """Names, types and shapes of tensors, such as "`logits`: float32 (N, 10)"."""
-    return ", ".join(f"`{spec.name}`: {spec.dtype} ({', '.join(map(str, spec.shape))})" for spec in specs)
+    """Names, types and shapes of tensors, such as "`logits`: `float32 (N, 10)`"."""
+    shapes = [", ".join(map(str, spec.shape)) for spec in specs]
+    pairs = zip(specs, shapes, strict=True)
+    return ", ".join(f"{quoted(spec.name)}: {quoted(f'{spec.dtype} ({shape})')}" for spec, shape in pairs)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a code span of Markdown, in which neither Markdown nor HTML has a meaning.
+
+    >>> quoted("a `b` <i>")
+    "`a 'b' <i>`"
+    """
+    line = " ".join(text.replace("`", "'").split())
+    return f"`{printable(line)}`"
 
 
 def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
@@ -173,19 +205,30 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         for name in METRICS
         if name in measured.figures
     )
+    spec = folder.spec()
     return CARD.format(
-        file=Path(record.model).name,
-        study=folder.spec().name,
+        file=quoted(Path(record.model).name),
+        study=spec.name,
         trial=record.trial,
         inputs=_words(signature.inputs),
         outputs=_words(signature.outputs),
         rows=rows,
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
-        machine=folder.about()["machine"]["cpu"],
-        candidate=", ".join(f"{key} {value}" for key, value in record.params.items()),
+        conditions=spec.target.settings.conditions or "batch 1, one thread",
+        machine=quoted(str(folder.about()["machine"]["cpu"])),
+        candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
+        needs=_needs(spec),
     )
+
+
+def _needs(spec: StudySpec) -> str:
+    """Name the user's files for another training, empty if it needs none."""
+    weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
+    modules = [name.partition(":")[0] for name in (spec.data.factory, spec.teacher.factory) if name is not None]
+    names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))
+    return f" It needs {names} next to config.json or in the working folder." if names else ""
 
 
 def _cell(name: str, figures: Mapping[str, float]) -> str:

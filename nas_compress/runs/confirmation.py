@@ -60,6 +60,7 @@ class Confirmation:
     """The whole confirmation of a run.
 
     metric: the name of the confirmed metric. alike: pairs of members within noise of each other.
+    conditions: of the latencies, empty for the default ones.
     """
 
     rows: tuple[Summary, ...]
@@ -68,16 +69,19 @@ class Confirmation:
     teacher_validation: float
     teacher_test: float
     metric: str = "accuracy"
+    conditions: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of confirm.csv."""
         own = [item.name for item in fields(Summary) if item.name != "figures"]
-        return (*own, *in_table_order(name for row in self.rows for name in row.figures))
+        figures = in_table_order(name for row in self.rows for name in row.figures)
+        return (*own, *figures, *(["conditions"] if self.conditions else []))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
+        values = asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
+        return values if self.conditions else {name: value for name, value in values.items() if name != "conditions"}
 
     @property
     def students(self) -> tuple[Summary, ...]:
@@ -131,14 +135,14 @@ def write_test_figures(folder: RunFolder, figures: Mapping[str, float], purpose:
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     """Write confirm.json, and confirm.csv with one row per member and role and one for the teacher."""
     write_json(folder.root / "confirm.json", confirmation.to_dict())
+    conditions = {"conditions": confirmation.conditions} if confirmation.conditions else {}
     teacher = {
         "trial": "teacher",
         "validation_search": confirmation.teacher_validation,
         "test_shipped": confirmation.teacher_test,
     }
-    write_csv(
-        folder.root / "confirm.csv", confirmation.columns, [*(row.to_dict() for row in confirmation.rows), teacher]
-    )
+    rows = [row.to_dict() | conditions for row in confirmation.rows]
+    write_csv(folder.root / "confirm.csv", confirmation.columns, [*rows, teacher])
 
 
 def read_confirmation(folder: RunFolder) -> Confirmation | None:

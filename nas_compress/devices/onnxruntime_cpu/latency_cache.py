@@ -98,11 +98,11 @@ class LatencyCache:
         return None
 
     def _warn(self, text: str) -> None:
-        warn_once(self._path.with_suffix(""), text)
+        warn_once(self._path.parent, text)
 
 
 def warn_once(folder: Path, text: str) -> None:
-    """Log one warning for each machine's cache in this process. folder: of the machine, inside the latency cache."""
+    """Log one warning for each latency cache in this process. folder: of the cache."""
     if folder not in _warned:
         _log.warning("%s", printable(text))
     _warned.add(folder)

@@ -43,7 +43,7 @@ class QuietWindow:
             return FileLock(self._folder / ".door"), FileLock(self._folder / ".room")
         except OSError as error:
             warn_once(
-                self._folder,
+                self._folder.parent,
                 f"Cannot write the latency cache {self._folder}: {error.strerror}. Latencies are not kept and count as "
                 "noisy, because other processes may compute meanwhile. Set NAS_COMPRESS_CACHE to another folder.",
             )
