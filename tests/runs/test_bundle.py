@@ -56,7 +56,7 @@ def test_a_bundle_holds_five_files_and_the_recorded_figures(bundle: Path, run: R
     record = trained_record(run, trial)
     assert (bundle / "model.onnx").read_bytes() == (run.root / record.model).read_bytes()
     metrics, config = (json.loads((bundle / name).read_text()) for name in ("metrics.json", "config.json"))
-    assert metrics["measured"] == record.outcome.to_dict()["measured"]
+    assert metrics["measured"] == json.loads(json.dumps(record.outcome.to_dict()["measured"]))
     assert config["candidate"] == record.outcome.candidate.to_dict()
     assert config["study"]["name"] == "tiny"
     assert config["seed"] == record.outcome.seed
