@@ -29,7 +29,8 @@ from nas_compress.values.family_settings import (
     teacher_setting_names,
 )
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
+from nas_compress.values.metric import Direction
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range of NumPy's generators."""
@@ -47,7 +48,10 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`."""
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
+
+    task: of a factory's data, by default the one that follows from its targets.
+    """
 
     name: str | None = None
     factory: str | None = None
@@ -55,6 +59,7 @@ class DataSection(Section):
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     train_samples: PositiveInt | None = None
+    task: Literal["classification", "multi_label", "regression"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -372,6 +377,12 @@ class StudySpec(Section):
         learned = [o.metric for o in self.objective_list if not o.metric.known_before_training]
         quality = next((metric.name for metric in learned if metric.direction == "maximize"), "accuracy")
         return Reward(kind=section.kind, figure=section.figure, target=section.target, quality=quality)
+
+    @property
+    def wanted_figures(self) -> tuple[str, ...]:
+        """Metrics that the study names: objectives, budgets and the quality of the reward."""
+        quality = () if self.reward is None else (self.reward.quality,)
+        return tuple(dict.fromkeys([*quality, *self.objectives, *self.budgets]))
 
     @property
     def directions(self) -> tuple[Direction, ...]:

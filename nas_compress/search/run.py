@@ -41,11 +41,11 @@ from nas_compress.search.storage.optuna_storage import (
     open_study,
     opened_storage,
     require_same_storage,
-    shown_url,
     study_identity,
 )
 from nas_compress.search.storage.recovery import require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
+from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
@@ -99,15 +99,15 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
+    with folder.locked(), known_errors(storage), opened_storage(storage, folder.journal) as backend:
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
-        for line in code:
-            reporter.keep(line)
         if storage is None:
             _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
+        for line in code:
+            reporter.keep(line)
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         records = read_records(folder)
         if records or repeated:

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -94,8 +94,10 @@ def gather(file: StudyFile) -> StudyParts:
         shift=spec.data.shift,
         flip=spec.data.flip,
         train_samples=spec.data.train_samples,
+        task=spec.data.task,
         where=where + ("data.factory" if spec.data.factory else "data.name"),
     )
+    dataset = replace(dataset, task=dataset.task.measuring(spec.wanted_figures))
     require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)

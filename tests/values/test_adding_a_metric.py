@@ -19,10 +19,11 @@ from nas_compress.runs.selection import chosen_members
 from nas_compress.search.listing import catalogue
 from nas_compress.search.stopping_rule import learned_objective
 from nas_compress.search.storage.recovery import constraints, told_values
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import METRICS, Budget, Metric, Objective, Reward, chance_levels
+from nas_compress.values.metric import Metric
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, chance_levels
 from nas_compress.values.outcome import Measured, Outcome
 
 ROWS = (
@@ -57,7 +58,7 @@ ROWS = (
         known_before_training=True,
     ),
 )
-TASK = ImageClassification(shape=(1, 8, 8), classes=10)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=10)
 COST = {"latency_ms": 0.5, "size_bytes": 1000, "parameters": 10, "macs": 20, "energy_mj": 1.5}
 
 
