@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.checkpoint import Checkpoint
 
@@ -51,7 +51,7 @@ def test_weights_with_code_are_refused_in_one_line(kind: str, suffix: str, tmp_p
             "hostile_net:build",
             f"net{suffix}",
             folder=tmp_path,
-            task=ImageClassification(shape=(1, 8, 8), classes=10),
+            task=Classification.of_images(shape=(1, 8, 8), classes=10),
             batch={"input": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)},
             label="study.toml",
         )
