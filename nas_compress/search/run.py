@@ -103,11 +103,11 @@ def run_study(
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
-        for line in code:
-            reporter.keep(line)
         if storage is None:
             _take_over(folder, parts, reporter)
         hosts = _open(parts, folder, backend, storage, total, store)
+        for line in code:
+            reporter.keep(line)
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         records = read_records(folder)
         if records or repeated:
