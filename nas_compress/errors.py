@@ -12,6 +12,7 @@ NasCompressError
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 from collections.abc import Iterable
@@ -69,6 +70,8 @@ def printable(text: str) -> str:
     >>> print(printable("name \x1b[31m, größer\n"))
     name \x1b[31m, größer\n
     """
+    with contextlib.suppress(UnicodeEncodeError):  # bytes of a name in another encoding
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,4 +30,4 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
     starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space)
     for path in write_starter(starter):
         print_line(str(path))
-    print_line(f"next: nas-compress check {folder}", err=True)
+    print_line(f"next: nas-compress check {shlex.quote(str(folder))}", err=True)

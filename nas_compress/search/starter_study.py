@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
 from nas_compress.data.catalogue import DATASETS
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
@@ -64,7 +67,7 @@ name = "{data}"                 # nas-compress list data
 
 OWN_TEACHER = """\
 factory = "{model}"    # returns an nn.Module: raw uint8 samples in, logits out
-weights = "{weights}"           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
+weights = {weights}           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
 
 TRAINED_TEACHER = """\
 family = "resnet"               # trained once and kept; nas-compress list families
@@ -139,7 +142,6 @@ def _fit_to_teacher(study: Path, space: Path) -> None:
 
 
 def _study_text(starter: Starter) -> str:
-    name = starter.folder.resolve().name
     built_in = ":" not in starter.data
     if built_in:
         require_known("--data", starter.data, DATASETS)
@@ -155,21 +157,32 @@ def _study_text(starter: Starter) -> str:
         )
     epochs, batch_size = (14, 32) if small else (4, 256)
     return STUDY.format(
-        name=name, folder=starter.folder, data=data, teacher=teacher, epochs=epochs, batch_size=batch_size
+        name=_name(starter.folder),
+        folder=printable(shlex.quote(str(starter.folder))),
+        data=data,
+        teacher=teacher,
+        epochs=epochs,
+        batch_size=batch_size,
     )
 
 
+def _name(folder: Path) -> str:
+    """Return the folder's name with a hyphen for characters that a study's name must not have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name)
+    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"
+
+
 def _weights(starter: Starter) -> str:
-    """Return the weights' path relative to the study file's folder."""
+    """Return the weights' path relative to the study file's folder, as a string of TOML."""
     found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
     if found is None:
         raise RequestError(f"--model needs --weights, but none are given and there is no {' or '.join(WEIGHTS)}")
     if not found.is_file():
         raise RequestError(f"--weights must be a file, but {found} is not one")
-    return Path(os.path.relpath(found.resolve(), starter.folder.resolve())).as_posix()
+    return json.dumps(Path(os.path.relpath(found.resolve(), starter.folder.resolve())).as_posix(), ensure_ascii=False)
 
 
 def _space_text(starter: Starter, space: str) -> str:
     require_known("--space", space, shipped_names("search_spaces"))
     text = (shipped_folder("search_spaces") / f"{space}.py").read_text(encoding="utf-8")
-    return HEADER.format(name=starter.folder.resolve().name, space=space) + text.split('"""\n', 1)[1].lstrip("\n")
+    return HEADER.format(name=_name(starter.folder), space=space) + text.split('"""\n', 1)[1].lstrip("\n")

@@ -13,6 +13,7 @@ from torch import nn
 
 from nas_compress.config.study_file import read_study
 from nas_compress.search.run import run_study
+from nas_compress.search.starter_study import Starter, write_starter
 from running import Command, command_in, quick_and_apart, snapshot
 
 MODELS = """from torch import nn
@@ -102,7 +103,6 @@ def test_its_keys_are_known_and_so_are_those_in_its_comments(space: str, command
         (("mine", "--model", "my_models:build"), "must return logits (N, 10)"),
         (("mine", "--data", "nowhere:load"), "'nowhere'"),
         (("mine", "--model", "my_models:build", "--weights", "w.pt"), "--weights must be a file, but w.pt is not one"),
-        (("my mine",), "name"),
         (("my_data.py",), "DIR must be a folder"),
         ((), "DIR"),
     ],
@@ -123,3 +123,9 @@ def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own
     (own / "teacher.pt").unlink()
     words = ("init", "mine", "--model", "my_models:build", "--data", "my_data:load")
     assert "--model needs --weights" in command(*words).line
+
+
+@pytest.mark.parametrize(("folder", "name"), [("_my stüdy\n# 1.2", "my-st-dy-1.2"), ("研究", "study")])
+def test_the_name_comes_from_any_folder(folder: str, name: str, tmp_path: Path) -> None:
+    write_starter(Starter(folder=tmp_path / folder, data="digits"))
+    assert read_study(tmp_path / folder).spec.name == name
