@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
-from nas_compress.files import write_json, write_text
+from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import read_model
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.file_contract import FORMS
@@ -76,44 +78,59 @@ Candidate: {candidate}
 
 
 def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
-    """Write a bundle for each trial into its folder; nothing is written if one of them is invalid."""
+    """Write a bundle for each trial into its folder; after any error nothing is left of them.
+
+    RequestError if a trial was not trained or a folder is not empty, DamagedFileError if a model is not the file that
+    was measured.
+    """
     for trial, out in places.items():
-        trained_record(folder, trial)
+        read_model(folder, trained_record(folder, trial))
         _require_new(out)
-    for trial, out in places.items():
-        export_bundle(folder, trial, out)
+    with ExitStack() as unfinished:
+        for trial, out in places.items():
+            unfinished.enter_context(_removed_on_error(out))
+            export_bundle(folder, trial, out)
     return list(places.values())
 
 
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
-    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder."""
+    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder.
+
+    The file is read once, and exactly the bytes that have the recorded SHA-256 are written.
+    """
     record = trained_record(folder, trial)
+    content = read_model(folder, record)
     _require_new(out)
     about = folder.about()
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder.root / record.model, out / Path(record.model).name)
-    write_json(
-        out / "config.json",
-        {
-            "candidate": record.outcome.candidate.to_dict(),
-            "params": dict(record.params),
-            "study": about["study"],
-            "study_folder": about["study_folder"],
-            "seed": record.outcome.seed,
-            "versions": about["versions"],
-        },
-    )
-    outcome = record.outcome.to_dict()
-    keys = ("number_format", "measured", "architecture", "epochs", "losses", "seconds")
-    write_json(
-        out / "metrics.json",
-        {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
-    )
     model = out / Path(record.model).name
-    signature = file_signature(model)
-    example = _example(signature, model.name, classes=about.get("classes"))
-    write_text(out / "example.py", example)
-    write_text(out / "README.md", _card(folder, record, signature, example))
+    with _removed_on_error(out):
+        write_bytes(model, content)
+        write_json(
+            out / "config.json",
+            {
+                "candidate": record.outcome.candidate.to_dict(),
+                "params": dict(record.params),
+                "study": about["study"],
+                "study_folder": about["study_folder"],
+                "seed": record.outcome.seed,
+                "versions": dict(record.versions) or about["versions"],
+            },
+        )
+        outcome = record.outcome.to_dict()
+        keys = ("number_format", "measured", "architecture", "epochs", "losses", "seconds")
+        write_json(
+            out / "metrics.json",
+            {
+                "trial": trial,
+                "machine": about["machine"],
+                "sha256": hashlib.sha256(content).hexdigest(),
+                **{key: outcome[key] for key in keys},
+            },
+        )
+        signature = file_signature(model)
+        example = _example(signature, model.name, classes=about.get("classes"))
+        write_text(out / "example.py", example)
+        write_text(out / "README.md", _card(folder, record, signature, example))
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -126,6 +143,22 @@ def trained_record(folder: RunFolder, trial: int) -> Record:
         ended = f"{record.outcome.state}: {record.outcome.reason}"
         raise RequestError(f"--trial must be a trained trial, but trial {trial} ended as {ended}")
     return record
+
+
+@contextmanager
+def _removed_on_error(out: Path) -> Iterator[None]:
+    """Create an empty folder; remove its content, and the folders made for it, if the block raises an error."""
+    made = [place for place in (out, *out.parents) if not place.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in out.glob("*"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def _require_new(out: Path) -> None:
