@@ -260,3 +260,16 @@ def test_a_stopping_rule_needs_the_primary_metric(tmp_path: Path) -> None:
     )
     with pytest.raises(RequestError, match=r"search\.stop needs the primary metric of the task tracks, error, as"):
         gather(read_study(study))
+
+
+def test_a_family_of_images_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    study = written(tmp_path, ('factory = "tracks:Net"\nweights = "net.pt"\n', 'family = "resnet"\n'))
+    with pytest.raises(RequestError, match=r"task's inputs and outputs, factors .* fitting families: pruned") as caught:
+        gather(read_study(study))
+    assert "study.toml: teacher.family" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_candidate_of_a_family_of_images_is_refused_by_its_rules(context: TrialContext, tmp_path: Path) -> None:
+    candidate = Candidate(family="resnet", depths=(1, 1, 1), losses=(LossTerm(name="task_loss"),))
+    with pytest.raises(RequestError, match=r"but got 'resnet'; fitting families: pruned"):
+        run_trial(candidate, context, seed=0, model=tmp_path / "model.onnx")

@@ -13,6 +13,7 @@ from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel
 from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
+from nas_compress.files import cache_folder
 
 SAFE_BLOCKS = 2  # under a level that is far too high, the first two blocks are accepted in any state
 
@@ -38,6 +39,11 @@ def cache_in(folder: Path) -> LatencyCache:
     return LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
 
 
+def learned_level_in(folder: Path | None = None, *, fast_ms: float) -> None:
+    """Keep a fast level in a latency cache; the user's own if `folder` is None."""
+    cache_in(folder or cache_folder() / "latency").keep(FastLevel(fast_ms=fast_ms), {})
+
+
 def meter_with_level(folder: Path, fast_ms: float, *, blocks: int = SAFE_BLOCKS) -> LatencyMeter:
-    cache_in(folder).keep(FastLevel(fast_ms=fast_ms), {})
+    learned_level_in(folder, fast_ms=fast_ms)
     return LatencyMeter(cache=folder, time_limit_s=0.3, blocks=blocks)

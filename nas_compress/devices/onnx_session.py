@@ -1,4 +1,7 @@
-"""Open ONNX models in onnxruntime with one thread and all optimisations."""
+"""Open ONNX models in onnxruntime with one thread and all optimisations.
+
+A model is one file. A file is refused if any of its tensors, at any depth, has its bytes in another file.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,22 @@ import lzma
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx.external_data_helper import uses_external_data
 
+from nas_compress.devices.onnx_parts import lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.file_contract import COMPRESSED
-from nas_compress.values.signature import Signature, TensorSpec
+from nas_compress.values.signature import DTYPES, Signature, TensorSpec
 
 ERRORS_ONLY = 3
 PROVIDERS = ["CPUExecutionProvider"]
+
+MODEL_LIMIT = 2**31 - 1
+"""Largest model in bytes, before and after decompression: the limit of protobuf messages."""
+
+CHUNK = 2**20
 
 NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "int32", "int64", "float16", "bool")} | {
     "tensor(float)": "float32",
@@ -34,11 +43,13 @@ def open_session(
     roundings, and no integer kernel runs.
     """
     content = read_content(path)
-    _parse(content, path)
     try:
         session = start_session(content, optimised_path=optimised_path, optimised=optimised)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        if value.type not in NUMPY_TYPES:
+            raise RequestError(f"inputs and outputs must be tensors of numbers, but got {path} with {value.type}")
     if signature is not None:
         _require_names("inputs", signature.input_names, [value.name for value in session.get_inputs()], path)
         _require_names("outputs", signature.output_names, [value.name for value in session.get_outputs()], path)
@@ -60,47 +71,87 @@ def start_session(
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read a file; RequestError if it is missing, no ONNX model, or keeps its weights in another file."""
-    return _parse(read_content(path), path)
-
-
-def file_signature(path: Path) -> Signature:
-    """Return the inputs and outputs described in a file's graph."""
-    graph = read_model(path).graph
-    return Signature(inputs=tuple(map(_spec, graph.input)), outputs=tuple(map(_spec, graph.output)))
+    """Read a file; RequestError if it is missing, too large, no ONNX model, or keeps weights in another file."""
+    return _read(path)[1]
 
 
 def read_content(path: Path) -> bytes:
-    """Read the ONNX model's bytes, decompressed if the name ends in `.xz`; RequestError if that fails."""
+    """Read the bytes of an ONNX model, decompressed if the name ends in `.xz`; RequestError as for `read_model`."""
+    return _read(path)[0]
+
+
+def file_signature(path: Path) -> Signature:
+    """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers."""
+    graph = read_model(path).graph
+    stored = {tensor.name for tensor in graph.initializer}
     try:
-        content = Path(path).read_bytes()
+        return Signature(
+            inputs=tuple(_spec(value) for value in graph.input if value.name not in stored),
+            outputs=tuple(map(_spec, graph.output)),
+        )
+    except RequestError as error:
+        raise RequestError(f"{error} ({path})") from error
+
+
+def _read(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    path = Path(path)
+    try:
+        _require_size(path.stat().st_size, path)
+        content = _decompressed(path) if path.suffix == COMPRESSED else path.read_bytes()
     except OSError as error:
         raise RequestError(f"a model file must be readable, but got {path}: {error.strerror}") from error
     try:
-        return lzma.decompress(content) if Path(path).suffix == COMPRESSED else content
-    except lzma.LZMAError as error:
-        raise RequestError(f"a compressed model file must be whole, but got {path}: {error}") from error
-
-
-def _parse(content: bytes, path: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load_model_from_string(content)
+        model = onnx.load_model_from_string(content)  # never reads another file
     except Exception:  # protobuf's own error: its package ships no types
         model = onnx.ModelProto()
     if not model.graph.node:
         raise RequestError(f"a model file must be an ONNX model, but got {path} ({len(content)} bytes)")
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+    if any(map(lies_outside, tensors(model))):
         raise RequestError(f"a model file must hold its own weights, but got {path} with external data")
-    return model
+    return content, model
+
+
+def _decompressed(path: Path) -> bytes:
+    """Decompress a file. A first pass in chunks finds its size, so that a file over the limit takes no memory."""
+    size = 0
+    try:
+        with lzma.open(path) as file:
+            while chunk := file.read(CHUNK):
+                size += len(chunk)
+                _require_size(size, path)
+            file.seek(0)
+            return file.read()
+    except (lzma.LZMAError, EOFError, MemoryError) as error:
+        raise RequestError(f"a compressed model file must be whole, but got {path}: {first_line(error)}") from error
+
+
+def _require_size(size: int, path: Path) -> None:
+    if size > MODEL_LIMIT:
+        raise RequestError(f"a model must have at most {MODEL_LIMIT} bytes, also after decompression, but got {path}")
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
+    dtypes: dict[int, str] = {onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)): name for name in DTYPES}
+    if not value.type.HasField("tensor_type") or kind.elem_type not in dtypes:
+        raise RequestError(
+            f"inputs and outputs must be tensors of {', '.join(DTYPES)}, but got {value.name!r} of {_kind(value.type)}"
+        )
     return TensorSpec(
         name=value.name,
-        dtype=str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)),
+        dtype=dtypes[kind.elem_type],
         shape=tuple(size.dim_param or size.dim_value for size in kind.shape.dim),
     )
+
+
+def _kind(type_: onnx.TypeProto) -> str:
+    """Name a type that no `TensorSpec` has, such as `sequence`, `optional` or `string`."""
+    kind = str(type_.WhichOneof("value") or "no")
+    if kind != "tensor_type":
+        return f"{kind.removesuffix('_type')} type"
+    number = type_.tensor_type.elem_type
+    known = onnx.TensorProto.DataType
+    return f"{known.Name(number).lower() if number in known.values() else number} type"
 
 
 def _require_names(kind: str, expected: Sequence[str], found: Sequence[str], path: Path) -> None:

@@ -16,10 +16,11 @@ from nas_compress.devices.protocol import Device, Latency
 from nas_compress.devices.table import recorded_caution
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_zero_fraction
 from nas_compress.measurement.graph_key import structure_key
-from nas_compress.measurement.predictions import measure_metrics
+from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
@@ -147,7 +148,9 @@ def measure_file(
             integer_caution=recorded_caution(target.describe()),
         )
     with watch.stage("accuracy"):
-        metrics = measure_metrics(session, task, inputs=to_arrays(inputs), targets=to_arrays(validation.targets))
+        targets = to_arrays(validation.targets)
+        outputs = predict_split(session, task, inputs=to_arrays(inputs), targets=targets)
+        metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
@@ -160,6 +163,7 @@ def measure_file(
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=zero_fraction,
+        confusion=confusion,
     )
 
 

@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
-from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Arrays
+from nas_compress.errors import RequestError, first_line
+from nas_compress.tasks.batch import Arrays, require_fitting
 from nas_compress.tasks.task import Task
+from nas_compress.values.signature import Signature
 
 BATCH = 256
 """Samples per call of the runtime; limits the memory."""
@@ -21,28 +23,41 @@ File: TypeAlias = ort.InferenceSession | Path
 """An open session, or the path of a file."""
 
 
-def predict(file: File, inputs: Arrays) -> dict[str, NDArray[Any]]:
+def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
-    RequestError if names, types or shapes differ from the file's inputs.
+    signature: required names of inputs and outputs of a file by path.
+    RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
-    session = file if isinstance(file, ort.InferenceSession) else open_session(file)
+    session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
     starts = range(0, _count(inputs), BATCH)
     batches = [{name: array[start : start + BATCH] for name, array in inputs.items()} for start in starts]
-    found = [session.run(names, batch) for batch in batches]
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+    try:
+        found = [map(np.atleast_1d, session.run(names, batch)) for batch in batches]
+        return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+    except Exception as error:  # the runtime's exceptions have no common root
+        if not isinstance(file, Path):
+            raise
+        raise RequestError(f"a model file must run on the samples, but got {file}: {first_line(error)}") from error
 
 
 def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
-    session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=task.signature)
+    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+
+
+def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
+    """Return every output of a file on a whole split; RequestError if the file does not fit the task."""
     samples = _count(inputs)
     for name, values in targets.items():
         if len(values) != samples:
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
-    return task.measure(predict(session, inputs), targets)
+    outputs = predict(file, inputs, signature=task.signature)
+    tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+    require_fitting(tensors, task.signature.outputs, samples=samples)
+    return outputs
 
 
 def _count(inputs: Arrays) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas_compress.errors import require_known
+from nas_compress.errors import refusal, require_known
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork
@@ -12,6 +12,8 @@ from nas_compress.models.mobilenet import MobileNet
 from nas_compress.models.resnet import ResNet
 from nas_compress.models.vit import ViT
 from nas_compress.values.architecture import Architecture
+from nas_compress.values.family_settings import PRUNED
+from nas_compress.values.signature import Signature
 
 FAMILIES: Mapping[str, AnyFamily] = {"resnet": ResNet(), "mobilenet": MobileNet(), "vit": ViT()}
 """Every family by its name."""
@@ -21,6 +23,22 @@ def family_named(name: str, where: str = "") -> AnyFamily:
     """The family of that name; RequestError names the nearest one."""
     require_known("a family", name, FAMILIES, where)
     return FAMILIES[name]
+
+
+def require_fitting(name: str, signature: Signature, where: str = "") -> None:
+    """Raise RequestError unless the family builds networks of these inputs and outputs. `pruned` always does."""
+    if name == PRUNED or family_named(name, where).fits(signature):
+        return
+    fitting = [known for known, family in FAMILIES.items() if family.fits(signature)]
+    tensors = " -> ".join(
+        ", ".join(f"{spec.name} ({', '.join(map(str, spec.shape))})" for spec in specs)
+        for specs in (signature.inputs, signature.outputs)
+    )
+    raise refusal(
+        f"a family must build networks of the task's inputs and outputs, {tensors}, but got {name!r}; "
+        f"fitting families: {', '.join([*fitting, PRUNED])} (of teacher.factory)",
+        where,
+    )
 
 
 def build_student(architecture: Architecture) -> ObservableNetwork:

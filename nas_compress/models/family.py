@@ -12,6 +12,8 @@ from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings
+from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.values.signature import Signature
 
 Settings = TypeVar("Settings", bound=FamilySettings)
 
@@ -36,6 +38,14 @@ class Family(ABC, Generic[Settings]):
     base_depths: ClassVar[tuple[int, ...]]
     settings: type[Settings]
     has_attention: ClassVar[bool] = False
+
+    def fits(self, signature: Signature) -> bool:
+        """Return True if the family builds networks of these inputs and outputs: one image to `logits` by default."""
+        try:
+            _ = signature.image_shape, signature.classes
+        except RequestError:
+            return False
+        return signature.output_names == (OUTPUT_NAME,)
 
     def layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: FamilySettings | None = None

@@ -7,13 +7,14 @@ from typing import Any
 
 from nas_compress.devices.onnx_session import read_content
 from nas_compress.errors import RequestError
+from nas_compress.measurement.confusion import MOST_CLASSES, Counts, read_rows
 from nas_compress.measurement.file_contents import stored_layers
-from nas_compress.report.confusion import Counts
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
 from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 
 WIDEST_MATRIX = 20
@@ -25,9 +26,7 @@ MOST_COMPRESSED = 20
 """Members with a compressed size as last step; compression takes 0.25 s each."""
 
 
-def card(
-    folder: RunFolder, record: Record, point: Point, counts: Counts | None, *, coded: bool = True
-) -> dict[str, Any]:
+def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True) -> dict[str, Any]:
     """The values of one card: figures, notes, layers, losses, bytes by layer and step, confusion.
 
     coded: whether to compress an uncompressed file for its last step.
@@ -52,8 +51,28 @@ def card(
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
         "steps": byte_steps(folder, record, coded=coded),
-        "confusion": None if counts is None else _confusion(counts),
+        "confusion": confusion(outcome.measured),
     }
+
+
+def confusion(measured: Measured | None) -> dict[str, Any] | None:
+    """The recorded confusion counts of a file; None if its record has none."""
+    counts = None if measured is None else read_rows(measured.confusion)
+    return None if counts is None else _confusion(counts)
+
+
+def missing_confusion(classes: int | None, without: Sequence[str]) -> str:
+    """Give the reason for missing matrices, empty if none is missing.
+
+    classes: of the task. without: names of the measured files without counts.
+    """
+    if not without:
+        return ""
+    if classes is None:
+        return "the task has no classes"
+    if classes > MOST_CLASSES:
+        return f"records have them for at most {MOST_CLASSES} classes, and the task has {classes}"
+    return f"none in {len(without)} records of an earlier version, such as that of {without[0]}"
 
 
 def _curve(points: Sequence[tuple[int, float]]) -> dict[str, Any] | None:

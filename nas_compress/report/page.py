@@ -17,8 +17,7 @@ from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
 from nas_compress.plots.panel import Spreads, axis_words, staircase
 from nas_compress.plots.pareto import front_picture, pairs
-from nas_compress.report.cards import MOST_COMPRESSED, card
-from nas_compress.report.confusion import confusions
+from nas_compress.report.cards import MOST_COMPRESSED, card, confusion, missing_confusion
 from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
 from nas_compress.report.rows import STANDINGS, standing, table
 from nas_compress.runs.confirmation import read_confirmation
@@ -27,7 +26,8 @@ from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.outcome import Measured
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -47,9 +47,10 @@ def report_page(folder: RunFolder) -> str:
     """The whole page: HTML with styles, scripts, data and pictures inside."""
     records = read_records(folder)
     spec, about = folder.spec(), folder.about()
-    front = make_front(spec, folder.chance(), read_baseline(folder), records)
+    teacher = read_baseline(folder)
+    front = make_front(spec, folder.chance(), teacher, records)
     columns, rows = table(records, front)
-    knee, spreads = front.knee, read_spreads(folder)
+    knee, spreads, cards = front.knee, read_spreads(folder), _cards(folder, records, front)
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -57,7 +58,7 @@ def report_page(folder: RunFolder) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _shown, "whole": "{:,}".format, "percent": "{:.1%}".format}
+    environment.filters |= {"figure": _shown, "words": _words, "whole": "{:,}".format, "percent": "{:.1%}".format}
     return environment.get_template("page.html").render(
         title=spec.name,
         spec=spec,
@@ -67,7 +68,9 @@ def report_page(folder: RunFolder) -> str:
         budgets=[rule(budget) for budget in front.budgets],
         metrics=METRICS,
         counts=_counts(records, front),
-        cards=_cards(folder, records, front),
+        cards=cards,
+        taught=confusion(teacher),
+        missing=_missing(about.get("classes"), cards, teacher),
         importances=parameter_importances(records, spec.objective_list),
         conditional=conditional_parameters(records),
         fewest_trials=FEWEST_TRIALS,
@@ -107,14 +110,20 @@ def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in STANDINGS if kind in kinds}
 
 
-def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> tuple[list[dict[str, Any]], str]:
+def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> list[dict[str, Any]]:
     by_trial = {record.trial: record for record in records}
     knee = front.knee
     first = sorted(front.members, key=lambda point: point is not knee)
-    counts, missing = confusions(folder, first)
     coded = {point.trial for point in first[:MOST_COMPRESSED]}
-    made = [card(folder, by_trial[int(p.trial)], p, counts.get(p.trial), coded=p.trial in coded) for p in front.members]
-    return made, missing
+    return [card(folder, by_trial[int(p.trial)], p, coded=p.trial in coded) for p in front.members]
+
+
+def _missing(classes: int | None, cards: Sequence[Mapping[str, Any]], teacher: Measured | None) -> str:
+    """Give the reason for missing confusion matrices of members and teacher, empty if there are all."""
+    without = [f"trial {card['trial']}" for card in cards if card["confusion"] is None]
+    if teacher is not None and confusion(teacher) is None:
+        without.append("the teacher")
+    return missing_confusion(classes, without)
 
 
 def _ended(records: Sequence[Record], front: Front) -> dict[str, list[Record]]:
@@ -161,6 +170,10 @@ def _axis(front: Front, name: str) -> dict[str, Any]:
 
 def _shown(name: str, value: float | None) -> str:
     return "" if value is None else METRICS[name].shown(value)
+
+
+def _words(figures: Mapping[str, float]) -> str:
+    return in_words(figures, METRICS)
 
 
 def _teacher(front: Front) -> Mapping[str, float] | None:

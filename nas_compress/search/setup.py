@@ -37,6 +37,7 @@ from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
+from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 
@@ -154,15 +155,8 @@ def find_teacher(parts: StudyParts, progress: Progress) -> Teacher:
 
 def make_context(parts: StudyParts, teacher: Teacher) -> TrialContext:
     """Return the context of the trials."""
-    return TrialContext(
-        dataset=parts.dataset,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, parts.dataset.train.first(1).inputs),
-        target=parts.target,
-        training=parts.spec.training,
-        budgets=parts.spec.budget_list,
-        device=parts.device,
-    )
+    spec = parts.spec
+    return _context(parts.dataset, teacher, spec.training, parts.target, parts.device, spec.budget_list)
 
 
 def comparison_context(
@@ -182,13 +176,24 @@ def comparison_context(
         device=device,
         progress=lambda what, done, count: None,
     )
+    return _context(dataset, obtained, training, target, device, ())
+
+
+def _context(
+    dataset: Dataset,
+    teacher: Teacher,
+    training: TrainingSection,
+    target: Device,
+    device: torch.device,
+    budgets: tuple[Budget, ...],
+) -> TrialContext:
     return TrialContext(
         dataset=dataset,
-        teacher=obtained,
-        teacher_macs=count_macs(obtained.network, dataset.train.first(1).inputs),
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, dataset.train.first(1).inputs),
         target=target,
         training=training,
-        budgets=(),
+        budgets=budgets,
         device=device,
     )
 

@@ -16,7 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder, write_json
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import build_student, family_named
+from nas_compress.models.families import build_student, family_named, require_fitting
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Training, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
@@ -28,6 +28,7 @@ from nas_compress.values.architecture import Architecture, Width
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
     """Return the architecture of a teacher of a known family."""
     family = family_named(section.family, where=f"{label}: teacher.family")
+    require_fitting(section.family, dataset.task.signature, where=f"{label}: teacher.family")
     depths, base = section.depths or family.base_depths, section.widths or family.base_widths
     if len(base) != len(depths):
         raise RequestError(

@@ -15,7 +15,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import FAMILIES
+from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -184,6 +184,9 @@ class CandidateRules:
     def require(self, candidate: Candidate) -> CheckedCandidate:
         """Require a candidate of the study with all its losses and settings; return it with its shapes."""
         check_candidate(candidate)
+        for family in (candidate.shape.family, candidate.teaching.peer_family):
+            if family is not None:
+                require_fitting(family, self._dataset.task.signature)
         architecture = self._shape(candidate)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
         watched = bool(feature_terms(candidate.losses))

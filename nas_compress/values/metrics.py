@@ -136,8 +136,8 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
 def chance_levels(classes: int) -> dict[str, float]:
     """The chance levels of classification by metric.
 
-    >>> chance_levels(10)
-    {'accuracy': 0.1}
+    >>> chance_levels(10)["accuracy"]
+    0.1
     """
     return {name: metric.chance(classes) for name, metric in METRICS.items() if metric.chance is not None}
 

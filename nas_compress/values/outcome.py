@@ -25,6 +25,8 @@ class Measured:
     zero_fraction: fraction of zeros among the weights of convolutions and products, None before training.
     float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
     steps: bytes of the network in each storage form of `export.layout.STEPS`, if weights are zero or shared.
+    confusion: answers of the file by label on the validation split, see `measurement.confusion`. Empty before training,
+    in older records, and for tasks without classes or with more than 100.
 
     >>> measured = Measured(figures={"latency_ms": 0.2, "size_bytes": 900}, latency_spread=0.0, latency_noisy=False)
     >>> Measured.from_dict(measured.to_dict()) == measured
@@ -39,6 +41,7 @@ class Measured:
     zero_fraction: float | None = None
     float32_latency_ms: float | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
+    confusion: tuple[str, ...] = ()
 
     def figure(self, name: str) -> float:
         """One figure by the name of its metric; ValueError if it was not measured."""
@@ -68,6 +71,7 @@ class Measured:
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
         """The inverse of `to_dict`. Older records write null for an unmeasured figure."""
         figures, own = figures_apart(values, (item.name for item in fields(cls)))
+        own["confusion"] = tuple(own.get("confusion", ()))
         return cls(figures=figures, **own)
 
 

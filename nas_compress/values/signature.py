@@ -38,6 +38,11 @@ class TensorSpec:
             raise RequestError(f"dtype must be one of {', '.join(DTYPES)}, but got {self.name}: {self.dtype!r}")
         if self.shape[:1] != (BATCH,):
             raise RequestError(f"the first dimension must be {BATCH!r}, but got {self.name}: {self.shape}")
+        for size in self.shape:
+            if isinstance(size, str) and not size.isidentifier():
+                raise RequestError(
+                    f"free sizes must have names of letters, digits and _, but got {self.name}: {size!r}"
+                )
         if any(isinstance(size, int) and size < 1 for size in self.shape):
             raise RequestError(f"fixed sizes >= 1 must hold, but got {self.name}: {self.shape}")
 

@@ -18,6 +18,7 @@ from image_files import export_images
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.layers import StagedFamily
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
 from nas_compress.pruning.ranking import RANKINGS, surviving_fractions
@@ -29,7 +30,8 @@ MakeNetwork = Callable[..., ObservableNetwork]
 SHAPE = (1, 8, 8)
 DEPTHS = (1, 2, 1)
 every_criterion = pytest.mark.parametrize("criterion", CRITERIA)
-every_family = pytest.mark.parametrize("family", ["resnet", "mobilenet"])  # of one shape: three stages
+STAGED = [name for name, family in FAMILIES.items() if isinstance(family, StagedFamily)]
+every_family = pytest.mark.parametrize("family", STAGED)  # of one shape: three stages
 
 
 BATCHES = tuple(

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.families import FAMILIES, build_student, family_named
+from nas_compress.models.families import FAMILIES, build_student, family_named, require_fitting
+from nas_compress.models.layers import StagedFamily
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.family_settings import (
     SETTINGS,
@@ -23,7 +24,7 @@ from nas_compress.values.family_settings import (
 from nas_compress.values.signature import Signature, TensorSpec
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
-CONVOLUTIONAL = ("resnet", "mobilenet")
+CONVOLUTIONAL = tuple(name for name, family in FAMILIES.items() if isinstance(family, StagedFamily))
 CLASSES = 4
 HEADS = 3
 
@@ -211,3 +212,41 @@ def test_unknown_names_and_empty_shapes_are_refused() -> None:
     text = TensorSpec(name="tokens", dtype="int32", shape=("N", "T"))
     with pytest.raises(RequestError, match=r"must have one input \(N, channels, .* but got tokens \('N', 'T'\)"):
         build_student(dataclasses.replace(good, signature=dataclasses.replace(good.signature, inputs=(text,))))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_says_which_tasks_it_builds(family: str) -> None:
+    known, images = FAMILIES[family], Signature.of_images((1, 8, 8), classes=4)
+    logits, labels = images.outputs[0], TensorSpec(name="total", dtype="float32", shape=("N", 1))
+    assert known.fits(images)
+    for inputs, outputs in (
+        (images.inputs, (labels,)),
+        (images.inputs, (logits, labels)),
+        (images.inputs, (dataclasses.replace(logits, name="scores"),)),
+        ((TensorSpec(name="tokens", dtype="int64", shape=("N", "length")),), images.outputs),
+        ((*images.inputs, dataclasses.replace(images.inputs[0], name="depth")), images.outputs),
+    ):
+        other = Signature(inputs=inputs, outputs=outputs)
+        assert known.fits(other) == builds(family, other)
+
+
+def builds(family: str, signature: Signature) -> bool:
+    """Whether a network of the family has these inputs and outputs."""
+    try:
+        network = build_student(dataclasses.replace(architecture(family, (1, 8, 8), (1, 1, 1)), signature=signature))
+        return list(network.observe(samples((1, 8, 8))).outputs) == list(signature.output_names)
+    except RequestError:
+        return False
+
+
+def test_a_family_that_does_not_fit_a_task_is_refused_with_those_that_do() -> None:
+    images = Signature.of_images((1, 8, 8), classes=4)
+    require_fitting("vit", images)
+    totals = dataclasses.replace(images, outputs=(TensorSpec(name="total", dtype="float32", shape=("N", 1)),))
+    require_fitting("pruned", totals)
+    with pytest.raises(RequestError) as caught:
+        require_fitting("resnet", totals, "study.toml: teacher.family")
+    assert str(caught.value) == (
+        "a family must build networks of the task's inputs and outputs, input (N, 1, 8, 8) -> total (N, 1), "
+        "but got 'resnet'; fitting families: pruned (of teacher.factory) (study.toml: teacher.family)"
+    )

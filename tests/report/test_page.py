@@ -13,6 +13,7 @@ import pytest
 
 from nas_compress.cli.main import commands
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.report.cards import missing_confusion
 from nas_compress.report.page import report_page, write_report
 from nas_compress.report.rows import AFTER_FIGURES
 from nas_compress.runs.folder import RunFolder
@@ -64,6 +65,22 @@ def test_each_member_has_a_card_whose_confusion_adds_up_to_its_accuracy(page: st
         assert sum(counts) == samples
         assert f"<b>{member['size_bytes']:,}</b>" in card
         assert "stem.conv" in card
+
+
+def test_the_teachers_matrix_adds_up_to_its_accuracy(page: str, finished: RunFolder) -> None:
+    teacher = json.loads((finished.root / "teacher" / "outcome.json").read_text())
+    samples = len(load_dataset(name="digits", seed=0, train_samples=200).validation)
+    card = page[page.index('id="card-teacher"') :]
+    assert f"({round(teacher['accuracy'] * samples):,} of {samples:,} right)" in card
+
+
+def test_records_without_counts_are_named_in_one_line(make_run: Make) -> None:
+    page = report_page(make_run(trained=1))
+    line = "Confusion matrices: none in 2 records of an earlier version, such as that of trial 0."
+    assert line in page and "<h3>Confusion" not in page
+    assert missing_confusion(None, ["trial 3"]) == "the task has no classes"
+    assert missing_confusion(101, ["trial 3"]) == "records have them for at most 100 classes, and the task has 101"
+    assert missing_confusion(101, []) == ""
 
 
 def test_the_page_says_what_it_needs_from_nowhere_else(page: str) -> None:

@@ -6,7 +6,6 @@ import torch
 
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.tasks.image_classification import ImageClassification
-from nas_compress.tasks.table import TASKS
 
 TASK = ImageClassification(shape=(1, 8, 8), classes=3)
 LOGITS = np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [0.0, 1.0, 0.5], [1.0, 0.0, 4.0]], dtype=np.float32)
@@ -49,11 +48,3 @@ def test_a_float_file_must_have_the_logits_of_its_module(value: float) -> None:
 def test_one_class_is_no_task() -> None:
     with pytest.raises(RequestError, match="classes >= 2 must hold, but got classes=1"):
         ImageClassification(shape=(1, 8, 8), classes=1)
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_of_the_table_is_named_and_measures_its_metrics(name: str) -> None:
-    task = TASKS[name].example
-    assert task.name == name and task.metrics
-    names = [spec.name for spec in (*task.signature.inputs, *task.targets)]
-    assert len(set(names)) == len(names)

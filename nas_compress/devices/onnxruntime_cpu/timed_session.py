@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
 from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
-from nas_compress.values.file_contract import COMPRESSED
 
 Array = NDArray[Any]
 
@@ -56,11 +55,7 @@ class TimedNet:
 
 
 def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
-    content: bytes | str
-    if isinstance(source, bytes):
-        content = source
-    else:
-        content = read_content(source) if source.suffix == COMPRESSED else str(source)
+    content = source if isinstance(source, bytes) else read_content(source)
     try:
         return start_session(content)
     except Exception as error:  # the runtime's exceptions share no narrower root

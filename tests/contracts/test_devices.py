@@ -1,0 +1,127 @@
+"""What every device promises: those of the table, and one without hardware."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from math import isfinite
+from pathlib import Path
+
+import pytest
+
+from fake_device import FakeDevice
+from image_files import export_images
+from nas_compress.devices.protocol import Device
+from nas_compress.devices.table import DEVICES, open_device, recorded_caution
+from nas_compress.models.features import ObservableNetwork
+from running import own_cache  # noqa: F401
+from timing import learned_level_in
+
+SHAPE = (1, 8, 8)
+
+ROWS: dict[str, Callable[[], Device]] = {name: lambda name=name: open_device(name) for name in DEVICES} | {
+    "fake": FakeDevice
+}
+
+every_device = pytest.mark.parametrize("row", ROWS)
+
+
+@pytest.fixture(autouse=True)
+def _steady(own_cache: None) -> None:  # noqa: F811
+    """A fast level that every state of the machine reaches, so that a first figure is not noisy."""
+    learned_level_in(fast_ms=1000.0)
+
+
+@pytest.fixture
+def model(make_network: Callable[..., ObservableNetwork], tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    export_images(make_network("resnet"), SHAPE, path)
+    return path
+
+
+@every_device
+def test_it_is_described_in_plain_values_under_a_stable_fingerprint(row: str) -> None:
+    one, other = ROWS[row](), ROWS[row]()
+    assert one.fingerprint == other.fingerprint and one.name == other.name
+    described = one.describe()
+    stored = json.loads(json.dumps(described))
+    assert stored == json.loads(json.dumps(other.describe()))
+    assert (stored["device"], stored["key"]) == (one.name, one.fingerprint) and stored["cpu"]
+    assert one.summary and "\n" not in one.summary
+    assert recorded_caution(stored) == recorded_caution(described)
+
+
+@every_device
+def test_its_kernels_compute_a_fixed_number_of_channels_at_once(row: str) -> None:
+    device = ROWS[row]()
+    for bits in (32, 8, 4):
+        step = device.channel_step(activation_bits=bits)
+        assert step >= 1 and step == ROWS[row]().channel_step(activation_bits=bits)
+    assert device.channel_step(activation_bits=8) <= device.channel_step(activation_bits=32)
+
+
+@every_device
+def test_it_checks_and_times_a_file(row: str, model: Path) -> None:
+    device, content = ROWS[row](), model.read_bytes()
+    device.check(model, activation_bits=32)
+    found = device.latency(model)
+    assert isfinite(found.latency_ms) and found.latency_ms > 0 and isfinite(found.spread) and found.spread >= 0
+    assert model.read_bytes() == content and [path.name for path in model.parent.iterdir()] == [model.name]
+
+
+@every_device
+def test_a_figure_without_noise_is_measured_once_for_each_key(row: str, model: Path) -> None:
+    first = ROWS[row]().latency(model, key="one", patient=True)
+    assert not first.noisy
+    assert ROWS[row]().latency(model, key="one") == first
+    assert ROWS[row]().latency(model, key="one", sizes={}) == first
+
+
+@every_device
+def test_provisional_figures_are_forgotten(row: str, model: Path) -> None:
+    device = ROWS[row]()
+    kept = device.latency(model, key="kept")
+    with device.provisional() as other:
+        assert (other.name, other.fingerprint) == (device.name, device.fingerprint)
+        assert other.latency(model, key="kept") == kept
+        other.latency(model, key="tried")
+    if row in DEVICES:
+        model.unlink()
+        assert device.latency(model, key="kept") == kept
+        with pytest.raises(Exception, match=r"model\.onnx"):
+            device.latency(model, key="tried")
+
+
+@every_device
+def test_a_busy_block_pauses_for_the_measurement_of_another(row: str, model: Path) -> None:
+    working, done, steps = threading.Event(), threading.Event(), [0]
+
+    def work() -> None:
+        device = ROWS[row]()
+        with device.busy():
+            while not done.is_set():
+                device.pause()
+                steps[0] += 1
+                working.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert working.wait(10)
+        found = ROWS[row]().latency(model, patient=True)
+        before = steps[0]
+        assert not found.noisy, "the other paused"
+    finally:
+        done.set()
+        thread.join(10)
+    assert not thread.is_alive() and steps[0] >= before
+
+
+@every_device
+def test_it_can_measure_inside_its_own_busy_block(row: str, model: Path) -> None:
+    device = ROWS[row]()
+    with device.busy():
+        device.pause()
+        assert not device.latency(model, patient=True).noisy
+        device.pause()
