@@ -67,8 +67,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def json_text(values: Any) -> str:
     """Return plain values as indented JSON, with null for nan and infinite numbers, which JSON lacks.
 
-    >>> json_text([0.5, float("nan")])
-    '[\\n  0.5,\\n  null\\n]'
+    >>> json_text(float("nan"))
+    'null'
     """
     try:
         return json.dumps(values, indent=2, allow_nan=False)

@@ -41,6 +41,7 @@ from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
 
+
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
     """One planned training of a member's candidate, or of a control, with one seed.

@@ -41,8 +41,10 @@ def read_marker(path: Path) -> dict[str, Any]:
         for key, kind in KINDS.items():
             if not isinstance(values.get(key), kind):
                 raise DamagedFileError(f"{path} is damaged: it has no {key}")
-        if "cpu" not in values["machine"] or not isinstance(values.get("chance"), dict) and "classes" not in values:
-            raise DamagedFileError(f"{path} is damaged: it has no machine.cpu or no chance")
+        if "cpu" not in values["machine"]:
+            raise DamagedFileError(f"{path} is damaged: it has no machine.cpu")
+        if not isinstance(values.get("chance"), dict) and not isinstance(values.get("classes"), int):
+            raise DamagedFileError(f"{path} is damaged: it has no chance")
     except DamagedFileError as error:
         raise DamagedFileError(f"{error}. Restore it from a copy, or start a new run with another --out.") from error
     return values

@@ -87,6 +87,8 @@ def require_plausible_figures(measured: Measured) -> None:
             _number(name, getattr(measured, name), 0, high)
     if measured.float32_latency_ms is not None:
         _number("float32_latency_ms", measured.float32_latency_ms, 0, above=True)
+    for row in measured.confusion:
+        _require(isinstance(row, str), "confusion must have rows of text", row)
     for name, size in _mapping("steps", measured.steps).items():
         _whole(f"steps.{name}", size)
 

@@ -137,9 +137,7 @@ def read_teacher_files(folder: RunFolder) -> dict[str, str]:
 
 def teacher_remedy(folder: RunFolder) -> str:
     """Say how to continue without a damaged file of the teacher."""
-    return (
-        f"Restore it from a copy, or remove {folder.teacher} and run the study again: the teacher is measured again."
-    )
+    return f"Restore it from a copy, or remove {folder.teacher} and run the study again: the teacher is measured again."
 
 
 def _read_teacher(folder: RunFolder) -> tuple[Measured, dict[str, str]] | None:

@@ -1,21 +1,10 @@
-"""Versions of Python and of packages with influence on results, and the trials made under each of them."""
+"""Trials made under each set of versions of Python and of packages with influence on results."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 
-from nas_compress import __version__
 from nas_compress.runs.records import Record
-
-PACKAGES = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this process."""
-    return dict(_versions())
 
 
 def version_groups(records: Sequence[Record]) -> list[tuple[dict[str, str], list[int]]]:
@@ -86,9 +75,3 @@ def trial_words(trials: Iterable[int]) -> str:
             ranges.append([number])
     words = [str(part[0]) if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in ranges]
     return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
-
-
-@cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    ours = {"python": platform.python_version(), "nas-compress": __version__}
-    return tuple((ours | {name: importlib.metadata.version(name) for name in PACKAGES}).items())

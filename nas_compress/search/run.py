@@ -20,7 +20,7 @@ from nas_compress.runs.front import Front
 from nas_compress.runs.model_files import model_path, teacher_path
 from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
-from nas_compress.runs.versions import continuation_notes, versions
+from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
 from nas_compress.search.preflight.feasibility import draw_candidates, refuse_out_of_reach, within_reach
@@ -36,6 +36,7 @@ from nas_compress.search.setup import (
     find_teacher,
     gather,
     make_context,
+    versions,
 )
 from nas_compress.search.start_points import queue_start_points
 from nas_compress.search.storage.hosts import Hosts, wait_for_workers
@@ -103,20 +104,20 @@ def run_study(
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
-        study = _open(parts, backend)
+        opened = _open(parts, backend)
         folder = _in_todays_format(folder, reporter)
         records = read_records(folder)
-        require_same_trials(study, folder, records)
+        require_same_trials(opened, folder, records)
         if storage is None:
             records = _take_over(folder, parts, records, reporter)
-        hosts = _join(study, parts, folder, url=storage, total=max(total, len(records)), shared=store)
+        hosts = _join(opened, parts, folder, url=storage, total=max(total, len(records)), shared=store)
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         for line in (*ignored_folders(folder), *continuation_notes(records, versions())):
             reporter.say(line)
         if records or repeated:
             cut = f"; interrupted trials to repeat: {repeated}" if repeated else ""
             reporter.say(f"continuing after {len(records)} finished trials{cut}")
-        for number in repeat_lost(study, records, run=hosts.run_id, alone=storage is None):
+        for number in repeat_lost(opened, records, run=hosts.run_id, alone=storage is None):
             reporter.say(f"trials/{number} was removed; its candidate is tried again under another number")
         queue_start_points(hosts.study, parts)
         figures, teacher = read_baseline(folder), None
@@ -190,7 +191,13 @@ def _in_todays_format(folder: RunFolder, reporter: Reporter) -> RunFolder:
 
 
 def _join(
-    study: optuna.Study, parts: StudyParts, folder: RunFolder, *, url: str | None, total: int, shared: SharedStore | None
+    study: optuna.Study,
+    parts: StudyParts,
+    folder: RunFolder,
+    *,
+    url: str | None,
+    total: int,
+    shared: SharedStore | None,
 ) -> Hosts:
     """Write the run folder's marker and return this process among those of the study."""
     run_id = folder.about()["run"] if folder.marker.is_file() else uuid.uuid4().hex

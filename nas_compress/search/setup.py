@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from nas_compress import __version__
 from nas_compress.config.schema import StudySpec, TeacherSection, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
@@ -237,3 +241,15 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
             shutil.copyfile(teacher.folder / name, folder.teacher / name)
     write_baseline(folder, measured, files=digests_of_teacher(folder))
     return measured
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of packages with influence on results."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+    ours = {"python": platform.python_version(), "nas-compress": __version__}
+    return tuple((ours | {name: importlib.metadata.version(name) for name in names}).items())

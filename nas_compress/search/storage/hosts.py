@@ -102,9 +102,7 @@ class Hosts:
             return
         trial.set_user_attr(MACHINE, self.machine)
         shared = {"files": dict(record.files), "versions": dict(record.versions)}
-        trial.set_user_attr(
-            OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s, **shared}
-        )
+        trial.set_user_attr(OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s, **shared})
         path = self.folder.root / record.model
         if self.shared is not None and record.model and record.repeats is None and path.is_file():
             trial.set_user_attr(FILE, self.shared.put(path, trial))
@@ -239,7 +237,7 @@ class Hosts:
             path.unlink()
             raise DamagedFileError(
                 f"--shared {self.shared.place} holds another file for trial {trial} than the measured one: the "
-                f"SHA-256 of {name} differs. Restore it, or leave out --shared to continue without files of other hosts."
+                f"SHA-256 of {name} differs. Restore it, or leave out --shared to continue without other hosts' files."
             )
         return model
 
