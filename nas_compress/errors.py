@@ -63,6 +63,15 @@ def refusal(message: str, where: str) -> RequestError:
     return RequestError(f"{line} ({where})" if where else line)
 
 
+def printable(text: str) -> str:
+    r"""Escape line breaks and characters that control a terminal; names on disk may contain them.
+
+    >>> print(printable("name \x1b[31m, größer\n"))
+    name \x1b[31m, größer\n
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def describe(error: BaseException) -> str:
     """Return an exception's type and text in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -34,16 +36,24 @@ _RETRY_S = 0.002
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`."""
+    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`.
+
+    The temporary file is private. The finished file has the permissions of the umask. A link at `path` is replaced.
+    OSError, with the name of `path`, if writing fails or `path` is a device or a pipe.
+    """
+    _require_regular(path)
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f"{TEMPORARY}{path.name[:40]}.{secrets.token_hex(4)}")
     try:
+        mode = _create(temporary)
         write(temporary)
-        temporary.chmod(0o644)
         _to_disk(temporary)  # before the rename, so that a power cut cannot leave an empty file
+        temporary.chmod(mode)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (str(temporary), temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,12 +91,16 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json_text(values) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read plain values from JSON; ValueError if the file is no JSON, too large or nested too deeply."""
+def read_json(path: Path, *, strict: bool = False) -> Any:
+    """Read plain values from JSON; ValueError if the file is no JSON, too large or nested too deeply.
+
+    A byte order mark is skipped. strict: refuse repeated keys, nan and inf.
+    """
     if path.stat().st_size > JSON_LIMIT:
         raise ValueError(f"a JSON file must have at most {JSON_LIMIT} bytes")
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse) if strict else json.loads(text)
     except RecursionError as error:
         raise ValueError("JSON must not be nested this deeply") from error
 
@@ -238,13 +252,45 @@ def _finite(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in values if names.count(name) > 1)
+        raise ValueError(f"a key must occur once, but {repeated!r} is repeated")
+    return values
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"a number must be finite, but got {constant}")
+
+
+def _require_regular(path: Path) -> None:
+    # A rename would replace /dev/null and its like, which root may do.
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    if special or path.parent.resolve() == Path("/dev"):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _create(path: Path) -> int:
+    """Create an empty private file; return the permissions of the umask, which cannot be read without changing it."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+    path.chmod(0o600)
+    return mode
+
+
 def _to_disk(path: Path) -> None:
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def _fill(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # A path may hold bytes that are not text.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _fill_bytes(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -20,29 +21,52 @@ def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterato
     RequestError with one line if the reference is wrong. where: file and key for the message.
     """
     module, _, name = reference.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
+    if not _is_valid(module, name):
         raise refusal(f"factory must be 'module:callable', but got {reference!r}", where)
     with _importable(folder, module):
-        yield _attribute(module, name, where)
+        yield _attribute(module, name, folder, where)
+
+
+def module_file(reference: str, *, folder: Path | None) -> Path | None:
+    """Return the file of the module that `user_callable` would import, without importing anything.
+
+    None if there is none, or if it has no file of its own.
+    """
+    module, _, name = reference.partition(":")
+    if not _is_valid(module, name):
+        return None
+    importlib.invalidate_caches()
+    places: list[str] | None = sys.path if folder is None else _places(folder)
+    file, parts = None, module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), places)
+        if spec is None:
+            return None
+        file, places = spec.origin, list(spec.submodule_search_locations or ())
+    return None if file is None else Path(file)
+
+
+def _is_valid(module: str, name: str) -> bool:
+    return all(part.isidentifier() for part in (*module.split("."), name))
+
+
+def _places(folder: Path) -> list[str]:
+    """Folders of modules in the order of the search: the given one, installed modules, the working folder."""
+    return [str(folder.resolve()), *sys.path, str(Path.cwd())]
 
 
 @contextmanager
 def _importable(folder: Path | None, module: str) -> Iterator[None]:
     """Put the folder first and the working folder last on sys.path.
 
-    A module of the same name from another folder is removed from sys.modules.
+    A module of the same name from another place is removed from sys.modules.
     """
     if folder is None:
         yield
         return
-    first, last = folder.resolve(), Path.cwd()
-    top = module.partition(".")[0]
-    home = next((place for place in (first, last) if (place / f"{top}.py").is_file() or (place / top).is_dir()), None)
-    if home is not None:
-        _forget_foreign(top, home)
-    importlib.invalidate_caches()
     before = list(sys.path)
-    sys.path[:] = [str(first), *before, str(last)]
+    _forget_foreign(module.partition(".")[0], folder)
+    sys.path[:] = _places(folder)
     try:
         yield
     finally:
@@ -50,19 +74,22 @@ def _importable(folder: Path | None, module: str) -> Iterator[None]:
 
 
 def _forget_foreign(top: str, folder: Path) -> None:
+    """Remove a loaded module if the search finds another file for its name."""
     loaded = getattr(sys.modules.get(top), "__file__", None)
-    if loaded is None or Path(loaded).resolve().is_relative_to(folder.resolve()):
+    found = module_file(f"{top}:x", folder=folder)
+    if loaded is None or found is None or Path(loaded).resolve() == found.resolve():
         return
     for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
         del sys.modules[name]
 
 
-def _attribute(module: str, name: str, where: str) -> Callable[[], object]:
+def _attribute(module: str, name: str, folder: Path | None, where: str) -> Callable[[], object]:
     try:
         loaded = importlib.import_module(module)
     except Exception as error:
+        place = _searched(folder) if isinstance(error, ModuleNotFoundError) and error.name == module else ""
         raise refusal(
-            f"factory must name an importable module, but {module!r} raised {describe(error)}", where
+            f"factory must name an importable module, but {module!r} raised {describe(error)}{place}", where
         ) from error
     if not hasattr(loaded, name):
         hint = nearest(name, _functions(loaded))
@@ -71,6 +98,14 @@ def _attribute(module: str, name: str, where: str) -> Callable[[], object]:
     if not callable(found):
         raise refusal(f"factory must name a callable, but {module}:{name} is {type(found).__name__}", where)
     return found
+
+
+def _searched(folder: Path | None) -> str:
+    """Name the places of a search without a result."""
+    if folder is None:
+        return ""
+    first, last = folder.resolve(), Path.cwd()
+    return f"; searched in {first}, among the installed packages" + (f" and in {last}" if last != first else "")
 
 
 def _functions(module: ModuleType) -> list[str]:

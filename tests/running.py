@@ -150,9 +150,9 @@ class Answer:
 
     @property
     def line(self) -> str:
-        """What stderr says, which must be one line of ours and no traceback."""
+        """What stderr says: one line of ours, after the lines about code that is loaded, and no traceback."""
         assert "Traceback" not in self.err
-        (line,) = self.err.splitlines()
+        (line,) = (line for line in self.err.splitlines() if not line.startswith("loads "))
         assert line.startswith("nas-compress: ")
         return line
 

@@ -48,9 +48,63 @@ def test_nothing_lies_there_while_it_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_others_may_read_it(tmp_path: Path) -> None:
-    write_text(tmp_path / "file.txt", "")
-    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o644
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (2, 0o664, 0o775)])
+def test_permissions_follow_the_umask_and_nobody_else_reads_an_unfinished_file(
+    mask: int, file: int, folder: int, tmp_path: Path
+) -> None:
+    path, unfinished = tmp_path / "new" / "file.txt", []
+
+    def write(temporary: Path) -> None:
+        unfinished.append(mode(temporary))
+        temporary.write_text("new")
+
+    before = os.umask(mask)
+    try:
+        write_atomically(path, write)
+        FileLock(path.with_name("lock"))
+    finally:
+        os.umask(before)
+    assert unfinished == [0o600]
+    assert mode(path) == mode(path.with_name("lock")) == file and mode(path.parent) == folder
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/stdout"), Path("/dev/new")):
+        with pytest.raises(OSError, match="not a regular file") as caught:
+            write_text(path, "new")
+        assert caught.value.filename == str(path)
+    assert Path("/dev/null").is_char_device() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_an_error_names_the_file_and_not_its_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"folder'$") as caught:
+        write_text(tmp_path / "folder", "new")
+    assert caught.value.filename == str(tmp_path / "folder")
+    with pytest.raises(OSError, match="File name too long"):
+        write_text(tmp_path / ("x" * 300), "new")
+    write_text(tmp_path / ("ä" * 127), "a name of 254 bytes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "ä" * 127]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("old")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "dangling").symlink_to("nothing")
+    for name in ("link", "dangling"):
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).read_text() == "new" and not (tmp_path / name).is_symlink()
+    assert (tmp_path / "kept").read_text() == "old" and not (tmp_path / "nothing").exists()
+
+
+def test_text_of_a_path_that_is_no_utf_8_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "page", os.fsdecode(b"a \xff \xc3\xa4"))
+    assert (tmp_path / "page").read_text(encoding="utf-8") == r"a \udcff ä"
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

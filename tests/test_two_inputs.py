@@ -205,7 +205,7 @@ def test_a_study_finds_a_front_and_bundles_it(tmp_path: Path) -> None:
         expected = zip(("total", "steps"), session.run(["total", "steps"], zeros), strict=True)
         assert printed == [f"{name} {values[0].round(2).tolist()}" for name, values in expected]
         card = (out / "README.md").read_text()
-        assert "`sequence`: float32 (N, length, 3)" in card and "| error |" in card
+        assert "`sequence`: `float32 (N, length, 3)`" in card and "| error |" in card
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["measured"]["error"] == record.outcome.measured.figures["error"]
 

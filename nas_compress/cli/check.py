@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 if TYPE_CHECKING:
     from nas_compress.config.schema import StudySpec
     from nas_compress.search.preflight.budget_coverage import Share
@@ -22,26 +24,30 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.forecast import forecast
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
 
-    parts = gather(read_study(study))
+    file = read_study(study)
+    for code in named_code(file):
+        print_line(str(code), err=True)
+    parts = gather(file)
     found = forecast(parts)
     data, spec = parts.dataset, parts.spec
-    click.echo(
+    print_line(
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
-        click.echo(f"note: {note}")
+        print_line(f"note: {note}")
     if spec.budgets:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {_duration(found.teacher_s)} unless trained before"
-    click.echo(
+    print_line(
         f"expected: {_duration(found.study_s)} for {spec.trials} trials ({once}, "
         f"then {_duration(found.trial_s)} a trial on average)"
     )

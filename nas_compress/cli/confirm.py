@@ -21,6 +21,7 @@ from nas_compress.cli.show import best_option, where_option
     help="Also train this control: no_teacher, uniform_width, float32 or inherit; repeatable.",
 )
 @click.option("--controls", is_flag=True, help="Also train all four controls.")
+@click.option("--study", help="Your own study file of the run, for its code; default: the folder recorded in run.json.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 def confirm(
     run: str,
@@ -29,16 +30,19 @@ def confirm(
     seeds: int,
     control: tuple[str, ...],
     controls: bool,
+    study: str | None,
     as_json: bool,
 ) -> None:
     """Retrain front members with new seeds and read the test split once.
 
-    Default: all members. Stop it at any time; the same command continues.
+    Default: all members. Stop it at any time; the same command continues. The code of the study is loaded from its
+    folder; a line names each file first.
 
     Example: nas-compress confirm digits --seeds 3 --where 'size_bytes<=64000'
     """
     from nas_compress.cli.progress_bar import make_reporter
     from nas_compress.cli.tables import print_confirmation
+    from nas_compress.config.study_file import read_study
     from nas_compress.confirm.controls import CONTROLS
     from nas_compress.confirm.run import confirm_run
     from nas_compress.runs.folder import open_run
@@ -46,10 +50,16 @@ def confirm(
     from nas_compress.runs.selection import chosen_members
 
     folder = open_run(run)
+    own = None if study is None else read_study(study)
     members = chosen_members(read_front(folder), best=best, where=where, everything=not best)
     with make_reporter() as reporter:
         confirmation = confirm_run(
-            folder, members, seeds=seeds, controls=tuple(CONTROLS) if controls else control, reporter=reporter
+            folder,
+            members,
+            seeds=seeds,
+            controls=tuple(CONTROLS) if controls else control,
+            study=own,
+            reporter=reporter,
         )
     draw(folder, None)
     if as_json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("run")
@@ -24,5 +26,5 @@ def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
     from nas_compress.runs.folder import open_run
 
     with dashboard_server(open_run(run), storage, host=host, port=port) as server, suppress(KeyboardInterrupt):
-        click.echo(f"http://{host}:{server.server_port}/", err=True)
+        print_line(f"http://{host}:{server.server_port}/", err=True)
         server.serve_forever()

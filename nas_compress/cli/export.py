@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nas_compress.cli.show import best_option, where_option
+from nas_compress.cli.terminal import print_line
 
 
 @click.command()
@@ -40,4 +41,4 @@ def export(
     )
     alone = not everything and max(len(trial), len(best)) < 2
     for path in export_bundles(folder, {number: out if alone else out / f"trial-{number}" for number in trials}):
-        click.echo(str(path))
+        print_line(str(path))

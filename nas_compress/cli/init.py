@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -26,5 +28,5 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
 
     starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space)
     for path in write_starter(starter):
-        click.echo(str(path))
-    click.echo(f"next: nas-compress check {folder}", err=True)
+        print_line(str(path))
+    print_line(f"next: nas-compress check {folder}", err=True)

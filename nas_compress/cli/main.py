@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -20,7 +21,9 @@ from nas_compress.cli.listing import list_command
 from nas_compress.cli.measure import measure
 from nas_compress.cli.run import run
 from nas_compress.cli.show import plot, report, show, status
+from nas_compress.cli.terminal import accept_any_text, print_line
 from nas_compress.errors import NasCompressError, RequestError, describe, lacks_memory
+from nas_compress.files import cache_folder
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,13 +46,15 @@ def main() -> None:
     # Waiting threads that spin would take cores from other programs. torch reads this variable at import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
+    accept_any_text()
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
         commands.main(prog_name="nas-compress", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -75,7 +80,7 @@ def _run() -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    click.echo(f"nas-compress: {line}", err=True)
+    print_line(f"nas-compress: {line}", err=True)
     return code
 
 
@@ -92,13 +97,51 @@ def _closed_pipe() -> int:
 
 
 def _disk_line(error: OSError) -> str:
-    place = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        why = os.strerror(error.errno).lower()
+    """Describe a failed read or write: what failed, where, and what to do."""
+    if error.errno is None or isinstance(error, ConnectionError):
+        return describe(error)
+    place, why = _place(error), error.strerror or os.strerror(error.errno)
+    why = why[:1].lower() + why[1:]
+    if error.errno in _FULL:
         return f"Cannot write: {why}{place}. Free disk space and run the same command to continue."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"Cannot write: {os.strerror(error.errno).lower()}{place}. Make it writable or use another folder."
-    return f"{type(error).__name__}: {error}"
+    if error.errno == errno.EROFS:
+        return f"Cannot write: {why}{place}. Make it writable or {_other_folder(error)}."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        match _denied(error.filename):
+            case "write":
+                return f"Cannot write: {why}{place}. Make it writable or {_other_folder(error)}."
+            case "read":
+                return f"Cannot read: {why}{place}. Make it readable."
+        return f"Cannot open: {why}{place}. Make its folder readable."
+    if error.errno in _FAILING:
+        return f"The disk failed: {why}{place}. Check it and run the same command to continue."
+    return f"Cannot open: {why}{place}. Use another path."
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO)
+
+
+def _place(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _other_folder(error: OSError) -> str:
+    """Name the way to another folder: the cache has a variable of its own."""
+    name = error.filename
+    in_cache = isinstance(name, str) and Path(name).absolute().is_relative_to(cache_folder().absolute())
+    return "set NAS_COMPRESS_CACHE to another folder" if in_cache else "use another folder"
+
+
+def _denied(name: object) -> str:
+    """Return `read`, `write` or `open`, because an error of permission does not contain the refused action."""
+    if not isinstance(name, str):
+        return "open"
+    if os.path.lexists(name):
+        return "write" if os.access(name, os.R_OK) else "read"
+    there = next((parent for parent in Path(name).absolute().parents if os.path.lexists(parent)), Path("/"))
+    return "write" if os.access(there, os.X_OK) else "open"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -24,7 +26,11 @@ def measure(model: Path, study: str, split: str) -> None:
 
     Example: nas-compress measure small/model.onnx --study digits
     """
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.measure import measure as measure_file
 
-    click.echo(json.dumps(measure_file(model, read_study(study), split=split), indent=2))
+    file = read_study(study)
+    for code in named_code(file):
+        print_line(str(code), err=True)
+    click.echo(json.dumps(measure_file(model, file, split=split), indent=2))

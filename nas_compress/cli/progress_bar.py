@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -20,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nas_compress.cli.terminal import print_line
+from nas_compress.errors import printable
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.search.reporter import Silence, trial_line
@@ -108,7 +109,7 @@ class LineReporter(_WithoutScreen):
 
     def say(self, text: str) -> None:
         """Print a line."""
-        click.echo(text, err=True)
+        print_line(text, err=True)
 
     def begin(self, finished: int, total: int) -> None:
         """Print nothing, because the lines before have the totals."""
@@ -119,13 +120,13 @@ class LineReporter(_WithoutScreen):
         if time.monotonic() - self._shown >= EVERY_S:
             self._shown = time.monotonic()
             lines = [f"{stage_words(*stage)}: {stage[1]}/{stage[2]}" for stage in self._stages.running]
-            click.echo("; ".join(lines), err=True)
+            print_line("; ".join(lines), err=True)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Print a line for each trial."""
         self._shown = time.monotonic()
         self._stages.end(record.trial)
-        click.echo(trial_line(record, front, finished, total), err=True)
+        print_line(trial_line(record, front, finished, total), err=True)
 
 
 class QuietReporter(_WithoutScreen, Silence):
@@ -163,7 +164,7 @@ class BarReporter:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._bars.console.print(text, highlight=False, markup=False)
+        self._bars.console.print(printable(text), highlight=False, markup=False)
 
     def begin(self, finished: int, total: int) -> None:
         """Show the upper bar."""

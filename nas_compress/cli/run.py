@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 
 @click.command()
 @click.argument("study")
@@ -47,6 +49,7 @@ def run(
     """
     from nas_compress.cli.progress_bar import make_reporter
     from nas_compress.cli.tables import print_front
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.dask import run_on_dask
     from nas_compress.search.run import default_folder, run_study
@@ -54,6 +57,8 @@ def run(
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
         if on is not None:
+            for code in named_code(file):
+                reporter.say(str(code))
             front = run_on_dask(
                 study, on=on, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
             )
@@ -63,4 +68,4 @@ def run(
             )
     print_front(front)
     if not quiet:
-        click.echo(f"front: {(out or default_folder(file)) / 'front.png'}", err=True)
+        print_line(f"front: {(out or default_folder(file)) / 'front.png'}", err=True)

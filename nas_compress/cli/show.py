@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from nas_compress.cli.terminal import print_line
+
 if TYPE_CHECKING:
     from nas_compress.runs.folder import RunFolder
     from nas_compress.runs.records import Record
@@ -66,16 +68,16 @@ def status(run: str, as_json: bool) -> None:
         click.echo(json.dumps(values, indent=2))
         return
     counts = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.items()) or "none finished"
-    click.echo(
+    print_line(
         f"{values['study']}: {len(records)} of {values['planned']} trials ({counts}), front of {len(front.members)}"
     )
     if values["hypervolume"] is not None:
-        click.echo(f"hypervolume {values['hypervolume']:.4f}")
+        print_line(f"hypervolume {values['hypervolume']:.4f}")
     if saved.stopped or saved.would_stop:
-        click.echo(str(saved))
+        print_line(str(saved))
     for record in records:
         if record.outcome.state == "failed":
-            click.echo(f"trial {record.trial} failed: {record.outcome.reason}")
+            print_line(f"trial {record.trial} failed: {record.outcome.reason}")
 
 
 @click.command()
@@ -112,7 +114,7 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     print_front(front, chosen, zeros=zero_fractions(records), as_json=as_json)
     if not as_json:
         for note, trials in speed_notes(records, [point.trial for point in chosen]).items():
-            click.echo(f"trial {', '.join(map(str, trials))}: {note}")
+            print_line(f"trial {', '.join(map(str, trials))}: {note}")
 
 
 @click.command()
@@ -130,7 +132,8 @@ def plot(run: str, out: Path | None) -> None:
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import draw
 
-    click.echo("\n".join(str(path) for path in draw(open_run(run), out)))
+    for path in draw(open_run(run), out):
+        print_line(str(path))
 
 
 @click.command()
@@ -150,7 +153,7 @@ def report(run: str, out: Path | None) -> None:
     folder = open_run(run)
     page = out or folder.root / "report.html"
     write_report(folder, page)
-    click.echo(str(page))
+    print_line(str(page))
 
 
 def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> None:
@@ -166,17 +169,17 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
         figures = {} if measured is None else measured.to_dict()
         click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
         return
-    click.echo(f"trial {record.trial}, {record.model}, {outcome.number_format}")
-    click.echo(", ".join(f"{name} {value}" for name, value in record.params.items()))
+    print_line(f"trial {record.trial}, {record.model}, {outcome.number_format}")
+    print_line(", ".join(f"{name} {value}" for name, value in record.params.items()))
     if measured is not None:
-        click.echo(_figures_line(measured))
+        print_line(_figures_line(measured))
         notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
         if measured.float32_latency_ms is not None and not notes:
             notes = ["not slower than its float32 version"]
         for note in notes:
-            click.echo(note)
+            print_line(note)
     if steps:
-        click.echo()
+        print_line("")
         rows = [[name, f"{size:,}", f"{steps[0][1] / size:.1f}"] for name, size in steps]
         print_table(["bytes, step by step", "bytes", "times smaller"], rows)
 

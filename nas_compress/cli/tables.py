@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nas_compress.cli.terminal import print_line
+from nas_compress.errors import printable
 from nas_compress.runs.confirmation import Confirmation
 from nas_compress.runs.front import Front
 from nas_compress.values.metrics import METRICS
@@ -46,7 +48,7 @@ def print_front(
         click.echo(json.dumps(values, indent=2))
         return
     if not front.members:
-        click.echo("the front has no members yet", err=True)
+        print_line("the front has no members yet", err=True)
     shown = [name for name in front.fixed_columns if name != "model"]
     searched = [name for name in front.columns if name not in {*shown, "model"}]
     shown += ["zeros"] if with_zeros else []
@@ -56,7 +58,7 @@ def print_front(
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
     if with_zeros:
-        click.echo(NO_FASTER)
+        print_line(NO_FASTER)
 
 
 def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -66,7 +68,9 @@ def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numeric = all(line[column][:1].isdigit() and len(line[column]) < 12 for line in rows if line[column])
         table.add_column(name, justify="right" if numeric else "left")
     for line in rows:
-        table.add_row(*map(escape, line), style="red" if any("OUT OF" in cell for cell in line) else None)
+        table.add_row(
+            *(escape(printable(cell)) for cell in line), style="red" if any("OUT OF" in cell for cell in line) else None
+        )
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table, highlight=False)
     console.print()
@@ -92,7 +96,7 @@ def print_confirmation(confirmation: Confirmation) -> None:
     validation, test = _fraction(confirmation.teacher_validation), _fraction(confirmation.teacher_test)
     print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", *("-" for _ in costs)]])
     for one, other in confirmation.alike:
-        click.echo(f"trials {one} and {other} are within noise of each other on the test split")
+        print_line(f"trials {one} and {other} are within noise of each other on the test split")
 
 
 def _fraction(value: float | None) -> str:
@@ -105,12 +109,13 @@ def _spread(mean: float | None, std: float | None) -> str:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print aligned columns, numbers to the right."""
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    for line in [header, *rows]:
+    lines = [[printable(cell) for cell in line] for line in [header, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
         cells = [
             text.rjust(width) if _numeric(text) else text.ljust(width) for text, width in zip(line, widths, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
+        print_line("  ".join(cells).rstrip())
 
 
 def _cell(name: str, value: Any, knee: Point | None) -> str:

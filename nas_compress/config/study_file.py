@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,12 @@ from pydantic import ValidationError
 
 from nas_compress.config.schema import Section, StudySpec
 from nas_compress.config.shipped import shipped_names, shipped_path
-from nas_compress.errors import RequestError, nearest
+from nas_compress.config.toml_file import read_toml, require_plain
+from nas_compress.errors import RequestError, describe, first_line, nearest, printable
+from nas_compress.files import read_json
 from nas_compress.values.candidate import Candidate
+
+_LONGEST = 100  # characters of a value in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,35 +37,29 @@ class StudyFile:
 def read_study(study: str | Path) -> StudyFile:
     """Find and read STUDY: a study.toml, its folder, a built-in name, or an exported config.json."""
     path = _find(study)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"a study file must be readable text, but {path} is not: {error}") from error
     if path.suffix == ".json":
-        return _read_config(path, text)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"a study file must be valid TOML, but {path} is not: {error}") from error
+        return _read_config(path)
+    values = read_toml(path)
     return StudyFile(spec=parse_spec(values, path.name), folder=path.parent.resolve(), label=path.name)
 
 
 def parse_spec(values: Mapping[str, Any], label: str) -> StudySpec:
-    """Check plain values against the schema; the first mistake becomes a RequestError."""
+    """Check plain values against the schema; the first mistake becomes a RequestError. label: the file's name."""
+    require_plain(values, label)
     try:
-        return StudySpec.model_validate_json(json.dumps(values, default=str))
+        return StudySpec.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise RequestError(f"{label}: {_first_mistake(error)}") from error
+        raise RequestError(f"{label}: {printable(_first_mistake(error))}") from error
 
 
 def _find(study: str | Path) -> Path:
     path = Path(study)
-    if path.is_dir():
-        path = path / "study.toml"
-    if path.is_file():
-        return path
-    shipped = shipped_path("studies", f"{study}/study.toml")
-    if shipped is not None and str(study) in shipped_names("studies"):
+    with suppress(OSError):  # such as a name that is too long
+        path = path / "study.toml" if path.is_dir() else path
+        if path.is_file():
+            return path
+    shipped = shipped_path("studies", f"{study}/study.toml") if str(study) in shipped_names("studies") else None
+    if shipped is not None:
         return shipped
     raise RequestError(
         "a study must be a study.toml, a folder that holds one, or a built-in name, "
@@ -69,15 +67,27 @@ def _find(study: str | Path) -> Path:
     )
 
 
-def _read_config(path: Path, text: str) -> StudyFile:
+def _read_config(path: Path) -> StudyFile:
+    rule = f"a .json study must be the config.json of an exported bundle, but {path}"
     try:
-        values = json.loads(text)
+        values = read_json(path, strict=True)
+    except OSError as error:
+        raise RequestError(f"{rule} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RequestError(f"{rule} is not: {printable(first_line(error))}") from error
+    try:
         candidate = _candidate(values["candidate"], path.name)
         spec = parse_spec(values["study"], path.name)
-        folder = Path(values.get("study_folder", path.parent))
+        folder = _folder(values, path.parent.resolve())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"a .json study must be the config.json of an exported bundle, but {path} is not") from error
+        raise RequestError(f"{rule} is not: {printable(describe(error))}") from error
     return StudyFile(spec=spec, folder=folder, label=path.name, candidate=candidate)
+
+
+def _folder(values: Mapping[str, Any], own: Path) -> Path:
+    """Return the folder of a bundle's modules: its own one. Earlier versions recorded the folder of the study."""
+    recorded = Path(values.get("study_folder", own))
+    return recorded if recorded.is_dir() else own
 
 
 def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
@@ -98,7 +108,12 @@ def _first_mistake(error: ValidationError) -> str:
     rule = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "value_error":
         return f"{key}: {rule}" if place else rule
-    return f"{key}: {rule[0].lower()}{rule[1:]}, but got {key}={mistake['input']!r}"
+    return f"{key}: {rule[0].lower()}{rule[1:]}, but got {key}={_shown(mistake['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _keys_beside(place: list[str]) -> list[str]:

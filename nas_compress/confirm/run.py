@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
+from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import make_folder
@@ -72,16 +74,19 @@ def confirm_run(
     *,
     seeds: int = 3,
     controls: Collection[str] = (),
+    study: StudyFile | None = None,
     reporter: Reporter | None = None,
 ) -> Confirmation:
     """Train each member `seeds` times at the study's full budget, with the seeds after the study's own.
 
     The confirmed metric is the primary one of the task.
     controls: names in CONTROLS to train as well.
+    study: the user's own study file of the run. Its folder replaces the folder of code recorded in run.json.
     An interrupted call continues with the same arguments; finished trainings are kept.
     The test split is read once at the end, for the new files, the members' own files and the teacher's file.
     Results: confirm.json, confirm.csv and `confirm/` in the run folder.
-    RequestError, before any training, if the data differ from those of the run.
+    RequestError, before any training, if the data differ from those of the run, or if the run folder itself would
+    supply the code.
     """
     if seeds < 1:
         raise RequestError(f"seeds >= 1 must hold, but got seeds={seeds}")
@@ -90,7 +95,7 @@ def confirm_run(
     reporter = reporter or Silence()
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
-        parts = _gather(folder, records)
+        parts = _gather(folder, records, study, reporter)
         context = make_context(parts, find_teacher(parts, reporter.stage))
         context = replace(context, budgets=())  # a noisy latency must not end a repetition
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
@@ -116,13 +121,17 @@ def confirm_run(
     return confirmation
 
 
-def _gather(folder: RunFolder, records: Sequence[Record]) -> StudyParts:
-    """Load the data and the teacher section of the run. The space is not needed because the candidates are known."""
+def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None, reporter: Reporter) -> StudyParts:
+    """Load the data and the teacher section of the run. The space is not needed because the candidates are known.
+
+    The reporter receives a line for each file of the user's code before it is loaded.
+    """
     if not records:
         raise RequestError(f"no member to confirm: the front of {folder.root} is empty")
-    spec, home = folder.spec(), Path(folder.about()["study_folder"])
-    candidate = records[0].outcome.candidate
-    parts = gather(StudyFile(spec=spec, folder=home, label=str(folder.marker), candidate=candidate))
+    file = study_of_run(folder, records[0].outcome.candidate, own=own)
+    for code in named_code(file):
+        reporter.say(str(code))
+    parts = gather(file)
     validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from nas_compress.errors import RequestError
 from nas_compress.files import write_atomically
+from nas_compress.plots.matplotlib_defaults import default_settings
 
 DPI = 150
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -28,10 +29,11 @@ _CAPTION = 145  # characters
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn matplotlib figure. A notebook shows it as the value of a cell."""
+    """A figure drawn and saved with matplotlib's own settings. A notebook shows it as the value of a cell."""
 
     figure: Figure
 
+    @default_settings()
     def save(self, path: Path | str) -> None:
         """Write the picture (.png, .svg or .pdf) in one step; RequestError for another suffix."""
         place = Path(path)
@@ -39,6 +41,7 @@ class Picture:
         kind = place.suffix.lower().removeprefix(".")
         write_atomically(place, lambda temporary: self.figure.savefig(temporary, format=kind, dpi=DPI))
 
+    @default_settings()
     def png(self) -> bytes:
         """The picture as the bytes of a .png file."""
         content = io.BytesIO()

@@ -14,12 +14,14 @@ from nas_compress.errors import RequestError
 from nas_compress.plots import canvas, marks
 from nas_compress.plots.canvas import Picture, plain
 from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.plots.matplotlib_defaults import default_settings
 from nas_compress.plots.panel import axis_words
 from nas_compress.plots.scales import tick
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.point import Point
 
 
+@default_settings()
 def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront, path: Path, *, title: str) -> None:
     """Write a picture of the hypervolume over trials (left) and over time (right).
 
@@ -40,6 +42,7 @@ def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront,
     Picture(figure).save(path)
 
 
+@default_settings()
 def curve_picture(curve: Sequence[tuple[int, float]], *, planned: int, title: str, name: str = "accuracy") -> Picture:
     """The learning curve of one trial over its epochs; RequestError if it is empty.
 

@@ -12,6 +12,7 @@ from nas_compress.plots import canvas, marks
 from nas_compress.plots.budget_lines import budgets_in_view, rule
 from nas_compress.plots.canvas import Picture
 from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.plots.matplotlib_defaults import default_settings
 from nas_compress.plots.panel import Spreads, draw_panel, draw_spreads, draw_trials, visible
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
@@ -31,6 +32,7 @@ def plot_front(front: DrawnFront, path: Path, *, title: str, spreads: Spreads = 
     front_picture(front, title=title, spreads=spreads).save(path)
 
 
+@default_settings()
 def front_picture(
     front: DrawnFront, *, title: str, spreads: Spreads = NOT_REPEATED, trial: int | None = None
 ) -> Picture:

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import file_signature
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import read_model
@@ -22,8 +24,8 @@ from nas_compress.values.signature import Signature, TensorSpec
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
-samples = np.zeros({shape}, dtype=np.{dtype})  # put your own raw samples here
-(logits,) = session.run(["{output}"], {{"{name}": samples}})
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
@@ -57,7 +59,7 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. `{file}` takes raw samples as the data set stores
+A student found by nas-compress, trained from scratch. {file} takes raw samples as the data set stores
 them, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
@@ -73,7 +75,7 @@ Candidate: {candidate}
 ```python
 {example}```
 
-`nas-compress run config.json` trains the same candidate again.
+`nas-compress run config.json` trains the same candidate again.{needs}
 """
 
 
@@ -110,8 +112,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             {
                 "candidate": record.outcome.candidate.to_dict(),
                 "params": dict(record.params),
-                "study": about["study"],
-                "study_folder": about["study_folder"],
+                "study": _portable(folder.spec()),
                 "seed": record.outcome.seed,
                 "versions": dict(record.versions) or about["versions"],
             },
@@ -128,9 +129,21 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             },
         )
         signature = file_signature(model)
-        example = _example(signature, model.name, classes=about.get("classes"))
+        example = example_code(signature, model.name, classes=about.get("classes"))
         write_text(out / "example.py", example)
         write_text(out / "README.md", _card(folder, record, signature, example))
+
+
+def _portable(spec: StudySpec) -> dict[str, Any]:
+    """Return the values of a study without absolute paths: only the names of such files remain."""
+    values = spec.model_dump(mode="json")
+    if spec.teacher.weights is not None:
+        values["teacher"]["weights"] = _relative(spec.teacher.weights)
+    return {**values, "space": _relative(spec.space)}
+
+
+def _relative(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -166,24 +179,31 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def _example(signature: Signature, model: str, *, classes: int | None) -> str:
-    """Return the code that runs the file. classes: number of classes, None for other tasks."""
+def example_code(signature: Signature, model: str, *, classes: int | None) -> str:
+    """Return the code that runs a file. classes: number of classes, None for other tasks."""
     loader = LOADERS[model]
-    outputs = [spec.name for spec in signature.outputs if spec.sample_shape == (classes,)]
+    outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
-        (spec,) = signature.inputs
+        (spec,), (output,) = signature.inputs, outputs
         return CLASSIFIER.format(
             loader=loader,
             shape=_one_sample(spec),
-            dtype=spec.dtype,
-            name=spec.name,
-            output=outputs[0],
-            classes=classes,
+            dtype=_literal(spec.dtype),
+            name=_literal(spec.name),
+            output=_literal(output.name),
+            classes=output.sample_shape[0],
         )
     inputs = "\n".join(
-        f'    "{spec.name}": np.zeros({_one_sample(spec)}, dtype="{spec.dtype}"),' for spec in signature.inputs
+        f"    {_literal(spec.name)}: np.zeros({_one_sample(spec)}, dtype={_literal(spec.dtype)}),"
+        for spec in signature.inputs
     )
-    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=json.dumps(signature.output_names))
+    outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
+    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
+
+
+def _literal(text: str) -> str:
+    """Return a text as a literal of Python. Every escape of JSON is one of Python too."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
@@ -192,8 +212,20 @@ def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _words(specs: Sequence[TensorSpec]) -> str:
-    """Names, types and shapes of tensors, such as "`logits`: float32 (N, 10)"."""
-    return ", ".join(f"`{spec.name}`: {spec.dtype} ({', '.join(map(str, spec.shape))})" for spec in specs)
+    """Names, types and shapes of tensors, such as "`logits`: `float32 (N, 10)`"."""
+    shapes = [", ".join(map(str, spec.shape)) for spec in specs]
+    pairs = zip(specs, shapes, strict=True)
+    return ", ".join(f"{quoted(spec.name)}: {quoted(f'{spec.dtype} ({shape})')}" for spec, shape in pairs)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a code span of Markdown, in which neither Markdown nor HTML has a meaning.
+
+    >>> quoted("a `b` <i>")
+    "`a 'b' <i>`"
+    """
+    line = " ".join(text.replace("`", "'").split())
+    return f"`{printable(line)}`"
 
 
 def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
@@ -206,19 +238,29 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         for name in METRICS
         if name in measured.figures
     )
+    spec = folder.spec()
     return CARD.format(
-        file=Path(record.model).name,
-        study=folder.spec().name,
+        file=quoted(Path(record.model).name),
+        study=spec.name,
         trial=record.trial,
         inputs=_words(signature.inputs),
         outputs=_words(signature.outputs),
         rows=rows,
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
-        machine=folder.about()["machine"]["cpu"],
-        candidate=", ".join(f"{key} {value}" for key, value in record.params.items()),
+        machine=quoted(str(folder.about()["machine"]["cpu"])),
+        candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
+        needs=_needs(spec),
     )
+
+
+def _needs(spec: StudySpec) -> str:
+    """Name the user's files for another training, empty if it needs none."""
+    weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
+    modules = [name.partition(":")[0] for name in (spec.data.factory, spec.teacher.factory) if name is not None]
+    names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))
+    return f" It needs {names} next to config.json or in the working folder." if names else ""
 
 
 def _cell(name: str, figures: Mapping[str, float]) -> str:

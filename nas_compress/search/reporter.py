@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from nas_compress.errors import printable
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.values.metrics import in_words
@@ -52,8 +53,13 @@ class Logged:
 
     def say(self, text: str) -> None:
         """Pass the line on and log it."""
-        self._keep(text)
+        self.keep(text)
         self._reporter.say(text)
+
+    def keep(self, text: str) -> None:
+        """Log a line with its time."""
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
 
     def begin(self, finished: int, total: int) -> None:
         """Pass the call on."""
@@ -62,17 +68,13 @@ class Logged:
     def stage(self, name: str, done: int, count: int) -> None:
         """Pass the stage on and log it once, at its end."""
         if done == count:
-            self._keep(f"{name}: {done}/{count}")
+            self.keep(f"{name}: {done}/{count}")
         self._reporter.stage(name, done, count)
 
     def trial(self, record: Record, front: Front, finished: int, total: int) -> None:
         """Pass the trial on and log its line."""
-        self._keep(trial_line(record, front, finished, total))
+        self.keep(trial_line(record, front, finished, total))
         self._reporter.trial(record, front, finished, total)
-
-    def _keep(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def trial_line(record: Record, front: Front, finished: int, total: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 
+from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.runs.adopt import adopt
@@ -93,6 +94,9 @@ def run_study(
     reporter = reporter or Silence()
     folder = RunFolder(root=(out or default_folder(file)).absolute())
     require_free(folder.root)
+    code = [str(each) for each in named_code(file)]
+    for line in code:
+        reporter.say(line)
     parts = gather(file)
     check_own_teacher(parts)
     if folder.marker.is_file():
@@ -104,6 +108,8 @@ def run_study(
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
+        for line in code:
+            reporter.keep(line)
         opened = _open(parts, backend)
         folder = _in_todays_format(folder, reporter)
         records = read_records(folder)

@@ -51,7 +51,7 @@ def load_own_teacher(
     is a RequestError of one line.
     """
     module = build_own_module(factory, folder=folder, label=label)
-    _load_weights(module, folder / weights, label)
+    _load_weights(module, _weights_file(folder, weights, label), label)
     module.eval()
     try:
         with torch.no_grad():
@@ -104,9 +104,17 @@ def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, ta
             )
 
 
+def _weights_file(folder: Path, weights: str, label: str) -> Path:
+    """Return the path of the weights, searched in `folder` and then in the working folder, as modules are."""
+    first, last = folder / weights, Path.cwd() / weights
+    for path in (first, last):
+        if path.is_file():
+            return path
+    also = "" if last.resolve() == first.resolve() else f" and neither is {last}"
+    raise RequestError(f"{label}: teacher.weights must be a file, but {first} is none{also}")
+
+
 def _load_weights(module: nn.Module, path: Path, label: str) -> None:
-    if not path.is_file():
-        raise RequestError(f"{label}: teacher.weights must be a file, but {path} is none")
     state = _state_dict(path, label)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

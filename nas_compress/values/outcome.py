@@ -64,7 +64,7 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""
-        others = asdict(self)
+        others = asdict(self) | {"confusion": list(self.confusion)}
         return {**others.pop("figures"), **others}
 
     @classmethod

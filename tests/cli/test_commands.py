@@ -184,7 +184,7 @@ def test_check_prints_a_table_and_writes_nothing(command: Command, tmp_path: Pat
     before = snapshot(tmp_path, shared_cache())
     answer = command("check", "study")
     assert answer.code == 0, answer
-    assert answer.err == ""
+    assert answer.err == f"loads space.py (suggest) from {tmp_path / 'study'}\n"
     assert snapshot(tmp_path, shared_cache()) == before
     assert answer.out.startswith("tiny: 8 points in space space; digits with 200 training")
     lines = answer.out.splitlines()

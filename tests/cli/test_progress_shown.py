@@ -81,7 +81,8 @@ def test_a_quiet_run_prints_nothing_and_logs_everything(command: Command, tmp_pa
     log = (tmp_path / "runs" / "tiny" / "run.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S", line) for line in log)
     told = [line[20:] for line in log]
-    assert told[0].startswith("study tiny: 1 trials on ")
+    assert told[0] == f"loads space.py (suggest) from {tmp_path / 'study'}"
+    assert told[1].startswith("study tiny: 1 trials on ")
     assert [line for line in told if line.startswith("[1/1] trial 0: ")]
     assert "trial 0: 1/1" in told
     command("run", "study", "--trials", 1)

@@ -42,7 +42,20 @@ MISTAKES = {
     GOOD
     + '[training]\nepochs = "ten"': "training.epochs: input should be a valid integer, but got training.epochs='ten'",
     GOOD + "[training]\nepochs = 2.5": "but got training.epochs=2.5",
-    GOOD + "[training]\nepochs = 2020-01-01": "but got training.epochs='2020-01-01'",
+    GOOD
+    + "[training]\nepochs = 2020-01-01": "epochs: a value must be no date or time, but got training.epochs=2020-01-01",
+    "seed = 1979-05-27T07:32:00Z\n"
+    + GOOD: "seed: a value must be no date or time, but got seed=1979-05-27 07:32:00+00",
+    GOOD.replace('"mine"', "07:32:00"): "name: a value must be no date or time, but got name=07:32:00",
+    # extremes and control characters
+    GOOD + f"[training]\nepochs = {2**63}": "training.epochs: an integer must have at most 64 bits, but got one of 64",
+    GOOD + f"[training]\nepochs = 0x{'f' * 9000}": "training.epochs: an integer must have at most 64 bits",
+    GOOD + "[training]\nlearning_rate = 1e999": "should be a finite number, but got training.learning_rate=inf",
+    GOOD + f"[training]\nbudget = '{'long' * 999}'": f"but got training.budget='{('long' * 25)[:-1]}...",
+    GOOD + f"[training]\nepochs = {'[' * 25}{']' * 25}": "tables and arrays must nest at most 20 deep",
+    GOOD + f"[training]\nepochs.{'.'.join('a' * 30)} = 1": "tables and arrays must nest at most 20 deep",
+    GOOD + '"evil\\u001b[31m\\nline" = 1': r"every key must be known, but got data.evil\x1b[31m\nline",
+    GOOD + 'factory = "evil\\u001b[31m"': r"factory='evil\x1b[31m'",
     "trials = true\n" + GOOD: "trials: input should be a valid integer, but got trials=True",
     "budgets = 3\n" + GOOD: "budgets: input should be an object, but got budgets=3",
     GOOD + "[budgets]\nmacs = 3": "budgets.macs: input should be an object, but got budgets.macs=3",
@@ -115,8 +128,32 @@ def test_broken_toml_is_told_with_its_line(text: str, line: int, tmp_path: Path)
 def test_what_is_no_study_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     assert "but got 'digit'; did you mean 'digits'?" in refused("digit")
     assert "a folder that holds one" in refused(tmp_path)
-    (tmp_path / "study.toml").write_bytes(b"\xff\xfe\x00")
-    assert "must be readable text" in refused(tmp_path)
+    assert "built-in name" in refused("x" * 5000)
+
+
+UNREADABLE = {
+    GOOD.encode("utf-16"): "is UTF-16: save it as UTF-8",
+    GOOD.encode() + b'factory = "\xe4"': "has the byte 0xe4 in line 5: save it as UTF-8",
+    b"#" * 600_000: "must have at most 500,000 bytes",
+    (GOOD + "a = " + "[" * 3000).encode(): "tables and arrays must nest at most 20 deep, but ",
+    (GOOD + "a." * 3000 + "a = 1").encode(): "study.toml has deeper ones (line 5)",
+    (GOOD + "seed = " + "9" * 5000).encode(): "study.toml has a longer one (line 5)",
+    (GOOD + 'seed = "\x1b"').encode(): r"Illegal character '\x1b' (at line 5, column 9)",
+}
+
+
+@pytest.mark.parametrize(("content", "message"), UNREADABLE.items(), ids=range(len(UNREADABLE)))
+def test_a_file_of_another_kind_is_refused_with_its_name_and_the_place(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "study.toml").write_bytes(content)
+    line = refused(tmp_path)
+    assert message in line and str(tmp_path / "study.toml") in line
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert read_study(tmp_path).spec == read_study(written(tmp_path, GOOD)).spec
 
 
 def test_a_study_is_found_by_file_folder_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,8 +234,37 @@ def test_a_json_file_that_is_no_bundle_is_refused(change: dict[str, object], tmp
     assert "config.json" in refused(bundle(tmp_path, **change))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", "null", '{"study": {}}'])
+OTHER_JSON = ["{", "[]", "3", "null", '{"study": {}}', "[" * 100_000, '{"a": ' * 50_000, "9" * 5000, "\x00", "\xff"]
+
+
+def test_a_bundle_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = bundle(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_study(path).candidate == CANDIDATE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"candidate": ', '"candidate": {}, "candidate": ', "a key must occur once, but 'candidate' is repeated"),
+        ('"width_multiplier": 1.0', '"width_multiplier": NaN', "a number must be finite, but got NaN"),
+        ('"width_multiplier": 1.0', '"width_multiplier": 1e999', "width_multiplier"),
+        ('"trials": ', '"new": 9223372036854775808, "trials": ', "an integer must have at most 64 bits"),
+        ('"trials": ', '"new": ' + "[" * 500 + "]" * 500 + ', "trials": ', "nest at most 20 deep"),
+    ],
+)
+def test_a_bundle_with_values_that_were_never_written_is_refused(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    path = bundle(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert message in refused(path)
+
+
+@pytest.mark.parametrize("text", OTHER_JSON, ids=range(len(OTHER_JSON)))
 def test_other_json_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     assert "must be the config.json of an exported bundle" in refused(path)
