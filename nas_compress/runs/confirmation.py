@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nas_compress.errors import DamagedFileError, describe
+from nas_compress.errors import DamagedFileError
 from nas_compress.files import read_sealed_json, write_sealed_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.plausible import require_numbers, require_plausible_files, require_plausible_outcome
-from nas_compress.runs.records import UNREADABLE
+from nas_compress.runs.records import UNREADABLE, damaged
 from nas_compress.values.metrics import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
 
@@ -128,7 +128,7 @@ def read_repetition(folder: RunFolder, place: Path) -> tuple[Outcome, dict[str, 
         require_plausible_outcome(outcome)
         return outcome, files
     except (DamagedFileError, *UNREADABLE) as error:
-        raise _damaged(path, error, repetition_remedy(place)) from error
+        raise damaged(path, error, repetition_remedy(place)) from error
 
 
 def read_test_figures(folder: RunFolder) -> dict[str, tuple[float, str]]:
@@ -190,7 +190,7 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
         require_numbers(asdict(replace(confirmation, rows=(), alike=())), texts=("metric", "rows", "alike"))
         return confirmation
     except (DamagedFileError, *UNREADABLE) as error:
-        raise _damaged(path, error, "Restore it from a copy, or remove it and confirm again.") from error
+        raise damaged(path, error, "Restore it from a copy, or remove it and confirm again.") from error
 
 
 def _test_path(folder: RunFolder) -> Path:
@@ -206,11 +206,6 @@ def _test_values(folder: RunFolder) -> dict[str, Any]:
         require_plausible_files(values["files"])
         return {"reads": list(values["reads"]), "accuracies": values["accuracies"], "files": values["files"]}
     except (DamagedFileError, *UNREADABLE) as error:
-        raise _damaged(
+        raise damaged(
             path, error, "Restore it from a copy, or remove it and confirm again, which reads the test split once more."
         ) from error
-
-
-def _damaged(path: Path, error: Exception, remedy: str) -> DamagedFileError:
-    known = isinstance(error, DamagedFileError)
-    return DamagedFileError(f"{error}. {remedy}" if known else f"{path} is damaged: {describe(error)}. {remedy}")

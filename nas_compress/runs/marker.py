@@ -17,7 +17,7 @@ WITHOUT_CHECKSUMS = "nas_compress run 1"
 OURS = "nas_compress run "
 """Begin of the name of every format."""
 
-KINDS: Mapping[str, type] = {"study": dict, "study_folder": str, "versions": dict, "machine": dict}
+KINDS: Mapping[str, type] = {"study": dict, "study_folder": str, "versions": dict, "machine": dict, "space": dict}
 """Required keys and the types of their values."""
 
 

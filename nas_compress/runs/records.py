@@ -55,8 +55,8 @@ def read_candidate(folder: RunFolder, trial: int) -> Candidate | None:
         return None
     try:
         return Candidate.from_dict(read_sealed_json(path, required=folder.sealed))
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, trial_remedy(folder, trial)) from error
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
@@ -86,10 +86,8 @@ def read_record(folder: RunFolder, trial: int) -> Record | None:
         values["outcome"] = Outcome.from_dict(values["outcome"])
         require_plausible_record(values, values["outcome"], trial=trial)
         return Record(**values)
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}. {trial_remedy(folder, trial)}") from error
-    except UNREADABLE as error:
-        raise DamagedFileError(f"{_damaged(path, error)}. {trial_remedy(folder, trial)}") from error
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, trial_remedy(folder, trial)) from error
 
 
 def read_records(folder: RunFolder) -> list[Record]:
@@ -151,12 +149,13 @@ def _read_teacher(folder: RunFolder) -> tuple[Measured, dict[str, str]] | None:
         require_plausible_files(files)
         require_plausible_figures(measured)
         return measured, files
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}. {teacher_remedy(folder)}") from error
-    except UNREADABLE as error:
-        raise DamagedFileError(f"{_damaged(path, error)}. {teacher_remedy(folder)}") from error
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, teacher_remedy(folder)) from error
 
 
-def _damaged(path: Path, error: Exception) -> DamagedFileError:
+def damaged(path: Path, error: Exception, remedy: str) -> DamagedFileError:
+    """Return the error for a file that could not be read, with the way out."""
+    if isinstance(error, DamagedFileError):
+        return DamagedFileError(f"{error}. {remedy}")
     text = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
-    return DamagedFileError(f"{path} is damaged: {text}")
+    return DamagedFileError(f"{path} is damaged: {text}. {remedy}")
