@@ -25,7 +25,7 @@ from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
@@ -35,7 +35,7 @@ from nets import random_samples
 from training_step import WARM_UP, Enough, Paced, plain_steps
 
 SHAPE, BATCH, VIEWS = (1, 8, 8), 64, ShiftAndFlip(shift=1)
-TASK = ImageClassification(shape=SHAPE, classes=10)
+TASK = Classification.of_images(shape=SHAPE, classes=10)
 KD = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
 ALONE = {"task_loss", "cross_entropy", "label_smoothing", "teacher_free", "label_refinery"}
 

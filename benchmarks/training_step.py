@@ -30,7 +30,7 @@ from nas_compress.losses.table import needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
@@ -121,7 +121,7 @@ def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Ca
 def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
     """Train for a number of seconds and return the times of its steps and of their neighbours."""
     shape, batch_size, views = DATA[data]
-    samples, task = random_samples(20 * batch_size, shape), ImageClassification(shape=shape, classes=10)
+    samples, task = random_samples(20 * batch_size, shape), Classification.of_images(shape=shape, classes=10)
     answers = torch.randn((views.count, len(samples), 10), generator=torch.Generator().manual_seed(0)).half()
     others = plain_steps(
         network(net, shape).train(), samples.inputs["input"][:batch_size], samples.targets["label"][:batch_size]

@@ -17,7 +17,7 @@ from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.predictions import File, measure_metrics, predict
 from nas_compress.models.macs import count_macs
 from nas_compress.tasks.agreement import Agreement
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.signature import Signature
 from processors import with_exact_integers
 
@@ -45,7 +45,7 @@ def predict_logits(file: File, samples: NDArray[np.uint8]) -> NDArray[np.float32
 
 def file_accuracy(file: File, samples: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
     classes = int(predict_logits(file, samples[:1]).shape[1])
-    task = ImageClassification(shape=samples.shape[1:], classes=classes)
+    task = Classification.of_images(shape=samples.shape[1:], classes=classes)
     return measure_metrics(file, task, inputs={"input": samples}, targets={"label": labels})["accuracy"]
 
 
@@ -57,7 +57,7 @@ def check_images(model: nn.Module, path: Path, samples: Tensor) -> Agreement:
 def compare_images(model: nn.Module, path: Path, samples: Tensor, session: ort.InferenceSession) -> Agreement:
     shape = tuple(samples.shape[1:])
     classes = int(signature_of(model, shape).output("logits").shape[1])
-    task = ImageClassification(shape=shape, classes=classes)
+    task = Classification.of_images(shape=shape, classes=classes)
     return check_agreement(model, path, {"input": samples}, task, session=session)
 
 

@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel
-from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
+from nas_compress.devices.onnxruntime_cpu.machine import DEFAULT_NAME, boot_name, describe_machine, settings_key
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
 from nas_compress.files import cache_folder
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 SAFE_BLOCKS = 2  # under a level that is far too high, the first two blocks are accepted in any state
 
@@ -34,14 +35,16 @@ def save_net(path: Path, *, channels: int = 8, side: int = 8, input_type: int = 
     return path
 
 
-def cache_in(folder: Path) -> LatencyCache:
-    path = folder / f"{describe_machine().key}.json"
+def cache_in(folder: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> LatencyCache:
+    path = folder / f"{settings_key(describe_machine().key, DEFAULT_NAME, settings)}.json"
     return LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
 
 
-def learned_level_in(folder: Path | None = None, *, fast_ms: float) -> None:
+def learned_level_in(
+    folder: Path | None = None, *, fast_ms: float, settings: DeviceSettings = DEFAULT_SETTINGS
+) -> None:
     """Keep a fast level in a latency cache; the user's own if `folder` is None."""
-    cache_in(folder or cache_folder() / "latency").keep(FastLevel(fast_ms=fast_ms), {})
+    cache_in(folder or cache_folder() / "latency", settings).keep(FastLevel(fast_ms=fast_ms), {})
 
 
 def meter_with_level(folder: Path, fast_ms: float, *, blocks: int = SAFE_BLOCKS) -> LatencyMeter:

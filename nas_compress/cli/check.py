@@ -41,6 +41,8 @@ def check(study: str) -> None:
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
     )
+    if parts.target.settings.conditions:
+        print_line(f"latency: {parts.target.settings.conditions}")
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         print_line(f"note: {note}")

@@ -10,7 +10,12 @@ from nas_compress.cli.terminal import print_line
 
 @click.command()
 @click.argument("run")
-@click.option("--storage", metavar="URL", help="Optuna storage URL of the run; default: the journal in its folder.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="NAS_COMPRESS_STORAGE",
+    help="Optuna storage URL of a run with --storage; default: the environment variable NAS_COMPRESS_STORAGE.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free port.")
 def dashboard(run: str, storage: str | None, host: str, port: int) -> None:

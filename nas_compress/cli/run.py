@@ -12,7 +12,12 @@ from nas_compress.cli.terminal import print_line
 @click.command()
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials over all runs of this study.")
-@click.option("--storage", metavar="URL", help="Optuna storage URL; default: a journal in the run folder.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="NAS_COMPRESS_STORAGE",
+    help="Optuna storage URL; default: the environment variable NAS_COMPRESS_STORAGE, or a journal in the run folder.",
+)
 @click.option(
     "--shared",
     metavar="FOLDER|s3://BUCKET/PREFIX",

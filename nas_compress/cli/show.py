@@ -63,6 +63,7 @@ def status(run: str, as_json: bool) -> None:
         "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
         "stopping": asdict(saved),
         "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
+        **({"conditions": front.conditions} if front.conditions else {}),
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
         "versions": [{"versions": known, "trials": trials} for known, trials in version_groups(records)],
     }
@@ -75,6 +76,8 @@ def status(run: str, as_json: bool) -> None:
     )
     if values["hypervolume"] is not None:
         print_line(f"hypervolume {values['hypervolume']:.4f}")
+    if front.conditions:
+        print_line(f"latency: {front.conditions}")
     if saved.stopped or saved.would_stop:
         print_line(str(saved))
     if several := several_versions(records):
@@ -169,16 +172,18 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
 
     outcome, measured, steps = record.outcome, record.outcome.measured, byte_steps(folder, record)
+    conditions = folder.spec().target.settings.conditions
     if as_json:
         known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
         known |= {"number_format": outcome.number_format, "versions": dict(record.versions)}
+        known |= {"conditions": conditions} if conditions else {}
         figures = {} if measured is None else measured.to_dict()
         click.echo(json_text(known | {"measured": figures, "bytes": dict(steps), "model": record.model}))
         return
     print_line(f"trial {record.trial}, {record.model}, {outcome.number_format}")
     print_line(", ".join(f"{name} {value}" for name, value in record.params.items()))
     if measured is not None:
-        print_line(_figures_line(measured))
+        print_line(_figures_line(measured) + (f"; latency: {conditions}" if conditions else ""))
         notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
         if measured.float32_latency_ms is not None and not notes:
             notes = ["not slower than its float32 version"]

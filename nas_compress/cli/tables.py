@@ -52,16 +52,22 @@ def print_front(
         return
     if not front.members:
         print_line("the front has no members yet", err=True)
-    shown = [name for name in front.fixed_columns if name != "model"]
-    searched = [name for name in front.columns if name not in {*shown, "model"}]
+    shown = [name for name in front.fixed_columns if name not in ("model", "conditions")]
+    searched = [name for name in front.columns if name not in front.fixed_columns]
     shown += ["zeros"] if with_zeros else []
     knee = front.knee
     print_table(
         [*shown, *searched],
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
+    _print_conditions(front.conditions)
     if with_zeros:
         print_line(NO_FASTER)
+
+
+def _print_conditions(conditions: str) -> None:
+    if conditions:
+        print_line(f"latency: {conditions}")
 
 
 def rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -98,6 +104,7 @@ def print_confirmation(confirmation: Confirmation) -> None:
     ]
     validation, test = _fraction(confirmation.teacher_validation), _fraction(confirmation.teacher_test)
     print_table(header, [*rows, ["teacher", "-", "-", validation, "-", test, "-", *("-" for _ in costs)]])
+    _print_conditions(confirmation.conditions)
     for one, other in confirmation.alike:
         print_line(f"trials {one} and {other} are within noise of each other on the test split")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.family_settings import (
     SETTINGS,
     FamilySettings,
@@ -27,7 +29,8 @@ from nas_compress.values.family_settings import (
     teacher_setting_names,
 )
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS, Budget, Direction, Objective, Reward
+from nas_compress.values.metric import Direction
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range of NumPy's generators."""
@@ -45,7 +48,10 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`."""
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
+
+    task: of a factory's data, by default the one that follows from its targets.
+    """
 
     name: str | None = None
     factory: str | None = None
@@ -53,6 +59,7 @@ class DataSection(Section):
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     train_samples: PositiveInt | None = None
+    task: Literal["classification", "multi_label", "regression"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -166,7 +173,7 @@ class TrainingSection(Section):
 class RewardSection(Section):
     """`[search.reward]`: one number instead of a front, quality x (figure / target) ^ w; see `Reward`.
 
-    The quality is the study's first objective that is maximised, else the accuracy.
+    The quality is the study's first maximised objective that training determines, else the accuracy.
     """
 
     kind: Literal["soft", "hard"] = "soft"
@@ -245,6 +252,56 @@ class ExportSection(Section):
     form: Literal["onnx", "compressed"] = "onnx"
 
 
+class TargetSection(Section):
+    """`[target]`: the device of the latencies and their conditions. `target = "name"` chooses the device alone.
+
+    name: of `nas-compress list devices`.
+    threads, batch, percentile, providers: see `values.device_settings`. Each value has latencies of its own.
+    """
+
+    name: str = "onnxruntime_cpu"
+    threads: PositiveInt = DEFAULT_SETTINGS.threads
+    batch: PositiveInt = DEFAULT_SETTINGS.batch
+    percentile: str = DEFAULT_SETTINGS.percentile
+    providers: tuple[str, ...] = DEFAULT_SETTINGS.providers
+
+    @property
+    def settings(self) -> DeviceSettings:
+        """The conditions as a value."""
+        return DeviceSettings(
+            threads=self.threads, batch=self.batch, percentile=self.percentile, providers=self.providers
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            return {"name": values}
+        # the result is validated in strict Python mode, which refuses a list for a tuple
+        if isinstance(values, dict) and isinstance(values.get("providers"), list):
+            return {**values, "providers": tuple(values["providers"])}
+        return values
+
+    @field_validator("percentile")
+    @classmethod
+    def _one_name(cls, percentile: str) -> str:
+        return ALIASES.get(percentile, percentile)
+
+    @model_validator(mode="after")
+    def _known_values(self) -> Self:
+        try:
+            _ = self.settings
+        except RequestError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_serializer(mode="wrap")
+    def _name_alone(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any] | str:
+        # the form of studies from before the settings, which keeps their identity
+        values: dict[str, Any] = plain(self)
+        return self.name if self.settings.are_default else values
+
+
 class BudgetSection(Section):
     """`[budgets.<figure>]`: `at_least` for a maximised figure, `at_most` for a minimised one."""
 
@@ -265,7 +322,7 @@ class StudySpec(Section):
     seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    target: str = "onnxruntime_cpu"
+    target: TargetSection = TargetSection()
     data: DataSection
     teacher: TeacherSection = TeacherSection()
     training: TrainingSection = TrainingSection()
@@ -301,6 +358,12 @@ class StudySpec(Section):
         return FORMS[self.export.form]
 
     @property
+    def device_settings(self) -> DeviceSettings:
+        """The conditions of the target device. Samples per second are counted if the study names them."""
+        named = {*self.objectives, *self.budgets}
+        return replace(self.target.settings, counts_samples="samples_per_s" in named)
+
+    @property
     def objective_list(self) -> tuple[Objective, ...]:
         """The objectives as values."""
         return tuple(Objective(name=name) for name in self.objectives)
@@ -311,8 +374,15 @@ class StudySpec(Section):
         section = self.search.reward
         if section is None:
             return None
-        quality = next((o.name for o in self.objective_list if o.direction == "maximize"), "accuracy")
+        learned = [o.metric for o in self.objective_list if not o.metric.known_before_training]
+        quality = next((metric.name for metric in learned if metric.direction == "maximize"), "accuracy")
         return Reward(kind=section.kind, figure=section.figure, target=section.target, quality=quality)
+
+    @property
+    def wanted_figures(self) -> tuple[str, ...]:
+        """Metrics that the study names: objectives, budgets and the quality of the reward."""
+        quality = () if self.reward is None else (self.reward.quality,)
+        return tuple(dict.fromkeys([*quality, *self.objectives, *self.budgets]))
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -84,7 +84,7 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
         flip=spec.data.flip,
         train_samples=spec.data.train_samples,
     )
-    return dataset, open_device(spec.target)
+    return dataset, open_device(spec.target.name, spec.device_settings)
 
 
 def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Device, *, latency: bool) -> MeasuredAgain:

@@ -116,6 +116,7 @@ def confirm_run(
             teacher_validation=_teacher_figure(folder, metric),
             teacher_test=test[TEACHER],
             metric=metric,
+            conditions=parts.target.settings.conditions,
         )
         write_confirmation(folder, confirmation)
     return confirmation

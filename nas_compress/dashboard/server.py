@@ -18,7 +18,7 @@ from nas_compress.search.storage.optuna_storage import opened_storage
 def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, port: int) -> Iterator[WSGIServer]:
     """Open a server for a run.
 
-    url: the run's database, if its trials are not in the journal in the run folder.
+    url: the run's database. It is ignored if the trials are in the journal in the run folder.
     port: 0 takes a free one.
     RequestError is raised without the extra `dashboard`, without the run's storage and if the port is in use.
     """
@@ -26,10 +26,13 @@ def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, po
         from optuna_dashboard import wsgi
     except ImportError as error:
         raise RequestError("dashboard needs optuna-dashboard: pip install 'nas-compress[dashboard]'") from error
+    place = folder.about()["storage"]
+    if place is None:
+        url = None
+    elif url is None:
+        raise RequestError(f"the run keeps its trials in another storage, {place}: give it as --storage")
     if url is None and not folder.journal.is_file():
-        raise RequestError(
-            f"the run keeps its trials in another storage, {folder.about()['storage']}: give it as --storage"
-        )
+        raise RequestError(f"the journal of the run must be there, but {folder.journal} is not; run its study again")
     artifacts = RunArtifacts(folder)
     with opened_storage(url, folder.journal) as storage:
         application = wsgi(StudyView(storage, folder.spec().name, artifacts), artifact_store=artifacts)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,13 +13,14 @@ from numpy.typing import NDArray
 
 from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
+from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, Batch
-from nas_compress.tasks.image_classification import LABEL, ImageClassification
+from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
-from nas_compress.values.normalisation import Normalisation
+from nas_compress.values.signature import TensorSpec
 
 Samples: TypeAlias = tuple[Arrays, Arrays]
 """Inputs and targets of a split, by name."""
@@ -33,6 +33,7 @@ Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Parts:
     """Splits as arrays, before the training subset is taken.
 
+    numeric: inputs to normalise; the others, such as word numbers, are used as they are.
     augmentation: of a task of the user; None for images: the study file chooses theirs.
     """
 
@@ -41,6 +42,7 @@ class Parts:
     train: Samples
     validation: Samples
     test: Samples
+    numeric: tuple[str, ...]
     augmentation: Augmentation | None = None
 
 
@@ -49,10 +51,11 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     channels, height, width = train[0].shape[1:]
     return Parts(
         name=name,
-        task=ImageClassification(shape=(channels, height, width), classes=classes),
+        task=Classification.of_images(shape=(channels, height, width), classes=classes),
         train=_named(train),
         validation=_named(validation),
         test=_named(test),
+        numeric=(INPUT_NAME,),
     )
 
 
@@ -64,9 +67,9 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
     if train_samples is not None:
         parts = _with_fewer(parts, train_samples, seed, where)
     normalisation = {
-        name: _normalisation(values, where)
+        name: input_normalisation(values, per_channel=_has_channels(parts.task.signature.input(name)), where=where)
         for name, values in parts.train[0].items()
-        if values.dtype in (np.uint8, np.float32)
+        if name in parts.numeric
     }
     try:
         return Dataset(
@@ -77,7 +80,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
                 name="validation", inputs=_tensors(parts.validation[0]), targets=_tensors(parts.validation[1])
             ),
             test=HeldOutSplit(inputs=_tensors(parts.test[0]), targets=_tensors(parts.test[1])),
-            normalisation=normalisation,
+            normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
         )
@@ -102,18 +105,6 @@ def subset(samples: Samples, index: NDArray[np.int64]) -> Samples:
     }
 
 
-def moments(inputs: NDArray[np.uint8]) -> tuple[int, float]:
-    """Return the rounded mean of all values and their standard deviation about the exact mean."""
-    counts = np.zeros(256, dtype=np.int64)
-    # bincount widens to 8 bytes a value: in pieces, so that 40 million pixels do not become 340 MB.
-    for piece in np.array_split(inputs.reshape(-1), 1 + inputs.size // 1_000_000):
-        counts += np.bincount(piece, minlength=256)
-    values = np.arange(256)
-    mean = float((counts * values).sum() / counts.sum())
-    variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
-    return round(mean), math.sqrt(variance) if np.count_nonzero(counts) > 1 else 0.0
-
-
 def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
     """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
@@ -129,20 +120,9 @@ def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
 
 def _described(task: Task) -> str:
     # The fingerprint is part of the name under which teachers are stored: classes alone were enough for images.
-    if isinstance(task, ImageClassification):
+    if task.name == IMAGES:
         return str(task.classes)
     return json.dumps([task.name, task.signature.to_dict()])
-
-
-def _normalisation(values: NDArray[Any], where: str) -> Normalisation:
-    if values.dtype == np.uint8:
-        mean, std = moments(values)
-        found = Normalisation(mean=mean, std=std)
-    else:
-        found = Normalisation(mean=float(values.mean(dtype=np.float64)), std=float(values.std(dtype=np.float64)))
-    if found.std == 0:
-        raise refusal(f"training inputs must not all be equal, but got {found.mean} everywhere", where)
-    return found
 
 
 def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
@@ -155,6 +135,11 @@ def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
     return replace(
         parts, train=subset(parts.train, stratified_subset(strata(parts.task, parts.train), count=count, seed=seed))
     )
+
+
+def _has_channels(spec: TensorSpec) -> bool:
+    """Return True if dimension 1 has a fixed size; statistics of free positions are taken together."""
+    return len(spec.shape) > 1 and isinstance(spec.shape[1], int)
 
 
 def _named(images: Images) -> Samples:

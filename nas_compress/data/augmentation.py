@@ -18,6 +18,11 @@ from nas_compress.tasks.batch import Batch, chosen
 from nas_compress.values.signature import TensorSpec
 
 
+def is_of_images(specs: tuple[TensorSpec, ...]) -> bool:
+    """Return True if every input is an image (N, C, H, W) of a fixed size."""
+    return all(len(spec.shape) == 4 and all(isinstance(side, int) for side in spec.sample_shape) for spec in specs)
+
+
 class Views(Protocol):
     """All views of the samples of one split."""
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas_compress.data.assemble import Parts, assemble
-from nas_compress.data.augmentation import Augmentation, ShiftAndFlip
+from nas_compress.data.augmentation import Augmentation, NoAugmentation, ShiftAndFlip, is_of_images
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.stratified_split import stratified_split
+from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory
 from nas_compress.errors import refusal, require_known
 
@@ -33,6 +34,7 @@ def load_dataset(
     shift: int | None = None,
     flip: bool | None = None,
     train_samples: int | None = None,
+    task: Kind | None = None,
     where: str = "",
 ) -> Dataset:
     """Load one data set.
@@ -42,11 +44,14 @@ def load_dataset(
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
     train_samples: size of a stratified subset of the training split.
+    task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     where: the study file's key, for error texts.
 
     The callable takes no arguments and returns a mapping with train, test and perhaps validation (else 15 % of train).
-    For images each split is a pair (inputs uint8 (N, C, H, W) or (N, H, W), integer labels (N,)) or a map-style torch
-    Dataset of (sample, label). For any other task see `task_parts`.
+    Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
+    (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
+    (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), or floats (N,) or (N, K). For a task of the
+    user see `task_parts`.
 
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.
@@ -62,11 +67,13 @@ def load_dataset(
         parts = READERS[name](seed)
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
-        parts = read_factory(str(factory), folder=folder, seed=seed, where=where)
+        parts = read_factory(str(factory), folder=folder, seed=seed, kind=task, where=where)
         if parts.augmentation is not None:
             if shift or flip:
                 raise refusal(f"shift and flip are for images, but got a task {parts.task.name!r}", where)
             augmentation = parts.augmentation
+        elif not (shift or flip) and not is_of_images(parts.task.signature.inputs):
+            augmentation = NoAugmentation()
     return assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
 
 

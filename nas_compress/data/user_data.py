@@ -7,48 +7,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import IterableDataset
 
-from nas_compress.data.assemble import Images, Parts, image_parts
+from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
+from nas_compress.data.assemble import Parts, subset
 from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train
+from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
+from nas_compress.data.torch_dataset import read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import describe, refusal
+from nas_compress.tasks.batch import Arrays
+from nas_compress.tasks.classification import LABEL
 from nas_compress.user_code import user_callable
-
-EXACT = 1e-3
-"""Largest distance of 255 times a float from an integer to count as a stored byte; float32 rounding gives 2e-5."""
-
-LEAST_PER_CLASS = 2
-"""Least samples of a class in every split."""
+from nas_compress.values.file_contract import INPUT_NAME
 
 
-def read_factory(factory: str, *, folder: Path | None, seed: int, where: str) -> Parts:
+def read_factory(factory: str, *, folder: Path | None, seed: int, kind: Kind | None = None, where: str) -> Parts:
     """Call `module:callable` without arguments and check the splits that it returns.
 
-    folder: first place on sys.path during the call. A mapping with `task` holds named tensors, see `task_parts`; any
-    other holds labelled images. RequestError describes the first mistake in one line.
+    folder: first place on sys.path during the call. kind: the study's task, None for the one that follows from the
+    targets. A mapping with `task` holds named tensors of a task of the user, see `task_parts`.
+    RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
         returned = _call(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
         require_splits(returned, where)
-        splits = {name: _to_images(returned[name], name, where) for name in SPLITS if name in returned}
-    classes = _class_count(splits["train"][1], where)
-    _require_complete(splits, classes, where)
-    if "validation" not in splits:
-        splits = _with_validation(splits, seed)
-        shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
-        _require_complete({"train": splits["train"], shown: splits["validation"]}, classes, where)
-    return image_parts(
+        splits = {name: _pair(returned[name], name, where) for name in SPLITS if name in returned}
+    inputs = {split: values for split, (values, _) in splits.items()}
+    _require_one_shape(inputs, where)
+    found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
+    samples = {split: (inputs[split], found.splits[split]) for split in splits}
+    if "validation" not in samples:
+        validation, train = validation_and_train(_strata(found.splits["train"], len(splits["train"][1])), seed=seed)
+        samples |= {"validation": subset(samples["train"], validation), "train": subset(samples["train"], train)}
+        _require_both(samples, where)
+    return Parts(
         name=factory,
-        classes=classes,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
+        task=found.task,
+        train=samples["train"],
+        validation=samples["validation"],
+        test=samples["test"],
+        numeric=tuple(inputs["train"]),
     )
 
 
@@ -62,171 +65,66 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
     return returned
 
 
-def _with_validation(splits: Mapping[str, Images], seed: int) -> dict[str, Images]:
-    inputs, labels = splits["train"]
-    validation, train = validation_and_train(labels, seed=seed)
-    return {
-        "train": (inputs[train], labels[train]),
-        "validation": (inputs[validation], labels[validation]),
-        "test": splits["test"],
-    }
-
-
-def _class_count(labels: np.ndarray, where: str) -> int:
-    """Return the largest training label + 1, at least 2; no label may be negative."""
-    if labels.min() < 0:
-        raise refusal(f"labels >= 0 must hold in train, but got {labels.min()}", where)
-    classes = int(labels.max()) + 1
-    if classes < 2:
-        raise refusal(f"train must have at least 2 classes (largest label + 1), but got {classes}", where)
-    return classes
-
-
-def _require_complete(splits: Mapping[str, Images], classes: int, where: str) -> None:
-    """Refuse samples of different shapes, labels outside the classes, and classes with too few samples."""
-    shape = splits["train"][0].shape[1:]
-    for split, (inputs, labels) in splits.items():
-        if inputs.shape[1:] != shape:
-            rule = f"samples must have the shape {shape} of train in every split"
-            raise refusal(f"{rule}, but got {inputs.shape[1:]} in {split}", where)
-        _require_labels(labels, split, classes, where)
-
-
-def _require_labels(labels: np.ndarray, split: str, classes: int, where: str) -> None:
-    for label in (labels.min(), labels.max()):
-        if not 0 <= label < classes:
-            raise refusal(f"0 <= label < {classes} (classes of train) must hold in {split}, but got {label}", where)
-    scarce, count = _scarcest(labels, classes)
-    if count < LEAST_PER_CLASS:
-        rule = f"{split} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"
-        raise refusal(f"{rule}, but got {count} of class {scarce}", where)
-
-
-def _scarcest(labels: np.ndarray, classes: int) -> tuple[int, int]:
-    """Return the class with fewest samples and their number, without memory for `classes`, which may be huge."""
-    present, counts = np.unique(labels, return_counts=True)
-    if len(present) < classes:
-        gaps = np.flatnonzero(present != np.arange(len(present)))
-        return int(gaps[0]) if len(gaps) else len(present), 0
-    return int(counts.argmin()), int(counts.min())
-
-
-def _to_images(value: object, split: str, where: str) -> Images:
-    """Convert a pair (inputs, labels) or a map-style torch Dataset to arrays, or raise RequestError."""
+def _pair(value: object, split: str, where: str) -> tuple[Arrays, NDArray[Any]]:
+    """Convert a pair (inputs, targets) or a map-style torch Dataset to arrays, or raise RequestError."""
+    if isinstance(value, DataLoader):
+        raise refusal(f"{split} must be a map-style Dataset, but got a DataLoader; return its .dataset", where)
     if isinstance(value, IterableDataset):
-        raise refusal(f"{split} must be a map-style Dataset, but got the iterable {_kind(value)}", where)
+        raise refusal(f"{split} must be a map-style Dataset, but got the iterable {kind_of(value)}", where)
     if isinstance(value, TorchDataset):
-        return _from_dataset(value, split, where)
-    if isinstance(value, tuple | list) and len(value) == 2:
-        inputs, labels = (_array(part, split, where) for part in value)
-        images = _images_of(inputs, split, where)
-        # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
-        return np.array(images, order="C"), _labels(labels, len(images), split, where)
-    raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {_kind(value)}", where)
+        samples, targets = read_dataset(value, split, where)
+        return {INPUT_NAME: as_input(samples, split, where)}, targets
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {kind_of(value)}", where)
+    inputs, targets = as_inputs(value[0], split, where), _targets(value[1], split, where)
+    for name, values in inputs.items():
+        if len(values) != len(targets):
+            given = f"{len(targets)} labels for {len(values)} samples of {name}"
+            raise refusal(f"{split} must have one label for each input, but got {given}", where)
+    return inputs, targets
 
 
-def _array(value: object, split: str, where: str) -> NDArray[Any]:
-    if isinstance(value, torch.Tensor):
-        try:
-            return value.detach().cpu().numpy()
-        except (TypeError, RuntimeError) as error:
-            raise refusal(f"{split} must be of a dtype that numpy has, but got {value.dtype}", where) from error
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        return value
-    rule = f"inputs and labels of {split} must be numpy arrays or torch tensors"
-    raise refusal(f"{rule}, but got {_kind(value)}", where)
-
-
-def _images_of(inputs: NDArray[Any], split: str, where: str) -> NDArray[np.uint8]:
-    if inputs.dtype != np.uint8:
-        raise refusal(f"inputs of {split} must be uint8, but got {inputs.dtype}", where)
-    if inputs.ndim not in (3, 4):
-        rule = f"inputs of {split} must be (N, C, H, W) or (N, H, W)"
-        raise refusal(f"{rule}, but got {inputs.ndim} dimensions: {inputs.shape}", where)
-    if inputs.size == 0:
-        raise refusal(f"{split} must not be empty, but got inputs of shape {inputs.shape}", where)
-    return inputs if inputs.ndim == 4 else inputs[:, None]
-
-
-def _labels(labels: NDArray[Any], samples: int, split: str, where: str) -> NDArray[np.int64]:
-    if labels.dtype.kind not in "iu":
-        raise refusal(f"labels of {split} must be integers, but got {labels.dtype}", where)
-    if labels.shape != (samples,):
-        rule = f"labels of {split} must have the shape ({samples},), one for each input"
-        raise refusal(f"{rule}, but got {labels.shape}", where)
-    return labels.astype(np.int64)
-
-
-def _from_dataset(dataset: TorchDataset[Any], split: str, where: str) -> Images:
-    samples = _length(dataset, split, where)
-    first = _item(dataset, 0, split, where)[0]
-    inputs = np.empty((samples, *first.shape), dtype=np.uint8)
-    labels = np.empty(samples, dtype=np.int64)
-    for index in range(samples):
-        sample, labels[index] = _item(dataset, index, split, where)
-        if sample.shape != first.shape:
-            rule = f"samples of {split} must have one shape, {first.shape} as the first"
-            raise refusal(f"{rule}, but got {sample.shape} at index {index}", where)
-        inputs[index] = sample
-    return _images_of(inputs, split, where), labels
-
-
-def _length(dataset: TorchDataset[Any], split: str, where: str) -> int:
-    try:
-        samples = len(dataset)  # type: ignore[arg-type]  # torch's Dataset leaves __len__ to its subclasses
-    except Exception as error:
-        raise refusal(f"{split} must have a length, but len() raised {describe(error)}", where) from error
-    if samples == 0:
-        raise refusal(f"{split} must not be empty, but got a Dataset of length 0", where)
-    return samples
-
-
-def _item(dataset: TorchDataset[Any], index: int, split: str, where: str) -> tuple[NDArray[np.uint8], int]:
-    place = f"{split}[{index}]"
-    try:
-        item = dataset[index]
-    except Exception as error:
-        raise refusal(f"{place} must be a sample, but reading it raised {describe(error)}", where) from error
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise refusal(f"{place} must be a pair (sample, label), but got {_kind(item)}", where)
-    label = np.asarray(item[1].cpu() if isinstance(item[1], torch.Tensor) else item[1])
-    if label.dtype.kind not in "iu" or label.ndim != 0:
-        raise refusal(f"labels must be integers, but got {_kind(item[1])} at {place}", where)
-    return _sample(item[0], place, where), int(label)
-
-
-def _sample(value: Any, place: str, where: str) -> NDArray[np.uint8]:
-    if type(value).__module__.startswith("PIL."):
-        return _picture(value, place, where)
-    array = _array(value, place, where)
-    if array.dtype in (np.float32, np.float64):
-        array = _bytes(array, place, where)
-    if array.dtype != np.uint8:
-        raise refusal(f"{place} must be uint8 or float in steps of 1/255, but got {array.dtype}", where)
-    if array.ndim not in (2, 3):
-        raise refusal(f"{place} must be (C, H, W) or (H, W), but got shape {array.shape}", where)
+def _targets(value: object, split: str, where: str) -> NDArray[Any]:
+    """Return targets as an array; a list or tuple of words or numbers is one too."""
+    array = np.asarray(value) if isinstance(value, list | tuple) else as_array(value, f"labels of {split}", where)
+    if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)
+    if array.dtype.kind not in "iufbU" or array.ndim == 0:
+        raise refusal(f"labels of {split} must be numbers or words, but got {array.dtype}", where)
     return array
 
 
-def _picture(picture: Any, place: str, where: str) -> NDArray[np.uint8]:
-    if picture.mode not in ("L", "RGB"):
-        raise refusal(f"{place} must be a picture of mode L or RGB, but got {picture.mode}", where)
-    array = np.asarray(picture, dtype=np.uint8)
-    return array if array.ndim == 2 else array.transpose(2, 0, 1)
+def _require_one_shape(inputs: Mapping[str, Arrays], where: str) -> None:
+    """Refuse splits whose inputs differ from those of train in name, type or shape."""
+    expected = {name: (values.dtype, values.shape[1:]) for name, values in inputs["train"].items()}
+    for split, arrays in inputs.items():
+        if list(arrays) != list(expected):
+            rule = f"inputs must be {', '.join(expected)} in every split"
+            raise refusal(f"{rule}, but got {', '.join(arrays)} in {split}", where)
+        for name, values in arrays.items():
+            kind, shape = expected[name]
+            if values.shape[1:] != shape:
+                rule = f"samples must have the shape {shape} of train in every split"
+                raise refusal(f"{rule}, but got {values.shape[1:]} in {split}", where)
+            if values.dtype != kind:
+                raise refusal(f"inputs must have the type {kind} of train, but got {values.dtype} in {split}", where)
 
 
-def _bytes(values: NDArray[Any], place: str, where: str) -> NDArray[np.uint8]:
-    """Undo a division of bytes by 255."""
-    with np.errstate(all="ignore"):  # infinities and nan fail the test below
-        scaled = values * 255
-        stored = np.round(scaled)
-        near = np.abs(scaled - stored) < EXACT
-    if not np.all(near & (stored >= 0) & (stored <= 255)):
-        rule = f"float values of {place} must be multiples of 1/255 in [0, 1] (raw images, not normalised)"
-        raise refusal(f"{rule}, but got values from {values.min():g} to {values.max():g}", where)
-    return stored.astype(np.uint8)
+def _strata(targets: Arrays, samples: int) -> NDArray[np.int64]:
+    """Return the labels for a stratified division; all 0 without classes."""
+    return targets[LABEL].astype(np.int64) if LABEL in targets else np.zeros(samples, dtype=np.int64)
 
 
-def _kind(value: object) -> str:
-    size = f" of length {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"{type(value).__name__}{size}"
+def _require_both(samples: Mapping[str, tuple[Arrays, Arrays]], where: str) -> None:
+    """Refuse a drawn validation split that is empty or lacks samples of a class."""
+    shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
+    for split, name in (("train", "train"), ("validation", shown)):
+        _, targets = samples[split]
+        if not len(next(iter(targets.values()))):
+            raise refusal(f"{name} must not be empty, but train has too few samples; return a validation split", where)
+        if LABEL in targets:
+            classes = int(max(each[1][LABEL].max() for each in samples.values())) + 1
+            counts = np.bincount(targets[LABEL], minlength=classes)
+            if counts.min() < LEAST_PER_CLASS:
+                rule = f"{name} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"
+                raise refusal(f"{rule}, but got {counts.min()} of class {counts.argmin()}", where)

@@ -51,6 +51,7 @@ def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where
         train=splits["train"],
         validation=splits["validation"],
         test=splits["test"],
+        numeric=tuple(name for name, values in splits["train"][0].items() if values.dtype in (np.uint8, np.float32)),
         augmentation=augmentation,
     )
 

@@ -1,4 +1,4 @@
-"""Open ONNX models in onnxruntime with one thread and all optimisations.
+"""Open ONNX models in onnxruntime, by default with one thread and all optimisations.
 
 A model is one file. A file is refused if any of its tensors, at any depth, has its bytes in another file.
 """
@@ -15,11 +15,11 @@ import onnxruntime as ort
 
 from nas_compress.devices.onnx_parts import lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import DTYPES, Signature, TensorSpec
 
 ERRORS_ONLY = 3
-PROVIDERS = ["CPUExecutionProvider"]
 
 MODEL_LIMIT = 2**31 - 1
 """Largest model in bytes, before and after decompression: the limit of protobuf messages."""
@@ -34,17 +34,22 @@ NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "i
 
 
 def open_session(
-    path: Path, *, signature: Signature | None = None, optimised_path: Path | None = None, optimised: bool = True
+    path: Path,
+    *,
+    signature: Signature | None = None,
+    optimised_path: Path | None = None,
+    optimised: bool = True,
+    settings: DeviceSettings = DEFAULT_SETTINGS,
 ) -> ort.InferenceSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
     signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
     optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
-    roundings, and no integer kernel runs.
+    roundings, and no integer kernel runs. settings: its threads and providers are used.
     """
     content = read_content(path)
     try:
-        session = start_session(content, optimised_path=optimised_path, optimised=optimised)
+        session = start_session(content, optimised_path=optimised_path, optimised=optimised, settings=settings)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
     for value in (*session.get_inputs(), *session.get_outputs()):
@@ -57,17 +62,23 @@ def open_session(
 
 
 def start_session(
-    model: bytes | str, *, optimised_path: Path | None = None, optimised: bool = True
+    model: bytes | str,
+    *,
+    optimised_path: Path | None = None,
+    optimised: bool = True,
+    settings: DeviceSettings = DEFAULT_SETTINGS,
 ) -> ort.InferenceSession:
     """Open a model's bytes or path without checks. The runtime's own exceptions pass through."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = settings.threads, 1
+    if settings.threads > 1:  # else idle threads of one session slow down another
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = ERRORS_ONLY
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
-    return ort.InferenceSession(model, options, providers=PROVIDERS)
+    return ort.InferenceSession(model, options, providers=list(settings.providers))
 
 
 def read_model(path: Path) -> onnx.ModelProto:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas_compress.values.device_settings import DeviceSettings
+
 EQUAL_WITHIN = 0.02
 """Latencies that differ by at most this fraction count as equal. Steady figures repeat within it on every device."""
 
@@ -18,7 +20,7 @@ NO_SIZES: Mapping[str, int] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of one sample at batch 1.
+    """Milliseconds of one run under the settings of the device; of one sample by default.
 
     spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
     repeat within `EQUAL_WITHIN`; measure again.
@@ -42,10 +44,17 @@ class Device(Protocol):
 
     @property
     def summary(self) -> str:
-        """One line about the hardware and runtime."""
+        """One line about the hardware, the runtime and the conditions of latencies."""
+
+    @property
+    def settings(self) -> DeviceSettings:
+        """Conditions of latencies. The fingerprint depends on them."""
 
     def describe(self) -> dict[str, Any]:
-        """Return plain values for `machine` in run.json; `key` is the fingerprint, `cpu` the processor's name."""
+        """Return plain values for `machine` in run.json.
+
+        `key` is the fingerprint, `cpu` the processor's name, `conditions` those of settings other than the default.
+        """
 
     def channel_step(self, *, activation_bits: int) -> int:
         """Return the number of channels computed at once by the kernels; widths are multiples of it."""
@@ -56,7 +65,7 @@ class Device(Protocol):
     def latency(
         self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> Latency:
-        """Measure one sample of a file in the device's own exclusive window.
+        """Measure a file under the device's settings, in its own exclusive window.
 
         sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure without noise is
         measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be

@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
 from nas_compress.devices.protocol import Described, Device
-from nas_compress.errors import require_known
+from nas_compress.errors import RequestError, refusal, require_known
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
     """One kind of device.
 
-    make: opens it. integer_caution: returns a line about 8-bit kernels on a described device, or an empty string.
+    make: opens it with settings; RequestError for settings that it does not have.
+    integer_caution: returns a line about 8-bit kernels on a described device, or an empty string.
     """
 
     summary: str
-    make: Callable[[], Device]
+    make: Callable[[DeviceSettings], Device]
     integer_caution: Callable[[Described], str]
 
 
-def _onnxruntime_cpu() -> Device:
+def _onnxruntime_cpu(settings: DeviceSettings) -> Device:
     from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu  # keeps onnxruntime out of `list`
+    from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 
-    return OnnxruntimeCpu()
+    return OnnxruntimeCpu(LatencyMeter(settings=settings))
 
 
 DEFAULT_DEVICE = "onnxruntime_cpu"
@@ -33,7 +36,7 @@ DEFAULT_DEVICE = "onnxruntime_cpu"
 
 DEVICES: Mapping[str, DeviceEntry] = {
     DEFAULT_DEVICE: DeviceEntry(
-        summary="this machine's CPU under onnxruntime: batch 1, one thread",
+        summary="this machine's CPU under onnxruntime: batch 1, one thread, or as in [target]",
         make=_onnxruntime_cpu,
         integer_caution=integer_caution,
     ),
@@ -41,10 +44,16 @@ DEVICES: Mapping[str, DeviceEntry] = {
 """Devices by their name in study files."""
 
 
-def open_device(name: str) -> Device:
-    """Open the device of that name; RequestError if there is none."""
-    require_known("a target device", name, DEVICES)
-    return DEVICES[name].make()
+def open_device(name: str, settings: DeviceSettings = DEFAULT_SETTINGS, where: str = "") -> Device:
+    """Open the device of that name; RequestError if there is none, or if it does not have the settings.
+
+    where: file and key for the message.
+    """
+    require_known("a target device", name, DEVICES, where)
+    try:
+        return DEVICES[name].make(settings)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
 
 
 def recorded_caution(machine: Described) -> str:

@@ -37,6 +37,11 @@ TERMS: Mapping[str, Term] = {
         summary="the loss of the task itself, without a teacher: for images cross-entropy on the labels",
         source="",
     ),
+    "teacher_targets": TaskTerm(
+        summary="the loss of a regression with the teacher's outputs in place of the targets",
+        source="Ba, Caruana 2014, arXiv 1312.6184",
+        on_teacher=True,
+    ),
     # terms of logits: labels only
     "cross_entropy": LogitTerm(
         function=cross_entropy,

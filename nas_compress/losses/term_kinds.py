@@ -132,17 +132,22 @@ class FeatureTerm(_Row):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskTerm(_Row):
-    """The base loss of the task, which needs no classes."""
+    """The base loss of the task, which needs no classes.
+
+    on_teacher: the teacher's outputs take the place of the targets.
+    """
+
+    on_teacher: bool = False
 
     @property
     def needs_teacher(self) -> bool:
-        """Always false."""
-        return False
+        """True if the teacher's outputs are the targets."""
+        return self.on_teacher
 
     @property
     def needs(self) -> str:
         """Input in words, for listings."""
-        return "targets"
+        return "teacher outputs" if self.on_teacher else "targets"
 
 
 Term = LogitTerm | FeatureTerm | TaskTerm

@@ -66,9 +66,10 @@ class TrainingLoss(nn.Module):
                 self.adapters[name] = _feature_loss(name, term, chosen, student, teacher)
                 self._parts[name] = _on_features(self.adapters[name])
             elif isinstance(term, TaskTerm):
-                self._parts[name] = _on_task(task, shared=shared)
+                self._parts[name] = _on_task(task, term, shared=shared)
             else:
                 self._parts[name] = _on_logits(task, term, chosen, shared=shared)
+        self._live = {*self.adapters, *(name for name in self._taught if isinstance(TERMS[name], TaskTerm))}
         self.reads_logits = any(isinstance(TERMS[name], LogitTerm) for name in self._taught)
         """True if a term reads the teacher's logits."""
 
@@ -80,8 +81,8 @@ class TrainingLoss(nn.Module):
         return {name: weight for name, weight in weights.items() if weight}
 
     def reads_features(self, progress: float) -> bool:
-        """True if an active term reads features."""
-        return bool(self.adapters) and any(name in self.adapters for name in self.active(progress))
+        """True if an active term reads features or outputs of the teacher itself."""
+        return any(name in self._live for name in self.active(progress))
 
     def reads_relations(self, progress: float) -> bool:
         """True if an active term reads relations between tokens."""
@@ -120,11 +121,13 @@ class TrainingLoss(nn.Module):
 
 def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
     for term in terms:
-        if task.classes is None and isinstance(TERMS[term.name], LogitTerm):
+        if task.row_classes is None and isinstance(TERMS[term.name], LogitTerm):
             raise RequestError(
                 f"loss {term.name!r} needs a task with classes, but {task.name} has none; use task_loss or a loss on "
                 "features"
             )
+        if term.name == "teacher_targets" and not task.learns_from_outputs:
+            raise RequestError(f"loss {term.name!r} needs a regression, but the task is {task.name}; use kd")
 
 
 def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
@@ -179,8 +182,12 @@ def _on_features(loss: nn.Module) -> _Part:
     return lambda student, targets, teacher, answers: loss(student, teacher)
 
 
-def _on_task(task: Task, *, shared: bool) -> _Part:
+def _on_task(task: Task, term: TaskTerm, *, shared: bool) -> _Part:
     """Bind the task's loss to the outputs that it trains; see `_on_logits`."""
+    if term.on_teacher:
+        return lambda student, targets, teacher, answers: task.base_loss(
+            student.for_teacher if shared else student.outputs, task.as_targets(teacher.outputs)
+        )
     if shared:
         return lambda student, targets, teacher, answers: task.base_loss(student.for_labels, targets)
     return lambda student, targets, teacher, answers: task.base_loss(student.outputs, targets)
@@ -199,23 +206,26 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         outputs = student.outputs
         if shared:
             outputs = student.for_teacher if term.needs_teacher else student.for_labels
+        logits = task.logits(outputs)
+        guide = answers
+        if term.needs_teacher and answers.ndim > logits.ndim:
+            guide = one_answer(answers, temperature)
+        # every row is a sample of its own: a label of many, or a position
         return function(
-            task.logits(outputs),
-            task.labels(targets) if reads_labels else answers,
-            one_answer(answers, temperature) if term.needs_teacher else answers,
+            logits.flatten(0, -2),
+            task.labels(targets).flatten() if reads_labels else answers,
+            guide.flatten(0, -2) if term.needs_teacher else guide,
         )
 
     return part
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:
-    """Reduce an ensemble's logits (B, members, C) to (B, C) with the mean of their softened probabilities.
+    """Reduce an ensemble's logits (B, members, ..., C) to (B, ..., C) with the mean of their softened probabilities.
 
-    Logits (B, C) of one teacher are returned unchanged. Mean of probabilities: Hinton et al. 2015, arXiv 1503.02531.
+    Mean of probabilities: Hinton et al. 2015, arXiv 1503.02531.
     """
-    if logits.ndim == 2:
-        return logits
-    each = F.log_softmax(logits.detach().float() / temperature, dim=2)
+    each = F.log_softmax(logits.detach().float() / temperature, dim=-1)
     return (each.logsumexp(dim=1) - math.log(logits.shape[1])) * temperature
 
 

@@ -27,8 +27,8 @@ def confusion_rows(task: Task, outputs: Arrays, targets: Arrays) -> tuple[str, .
     outputs, targets: of the whole split. A row belongs to a label, a column to an answer. Samples without a label
     among the classes are left out.
 
-    >>> from nas_compress.tasks.image_classification import ImageClassification
-    >>> task = ImageClassification(shape=(1, 8, 8), classes=2)
+    >>> from nas_compress.tasks.classification import Classification
+    >>> task = Classification.of_images(shape=(1, 8, 8), classes=2)
     >>> logits = np.array([[2.0, 1.0], [0.0, 1.0], [5.0, 3.0]], dtype=np.float32)
     >>> confusion_rows(task, {"logits": logits}, {"label": np.array([0, 1, 1])})
     ('1 0', '1 1')

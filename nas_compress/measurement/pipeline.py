@@ -108,7 +108,7 @@ def measure_cost(
         latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
     return Measured(
         figures={
-            "latency_ms": latency.latency_ms,
+            **target.settings.figures(latency.latency_ms),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
@@ -155,7 +155,8 @@ def measure_file(
         zero_fraction = weight_zero_fraction(path)
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=free_sizes(inputs, task.signature.inputs), patient=patient)
-    trained = {"latency_ms": latency.latency_ms, "size_bytes": path.stat().st_size, **metrics}
+    timed = target.settings.figures(latency.latency_ms)
+    trained = {**timed, "size_bytes": path.stat().st_size, **metrics}
     return replace(
         cost.with_figures(trained),
         latency_spread=latency.spread,

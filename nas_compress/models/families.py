@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas_compress.errors import refusal, require_known
+from nas_compress.models.conv1d import Conv1d
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.mlp import Perceptron
 from nas_compress.models.mobilenet import MobileNet
 from nas_compress.models.resnet import ResNet
 from nas_compress.models.vit import ViT
@@ -15,7 +17,13 @@ from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PRUNED
 from nas_compress.values.signature import Signature
 
-FAMILIES: Mapping[str, AnyFamily] = {"resnet": ResNet(), "mobilenet": MobileNet(), "vit": ViT()}
+FAMILIES: Mapping[str, AnyFamily] = {
+    "resnet": ResNet(),
+    "mobilenet": MobileNet(),
+    "vit": ViT(),
+    "mlp": Perceptron(),
+    "conv1d": Conv1d(),
+}
 """Every family by its name."""
 
 

@@ -12,7 +12,6 @@ from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings
-from nas_compress.values.file_contract import OUTPUT_NAME
 from nas_compress.values.signature import Signature
 
 Settings = TypeVar("Settings", bound=FamilySettings)
@@ -40,12 +39,12 @@ class Family(ABC, Generic[Settings]):
     has_attention: ClassVar[bool] = False
 
     def fits(self, signature: Signature) -> bool:
-        """Return True if the family builds networks of these inputs and outputs: one image to `logits` by default."""
+        """Return True if the family builds networks of these inputs and outputs: one image to a vector by default."""
         try:
-            _ = signature.image_shape, signature.classes
+            _ = signature.image_shape, signature.vector_size
         except RequestError:
             return False
-        return signature.output_names == (OUTPUT_NAME,)
+        return True
 
     def layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: FamilySettings | None = None

@@ -62,16 +62,20 @@ class ObservableNetwork(nn.Module):
     """`observe(*inputs, relations=False)`: run on the inputs in signature order. relations: record them too."""
 
 
-class ImageNetwork(ObservableNetwork, ABC):
-    """A network of raw images with the one output `logits`."""
+class OneInputNetwork(ObservableNetwork, ABC):
+    """A network of one input and one output, named `output`."""
+
+    def __init__(self, output: str = OUTPUT_NAME) -> None:
+        super().__init__()
+        self.output = output
 
     @abstractmethod
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
-        """Run on raw uint8 images (B, C, H, W); `relations` records a transformer's queries, keys and values."""
+        """Run on raw samples (B, ...); `relations` records a transformer's queries, keys and values."""
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Map raw uint8 images (B, C, H, W) to logits (B, classes)."""
-        return self.observe(samples).outputs[OUTPUT_NAME]
+        """Map raw samples (B, ...) to the output (B, ...)."""
+        return self.observe(samples).outputs[self.output]
 
 
 def watch(module: nn.Module, batch: Batch, names: Sequence[str], *, outputs: Sequence[str]) -> Observation:

@@ -8,11 +8,10 @@ from typing import cast
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.family import Family
-from nas_compress.models.features import ImageNetwork, Observation
+from nas_compress.models.family import Family, Settings
+from nas_compress.models.features import Observation, OneInputNetwork
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
-from nas_compress.values.file_contract import OUTPUT_NAME
 
 
 class ActivationPoint(nn.Module):
@@ -30,12 +29,6 @@ class RawInput(nn.Module):
         super().__init__()
         self.mean, self.std = int(mean), float(std)
 
-    @classmethod
-    def of(cls, architecture: Architecture) -> RawInput:
-        """The normalisation of an architecture's image."""
-        values = architecture.normalisation_of(architecture.signature.input_names[0])
-        return cls(int(values.mean), values.std)
-
     def forward(self, samples: Tensor) -> Tensor:
         """Return float32 values of the samples' shape."""
         return (samples.float() - float(self.mean)) * (1.0 / self.std)
@@ -49,13 +42,18 @@ class ConvUnit(nn.Module):
         inputs: int,
         outputs: int,
         *,
-        kernel: int = 3,
-        stride: int = 1,
+        kernel: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (sides[0] // 2 * dilation[0], sides[1] // 2 * dilation[1])
+        self.conv = nn.Conv2d(
+            inputs, outputs, sides, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=False
+        )
         self.norm = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
         self.point = ActivationPoint()
@@ -80,24 +78,32 @@ class Residual(nn.Module):
 
 
 class Head(nn.Module):
-    """Global average pool, an activation point, and the classifier. Logits stay float."""
+    """Global average pool, an activation point, and the classifier. Its outputs stay float.
 
-    def __init__(self, inputs: int, classes: int) -> None:
+    scale: last module, see `models.scaling.output_scale`; none for logits.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, scale: nn.Module | None = None) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.point = ActivationPoint()
-        self.classifier = nn.Linear(inputs, classes)
+        self.classifier, self.scale = nn.Linear(inputs, outputs), scale or nn.Identity()
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to logits (N, classes)."""
-        return cast(Tensor, self.classifier(self.point(self.pool(values)).flatten(1)))
+        """Map (N, inputs, H, W) to (N, outputs)."""
+        return cast(Tensor, self.scale(self.classifier(self.point(self.pool(values)).flatten(1))))
 
 
-class StagedNetwork(ImageNetwork):
-    """A convolutional network: raw input, stem, stages of blocks, head."""
+class StagedNetwork(OneInputNetwork):
+    """A network of raw input, stem, stages of blocks and head.
 
-    def __init__(self, raw_input: RawInput, stem: nn.Module, stages: list[nn.Sequential], head: Head) -> None:
-        super().__init__()
+    output: name of the output.
+    """
+
+    def __init__(
+        self, raw_input: nn.Module, stem: nn.Module, stages: list[nn.Sequential], head: nn.Module, *, output: str
+    ) -> None:
+        super().__init__(output)
         self.raw_input, self.stem = raw_input, stem
         self.stages, self.head = nn.ModuleList(stages), head
         initialise_(self)
@@ -109,13 +115,11 @@ class StagedNetwork(ImageNetwork):
         for number, stage in enumerate(self.stages):
             values = stage(values)
             features[f"stage{number}"] = values
-        return Observation(outputs={OUTPUT_NAME: self.head(values)}, features=features)
+        return Observation(outputs={self.output: self.head(values)}, features=features)
 
 
-class StagedFamily(Family[ConvolutionalSettings]):
+class StagesOfBlocks(Family[Settings]):
     """A family of `StagedNetwork`: subclasses give its free layers and build it."""
-
-    settings = ConvolutionalSettings
 
     def blocks(self, network: nn.Module) -> Sequence[nn.Sequential]:
         """The stages."""
@@ -126,6 +130,12 @@ class StagedFamily(Family[ConvolutionalSettings]):
     def is_removable(self, block: nn.Module) -> bool:
         """Return True if its shortcut is the identity."""
         return isinstance(block, Residual) and isinstance(block.shortcut, nn.Identity)
+
+
+class StagedFamily(StagesOfBlocks[ConvolutionalSettings]):
+    """A family of convolutions over images."""
+
+    settings = ConvolutionalSettings
 
     def reduction(self, settings: FamilySettings) -> int:
         """The stem's stride."""

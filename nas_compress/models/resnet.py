@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from nas_compress.models.family import FreeLayers
-from nas_compress.models.layers import ConvUnit, Head, RawInput, Residual, StagedFamily, StagedNetwork
+from nas_compress.models.layers import ConvUnit, Head, Residual, StagedFamily, StagedNetwork
+from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings
 
@@ -50,5 +51,5 @@ class ResNet(StagedFamily):
                 blocks.append(Residual(main, shortcut, relu=True))
                 stream = outputs
             stages.append(nn.Sequential(*blocks))
-        head = Head(stream, architecture.signature.classes)
-        return StagedNetwork(RawInput.of(architecture), stem, stages, head)
+        head = Head(stream, architecture.signature.vector_size, scale=output_scale(architecture))
+        return StagedNetwork(raw_input(architecture), stem, stages, head, output=architecture.signature.output_names[0])

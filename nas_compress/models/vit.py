@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
-from nas_compress.models.features import ImageNetwork, ObservableNetwork, Observation, Relations
-from nas_compress.models.layers import ActivationPoint, RawInput, initialise_
+from nas_compress.models.features import ObservableNetwork, Observation, OneInputNetwork, Relations
+from nas_compress.models.layers import ActivationPoint, initialise_
+from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, TransformerSettings
-from nas_compress.values.file_contract import OUTPUT_NAME
 
 HEADS = 4
 MLP_RATIO = 2.0
@@ -140,11 +140,11 @@ def _repeats(layer: str, settings: TransformerSettings) -> bool:
     return place == "layers" and number != "0" and part in SHARED_PARTS[settings.sharing]
 
 
-class VisionTransformer(ImageNetwork):
+class VisionTransformer(OneInputNetwork):
     """Patches, encoder layers, a pooled representation, and one classifier, or two with a distillation token."""
 
     def __init__(self, shape: Architecture, settings: TransformerSettings) -> None:
-        super().__init__()
+        super().__init__(shape.signature.output_names[0])
         inputs, height, width = shape.signature.image_shape
         size, self.width = settings.patch_size or 1, shape.channels("embedding.conv")
         self.heads = settings.heads or HEADS
@@ -152,15 +152,15 @@ class VisionTransformer(ImageNetwork):
         self.pools_patches = settings.pooling == "mean"
         extra = (not self.pools_patches) + settings.distillation_token
         self.tokens = extra + patches
-        self.raw_input = RawInput.of(shape)
+        self.raw_input = raw_input(shape)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
         layers = [self._layer(number, shape, settings) for number in range(*shape.depths)]
         self.layers = nn.ModuleList(layers)
         for layer in layers:
             layer.share_(layers[0], SHARED_PARTS[settings.sharing])
-        classes = shape.signature.classes
-        self.head = Classifier(self.width, classes)
-        self.distillation_head = Classifier(self.width, classes) if settings.distillation_token else None
+        outputs, scale = shape.signature.vector_size, output_scale(shape)
+        self.head = Classifier(self.width, outputs, scale=scale)
+        self.distillation_head = Classifier(self.width, outputs, scale=scale) if settings.distillation_token else None
         _initialise_(self)
 
     def _layer(self, number: int, shape: Architecture, settings: TransformerSettings) -> EncoderLayer:
@@ -186,26 +186,29 @@ class VisionTransformer(ImageNetwork):
         logits = self.head(pooled)
         taught = self.distillation_head(tokens[:, extra - 1]) if self.distillation_head else None
         return Observation(
-            outputs={OUTPUT_NAME: logits if taught is None else (logits + taught) / 2},
+            outputs={self.output: logits if taught is None else (logits + taught) / 2},
             features=features,
             relations=seen if relations else {},
-            label_head=None if taught is None else {OUTPUT_NAME: logits},
-            teacher_head=None if taught is None else {OUTPUT_NAME: taught},
+            label_head=None if taught is None else {self.output: logits},
+            teacher_head=None if taught is None else {self.output: taught},
             patches=self.embedding.patches,
         )
 
 
 class Classifier(nn.Module):
-    """Normalisation, an activation point, and the linear classifier. Logits stay float."""
+    """Normalisation, an activation point, and the linear classifier. Its outputs stay float.
 
-    def __init__(self, width: int, classes: int) -> None:
+    scale: last module, see `models.scaling.output_scale`.
+    """
+
+    def __init__(self, width: int, outputs: int, *, scale: nn.Module) -> None:
         super().__init__()
         self.norm, self.point = nn.LayerNorm(width), ActivationPoint()
-        self.linear = nn.Linear(width, classes)
+        self.linear, self.scale = nn.Linear(width, outputs), scale
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map (B, width) to logits (B, classes)."""
-        answer: Tensor = self.linear(self.point(self.norm(values)))
+        """Map (B, width) to (B, outputs)."""
+        answer: Tensor = self.scale(self.linear(self.point(self.norm(values))))
         return answer
 
 

@@ -32,6 +32,10 @@ class DrawnFront(Protocol):
         """The metrics of the study."""
 
     @property
+    def conditions(self) -> str:
+        """The conditions of the latencies in words; empty for the default ones."""
+
+    @property
     def members(self) -> tuple[Point, ...]:
         """The points on the front, best first."""
 

@@ -99,9 +99,10 @@ def _time_unit(seconds: float) -> tuple[str, float]:
 def _caption(front: DrawnFront, reference: Sequence[tuple[str, float]]) -> str:
     parts = ["decades" if METRICS[name].log_scale else METRICS[name].label for name, _ in reference]
     origin = in_words(dict(reference), [name for name, _ in reference])
+    conditions = f" Latency: {front.conditions}." if front.conditions else ""
     source = "" if front.reference_figures else " (chance and the teacher's costs)"
     return (
         f"Hypervolume: the space that the front gains over {origin}{source}.\n"
         f"Its unit is {' × '.join(parts)}; a decade is a cost ten times smaller. "
-        "Each dot is a trial that improved the front."
+        f"Each dot is a trial that improved the front.{conditions}"
     )

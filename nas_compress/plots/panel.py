@@ -47,8 +47,8 @@ def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     """Draw the front in the metrics `x` and `y`: points, staircase, budgets and labels."""
     scales.dress(axes.xaxis, x, *scales.limits(front, x))
     scales.dress(axes.yaxis, y, *scales.limits(front, y))
-    axes.set_xlabel(axis_words(x), fontsize=9)
-    axes.set_ylabel(axis_words(y), fontsize=9)
+    axes.set_xlabel(axis_words(x, front.conditions), fontsize=9)
+    axes.set_ylabel(axis_words(y, front.conditions), fontsize=9)
     plain(axes)
     draw_budgets(axes, front, x, y)
     stairs = staircase(
@@ -71,7 +71,7 @@ def draw_trials(axes: Axes, front: DrawnFront, objective: Objective) -> None:
     axes.set_xlim(0.4, count + max(0.6, 0.03 * count))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.set_xlabel("finished trials, in order", fontsize=9)
-    axes.set_ylabel(axis_words(name), fontsize=9)
+    axes.set_ylabel(axis_words(name, front.conditions), fontsize=9)
     plain(axes)
     draw_budgets(axes, front, None, name)
     places = [(float(order), point.figure(name), point) for order, point in enumerate(front.points, 1)]
@@ -97,10 +97,13 @@ def draw_spreads(axes: Axes, front: DrawnFront, x: str, y: str, spreads: Spreads
         axes.errorbar(places, means, deviations, fmt="_", color=marks.INK, ecolor=marks.INK, capsize=3, lw=1, zorder=4)
 
 
-def axis_words(name: str) -> str:
-    """The axis label with an arrow to the better side; the arrow turns with the words on an upright axis."""
+def axis_words(name: str, conditions: str = "") -> str:
+    """The axis label with an arrow to the better side; the arrow turns with the words on an upright axis.
+
+    conditions: of the latencies.
+    """
     metric = METRICS[name]
-    words = metric.axis_label
+    words = metric.axis(conditions)
     return f"{words}   better →" if metric.direction == "maximize" else f"← better   {words}"
 
 

@@ -67,7 +67,7 @@ them, {inputs}, and returns {outputs}.
 | numbers | {number_format} | float32 |
 {rows}
 
-Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: batch 1, one thread, on
+Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: {conditions}, on
 {machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
 
 Candidate: {candidate}
@@ -248,6 +248,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         rows=rows,
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
+        conditions=spec.target.settings.conditions or "batch 1, one thread",
         machine=quoted(str(folder.about()["machine"]["cpu"])),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,

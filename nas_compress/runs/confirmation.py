@@ -63,6 +63,7 @@ class Confirmation:
     """The whole confirmation of a run.
 
     metric: the name of the confirmed metric. alike: pairs of members within noise of each other.
+    conditions: of the latencies, empty for the default ones.
     """
 
     rows: tuple[Summary, ...]
@@ -71,16 +72,19 @@ class Confirmation:
     teacher_validation: float
     teacher_test: float
     metric: str = "accuracy"
+    conditions: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of confirm.csv."""
         own = [item.name for item in fields(Summary) if item.name != "figures"]
-        return (*own, *in_table_order(name for row in self.rows for name in row.figures))
+        figures = in_table_order(name for row in self.rows for name in row.figures)
+        return (*own, *figures, *(["conditions"] if self.conditions else []))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
+        values = asdict(self) | {"rows": [row.to_dict() for row in self.rows]}
+        return values if self.conditions else {name: value for name, value in values.items() if name != "conditions"}
 
     @property
     def students(self) -> tuple[Summary, ...]:
@@ -164,7 +168,8 @@ def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=confirmation.columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.to_dict() for row in confirmation.rows)
+    conditions = {"conditions": confirmation.conditions} if confirmation.conditions else {}
+    writer.writerows(row.to_dict() | conditions for row in confirmation.rows)
     writer.writerow(
         {
             "trial": "teacher",
@@ -187,7 +192,9 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
         confirmation = Confirmation(**values)
         for row in values["rows"]:
             require_numbers(row.to_dict(), texts=("role",))
-        require_numbers(asdict(replace(confirmation, rows=(), alike=())), texts=("metric", "rows", "alike"))
+        require_numbers(
+            asdict(replace(confirmation, rows=(), alike=())), texts=("metric", "rows", "alike", "conditions")
+        )
         return confirmation
     except (DamagedFileError, *UNREADABLE) as error:
         raise damaged(path, error, "Restore it from a copy, or remove it and confirm again.") from error

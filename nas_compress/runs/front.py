@@ -30,6 +30,7 @@ class Front:
     chance: chance levels by metric, if they do not follow from `classes`.
     reference_figures: start of the hypervolume by objective, instead of the chance level and the teacher's
     costs.
+    conditions: of the latencies, in words as in `DeviceSettings.conditions`; empty for the default ones.
 
     >>> def student(trial, accuracy, size_bytes):
     ...     return Point(trial=trial, figures={"accuracy": accuracy, "size_bytes": size_bytes})
@@ -49,6 +50,7 @@ class Front:
     teacher: Point | None = None
     reference_figures: tuple[tuple[str, float], ...] = ()
     chance: tuple[tuple[str, float], ...] = ()
+    conditions: str = ""
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.objectives]
@@ -170,7 +172,8 @@ class Front:
     @property
     def fixed_columns(self) -> tuple[str, ...]:
         """The columns before those of the searched parameters."""
-        return ("trial", *self.figure_names, "epochs_spent", "model", "number_format")
+        own = ("trial", *self.figure_names, "epochs_spent", "model", "number_format")
+        return (*own, "conditions") if self.conditions else own
 
     @cached_property
     def figure_names(self) -> tuple[str, ...]:
@@ -209,7 +212,7 @@ class Front:
 
     def _row(self, point: Point) -> dict[str, object]:
         searched = dict(point.searched)
-        row = point_values(point, self.figure_names)
+        row = point_values(point, self.figure_names) | ({"conditions": self.conditions} if self.conditions else {})
         return row | {self._column(name): searched.get(name) for name in self._searched}
 
 

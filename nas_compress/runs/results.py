@@ -54,6 +54,7 @@ def make_front(
         budgets=spec.budget_list,
         points=tuple(points),
         chance=tuple(chance.items()),
+        conditions=spec.target.settings.conditions,
         teacher=teacher,
     )
 

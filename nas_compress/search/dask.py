@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ RETRIES = 10
 """Number of times that Dask restarts a task if its worker dies. The run folder is continued."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HostTask:
+    """Input of one host. Dask logs the arguments of failed tasks, so its text lacks the storage and its password.
+
+    study: the study file. out: the run folder. shared: place of the shared store. trials: total, None for the file's.
+    """
+
+    study: str
+    out: str
+    storage: str = field(repr=False)
+    shared: str
+    trials: int | None
+
+
 def run_on_dask(
     study: str,
     *,
@@ -33,7 +48,8 @@ def run_on_dask(
 ) -> Front:
     """Run a study with `workers` Dask workers to its total and return its front, as `run_study` does.
 
-    on: `dask` for local processes, or a scheduler's address (dask-jobqueue and dask-kubernetes start one).
+    on: `dask` for local processes, which listen on 127.0.0.1 only, or a scheduler's address (dask-jobqueue and
+    dask-kubernetes start one).
     Each Dask worker is a host of the study. It needs the study file at the same path, the `storage` and the `shared`
     store. Its run folder is in `out`/hosts; `out` itself gets all results. RequestError is raised if one is missing.
     """
@@ -50,9 +66,10 @@ def run_on_dask(
         if on == LOCAL:
             scheduler = stack.enter_context(
                 distributed.LocalCluster(
+                    host="127.0.0.1",
                     n_workers=workers,
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address=None,  # no dashboard
                     scheduler_kwargs={"allowed_failures": RETRIES},
                 )
             )
@@ -60,11 +77,10 @@ def run_on_dask(
         reporter.say(f"{workers} workers on {scheduler.scheduler_address if on == LOCAL else on}")
         file = str(Path(study).absolute()) if Path(study).exists() else study
         hosts = [root / "hosts" / str(number) for number in range(workers)]
-        tasks = [
-            client.submit(_work, file, str(host), storage, place, trials, pure=False, retries=RETRIES) for host in hosts
-        ]
+        tasks = [HostTask(study=file, out=str(host), storage=storage, shared=place, trials=trials) for host in hosts]
+        running = [client.submit(_work, task, pure=False, retries=RETRIES) for task in tasks]
         try:
-            answers = client.gather(tasks)
+            answers = client.gather(running)
         except distributed.KilledWorker as error:
             raise RunError(
                 f"A Dask worker died {error.allowed_failures + 1} times; its log is in {root / 'hosts'}. "
@@ -75,7 +91,7 @@ def run_on_dask(
     return run_study(study, out=root, storage=storage, shared=place, trials=trials, reporter=reporter)
 
 
-def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -> RequestError | None:
+def _work(task: HostTask) -> RequestError | None:
     """Run a study as one host. A RequestError is returned, because another try would not help."""
     threads = _distributed().get_worker().state.nthreads
     if threads != 1:
@@ -84,7 +100,7 @@ def _work(study: str, out: str, storage: str, shared: str, trials: int | None) -
             f"numbers, but got nthreads={threads}"
         )
     try:
-        run_study(study, out=Path(out), storage=storage, shared=shared, trials=trials)
+        run_study(task.study, out=Path(task.out), storage=task.storage, shared=task.shared, trials=task.trials)
     except RequestError as error:
         return error
     return None

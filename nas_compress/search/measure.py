@@ -15,6 +15,8 @@ from nas_compress.tasks.batch import to_arrays
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
+    `conditions` has the settings of the study's device, if they are not the default.
+
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
     RequestError is raised if there is no such file or it does not fit the data.
@@ -34,13 +36,15 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     metrics = measure_metrics(model, dataset.task, inputs=to_arrays(samples.inputs), targets=to_arrays(samples.targets))
     latency = measure_latency(model, parts.target, sizes=parts.sizes)
+    conditions = parts.target.settings.conditions
     return {
         "model": str(model),
         "split": split,
         "samples": len(samples),
         **metrics,
-        "latency_ms": latency.latency_ms,
+        **parts.target.settings.figures(latency.latency_ms),
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
+        **({"conditions": conditions} if conditions else {}),
     }

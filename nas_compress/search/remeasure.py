@@ -15,6 +15,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import model_path, teacher_path
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
+from nas_compress.values.device_settings import DeviceSettings
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -55,7 +56,7 @@ def measure_again(
         if record.model and time.monotonic() < end:
             latency = measure_latency(model_path(folder, record), target, sizes=sizes)
             if not latency.noisy:
-                steady[record.trial] = _with_latency(record.outcome, latency, budgets)
+                steady[record.trial] = _with_latency(record.outcome, latency, target.settings, budgets)
     return steady
 
 
@@ -83,7 +84,7 @@ def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str,
     known = read_baseline(folder)
     if known is not None:
         latency = measure_latency(teacher_path(folder), target, sizes=sizes)
-        write_baseline(folder, _timed(known, latency), files=read_teacher_files(folder))
+        write_baseline(folder, _timed(known, latency, target.settings), files=read_teacher_files(folder))
 
 
 def _noisy(outcome: Outcome) -> Outcome:
@@ -92,13 +93,13 @@ def _noisy(outcome: Outcome) -> Outcome:
     return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))
 
 
-def _with_latency(outcome: Outcome, latency: Latency, budgets: tuple[Budget, ...]) -> Outcome:
+def _with_latency(outcome: Outcome, latency: Latency, settings: DeviceSettings, budgets: tuple[Budget, ...]) -> Outcome:
     if outcome.measured is None:
         raise ValueError("a trial without figures has no latency to measure again")
-    measured = _timed(outcome.measured, latency)
+    measured = _timed(outcome.measured, latency, settings)
     return replace(outcome, measured=measured, reason=measured.broken_budgets(budgets) or None)
 
 
-def _timed(measured: Measured, latency: Latency) -> Measured:
-    timed = measured.with_figures({"latency_ms": latency.latency_ms})
+def _timed(measured: Measured, latency: Latency, settings: DeviceSettings) -> Measured:
+    timed = measured.with_figures(settings.figures(latency.latency_ms))
     return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)

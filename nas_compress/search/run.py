@@ -46,11 +46,11 @@ from nas_compress.search.storage.optuna_storage import (
     open_study,
     opened_storage,
     require_same_storage,
-    shown_url,
     study_identity,
 )
 from nas_compress.search.storage.recovery import repeat_lost, require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
+from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
@@ -104,13 +104,13 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    with folder.locked(), known_errors(), opened_storage(storage, folder.journal) as backend:
+    with folder.locked(), known_errors(storage), opened_storage(storage, folder.journal) as backend:
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
+        opened = _open(parts, backend)
         for line in code:
             reporter.keep(line)
-        opened = _open(parts, backend)
         folder = _in_todays_format(folder, reporter)
         records = read_records(folder)
         require_same_trials(opened, folder, records)
@@ -265,6 +265,8 @@ def _require_files(folder: RunFolder, parts: StudyParts, teacher: Measured | Non
 
 def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
+    if parts.target.settings.conditions:
+        reporter.say(f"latency of the study: {parts.target.settings.conditions}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
         reporter.say(f"warning: {warning}")

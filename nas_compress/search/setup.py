@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -85,7 +85,10 @@ def gather(file: StudyFile) -> StudyParts:
         )
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
-    device, target = choose_device(spec.device), open_device(spec.target)
+    device, target = (
+        choose_device(spec.device),
+        open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
+    )
     dataset = load_dataset(
         name=spec.data.name,
         factory=spec.data.factory,
@@ -94,8 +97,10 @@ def gather(file: StudyFile) -> StudyParts:
         shift=spec.data.shift,
         flip=spec.data.flip,
         train_samples=spec.data.train_samples,
+        task=spec.data.task,
         where=where + ("data.factory" if spec.data.factory else "data.name"),
     )
+    dataset = replace(dataset, task=dataset.task.measuring(spec.wanted_figures))
     require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)

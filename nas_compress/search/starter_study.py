@@ -30,7 +30,7 @@ STUDY = """\
 name = "{name}"
 space = "space.py"              # next to this file: the search space
 trials = 24                     # in total; a larger number continues the same study
-objectives = ["accuracy", "latency_ms", "size_bytes"]    # also: parameters, macs
+objectives = ["accuracy", "latency_ms", "size_bytes"]    # also: samples_per_s, parameters, macs
 seed = 0
 
 [data]

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -45,7 +45,7 @@ class WorkerTask:
     file: StudyFile
     folder: RunFolder
     run_id: str
-    storage: str | None
+    storage: str | None = field(repr=False)
     shared: str | None
     total: int
     clock: Clock
@@ -165,7 +165,7 @@ def work(connection: Connection[Any, Any], number: int, task: WorkerTask) -> Non
         torch.set_num_threads(1)
         with suppress(BrokenPipeError):
             try:
-                with known_errors():
+                with known_errors(task.storage):
                     _search(connection, number, task)
                 wait([parent.sentinel])  # the run ends its workers
             except (NasCompressError, OSError) as error:

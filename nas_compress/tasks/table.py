@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.multi_label import MultiLabel
+from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.task import Task
+from nas_compress.values.signature import TensorSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +20,24 @@ class TaskInfo:
     example: Task
 
 
+_TABLE_ROW = (TensorSpec(name="input", dtype="float32", shape=("N", 16)),)
+
 TASKS: Mapping[str, TaskInfo] = {
     "image_classification": TaskInfo(
         summary="raw uint8 images to one of several classes",
-        example=ImageClassification(shape=(1, 8, 8), classes=10),
+        example=Classification.of_images(shape=(1, 8, 8), classes=10),
+    ),
+    "classification": TaskInfo(
+        summary="inputs of any type and shape to one of several classes",
+        example=Classification(inputs=_TABLE_ROW, classes=3),
+    ),
+    "multi_label": TaskInfo(
+        summary="inputs of any type and shape to any number of labels at once",
+        example=MultiLabel(inputs=_TABLE_ROW, label_count=4),
+    ),
+    "regression": TaskInfo(
+        summary="inputs of any type and shape to one or several numbers",
+        example=Regression(inputs=_TABLE_ROW, mean=(0.0, 10.0), std=(1.0, 5.0)),
     ),
 }
 """The tasks that ship, by name."""

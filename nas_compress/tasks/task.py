@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 
 
@@ -37,6 +39,20 @@ class Task(Protocol):
         return None
 
     @property
+    def row_classes(self) -> int | None:
+        """Size of the last dimension of `logits`; None if the task has no logits."""
+        return self.classes
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """Mean and deviation of outputs in the units of their targets, by name; a family's last layer applies them."""
+        return {}
+
+    def measuring(self, names: Sequence[str]) -> Task:
+        """Return the same task with these metrics first, if it can choose; the same task otherwise."""
+        return self
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the figures from `measure`. The first is the primary one: stopping rules follow it."""
 
@@ -45,6 +61,15 @@ class Task(Protocol):
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the outputs of a whole split."""
+
+    @property
+    def learns_from_outputs(self) -> bool:
+        """True if outputs of a teacher can be targets; see `as_targets`."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Return a teacher's outputs as targets; RequestError if outputs and targets differ in kind."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
 
     def chance(self, metric: str) -> float | None:
         """Return the value of a metric without any knowledge; None if there is no such level."""
@@ -58,12 +83,24 @@ class Task(Protocol):
         """
 
     def logits(self, outputs: Batch) -> Tensor:
-        """Return the logits (B, C) for loss terms on logits; RequestError if the task has none."""
+        """Return the logits (B, ..., C) for loss terms on logits; RequestError if the task has none.
+
+        A constant added to the C values of a row changes nothing.
+        """
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class labels int64 (B,) for loss terms on labels; RequestError if the task has none."""
+        """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none."""
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
+
+
+def chosen_metrics(own: Sequence[str], wanted: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    """Return the wanted metrics among the known ones, then the task's own, each once.
+
+    >>> chosen_metrics(["accuracy"], ["latency_ms", "auroc"], ["accuracy", "auroc"])
+    ('auroc', 'accuracy')
+    """
+    return tuple(dict.fromkeys([*(name for name in wanted if name in known), *own]))
 
 
 def task_chance(task: Task) -> dict[str, float]:

@@ -112,10 +112,54 @@ class TransformerSettings(FamilySettings):
         return self.sharing != "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerceptronSettings(FamilySettings):
+    """Settings of a multilayer perceptron.
+
+    residual: blocks of two linear layers add to their input; otherwise a block is one linear layer.
+    """
+
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        given: object = self.residual
+        if not isinstance(given, bool):
+            raise RequestError(f"residual must be true or false, but got residual={given!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSettings(FamilySettings):
+    """Settings of convolutions over time.
+
+    stem_stride: stride of the first layer; 2 or 4 shrink a longer series at once.
+    kernel_size: steps of a kernel, odd. depthwise: blocks of 1x1, depthwise and 1x1 convolutions.
+    dilation_growth: factor of the dilation from a block to the next one of its stage.
+    """
+
+    stem_stride: int = 1
+    kernel_size: int = 5
+    depthwise: bool = False
+    dilation_growth: int = 1
+
+    def __post_init__(self) -> None:
+        stride: object = self.stem_stride
+        if isinstance(stride, bool) or stride not in STEM_STRIDES:
+            raise RequestError(f"stem_stride must be one of 1, 2, 4, but got stem_stride={stride!r}")
+        for name in ("stem_stride", "kernel_size", "dilation_growth"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if self.kernel_size % 2 == 0:
+            raise RequestError(f"kernel_size must be odd, but got kernel_size={self.kernel_size}")
+        given: object = self.depthwise
+        if not isinstance(given, bool):
+            raise RequestError(f"depthwise must be true or false, but got depthwise={given!r}")
+
+
 SETTINGS: Mapping[str, type[FamilySettings]] = {
     "resnet": ConvolutionalSettings,
     "mobilenet": ConvolutionalSettings,
     "vit": TransformerSettings,
+    "mlp": PerceptronSettings,
+    "conv1d": SeriesSettings,
 }
 """Every family of `models.families` and the class of its settings."""
 
@@ -159,7 +203,7 @@ def family_settings(family: str, given: Mapping[str, object], where: str = "") -
         if not owners:
             require_known("a setting of a family", name, setting_names(), where)
         if value != SETTINGS[owners[0]].defaults()[name]:
-            known = " and ".join(owners)
+            known = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
             raise refusal(f"{name} is a setting of {known}, but got {name}={value!r} for family {family!r}", where)
     return kind(**{name: value for name, value in given.items() if name in own})
 

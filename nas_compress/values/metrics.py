@@ -5,96 +5,39 @@ A new metric is one row of METRICS and the function to measure it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import inf, isnan
-from typing import Any, Literal
+from math import inf
+from typing import Any
 
 from nas_compress.errors import RequestError, require_known
-
-Direction = Literal["maximize", "minimize"]
-Notation = Literal["percent", "plain", "prefix"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One figure of a model file.
-
-    name: the key in study.toml, in records and in front.csv.
-    label: the words of a sentence; axis_label: the words of an axis, with the unit.
-    notation: `percent` of a fraction, `plain` number, or `prefix` (k, M, G; 1 kB is 1000 bytes).
-    unit: follows a shown value. digits: decimals in tables; 0 groups thousands.
-    known_before_training: the untrained file has the same figure.
-    bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
-    chance: the figure of a random answer by the number of classes, None if there is no such level.
-
-    >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
-    ('61.3 kB', '61,300')
-    """
-
-    name: str
-    summary: str
-    direction: Direction
-    label: str
-    axis_label: str
-    notation: Notation
-    unit: str = ""
-    digits: int = 4
-    known_before_training: bool = False
-    bounds: tuple[float, float] = (0.0, inf)
-    chance: Callable[[int], float] | None = None
-
-    @property
-    def log_scale(self) -> bool:
-        """Equal ratios, not equal differences, are equal distances on axes and in hypervolumes."""
-        return self.bounds == (0.0, inf)
-
-    @property
-    def worst(self) -> float:
-        """The bound in the wrong direction, which may be infinite."""
-        return self.bounds[1] if self.direction == "minimize" else self.bounds[0]
-
-    def cell(self, value: float) -> str:
-        """The value as a table cell, without a unit."""
-        return f"{value:.{self.digits}f}" if self.digits else f"{value:,.0f}"
-
-    def shown(self, value: float) -> str:
-        """The value for people: `98.6 %`, `0.25 ms`, `1.2 MB`, `61 k`."""
-        if self.notation == "percent":
-            return f"{100 * value:.4g} %"
-        if self.notation == "prefix":
-            return _prefixed(value, self.unit)
-        return f"{value:.3g} {self.unit}".strip()
-
-    def require(self, value: float, where: str = "") -> None:
-        """Raise RequestError if the value lies outside the bounds. nan, an unmeasured figure, passes."""
-        low, high = self.bounds
-        rule = f"{self.name} > 0" if self.log_scale else f"{low:g} <= {self.name} <= {high:g}"
-        inside = value > 0 if self.log_scale else low <= value <= high
-        if not isnan(value) and not inside:
-            raise RequestError(f"{rule} must hold, but got {self.name}={value}{where}")
-
+from nas_compress.values.metric import Direction, Metric
+from nas_compress.values.task_metrics import TASK_METRICS
 
 _ROWS = (
-    Metric(
-        name="accuracy",
-        summary="fraction of samples whose class is right, on the validation split",
-        direction="maximize",
-        label="accuracy",
-        axis_label="accuracy (%)",
-        notation="percent",
-        bounds=(0.0, 1.0),
-        chance=lambda classes: 1 / classes,
-    ),
+    *TASK_METRICS,
     Metric(
         name="latency_ms",
-        summary="milliseconds for one sample on the study's device",
+        summary="milliseconds of one run on the study's device, of one sample by default",
         direction="minimize",
         label="latency",
-        axis_label="latency (ms, batch of 1)",
+        axis_label="latency (ms, {conditions})",
         notation="plain",
         unit="ms",
         known_before_training=True,
+        timed=True,
+    ),
+    Metric(
+        name="samples_per_s",
+        summary="samples per second on the study's device: the batch over its latency",
+        direction="maximize",
+        label="throughput",
+        axis_label="throughput (samples/s, {conditions})",
+        notation="prefix",
+        unit="/s",
+        digits=1,
+        known_before_training=True,
+        timed=True,
     ),
     Metric(
         name="size_bytes",
@@ -248,7 +191,7 @@ class Reward:
     candidate, not a front. Under `soft`, a latency error of 5 % counts as much as 0.35 % of accuracy.
 
     kind: one of REWARDS. figure: the cost, a metric known before training. target: in the unit of the cost.
-    quality: the maximised metric.
+    quality: a maximised metric that training determines.
 
     >>> soft, hard = (Reward(kind=kind, figure="latency_ms", target=2.0) for kind in REWARDS)
     >>> [round(soft.value(0.9, cost), 3) for cost in (1.0, 2.0, 4.0)]
@@ -266,9 +209,8 @@ class Reward:
         require_known("a reward", self.kind, REWARDS)
         costs = [m.name for m in METRICS.values() if m.known_before_training and m.direction == "minimize"]
         require_known("the figure of a reward", self.figure, costs)
-        require_known(
-            "the quality of a reward", self.quality, [m.name for m in METRICS.values() if m.direction == "maximize"]
-        )
+        learned = [m.name for m in METRICS.values() if m.direction == "maximize" and not m.known_before_training]
+        require_known("the quality of a reward", self.quality, learned)
         if not 0 < self.target < inf:
             raise RequestError(f"0 < target < inf must hold, but got target={self.target}")
 
@@ -280,10 +222,3 @@ class Reward:
 
     def __str__(self) -> str:
         return f"{self.kind} reward of {self.quality} and {self.figure} around {self.target:g}"
-
-
-def _prefixed(value: float, unit: str) -> str:
-    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".strip()

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """Statistics of the training split in raw values, over all positions.
+    """Statistics of the training split in raw values.
 
-    mean: a whole number for integer inputs, so that an integer can represent it. std: standard deviation, > 0.
+    mean, std: numbers over all positions, or one number per entry of the first dimension of a sample (the channels of
+    an image, the features of a table). std > 0. A single mean of an integer input is whole, so that an integer can
+    represent it.
     """
 
-    mean: int | float
-    std: float
+    mean: int | float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            value: object = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                object.__setattr__(self, name, tuple(float(each) for each in value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from nas_compress.errors import RequestError
@@ -104,6 +105,35 @@ class Signature:
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
             raise RequestError(f"a classifier must have one output (N, classes >= 2), but got {found}")
         return shape[0]
+
+    @property
+    def vector_size(self) -> int:
+        """Length K of the only output; RequestError unless it is (N, K)."""
+        shape = self.outputs[0].sample_shape
+        if len(self.outputs) != 1 or len(shape) != 1 or not isinstance(shape[0], int):
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
+            raise RequestError(f"a network of this family must have one output (N, K), but got {found}")
+        return shape[0]
+
+    @property
+    def series_shape(self) -> tuple[int, int]:
+        """(channels, steps) of the only input; RequestError unless it is a series (N, C, T) of a fixed size."""
+        shape = self.inputs[0].sample_shape
+        sizes = [size for size in shape if isinstance(size, int)]
+        if len(self.inputs) != 1 or len(shape) != 2 or len(sizes) != 2:
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
+            raise RequestError(f"a network of series must have one input (N, channels, steps), but got {found}")
+        return sizes[0], sizes[1]
+
+    @property
+    def numbers_per_sample(self) -> int:
+        """Numbers in a sample of the only input; RequestError unless its size is fixed."""
+        shape = self.inputs[0].sample_shape
+        sizes = [size for size in shape if isinstance(size, int)]
+        if len(self.inputs) != 1 or not sizes or len(sizes) != len(shape):
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
+            raise RequestError(f"a network of vectors must have one input of a fixed size, but got {found}")
+        return prod(sizes)
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from nas_compress.config.schema import StudySpec
+from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.config.shipped import shipped_folder, shipped_names, shipped_path
 from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.errors import RequestError
+from nas_compress.search.storage.optuna_storage import study_identity
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget, Objective
 
@@ -79,7 +80,8 @@ MISTAKES = {
     GOOD + "[teacher]\ndepths = []": "teacher.depths:",
     # settings of families
     GOOD + "[teacher]\nheads = 2": "teacher: heads is a setting of vit, but got heads=2 for family 'resnet'",
-    GOOD + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet and mobilenet, but got",
+    GOOD
+    + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet, mobilenet and conv1d, but got",
     GOOD + '[teacher]\nfamily = "vit"\nheads = 0': "teacher: heads must be a whole number of at least 1",
     GOOD + '[teacher]\nfamily = "vit"\nheds = 2': "but got teacher.heds; did you mean 'heads'?",
     GOOD + '[teacher]\nfamily = "vit"\nsharing = "all"': "every key must be known, but got teacher.sharing",
@@ -87,6 +89,18 @@ MISTAKES = {
     GOOD + '[teacher]\nfamily = "pruned"': "a family must be a known name, but got 'pruned'",
     GOOD + "[teacher]\nsettings = 2": "but got settings",
     GOOD + "[teacher]\ndepths = [1, 0]": "but got teacher.depths.1=0",
+    # conditions of latencies
+    GOOD + "[target]\nthread = 2": "every key must be known, but got target.thread; did you mean 'threads'?",
+    GOOD + "[target]\nthreads = 0": "target.threads: input should be greater than 0, but got target.threads=0",
+    GOOD + "[target]\nthreads = true": "target.threads: input should be a valid integer",
+    GOOD + "[target]\nbatch = 0": "target.batch: input should be greater than 0, but got target.batch=0",
+    GOOD + "[target]\nbatch = 1.5": "but got target.batch=1.5",
+    GOOD
+    + '[target]\npercentile = "p96"': "target: percentile must be a known name, but got 'p96'; did you mean 'p95'?",
+    GOOD + "[target]\npercentile = 95": "target.percentile: input should be a valid string",
+    GOOD + "[target]\nproviders = []": "target: providers must be one or more different names, but got []",
+    GOOD + '[target]\nproviders = "CPU"': "target.providers: input should be a valid array",
+    "target = 3\n" + GOOD: "target: input should be an object, but got target=3",
     # missing, or too much of it
     "": "name must be given, but is missing",
     'name = "mine"\nspace = "cnn"': "data must be given, but is missing",
@@ -178,6 +192,48 @@ def test_shipped_files_are_found_or_not() -> None:
     assert "digits" in shipped_names("studies") and "cnn" in shipped_names("search_spaces")
     assert shipped_path("search_spaces", "cnn.py") == shipped_folder("search_spaces") / "cnn.py"
     assert shipped_path("search_spaces", "nothing.py") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "dumped"),
+    [
+        ("", "onnxruntime_cpu"),
+        ('target = "onnxruntime_cpu"\n', "onnxruntime_cpu"),
+        ('[target]\nname = "onnxruntime_cpu"\nthreads = 1\npercentile = "p50"\n', "onnxruntime_cpu"),
+        ('[target]\nproviders = ["CPUExecutionProvider"]\n', "onnxruntime_cpu"),
+        ('target = "fake"\n', "fake"),
+        (
+            '[target]\nbatch = 8\npercentile = "p95"\n',
+            {
+                "name": "onnxruntime_cpu",
+                "threads": 1,
+                "batch": 8,
+                "percentile": "p95",
+                "providers": ["CPUExecutionProvider"],
+            },
+        ),
+    ],
+)
+def test_a_target_is_a_name_or_a_table_and_stored_as_a_name_if_it_has_no_conditions(
+    text: str, dumped: object, tmp_path: Path
+) -> None:
+    file = written(tmp_path, text + GOOD if text.startswith("target") else GOOD + text)
+    spec = read_study(file).spec
+    assert spec.model_dump(mode="json")["target"] == dumped
+    assert parse_spec(spec.model_dump(mode="json"), "again") == spec
+    identity = study_identity(spec, space_hash="s", data_fingerprint="d")
+    assert identity.get("target") == (None if dumped == "onnxruntime_cpu" else dumped)
+
+
+def test_samples_per_second_are_counted_if_a_study_names_them_or_times_several_samples() -> None:
+    def counts(**values: object) -> bool:
+        made = StudySpec(name="mine", space="cnn", data=DataSection(name="digits"), **values)  # type: ignore[arg-type]
+        return made.device_settings.counts_samples
+
+    assert not counts() and not counts(target={"threads": 2})
+    assert counts(objectives=("accuracy", "samples_per_s"))
+    assert counts(budgets={"samples_per_s": {"at_least": 10.0}})
+    assert counts(target={"batch": 2})
 
 
 def test_the_specification_is_frozen(tmp_path: Path) -> None:

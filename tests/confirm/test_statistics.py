@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from nas_compress.confirm.statistics import alike, summarise
-from nas_compress.runs.confirmation import Summary
+from nas_compress.runs.confirmation import Confirmation, Summary, read_confirmation, write_confirmation
+from nas_compress.runs.folder import RunFolder
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -63,3 +67,17 @@ def test_a_summary_survives_its_flat_form_with_null_for_what_an_older_file_had_n
     assert Summary.from_dict(flat) == made
     older = Summary.from_dict(flat | {"size_bytes": None})
     assert older.figures == {name: value for name, value in made.figures.items() if name != "size_bytes"}
+
+
+@pytest.mark.parametrize("conditions", ["", "batch of 8, p95"])
+def test_a_confirmation_names_the_conditions_of_its_latencies_unless_they_are_the_default(
+    conditions: str, tmp_path: Path
+) -> None:
+    made = Confirmation(
+        rows=(row(1, 0.9, 0.92),), alike=(), test_samples=9, teacher_validation=1, teacher_test=1, conditions=conditions
+    )
+    write_confirmation(RunFolder(root=tmp_path), made)
+    assert read_confirmation(RunFolder(root=tmp_path)) == made
+    first, teacher = csv.DictReader((tmp_path / "confirm.csv").read_text().splitlines())
+    assert first.get("conditions", "") == conditions and not teacher.get("conditions")
+    assert ("conditions" in (tmp_path / "confirm.json").read_text()) == bool(conditions)

@@ -13,8 +13,9 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.family import Family, FreeLayers
-from nas_compress.models.features import ImageNetwork, Observation
-from nas_compress.models.layers import Head, RawInput
+from nas_compress.models.features import Observation, OneInputNetwork
+from nas_compress.models.layers import Head
+from nas_compress.models.scaling import raw_input
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import Candidate
@@ -30,14 +31,14 @@ class PlainSettings(FamilySettings):
     kernel: int = 3
 
 
-class PlainNetwork(ImageNetwork):
+class PlainNetwork(OneInputNetwork):
     """A chain of convolutions."""
 
     def __init__(self, architecture: Architecture, kernel: int) -> None:
         super().__init__()
         inputs, _, _ = architecture.signature.image_shape
         channels = [width.channels for width in architecture.widths]
-        self.raw_input = RawInput.of(architecture)
+        self.raw_input = raw_input(architecture)
         self.chain = nn.Sequential(
             *(nn.Conv2d(a, b, kernel, padding="same") for a, b in zip([inputs, *channels], channels, strict=False))
         )

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from image_files import export_images, predict_logits
 from nas_compress.errors import RequestError
+from nas_compress.models.families import FAMILIES
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import CRITERIA
@@ -29,7 +30,7 @@ from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import PRUNED, Candidate
 
-DEPTHS = {"resnet": (3, 2, 2), "mobilenet": (2, 3, 2), "vit": (3,)}
+DEPTHS = {name: (3, 2, 2)[: len(family.base_depths)] for name, family in FAMILIES.items()}
 LABELS = torch.arange(8) % 10
 
 some = settings(
@@ -75,7 +76,7 @@ def teachers(context: TrialContext, make_network: Callable[..., ObservableNetwor
     made = {}
     for family, depths in DEPTHS.items():
         network = make_network(family, depths, shrink=2)
-        widths = {"resnet": (16, 32, 64), "mobilenet": (8, 16, 32), "vit": (32,)}[family]
+        widths = tuple(width // 2 for width in FAMILIES[family].base_widths)
         made[family] = replace(
             context.teacher,
             network=network,

@@ -1,4 +1,4 @@
-"""What every device promises: those of the table, and one without hardware."""
+"""What every device promises: those of the table and one without hardware, each with and without settings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,42 @@ import pytest
 
 from fake_device import FakeDevice
 from image_files import export_images
+from nas_compress.devices.onnxruntime_cpu.machine import usable_cores
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import DEVICES, open_device, recorded_caution
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from running import own_cache  # noqa: F401
 from timing import learned_level_in
 
 SHAPE = (1, 8, 8)
 
-ROWS: dict[str, Callable[[], Device]] = {name: lambda name=name: open_device(name) for name in DEVICES} | {
-    "fake": FakeDevice
+Make = Callable[[DeviceSettings], Device]
+
+MAKERS: dict[str, Make] = {name: lambda settings, name=name: open_device(name, settings) for name in DEVICES} | {
+    "fake": lambda settings: FakeDevice(settings=settings)
+}
+OTHER = {
+    "threads": DeviceSettings(threads=min(2, usable_cores())),
+    "batch": DeviceSettings(batch=4),
+    "percentile": DeviceSettings(percentile="p95"),
+    "all": DeviceSettings(threads=min(2, usable_cores()), batch=3, percentile="mean"),
+}
+ROWS: dict[str, Callable[[], Device]] = {
+    f"{name} {kind}".strip(): lambda make=make, settings=settings: make(settings)
+    for name, make in MAKERS.items()
+    for kind, settings in {"": DEFAULT_SETTINGS, **OTHER}.items()
 }
 
 every_device = pytest.mark.parametrize("row", ROWS)
+every_kind = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 @pytest.fixture(autouse=True)
 def _steady(own_cache: None) -> None:  # noqa: F811
     """A fast level that every state of the machine reaches, so that a first figure is not noisy."""
-    learned_level_in(fast_ms=1000.0)
+    for settings in (DEFAULT_SETTINGS, *OTHER.values()):
+        learned_level_in(fast_ms=1000.0, settings=settings)
 
 
 @pytest.fixture
@@ -86,7 +103,7 @@ def test_provisional_figures_are_forgotten(row: str, model: Path) -> None:
         assert (other.name, other.fingerprint) == (device.name, device.fingerprint)
         assert other.latency(model, key="kept") == kept
         other.latency(model, key="tried")
-    if row in DEVICES:
+    if row.split()[0] in DEVICES:
         model.unlink()
         assert device.latency(model, key="kept") == kept
         with pytest.raises(Exception, match=r"model\.onnx"):
@@ -125,3 +142,26 @@ def test_it_can_measure_inside_its_own_busy_block(row: str, model: Path) -> None
         device.pause()
         assert not device.latency(model, patient=True).noisy
         device.pause()
+
+
+@every_kind
+def test_each_setting_has_a_fingerprint_and_words_of_its_own(make: Make) -> None:
+    devices = [make(settings) for settings in (DEFAULT_SETTINGS, *OTHER.values(), DeviceSettings(batch=5))]
+    different = {device.settings for device in devices}
+    assert len({device.fingerprint for device in devices}) == len(different) >= 5
+    assert len({device.summary for device in devices}) == len({str(d.describe()) for d in devices}) == len(different)
+    for device in devices:
+        conditions = device.settings.conditions
+        assert device.describe().get("conditions", "") == conditions and conditions in device.summary
+    counting = DeviceSettings(counts_samples=True)
+    assert make(counting).fingerprint == make(DEFAULT_SETTINGS).fingerprint, "the same latencies"
+    assert make(counting).describe() == make(DEFAULT_SETTINGS).describe()
+
+
+@every_kind
+def test_each_setting_has_figures_of_its_own(make: Make, model: Path) -> None:
+    one = make(DEFAULT_SETTINGS).latency(model, key="net", patient=True)
+    several = make(OTHER["batch"]).latency(model, key="net", patient=True)
+    assert several.latency_ms > one.latency_ms, "four samples take longer"
+    assert make(DEFAULT_SETTINGS).latency(model, key="net") == one
+    assert make(OTHER["batch"]).latency(model, key="net") == several

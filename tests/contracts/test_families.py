@@ -21,16 +21,39 @@ from nas_compress.values.family_settings import (
     FamilySettings,
     family_settings,
 )
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 7, 5))
+IMAGES = tuple(TensorSpec(name="input", dtype="uint8", shape=("N", *shape)) for shape in SHAPES)
+OTHERS = (
+    TensorSpec(name="input", dtype="float32", shape=("N", 3, 9, 9)),
+    TensorSpec(name="input", dtype="float32", shape=("N", 6, 30)),
+    TensorSpec(name="input", dtype="int16", shape=("N", 1, 17)),
+    TensorSpec(name="input", dtype="float32", shape=("N", 16)),
+)
 CONVOLUTIONAL = tuple(name for name, family in FAMILIES.items() if isinstance(family, StagedFamily))
 CLASSES = 4
 HEADS = 3
+NORMALISATION = Normalisation(mean=100, std=50.0)
 
 
 def few_layers(family: str) -> tuple[int, ...]:
     return tuple(1 for _ in FAMILIES[family].base_depths)
+
+
+def classifier(spec: TensorSpec) -> Signature:
+    logits = TensorSpec(name="logits", dtype="float32", shape=("N", CLASSES))
+    return Signature(inputs=(spec,), outputs=(logits,))
+
+
+def fits(family: str, spec: TensorSpec) -> bool:
+    return FAMILIES[family].fits(classifier(spec))
+
+
+def first_spec(family: str) -> TensorSpec:
+    """An input that the family takes."""
+    return next(spec for spec in (*IMAGES, *OTHERS) if fits(family, spec))
 
 
 def more_layers(family: str) -> tuple[int, ...]:
@@ -38,12 +61,13 @@ def more_layers(family: str) -> tuple[int, ...]:
 
 
 every_network = pytest.mark.parametrize(
-    ("family", "shape", "depths"),
+    ("family", "spec", "depths"),
     [
-        (family, shape, depths(family))
+        (family, spec, depths(family))
         for family in FAMILIES
-        for shape in SHAPES
+        for spec in (*IMAGES, *OTHERS)
         for depths in (few_layers, more_layers)
+        if fits(family, spec)
     ],
 )
 
@@ -67,7 +91,7 @@ def settings_of(family: str) -> FamilySettings:
     return family_settings(family, {"heads": HEADS} if FAMILIES[family].has_attention else {})
 
 
-def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> Architecture:
+def architecture(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> Architecture:
     """Every width differs from every other, and none is a round number."""
     layers = free_layers(family, depths)
     multiples = FAMILIES[family].multiples(layers, settings_of(family))
@@ -75,27 +99,28 @@ def architecture(family: str, shape: tuple[int, int, int], depths: tuple[int, ..
         Width(layer=layer, asked=0.0, channels=multiples.get(layer, 1) * (5 + 2 * number))
         for number, layer in enumerate(layers)
     )
-    return Recording.of_images(
-        shape,
-        classes=CLASSES,
+    return Recording(
         family=family,
+        signature=classifier(spec),
+        normalisation={"input": NORMALISATION},
         depths=depths,
         widths=widths,
-        mean=100,
-        std=50.0,
         settings=settings_of(family),
     )
 
 
-def samples(shape: tuple[int, int, int], count: int = 3) -> torch.Tensor:
-    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
+def samples(spec: TensorSpec, count: int = 3) -> torch.Tensor:
+    drawn = torch.randint(0, 256, (count, *sizes(spec)), dtype=torch.uint8)
+    return drawn.to(getattr(torch, spec.dtype))
+
+
+def sizes(spec: TensorSpec) -> list[int]:
+    return [size for size in spec.sample_shape if isinstance(size, int)]
 
 
 @every_network
-def test_the_free_layers_are_exactly_what_build_reads(
-    family: str, shape: tuple[int, int, int], depths: tuple[int, ...]
-) -> None:
-    wanted = architecture(family, shape, depths)
+def test_the_free_layers_are_exactly_what_build_reads(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> None:
+    wanted = architecture(family, spec, depths)
     ASKED.clear()
     network = build_student(wanted)
     assert sorted(set(ASKED)) == sorted(free_layers(family, depths)) == sorted(w.layer for w in wanted.widths)
@@ -106,9 +131,9 @@ def test_the_free_layers_are_exactly_what_build_reads(
 
 
 @every_network
-def test_it_learns_from_raw_samples(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> None:
-    network = build_student(architecture(family, shape, depths)).train()
-    logits = network(samples(shape))
+def test_it_learns_from_raw_samples(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> None:
+    network = build_student(architecture(family, spec, depths)).train()
+    logits = network(samples(spec))
     assert logits.shape == (3, CLASSES) and logits.dtype == torch.float32
     nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
     untouched = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
@@ -117,9 +142,9 @@ def test_it_learns_from_raw_samples(family: str, shape: tuple[int, int, int], de
 
 
 @every_network
-def test_what_is_seen_is_what_it_answers(family: str, shape: tuple[int, int, int], depths: tuple[int, ...]) -> None:
-    network = build_student(architecture(family, shape, depths)).eval()
-    inputs = samples(shape)
+def test_what_is_seen_is_what_it_answers(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> None:
+    network = build_student(architecture(family, spec, depths)).eval()
+    inputs = samples(spec)
     seen = network.observe(inputs)
     assert torch.equal(seen.outputs["logits"], network(inputs)) and seen.teacher_head is None
     assert not seen.relations, "nobody asked for them"
@@ -129,18 +154,16 @@ def test_what_is_seen_is_what_it_answers(family: str, shape: tuple[int, int, int
 
 
 @pytest.mark.parametrize("family", CONVOLUTIONAL)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("spec", IMAGES)
 @pytest.mark.parametrize("depths", [(1, 1, 1), (2, 1, 3)])
-def test_the_stages_halve_and_the_features_are_named(
-    family: str, shape: tuple[int, int, int], depths: tuple[int, ...]
-) -> None:
-    network = build_student(architecture(family, shape, depths)).eval()
-    inputs = samples(shape)
+def test_the_stages_halve_and_the_features_are_named(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> None:
+    network = build_student(architecture(family, spec, depths)).eval()
+    inputs = samples(spec)
     seen = network.observe(inputs, relations=True)
     features = seen.features
     assert not seen.relations, "there are none"
     assert list(features) == ["stem", *(f"stage{number}" for number in range(len(depths)))]
-    height, width = shape[1:]
+    _, height, width = sizes(spec)
     for name, feature in features.items():
         if name not in ("stem", "stage0"):
             height, width = math.ceil(height / 2), math.ceil(width / 2)
@@ -150,12 +173,12 @@ def test_the_stages_halve_and_the_features_are_named(
 @pytest.mark.parametrize("family", CONVOLUTIONAL)
 @pytest.mark.parametrize("stride", STEM_STRIDES)
 def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
-    for shape in SHAPES:
+    for spec in IMAGES:
         wanted = dataclasses.replace(
-            architecture(family, shape, (1, 1, 1)), settings=ConvolutionalSettings(stem_stride=stride)
+            architecture(family, spec, (1, 1, 1)), settings=ConvolutionalSettings(stem_stride=stride)
         )
-        seen = build_student(wanted).eval().observe(samples(shape))
-        assert seen.features["stem"].shape[2:] == (math.ceil(shape[1] / stride), math.ceil(shape[2] / stride))
+        seen = build_student(wanted).eval().observe(samples(spec))
+        assert seen.features["stem"].shape[2:] == (*(math.ceil(side / stride) for side in sizes(spec)[1:]),)
         assert seen.outputs["logits"].shape == (3, CLASSES)
 
 
@@ -163,7 +186,7 @@ def test_the_stem_shrinks_by_its_stride(family: str, stride: int) -> None:
 def test_fresh_weights_follow_the_seed(family: str) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        network = build_student(architecture(family, (1, 8, 8), few_layers(family)))
+        network = build_student(architecture(family, first_spec(family), few_layers(family)))
         return flat(value for value in network.parameters() if value.ndim > 1)
 
     assert torch.equal(weights(1), weights(1))
@@ -177,16 +200,20 @@ def flat(values: Iterable[torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fresh_activations_keep_their_scale(family: str) -> None:
     torch.manual_seed(0)
-    network = build_student(architecture(family, (3, 32, 32), more_layers(family))).train()
-    logits = network(samples((3, 32, 32), 16))
+    spec = IMAGES[2] if fits(family, IMAGES[2]) else first_spec(family)
+    network = build_student(architecture(family, spec, more_layers(family))).train()
+    logits = network(samples(spec, 16))
     assert 0.05 < logits.detach().std().item() < 20
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_input_is_normalised_inside(family: str) -> None:
-    network = build_student(architecture(family, (1, 8, 8), few_layers(family)))
-    values = network.raw_input(torch.tensor([[[[100, 150], [50, 0]]]], dtype=torch.uint8))
-    torch.testing.assert_close(values, torch.tensor([[[[0.0, 1.0], [-1.0, -2.0]]]]))
+    spec = first_spec(family)
+    network = build_student(architecture(family, spec, few_layers(family)))
+    numbers = torch.tensor([100, 150, 50, 0], dtype=getattr(torch, spec.dtype)).repeat(math.prod(sizes(spec)))
+    values = network.raw_input(numbers[: math.prod(sizes(spec))].reshape(1, *sizes(spec)))
+    wanted = torch.tensor([0.0, 1.0, -1.0, -2.0]).repeat(math.prod(sizes(spec)))
+    torch.testing.assert_close(values.flatten(), wanted[: math.prod(sizes(spec))])
 
 
 def test_every_family_has_its_settings_listed() -> None:
@@ -206,9 +233,10 @@ def test_the_table_says_what_it_is(family: str) -> None:
 def test_unknown_names_and_empty_shapes_are_refused() -> None:
     with pytest.raises(RequestError, match=r"a family must be a known name, but got 'resnett' \(here\); .* 'resnet'\?"):
         family_named("resnett", "here")
-    good = architecture("resnet", (1, 8, 8), (1, 1, 1))
-    with pytest.raises(RequestError, match=r"must have one output \(N, classes >= 2\), but got logits \('N', 1\)"):
-        build_student(dataclasses.replace(good, signature=Signature.of_images((1, 8, 8), classes=1)))
+    good = architecture("resnet", IMAGES[0], (1, 1, 1))
+    pair = (*good.signature.outputs, TensorSpec(name="other", dtype="float32", shape=("N", 1)))
+    with pytest.raises(RequestError, match=r"must have one output \(N, K\), but got logits \('N', 4\), other"):
+        build_student(dataclasses.replace(good, signature=dataclasses.replace(good.signature, outputs=pair)))
     text = TensorSpec(name="tokens", dtype="int32", shape=("N", "T"))
     with pytest.raises(RequestError, match=r"must have one input \(N, channels, .* but got tokens \('N', 'T'\)"):
         build_student(dataclasses.replace(good, signature=dataclasses.replace(good.signature, inputs=(text,))))
@@ -216,37 +244,41 @@ def test_unknown_names_and_empty_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_says_which_tasks_it_builds(family: str) -> None:
-    known, images = FAMILIES[family], Signature.of_images((1, 8, 8), classes=4)
-    logits, labels = images.outputs[0], TensorSpec(name="total", dtype="float32", shape=("N", 1))
-    assert known.fits(images)
+    known, spec = FAMILIES[family], first_spec(family)
+    logits, total = classifier(spec).outputs[0], TensorSpec(name="total", dtype="float32", shape=("N", 1))
+    assert known.fits(classifier(spec))
     for inputs, outputs in (
-        (images.inputs, (labels,)),
-        (images.inputs, (logits, labels)),
-        (images.inputs, (dataclasses.replace(logits, name="scores"),)),
-        ((TensorSpec(name="tokens", dtype="int64", shape=("N", "length")),), images.outputs),
-        ((*images.inputs, dataclasses.replace(images.inputs[0], name="depth")), images.outputs),
+        *(((other,), (logits,)) for other in (*IMAGES[:2], *OTHERS)),
+        ((spec,), (total,)),
+        ((spec,), (logits, total)),
+        ((spec,), (dataclasses.replace(logits, name="scores"),)),
+        ((TensorSpec(name="tokens", dtype="int64", shape=("N", "length")),), (logits,)),
+        ((spec, dataclasses.replace(spec, name="depth")), (logits,)),
     ):
         other = Signature(inputs=inputs, outputs=outputs)
-        assert known.fits(other) == builds(family, other)
+        assert known.fits(other) == builds(family, other), other
 
 
 def builds(family: str, signature: Signature) -> bool:
     """Whether a network of the family has these inputs and outputs."""
+    wanted = architecture(family, first_spec(family), few_layers(family))
     try:
-        network = build_student(dataclasses.replace(architecture(family, (1, 8, 8), (1, 1, 1)), signature=signature))
-        return list(network.observe(samples((1, 8, 8))).outputs) == list(signature.output_names)
+        network = build_student(dataclasses.replace(wanted, signature=signature))
+        seen = network.observe(samples(signature.inputs[0])).outputs
     except RequestError:
         return False
+    return {name: tuple(value.shape[1:]) for name, value in seen.items()} == {
+        spec.name: spec.sample_shape for spec in signature.outputs
+    }
 
 
 def test_a_family_that_does_not_fit_a_task_is_refused_with_those_that_do() -> None:
-    images = Signature.of_images((1, 8, 8), classes=4)
+    images, table = classifier(IMAGES[0]), classifier(OTHERS[-1])
     require_fitting("vit", images)
-    totals = dataclasses.replace(images, outputs=(TensorSpec(name="total", dtype="float32", shape=("N", 1)),))
-    require_fitting("pruned", totals)
+    require_fitting("pruned", table)
     with pytest.raises(RequestError) as caught:
-        require_fitting("resnet", totals, "study.toml: teacher.family")
+        require_fitting("resnet", table, "study.toml: teacher.family")
     assert str(caught.value) == (
-        "a family must build networks of the task's inputs and outputs, input (N, 1, 8, 8) -> total (N, 1), "
-        "but got 'resnet'; fitting families: pruned (of teacher.factory) (study.toml: teacher.family)"
+        "a family must build networks of the task's inputs and outputs, input (N, 16) -> logits (N, 4), "
+        "but got 'resnet'; fitting families: mlp, pruned (of teacher.factory) (study.toml: teacher.family)"
     )

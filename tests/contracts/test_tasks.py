@@ -50,7 +50,10 @@ def outputs_of(task: Task, seed: int = 0) -> dict[str, Tensor]:
 
 
 def targets_of(task: Task) -> dict[str, Tensor]:
-    return drawn(task.targets, task.classes, 7)
+    made = drawn(task.targets, task.classes, 7)
+    if task.classes is None and task.row_classes == 2:
+        return {name: (values > 0).to(values.dtype) for name, values in made.items()}
+    return made
 
 
 @functools.cache

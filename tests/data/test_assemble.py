@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts, moments
+from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts
 from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
+from nas_compress.data.input_statistics import moments
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 
 
 def small_parts() -> Parts:
@@ -117,4 +118,4 @@ def test_a_shift_as_large_as_the_image_is_refused() -> None:
 
 
 def test_images_have_their_task() -> None:
-    assert assembled(small_parts()).task == ImageClassification(shape=(1, 2, 2), classes=2)
+    assert assembled(small_parts()).task == Classification.of_images(shape=(1, 2, 2), classes=2)

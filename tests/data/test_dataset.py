@@ -7,7 +7,7 @@ import torch
 from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.normalisation import Normalisation
 
 INPUTS = {"input": torch.arange(24, dtype=torch.uint8).reshape(3, 2, 2, 2)}
@@ -21,7 +21,7 @@ def dataset(inputs: dict[str, torch.Tensor], targets: dict[str, torch.Tensor], *
 
     return Dataset(
         name="small",
-        task=ImageClassification(shape=(2, 2, 2), classes=2),
+        task=Classification.of_images(shape=(2, 2, 2), classes=2),
         train=Split(name="train", **parts("train")),
         validation=Split(name="validation", **parts("validation")),
         test=HeldOutSplit(**parts("test")),

@@ -10,7 +10,7 @@ from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import DATASETS, READERS, load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_every_data_set_of_the_table_can_be_read() -> None:
 def test_digits_are_as_the_table_says(digits: Dataset) -> None:
     info = DATASETS["digits"]
     assert digits.name == "digits"
-    assert digits.task == ImageClassification(shape=info.input_shape, classes=info.classes)
+    assert digits.task == Classification.of_images(shape=info.input_shape, classes=info.classes)
     assert digits.augmentation == ShiftAndFlip(shift=info.shift, flip=info.flip) == ShiftAndFlip(shift=1)
     assert int(digits.train.inputs["input"].max()) == 16
 

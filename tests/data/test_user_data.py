@@ -10,7 +10,7 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 
 WHERE = "study.toml: data.factory"
 
@@ -26,7 +26,7 @@ def load():
     return {"train": split(60, 0), "test": split(12, 1)}
 """
 
-BASE = GOOD + "\nimport torch\nfrom torch.utils.data import Dataset, IterableDataset, TensorDataset\n"
+BASE = GOOD + "\nimport torch\nfrom torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset\n"
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def returning(expression: str) -> str:
 def test_a_module_of_ten_lines_works(tmp_path: Path) -> None:
     data = load(tmp_path, GOOD)
     assert data.name == "my_data:load"
-    assert data.task == ImageClassification(shape=(1, 5, 4), classes=3) and data.augmentation.count == 1
+    assert data.task == Classification.of_images(shape=(1, 5, 4), classes=3) and data.augmentation.count == 1
     assert (len(data.train), len(data.validation), len(data.test)) == (51, 9, 12)
     assert data.validation.targets["label"].bincount().tolist() == [3, 3, 3]
 
@@ -99,6 +99,8 @@ def test_the_seed_divides_and_the_rest_is_chosen(tmp_path: Path) -> None:
     [
         "{k: (torch.tensor(x), torch.tensor(y)) for k, (x, y) in good.items()}",
         "{k: [x, y.astype(np.uint8)] for k, (x, y) in good.items()}",
+        "{k: (x, list(y)) for k, (x, y) in good.items()}",
+        "{k: (x, y[:, None]) for k, (x, y) in good.items()}",
         "{k: (x[:, None], y) for k, (x, y) in good.items()}",
         "{k: TensorDataset(torch.tensor(x), torch.tensor(y)) for k, (x, y) in good.items()}",
         "{k: TensorDataset(torch.tensor(x)[:, None] / 255, torch.tensor(y)) for k, (x, y) in good.items()}",
@@ -227,15 +229,17 @@ PIECES = [
         "{**good, 'test': (images,)}",
         "test must be a pair (inputs, labels) or a torch Dataset, but got tuple of length 1",
     ),
-    (
-        "{**good, 'train': (images, list(labels))}",
-        "of train must be numpy arrays or torch tensors, but got list of",
-    ),
-    ("{**good, 'train': (images / 255, labels)}", "inputs of train must be uint8, but got float64"),
-    ("{**good, 'train': (images.astype(int), labels)}", "inputs of train must be uint8, but got int64"),
+    ("{**good, 'train': (list(images), labels)}", "must be a numpy array or a torch tensor, but got list of length 60"),
+    ("{**good, 'train': (images / 255, labels)}", "must be the stored bytes, but got floats in steps of 1/255"),
+    ("{**good, 'train': (images.astype(str), labels)}", "inputs of train must be numbers, but got <U3"),
+    ("{**good, 'train': (images[:, 0, 0], labels)}", "must be (N, ...), but got shape (60,); use x[:, None]"),
+    ("{**good, 'train': (np.stack([images] * 3, 3), labels)}", "(60, 5, 4, 3) in train; use x.transpose(0, 3, 1, 2)"),
+    ("{**good, 'train': DataLoader(TensorDataset(torch.tensor(images)))}", "got a DataLoader; return its .dataset"),
+    ("{**good, 'train': (images.astype(int), labels)}", "samples must have the shape (5, 4) of train in every split"),
+    ("{**good, 'train': ({'a b': images}, labels)}", "inputs must have names of letters, digits and _, but got 'a b'"),
+    ("{**good, 'train': ({'left': images}, labels)}", "inputs must be left in every split, but got input in test"),
     ("{**good, 'train': (torch.tensor(images).bfloat16(), labels)}", "numpy has, but got torch.bfloat16"),
-    ("{**good, 'train': (images.reshape(60, -1), labels)}", "but got 2 dimensions: (60, 20)"),
-    ("{**good, 'train': (images[None, None], labels)}", "but got 5 dimensions"),
+    ("{**good, 'train': (images[None, None], labels)}", "but got 60 labels for 1 samples of input"),
     (
         "{**good, 'train': (images[:0], labels[:0])}",
         "train must not be empty, but got inputs of shape (0, 5, 4)",
@@ -246,11 +250,18 @@ PIECES = [
     ),
     (
         "{**good, 'train': (images, labels[:-1])}",
-        "labels of train must have the shape (60,), one for each input, but got",
+        "train must have one label for each input, but got 59 labels for 60 samples of input",
     ),
-    ("{**good, 'train': (images, labels[:, None])}", "labels of train must have the shape (60,)"),
-    ("{**good, 'train': (images, labels * 1.0)}", "labels of train must be integers, but got float64"),
-    ("{**good, 'train': (images, labels > 0)}", "labels of train must be integers, but got bool"),
+    (
+        "{**good, 'train': (images, labels * 1.0)}",
+        'but got whole numbers as float64; use integers, or task = "regression"',
+    ),
+    ("{**good, 'train': (images, labels + 1)}", "but got 0 of class 0; labels count from 0: subtract 1"),
+    ("{**good, 'train': (images, labels * np.nan)}", "targets of train must be finite"),
+    ("{**good, 'train': (images, labels.astype(object))}", "must be numbers or words, but got object"),
+    ("{**good, 'train': (images, np.array(['a', 'b', 'c'])[labels])}", "labels of test must be words as in train"),
+    ("{**good, 'train': (images, np.eye(3)[labels] * 2)}", "whole numbers as float64"),
+    ("{**good, 'train': (images, np.eye(3, dtype=int)[labels] * 2)}", "must be 0 or 1 (N, labels)"),
     ("{**good, 'train': (images, labels - 1)}", "labels >= 0 must hold in train, but got -1"),
     ("{**good, 'train': (images, labels * 0)}", "at least 2 classes (largest label + 1), but got 1"),
     (
@@ -290,21 +301,16 @@ PIECES = [
     ("{**good, 'train': items(3)}", "train[0] must be a pair (sample, label), but got int"),
     (
         "{**good, 'train': items((images[0], 0), (images[0], 0.5))}",
-        "labels must be integers, but got float at train[1]",
+        "must have one type, uint8 with targets int64 as the first, but got uint8 with float64 at index 1",
     ),
-    ("{**good, 'train': items((images[0], 'cat'))}", "labels must be integers, but got str at train[0]"),
-    ("{**good, 'train': items((images[0] * 1.01, 0))}", "train[0] must be multiples of 1/255"),
-    ("{**good, 'train': items((images[0] / 255 - 0.5, 0))}", "train[0] must be multiples of 1/255"),
-    ("{**good, 'train': items((images[0] * np.inf, 0))}", "train[0] must be multiples of 1/255"),
-    ("{**good, 'train': items((images[0].astype(int), 0))}", "train[0] must be uint8 or float"),
-    (
-        "{**good, 'train': items((images[0, 0], 0))}",
-        "train[0] must be (C, H, W) or (H, W), but got shape (4,)",
-    ),
+    ("{**good, 'train': items((images[0], {'boxes': 1, 'labels': 2}))}", "(boxes, labels); detection is not supported"),
+    ("{**good, 'train': items((images[0], None))}", "must be integers, numbers or words, but got NoneType at train[0]"),
+    ("{**good, 'train': items((images[0], 0), (images[0] * 1.5, 1))}", "one type, uint8 with targets int64"),
     (
         "{**good, 'train': items(('picture.png', 0))}",
-        "train[0] must be numpy arrays or torch tensors, but got str",
+        "train[0] must be a numpy array or a torch tensor, but got str",
     ),
+    ("{**good, 'train': Noisy()}", "but train[0] differs at a second reading; return the plain samples and name"),
     ("{**good, 'train': items((images[0], 0), (images[0, 1:], 1))}", "but got (4, 4) at index 1"),
     (
         "{**good, 'train': items((images[0], 0), None)}",
@@ -327,6 +333,12 @@ class Items(Dataset):
             raise self.values[index]
         return self.values[index]
 items = Items
+
+class Noisy(Dataset):
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        return torch.rand(5, 4), index % 2
 """
 
 

@@ -65,7 +65,7 @@ def test_named_tensors_of_a_task_are_divided_and_normalised(tmp_path: Path) -> N
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 6, 10)
     assert list(data.train.inputs) == ["left", "right"] == list(data.normalisation)
     left = data.train.inputs["left"]
-    assert data.normalisation["left"].mean == pytest.approx(float(left.mean()), abs=1e-5)
+    assert data.normalisation["left"].mean == pytest.approx(left.mean(dim=0).tolist(), abs=1e-5)
     distance = (left - data.train.inputs["right"]).norm(dim=1, keepdim=True)
     torch.testing.assert_close(data.train.targets["distance"], distance)
 

@@ -29,7 +29,7 @@ TARGET = 'target = "fake"\n'
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     made = FakeDevice()
-    entry = DeviceEntry(summary=made.summary, make=lambda: made, integer_caution=lambda machine: "")
+    entry = DeviceEntry(summary=made.summary, make=lambda settings: made, integer_caution=lambda machine: "")
     monkeypatch.setattr(table, "DEVICES", {**DEVICES, "fake": entry})
     return made
 
@@ -70,6 +70,6 @@ def test_a_device_without_integer_kernels_fails_the_candidates_that_need_them(co
 
 
 def test_the_default_of_a_study_is_a_device_of_the_table() -> None:
-    assert StudySpec.model_fields["target"].default == DEFAULT_DEVICE
+    assert StudySpec.model_fields["target"].default.name == DEFAULT_DEVICE
     with pytest.raises(RequestError, match="a target device must be a known name"):
         open_device("toaster")

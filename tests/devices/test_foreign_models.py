@@ -18,7 +18,7 @@ from nas_compress.errors import RequestError
 from nas_compress.measurement.file_contents import stored_layers
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.predictions import measure_metrics, predict
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.signature import Signature
 
 WEIGHTS = np.ones((3, 3), np.float32)
@@ -212,7 +212,7 @@ def test_names_and_sizes_of_a_signature_are_plain(
 def test_a_file_that_does_not_answer_like_the_task_is_refused(
     nodes: list[onnx.NodeProto], words: str, tmp_path: Path
 ) -> None:
-    task = ImageClassification(shape=(1, 1, 3), classes=3)
+    task = Classification.of_images(shape=(1, 1, 3), classes=3)
     given = helper.make_tensor_value_info("input", TensorProto.UINT8, ["N", 1, 1, 3])
     answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
     shape = numpy_helper.from_array(np.array([7, 5]), "shape")

@@ -61,7 +61,7 @@ def test_with_hardly_any_accepted_block_the_best_state_stands_in() -> None:
 
 
 def test_a_block_of_the_slow_state_is_brought_to_the_fast_level() -> None:
-    assert Block(before_ms=1.5, value_ms=6.0, after_ms=2.5).at(1.0) == 3.0
+    assert Block(before_ms=1.5, value_ms=6.0, after_ms=2.5).at(1.0).value_ms == 3.0
     assert settle(steady(2.0, 6.0, 40), LEVEL, blocks=10).latency_ms == 3.0
 
 
@@ -121,3 +121,16 @@ def test_an_unsteady_slow_machine_is_no_miss() -> None:
     unsteady = blocks(*[(1.5 + step / 10, 3.0, 1.6 + step / 10) for step in range(20)])
     level = FastLevel(fast_ms=1.0, misses=2)
     assert after_measurement(level, unsteady, now=1e9) == level
+
+
+def test_other_statistics_are_those_of_the_single_runs() -> None:
+    runs = (2.0, 2.0, 2.0, 2.0, 12.0)
+    recorded = [Block(before_ms=1.0, value_ms=2.0, after_ms=1.0, runs_ms=runs) for _ in range(12)]
+    found = {name: settle(recorded, LEVEL, blocks=12, percentile=name) for name in ("median", "mean", "p90", "p95")}
+    assert {name: each.latency_ms for name, each in found.items()} == {"median": 2, "mean": 4, "p90": 12, "p95": 12}
+    assert len({(each.spread, each.blocks, each.noisy) for each in found.values()}) == 1
+
+
+def test_runs_of_a_slow_state_are_brought_to_the_fast_level_too() -> None:
+    recorded = [Block(before_ms=2.0, value_ms=6.0, after_ms=2.0, runs_ms=(6.0, 10.0)) for _ in range(2)]
+    assert settle(recorded, LEVEL, blocks=2, percentile="mean").latency_ms == 4.0

@@ -8,11 +8,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import GatedLatency, LatencyMeter
-from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine, usable_cores
 from nas_compress.devices.onnxruntime_cpu.reference_net import reference_net
+from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.errors import RequestError
-from timing import cache_in, meter_with_level, save_net
+from nas_compress.values.device_settings import DeviceSettings
+from timing import cache_in, learned_level_in, meter_with_level, save_net
 
 
 def test_the_first_measurement_learns_the_level_and_more_work_takes_longer(tmp_path: Path) -> None:
@@ -122,3 +125,70 @@ def test_the_reference_net_is_the_same_each_time_and_runs() -> None:
     (logits,) = session.run(None, {"input": np.full((2, 1, 16, 16), 200, dtype=np.uint8)})
     assert logits.shape == (2, 32, 1, 1)
     assert np.isfinite(logits).all() and logits.std() > 0
+
+
+def test_a_batch_of_the_settings_is_timed(tmp_path: Path) -> None:
+    model, settings = save_net(tmp_path / "batch.onnx"), DeviceSettings(batch=8)
+    graph = onnx.load(model)
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(graph, model)
+    assert "must have a free first dimension" in refused(LatencyMeter(cache=tmp_path, time_limit_s=0.1), model)
+    eight = LatencyMeter(cache=tmp_path, time_limit_s=0.1, blocks=1, settings=settings)
+    assert eight.measure(model).latency_ms > 0
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(graph, model)
+    assert "must have a free first dimension" in refused(eight, model)
+
+
+def test_a_percentile_has_several_runs_in_each_block(tmp_path: Path) -> None:
+    model = save_net(tmp_path / "net.onnx")
+    assert len(TimedNet(model, block_ms=1e-9).runs_ms()) == 1
+    assert len(TimedNet(model, block_ms=1e-9, settings=DeviceSettings(percentile="mean")).runs_ms()) == 1
+    assert len(TimedNet(model, block_ms=1e-9, settings=DeviceSettings(percentile="p95")).runs_ms()) == 5
+
+
+def test_each_setting_and_each_device_keeps_a_cache_of_its_own(tmp_path: Path) -> None:
+    made = [
+        LatencyMeter(cache=tmp_path),
+        LatencyMeter(cache=tmp_path, settings=DeviceSettings(batch=2)),
+        LatencyMeter(cache=tmp_path, settings=DeviceSettings(percentile="p95")),
+        LatencyMeter(cache=tmp_path, device="onnxruntime_other"),
+        LatencyMeter(cache=tmp_path, device="onnxruntime_other", settings=DeviceSettings(batch=2)),
+    ]
+    assert made[0].fingerprint == describe_machine().key, "the file of earlier releases"
+    assert len({meter.fingerprint for meter in made}) == len(made)
+    assert LatencyMeter(cache=tmp_path, settings=DeviceSettings(counts_samples=True)).fingerprint == made[0].fingerprint
+    model = save_net(tmp_path / "net.onnx")
+    for meter in made[:2]:
+        learned_level_in(tmp_path, fast_ms=1e6, settings=meter.settings)
+        short = LatencyMeter(cache=tmp_path, time_limit_s=0.3, blocks=2, settings=meter.settings)
+        short.measure(model, key="net")
+    names = {path.stem for path in tmp_path.glob("*.json")}
+    assert names == {meter.fingerprint for meter in made[:2]}
+
+
+def test_a_second_device_under_onnxruntime_shares_the_meter_and_not_the_name(tmp_path: Path) -> None:
+    other = OnnxruntimeCpu(LatencyMeter(cache=tmp_path, device="onnxruntime_other"))
+    assert other.name == other.describe()["device"] == "onnxruntime_other"
+    assert other.describe()["key"] == other.fingerprint != OnnxruntimeCpu().fingerprint
+    with other.provisional() as tried:
+        assert (tried.name, tried.fingerprint) == (other.name, other.fingerprint)
+
+
+def test_settings_that_the_machine_does_not_have_are_refused(tmp_path: Path) -> None:
+    cores = usable_cores()
+    line = f"threads <= {cores} must hold, the cores of this machine, but got threads={cores + 1}"
+    with pytest.raises(RequestError, match=line):
+        LatencyMeter(cache=tmp_path, settings=DeviceSettings(threads=cores + 1))
+    with pytest.raises(RequestError, match=r"a provider must be a known name, but got 'CUDA'; .*CPUExecutionProvider"):
+        LatencyMeter(cache=tmp_path, settings=DeviceSettings(providers=("CUDA",)))
+
+
+def test_a_provider_that_the_runtime_drops_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fall_back(model: str, *, settings: DeviceSettings) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr("nas_compress.devices.onnxruntime_cpu.timed_session.start_session", fall_back)
+    settings = DeviceSettings(providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    with pytest.raises(RequestError, match=r"must run the model by CUDA.*, but used CPUExecutionProvider for"):
+        TimedNet(save_net(tmp_path / "net.onnx"), block_ms=1.0, settings=settings)

@@ -8,10 +8,10 @@ from nas_compress.errors import RequestError
 from nas_compress.losses.table import TERMS, check_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 
-TASK = ImageClassification(shape=(1, 8, 8), classes=3)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=3)
 STUDENT, LABELS, TEACHER = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.randn(4, 3)
 
 

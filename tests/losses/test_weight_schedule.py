@@ -6,11 +6,11 @@ import torch
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss, one_answer
 from nas_compress.models.features import Observation
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.candidate import LossTerm, distillation
 
 TAUGHT = distillation(hard_weight=2.0, soft_weight=4.0, temperature=1.0)
-TASK = ImageClassification(shape=(1, 8, 8), classes=3)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=3)
 MAPS = Observation(
     outputs=torch.zeros(2, 3), features={"stem": torch.zeros(2, 4, 2, 2), "stage0": torch.zeros(2, 4, 2, 2)}
 )

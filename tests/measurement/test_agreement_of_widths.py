@@ -26,7 +26,7 @@ from nas_compress.models.families import build_student, family_named
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.tasks.image_classification import AGREEMENT as LEAST
+from nas_compress.tasks.classification import AGREEMENT as LEAST
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.values.architecture import Architecture, Width

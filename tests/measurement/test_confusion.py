@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_compress.measurement.confusion import confusion_rows, read_rows
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.outcome import Measured
 
 LABELS = np.array([0, 0, 1, 2, 2, 2])
@@ -17,8 +17,8 @@ ANSWERS = np.array([0, 1, 1, 0, 2, 2])
 COUNTS = [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
 
 
-def task(classes: int) -> ImageClassification:
-    return ImageClassification(shape=(1, 8, 8), classes=classes)
+def task(classes: int) -> Classification:
+    return Classification.of_images(shape=(1, 8, 8), classes=classes)
 
 
 def rows_of(labels: np.ndarray, classes: int = 3) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from nas_compress.errors import ExportError, FloatKernelError
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from processors import with_exact_integers
 
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -65,7 +65,7 @@ def test_kernels_are_named_if_the_file_agrees_without_them(trained, digits, tmp_
     other.head.classifier.bias[0] += 30
     export_images(other, (1, 8, 8), tmp_path / "other.onnx")
     kernels = open_session(tmp_path / "other.onnx")  # stands in for kernels that saturate
-    task = ImageClassification(shape=(1, 8, 8), classes=10)
+    task = Classification.of_images(shape=(1, 8, 8), classes=10)
     for name, caution, end in (
         ("m.onnx", "sums saturate", r"\(m.onnx\)\. The file agrees without integer kernels: sums saturate$"),
         ("m.onnx", "", r"\(m.onnx\)$"),

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.models.features import ImageNetwork, Observation, watch
+from nas_compress.models.features import Observation, OneInputNetwork, watch
 
 SAMPLES = torch.tensor([[[[1, 4]]]], dtype=torch.uint8)
 
 
-class TwoHeads(ImageNetwork):
+class TwoHeads(OneInputNetwork):
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         values = samples.float().flatten(1)
         return Observation(
@@ -44,4 +44,4 @@ def test_any_module_is_watched_with_all_its_inputs_and_outputs() -> None:
 
 def test_a_network_of_images_must_say_how_it_is_observed() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        ImageNetwork()  # type: ignore[abstract]
+        OneInputNetwork()  # type: ignore[abstract]

@@ -11,11 +11,11 @@ from nas_compress.errors import RequestError
 from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.values.candidate import Candidate, Quantization
 
-TASK = ImageClassification(shape=(1, 8, 8), classes=10)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=10)
 LAYERS = ("stem.conv", "stages.0.0.conv", "stages.1.0.conv", "stages.1.1.conv", "head.classifier")
 
 

@@ -18,7 +18,7 @@ from nas_compress.runs.records import read_candidate, read_record, read_records,
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import DEATHS, MOST_DEATHS, settle_cut_trials
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from running import Told, shared_cache, snapshot, start, wait_until, write_study
 
 SLOW = (("trials = 3", "trials = 2"), ("\nepochs = 1\n", "\nepochs = 8\n"))
@@ -141,7 +141,7 @@ def test_a_trial_without_a_name_is_this_runs_only_where_it_is_alone(tmp_path: Pa
         trial = study.ask()
         if run is not None:
             trial.set_user_attr("run", run)
-    states, task = [], ImageClassification(shape=(1, 8, 8), classes=10)
+    states, task = [], Classification.of_images(shape=(1, 8, 8), classes=10)
     for alone in (False, True):
         settle_cut_trials(study, folder, study_file.spec, run="mine", alone=alone, task=task, died=True)
         states.append([trial.state.name for trial in study.trials])

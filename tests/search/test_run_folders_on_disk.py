@@ -117,9 +117,10 @@ def test_a_run_under_other_versions_says_so_and_keeps_those_of_each_trial(study:
     run_study(study, out=run.root, trials=6, reporter=told)
     line = f"torch 1.0 before, {now['torch']} now; numpy 1.1 before, {now['numpy']} now: trials 0 to 2 were made under"
     assert sum(each.startswith(line) for each in told.lines) == 1
-    for record in read_records(run):
-        made_by = record.trial if record.repeats is None else record.repeats
-        assert record.versions["torch"] == ("1.0" if made_by < 3 else now["torch"])
+    records = read_records(run)
+    assert [record.versions["torch"] for record in records[:5]] == ["1.0"] * 3 + [now["torch"]] * 2
+    made_by = 5 if records[5].repeats is None else records[5].repeats
+    assert records[5].versions["torch"] == ("1.0" if made_by < 3 else now["torch"])
 
 
 class Remover(Told):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 
-TASK = ImageClassification(shape=(1, 8, 8), classes=3)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=3)
 LOGITS = np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [0.0, 1.0, 0.5], [1.0, 0.0, 4.0]], dtype=np.float32)
 
 
@@ -47,4 +47,4 @@ def test_a_float_file_must_have_the_logits_of_its_module(value: float) -> None:
 
 def test_one_class_is_no_task() -> None:
     with pytest.raises(RequestError, match="classes >= 2 must hold, but got classes=1"):
-        ImageClassification(shape=(1, 8, 8), classes=1)
+        Classification.of_images(shape=(1, 8, 8), classes=1)

@@ -13,7 +13,7 @@ from torch import nn
 from nas_compress.config.schema import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.user_module import load_own_teacher
 from teachers import small_teacher_in
@@ -62,7 +62,7 @@ def load(
         factory,
         weights,
         folder=place,
-        task=ImageClassification(shape=(1, 8, 8), classes=classes),
+        task=Classification.of_images(shape=(1, 8, 8), classes=classes),
         batch={"input": SAMPLE},
         label="study.toml",
         features=features,

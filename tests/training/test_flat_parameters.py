@@ -7,14 +7,14 @@ from torch import nn
 from nas_compress.data.augmentation import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.training.flat_parameters import flattened
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.values.candidate import LossTerm, cross_entropy
 
-TASK = ImageClassification(shape=(2, 6, 6), classes=4)
+TASK = Classification.of_images(shape=(2, 6, 6), classes=4)
 
 
 class Small(nn.Module):

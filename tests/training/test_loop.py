@@ -14,14 +14,14 @@ from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.training.runtime import choose_device
 from nas_compress.values.candidate import distillation
 
 COUNT, BATCH, CLASSES = 40, 8, 3
-TASK = ImageClassification(shape=(1, 4, 4), classes=CLASSES)
+TASK = Classification.of_images(shape=(1, 4, 4), classes=CLASSES)
 VIEWS = ShiftAndFlip(shift=1, flip=True)
 
 

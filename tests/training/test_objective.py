@@ -10,7 +10,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, PenalisedObjective, require_scales
 from nas_compress.values.candidate import cross_entropy
@@ -22,7 +22,7 @@ def test_its_gradient_is_the_weighted_sign_of_each_scale() -> None:
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([2.0, -0.5, 1.0]))
     samples, labels = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
-    task = ImageClassification(shape=(1, 1, 3), classes=2)
+    task = Classification.of_images(shape=(1, 1, 3), classes=2)
     objective = PenalisedObjective(LossObjective(TrainingLoss(task, cross_entropy())), 0.1)
     batch, targets = {"input": samples}, {"label": labels}
     terms = objective(network, batch, targets, view=0, index=torch.arange(4), progress=0.0)

@@ -19,10 +19,11 @@ from nas_compress.runs.selection import chosen_members
 from nas_compress.search.listing import catalogue
 from nas_compress.search.stopping_rule import learned_objective
 from nas_compress.search.storage.recovery import constraints, told_values
-from nas_compress.tasks.image_classification import ImageClassification
+from nas_compress.tasks.classification import Classification
 from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import METRICS, Budget, Metric, Objective, Reward, chance_levels
+from nas_compress.values.metric import Metric
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, chance_levels
 from nas_compress.values.outcome import Measured, Outcome
 
 ROWS = (
@@ -57,7 +58,7 @@ ROWS = (
         known_before_training=True,
     ),
 )
-TASK = ImageClassification(shape=(1, 8, 8), classes=10)
+TASK = Classification.of_images(shape=(1, 8, 8), classes=10)
 COST = {"latency_ms": 0.5, "size_bytes": 1000, "parameters": 10, "macs": 20, "energy_mj": 1.5}
 
 
@@ -143,9 +144,14 @@ def test_it_is_an_axis_and_a_column_of_the_report() -> None:
     assert [dict(zip(columns, row, strict=True))["energy_mj"] for row in rows] == [1.5, 0.5, 1.0, 9.0]
 
 
-@pytest.mark.parametrize("names", [("f1", "error"), ("error", "energy_mj")])
+@pytest.mark.parametrize(
+    "names", [("f1", "error"), ("error", "energy_mj"), ("f1", "samples_per_s"), ("samples_per_s", "energy_mj")]
+)
 def test_any_pair_of_directions_and_scales_is_drawn_within_its_axes(names: tuple[str, str]) -> None:
-    figures = ({"f1": 0.9, "error": 0.0, "energy_mj": 2.0}, {"f1": 0.95, "error": 0.3, "energy_mj": 1.0})
+    figures = (
+        {"f1": 0.9, "error": 0.0, "energy_mj": 2.0, "samples_per_s": 900.0},
+        {"f1": 0.95, "error": 0.3, "energy_mj": 1.0, "samples_per_s": 20.0},
+    )
     points = tuple(replace(point, figures=each) for point, each in zip(study_front().points, figures, strict=False))
     objectives = tuple(Objective(name=name) for name in names)
     drawn = Front(objectives=objectives, points=points, classes=10, budgets=(Budget(name="f1", limit=0.92),))

@@ -43,7 +43,9 @@ def test_defaults_of_other_families_are_no_settings() -> None:
     assert family_settings("resnet", PUBLISHED) == ConvolutionalSettings()
     assert family_settings("vit", PUBLISHED) == TransformerSettings()
     assert family_settings(PRUNED, PUBLISHED) == FamilySettings()
-    with pytest.raises(RequestError, match="stem_stride is a setting of resnet and mobilenet, but got stem_stride=2"):
+    with pytest.raises(
+        RequestError, match="stem_stride is a setting of resnet, mobilenet and conv1d, but got stem_stride=2"
+    ):
         family_settings(PRUNED, {"stem_stride": 2})
 
 

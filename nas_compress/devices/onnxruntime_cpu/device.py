@@ -13,13 +13,14 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.protocol import NO_SIZES, Device, Latency
+from nas_compress.values.device_settings import DeviceSettings
 
 FLOAT_BLOCK, INTEGER_BLOCK = 16, 8
 """Channels computed at once by onnxruntime's kernels, in float and in integers."""
 
 
 class OnnxruntimeCpu:
-    """The CPU of this machine: one thread, batch 1, kernels of onnxruntime. meter: default settings if None."""
+    """The machine under onnxruntime. meter: has the name and the settings; by default one sample, one thread."""
 
     def __init__(self, meter: LatencyMeter | None = None) -> None:
         self._meter = meter or LatencyMeter()
@@ -28,21 +29,28 @@ class OnnxruntimeCpu:
     @property
     def name(self) -> str:
         """Name in the table of devices."""
-        return "onnxruntime_cpu"
+        return self._meter.device
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the host, the processor and the runtime's version."""
-        return self._machine.key
+        """Hash of the host, the processor, the runtime's version, and of settings other than the default."""
+        return self._meter.fingerprint
 
     @property
     def summary(self) -> str:
-        """Processor, cores, runtime and system."""
-        return str(self._machine)
+        """Processor, cores, runtime, system and conditions."""
+        return ", ".join(filter(None, (str(self._machine), self.settings.conditions)))
+
+    @property
+    def settings(self) -> DeviceSettings:
+        """Conditions of the meter's latencies."""
+        return self._meter.settings
 
     def describe(self) -> dict[str, Any]:
-        """Return the fields of `Machine` and the name of this device."""
-        return {"device": self.name, **vars(self._machine)}
+        """Return the fields of `Machine`, the name of this device and its conditions."""
+        described = {"device": self.name, **vars(self._machine), "key": self.fingerprint}
+        conditions = self.settings.conditions
+        return described | ({"conditions": conditions} if conditions else {})
 
     def channel_step(self, *, activation_bits: int) -> int:
         """Return 8 for integer activations, 16 for floats: the blocks of onnxruntime's kernels."""
@@ -54,12 +62,12 @@ class OnnxruntimeCpu:
         Fewer bits are simulated with float kernels, so there is nothing to check.
         """
         if activation_bits == 8:
-            require_integer_kernels(path)
+            require_integer_kernels(path, self.settings)
 
     def latency(
         self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> Latency:
-        """Measure one sample of a file; see `LatencyMeter.measure`."""
+        """Measure a file; see `LatencyMeter.measure`."""
         return self._meter.measure(path, sizes=sizes, key=key, patient=patient)
 
     @contextmanager
@@ -69,7 +77,7 @@ class OnnxruntimeCpu:
             cache = Path(folder)
             if self._meter.folder.is_dir():
                 shutil.copytree(self._meter.folder, cache, dirs_exist_ok=True)
-            yield OnnxruntimeCpu(LatencyMeter(cache=cache))
+            yield OnnxruntimeCpu(LatencyMeter(cache=cache, settings=self.settings, device=self.name))
 
     def busy(self) -> AbstractContextManager[None]:
         """Share the machine with other training processes of the same latency cache."""

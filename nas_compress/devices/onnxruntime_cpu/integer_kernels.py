@@ -10,6 +10,7 @@ import onnx
 from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.errors import FloatKernelError
 from nas_compress.files import TEMPORARY
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 FLOAT_KERNELS = frozenset(
     {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
@@ -22,13 +23,13 @@ def optimised_operators(path: Path) -> tuple[str, ...]:
     return tuple(node.op_type for node in _optimised(path).node)
 
 
-def float_kernels(path: Path) -> tuple[str, ...]:
+def float_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> tuple[str, ...]:
     """Return the operators of the optimised graph, in order, that multiply stored weights in float.
 
     Products of computed tensors in a transformer (queries with keys, attention with values), its softmax, GELU and
-    layer normalisation stay float and are not listed.
+    layer normalisation stay float and are not listed. settings: its providers are used.
     """
-    graph = _optimised(path)
+    graph = _optimised(path, settings)
     constant = {tensor.name for tensor in graph.initializer} | {""}
     found = []
     for node in graph.node:
@@ -39,16 +40,16 @@ def float_kernels(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _optimised(path: Path) -> onnx.GraphProto:
+def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.GraphProto:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
         optimised = Path(folder) / "optimised.onnx"
-        open_session(path, optimised_path=optimised)
+        open_session(path, optimised_path=optimised, settings=settings)
         return read_model(optimised).graph
 
 
-def require_integer_kernels(path: Path) -> None:
+def require_integer_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> None:
     """Raise FloatKernelError with the operators' names if an integer file would partly compute in float."""
-    found = float_kernels(path)
+    found = float_kernels(path, settings)
     if found:
         raise FloatKernelError(
             f"an integer file must multiply no weights in float, but got {', '.join(found)} ({path.name})"

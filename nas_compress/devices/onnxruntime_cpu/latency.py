@@ -1,4 +1,4 @@
-"""Latency of an ONNX file: batch 1, one thread, measured in the machine's fast state."""
+"""Latency of an ONNX file, by default of one sample and one thread, measured in the machine's fast state."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
+
+import onnxruntime
 
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
@@ -19,13 +22,20 @@ from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     robust_minimum,
     settle,
 )
-from nas_compress.devices.onnxruntime_cpu.machine import boot_name, describe_machine
+from nas_compress.devices.onnxruntime_cpu.machine import (
+    DEFAULT_NAME,
+    boot_name,
+    describe_machine,
+    settings_key,
+    usable_cores,
+)
 from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.devices.protocol import NO_SIZES
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, require_known
 from nas_compress.files import cache_folder
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 _CANDIDATE_BLOCK_MS = 4.0
 _REFERENCE_BLOCK_MS = 2.0
@@ -37,33 +47,48 @@ class LatencyMeter:
     """Measures latencies on this machine, comparable between processes. Make one per process.
 
     cache: folder, `latency` in the cache folder by default. time_limit_s: longest measurement. blocks: number of
-    accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net.
+    accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net. settings: conditions
+    of the latencies. device: name of the device. RequestError for more threads than cores, or an unknown provider.
 
     A measurement that is not patient also ends after 0.15 s without an accepted block: slow states last for seconds, so
     a later try does better. The first measurement after a boot takes 1.5 s more to learn the machine's fast level.
     Measurements run in a quiet `window` shared by the meters of one cache folder; a latency measured while other
-    processes computed is noisy.
+    processes computed is noisy. Each device and each setting has a cache file and a fast level of its own.
     """
 
-    def __init__(self, *, cache: Path | None = None, time_limit_s: float = 4.0, blocks: int = 12) -> None:
+    def __init__(
+        self,
+        *,
+        cache: Path | None = None,
+        time_limit_s: float = 4.0,
+        blocks: int = 12,
+        settings: DeviceSettings = DEFAULT_SETTINGS,
+        device: str = DEFAULT_NAME,
+    ) -> None:
         if not time_limit_s > 0:
             raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
         if not blocks >= 1:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
-        self._time_limit_s, self._blocks = time_limit_s, blocks
+        _require_runnable(settings)
+        self._time_limit_s, self._blocks, self.settings, self.device = time_limit_s, blocks, settings, device
         self.folder = cache or cache_folder() / "latency"
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
         self.window = QuietWindow(self.folder / machine)
-        self._cache = LatencyCache(self.folder / f"{machine}.json", boot=boot_name(), reference=REFERENCE_NAME)
+        self.fingerprint = settings_key(machine, device, settings)
+        path = self.folder / f"{self.fingerprint}.json"
+        self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
 
     @cached_property
     def _reference(self) -> TimedNet:
-        return TimedNet(reference_net(), block_ms=_REFERENCE_BLOCK_MS)
+        # with the same threads, because a busy second core slows down only a net of several threads
+        return TimedNet(
+            reference_net(), block_ms=_REFERENCE_BLOCK_MS, settings=DeviceSettings(threads=self.settings.threads)
+        )
 
     def measure(
         self, model: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> GatedLatency:
-        """Measure one sample of a file.
+        """Measure a file under the settings of the meter.
 
         sizes: of free dimensions other than the batch, by name. key: a latency without noise is cached under it and
         `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed, RunError
@@ -74,7 +99,7 @@ class LatencyMeter:
         kept = self._kept(key)
         if kept is not None:
             return kept
-        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS, sizes=sizes)
+        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS, sizes=sizes, settings=self.settings)
         with self.window.still() as alone:
             kept = self._kept(key)  # another process may have measured it while this one waited
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
@@ -86,7 +111,7 @@ class LatencyMeter:
         level = self._cache.level() or self._learned()
         recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
         level = after_measurement(level, recorded, now=time.time())
-        settled = settle(recorded, level, blocks=self._blocks)
+        settled = settle(recorded, level, blocks=self._blocks, percentile=self.settings.percentile)
         latency = settled if alone else replace(settled, noisy=True)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency
@@ -104,8 +129,8 @@ class LatencyMeter:
         recorded: list[Block] = []
         before, count, hopeful = self._reference.block_ms(), 0, started + patience_s
         while count < self._blocks:
-            value, after = candidate.block_ms(), self._reference.block_ms()
-            recorded.append(Block(before_ms=before, value_ms=value, after_ms=after))
+            runs, after = candidate.runs_ms(), self._reference.block_ms()
+            recorded.append(Block(before_ms=before, value_ms=median(runs), after_ms=after, runs_ms=tuple(runs)))
             level, before = lowered(level, recorded), after
             fast, now = len(accepted(recorded, level)), time.perf_counter()
             if fast > count:
@@ -114,3 +139,14 @@ class LatencyMeter:
             if now >= min(hopeful, started + self._time_limit_s):
                 break
         return recorded
+
+
+def _require_runnable(settings: DeviceSettings) -> None:
+    """Raise RequestError for more threads than this process has cores, or for a provider that is not installed."""
+    cores = usable_cores()
+    if settings.threads > cores:
+        raise RequestError(
+            f"threads <= {cores} must hold, the cores of this machine, but got threads={settings.threads}"
+        )
+    for name in settings.providers:
+        require_known("a provider", name, onnxruntime.get_available_providers())

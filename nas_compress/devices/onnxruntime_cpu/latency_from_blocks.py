@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas_compress.devices.protocol import Latency
+from nas_compress.values.device_settings import PERCENTILES
 
 GATE = 1.05
 """A reference block counts as fast up to this factor above the fast level."""
@@ -31,7 +32,7 @@ _ROBUST_RANK = 3  # the third smallest, so that a single outlier cannot set the 
 
 @dataclass(frozen=True, kw_only=True)
 class GatedLatency(Latency):
-    """Latency with one thread, from blocks run in the machine's fast state.
+    """Latency from blocks run in the machine's fast state.
 
     blocks: number of values behind the figure and its spread. noisy: fewer blocks than required ran in the fast state.
     With fewer than `FEWEST_BLOCKS` the figure is extrapolated from slower blocks by the reference net and may be off by
@@ -44,20 +45,29 @@ class GatedLatency(Latency):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Milliseconds per run of a candidate, and of the reference net just before and after it."""
+    """Milliseconds per run of a candidate, and of the reference net just before and after it.
+
+    value_ms: median over the runs of the block. runs_ms: of each run.
+    """
 
     before_ms: float
     value_ms: float
     after_ms: float
+    runs_ms: tuple[float, ...] = ()
 
     @property
     def bracket_ms(self) -> float:
         """The slower of the two references, as the state during the block."""
         return max(self.before_ms, self.after_ms)
 
-    def at(self, fast_ms: float) -> float:
-        """Return the candidate's milliseconds at a level of the reference, assuming that both slow down alike."""
-        return self.value_ms * 2 * fast_ms / (self.before_ms + self.after_ms)
+    def at(self, fast_ms: float) -> Block:
+        """Return the block at a level of the reference, assuming that it and the candidate slow down alike."""
+        sum_ms = self.before_ms + self.after_ms
+        return replace(
+            self,
+            value_ms=self.value_ms * 2 * fast_ms / sum_ms,
+            runs_ms=tuple(run * 2 * fast_ms / sum_ms for run in self.runs_ms),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,23 +129,28 @@ def after_measurement(level: FastLevel, recorded: Sequence[Block], *, now: float
     return FastLevel(fast_ms=low)
 
 
-def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int) -> GatedLatency:
-    """Return the median latency over the accepted blocks of a recording.
+def settle(recorded: Sequence[Block], level: FastLevel, *, blocks: int, percentile: str = "median") -> GatedLatency:
+    """Return the latency over the accepted blocks of a recording.
 
     With fewer than `blocks` of them the latency is noisy. With fewer than FEWEST_BLOCKS, the blocks of the fastest
-    recorded state are used instead, scaled to the fast level.
+    recorded state are used instead, scaled to the fast level. percentile: the median is that of the blocks, which a
+    few interrupted runs cannot move; all others are those of the single runs.
     """
     kept = accepted(recorded, level)
     noisy = len(kept) < blocks
-    values = [block.value_ms for block in kept]
     if len(kept) < FEWEST_BLOCKS:
         best = sorted(recorded, key=lambda block: block.bracket_ms)[:FEWEST_BLOCKS]
-        values = [block.at(level.fast_ms) for block in best]
-    low, median, high = np.percentile(values, [25, 50, 75])
+        kept = [block.at(level.fast_ms) for block in best]
+    low, median, high = np.percentile([block.value_ms for block in kept], [25, 50, 75])
     return GatedLatency(
-        latency_ms=float(median),
+        latency_ms=float(median) if percentile == "median" else _over_runs(kept, percentile),
         spread=float((high - low) / median),
-        blocks=len(values),
+        blocks=len(kept),
         noisy=noisy,
         reference_ms=level.fast_ms,
     )
+
+
+def _over_runs(kept: Sequence[Block], percentile: str) -> float:
+    runs, percent = [run for block in kept for run in block.runs_ms], PERCENTILES[percentile]
+    return float(np.mean(runs) if percent is None else np.percentile(runs, percent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from nas_compress.values.device_settings import DeviceSettings
+
+DEFAULT_NAME = "onnxruntime_cpu"
+"""Name of the device with the machine's own key as fingerprint."""
 
 _X86_FLAGS = "avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 amx_bf16"
 _ARM_FLAGS = "asimd asimddp i8mm bf16 sve"
@@ -53,6 +59,24 @@ def describe_machine() -> Machine:
         torch=_version("torch"),
         key=hashlib.sha256(identity.encode()).hexdigest()[:16],
     )
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def settings_key(machine: str, device: str, settings: DeviceSettings) -> str:
+    """Return the fingerprint of a device; the machine's own key for the default device and settings.
+
+    machine: key of the machine. device: name in the table of devices.
+    """
+    if device == DEFAULT_NAME and settings.are_default:
+        return machine
+    identity = json.dumps([machine, device, settings.to_dict()], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def integer_caution(machine: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Timing of an ONNX file: one sample, one thread, blocks of runs on the thread's CPU clock."""
+"""Timing of an ONNX file in blocks of runs: one thread by its CPU clock, several by the wall clock."""
 
 from __future__ import annotations
 
@@ -15,31 +15,47 @@ from numpy.typing import NDArray
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
 from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
+from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 Array = NDArray[Any]
 
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
+_TAIL_RUNS = 5
+"""Fewest runs of a block for a percentile above the median: 60 in 12 blocks."""
 
 
 class TimedNet:
-    """A model that runs one fixed sample repeatedly.
+    """A model that runs one fixed batch repeatedly.
 
     source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of free dimensions other than the
-    batch, by name. RequestError if the model cannot run one sample.
+    batch, by name. settings: threads, batch and providers of a run. RequestError if the model cannot run one batch, or
+    if onnxruntime does not use the providers.
     """
 
-    def __init__(self, source: Path | bytes, *, block_ms: float, sizes: Mapping[str, int] = NO_SIZES) -> None:
-        session = _open(source)
-        sample = _sample(session, sizes, _name(source))
-        self._run: Callable[[], object] = lambda: session.run(None, sample)
-        self._clock = _clock()
-        _try(self._run, source)
-        self._repeats = max(1, round(block_ms / self._warm_up_ms()))
+    def __init__(
+        self,
+        source: Path | bytes,
+        *,
+        block_ms: float,
+        sizes: Mapping[str, int] = NO_SIZES,
+        settings: DeviceSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        session = _open(source, settings)
+        batch = _batch(session, settings.batch, sizes, _name(source))
+        self._run: Callable[[], object] = lambda: session.run(None, batch)
+        self._clock = _clock(settings)
+        _try(self._run, source, settings.batch)
+        fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
+        self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
+
+    def runs_ms(self) -> list[float]:
+        """Return the milliseconds of each run of one block."""
+        return [self._seconds() * 1e3 for _ in range(self._repeats)]
 
     def block_ms(self) -> float:
         """Return the milliseconds per run of one block: the median, because a single interruption cannot move it."""
-        return statistics.median(self._seconds() for _ in range(self._repeats)) * 1e3
+        return statistics.median(self.runs_ms())
 
     def _seconds(self) -> float:
         start = self._clock()
@@ -54,21 +70,28 @@ class TimedNet:
         return max(min(times) * 1e3, 1e-3)
 
 
-def _open(source: Path | bytes) -> onnxruntime.InferenceSession:
+def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
     content = source if isinstance(source, bytes) else read_content(source)
     try:
-        return start_session(content)
+        session = start_session(content, settings=settings)
     except Exception as error:  # the runtime's exceptions share no narrower root
         rule = "the model must be an ONNX file that onnxruntime loads"
         raise RequestError(f"{rule}, but got {_name(source)}: {first_line(error)}") from error
+    used = tuple(session.get_providers())
+    if used[: len(settings.providers)] != settings.providers:
+        wanted = ", ".join(settings.providers)
+        raise RequestError(
+            f"onnxruntime must run the model by {wanted}, but used {', '.join(used)} for {_name(source)}"
+        )
+    return session
 
 
-def _try(run: Callable[[], object], source: Path | bytes) -> None:
+def _try(run: Callable[[], object], source: Path | bytes, batch: int) -> None:
     """Run once, which also allocates memory."""
     try:
         run()
     except Exception as error:
-        rule = "the model must run on one sample"
+        rule = f"the model must run on {'one sample' if batch == 1 else f'a batch of {batch}'}"
         raise RequestError(f"{rule}, but got {_name(source)}: {first_line(error)}") from error
 
 
@@ -76,20 +99,21 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _sample(session: onnxruntime.InferenceSession, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
-    """Make one sample (1, ...) of every input; the same values each time."""
+def _batch(session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
+    """Make a batch (count, ...) of every input; the same values each time."""
     generator = np.random.default_rng(0)
-    return {node.name: _values(node.type, _shape(node, sizes, where), generator) for node in session.get_inputs()}
+    shapes = {node.name: (node.type, _shape(node, count, sizes, where)) for node in session.get_inputs()}
+    return {name: _values(kind, shape, generator) for name, (kind, shape) in shapes.items()}
 
 
-def _shape(node: onnxruntime.NodeArg, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:
-    """Return the shape of one sample of an input; RequestError if a size is neither fixed nor in `sizes`."""
+def _shape(node: onnxruntime.NodeArg, count: int, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:
+    """Return the shape of a batch of an input; RequestError if a size is neither fixed nor in `sizes`."""
     batch, *rest = node.shape or [None]
-    if batch == 1 or not isinstance(batch, int):
+    if batch == count or not isinstance(batch, int):
         found = [size if isinstance(size, int) else sizes.get(size) for size in rest]
         known = [size for size in found if size is not None]
         if node.shape and len(known) == len(rest):
-            return (1, *known)
+            return (count, *known)
     raise RequestError(
         "a model's inputs must have a free first dimension and other sizes that are fixed or given, "
         f"but {where} has {node.name}: {node.type} {node.shape}"
@@ -106,7 +130,8 @@ def _values(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -
     return generator.integers(0, 2, shape).astype(dtype)
 
 
-def _clock() -> Callable[[], float]:
-    # The clock of a thread's CPU time ticks in milliseconds on some systems.
+def _clock(settings: DeviceSettings) -> Callable[[], float]:
+    # The clock of a thread's CPU time sees no other thread or chip, and on some systems it ticks in milliseconds.
+    alone = settings.threads == 1 and settings.providers == DEFAULT_SETTINGS.providers
     fine = time.get_clock_info("thread_time").resolution <= 1e-6
-    return time.thread_time if fine else time.perf_counter
+    return time.thread_time if alone and fine else time.perf_counter

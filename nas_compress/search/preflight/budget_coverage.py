@@ -49,7 +49,8 @@ def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...
 
 def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
     measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
-    cost, most, how = _costs(parts).get(budget.name, measured)
+    timed = (measured[0], MOST_TIMED, "timed")
+    cost, most, how = timed if budget.metric.timed else _costs(parts).get(budget.name, measured)
     few = _evenly(sized, most)
     kept = sum(budget.violation(cost(item)) <= 0 for item in few)
     return Share(budget=budget, kept=kept, counted=len(few), how=how)
@@ -66,7 +67,6 @@ def _costs(parts: StudyParts) -> Mapping[str, tuple[Cost, int, str]]:
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
         "macs": (lambda item: count_macs(parts.build(item.architecture), sample), MOST_COUNTED, "counted"),
-        "latency_ms": (lambda item: _untrained(item, parts).figure("latency_ms"), MOST_TIMED, "timed"),
     }
 
 

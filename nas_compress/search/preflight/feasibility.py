@@ -82,7 +82,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
 class Reach:
     """A budget known before training, and the best figure found for it.
 
-    best: figure of an untrained file. least: lower bound of the figure after training.
+    best: figure of an untrained file. least: best possible figure after training.
     """
 
     budget: Budget
@@ -108,9 +108,7 @@ def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
         figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
         least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.sparsity.pattern))
-    return tuple(
-        Reach(budget=budget, best=_smallest(found, budget), least=_smallest(least, budget)) for budget in budgets
-    )
+    return tuple(Reach(budget=budget, best=_best(found, budget), least=_best(least, budget)) for budget in budgets)
 
 
 def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
@@ -121,7 +119,7 @@ def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
             words = "" if reach.least == reach.best else f"; training may reduce it to {reach.least:.4g}"
             raise RequestError(
                 f"a budget must be within reach of the space, but {parts.file.label}: budgets.{name} is "
-                f"at_most {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
+                f"{reach.budget.rule} {reach.budget.limit:g} and the smallest candidate of {parts.space.name} has "
                 f"{reach.best:.4g}{words}"
             )
 
@@ -168,8 +166,9 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
     return form.cost
 
 
-def _smallest(measured: Sequence[Measured], budget: Budget) -> float:
-    return min(figures.figure(budget.name) for figures in measured)
+def _best(measured: Sequence[Measured], budget: Budget) -> float:
+    best = max if budget.rule == "at_least" else min
+    return best(figures.figure(budget.name) for figures in measured)
 
 
 def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ...]:

@@ -65,12 +65,13 @@ def observe(
     """Return the known and measured costs of candidates; of many candidates, a part.
 
     names: of the objectives, None if the study has no names for them.
-    Positive minimised costs are replaced by their logarithm. The learned cost of a stopped trial is extrapolated by the
-    mean gain of finished trials after the same step; with fewer than two of them it is unknown. Over-budget trials
-    contribute costs only; running trials contribute known costs. Failed trials break the extra constraint FAILED.
+    Positive minimised costs and figures of a logarithmic metric are replaced by their logarithm. The learned cost of a
+    stopped trial is extrapolated by the mean gain of finished trials after the same step; with fewer than two of them
+    it is unknown. Over-budget trials contribute costs only; running trials contribute known costs. Failed trials break
+    the extra constraint FAILED.
     """
     signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
-    learned = _learned_columns(names, signs)
+    learned, logarithmic = _learned_columns(names, signs), _logarithmic_columns(names, signs)
     failing = any(trial.state == TrialState.FAIL for trial in trials.values())
     constraints = [trial.constraints for trial in trials.values()]
     broken = {name for each in constraints for name in each}.union(*(item.constraints for _, item in known.values()))
@@ -84,7 +85,8 @@ def observe(
     for key in kept:
         before = _known_row(*known[key], signs, limits) if key in known else None
         rows.append(before if key not in trials else _row(trials[key], before, signs, limits, learned))
-    return _table(kept, [row for row in rows if row is not None], signs, limits, front, settled)
+    found = [row for row in rows if row is not None]
+    return _table(kept, found, signs, limits, front, settled, logarithmic=logarithmic)
 
 
 def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
@@ -167,6 +169,13 @@ def _learned_columns(names: Sequence[str] | None, signs: Floats) -> NDArray[np.b
     return np.array([name not in METRICS or not METRICS[name].known_before_training for name in names])
 
 
+def _logarithmic_columns(names: Sequence[str] | None, signs: Floats) -> NDArray[np.bool_]:
+    """Mark the minimised objectives, and the maximised ones of a metric with a logarithmic scale."""
+    scales = np.array([name in METRICS and METRICS[name].log_scale for name in names or ()], dtype=np.bool_)
+    minimised: NDArray[np.bool_] = signs > 0
+    return minimised if names is None else minimised | scales
+
+
 def _row(
     trial: FrozenTrial, before: _Row | None, signs: Floats, names: Sequence[str], learned: NDArray[np.bool_]
 ) -> _Row:
@@ -200,6 +209,8 @@ def _table(
     names: Sequence[str],
     front: set[Key],
     settled: NDArray[np.bool_],
+    *,
+    logarithmic: NDArray[np.bool_],
 ) -> Observed:
     costs = np.array([row.costs for row in rows]).reshape(len(rows), len(signs))
     variances = np.zeros_like(costs)
@@ -211,10 +222,11 @@ def _table(
     for number, row in enumerate(rows):
         if row.curve is not None and not row.whole and row.learned is not None:
             costs[number, row.learned], variances[number, row.learned] = _extrapolated(row.curve, gains)
-    for column in np.flatnonzero(signs > 0):
-        found = costs[np.isfinite(costs[:, column]), column]
+    for column in np.flatnonzero(logarithmic):
+        values = signs[column] * costs[:, column]
+        found = values[np.isfinite(values)]
         if len(found) and (found > 0).all():
-            costs[:, column] = np.log(costs[:, column])
+            costs[:, column] = signs[column] * np.log(values)
     return Observed(
         keys=keys,
         params=[row.params for row in rows],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,13 +15,14 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from safetensors import SafetensorError
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from nas_compress.config.schema import StudySpec
-from nas_compress.devices.table import DEFAULT_DEVICE
+from nas_compress.config.schema import StudySpec, TargetSection
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.files import FileLock
 from nas_compress.runs.folder import RunFolder
+from nas_compress.search.storage.urls import database_address, shown_url, without_secrets
 
 IDENTITY = "nas_compress"
 """User attribute of the study: its identity."""
@@ -87,39 +87,43 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     if url is None:
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal.absolute()), lock_obj=JournalLock(journal)))
-    address = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    address = database_address(url)
     try:
         return _open_database(address)
     except ImportError as error:
         raise RequestError(
-            f"--storage {shown_url(url)} needs a driver that is not installed ({error}); "
+            f"--storage {shown_url(url)} needs a driver that is not installed ({without_secrets(str(error), url)}); "
             "for PostgreSQL: pip install 'nas-compress[postgres]'"
         ) from error
     except RuntimeError as error:
         raise RequestError(
             f"--storage must have tables of this version of Optuna, but {shown_url(url)} has others: "
-            f"{_first_line(error)}"
+            f"{_first_line(error, url)}"
         ) from error
     except Exception as error:
-        raise RunError(f"--storage {shown_url(url)} cannot be reached: {_first_line(error)}") from error
+        raise RunError(f"--storage {shown_url(url)} cannot be reached: {_first_line(error, url)}") from error
 
 
-def _open_database(address: str) -> RDBStorage:
+def _open_database(address: URL) -> RDBStorage:
     """Open a database with one permanent connection and one temporary one. Each is tested before use."""
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1}
-    if address.startswith("sqlite"):
+    if address.drivername.startswith("sqlite"):
         options = {"connect_args": {"timeout": SQLITE_WAIT_S}}
-    if address.startswith("postgresql+psycopg:"):
-        options["connect_args"] = {name: value for name, value in POSTGRES_WAITS.items() if f"{name}=" not in address}
+    if address.drivername == "postgresql+psycopg":
+        options["connect_args"] = {name: value for name, value in POSTGRES_WAITS.items() if name not in address.query}
+    whole = address.render_as_string(hide_password=False)
     for _ in range(TRIES - 1):
         with suppress(IntegrityError, ProgrammingError):
-            return RDBStorage(address, engine_kwargs=options)
-    return RDBStorage(address, engine_kwargs=options)
+            return RDBStorage(whole, engine_kwargs=options)
+    return RDBStorage(whole, engine_kwargs=options)
 
 
 @contextmanager
-def known_errors() -> Iterator[None]:
-    """Turn errors of the storage, of writing weights and of memory into a RunError of one line."""
+def known_errors(url: str | None = None) -> Iterator[None]:
+    """Turn errors of the storage, of writing weights and of memory into a RunError of one line.
+
+    url: of the storage, whose password is left out of the line.
+    """
     try:
         yield
     except SafetensorError as error:
@@ -131,7 +135,7 @@ def known_errors() -> Iterator[None]:
             "Another run took over this trial, because no heartbeat arrived for 60 s. Run the same command to continue."
         ) from error
     except StorageInternalError as error:
-        raise RunError(f"The storage failed: {_first_line(error)}. Run the same command to continue.") from error
+        raise RunError(f"The storage failed: {_first_line(error, url)}. Run the same command to continue.") from error
     except Exception as error:  # outside a trial; inside, it only fails the trial
         if not lacks_memory(error):
             raise
@@ -140,19 +144,12 @@ def known_errors() -> Iterator[None]:
         ) from error
 
 
-def shown_url(url: str | None) -> str | None:
-    """Return a storage's URL without its password."""
-    if url is None:
-        return None
-    # hides passwords with "/" or "@" too; it may hide more of the URL, but never less
-    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", re.sub(r"(//[^:/]*):.*@", r"\1:***@", url))
-
-
 def require_same_storage(folder: RunFolder, url: str | None) -> None:
     """Raise RequestError if the run was started with another storage, because its trials are there."""
     before = folder.about()["storage"]
     if before != shown_url(url):
-        kept = "the journal in the run folder (no --storage)" if before is None else f"--storage {before}"
+        journal = "the journal in the run folder (no --storage and no NAS_COMPRESS_STORAGE)"
+        kept = journal if before is None else f"--storage {before}"
         raise RequestError(f"a run must continue with its first storage, {kept}, but got {shown_url(url)}")
 
 
@@ -186,8 +183,10 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
     """Return the identity of a study: its file without total and device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
-    if spec.target == DEFAULT_DEVICE:
+    if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
+    if spec.data.task is None:
+        del values["data"]["task"]  # the same
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
@@ -215,6 +214,6 @@ def drop_torn_line(journal: Path) -> None:
         handle.truncate(content.rfind(b"\n") + 1)
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException, url: str | None = None) -> str:
     root = error.__cause__ or error
-    return f"{type(root).__name__}: {root}".splitlines()[0]
+    return without_secrets(f"{type(root).__name__}: {root}", url).splitlines()[0]

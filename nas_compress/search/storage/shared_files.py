@@ -15,6 +15,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_compress.errors import RequestError, RunError, first_line
 from nas_compress.files import write_atomically
+from nas_compress.search.storage.urls import shown_url, without_secrets
 
 BUCKET = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 """A bucket and the prefix of its objects."""
@@ -82,10 +83,15 @@ def open_shared(place: str | Path) -> SharedStore:
     ~/.aws. RequestError is raised if the place is wrong, RunError if it does not answer.
     """
     found = BUCKET.fullmatch(str(place))
+    if found is not None and re.search("[:@]", found["bucket"]):
+        raise RequestError(
+            "--shared must be s3://bucket/prefix without keys, which belong into AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, but got s3://***"
+        )
     if found is not None:
         return _open_bucket(str(place), found["bucket"], found["prefix"].strip("/"))
     if "://" in str(place):
-        raise RequestError(f"--shared must be a folder or s3://bucket/prefix, but got {place}")
+        raise RequestError(f"--shared must be a folder or s3://bucket/prefix, but got {shown_url(str(place))}")
     folder = Path(place).absolute()
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"--shared must be a folder or s3://bucket/prefix, but {folder} is a file")
@@ -150,4 +156,4 @@ def _refused(place: str, error: Any) -> RequestError | RunError:
 
 
 def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+    return without_secrets(f"{type(error).__name__}: {first_line(error)}")

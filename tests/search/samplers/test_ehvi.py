@@ -155,6 +155,15 @@ def test_an_untrained_trial_has_no_value_of_a_minimised_metric_that_training_det
     assert np.isnan(seen.costs[0, 0]) and seen.costs[0, 1] == pytest.approx(math.log(90))
 
 
+def test_a_maximised_figure_of_a_logarithmic_metric_is_a_cost_in_logarithms() -> None:
+    both = [StudyDirection.MAXIMIZE, StudyDirection.MAXIMIZE]
+    over = told(0, [0.1, 90.0], user_attrs={"state": "over_budget"})
+    seen = observe(fullest([over, told(1, [0.5, 10.0])]), {}, both, ["accuracy", "samples_per_s"])
+    assert seen.costs == pytest.approx(np.array([[np.nan, -math.log(90)], [-0.5, -math.log(10)]]), nan_ok=True)
+    unnamed = observe(fullest([told(0, [0.1, 90.0])]), {}, both)
+    assert unnamed.costs.tolist() == [[-0.1, -90.0]]
+
+
 def space(trial: Suggest) -> tuple[int, str]:
     width = trial.suggest_int("width", 1, 32)
     kind = trial.suggest_categorical("kind", ["good", "fair", "bad"])

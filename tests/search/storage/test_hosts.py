@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import optuna
@@ -20,7 +23,7 @@ from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import DEATHS, repeat
-from running import shared_cache, start, write_study
+from running import shared_cache, start, wait_until, write_study
 
 STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')
 """Objectives that every host finds alike; latencies may be measured again."""
@@ -138,6 +141,39 @@ def test_dask_workers_share_a_study(tmp_path: Path) -> None:
     for folder in folders:
         assert [record.trial for record in read_records(RunFolder(root=folder))] == [0, 1, 2, 3, 4]
         assert figures(folder) == figures(tmp_path / "run")
+
+
+def doors(process: int) -> list[tuple[str, int]]:
+    """Where a process and its children listen."""
+    import psutil
+
+    here = psutil.Process(process)
+    found = [each for member in (here, *here.children(recursive=True)) for each in member.net_connections("tcp")]
+    return [(each.laddr.ip, each.laddr.port) for each in found if each.status == psutil.CONN_LISTEN]
+
+
+def shows_dashboard(address: tuple[str, int]) -> bool:
+    with closing(http.client.HTTPConnection(*address, timeout=5)) as connection, suppress(http.client.HTTPException):
+        connection.request("GET", "/status")
+        return connection.getresponse().status != 404
+    return False
+
+
+@pytest.mark.slow
+def test_a_local_cluster_listens_on_this_machine_only_and_has_no_dashboard(tmp_path: Path) -> None:
+    study, secret = write_study(tmp_path / "study", STEADY), "5ecret"
+    words = ["run", study, "--on", "dask", "--workers", 1, "--storage", f"sqlite:///{tmp_path}/{secret}.db"]
+    words += ["--shared", tmp_path / "shared", "--trials", 1, "--out", tmp_path / "run"]
+    run = start(words, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log")
+    wait_until((tmp_path / "run" / "hosts" / "0" / "trials").is_dir, run)
+    assert run.pid is not None
+    found = doors(run.pid)
+    assert len(found) >= 2 and {address for address, _ in found} == {"127.0.0.1"}
+    assert not any(map(shows_dashboard, found))
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    run.join(300)
+    assert run.exitcode == 0, (tmp_path / "log").read_text()
+    assert "spawn_main" in shown and secret not in shown + (tmp_path / "log").read_text()
 
 
 def test_dask_without_what_it_needs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

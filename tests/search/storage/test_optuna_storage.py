@@ -18,7 +18,7 @@ from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.storage.optuna_storage import differing_keys, drop_torn_line, shown_url
+from nas_compress.search.storage.optuna_storage import differing_keys, drop_torn_line
 from running import SPACE, quick_and_apart, snapshot, write_study
 
 BUDGETS = """
@@ -170,21 +170,6 @@ def test_tables_of_another_version_of_optuna_are_refused(tmp_path: Path) -> None
     rule = r"--storage must have tables of this version of Optuna, but .* storage upgrade"
     with pytest.raises(RequestError, match=rule):
         run_study(write_study(tmp_path / "study"), storage=url)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://ann:secret@host/db", "postgresql://ann:***@host/db"),
-        ("postgresql://ann:se/c@ret@host/db", "postgresql://ann:***@host/db"),
-        ("postgres://host/db?password=secret&user=ann", "postgres://host/db?password=***&user=ann"),
-        ("postgresql://ann@host:5432/db", "postgresql://ann@host:5432/db"),
-        ("sqlite:///runs/a@b:c.db", "sqlite:///runs/a@b:c.db"),
-        (None, None),
-    ],
-)
-def test_a_password_is_never_shown(url: str | None, shown: str | None) -> None:
-    assert shown_url(url) == shown
 
 
 def test_differing_keys_are_dotted_and_sorted() -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -22,67 +18,18 @@ from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import opened_storage
-from running import free_port, shared_cache, start, wait_until, write_study
+from postgres import Server, postgres_server
+from running import shared_cache, start, wait_until, write_study
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """A PostgreSQL server of one test; `call` runs one of its programs with these words."""
-
-    url: str
-    call: Callable[..., None]
-
-    def drop(self) -> None:
-        """Cut all connections, as a server that goes down at once; nobody gets a new one."""
-        self.call("stop", "-m", "immediate")
-
-    def back(self) -> None:
-        """Admit them again."""
-        self.call("start")
-
-    def connections(self) -> int:
-        """How many programs beside this question are connected."""
-        import psycopg
-
-        with psycopg.connect(self.url) as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
-            ).fetchone()
-        assert row is not None
-        return int(row[0])
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server on a free port that keeps its data in a folder of its own."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not found:
-        pytest.skip("needs PostgreSQL's own programs")
-    place, port = Path(tempfile.mkdtemp(prefix="nas_compress_postgres_")), free_port()
-    root = os.geteuid() == 0  # as which the server refuses to run
-    if root:
-        shutil.chown(place, "postgres")
-    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if root else []
-
-    def call(program: str, *words: object) -> None:
-        line = [*become, found[0] / program, "-D", place / "data", *words]
-        subprocess.run([str(word) for word in line], check=True, cwd=place, stdout=subprocess.DEVNULL)
-
-    call("initdb", "-U", "tester", "-A", "trust")
-    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c max_connections=100"
-
-    def control(word: str, *words: object) -> None:
-        call("pg_ctl", "-o", options, "-l", place / "log", "-w", *words, word)
-
-    control("start")
-    yield Server(url=f"postgresql://tester@127.0.0.1:{port}/postgres", call=control)
-    with suppress(subprocess.CalledProcessError):  # a test that failed may have left it down
-        control("stop", "-m", "immediate")
-    shutil.rmtree(place)
+    with postgres_server() as server:
+        yield server
 
 
 def figures(root: Path) -> list[tuple[int | str, float, int]]:

@@ -1,9 +1,9 @@
-"""Image classification: raw images to one of several classes."""
+"""Classification: inputs of any kind to one of several classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,12 +13,18 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
 from nas_compress.tasks.batch import Arrays, Batch, largest_difference
-from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.tasks.scores import CLASSIFICATION
+from nas_compress.tasks.task import chosen_metrics
+from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
+IMAGES = "image_classification"
+"""Name of the task of raw images."""
+
 LABEL = "label"
-"""Name of the target: the class of an image."""
+"""Name of the target: the class of a sample."""
 
 AGREEMENT: Mapping[Rounding, float] = {
     # Float files differ by the order of additions only.
@@ -36,46 +42,70 @@ AGREEMENT: Mapping[Rounding, float] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageClassification:
-    """Raw uint8 images (N, C, H, W) as `input` to float32 `logits` (N, classes).
+class Classification:
+    """Inputs of any type and shape to float32 `logits` (N, classes).
 
-    shape: (C, H, W) of an image. classes: at least 2.
+    inputs: raw tensors of a sample. classes: at least 2. metrics: names in `tasks.scores.CLASSIFICATION`, the primary
+    one first. class_names: words of the classes; empty if classes are numbers.
     """
 
-    shape: tuple[int, int, int]
+    inputs: tuple[TensorSpec, ...]
     classes: int
+    metrics: tuple[str, ...] = ("accuracy",)
+    name: str = "classification"
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise RequestError(f"classes >= 2 must hold, but got classes={self.classes}")
 
     @property
-    def name(self) -> str:
-        """The name in the table of tasks."""
-        return "image_classification"
+    def row_classes(self) -> int:
+        """The classes."""
+        return self.classes
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """None: logits have no unit."""
+        return {}
 
     @cached_property
     def signature(self) -> Signature:
-        """One input, `input`, and one output, `logits`."""
-        return Signature.of_images(self.shape, classes=self.classes)
+        """The inputs, and one output, `logits`."""
+        logits = TensorSpec(name=OUTPUT_NAME, dtype="float32", shape=(BATCH, self.classes))
+        return Signature(inputs=self.inputs, outputs=(logits,))
 
     @property
     def targets(self) -> tuple[TensorSpec, ...]:
-        """The class of each image, int64 (N,), as `label`."""
+        """The class of each sample, int64 (N,), as `label`."""
         return (TensorSpec(name=LABEL, dtype="int64", shape=(BATCH,)),)
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Accuracy alone."""
-        return ("accuracy",)
+    @classmethod
+    def of_images(cls, *, shape: tuple[int, int, int], classes: int) -> Classification:
+        """Raw uint8 images (N, C, H, W) as `input`. shape: (C, H, W) of an image."""
+        spec = TensorSpec(name=INPUT_NAME, dtype="uint8", shape=(BATCH, *shape))
+        return cls(inputs=(spec,), classes=classes, name=IMAGES)
+
+    def measuring(self, names: Sequence[str]) -> Classification:
+        """Return the same task with the known ones of these metrics first."""
+        return replace(self, metrics=chosen_metrics(self.metrics, names, CLASSIFICATION))
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the mean cross-entropy on the labels."""
         return F.cross_entropy(self.logits(outputs).float(), self.labels(targets))
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
-        """Return `accuracy`: the fraction of images with the largest logit at their label."""
-        return {"accuracy": float((outputs[OUTPUT_NAME].argmax(axis=1) == targets[LABEL]).mean())}
+        """Return every metric of the task."""
+        return {name: CLASSIFICATION[name](outputs[OUTPUT_NAME], targets[LABEL]) for name in self.metrics}
+
+    @property
+    def learns_from_outputs(self) -> bool:
+        """False: outputs are logits."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Raise RequestError: logits are no labels."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
 
     def chance(self, metric: str) -> float | None:
         """Return the figure of a random guess, by the table of metrics."""

@@ -1,0 +1,73 @@
+"""Normalisation of raw inputs, and the scale of outputs, inside the network and its file."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.models.layers import ActivationPoint, RawInput
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.normalisation import Normalisation
+
+
+class StandardisedInput(nn.Module):
+    """Raw numbers of any type to normalised floats, `(x - mean) / std`, and an activation point.
+
+    mean, std: one number, or one per entry of dimension 1. ndim: dimensions of the values with the batch.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, normalisation: Normalisation, *, ndim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", _along_channels(normalisation.mean, ndim), persistent=False)
+        self.register_buffer("factor", 1 / _along_channels(normalisation.std, ndim), persistent=False)
+        self.point = ActivationPoint()
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return float32 values of the samples' shape."""
+        return cast(Tensor, self.point((samples.float() - self.mean) * self.factor))
+
+
+class OutputScale(nn.Module):
+    """Standardised outputs (N, K) to the units of the targets: `y * std + mean`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.register_buffer("mean", _along_channels(normalisation.mean, 2), persistent=False)
+        self.register_buffer("std", _along_channels(normalisation.std, 2), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return float32 values of the same shape."""
+        return values.float() * self.std + self.mean
+
+
+def raw_input(architecture: Architecture, *, ndim: int | None = None) -> nn.Module:
+    """Return the first module of a network of one input.
+
+    Bytes with one mean and one deviation get a `RawInput`, which integer kernels read directly.
+    ndim: dimensions of the values with the batch, if the network reshapes its input; by default those of the signature.
+    """
+    (spec,) = architecture.signature.inputs
+    values = architecture.normalisation_of(spec.name)
+    if spec.dtype == "uint8" and not isinstance(values.mean, tuple) and not isinstance(values.std, tuple):
+        return RawInput(int(values.mean), values.std)
+    return StandardisedInput(values, ndim=len(spec.shape) if ndim is None else ndim)
+
+
+def output_scale(architecture: Architecture) -> nn.Module:
+    """Return the last module of a network of one output: the units of its targets, or nothing for logits."""
+    (spec,) = architecture.signature.outputs
+    known = dict(architecture.normalisation)
+    return OutputScale(known[spec.name]) if spec.name in known else nn.Identity()
+
+
+def _along_channels(values: float | tuple[float, ...], ndim: int) -> Tensor:
+    numbers = torch.tensor(values if isinstance(values, tuple) else (values,), dtype=torch.float32)
+    return numbers.reshape(1, -1, *[1] * (ndim - 2)) if ndim > 1 else numbers

@@ -1,0 +1,124 @@
+"""Multi-label classification: any number of labels for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas_compress.errors import RequestError
+from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
+from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.tasks.scores import MULTI_LABEL
+from nas_compress.tasks.task import chosen_metrics
+from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.values.metrics import METRICS
+from nas_compress.values.normalisation import Normalisation
+from nas_compress.values.signature import BATCH, Signature, TensorSpec
+
+LABELS = "labels"
+"""Name of the target."""
+
+AGREEMENT: Mapping[Rounding, float] = {"none": 0.999, "integers": 0.95, "few_bits": 0.85}
+"""Least fraction of single answers (sample and label) on which file and module agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel:
+    """Inputs of any type and shape to float32 `logits` (N, labels); a label is answered if its logit is above 0.
+
+    Losses on logits see each label as a task of two classes, with the logits z and 0: then `softmax` of the pair is the
+    label's sigmoid, and distillation compares the sigmoids.
+
+    inputs: raw tensors of a sample. label_count: at least 1. metrics: names in `tasks.scores.MULTI_LABEL`.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    label_count: int
+    metrics: tuple[str, ...] = ("f1_macro", "average_precision")
+
+    def __post_init__(self) -> None:
+        if self.label_count < 1:
+            raise RequestError(f"label_count >= 1 must hold, but got label_count={self.label_count}")
+
+    @property
+    def name(self) -> str:
+        """The name in the table of tasks."""
+        return "multi_label"
+
+    @property
+    def classes(self) -> None:
+        """None: a sample has no single class."""
+
+    @property
+    def row_classes(self) -> int:
+        """Two: absent and present."""
+        return 2
+
+    @property
+    def output_normalisation(self) -> Mapping[str, Normalisation]:
+        """None: logits have no unit."""
+        return {}
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The inputs, and one output, `logits`."""
+        logits = TensorSpec(name=OUTPUT_NAME, dtype="float32", shape=(BATCH, self.label_count))
+        return Signature(inputs=self.inputs, outputs=(logits,))
+
+    @property
+    def targets(self) -> tuple[TensorSpec, ...]:
+        """0 or 1 for each label, float32 (N, labels), as `labels`."""
+        return (TensorSpec(name=LABELS, dtype="float32", shape=(BATCH, self.label_count)),)
+
+    def measuring(self, names: Sequence[str]) -> MultiLabel:
+        """Return the same task with the known ones of these metrics first."""
+        return replace(self, metrics=chosen_metrics(self.metrics, names, MULTI_LABEL))
+
+    def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
+        """Return the mean binary cross-entropy over samples and labels."""
+        return F.binary_cross_entropy_with_logits(outputs[OUTPUT_NAME].float(), targets[LABELS])
+
+    def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
+        """Return every metric of the task."""
+        return {name: MULTI_LABEL[name](outputs[OUTPUT_NAME], targets[LABELS]) for name in self.metrics}
+
+    @property
+    def learns_from_outputs(self) -> bool:
+        """False: outputs are logits."""
+        return False
+
+    def as_targets(self, outputs: Batch) -> Batch:
+        """Raise RequestError: logits are no labels."""
+        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
+    def chance(self, metric: str) -> float | None:
+        """Return 0.5 for the area under the curve; other metrics depend on the frequency of the labels."""
+        level = METRICS[metric].chance if metric == "auroc" else None
+        return None if level is None else level(2)
+
+    def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
+        """Compare the answered labels, and the logits as well if nothing is rounded."""
+        answers, wanted = found[OUTPUT_NAME] > 0, expected[OUTPUT_NAME] > 0
+        result = Agreement(
+            agreement=float((answers == wanted).mean()),
+            max_difference=largest_difference(found, expected),
+        )
+        largest = max(1.0, float(np.abs(expected[OUTPUT_NAME]).max()))
+        difference = FLOAT_DIFFERENCE * largest if rounding == "none" else np.inf
+        require_agreement(result, agreement=AGREEMENT[rounding], difference=difference, name=name)
+        return result
+
+    def logits(self, outputs: Batch) -> Tensor:
+        """Return the logits of absence and presence of every label, (B, labels, 2)."""
+        present = outputs[OUTPUT_NAME]
+        return torch.stack([torch.zeros_like(present), present], dim=-1)
+
+    def labels(self, targets: Batch) -> Tensor:
+        """Return the class of every label, 1 if it is present, int64 (B, labels)."""
+        return targets[LABELS].long()
