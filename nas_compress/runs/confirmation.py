@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nas_compress.errors import DamagedFileError
-from nas_compress.files import read_sealed_json, write_sealed_json, write_text
+from nas_compress.files import read_sealed_json, write_sealed_json
+from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.plausible import require_numbers, require_plausible_files, require_plausible_outcome
 from nas_compress.runs.records import UNREADABLE, damaged
@@ -165,19 +164,14 @@ def write_test_figures(folder: RunFolder, figures: Mapping[str, tuple[float, str
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     """Write confirm.json, and confirm.csv with one row per member and role and one for the teacher."""
     write_sealed_json(folder.root / "confirm.json", confirmation.to_dict())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=confirmation.columns, lineterminator="\n")
-    writer.writeheader()
     conditions = {"conditions": confirmation.conditions} if confirmation.conditions else {}
-    writer.writerows(row.to_dict() | conditions for row in confirmation.rows)
-    writer.writerow(
-        {
-            "trial": "teacher",
-            "validation_search": confirmation.teacher_validation,
-            "test_shipped": confirmation.teacher_test,
-        }
-    )
-    write_text(folder.root / "confirm.csv", text.getvalue())
+    teacher = {
+        "trial": "teacher",
+        "validation_search": confirmation.teacher_validation,
+        "test_shipped": confirmation.teacher_test,
+    }
+    rows = [row.to_dict() | conditions for row in confirmation.rows]
+    write_csv(folder.root / "confirm.csv", confirmation.columns, [*rows, teacher])
 
 
 def read_confirmation(folder: RunFolder) -> Confirmation | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -131,10 +133,21 @@ def _load_weights(module: nn.Module, path: Path, label: str) -> None:
     module.load_state_dict(state)
 
 
+def _unpickled(path: Path) -> Any:
+    """Read tensors and plain values from a pickle; any other object in it is an UnpicklingError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about other versions of pickle: the error that follows is enough
+        return torch.load(path, "cpu", weights_only=True)
+
+
 def _state_dict(path: Path, label: str) -> Mapping[str, Any]:
     rule = f"{label}: teacher.weights must hold a state dict, but {path}"
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except UnpicklingError as error:  # its text recommends weights_only=False, which would run code of the file
+        raise RequestError(
+            f"{rule} holds code or other objects than tensors, or is damaged; save the state dict as .safetensors"
+        ) from error
     except Exception as error:  # both raise many types for other files
         raise RequestError(f"{rule} does not: {describe(error)}") from error
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
