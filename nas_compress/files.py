@@ -288,7 +288,7 @@ def _refuse(constant: str) -> Any:
 def _require_regular(path: Path) -> None:
     # A rename would replace /dev/null and its like, which root may do.
     special = path.exists() and not (path.is_file() or path.is_dir())
-    if special or path.parent.resolve() == Path("/dev"):
+    if special or os.path.realpath(path.parent) == "/dev":
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 

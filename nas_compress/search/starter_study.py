@@ -218,7 +218,7 @@ def _study_text(starter: Starter, task: Task, kind: Kind) -> str:
 
 def _name(folder: Path) -> str:
     """Return the folder's name with a hyphen for characters that a study's name must not have."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.realpath(folder)).name)
     return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"
 
 
@@ -229,7 +229,8 @@ def _weights(starter: Starter) -> str:
         raise RequestError(f"--model needs --weights, but none are given and there is no {' or '.join(WEIGHTS)}")
     if not found.is_file():
         raise RequestError(f"--weights must be a file, but {found} is not one")
-    return json.dumps(Path(os.path.relpath(found.resolve(), starter.folder.resolve())).as_posix(), ensure_ascii=False)
+    relative = os.path.relpath(os.path.realpath(found), os.path.realpath(starter.folder))
+    return json.dumps(Path(relative).as_posix(), ensure_ascii=False)
 
 
 def _space_text(starter: Starter, space: str) -> str:
