@@ -100,7 +100,7 @@ def _verify_trial(folder: RunFolder, number: int, found: Verification) -> None:
 
 
 def _verify_file(folder: RunFolder, name: str, files: Mapping[str, str], remedy: str, found: Verification) -> None:
-    found.files += 1
+    found.files += name in files
     with found.noting():
         require_file(folder, name, files, remedy)
 
