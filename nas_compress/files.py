@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import portalocker
 
-from nas_compress.errors import DamagedFileError
+from nas_compress.errors import DamagedFileError, RunError
+from nas_compress.optional_imports import broken_counts_as_missing
+
+with broken_counts_as_missing("redis"):
+    import portalocker
 
 TEMPORARY = ".part-"
 """Prefix of unfinished files and folders. After the death of their process they may be removed."""
@@ -146,7 +149,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._handle = _open_for_lock(path)
         self._held = False
         self.close = weakref.finalize(self, os.close, self._handle)
 
@@ -184,6 +187,23 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("nas_compress"))
 
 
+def writable_cache_folder() -> Path:
+    """Return the cache folder after a trial write; RunError names it and NAS_COMPRESS_CACHE if that fails."""
+    folder = cache_folder()
+    probe = folder / f"{TEMPORARY}probe.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _fill_bytes(probe, b"x")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"Cannot write the cache folder {folder}: {error.strerror}. Set NAS_COMPRESS_CACHE to another folder."
+        ) from error
+    return folder
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -213,6 +233,13 @@ def _create(path: Path) -> int:
         os.close(handle)
     path.chmod(0o600)
     return mode
+
+
+def _open_for_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # another user's file, which can be locked too
+        return os.open(path, os.O_RDONLY)
 
 
 def _to_disk(path: Path) -> None:

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.macs import count_macs
@@ -23,7 +21,7 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture, Width
 from running import quick_and_apart, write_study
-from teachers import small_teacher_in
+from teachers import quick_device, small_teacher_in
 
 MakeNetwork = Callable[..., ObservableNetwork]
 
@@ -140,10 +138,6 @@ def vit_context(context: TrialContext, tmp_path_factory: pytest.TempPathFactory)
     return replace(
         context, teacher=teacher, teacher_macs=count_macs(teacher.network, context.dataset.train.first(1).inputs)
     )
-
-
-def quick_device(folder: Path) -> OnnxruntimeCpu:
-    return OnnxruntimeCpu(LatencyMeter(cache=folder, time_limit_s=0.01, blocks=1))
 
 
 @pytest.fixture(scope="session")

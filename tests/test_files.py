@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nas_compress
-from nas_compress.errors import DamagedFileError
+from nas_compress.errors import DamagedFileError, RunError
 from nas_compress.files import (
     FileLock,
     cache_folder,
@@ -15,6 +15,7 @@ from nas_compress.files import (
     read_json,
     read_sealed_bytes,
     read_sealed_json,
+    writable_cache_folder,
     write_atomically,
     write_json,
     write_sealed_bytes,
@@ -123,6 +124,19 @@ def test_the_cache_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monk
         else:
             monkeypatch.setenv("NAS_COMPRESS_CACHE", value)
         assert cache_folder().name == "nas_compress"
+
+
+def test_a_cache_folder_that_cannot_be_written_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(tmp_path / "new" / "cache"))
+    assert writable_cache_folder() == tmp_path / "new" / "cache"
+    assert list((tmp_path / "new" / "cache").iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "cache", Path("/dev/full"), Path("/sys/nothing")):
+        monkeypatch.setenv("NAS_COMPRESS_CACHE", str(place))
+        with pytest.raises(RunError, match=f"Cannot write the cache folder {place}: .+ Set NAS_COMPRESS_CACHE to"):
+            writable_cache_folder()
 
 
 def test_a_lock_is_shared_by_many_or_exclusive_to_one(tmp_path: Path) -> None:

@@ -30,13 +30,15 @@ from nas_compress.values.outcome import Outcome
 from nas_compress.values.precision import METHODS, Quantization, precisions
 from nas_compress.values.pruning import ZERO_PATTERNS
 from nas_compress.values.requested_shape import FACTORIZATIONS
+from nas_compress.values.signature import Signature
 from processors import skip_if_saturated
 
 PRUNINGS = (
     (0.0, "uniform", "global"),
     *((0.5, criterion, ranking) for criterion, ranking in zip(CRITERIA, itertools.cycle(RANKINGS), strict=False)),
 )
-FAMILY_NAMES = [*FAMILIES, PRUNED]
+OF_IMAGES = [name for name, family in FAMILIES.items() if family.fits(Signature.of_images((1, 8, 8), classes=10))]
+FAMILY_NAMES = [*OF_IMAGES, PRUNED]
 FORMS = ((32, 32), (8, 32), (8, 8))
 """Stored floats, stored integers and integer kernels. Other bits differ only in the integers and their bytes."""
 
@@ -44,6 +46,7 @@ ALONE = {"cross_entropy", "label_smoothing", "teacher_free", "label_refinery", "
 LOSSES = {
     name: (LossTerm(name=name),) if name in ALONE else (LossTerm(name="cross_entropy"), LossTerm(name=name))
     for name in TERMS
+    if name != "teacher_targets"  # of regressions; see test_task_matrix.py
 }
 OF_TRANSFORMERS = [name for name, term in TERMS.items() if term.needs in ("tokens", "relations")]
 FACTORS = {
@@ -56,7 +59,7 @@ FACTORS = {
 }
 LAYER_FACTORS = FACTORS | {"pruning": [PRUNINGS[0], PRUNINGS[1]], "loss": ["kd"]}
 WIDTH_FACTORS = {
-    "family": list(FAMILIES),
+    "family": OF_IMAGES,
     "bits": precisions(),
     "method": list(METHODS),
     "pruning": [PRUNINGS[0], PRUNINGS[1]],
@@ -70,7 +73,7 @@ def valid(combination: dict[str, Any]) -> bool:
     """Return True if the values go together. Missing values never conflict. The teacher is a resnet."""
     term = TERMS[combination.get("loss", "cross_entropy")]
     maps = isinstance(term, FeatureTerm) and term.needs == "maps"
-    if maps and combination.get("family") == "vit":
+    if maps and combination.get("family") in ("vit", "mlp"):
         return False
     return combination.get("method", "calibrate") == "calibrate" or combination.get("bits", (8, 8))[0] <= 8
 
@@ -132,7 +135,7 @@ def name_of(combination: dict[str, Any]) -> str:
 
 
 def test_nothing_is_left_out() -> None:
-    assert {term.name for losses in LOSSES.values() for term in losses} == set(TERMS)
+    assert {term.name for losses in LOSSES.values() for term in losses} == set(TERMS) - {"teacher_targets"}
     assert {criterion for _, criterion, _ in PRUNINGS} == set(CRITERIA)
     assert {ranking for _, _, ranking in PRUNINGS} == set(RANKINGS)
     for factors, combinations, rule, apart in (
@@ -145,7 +148,7 @@ def test_nothing_is_left_out() -> None:
             assert any(each[first] == one and each[second] == other for each in combinations), (one, other)
         assert all(rule(each) and list(each) == names for each in combinations)
     families, maps = len(FAMILY_NAMES), sum(TERMS[name].needs == "maps" for name in FACTORS["loss"])
-    plain = len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - maps)
+    plain = len(PRUNINGS) * len(FORMS) * (families * len(FACTORS["loss"]) - 2 * maps)
     assert len(EVERY) == plain + 2 * families * len(FORMS) * (len(ZERO_PATTERNS) * len(FACTORIZATIONS) - 1)
 
 
@@ -183,7 +186,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", OF_IMAGES)
 @pytest.mark.parametrize("mixture", MIXED)
 def test_layers_of_different_bits_ship_together(
     family: str, mixture: str, context: TrialContext, tmp_path: Path
@@ -240,7 +243,7 @@ def check(candidate: Candidate, context: TrialContext, model: Path) -> Outcome:
     # the shape is the one asked for, and the file holds it
     assert all(width.channels % channel_step(candidate, context.target) == 0 for width in architecture.widths)
     assert measured.figures["size_bytes"] == model.stat().st_size < 6 * measured.figures["parameters"] + 30_000
-    assert measured.figures["latency_ms"] > 0 and measured.figures["macs"] > measured.figures["parameters"] > 0
+    assert measured.figures["latency_ms"] > 0 and measured.figures["macs"] >= measured.figures["parameters"] > 0
 
     # the file answers, like the module and better than chance
     validation = context.dataset.validation

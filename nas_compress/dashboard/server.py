@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from nas_compress.dashboard.artifacts import RunArtifacts
 from nas_compress.dashboard.view import StudyView
 from nas_compress.errors import RequestError
+from nas_compress.optional_imports import optional_package
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.storage.optuna_storage import opened_storage
 
@@ -22,10 +23,7 @@ def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, po
     port: 0 takes a free one.
     RequestError is raised without the extra `dashboard`, without the run's storage and if the port is in use.
     """
-    try:
-        from optuna_dashboard import wsgi
-    except ImportError as error:
-        raise RequestError("dashboard needs optuna-dashboard: pip install 'nas-compress[dashboard]'") from error
+    wsgi = optional_package("optuna_dashboard", needed_for="dashboard", extra="dashboard").wsgi
     place = folder.about()["storage"]
     if place is None:
         url = None

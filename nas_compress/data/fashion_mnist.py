@@ -7,8 +7,8 @@ import hashlib
 import http.client
 import logging
 import os
-import shutil
 import struct
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nas_compress.data.assemble import Images, Parts, image_parts
 from nas_compress.data.stratified_split import stratified_split
-from nas_compress.errors import RunError
+from nas_compress.errors import RunError, printable
 from nas_compress.files import cache_folder, write_atomically
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,11 @@ CONTENT: Mapping[str, str] = {
 }
 """SHA-256 of the decompressed content of each file."""
 
+LARGEST = 50_000_000
+"""Most bytes of a file, compressed or not; the largest of `CONTENT` has 47,040,016."""
+
 _GZIP = b"\x1f\x8b"
+_PIECE = 1_000_000
 
 VALIDATION = 6_000
 """Validation samples out of 60,000; the rest is the training split."""
@@ -91,12 +95,13 @@ def to_samples(contents: Mapping[str, bytes], kind: str) -> Images:
 
 def _found(name: str, sha256: str, folders: Sequence[Path]) -> bytes | None:
     for path in (folder / file for folder in folders for file in (f"{name}.gz", name)):
-        if not path.is_file():
-            continue
         try:
-            return verified_content(path, sha256)
+            if path.is_file():
+                return verified_content(path, sha256)
+        except OSError as error:  # a folder that may not be searched
+            _log.warning("%s; not used", printable(str(error)))
         except RunError as error:
-            _log.warning("%s; not used", error)
+            _log.warning("%s; not used", printable(str(error)))
     return None
 
 
@@ -116,13 +121,21 @@ def _downloaded(name: str, sha256: str, folders: Sequence[Path], folder: Path, h
 
 
 def _fetch(url: str, path: Path, sha256: str) -> None:
-    with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as file:
-        shutil.copyfileobj(response, file)
+    try:
+        answer = urllib.request.urlopen(url, timeout=30)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    with answer as response, path.open("wb") as file:
+        for piece in iter(lambda: response.read(_PIECE), b""):
+            file.write(piece)
+            if file.tell() > LARGEST:
+                raise _too_large(url)
     verified_content(path, sha256)
 
 
 def verified_content(path: Path, sha256: str) -> bytes:
-    """Return the decompressed content of a file; RunError if it cannot be read or its SHA-256 differs.
+    """Return the decompressed content of a file; RunError if it cannot be read, is too large or its SHA-256 differs.
 
     Only the decompressed content counts: plain and recompressed copies pass, under any name.
     """
@@ -148,7 +161,12 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
 def _decompressed(path: Path) -> bytes:
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
-    if not packed:
-        return path.read_bytes()
-    with gzip.open(path) as unpacked:
-        return unpacked.read()
+    with gzip.open(path) if packed else path.open("rb") as source:
+        content = source.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise _too_large(path)
+    return content
+
+
+def _too_large(place: Path | str) -> RunError:
+    return RunError(f"{place} must hold at most {LARGEST:,} bytes, but has more")

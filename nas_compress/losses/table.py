@@ -194,6 +194,12 @@ def feature_terms(terms: Sequence[LossTerm]) -> list[LossTerm]:
     return [term for term in terms if isinstance(TERMS[term.name], FeatureTerm)]
 
 
+def runs_teacher(terms: Sequence[LossTerm]) -> bool:
+    """True if a term reads features or outputs of the teacher's network itself, instead of its stored logits."""
+    rows = [TERMS[term.name] for term in terms]
+    return any(isinstance(row, FeatureTerm) or (isinstance(row, TaskTerm) and row.on_teacher) for row in rows)
+
+
 def check_terms(terms: Sequence[LossTerm]) -> None:
     """Raise RequestError for an unknown term or setting, or a setting out of its range."""
     for term in terms:

@@ -7,12 +7,15 @@ from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 
 import torch
-from ptflops import get_model_complexity_info
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_compress.errors import RequestError
+from nas_compress.optional_imports import broken_counts_as_missing
 from nas_compress.tasks.batch import Batch, to_device
+
+with broken_counts_as_missing("torchvision.ops", "timm.models.vision_transformer"):
+    from ptflops import get_model_complexity_info
 
 
 def count_parameters(model: nn.Module) -> int:

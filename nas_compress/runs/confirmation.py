@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from nas_compress.errors import RunError, describe
-from nas_compress.files import read_json, write_json, write_text
+from nas_compress.files import read_json, write_json
+from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.folder import RunFolder
 from nas_compress.values.metrics import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
@@ -136,19 +135,14 @@ def write_test_figures(folder: RunFolder, figures: Mapping[str, float], purpose:
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     """Write confirm.json, and confirm.csv with one row per member and role and one for the teacher."""
     write_json(folder.root / "confirm.json", confirmation.to_dict())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=confirmation.columns, lineterminator="\n")
-    writer.writeheader()
     conditions = {"conditions": confirmation.conditions} if confirmation.conditions else {}
-    writer.writerows(row.to_dict() | conditions for row in confirmation.rows)
-    writer.writerow(
-        {
-            "trial": "teacher",
-            "validation_search": confirmation.teacher_validation,
-            "test_shipped": confirmation.teacher_test,
-        }
-    )
-    write_text(folder.root / "confirm.csv", text.getvalue())
+    teacher = {
+        "trial": "teacher",
+        "validation_search": confirmation.teacher_validation,
+        "test_shipped": confirmation.teacher_test,
+    }
+    rows = [row.to_dict() | conditions for row in confirmation.rows]
+    write_csv(folder.root / "confirm.csv", confirmation.columns, [*rows, teacher])
 
 
 def read_confirmation(folder: RunFolder) -> Confirmation | None:

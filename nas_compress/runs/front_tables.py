@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas_compress.files import write_json, write_text
+from nas_compress.files import write_json
+from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.front import Front, point_values
 from nas_compress.values.point import Point
 
 
 def write_front_csv(front: Front, path: Path) -> None:
     """Write the members, best first, and the teacher last. An empty cell is a missing value."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=front.columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(front.to_rows())
-    write_text(path, text.getvalue())
+    write_csv(path, front.columns, front.to_rows())
 
 
 def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object] | None = None) -> None:

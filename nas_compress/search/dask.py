@@ -9,6 +9,7 @@ from typing import Any
 
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError, RunError
+from nas_compress.optional_imports import optional_package
 from nas_compress.runs.front import Front
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.run import default_folder, run_study
@@ -107,11 +108,7 @@ def _work(task: HostTask) -> RequestError | None:
 
 
 def _distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise RequestError("--on needs Dask, which is not installed: pip install 'nas-compress[dask]'") from error
-    return distributed
+    return optional_package("distributed", needed_for="--on", extra="dask")
 
 
 def _client(distributed: Any, scheduler: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nas_compress.optional_imports import broken_counts_as_missing
 
 Numbers: TypeAlias = NDArray[Any]
 
@@ -95,9 +99,7 @@ MULTI_LABEL: Mapping[str, Score] = {
 
 def r2(values: Numbers, targets: Numbers) -> float:
     """Mean over the targets of the coefficient of determination."""
-    from sklearn.metrics import r2_score  # a second of import, for this task only
-
-    return float(r2_score(targets, values, multioutput="uniform_average"))
+    return float(_metrics().r2_score(targets, values, multioutput="uniform_average"))
 
 
 def mse(values: Numbers, targets: Numbers) -> float:
@@ -125,13 +127,17 @@ def _one_hot(labels: Numbers, classes: int) -> Numbers:
 
 def _over_labels(name: str, scores: Numbers, truth: Numbers) -> float:
     """Mean of a score of scikit-learn over the columns with both values; 0 if there is none."""
-    from sklearn import metrics
-
+    metrics = _metrics()
     both = [k for k in range(truth.shape[1]) if 0 < truth[:, k].sum() < len(truth)]
     return float(np.mean([getattr(metrics, name)(truth[:, k], scores[:, k]) for k in both])) if both else 0.0
 
 
 def _f1(truth: Numbers, answers: Numbers, labels: Any) -> float:
-    from sklearn.metrics import f1_score
+    return float(_metrics().f1_score(truth, answers, labels=labels, average="macro", zero_division=0))
 
-    return float(f1_score(truth, answers, labels=labels, average="macro", zero_division=0))
+
+@functools.cache
+def _metrics() -> Any:
+    """Return scikit-learn's metrics; their import takes a second, so it waits for the first use."""
+    with broken_counts_as_missing("pandas"):
+        return importlib.import_module("sklearn.metrics")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
-from nas_compress.files import cache_folder, write_json
+from nas_compress.files import writable_cache_folder, write_json
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
@@ -89,7 +89,7 @@ def obtain_teacher(
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
-    store = cache_folder() / "teachers" / fingerprint
+    store = writable_cache_folder() / "teachers" / fingerprint
     if family is not None:
         network = stored_or_trained(
             architecture,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nas_compress.losses.table import TASK_LOSS, TERMS, feature_terms, needs_teacher
+from nas_compress.losses.table import TASK_LOSS, TERMS, needs_teacher, runs_teacher
 from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
@@ -186,7 +186,7 @@ def objective_of(
         network.to(context.device)
     teacher = peers[0] if peers else supervision.network
     shown: list[Observation | None] = [None] * max(2, 1 + len(peers))
-    if teacher is not None and feature_terms(candidate.losses):
+    if teacher is not None and runs_teacher(candidate.losses):
         shown = [_observe_shapes(network, context) for network in (student, teacher, *peers[1:])]
     else:
         teacher = None

@@ -7,6 +7,8 @@ import os
 import struct
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,49 @@ def test_a_wrong_download_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="must hold content of SHA-256"):
         look(cache, cache=cache, home=f"{(tmp_path / 'home').as_uri()}/")
     assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_unpacks_to_more_than_the_limit_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "first" / f"{NAME}.gz", gzip.compress(bytes(50_000_001)))
+    write(tmp_path / "second" / NAME, CONTENTS)
+    assert look(tmp_path / "first", tmp_path / "second", cache=tmp_path / "cache") == CONTENTS
+    assert "must hold at most 50,000,000 bytes" in caplog.text
+
+
+def test_a_download_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_compress.data.fashion_mnist.LARGEST", len(CONTENTS) - 1)
+    write(tmp_path / "home" / f"{NAME}.gz", CONTENTS)
+    with pytest.raises(RunError, match="must hold at most"):
+        look(cache=tmp_path / "cache", home=f"{(tmp_path / 'home').as_uri()}/")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that sends an error, and the beginning of a file."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/missing"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(gzip.compress(CONTENTS)[:30])
+
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing."""
+
+
+@pytest.mark.parametrize(("place", "reason"), [("missing", "HTTP Error 404"), ("cut", "cannot be read")])
+def test_a_server_that_fails_gives_one_line(place: str, reason: str, tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(RunError, match=reason) as caught:
+            look(cache=tmp_path / "cache", home=f"http://127.0.0.1:{server.server_port}/{place}/")
+        server.shutdown()
+    assert "\n" not in str(caught.value) and list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_failed_download_names_every_folder(tmp_path: Path) -> None:

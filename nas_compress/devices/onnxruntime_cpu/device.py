@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ class OnnxruntimeCpu:
         """Yield a device on a copy of the latency cache, which is deleted at the end."""
         with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
             cache = Path(folder)
-            if self._meter.folder.is_dir():
-                shutil.copytree(self._meter.folder, cache, dirs_exist_ok=True)
+            with suppress(OSError):  # none is there
+                shutil.copyfile(self._meter.file, cache / self._meter.file.name)
             yield OnnxruntimeCpu(LatencyMeter(cache=cache, settings=self.settings, device=self.name))
 
     def busy(self) -> AbstractContextManager[None]:

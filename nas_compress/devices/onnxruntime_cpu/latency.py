@@ -75,8 +75,8 @@ class LatencyMeter:
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
         self.window = QuietWindow(self.folder / machine)
         self.fingerprint = settings_key(machine, device, settings)
-        path = self.folder / f"{self.fingerprint}.json"
-        self._cache = LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
+        self.file = self.folder / f"{self.fingerprint}.json"
+        self._cache = LatencyCache(self.file, boot=boot_name(), reference=REFERENCE_NAME)
 
     @cached_property
     def _reference(self) -> TimedNet:
@@ -91,8 +91,7 @@ class LatencyMeter:
         """Measure a file under the settings of the meter.
 
         sizes: of free dimensions other than the batch, by name. key: a latency without noise is cached under it and
-        `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed, RunError
-        if the cache cannot be written.
+        `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed.
         """
         if key is not None and sizes:
             key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"

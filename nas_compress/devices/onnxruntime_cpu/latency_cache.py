@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import GATE, FastLevel, GatedLatency
-from nas_compress.errors import RunError
-from nas_compress.files import read_json, write_json
+from nas_compress.errors import DamagedFileError, printable
+from nas_compress.files import read_sealed_json, write_sealed_json
+
+_log = logging.getLogger(__name__)
+_warned: set[Path] = set()
+
+LONGEST_MS = 3_600_000.0
+"""Upper limit of a plausible latency: an hour."""
 
 
 class LatencyCache:
-    """One JSON file, read again before each lookup and each write, so that processes share entries.
+    """One JSON file with a checksum, read again before each lookup and each write, so that processes share entries.
 
-    Two writes at the same instant may lose an entry, never the file. An unreadable file, or one of another reference
-    net, counts as empty.
+    path: its stem is the machine's key, which the file repeats. Two writes at the same instant may lose an entry, never
+    the file. A damaged file counts as empty, with a warning; so does a file of another machine or reference net. If the
+    file cannot be written, entries live as long as this object, also with a warning.
     """
 
     def __init__(self, path: Path, *, boot: str, reference: str) -> None:
         self._path, self._boot, self._reference = path, boot, reference
+        self._unsaved: dict[str, Any] | None = None
 
     def level(self) -> FastLevel | None:
         """Return the fast level learned since the last boot, or None."""
@@ -35,7 +45,7 @@ class LatencyCache:
         return latency
 
     def keep(self, level: FastLevel, latencies: Mapping[str, GatedLatency]) -> None:
-        """Add entries and set the level, if they changed; RunError if writing fails."""
+        """Add entries and set the level, if they changed."""
         content = self._read()
         before = dict(content, latencies=dict(content["latencies"]))
         content["level"] = {"boot": self._boot, **asdict(level)}
@@ -43,20 +53,35 @@ class LatencyCache:
         if content == before:
             return
         try:
-            write_json(self._path, content)
+            write_sealed_json(self._path, content)
         except OSError as error:
-            raise RunError(f"Cannot write the latency cache: {error}") from error
+            self._unsaved = content
+            self._warn(
+                f"Cannot write the latency cache {self._path}: {error.strerror}. Latencies are not kept. "
+                "Set NAS_COMPRESS_CACHE to another folder."
+            )
 
     def _read(self) -> dict[str, Any]:
+        if self._unsaved is not None:
+            return dict(self._unsaved, latencies=dict(self._unsaved["latencies"]))
+        content: dict[str, Any] = {}
         try:
-            content = read_json(self._path)
-        except (OSError, ValueError):  # not there, or not JSON
-            content = None
-        if not isinstance(content, dict) or content.get("reference") != self._reference:
+            content = read_sealed_json(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            self._warn(
+                f"Cannot read the latency cache {self._path}: {error.strerror}. Latencies are measured again. "
+                "Set NAS_COMPRESS_CACHE to another folder."
+            )
+        except DamagedFileError as error:
+            self._warn(f"{error}. Latencies are measured again.")
+        own = {"machine": self._path.stem, "reference": self._reference}
+        if {name: content.get(name) for name in own} != own:
             content = {}
         latencies = content.get("latencies")
         return {
-            "reference": self._reference,
+            **own,
             "level": content.get("level"),
             "latencies": latencies if isinstance(latencies, dict) else {},
         }
@@ -68,13 +93,32 @@ class LatencyCache:
                 "fast_ms": float(fast_ms),
                 "misses": int(misses),
                 "missed_at": float(missed_at),
-            } if fast_ms > 0:
+            } if 0 < fast_ms < LONGEST_MS and misses >= 0 and 0 <= missed_at < inf:
                 return FastLevel(fast_ms=fast_ms, misses=misses, missed_at=missed_at)
         return None
 
+    def _warn(self, text: str) -> None:
+        warn_once(self._path.parent, text)
+
+
+def warn_once(folder: Path, text: str) -> None:
+    """Log one warning for each latency cache in this process. folder: of the cache."""
+    if folder not in _warned:
+        _log.warning("%s", printable(text))
+    _warned.add(folder)
+
 
 def _latency(entry: object) -> GatedLatency | None:
-    try:
-        return GatedLatency(**entry) if isinstance(entry, dict) else None
-    except TypeError:  # another version's fields
-        return None
+    """Return a stored latency; None if a field is missing or implausible."""
+    match entry:
+        case {
+            "latency_ms": float(latency_ms),
+            "spread": float(spread),
+            "blocks": int(blocks),
+            "noisy": bool(noisy),
+            "reference_ms": float(reference_ms),
+        } if 0 < latency_ms < LONGEST_MS and 0 <= spread < inf and blocks >= 1 and 0 < reference_ms < LONGEST_MS:
+            return GatedLatency(
+                latency_ms=latency_ms, spread=spread, blocks=blocks, noisy=noisy, reference_ms=reference_ms
+            )
+    return None

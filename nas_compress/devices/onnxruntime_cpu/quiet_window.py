@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from nas_compress.devices.onnxruntime_cpu.latency_cache import warn_once
 from nas_compress.errors import RunError
 from nas_compress.files import FileLock
 
@@ -26,6 +27,8 @@ class QuietWindow:
 
     Training processes share the `room` lock. A measuring process takes the `door` lock exclusively, which makes the
     others release `room` at their next `pause()`, and then takes `room` exclusively. folder: of one machine.
+
+    If the files cannot be created, nothing is locked, with a warning. RunError if the disk has no file locks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,12 +37,17 @@ class QuietWindow:
         self._looked_at = -PAUSE_EVERY_S
 
     @cached_property
-    def _door(self) -> _Lock:
-        return _Lock(self._folder / ".door")
-
-    @cached_property
-    def _room(self) -> _Lock:
-        return _Lock(self._folder / ".room")
+    def _locks(self) -> tuple[FileLock, FileLock] | None:
+        """The locks `door` and `room`."""
+        try:
+            return FileLock(self._folder / ".door"), FileLock(self._folder / ".room")
+        except OSError as error:
+            warn_once(
+                self._folder.parent,
+                f"Cannot write the latency cache {self._folder}: {error.strerror}. Latencies are not kept and count as "
+                "noisy, because other processes may compute meanwhile. Set NAS_COMPRESS_CACHE to another folder.",
+            )
+            return None
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -53,54 +61,56 @@ class QuietWindow:
     def pause(self) -> None:
         """Wait while another process measures."""
         now = time.monotonic()
-        if not self._inside or now - self._looked_at < PAUSE_EVERY_S:
+        if not self._inside or now - self._looked_at < PAUSE_EVERY_S or self._locks is None:
             return
         self._looked_at = now
-        if self._door.take(shared=True):
-            self._door.release()
-        else:
-            self._leave()
-            self._enter()
+        door, _ = self._locks
+        with _known_errors():
+            if door.take(shared=True):
+                door.release()
+                return
+        self._leave()
+        self._enter()
 
     @contextmanager
     def still(self, patience_s: float = PATIENCE_S) -> Iterator[bool]:
         """Measure inside. Yield True if all other processes paused within `patience_s`."""
-        inside = self._inside
+        if self._locks is None:
+            yield False
+            return
+        inside, (door, room) = self._inside, self._locks
         self._leave()
-        mine = self._door.wait(TURN_S)
-        alone = mine and self._room.wait(patience_s)
+        with _known_errors():
+            alone = door.wait(TURN_S) and room.wait(patience_s)
         try:
             yield alone
         finally:
-            self._room.release()
-            self._door.release()
+            room.release()
+            door.release()
             if inside:
                 self._enter()
 
     def _enter(self) -> None:
         """Take the room after current measurements. A door closed for over TURN_S is ignored."""
-        if self._door.wait(TURN_S, shared=True):
-            self._door.release()
-        self._inside = self._room.wait(TURN_S, shared=True)
+        if self._locks is None:
+            return
+        door, room = self._locks
+        with _known_errors():
+            if door.wait(TURN_S, shared=True):
+                door.release()
+            self._inside = room.wait(TURN_S, shared=True)
 
     def _leave(self) -> None:
-        if self._inside:
-            self._room.release()
+        if self._locks is not None and self._inside:
+            self._locks[1].release()
         self._inside = False
 
 
-class _Lock(FileLock):
-    """Lock in the latency cache. Its errors name the cache."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            super().__init__(path)
-        except OSError as error:
-            raise RunError(f"Cannot write the latency cache: {error}") from error
-
-    def take(self, *, shared: bool = False) -> bool:
-        """Take the lock if it is free; return False if not."""
-        try:
-            return super().take(shared=shared)
-        except OSError as error:
-            raise RunError(f"Cannot lock a file in the latency cache: {error}. Use a disk with file locks.") from error
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"Cannot lock a file in the latency cache: {error}. Set NAS_COMPRESS_CACHE to a disk with file locks."
+        ) from error

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import optuna
-from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, download_artifact, upload_artifact
-from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_compress.errors import RequestError, RunError, first_line
 from nas_compress.files import write_atomically
+from nas_compress.optional_imports import broken_counts_as_missing, optional_package
 from nas_compress.search.storage.urls import shown_url, without_secrets
+
+with broken_counts_as_missing("boto3", "google.cloud.storage"):
+    from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, download_artifact, upload_artifact
+    from optuna.artifacts.exceptions import ArtifactNotFound
 
 BUCKET = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 """A bucket and the prefix of its objects."""
@@ -116,15 +119,11 @@ class _Prefixed:
 
 
 def _open_bucket(place: str, bucket: str, prefix: str) -> SharedStore:
-    try:
-        import boto3
-        from boto3.exceptions import Boto3Error
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-    except ImportError as error:
-        raise RequestError(
-            f"--shared {place} needs boto3, which is not installed: pip install 'nas-compress[s3]'"
-        ) from error
+    boto3: Any = optional_package("boto3", needed_for=f"--shared {place}", extra="s3")
+    from boto3.exceptions import Boto3Error
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
     try:
         client = boto3.client("s3", config=Config(connect_timeout=10))
         client.head_bucket(Bucket=bucket)
