@@ -16,6 +16,7 @@ import numpy as np
 
 from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.files import digest_of_file
 from nas_compress.models.families import build_student
 from nas_compress.report.page import write_report
 from nas_compress.runs.folder import RunFolder
@@ -38,8 +39,10 @@ def made_run(root: Path, trials: int) -> RunFolder:
         "space": {"name": "cnn", "hash": "0123"}, "versions": {"python": "3"}, "machine": {"cpu": "a cpu"},
     }  # fmt: skip
     folder.start(about)
-    write_baseline(folder, _measured(0.99, 1.0, 1_000_000))
+    write_baseline(folder, _measured(0.99, 1.0, 1_000_000), files={})
     shape = architecture("resnet", (1, 8, 8), depths=(1, 1, 1), multiplier=0.5)
+    export_onnx(build_student(shape), Signature.of_images((1, 8, 8), classes=10), root / "model.onnx")
+    digest = digest_of_file(root / "model.onnx")
     candidate, losses = Candidate(family="resnet", depths=(1, 1, 1)), {"kd": 0.4, "cross_entropy": 0.6}
     for trial in range(trials):
         cost = 10 ** random.uniform(-2, 0)
@@ -51,8 +54,12 @@ def made_run(root: Path, trials: int) -> RunFolder:
         )  # fmt: skip
         params = {f"parameter_{number}": float(random.random()) for number in range(PARAMETERS)}
         model = f"trials/{trial}/model.onnx"
-        write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model=model))
-    export_onnx(build_student(shape), Signature.of_images((1, 8, 8), classes=10), root / "model.onnx")
+        write_record(
+            folder,
+            Record(
+                trial=trial, params=params, outcome=outcome, finished_s=trial, model=model, files={model: digest}
+            ),
+        )  # fmt: skip
     for point in read_front(folder).members:
         (root / point.model).write_bytes((root / "model.onnx").read_bytes())
     return folder

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
 import stat
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     OSError, with the name of `path`, if writing fails or `path` is a device or a pipe.
     """
     _require_regular(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name[:40]}.{secrets.token_hex(4)}")
     try:
         mode = _create(temporary)
@@ -70,9 +72,26 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: _fill(temporary, text))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes in one step."""
+    write_atomically(path, lambda temporary: _fill_bytes(temporary, content))
+
+
+def json_text(values: Any) -> str:
+    """Return plain values as indented JSON, with null for nan and infinite numbers, which JSON lacks.
+
+    >>> json_text(float("nan"))
+    'null'
+    """
+    try:
+        return json.dumps(values, indent=2, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(values), indent=2, allow_nan=False)
+
+
 def write_json(path: Path, values: Any) -> None:
-    """Write plain values as indented JSON in one step."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    """Write plain values as indented JSON in one step; see `json_text`."""
+    write_text(path, json_text(values) + "\n")
 
 
 def read_json(path: Path, *, strict: bool = False) -> Any:
@@ -91,7 +110,8 @@ def read_json(path: Path, *, strict: bool = False) -> Any:
 
 def write_sealed_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values as JSON with their SHA-256 under `sha256`, in one step."""
-    write_json(path, {**values, DIGEST: digest_of_values(values)})
+    read_back = json.loads(json_text(values))  # keys become text and nan becomes null before the checksum
+    write_json(path, {**read_back, DIGEST: digest_of_values(read_back)})
 
 
 def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
@@ -122,8 +142,7 @@ def digest_of_values(values: Mapping[str, Any]) -> str:
 
 def write_sealed_bytes(path: Path, content: bytes) -> None:
     """Write bytes after a first line with their SHA-256, in one step."""
-    line = hashlib.sha256(content).hexdigest().encode() + b"\n"
-    write_atomically(path, lambda temporary: _fill_bytes(temporary, line + content))
+    write_bytes(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def read_sealed_bytes(path: Path) -> bytes:
@@ -140,6 +159,35 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; RunError if it lies in a folder in use that was removed."""
+    for root, lock in tuple(_IN_USE.items()):
+        if folder.is_relative_to(root) and not lock.in_place():
+            raise removed_folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def in_use(root: Path, lock: FileLock) -> Iterator[None]:
+    """Let `make_folder` refuse folders below `root` if it was removed during the block.
+
+    lock: on a file below `root`. The folder was removed or replaced if this file is not in place.
+    """
+    _IN_USE[root] = lock
+    try:
+        yield
+    finally:
+        del _IN_USE[root]
+
+
+def removed_folder(root: Path) -> RunError:
+    """Make the error for a folder that was removed while this process used it."""
+    return RunError(
+        f"{root} was removed or replaced while this process used it. Nothing was written there since; "
+        "run the same command to start again."
+    )
+
+
 class FileLock:
     """Lock on a file, which any number of holders share or one holder has alone.
 
@@ -148,7 +196,8 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        self._path = path
         self._handle = _open_for_lock(path)
         self._held = False
         self.close = weakref.finalize(self, os.close, self._handle)
@@ -173,6 +222,13 @@ class FileLock:
                 return False
             time.sleep(_RETRY_S)
         return True
+
+    def in_place(self) -> bool:
+        """Return True if the file is still at its path, not removed or replaced."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Release the lock, if it is held."""
@@ -202,6 +258,18 @@ def writable_cache_folder() -> Path:
             f"Cannot write the cache folder {folder}: {error.strerror}. Set NAS_COMPRESS_CACHE to another folder."
         ) from error
     return folder
+
+
+_IN_USE: dict[Path, FileLock] = {}
+"""Folders that this process uses, each with its lock."""
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

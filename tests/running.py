@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nas_compress.cli import main as entry
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
+from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.search.reporter import Silence
 
 # two threads on nets of this size only wait for each other where the machine is busy
@@ -48,6 +50,17 @@ learning_rate = 0.01
 [search]
 sampler = "random"
 """
+
+ABOUT = {
+    "study": {"name": "tiny", "space": "cnn", "data": {"name": "digits"}},
+    "study_folder": ".",
+    "storage": None,
+    "classes": 10,
+    "space": {"name": "cnn", "hash": "0123"},
+    "versions": {"python": "3"},
+    "machine": {"cpu": "a cpu"},
+}
+"""The content of a run.json."""
 
 LOADED_BY_THE_FIRST_TRIAL = ("sklearn.datasets", "torch.onnx", "torch.fx.experimental.symbolic_shapes")
 
@@ -217,3 +230,11 @@ def wait_until(condition: Callable[[], bool], process: ForkServerProcess, second
         assert process.is_alive(), "the process ended before it did what was waited for"
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
+
+
+def change_record(run: Path, trial: int, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the values of a record as a writer would, with the right checksum."""
+    path = run / "trials" / str(trial) / "outcome.json"
+    values = read_sealed_json(path)
+    change(values)
+    write_sealed_json(path, values)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from nas_compress.cli.opened_run import opened_run
 from nas_compress.cli.show import best_option, where_option
 
 
@@ -45,11 +44,11 @@ def confirm(
     from nas_compress.config.study_file import read_study
     from nas_compress.confirm.controls import CONTROLS
     from nas_compress.confirm.run import confirm_run
-    from nas_compress.runs.folder import open_run
+    from nas_compress.files import json_text
     from nas_compress.runs.results import draw, read_front
     from nas_compress.runs.selection import chosen_members
 
-    folder = open_run(run)
+    folder = opened_run(run)
     own = None if study is None else read_study(study)
     members = chosen_members(read_front(folder), best=best, where=where, everything=not best)
     with make_reporter() as reporter:
@@ -63,6 +62,6 @@ def confirm(
         )
     draw(folder, None)
     if as_json:
-        click.echo(json.dumps([vars(row) for row in confirmation.rows], indent=2))
+        click.echo(json_text([vars(row) for row in confirmation.rows]))
     else:
         print_confirmation(confirmation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nas_compress.cli.opened_run import opened_run
 from nas_compress.cli.terminal import print_line
 
 
@@ -28,8 +29,7 @@ def dashboard(run: str, storage: str | None, host: str, port: int) -> None:
     from contextlib import suppress
 
     from nas_compress.dashboard.server import dashboard_server
-    from nas_compress.runs.folder import open_run
 
-    with dashboard_server(open_run(run), storage, host=host, port=port) as server, suppress(KeyboardInterrupt):
+    with dashboard_server(opened_run(run), storage, host=host, port=port) as server, suppress(KeyboardInterrupt):
         print_line(f"http://{host}:{server.server_port}/", err=True)
         server.serve_forever()

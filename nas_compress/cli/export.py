@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nas_compress.cli.opened_run import opened_run
 from nas_compress.cli.show import best_option, where_option
 from nas_compress.cli.terminal import print_line
 
@@ -29,11 +30,10 @@ def export(
     """
     from nas_compress.errors import RequestError
     from nas_compress.runs.bundle import export_bundles
-    from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import read_front
     from nas_compress.runs.selection import chosen_members
 
-    folder = open_run(run)
+    folder = opened_run(run)
     if trial and (best or where or everything):
         raise RequestError("--trial must be given alone, but got --best, --where or --all too")
     trials = trial or tuple(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 KINDS = (
@@ -32,11 +30,12 @@ def list_command(kind: str, as_json: bool) -> None:
     Example: nas-compress list losses
     """
     from nas_compress.cli.tables import print_table
+    from nas_compress.files import json_text
     from nas_compress.search.listing import catalogue
 
     rows = catalogue(kind)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json_text(rows))
         return
     header = list(rows[0])
     print_table(header, [[str(row[name]) for name in header] for row in rows])

@@ -22,6 +22,7 @@ from nas_compress.cli.measure import measure
 from nas_compress.cli.run import run
 from nas_compress.cli.show import plot, report, show, status
 from nas_compress.cli.terminal import accept_any_text, print_line
+from nas_compress.cli.verify import verify
 from nas_compress.errors import NasCompressError, RequestError, describe, lacks_memory
 from nas_compress.files import cache_folder
 
@@ -37,7 +38,21 @@ def commands() -> None:
     """
 
 
-for command in (init, check, run, status, show, plot, report, dashboard, confirm, export, measure, list_command):
+for command in (
+    init,
+    check,
+    run,
+    status,
+    show,
+    plot,
+    report,
+    dashboard,
+    confirm,
+    verify,
+    export,
+    measure,
+    list_command,
+):
     commands.add_command(command)
 
 

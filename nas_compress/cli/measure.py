@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -28,9 +27,10 @@ def measure(model: Path, study: str, split: str) -> None:
     """
     from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.files import json_text
     from nas_compress.search.measure import measure as measure_file
 
     file = read_study(study)
     for code in named_code(file):
         print_line(str(code), err=True)
-    click.echo(json.dumps(measure_file(model, file, split=split), indent=2))
+    click.echo(json_text(measure_file(model, file, split=split)))

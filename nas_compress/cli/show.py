@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from nas_compress.cli.opened_run import opened_run
 from nas_compress.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ def status(run: str, as_json: bool) -> None:
 
     Example: nas-compress status digits
     """
-    from nas_compress.runs.folder import open_run
+    from nas_compress.files import json_text
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front
     from nas_compress.runs.savings import savings
+    from nas_compress.runs.versions import several_versions, version_groups
 
-    folder = open_run(run)
+    folder = opened_run(run)
     records, front = read_records(folder), read_front(folder)
     saved = savings(records, front)
     states = Counter("repeated" if record.repeats is not None else record.outcome.state for record in records)
@@ -64,9 +65,10 @@ def status(run: str, as_json: bool) -> None:
         "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
         **({"conditions": front.conditions} if front.conditions else {}),
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
+        "versions": [{"versions": known, "trials": trials} for known, trials in version_groups(records)],
     }
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        click.echo(json_text(values))
         return
     counts = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.items()) or "none finished"
     print_line(
@@ -78,6 +80,8 @@ def status(run: str, as_json: bool) -> None:
         print_line(f"latency: {front.conditions}")
     if saved.stopped or saved.would_stop:
         print_line(str(saved))
+    if several := several_versions(records):
+        print_line(several)
     for record in records:
         if record.outcome.state == "failed":
             print_line(f"trial {record.trial} failed: {record.outcome.reason}")
@@ -99,23 +103,26 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     from nas_compress.cli.tables import print_front
     from nas_compress.errors import RequestError
     from nas_compress.runs.bundle import trained_record
-    from nas_compress.runs.folder import open_run
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front, zero_fractions
     from nas_compress.runs.selection import chosen_members
     from nas_compress.runs.speed_notes import speed_notes
+    from nas_compress.runs.versions import several_versions
 
     if trial is not None and (best or where):
         raise RequestError("--trial must be given alone, but got --best or --where too")
-    folder = open_run(run)
+    folder = opened_run(run)
     if trial is not None:
         print_trial(folder, trained_record(folder, trial), as_json=as_json)
         return
     front = read_front(folder)
     chosen = chosen_members(front, best=best, where=where, everything=not best) if best or where else front.members
     records = read_records(folder)
-    print_front(front, chosen, zeros=zero_fractions(records), as_json=as_json)
+    versions = {record.trial: record.versions for record in records}
+    print_front(front, chosen, zeros=zero_fractions(records), versions=versions, as_json=as_json)
     if not as_json:
+        if several := several_versions(records):
+            print_line(several)
         for note, trials in speed_notes(records, [point.trial for point in chosen]).items():
             print_line(f"trial {', '.join(map(str, trials))}: {note}")
 
@@ -132,10 +139,9 @@ def plot(run: str, out: Path | None) -> None:
 
     Example: nas-compress plot digits --out front.svg
     """
-    from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import draw
 
-    for path in draw(open_run(run), out):
+    for path in draw(opened_run(run), out):
         print_line(str(path))
 
 
@@ -151,9 +157,8 @@ def report(run: str, out: Path | None) -> None:
     Example: nas-compress report digits
     """
     from nas_compress.report.page import write_report
-    from nas_compress.runs.folder import open_run
 
-    folder = open_run(run)
+    folder = opened_run(run)
     page = out or folder.root / "report.html"
     write_report(folder, page)
     print_line(str(page))
@@ -162,6 +167,7 @@ def report(run: str, out: Path | None) -> None:
 def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> None:
     """Print one trained trial: figures, parameters, speed against float32, bytes step by step."""
     from nas_compress.cli.tables import print_table
+    from nas_compress.files import json_text
     from nas_compress.runs.results import byte_steps
     from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
 
@@ -169,10 +175,10 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     conditions = folder.spec().target.settings.conditions
     if as_json:
         known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
-        known["number_format"] = outcome.number_format
+        known |= {"number_format": outcome.number_format, "versions": dict(record.versions)}
         known |= {"conditions": conditions} if conditions else {}
         figures = {} if measured is None else measured.to_dict()
-        click.echo(json.dumps(known | {"measured": figures, "bytes": dict(steps), "model": record.model}, indent=2))
+        click.echo(json_text(known | {"measured": figures, "bytes": dict(steps), "model": record.model}))
         return
     print_line(f"trial {record.trial}, {record.model}, {outcome.number_format}")
     print_line(", ".join(f"{name} {value}" for name, value in record.params.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from nas_compress.cli.terminal import print_line
 from nas_compress.errors import printable
+from nas_compress.files import json_text
 from nas_compress.runs.confirmation import Confirmation
 from nas_compress.runs.front import Front
 from nas_compress.values.metrics import METRICS
@@ -30,12 +30,13 @@ def print_front(
     members: Sequence[Point] | None = None,
     *,
     zeros: Mapping[int | str, float] | None = None,
+    versions: Mapping[int, Mapping[str, str]] | None = None,
     as_json: bool = False,
 ) -> None:
     """Print the front members and the teacher, one row each.
 
     members: all members if None. zeros: fraction of zero weights of the trials trained for zeros; adds a column if a
-    member is one of them. JSON also has the latency in float32.
+    member is one of them. versions: by trial, for JSON. JSON also has the latency in float32.
     """
     shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
     rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
@@ -45,7 +46,9 @@ def print_front(
     if as_json:
         compared = {point.trial: point.float32_latency_ms for point in front.points}
         values = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
-        click.echo(json.dumps(values, indent=2))
+        if versions is not None:
+            values = [row | {"versions": versions.get(cast("int", row["trial"]))} for row in values]
+        click.echo(json_text(values))
         return
     if not front.members:
         print_line("the front has no members yet", err=True)

@@ -13,6 +13,7 @@ from nas_compress.confirm.statistics import alike, summarise
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError, require_known
+from nas_compress.files import make_folder
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.bundle import trained_record
 from nas_compress.runs.confirmation import (
@@ -22,11 +23,13 @@ from nas_compress.runs.confirmation import (
     read_repetition,
     read_test_figures,
     repetition_folder,
+    repetition_remedy,
     write_confirmation,
     write_repetition,
     write_test_figures,
 )
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import TEACHER, digests, model_path, require_file, teacher_path
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
@@ -39,8 +42,6 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import in_words
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
-
-TEACHER = "teacher/model.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +102,11 @@ def confirm_run(
         metric = parts.dataset.task.metrics[0]
         outcomes = []
         for number, item in enumerate(plan, 1):
-            outcomes.append(_train(item, context, reporter))
+            outcomes.append(_train(folder, item, context, reporter))
             reporter.say(f"[{number}/{len(plan)}] {item.label}: {_result(outcomes[-1], metric)}")
-        files = [item.file for item, outcome in zip(plan, outcomes, strict=True) if _done(outcome)]
-        files += [folder.root / record.model for record in records] + [folder.root / TEACHER]
+        trained = [item for item, outcome in zip(plan, outcomes, strict=True) if outcome.state == "trained"]
+        files = [_measured_file(folder, item) for item in trained]
+        files += [*(model_path(folder, record) for record in records), teacher_path(folder)]
         test = _test_figures(folder, parts.dataset, files)
         rows = _rows(records, plan, outcomes, test, folder, metric)
         confirmation = Confirmation(
@@ -132,8 +134,9 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
         reporter.say(str(code))
     parts = gather(file)
     validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
+    teacher_path(folder)
     for record in records:
-        found = _primary(folder.root / record.model, parts.dataset.task, validation)
+        found = _primary(model_path(folder, record), parts.dataset.task, validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -180,11 +183,14 @@ def _controls(
     return made
 
 
-def _train(item: Repetition, context: TrialContext, reporter: Reporter) -> Outcome:
-    known = read_repetition(item.place)
-    if known is not None and known.candidate == item.candidate:
-        return known
-    item.place.mkdir(parents=True, exist_ok=True)
+def _train(folder: RunFolder, item: Repetition, context: TrialContext, reporter: Reporter) -> Outcome:
+    """Train a repetition unless it is finished. DamagedFileError if its file is not the one that was measured."""
+    known = read_repetition(folder, item.place)
+    if known is not None and known[0].candidate == item.candidate:
+        if known[0].state == "trained":
+            _measured_file(folder, item)
+        return known[0]
+    make_folder(item.place)
     outcome = run_trial(
         item.candidate,
         context,
@@ -192,8 +198,17 @@ def _train(item: Repetition, context: TrialContext, reporter: Reporter) -> Outco
         model=item.file,
         on_epoch=lambda done, count: reporter.stage(item.label, done, count),
     )
-    write_repetition(item.place, outcome)
+    written = [item.file] if outcome.state == "trained" else []
+    write_repetition(item.place, outcome, files=digests(folder.root, written))
     return outcome
+
+
+def _measured_file(folder: RunFolder, item: Repetition) -> Path:
+    """Return the model of a trained repetition; DamagedFileError unless it is the file that was measured."""
+    known = read_repetition(folder, item.place)
+    files = {} if known is None else known[1]
+    require_file(folder, item.file.relative_to(folder.root).as_posix(), files, repetition_remedy(item.place))
+    return item.file
 
 
 def _result(outcome: Outcome, metric: str) -> str:
@@ -202,21 +217,17 @@ def _result(outcome: Outcome, metric: str) -> str:
     return f"{in_words(outcome.measured.figures, [metric])} (validation)"
 
 
-def _done(outcome: Outcome) -> bool:
-    return outcome.state == "trained"
-
-
 def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
     """The metric of every file on the test split, by path in the run folder. Known figures are not read again."""
-    names = [str(path.relative_to(folder.root)) for path in files]
+    found = digests(folder.root, files)
     known = read_test_figures(folder)
-    missing = [name for name in names if name not in known]
+    missing = [name for name, digest in found.items() if known.get(name, ("", None))[1] not in ("", digest)]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
         test = dataset.test.reveal(purpose=purpose)
-        known |= {name: _primary(folder.root / name, dataset.task, test) for name in missing}
+        known |= {name: (_primary(folder.root / name, dataset.task, test), found[name]) for name in missing}
         write_test_figures(folder, known, purpose)
-    return known
+    return {name: figure for name, (figure, _) in known.items()}
 
 
 def _primary(file: Path, task: Task, split: Split) -> float:
@@ -239,13 +250,13 @@ def _rows(
         for role in dict.fromkeys(item.role for item in plan if item.record is record):
             pairs = [pair for pair in zip(plan, outcomes, strict=True) if pair[0].record is record]
             own = [(item, outcome) for item, outcome in pairs if item.role == role]
-            places = [item.file for item, outcome in own if _done(outcome)]
+            places = [item.file for item, outcome in own if outcome.state == "trained"]
             rows.append(
                 summarise(
                     record.trial,
                     role,
                     [outcome for _, outcome in own],
-                    [test[str(place.relative_to(folder.root))] for place in places],
+                    [test[place.relative_to(folder.root).as_posix()] for place in places],
                     metric=metric,
                     searched=record.outcome.measured if role == STUDENT else None,
                     test_shipped=test[record.model] if role == STUDENT else None,

@@ -7,20 +7,22 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-from nas_compress.errors import RequestError
+from nas_compress.errors import DamagedFileError, RequestError
 from nas_compress.plots.hypervolume_history import curve_picture
 from nas_compress.plots.pareto import front_picture
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import read_model
 from nas_compress.runs.records import Record, read_record
 from nas_compress.runs.results import read_front, read_spreads
-from nas_compress.values.file_contract import FORMS
 
-FILES = {**dict.fromkeys(FORMS.values(), "application/octet-stream"), "outcome.json": "application/json"}
-"""Files offered from a trial's folder, with their types."""
+RECORD = "outcome.json"
+"""Name of the record in a trial's folder."""
 
 STUDY_PICTURES = ("front.png", "hypervolume.png")
 """Files offered from the run folder."""
@@ -54,27 +56,37 @@ class RunArtifacts:
         return [self._artifact(path.name, path.name, "image/png", path.read_bytes) for path in paths if path.is_file()]
 
     def of_trial(self, number: int) -> list[Artifact]:
-        """Return the files and pictures of a finished trial."""
-        folder = self._folder.trial(number)
-        found = [
-            self._artifact(f"{number}/{name}", name, kind, (folder / name).read_bytes)
-            for name, kind in FILES.items()
-            if (folder / name).is_file()
-        ]
-        record = read_record(self._folder, number)
-        if record is not None and record.outcome.curve:
+        """Return the files and pictures of a finished trial, nothing of a trial with a damaged record."""
+        try:
+            record = read_record(self._folder, number)
+        except DamagedFileError:
+            return []
+        if record is None:
+            return []
+        path = self._folder.trial(number) / RECORD
+        found = [self._artifact(f"{number}/{RECORD}", RECORD, "application/json", path.read_bytes)]
+        if record.model and record.repeats is None:
+            name = Path(record.model).name
+            content = partial(read_model, self._folder, record)
+            found.insert(0, self._artifact(f"{number}/{name}", name, "application/octet-stream", content))
+        if record.outcome.curve:
             found.append(self._artifact(f"{number}/curve.png", "curve.png", "image/png", lambda: _curve(record)))
-        if record is not None and record.outcome.measured is not None:
+        if record.outcome.measured is not None:
             found.append(self._artifact(f"{number}/place.png", "place.png", "image/png", lambda: self._place(record)))
         return found
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Return the content of an artifact. ArtifactNotFound is raised if there is none or its file is gone."""
+        """Return the content of an artifact.
+
+        ArtifactNotFound is raised if there is none, or if its file is gone or not the file that was measured.
+        """
         try:
             with self._drawing:  # matplotlib's font cache is not thread-safe
                 return io.BytesIO(self._contents[artifact_id]())
         except (KeyError, FileNotFoundError) as error:
             raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+        except DamagedFileError as error:
+            raise ArtifactNotFound(str(error)) from error
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Raise RequestError: the store is read-only."""

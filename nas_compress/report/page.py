@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from nas_compress.devices.table import recorded_caution
-from nas_compress.files import write_text
+from nas_compress.files import json_text, write_text
 from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
 from nas_compress.plots.panel import Spreads, axis_words, staircase
@@ -26,6 +27,7 @@ from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
+from nas_compress.runs.versions import several_versions
 from nas_compress.values.metrics import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -84,16 +86,22 @@ def report_page(folder: RunFolder) -> str:
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         script=(ASSETS / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
-        data={
-            "columns": columns,
-            "rows": rows,
-            "panels": _panels(front),
-            "axes": {o.name: _axis(front, o.name) for o in front.objectives},
-            "digits": DIGITS | {name: METRICS[name].digits for name in front.figure_names if METRICS[name].digits},
-            "teacher": _teacher(front),
-            "knee": knee.trial if knee else None,
-            "spreads": {"metric": spreads.metric, "by_trial": list(spreads.by_trial.items())},
-        },
+        several_versions=several_versions(records),
+        data=json.loads(
+            json_text(
+                {
+                    "columns": columns,
+                    "rows": rows,
+                    "panels": _panels(front),
+                    "axes": {o.name: _axis(front, o.name) for o in front.objectives},
+                    "digits": DIGITS
+                    | {name: METRICS[name].digits for name in front.figure_names if METRICS[name].digits},
+                    "teacher": _teacher(front),
+                    "knee": knee.trial if knee else None,
+                    "spreads": {"metric": spreads.metric, "by_trial": list(spreads.by_trial.items())},
+                }
+            )
+        ),
     )
 
 

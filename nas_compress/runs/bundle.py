@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, printable
-from nas_compress.files import write_json, write_text
+from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import read_model
 from nas_compress.runs.records import Record, read_baseline, read_record
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.file_contract import FORMS
@@ -78,43 +80,58 @@ Candidate: {candidate}
 
 
 def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
-    """Write a bundle for each trial into its folder; nothing is written if one of them is invalid."""
+    """Write a bundle for each trial into its folder; after any error nothing is left of them.
+
+    RequestError if a trial was not trained or a folder is not empty, DamagedFileError if a model is not the file that
+    was measured.
+    """
     for trial, out in places.items():
-        file_signature(folder.root / trained_record(folder, trial).model)
+        read_model(folder, trained_record(folder, trial))
         _require_new(out)
-    for trial, out in places.items():
-        export_bundle(folder, trial, out)
+    with ExitStack() as unfinished:
+        for trial, out in places.items():
+            unfinished.enter_context(_removed_on_error(out))
+            export_bundle(folder, trial, out)
     return list(places.values())
 
 
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
-    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder."""
-    record, about = trained_record(folder, trial), folder.about()
-    source = folder.root / record.model
-    signature = file_signature(source)
-    example = example_code(signature, source.name, classes=about.get("classes"))
-    card = _card(folder, record, signature, example)
+    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder.
+
+    The file is read once, and exactly the bytes that have the recorded SHA-256 are written.
+    """
+    record = trained_record(folder, trial)
+    content = read_model(folder, record)
     _require_new(out)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, out / source.name)
-    write_json(
-        out / "config.json",
-        {
-            "candidate": record.outcome.candidate.to_dict(),
-            "params": dict(record.params),
-            "study": _portable(folder.spec()),
-            "seed": record.outcome.seed,
-            "versions": about["versions"],
-        },
-    )
-    outcome = record.outcome.to_dict()
-    keys = ("number_format", "measured", "architecture", "epochs", "losses", "seconds")
-    write_json(
-        out / "metrics.json",
-        {"trial": trial, "machine": about["machine"], **{key: outcome[key] for key in keys}},
-    )
-    write_text(out / "example.py", example)
-    write_text(out / "README.md", card)
+    about = folder.about()
+    model = out / Path(record.model).name
+    with _removed_on_error(out):
+        write_bytes(model, content)
+        write_json(
+            out / "config.json",
+            {
+                "candidate": record.outcome.candidate.to_dict(),
+                "params": dict(record.params),
+                "study": _portable(folder.spec()),
+                "seed": record.outcome.seed,
+                "versions": dict(record.versions) or about["versions"],
+            },
+        )
+        outcome = record.outcome.to_dict()
+        keys = ("number_format", "measured", "architecture", "epochs", "losses", "seconds")
+        write_json(
+            out / "metrics.json",
+            {
+                "trial": trial,
+                "machine": about["machine"],
+                "sha256": hashlib.sha256(content).hexdigest(),
+                **{key: outcome[key] for key in keys},
+            },
+        )
+        signature = file_signature(model)
+        example = example_code(signature, model.name, classes=about.get("classes"))
+        write_text(out / "example.py", example)
+        write_text(out / "README.md", _card(folder, record, signature, example))
 
 
 def _portable(spec: StudySpec) -> dict[str, Any]:
@@ -139,6 +156,22 @@ def trained_record(folder: RunFolder, trial: int) -> Record:
         ended = f"{record.outcome.state}: {record.outcome.reason}"
         raise RequestError(f"--trial must be a trained trial, but trial {trial} ended as {ended}")
     return record
+
+
+@contextmanager
+def _removed_on_error(out: Path) -> Iterator[None]:
+    """Create an empty folder; remove its content, and the folders made for it, if the block raises an error."""
+    made = [place for place in (out, *out.parents) if not place.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in out.glob("*"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def _require_new(out: Path) -> None:

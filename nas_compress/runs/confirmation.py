@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nas_compress.errors import RunError, describe
-from nas_compress.files import read_json, write_json
+from nas_compress.errors import DamagedFileError
+from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.plausible import require_numbers, require_plausible_files, require_plausible_outcome
+from nas_compress.runs.records import UNREADABLE, damaged
 from nas_compress.values.metrics import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
 
@@ -103,38 +105,65 @@ def repetition_folder(folder: RunFolder, trial: int, role: str, seed: int) -> Pa
     return folder.root / "confirm" / str(trial) / f"{role}-{seed}"
 
 
-def write_repetition(place: Path, outcome: Outcome) -> None:
-    """Write the outcome of a finished repetition in one step."""
-    write_json(place / "outcome.json", outcome.to_dict())
+def repetition_remedy(place: Path) -> str:
+    """Say how to continue without a damaged file of a repetition."""
+    return f"Restore it from a copy, or remove {place} and confirm again: the repetition is trained again."
 
 
-def read_repetition(place: Path) -> Outcome | None:
-    """The outcome of a repetition, None if it did not finish; RunError if the file is damaged."""
+def write_repetition(place: Path, outcome: Outcome, *, files: Mapping[str, str]) -> None:
+    """Write the outcome of a finished repetition in one step. files: SHA-256 by path in the run folder."""
+    write_sealed_json(place / "outcome.json", {**outcome.to_dict(), "files": dict(files)})
+
+
+def read_repetition(folder: RunFolder, place: Path) -> tuple[Outcome, dict[str, str]] | None:
+    """The outcome of a repetition and the SHA-256 of its files by path in the run folder.
+
+    None if it did not finish; DamagedFileError if the file is damaged.
+    """
     path = place / "outcome.json"
     if not path.is_file():
         return None
     try:
-        return Outcome.from_dict(read_json(path))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({describe(error)}). Remove it and confirm again.") from error
+        values = read_sealed_json(path, required=folder.sealed)
+        files = values.pop("files", {})
+        outcome = Outcome.from_dict(values)
+        require_plausible_files(files)
+        require_plausible_outcome(outcome)
+        return outcome, files
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, repetition_remedy(place)) from error
 
 
-def read_test_figures(folder: RunFolder) -> dict[str, float]:
-    """The confirmed metric on the test split, by file path in the run folder; empty before the split was read."""
-    path = folder.root / "confirm" / "test.json"
-    return dict(read_json(path)["accuracies"]) if path.is_file() else {}
+def read_test_figures(folder: RunFolder) -> dict[str, tuple[float, str]]:
+    """The confirmed metric on the test split and the SHA-256 of the measured file, by path in the run folder.
+
+    Empty before the split was read. The SHA-256 is empty if an earlier version measured the file.
+    DamagedFileError if the file is damaged.
+    """
+    path = _test_path(folder)
+    if not path.is_file():
+        return {}
+    values = _test_values(folder)
+    return {name: (figure, values["files"].get(name, "")) for name, figure in values["accuracies"].items()}
 
 
-def write_test_figures(folder: RunFolder, figures: Mapping[str, float], purpose: str) -> None:
+def write_test_figures(folder: RunFolder, figures: Mapping[str, tuple[float, str]], purpose: str) -> None:
     """Write the test figures, and append the purpose of this reading of the test split to `reads`."""
-    path = folder.root / "confirm" / "test.json"
-    reads = read_json(path)["reads"] if path.is_file() else []
-    write_json(path, {"reads": [*reads, purpose], "accuracies": dict(figures)})
+    path = _test_path(folder)
+    reads = _test_values(folder)["reads"] if path.is_file() else []
+    write_sealed_json(
+        path,
+        {
+            "reads": [*reads, purpose],
+            "accuracies": {name: figure for name, (figure, _) in figures.items()},
+            "files": {name: digest for name, (_, digest) in figures.items() if digest},
+        },
+    )
 
 
 def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
     """Write confirm.json, and confirm.csv with one row per member and role and one for the teacher."""
-    write_json(folder.root / "confirm.json", confirmation.to_dict())
+    write_sealed_json(folder.root / "confirm.json", confirmation.to_dict())
     conditions = {"conditions": confirmation.conditions} if confirmation.conditions else {}
     teacher = {
         "trial": "teacher",
@@ -146,14 +175,38 @@ def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
 
 
 def read_confirmation(folder: RunFolder) -> Confirmation | None:
-    """The content of confirm.json, None if nothing was confirmed; RunError if the file is damaged."""
+    """The content of confirm.json, None if nothing was confirmed; DamagedFileError if the file is damaged."""
     path = folder.root / "confirm.json"
     if not path.is_file():
         return None
     try:
-        values: dict[str, Any] = read_json(path)
+        values: dict[str, Any] = read_sealed_json(path, required=folder.sealed)
         values["rows"] = tuple(Summary.from_dict(row) for row in values["rows"])
         values["alike"] = tuple((int(one), int(other)) for one, other in values["alike"])
-        return Confirmation(**values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({describe(error)}). Confirm again.") from error
+        confirmation = Confirmation(**values)
+        for row in values["rows"]:
+            require_numbers(row.to_dict(), texts=("role",))
+        require_numbers(
+            asdict(replace(confirmation, rows=(), alike=())), texts=("metric", "rows", "alike", "conditions")
+        )
+        return confirmation
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, "Restore it from a copy, or remove it and confirm again.") from error
+
+
+def _test_path(folder: RunFolder) -> Path:
+    return folder.root / "confirm" / "test.json"
+
+
+def _test_values(folder: RunFolder) -> dict[str, Any]:
+    path = _test_path(folder)
+    try:
+        values = read_sealed_json(path, required=folder.sealed)
+        require_numbers(values["accuracies"])
+        values.setdefault("files", {})
+        require_plausible_files(values["files"])
+        return {"reads": list(values["reads"]), "accuracies": values["accuracies"], "files": values["files"]}
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(
+            path, error, "Restore it from a copy, or remove it and confirm again, which reads the test split once more."
+        ) from error

@@ -1,21 +1,21 @@
-"""Layout of a run folder, and its marker file `run.json`."""
+"""Layout of a run folder, its lock, and the search for runs by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec
 from nas_compress.errors import RequestError, RunError, nearest
-from nas_compress.files import FileLock, read_json, tidy, write_json
+from nas_compress.files import FileLock, in_use, removed_folder, tidy
+from nas_compress.runs.marker import WITHOUT_CHECKSUMS, format_of, read_marker, write_marker
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import chance_levels
-
-FORMAT = "nas_compress run 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +61,18 @@ class RunFolder:
         """Remove partly written files of dead processes. Call it only while the folder is locked."""
         tidy(self.root)
 
+    @cached_property
+    def sealed(self) -> bool:
+        """True if a file without a checksum is damaged, False for a folder of an earlier version."""
+        return format_of(self.marker) != WITHOUT_CHECKSUMS
+
     def spec(self) -> StudySpec:
         """The specification of the study when it was started."""
         return parse_spec(self.about()["study"], str(self.marker))
 
     def about(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        values: dict[str, Any] = read_json(self.marker)
-        return values
+        """The content of `run.json`; DamagedFileError if it is not as it was written."""
+        return read_marker(self.marker)
 
     def chance(self) -> dict[str, float]:
         """The chance levels of the study by metric. Older runs have the number of classes only."""
@@ -77,14 +81,14 @@ class RunFolder:
         return levels
 
     def start(self, values: Mapping[str, Any]) -> None:
-        """Write the marker of the run folder."""
-        write_json(self.marker, {"format": FORMAT, **values})
+        """Write the marker of the run folder in today's format."""
+        write_marker(self.marker, values)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder against a second run, until the block or the process ends.
 
-        A new folder is removed again if it stays empty.
+        A new folder is removed again if it stays empty. RunError if the folder is removed during the block.
         """
         made = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -98,9 +102,14 @@ class RunFolder:
                 f"the run folder must be on a disk with file locks, but {self.root} got {error}; use --out"
             ) from error
         try:
-            yield
+            with in_use(self.root, lock):
+                yield
+        except Exception as error:
+            if lock.in_place():
+                raise
+            raise removed_folder(self.root) from error
         finally:
-            if list(self.root.iterdir()) == [path]:
+            if lock.in_place() and list(self.root.iterdir()) == [path]:
                 path.unlink()
                 if made:
                     self.root.rmdir()
@@ -108,7 +117,10 @@ class RunFolder:
 
 
 def open_run(run: str | Path) -> RunFolder:
-    """Open a run by its folder or by the name of a study under `runs/`."""
+    """Open a run by its folder or by the name of a study under `runs/`.
+
+    RequestError if there is none, DamagedFileError if its run.json is not as it was written.
+    """
     folders = [RunFolder(root=root) for root in (Path(run), Path("runs") / run) if root.is_dir()]
     for folder in folders:
         if _is_ours(folder):
@@ -122,14 +134,18 @@ def open_run(run: str | Path) -> RunFolder:
 
 
 def _is_ours(folder: RunFolder) -> bool:
-    try:
-        return bool(folder.about()["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Return False for a folder of something else; raise an error for a damaged run."""
+    if format_of(folder.marker) is not None or (folder.marker.is_file() and (folder.root / "trials").is_dir()):
+        folder.about()
+        return True
+    return False
 
 
 def require_free(root: Path) -> None:
-    """Raise RequestError if `root` holds anything but a run: it would be overwritten."""
+    """Raise RequestError if `root` holds anything but a run: it would be overwritten.
+
+    DamagedFileError if the run.json of a run is not as it was written.
+    """
     if root.exists() and not root.is_dir():
         raise RequestError(f"--out must be a folder, but {root} is a file")
     folder = RunFolder(root=root)

@@ -1,15 +1,25 @@
-"""Records of finished trials: `trials/<number>/outcome.json`."""
+"""Records of finished trials and of the teacher, with checksums: `trials/<number>/outcome.json`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from nas_compress.errors import RunError, describe
-from nas_compress.files import read_json, write_json
+from nas_compress.errors import DamagedFileError, RequestError, first_line
+from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.plausible import require_plausible_figures, require_plausible_files, require_plausible_record
+from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
+
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RequestError, TypeError, ValueError)
+"""Errors of readers whose values have other types or ranges than a writer gives them."""
+
+NUMBER = re.compile(r"0|[1-9][0-9]*")
+"""Name of a trial's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +29,8 @@ class Record:
     params: the searched parameters. model: path of the file relative to the run folder, empty if another host has it.
     finished_s: seconds of the study's running time. repeats: an earlier trial of the same candidate, whose outcome
     this trial copies.
+    files: SHA-256 by path of the model and of the files next to it; empty in records of earlier versions.
+    versions: of Python and of packages with influence on the outcome.
     """
 
     trial: int
@@ -27,11 +39,29 @@ class Record:
     finished_s: float
     model: str
     repeats: int | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_candidate(folder: RunFolder, trial: int, candidate: Candidate) -> None:
+    """Write the candidate of a trial before the trial is tried."""
+    write_sealed_json(folder.trial(trial) / "candidate.json", candidate.to_dict())
+
+
+def read_candidate(folder: RunFolder, trial: int) -> Candidate | None:
+    """The candidate of a trial, None if it was not written; DamagedFileError if the file is damaged."""
+    path = folder.trial(trial) / "candidate.json"
+    if not path.is_file():
+        return None
+    try:
+        return Candidate.from_dict(read_sealed_json(path, required=folder.sealed))
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, trial_remedy(folder, trial)) from error
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
     """Write the record of a finished trial in one step."""
-    write_json(
+    write_sealed_json(
         folder.trial(record.trial) / "outcome.json",
         {
             "trial": record.trial,
@@ -39,37 +69,93 @@ def write_record(folder: RunFolder, record: Record) -> None:
             "finished_s": round(record.finished_s, 3),
             "model": record.model,
             "repeats": record.repeats,
+            "files": dict(record.files),
+            "versions": dict(record.versions),
             "outcome": record.outcome.to_dict(),
         },
     )
 
 
 def read_record(folder: RunFolder, trial: int) -> Record | None:
-    """The record of a trial, None if it did not finish; RunError if the file is damaged."""
+    """The record of a trial, None if it did not finish; DamagedFileError if the file is damaged."""
     path = folder.trial(trial) / "outcome.json"
     if not path.is_file():
         return None
     try:
-        values = read_json(path)
+        values = read_sealed_json(path, required=folder.sealed)
         values["outcome"] = Outcome.from_dict(values["outcome"])
+        require_plausible_record(values, values["outcome"], trial=trial)
         return Record(**values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({describe(error)}). Restore it from a copy.") from error
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, trial_remedy(folder, trial)) from error
 
 
 def read_records(folder: RunFolder) -> list[Record]:
-    """All records in the order of trial numbers."""
-    numbers = sorted(int(path.parent.name) for path in folder.root.glob("trials/*/outcome.json"))
-    records = (read_record(folder, number) for number in numbers)
+    """All records in the order of trial numbers; DamagedFileError for the first damaged one."""
+    records = (read_record(folder, number) for number in trial_numbers(folder))
     return [record for record in records if record is not None]
 
 
-def write_baseline(folder: RunFolder, measured: Measured) -> None:
-    """Write the figures of the teacher."""
-    write_json(folder.teacher / "outcome.json", measured.to_dict())
+def trial_numbers(folder: RunFolder) -> list[int]:
+    """The numbers of all folders in `trials/`, in order."""
+    return sorted(int(path.name) for path in folder.root.glob("trials/*") if NUMBER.fullmatch(path.name))
+
+
+def ignored_folders(folder: RunFolder) -> list[str]:
+    """A line for each folder in `trials/` whose name is no number, such as a copy made by hand."""
+    found = sorted(path.name for path in folder.root.glob("trials/*") if path.is_dir())
+    strange = [name for name in found if not NUMBER.fullmatch(name) and not name.startswith(".")]
+    return [f"trials/{name} is no trial folder and is ignored" for name in strange]
+
+
+def trial_remedy(folder: RunFolder, trial: int) -> str:
+    """Say how to continue without a damaged file of a trial."""
+    return (
+        f"Restore it from a copy, or remove {folder.trial(trial)} and run the study again: "
+        "its candidate is tried again under another number."
+    )
+
+
+def write_baseline(folder: RunFolder, measured: Measured, *, files: Mapping[str, str]) -> None:
+    """Write the figures of the teacher. files: SHA-256 by path of its model and of the files next to it."""
+    write_sealed_json(folder.teacher / "outcome.json", {**measured.to_dict(), "files": dict(files)})
 
 
 def read_baseline(folder: RunFolder) -> Measured | None:
-    """The figures of the teacher, None before it was measured."""
+    """The figures of the teacher, None before it was measured; DamagedFileError if the file is damaged."""
+    found = _read_teacher(folder)
+    return None if found is None else found[0]
+
+
+def read_teacher_files(folder: RunFolder) -> dict[str, str]:
+    """SHA-256 by path of the teacher's files; empty before it was measured and in folders of earlier versions."""
+    found = _read_teacher(folder)
+    return {} if found is None else found[1]
+
+
+def teacher_remedy(folder: RunFolder) -> str:
+    """Say how to continue without a damaged file of the teacher."""
+    return f"Restore it from a copy, or remove {folder.teacher} and run the study again: the teacher is measured again."
+
+
+def _read_teacher(folder: RunFolder) -> tuple[Measured, dict[str, str]] | None:
     path = folder.teacher / "outcome.json"
-    return Measured.from_dict(read_json(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        values = read_sealed_json(path, required=folder.sealed)
+        files = values.pop("files", {})
+        measured = Measured.from_dict(values)
+        require_plausible_files(files)
+        require_plausible_figures(measured)
+        return measured, files
+    except (DamagedFileError, *UNREADABLE) as error:
+        raise damaged(path, error, teacher_remedy(folder)) from error
+
+
+def damaged(path: Path, error: Exception, remedy: str) -> DamagedFileError:
+    """Return the error for a file that could not be read, with the way out."""
+    if isinstance(error, DamagedFileError):
+        return DamagedFileError(f"{error}. {remedy}")
+    text = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+    return DamagedFileError(f"{path} is damaged: {text}. {remedy}")

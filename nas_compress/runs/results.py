@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import read_content
-from nas_compress.errors import RequestError
 from nas_compress.export.xz_container import compress
 from nas_compress.plots.hypervolume_history import plot_hypervolume
 from nas_compress.plots.panel import Spreads
@@ -17,6 +16,7 @@ from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.front_tables import write_front_csv, write_front_json
+from nas_compress.runs.model_files import model_path
 from nas_compress.runs.records import Record, read_baseline, read_records
 from nas_compress.runs.savings import Savings
 from nas_compress.values.file_contract import COMPRESSED
@@ -71,16 +71,16 @@ def zero_fractions(records: Sequence[Record]) -> dict[int | str, float]:
 
 
 def byte_steps(folder: RunFolder, record: Record, *, coded: bool = True) -> list[tuple[str, int]]:
-    """Names and bytes of the compression steps from the teacher's file to the trial's; empty without its file.
+    """Names and bytes of the compression steps from the teacher's file to the trial's; empty if another host has it.
 
     Networks with zeros or shared values have the steps of `export.layout.STEPS` in between.
     coded: whether to compress an uncompressed file for the last step, which takes 0.25 s.
+    DamagedFileError if the file is not the one that was measured.
     """
-    measured, teacher, path = record.outcome.measured, read_baseline(folder), folder.root / record.model
-    try:
-        content = read_content(path)
-    except RequestError:
+    if not record.model:
         return []
+    measured, teacher, path = record.outcome.measured, read_baseline(folder), model_path(folder, record)
+    content = read_content(path)
     steps = [] if teacher is None else [("the teacher, float32", int(teacher.figure("size_bytes")))]
     if measured is not None:
         steps += [(f"this network, {name}", size) for name, size in measured.steps.items()]

@@ -12,7 +12,8 @@ from dataclasses import replace
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_baseline, write_baseline, write_record
+from nas_compress.runs.model_files import model_path, teacher_path
+from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
 from nas_compress.values.device_settings import DeviceSettings
 from nas_compress.values.metrics import Budget
@@ -48,13 +49,12 @@ def measure_again(
 ) -> dict[int, Outcome]:
     """Measure the latency of each record's file again. Return the steady outcomes by trial.
 
-    sizes: sizes of free dimensions by name.
+    sizes: sizes of free dimensions by name. DamagedFileError for a file other than the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
-        file = folder.root / record.model
-        if time.monotonic() < end and file.is_file():
-            latency = measure_latency(file, target, sizes=sizes)
+        if record.model and time.monotonic() < end:
+            latency = measure_latency(model_path(folder, record), target, sizes=sizes)
             if not latency.noisy:
                 steady[record.trial] = _with_latency(record.outcome, latency, target.settings, budgets)
     return steady
@@ -71,20 +71,20 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
-def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> None:
-    """Mark every latency as noisy, because latencies of another machine are not comparable.
+def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> list[Record]:
+    """Mark every latency as noisy, because latencies of another machine are not comparable. Return the records.
 
     The float32 latencies are removed and measured again for the front.
     """
-    amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
+    return amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
 
 
 def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int]) -> None:
     """Measure the latency of the run's teacher here. Its other figures are kept."""
-    known, path = read_baseline(folder), folder.teacher / "model.onnx"
-    if known is not None and path.is_file():
-        latency = measure_latency(path, target, sizes=sizes)
-        write_baseline(folder, _timed(known, latency, target.settings))
+    known = read_baseline(folder)
+    if known is not None:
+        latency = measure_latency(teacher_path(folder), target, sizes=sizes)
+        write_baseline(folder, _timed(known, latency, target.settings), files=read_teacher_files(folder))
 
 
 def _noisy(outcome: Outcome) -> Outcome:

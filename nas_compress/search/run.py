@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 from optuna.storages import BaseStorage
 
 from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
+from nas_compress.runs.adopt import adopt
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
-from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.runs.model_files import model_path, teacher_path
+from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
+from nas_compress.runs.results import make_front
+from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
 from nas_compress.search.preflight.feasibility import draw_candidates, refuse_out_of_reach, within_reach
@@ -43,7 +48,7 @@ from nas_compress.search.storage.optuna_storage import (
     require_same_storage,
     study_identity,
 )
-from nas_compress.search.storage.recovery import require_same_trials
+from nas_compress.search.storage.recovery import repeat_lost, require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
@@ -103,18 +108,26 @@ def run_study(
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
-        if storage is None:
-            _take_over(folder, parts, reporter)
-        hosts = _open(parts, folder, backend, storage, total, store)
+        opened = _open(parts, backend)
         for line in code:
             reporter.keep(line)
-        repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
+        folder = _in_todays_format(folder, reporter)
         records = read_records(folder)
+        require_same_trials(opened, folder, records)
+        if storage is None:
+            records = _take_over(folder, parts, records, reporter)
+        hosts = _join(opened, parts, folder, url=storage, total=max(total, len(records)), shared=store)
+        repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
+        for line in (*ignored_folders(folder), *continuation_notes(records, versions())):
+            reporter.say(line)
         if records or repeated:
             cut = f"; interrupted trials to repeat: {repeated}" if repeated else ""
             reporter.say(f"continuing after {len(records)} finished trials{cut}")
+        for number in repeat_lost(opened, records, run=hosts.run_id, alone=storage is None):
+            reporter.say(f"trials/{number} was removed; its candidate is tried again under another number")
         queue_start_points(hosts.study, parts)
         figures, teacher = read_baseline(folder), None
+        _require_files(folder, parts, figures, records)
         if figures is not None and len(records) >= total:
             reporter.say(f"nothing to do: {len(records)} trials are finished, the total asked for is {total}")
         else:
@@ -166,21 +179,38 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
 
-def _open(
-    parts: StudyParts, folder: RunFolder, backend: BaseStorage, url: str | None, total: int, shared: SharedStore | None
-) -> Hosts:
-    """Open the study in the storage, and write the run folder's marker."""
+def _open(parts: StudyParts, backend: BaseStorage) -> optuna.Study:
+    """Open the study in the storage; RequestError if it belongs to another study file."""
     identity = study_identity(
         parts.spec, space_hash=parts.space.source_hash, data_fingerprint=parts.dataset.fingerprint
     )
-    study = open_study(backend, parts.spec, identity)
-    require_same_trials(study, folder)
-    known = folder.about() if folder.marker.is_file() else {"run": uuid.uuid4().hex}
-    planned = max(total, len(read_records(folder)))
+    return open_study(backend, parts.spec, identity)
+
+
+def _in_todays_format(folder: RunFolder, reporter: Reporter) -> RunFolder:
+    """Give the files of an earlier version their checksums."""
+    if folder.sealed:
+        return folder
+    adopted = adopt(folder)
+    reporter.say("the run folder of an earlier version got checksums for its records and model files as they are")
+    return adopted
+
+
+def _join(
+    study: optuna.Study,
+    parts: StudyParts,
+    folder: RunFolder,
+    *,
+    url: str | None,
+    total: int,
+    shared: SharedStore | None,
+) -> Hosts:
+    """Write the run folder's marker and return this process among those of the study."""
+    run_id = folder.about()["run"] if folder.marker.is_file() else uuid.uuid4().hex
     folder.start(
         {
-            "run": known["run"],
-            "study": parts.spec.model_dump(mode="json") | {"trials": planned},
+            "run": run_id,
+            "study": parts.spec.model_dump(mode="json") | {"trials": total},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.task.classes,
             "chance": task_chance(parts.dataset.task),
@@ -193,28 +223,44 @@ def _open(
     return Hosts(
         study=study,
         folder=folder,
-        run_id=known["run"],
+        run_id=run_id,
         machine=parts.target.fingerprint,
         joined=url is not None,
         shared=shared,
     )
 
 
-def _take_over(folder: RunFolder, parts: StudyParts, reporter: Reporter) -> None:
-    """Mark latencies as noisy if the run was started on another machine, because they are not comparable."""
+def _take_over(folder: RunFolder, parts: StudyParts, records: list[Record], reporter: Reporter) -> list[Record]:
+    """Mark latencies as noisy if the run was started on another machine, because they are not comparable.
+
+    Return the records as they are then.
+    """
     target, about = parts.target, folder.about() if folder.marker.is_file() else {}
     before = about.get("machine", {})
     if before.get("key", target.fingerprint) == target.fingerprint:
-        return
-    if folder.spec().target != parts.spec.target:  # another study: the storage refuses it
-        return
+        return records
     reporter.say(
         f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
         "latencies on its front are measured again here"
     )
-    mark_noisy(folder, read_records(folder))
+    marked = mark_noisy(folder, records)
     time_teacher_again(folder, target, sizes=parts.sizes)
     folder.start({**about, "machine": target.describe()})
+    return marked
+
+
+def _require_files(folder: RunFolder, parts: StudyParts, teacher: Measured | None, records: Sequence[Record]) -> None:
+    """Raise DamagedFileError unless the files of the teacher and of the front are those that were measured.
+
+    Other files are not read by a run; `verify` checks all of them.
+    """
+    if teacher is None:
+        return
+    teacher_path(folder)
+    members = {point.trial for point in make_front(parts.spec, folder.chance(), teacher, records).members}
+    for record in records:
+        if record.trial in members:
+            model_path(folder, record)
 
 
 def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], total: int, reporter: Reporter) -> None:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,11 +23,13 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
+from nas_compress.files import make_folder
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.pruning.pruned_family import build_network
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
@@ -209,7 +212,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
     known = read_baseline(folder)
     if known is not None:
         return known
-    folder.teacher.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.teacher)
     path, watch = folder.teacher / "model.onnx", Stopwatch()
     calibration = calibration_samples(dataset.train)
     device = next(teacher.network.parameters()).device
@@ -241,12 +244,17 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
     for name in ("teacher.safetensors", "teacher.json"):
         if (teacher.folder / name).is_file():
             shutil.copyfile(teacher.folder / name, folder.teacher / name)
-    write_baseline(folder, measured)
+    write_baseline(folder, measured, files=digests_of_teacher(folder))
     return measured
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of packages with influence on results."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
     names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
     ours = {"python": platform.python_version(), "nas-compress": __version__}
-    return ours | {name: importlib.metadata.version(name) for name in names}
+    return tuple((ours | {name: importlib.metadata.version(name) for name in names}).items())

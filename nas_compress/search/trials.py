@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -15,13 +15,13 @@ from optuna.trial import TrialState
 from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.config.suggest import Suggest
 from nas_compress.errors import RequestError
-from nas_compress.files import write_json
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, write_record
+from nas_compress.runs.model_files import digests_of_trial
+from nas_compress.runs.records import Record, write_candidate, write_record
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
-from nas_compress.search.setup import StudyParts
+from nas_compress.search.setup import StudyParts, versions
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
@@ -70,11 +70,14 @@ class Answer:
 
     model: path of its file, relative to the run folder; empty without a file.
     repeats: number of the earlier trial if its outcome is copied.
+    files, versions: see `Record`.
     """
 
     outcome: Outcome
     model: str
     repeats: int | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -208,9 +211,14 @@ class Trials:
         """
         unknown = ("failed",) if self._spec.search.stop in PRUNERS else ("failed", "stopped")
         for record in self._earlier(proposal.candidate):
-            if record.outcome.state not in unknown:
-                first = record.trial if record.repeats is None else record.repeats
-                return Answer(outcome=record.outcome, model=record.model, repeats=first)
+            if record.outcome.state not in unknown and record.repeats is None:
+                return Answer(
+                    outcome=record.outcome,
+                    model=record.model,
+                    repeats=record.trial,
+                    files=record.files,
+                    versions=record.versions,
+                )
         reason = deadly(proposal.trial)
         if reason is None:
             return None
@@ -224,7 +232,7 @@ class Trials:
         """
         trial, candidate, spec = proposal.trial, proposal.candidate, self._spec
         place, name = self._folder.trial(trial.number), f"trial {trial.number}"
-        write_json(place / "candidate.json", candidate.to_dict())
+        write_candidate(self._folder, trial.number, candidate)
         try:
             checked = self._candidate_rules.require(candidate)
         except RequestError as error:
@@ -242,8 +250,10 @@ class Trials:
             stopper=make_stopper(trial, spec, Overruled(rule=self._rule) if stopped else self._rule),
             shadow=spec.search.stop == "shadow",
         )
-        trained = outcome.state == "trained"
-        return Answer(outcome=outcome, model=f"trials/{trial.number}/{spec.file_name}" if trained else "")
+        if outcome.state != "trained":
+            return Answer(outcome=outcome, model="")
+        model = f"trials/{trial.number}/{spec.file_name}"
+        return Answer(outcome=outcome, model=model, files=digests_of_trial(self._folder, model))
 
     def _settle(self, trial: optuna.Trial, answer: Answer) -> None:
         """Record a trial and tell the study, unless another run took this one for dead and gave up the trial."""
@@ -254,6 +264,8 @@ class Trials:
             finished_s=self.clock.now(),
             model=answer.model,
             repeats=answer.repeats,
+            files=answer.files,
+            versions=answer.versions,
         )
         try:
             self._tell(trial, record)

@@ -13,7 +13,7 @@ from torch import nn
 
 from nas_compress.errors import describe, is_of_one_trial, lacks_memory
 from nas_compress.export.onnx_file import size_steps
-from nas_compress.files import TEMPORARY
+from nas_compress.files import TEMPORARY, make_folder
 from nas_compress.measurement.pipeline import Stopwatch, measure_file, write_file
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.trial.born_again import write_ensemble
@@ -123,7 +123,7 @@ def _run(
 ) -> Outcome:
     # plan
     candidate = checked.candidate
-    model.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(model.parent)
     with TemporaryDirectory(prefix=TEMPORARY, dir=model.parent) as folder:
         plan, student = plan_trial(checked, context, seed=seed, name=model.name, folder=Path(folder), watch=watch)
     planned = Outcome(

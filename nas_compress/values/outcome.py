@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import nan
 from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
@@ -163,5 +164,11 @@ class Outcome:
             known["measured"] = Measured.from_dict(known["measured"])
         if known.get("architecture") is not None:
             known["architecture"] = Architecture.from_dict(known["architecture"])
-        known["curve"] = tuple((int(epoch), float(accuracy)) for epoch, accuracy in known.get("curve", ()))
+        known["curve"] = tuple((epoch, _number(figure)) for epoch, figure in known.get("curve", ()))
+        known["losses"] = {name: _number(loss) for name, loss in known.get("losses", {}).items()}
         return cls(**known)
+
+
+def _number(value: float | None) -> float:
+    """Return a stored number; JSON holds null for nan."""
+    return nan if value is None else value

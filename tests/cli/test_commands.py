@@ -15,6 +15,7 @@ from image_files import file_accuracy
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.files import read_sealed_json
 from running import SPACE, Command, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]
@@ -55,7 +56,7 @@ def test_every_trial_has_its_files(finished: Path) -> None:
         assert (record["model"] != "") == trained
         assert not trained or (finished / "run" / record["model"]).is_file()
         if record["repeats"] is None:
-            assert json.loads((folder / "candidate.json").read_text()) == record["outcome"]["candidate"]
+            assert read_sealed_json(folder / "candidate.json") == record["outcome"]["candidate"]
             files = {"candidate.json", "outcome.json"} | ({"model.onnx"} if trained else set())
             assert {path.name for path in folder.iterdir()} == files
 

@@ -18,7 +18,7 @@ from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.files import read_json, write_json
+from nas_compress.files import read_json
 from nas_compress.report.page import report_page
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
@@ -146,9 +146,9 @@ def test_mistakes_are_refused_before_anything_is_trained(
         assert words in answer.line
     assert "'nothing'" in command("confirm", "nothing").line
     assert snapshot(run) == before
-    about = read_json(run / "run.json")
-    about["study"]["data"]["seed"] = 7
-    write_json(run / "run.json", about)
     folder = RunFolder(root=run)
+    about = folder.about()
+    about["study"]["data"]["seed"] = 7
+    folder.start(about)
     with pytest.raises(RequestError, match="the data must be those of the run, but trial"):
         confirm_run(folder, read_front(folder).members)

@@ -21,7 +21,6 @@ from selenium.webdriver.support.wait import WebDriverWait
 from browsing import browser as browser
 from nas_compress.dashboard.server import dashboard_server
 from nas_compress.errors import RequestError
-from nas_compress.files import read_json, write_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 
@@ -162,8 +161,8 @@ def test_a_run_in_another_storage_needs_its_url_and_a_port_must_be_free(
 ) -> None:
     shutil.copytree(run.root, tmp_path / "run")
     (tmp_path / "run" / "study.journal").unlink()
-    about = read_json(tmp_path / "run" / "run.json")
-    write_json(tmp_path / "run" / "run.json", about | {"storage": "sqlite:///elsewhere.db"})
+    moved = RunFolder(root=tmp_path / "run")
+    moved.start(moved.about() | {"storage": "sqlite:///elsewhere.db"})
     with pytest.raises(RequestError, match="give it as --storage"), serving(RunFolder(root=tmp_path / "run")):
         pass
     port = int(address.rsplit(":", 1)[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from browsing import browser as browser
 from nas_compress.config.schema import BudgetSection, DataSection, StudySpec
+from nas_compress.files import digest_of_file
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_baseline, write_record
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
+from timing import save_net
 
 MakeRun = Callable[..., RunFolder]
 
@@ -28,6 +31,7 @@ def finished(finished: Path) -> RunFolder:
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """A run folder with a teacher, as many trained records as asked for, and failures with a reason."""
+    network = save_net(tmp_path_factory.mktemp("network") / "model.onnx")
 
     def make(
         *, trained: int = 0, failed: int = 0, stopped: int = 0, reason: str = "ExportError: no", taught: bool = True
@@ -49,7 +53,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
             latency_noisy=False,
         )
         if taught:
-            write_baseline(folder, measured)
+            write_baseline(folder, measured, files={})
         generator = np.random.default_rng(0)
         candidate = Candidate(family="resnet", depths=(1, 1, 1))
         curve = ((1, 0.25), (2, 0.5), (4, 0.75))
@@ -73,7 +77,16 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 if figures["size_bytes"] > 300_000:
                     outcome = replace(outcome, reason="size_bytes <= 300000 must hold")
             params = {"width": int(generator.integers(1, 9)), "family": "resnet"}
-            write_record(folder, Record(trial=trial, params=params, outcome=outcome, finished_s=trial, model="x.onnx"))
+            model = f"trials/{trial}/model.onnx" if outcome.state == "trained" else ""
+            write_record(
+                folder,
+                Record(
+                    trial=trial, params=params, outcome=outcome, finished_s=trial, model=model,
+                    files={model: digest_of_file(network)} if model else {},
+                ),
+            )  # fmt: skip
+            if model:
+                shutil.copy(network, folder.root / model)
         return folder
 
     return make

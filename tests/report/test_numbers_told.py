@@ -19,6 +19,7 @@ from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front_tables import write_front_csv, write_front_json
+from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.runs.results import read_front
 from nas_compress.search.reporter import trial_line
@@ -95,9 +96,9 @@ def test_simulated_activations_are_marked_wherever_their_latency_stands(make_run
             (1, 8, 8), classes=10, mean=0, std=1.0, family="resnet", widths=(), depths=(1, 1, 1)
         ),
     )
-    record = replace(record, outcome=outcome, model="model.onnx")
-    write_record(folder, record)
     export_images(Flat(), (1, 8, 8), folder.root / record.model)
+    record = replace(record, outcome=outcome, files=digests_of_trial(folder, record.model))
+    write_record(folder, record)
 
     shown = printed(folder)
     assert WORDS in shown and NOTE in shown

@@ -18,6 +18,7 @@ from nas_compress.errors import RequestError
 from nas_compress.export.xz_container import compress
 from nas_compress.runs.bundle import export_bundle, trained_record
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import read_record, read_records, write_record
 from nas_compress.search.run import default_folder, run_study
 from running import own_cache as own_cache
@@ -119,7 +120,8 @@ def test_a_compressed_file_is_opened_by_the_example(run: RunFolder, trial: int, 
     assert record is not None
     content = (compressed.root / record.model).read_bytes()
     (compressed.root / f"{record.model}.xz").write_bytes(compress(content))
-    write_record(compressed, replace(record, model=f"{record.model}.xz"))
+    name = f"{record.model}.xz"
+    write_record(compressed, replace(record, model=name, files=digests_of_trial(compressed, name)))
     export_bundle(compressed, trial, tmp_path / "bundle")
     assert not (tmp_path / "bundle" / "model.onnx").exists()
     assert "`model.onnx.xz` takes raw samples" in (tmp_path / "bundle" / "README.md").read_text()

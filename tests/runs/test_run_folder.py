@@ -7,8 +7,8 @@ import portalocker
 import pytest
 
 from nas_compress.errors import RequestError, RunError
-from nas_compress.files import write_json
-from nas_compress.runs.folder import FORMAT, RunFolder, open_run, require_free
+from nas_compress.runs.folder import RunFolder, open_run, require_free
+from running import ABOUT
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_run(root: Path) -> Path:
-    root.mkdir(parents=True)
-    write_json(root / "run.json", {"format": FORMAT})
+    RunFolder(root=root).start(ABOUT)
     return root
 
 

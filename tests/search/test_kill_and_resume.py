@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from nas_compress.config.study_file import read_study
 from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import read_records, write_record
+from nas_compress.runs.records import read_candidate, read_record, read_records, write_record
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import DEATHS, MOST_DEATHS, settle_cut_trials
@@ -58,8 +58,8 @@ def finish(tmp_path: Path, root: Path) -> None:
         >= {name: facts for name, facts in teacher.items() if name.endswith("safetensors")}.items()
     )
     assert [record.trial for record in read_records(RunFolder(root=root))] == [0, 2]
-    cut, again = read_json(root / "trials" / "1" / "candidate.json"), read_json(root / "trials" / "2" / "outcome.json")
-    assert again["outcome"]["candidate"] == cut
+    cut, again = read_candidate(RunFolder(root=root), 1), read_record(RunFolder(root=root), 2)
+    assert again is not None and again.outcome.candidate == cut
     trials = load(root).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert trials[2].params == trials[1].params
@@ -94,7 +94,7 @@ def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
     first.kill()
     first.join(10)
     assert second.exitcode == 1
-    (line,) = (tmp_path / "second").read_text().splitlines()
+    line = (tmp_path / "second").read_text().splitlines()[-1]
     assert line.startswith("nas-compress: Another process runs the study in")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
+from nas_compress.errors import DamagedFileError
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.search.remeasure import amend, measure_again, noisy_members
 from nas_compress.values.candidate import Candidate
@@ -34,9 +36,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def record(trial: int, *, repeats: int | None = None, noisy: bool = True) -> Record:
     outcome = replace(OUTCOME, reason="too slow", measured=replace(MEASURED, latency_noisy=noisy))
-    return Record(
-        trial=trial, params={}, outcome=outcome, finished_s=0.0, model=f"trials/{trial}/model.onnx", repeats=repeats
-    )
+    model = f"trials/{trial if repeats is None else repeats}/model.onnx"
+    return Record(trial=trial, params={}, outcome=outcome, finished_s=0.0, model=model, repeats=repeats)
 
 
 def test_only_noisy_members_are_measured_again() -> None:
@@ -45,10 +46,12 @@ def test_only_noisy_members_are_measured_again() -> None:
 
 
 def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folder: RunFolder) -> None:
-    records = [record(0), record(1), record(2, repeats=0)]
+    folder.trial(0).mkdir(parents=True)
+    save_net(folder.trial(0) / "model.onnx")
+    files = digests_of_trial(folder, "trials/0/model.onnx")
+    records = [replace(record(0), files=files), record(1), replace(record(2, repeats=0), files=files)]
     for each in records:
         write_record(folder, each)
-    save_net(folder.trial(0) / "model.onnx")
     steady = measure_again(folder, [records[0]], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes={})
     assert steady[0].measured is not None and not steady[0].measured.latency_noisy
     assert steady[0].measured.figures["latency_ms"] < 50 and steady[0].reason is None
@@ -59,7 +62,19 @@ def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folde
     assert read_records(folder) == amended
 
 
-def test_a_trial_whose_file_is_gone_keeps_its_figure(folder: RunFolder) -> None:
-    assert (
-        measure_again(folder, [record(0)], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes={}) == {}
-    )
+def test_a_trial_whose_file_another_host_has_keeps_its_figure(folder: RunFolder) -> None:
+    target = OnnxruntimeCpu(meter_with_level(folder.root, 1e6))
+    assert measure_again(folder, [replace(record(0), model="")], target, BUDGETS, sizes={}) == {}
+
+
+def test_another_file_than_the_measured_one_is_not_timed(folder: RunFolder) -> None:
+    target = OnnxruntimeCpu(meter_with_level(folder.root, 1e6))
+    with pytest.raises(DamagedFileError, match=r"trials/0/model\.onnx is missing\. Restore it from a copy, or remove"):
+        measure_again(folder, [record(0)], target, BUDGETS, sizes={})
+    folder.trial(0).mkdir(parents=True)
+    save_net(folder.trial(0) / "model.onnx")
+    known = replace(record(0), files=digests_of_trial(folder, "trials/0/model.onnx"))
+    with (folder.trial(0) / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(DamagedFileError, match=r"trials/0/model\.onnx is not the file that was measured"):
+        measure_again(folder, [known], target, BUDGETS, sizes={})

@@ -19,10 +19,11 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.errors import RunError
-from nas_compress.files import FileLock, write_json
+from nas_compress.errors import DamagedFileError, RunError
+from nas_compress.files import FileLock, digest_of_file, in_use
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_record, write_record
+from nas_compress.runs.model_files import digests
+from nas_compress.runs.records import Record, read_record, write_candidate, write_record
 from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
 from nas_compress.tasks.task import Task
@@ -100,7 +101,8 @@ class Hosts:
         if not self.joined:
             return
         trial.set_user_attr(MACHINE, self.machine)
-        trial.set_user_attr(OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s})
+        shared = {"files": dict(record.files), "versions": dict(record.versions)}
+        trial.set_user_attr(OUTCOME, {"outcome": record.outcome.to_dict(), "finished_s": record.finished_s, **shared})
         path = self.folder.root / record.model
         if self.shared is not None and record.model and record.repeats is None and path.is_file():
             trial.set_user_attr(FILE, self.shared.put(path, trial))
@@ -204,30 +206,46 @@ class Hosts:
             return None
         if outcome.measured is not None and known.get(MACHINE) != self.machine and self.counts:
             outcome = replace(outcome, measured=replace(outcome.measured, latency_noisy=True))
+        model, files = known["model"], dict(known[OUTCOME].get("files", {}))
+        if known["repeats"] is None:
+            model = self._fetched(trial.number, model, known.get(FILE), files.get(model))
+            files = digests(self.folder.root, [self.folder.root / model])
         record = Record(
             trial=trial.number,
             params=trial.params,
             outcome=outcome,
             finished_s=known[OUTCOME]["finished_s"],
-            model=known["model"] if known["repeats"] is not None else self._fetched(known["model"], known.get(FILE)),
+            model=model,
             repeats=known["repeats"],
+            files=files,
+            versions=known[OUTCOME].get("versions", {}),
         )
-        write_json(self.folder.trial(trial.number) / "candidate.json", outcome.candidate.to_dict())
+        write_candidate(self.folder, trial.number, outcome.candidate)
         write_record(self.folder, record)
         return record
 
-    def _fetched(self, model: str, name: str | None) -> str:
-        """Copy another run's file to the same path in this run's folder. Return it; empty without a file."""
+    def _fetched(self, trial: int, model: str, name: str | None, digest: str | None) -> str:
+        """Copy another run's file to the same path in this run's folder. Return it; empty without a file.
+
+        name: of the file in the shared store. digest: SHA-256 of the measured file, None from an earlier version.
+        """
         if name is None or self.shared is None:
             return ""
-        self.shared.fetch(name, self.folder.root / model)
+        path = self.folder.root / model
+        self.shared.fetch(name, path)
+        if digest is not None and digest_of_file(path) != digest:
+            path.unlink()
+            raise DamagedFileError(
+                f"--shared {self.shared.place} holds another file for trial {trial} than the measured one: the "
+                f"SHA-256 of {name} differs. Restore it, or leave out --shared to continue without other hosts' files."
+            )
         return model
 
 
 @contextmanager
 def working(folder: RunFolder, worker: int) -> Iterator[None]:
     """Hold the lock of a living worker process."""
-    with _lock(folder, f"worker-{worker}"):
+    with _lock(folder, f"worker-{worker}") as lock, in_use(folder.root, lock):
         yield
 
 
@@ -243,11 +261,11 @@ def wait_for_workers(folder: RunFolder) -> None:
 
 
 @contextmanager
-def _lock(folder: RunFolder, name: str) -> Iterator[None]:
+def _lock(folder: RunFolder, name: str) -> Iterator[FileLock]:
     lock = FileLock(folder.checkpoints / f"{name}.lock")
     lock.wait(math.inf)
     try:
-        yield
+        yield lock
     finally:
         lock.close()
 

@@ -12,7 +12,7 @@ from nas_compress.config.schema import PRUNERS, StudySpec
 from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_record, read_records
+from nas_compress.runs.records import Record, read_record
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS, Budget
@@ -24,6 +24,9 @@ RUN, WORKER = "run", "worker"
 DEATHS = "deaths"
 """User attribute of a trial: number of processes that died during its training."""
 
+REPEATS = "repeats_cut_trial"
+"""User attribute of a queued trial: number of the interrupted or lost trial with these parameters."""
+
 MOST_DEATHS = 5
 """Number of deaths after which parameters are not tried again. They may be the cause, for example by their memory."""
 
@@ -31,7 +34,7 @@ MOST_DEATHS = 5
 def repeat(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, object], *, died: bool) -> None:
     """Queue the parameters of an interrupted trial. died: its process was killed or crashed."""
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
-    study.enqueue_trial(dict(params), user_attrs={"repeats_cut_trial": trial.number, DEATHS: deaths})
+    study.enqueue_trial(dict(params), user_attrs={REPEATS: trial.number, DEATHS: deaths})
 
 
 def deadly(trial: optuna.Trial) -> str | None:
@@ -105,13 +108,33 @@ def remove_trial(folder: RunFolder, number: int) -> None:
         (folder.trial(number) / name).unlink(missing_ok=True)
 
 
-def require_same_trials(study: optuna.Study, folder: RunFolder) -> None:
+def repeat_lost(study: optuna.Study, records: Sequence[Record], *, run: str, alone: bool) -> list[int]:
+    """Queue the parameters of this run's told trials without a record, because their folders were removed.
+
+    run, alone: see `settle_cut_trials`. Return the numbers of these trials.
+    """
+    known = {record.trial for record in records}
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+    lost = [
+        trial
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and trial.number not in known | repeated
+        and trial.user_attrs.get(RUN, run if alone else None) == run
+    ]
+    for trial in lost:
+        repeat(study, trial, trial.params, died=False)
+    return [trial.number for trial in lost]
+
+
+def require_same_trials(study: optuna.Study, folder: RunFolder, records: Sequence[Record]) -> None:
     """Raise RequestError if the run folder has records without a trial in the storage.
 
     New trials would get the same numbers and overwrite them.
     """
     known = {trial.number for trial in study.get_trials(deepcopy=False)}
-    strange = [record.trial for record in read_records(folder) if record.trial not in known]
+    strange = [record.trial for record in records if record.trial not in known]
     if strange:
         raise RequestError(
             f"the storage must hold the trials of the run folder, but it has no trial {strange[0]} and "

@@ -1,0 +1,79 @@
+"""The command `verify`: compare a run folder with its checksums and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from nas_compress.cli.terminal import print_line
+
+if TYPE_CHECKING:
+    from nas_compress.confirm.measured_again import MeasuredAgain
+
+
+@click.command()
+@click.argument("run")
+@click.option("--fast", is_flag=True, help="Compare checksums only; measure nothing again.")
+@click.option("--study", help="Your study file, for the figures of a run on your own data.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
+    """Check that every file of a run is the one that was written, and that its figures are true.
+
+    Records, models, the confirmation and the front are compared with their checksums. The models of the front and the
+    teacher are then measured again on the validation data. Prints a line for each problem; exit code 1 if there is one.
+
+    Example: nas-compress verify digits --fast
+    """
+    from nas_compress.config.study_file import read_study
+    from nas_compress.confirm.measured_again import measure_files_again, needs_study
+    from nas_compress.errors import RequestError, RunError
+    from nas_compress.files import json_text
+    from nas_compress.runs.folder import open_run
+    from nas_compress.runs.results import make_front
+    from nas_compress.runs.verify import verify_files
+
+    if fast and study is not None:
+        raise RequestError("--study must be given without --fast, which measures nothing")
+    own = None if study is None else read_study(study)
+    folder = open_run(run)
+    found = verify_files(folder)
+    again: Sequence[MeasuredAgain] = ()
+    if not fast and needs_study(folder) and own is None:
+        found.notes.append("the figures are not measured again: data of your own code need --study")
+    elif not fast and not found.problems:
+        front = make_front(folder.spec(), folder.chance(), found.teacher, found.records)
+        members = {point.trial for point in front.members}
+        chosen = [record for record in found.records if record.trial in members]
+        again = measure_files_again(folder, chosen, found.teacher, own=own)
+        found.problems += [line for each in again for line in each.differences]
+    elif not fast:
+        found.notes.append("the figures are not measured again because of the problems above")
+    summary = (
+        f"{folder.spec().name}: {len(found.records)} records, {found.files} files compared with their SHA-256, "
+        f"{_again_words(again)}{len(found.problems) or 'no'} problem{'s' if len(found.problems) != 1 else ''}"
+    )
+    if as_json:
+        values = {
+            "run": str(folder.root),
+            "records": len(found.records),
+            "files": found.files,
+            "measured": [{"model": each.name, **each.figures, "latency_ratio": each.latency_ratio} for each in again],
+            "problems": found.problems,
+            "notes": found.notes,
+        }
+        click.echo(json_text(values))
+    else:
+        for line in (*found.problems, *found.notes, *([] if found.problems else [summary])):
+            print_line(line)
+    if found.problems:
+        raise RunError(summary)
+
+
+def _again_words(again: Sequence[MeasuredAgain]) -> str:
+    if not again:
+        return ""
+    ratios = sorted(each.latency_ratio for each in again if each.latency_ratio is not None)
+    span = f", latency {ratios[0]:.2f} to {ratios[-1]:.2f} times the recorded" if ratios else ""
+    return f"{len(again)} files measured again{span}, "

@@ -1,0 +1,103 @@
+"""Figures of the front's files, measured again and compared with their records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_compress.config.study_file import StudyFile
+from nas_compress.confirm.study_of_run import study_of_run
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.devices.protocol import Device
+from nas_compress.devices.table import open_device
+from nas_compress.errors import RequestError
+from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.predictions import measure_metrics
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.model_files import TEACHER, model_path, teacher_path
+from nas_compress.runs.records import Record
+from nas_compress.search.setup import gather
+from nas_compress.tasks.batch import free_sizes, to_arrays
+from nas_compress.values.outcome import Measured
+
+TOLERANCE = 1e-9
+"""Largest difference of a metric of the same file on the same data."""
+
+TIME_LIMIT_S = 60.0
+"""Limit for all latencies together, in seconds. The metrics of all files are measured anyway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredAgain:
+    """One file measured again.
+
+    name: its path in the run folder. differences: a line for each figure that differs from the record.
+    latency_ratio: its latency over the recorded one, None after the time limit.
+    """
+
+    name: str
+    figures: Mapping[str, float]
+    differences: tuple[str, ...]
+    latency_ratio: float | None
+
+
+def needs_study(folder: RunFolder) -> bool:
+    """Return True if the data of a run come from the user's code."""
+    return folder.spec().data.factory is not None
+
+
+def measure_files_again(
+    folder: RunFolder, records: Sequence[Record], teacher: Measured | None, *, own: StudyFile | None = None
+) -> list[MeasuredAgain]:
+    """Measure the model files of records, and of the teacher, on the validation split.
+
+    The metrics and the size must equal the record. Latencies depend on the machine and are only compared.
+    own: the user's own study file; without it, only built-in data are loaded and no code is.
+    RequestError if the data come from code and `own` is missing, DamagedFileError for another file than the measured.
+    """
+    dataset, target = _data_and_device(folder, records, own)
+    files = [(model_path(folder, record), record.model, record.outcome.measured) for record in records if record.model]
+    if teacher is not None:
+        files.append((teacher_path(folder), TEACHER, teacher))
+    end = time.monotonic() + TIME_LIMIT_S
+    return [
+        _again(path, name, known, dataset, target, latency=time.monotonic() < end)
+        for path, name, known in files
+        if known is not None
+    ]
+
+
+def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFile | None) -> tuple[Dataset, Device]:
+    if own is not None and records:
+        parts = gather(study_of_run(folder, records[0].outcome.candidate, own=own))
+        return parts.dataset, parts.target
+    spec = folder.spec()
+    if spec.data.factory is not None:
+        raise RequestError(f"data from {spec.data.factory} need --study, because a run folder never supplies code")
+    dataset = load_dataset(
+        name=spec.data.name,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        train_samples=spec.data.train_samples,
+    )
+    return dataset, open_device(spec.target.name, spec.device_settings)
+
+
+def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Device, *, latency: bool) -> MeasuredAgain:
+    samples, task = dataset.validation, dataset.task
+    figures = measure_metrics(path, task, inputs=to_arrays(samples.inputs), targets=to_arrays(samples.targets))
+    figures["size_bytes"] = path.stat().st_size
+    differences = tuple(
+        f"{name} has {metric} {value:.6g} on {dataset.name}, and its record {known.figures[metric]:.6g}"
+        for metric, value in figures.items()
+        if metric in known.figures and not abs(value - known.figures[metric]) <= TOLERANCE
+    )
+    ratio = None
+    if latency:
+        sizes = free_sizes(dataset.train.inputs, task.signature.inputs)
+        ratio = measure_latency(path, target, sizes=sizes).latency_ms / known.figure("latency_ms")
+    return MeasuredAgain(name=name, figures=figures, differences=differences, latency_ratio=ratio)
