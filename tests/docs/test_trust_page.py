@@ -41,7 +41,7 @@ HELD = {
     "A checksum is no signature": "cli/test_hostile_run.py::test_a_sealed_record_may_be_forged",
     "`verify` finds each": "cli/test_verify.py::test_a_change_is_named_in_one_line",
     "Without `--fast`": "cli/test_verify.py::test_a_sealed_figure_that_the_file_does_not_have_is_found",
-    "from a study named by": "cli/test_verify.py::"
+    "`verify` loads code only": "cli/test_verify.py::"
     "test_data_of_own_code_are_loaded_only_from_a_study_that_the_user_names",
     "A JSON file may": "cli/test_hostile_run.py::test_a_longer_json_file_is_refused_unread",
     "A study file may": "config/test_study_file.py::test_a_file_of_another_kind_is_refused_with_its_name_and_the_place",
