@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -19,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from nas_compress.config.search_section import SearchSection
+from nas_compress.config.section import Section, Seed
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.family_settings import (
@@ -31,20 +30,6 @@ from nas_compress.values.family_settings import (
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metric import Direction
 from nas_compress.values.metrics import METRICS, Budget, Objective, Reward
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""The range of NumPy's generators."""
-
-
-class Section(BaseModel):
-    """A frozen part of the study file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @classmethod
-    def key_names(cls) -> list[str]:
-        """Keys of the section in a file."""
-        return list(cls.model_fields)
 
 
 class DataSection(Section):
@@ -170,78 +155,6 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.01, ge=0.0)
 
 
-class RewardSection(Section):
-    """`[search.reward]`: one number instead of a front, quality x (figure / target) ^ w; see `Reward`.
-
-    The quality is the study's first maximised objective that training determines, else the accuracy.
-    """
-
-    kind: Literal["soft", "hard"] = "soft"
-    figure: str = "latency_ms"
-    target: PositiveFloat
-
-
-PRUNERS = ("median", "halving", "hyperband")
-"""Optuna's own pruners, for one objective."""
-
-
-class SearchSection(Section):
-    """`[search]`: the sampler, its start points, and the stopping of trainings.
-
-    start: candidates to try first. The smallest and the largest of 400 random ones in bytes, and the nearest to the
-    teacher's shape.
-    enqueue: start points of the user, as searched parameters by name. The sampler fills open ones.
-    stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough for
-    a rung, and the sampler is not ehvi, because no rule was found to pay with it. `shadow` trains every trial to its
-    end and reports the savings and costs of the rule named by `shadow`.
-    rungs: epochs of comparison for moasha and behind; geometric by default.
-    eta: moasha continues one of `eta` trials.
-    risk: error rate of `dominated`.
-    reward: one number for the sampler instead of the objectives. `stop` may then be one of Optuna's pruners `median`,
-    `halving` and `hyperband`. The front is drawn all the same.
-    """
-
-    sampler: str = "ehvi"
-    startup_trials: PositiveInt = 10
-    start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
-    enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
-    stop: Literal["auto", "none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "auto"
-    shadow: Literal["moasha", "behind", "dominated"] = "moasha"
-    rungs: tuple[PositiveInt, ...] | None = None
-    eta: int = Field(default=3, ge=2)
-    risk: float = Field(default=0.05, gt=0.0, le=0.5)
-    reward: RewardSection | None = None
-
-    @property
-    def rule(self) -> str:
-        """The stopping rule, acting or in the shadow."""
-        return self.shadow if self.stop == "shadow" else self.stop
-
-    @field_validator("enqueue", mode="before")
-    @classmethod
-    def _plain_values(cls, points: Any) -> Any:
-        for name, value in [item for point in points if isinstance(point, dict) for item in point.items()]:
-            if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
-                raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")
-        return tuple(points) if isinstance(points, list) else points
-
-    @model_validator(mode="after")
-    def _pruner_of_a_reward(self) -> Self:
-        if self.stop in PRUNERS and self.reward is None:
-            raise ValueError(f"stop={self.stop!r} needs search.reward: Optuna's pruners accept only one objective")
-        return self
-
-    @model_validator(mode="after")
-    def _rungs_of_a_rule(self) -> Self:
-        if self.rungs is None:
-            return self
-        if self.rule not in ("moasha", "behind"):
-            raise ValueError(f"rungs belong to the rules moasha and behind, but got rungs with the rule {self.rule}")
-        if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
-            raise ValueError(f"rungs must be one or more rising epochs, but got rungs={list(self.rungs)}")
-        return self
-
-
 class ExportSection(Section):
     """`[export]`: the form of the files, and of their size in bytes.
 
@@ -328,7 +241,7 @@ class StudySpec(Section):
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     export: ExportSection = ExportSection()
-    budgets: dict[str, BudgetSection] = {}
+    budgets: dict[str, BudgetSection] = Field(default={})
 
     @model_validator(mode="after")
     def _known_figures(self) -> Self:

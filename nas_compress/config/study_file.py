@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_compress.config.schema import Section, StudySpec
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.section import Section
 from nas_compress.config.shipped import shipped_names, shipped_path
 from nas_compress.config.toml_file import read_toml, require_plain
 from nas_compress.errors import RequestError, describe, first_line, nearest, printable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from nas_compress.config.schema import PRUNERS
+from nas_compress.config.search_section import PRUNERS
 from nas_compress.config.search_space import load_space
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.data.catalogue import DATASETS

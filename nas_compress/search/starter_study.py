@@ -9,10 +9,14 @@ from pathlib import Path
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import write_text
+from nas_compress.models.families import family_named
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
+from nas_compress.tasks.task import Task
+from nas_compress.values.metrics import METRICS, Budget
 
 LARGE_IMAGE = 20
 """Pixels along a side from which a first layer with a stride saves time."""
@@ -30,7 +34,7 @@ STUDY = """\
 name = "{name}"
 space = "space.py"              # next to this file: the search space
 trials = 24                     # in total; a larger number continues the same study
-objectives = ["accuracy", "latency_ms", "size_bytes"]    # also: samples_per_s, parameters, macs
+objectives = ["{metric}", "latency_ms", "size_bytes"]    # nas-compress list metrics
 seed = 0
 
 [data]
@@ -50,11 +54,13 @@ sampler = "ehvi"                # nas-compress list samplers
 # [budgets]                     # limits; a trial that breaks one ends before training
 # size_bytes = {{ at_most = 64000 }}
 # latency_ms = {{ at_most = 0.1 }}
-# accuracy = {{ at_least = 0.9 }}
+# {metric} = {{ {limit} }}
 """
 
 OWN_DATA = """\
-factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}, uint8 (N, C, H, W)
+factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}"""
+
+OF_IMAGES = """
 # shift = 1                     # augmentation: moved by up to this many pixels
 # flip = true                   # augmentation: mirrored"""
 
@@ -63,13 +69,13 @@ name = "{data}"                 # nas-compress list data
 # train_samples = 500           # fewer, for a quick start"""
 
 OWN_TEACHER = """\
-factory = "{model}"    # returns an nn.Module: raw uint8 samples in, logits out
+factory = "{model}"    # returns an nn.Module: raw samples in, {outputs} out
 weights = "{weights}"           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
 
 TRAINED_TEACHER = """\
-family = "resnet"               # trained once and kept; nas-compress list families
+family = "{family}"               # trained once and kept; nas-compress list families
 widths = [{widths}]
-depths = [1, 1, 1]
+depths = [{depths}]
 epochs = {teacher_epochs}
 learning_rate = {teacher_learning_rate}"""
 
@@ -80,6 +86,21 @@ a new study.
 """
 # Copied from the built-in space {space}.
 '''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Choices for one kind of inputs: teacher family with widths and depths, and the space."""
+
+    family: str
+    widths: str
+    depths: str
+    space: str
+
+
+IMAGES = Kind(family="resnet", widths="32, 64, 128", depths="1, 1, 1", space="cnn")
+SERIES = Kind(family="conv1d", widths="32, 64, 128", depths="1, 1, 1", space="series")
+VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,15 +126,17 @@ def write_starter(starter: Starter) -> list[Path]:
             raise RequestError(f"init must not overwrite files, but {path} exists")
     if starter.folder.exists() and not starter.folder.is_dir():
         raise RequestError(f"DIR must be a folder, but {starter.folder} is a file")
-    text = _study_text(starter)
+    task = _task(starter)
+    kind = _kind(task)
+    text = _study_text(starter, task, kind)
     made = not starter.folder.exists()
     try:
         write_text(study, text)
-        write_text(space, _space_text(starter, starter.space or "cnn"))
+        write_text(space, _space_text(starter, starter.space or kind.space))
         parts = gather(read_study(study))
         check_own_teacher(parts)
-        sides = [size for size in parts.dataset.task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
-        if starter.space is None and max(sides, default=0) >= LARGE_IMAGE:
+        sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
+        if starter.space is None and kind is IMAGES and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
         _fit_to_teacher(study, space)
     except BaseException:
@@ -138,24 +161,56 @@ def _fit_to_teacher(study: Path, space: Path) -> None:
         draw_candidates(gather(read_study(study)))
 
 
-def _study_text(starter: Starter) -> str:
+def _task(starter: Starter) -> Task:
+    """Load the data and return their task."""
+    if ":" not in starter.data:
+        require_known("--data", starter.data, DATASETS)
+        return load_dataset(name=starter.data, where="--data").task
+    return load_dataset(factory=starter.data, folder=starter.folder, where="--data").task
+
+
+def _kind(task: Task) -> Kind:
+    """Return the kind of inputs that the built-in families know; RequestError if there is none."""
+    for kind in (IMAGES, SERIES, VECTORS):
+        if family_named(kind.family).fits(task.signature):
+            if kind is IMAGES and task.row_classes is None:
+                raise RequestError(
+                    "init has no space for images with numbers as targets; write space.py with the loss task_loss"
+                )
+            return kind
+    shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in task.signature.inputs)
+    raise RequestError(f"init needs one input of a fixed size, but got {shapes}; write both files yourself")
+
+
+def _study_text(starter: Starter, task: Task, kind: Kind) -> str:
     name = starter.folder.resolve().name
     built_in = ":" not in starter.data
-    if built_in:
-        require_known("--data", starter.data, DATASETS)
     small = not built_in or starter.data == "digits"
     data = (BUILT_IN_DATA if built_in else OWN_DATA).format(data=starter.data)
+    if kind is IMAGES and not built_in:
+        data += OF_IMAGES
     if starter.model is not None:
-        teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter))
+        outputs = ", ".join(task.signature.output_names)
+        teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter), outputs=outputs)
     else:
         teacher = TRAINED_TEACHER.format(
-            widths="32, 64, 128" if small else "16, 32, 64",
+            family=kind.family,
+            depths=kind.depths,
+            widths=kind.widths if small else "16, 32, 64",
             teacher_epochs=20 if small else 8,
             teacher_learning_rate=0.003 if small else 0.01,
         )
     epochs, batch_size = (14, 32) if small else (4, 256)
+    metric = METRICS[task.metrics[0]]
     return STUDY.format(
-        name=name, folder=starter.folder, data=data, teacher=teacher, epochs=epochs, batch_size=batch_size
+        name=name,
+        folder=starter.folder,
+        data=data,
+        teacher=teacher,
+        epochs=epochs,
+        batch_size=batch_size,
+        metric=metric.name,
+        limit=f"{Budget(name=metric.name, limit=1.0).rule} = 0.9",
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.exceptions import StorageInternalError
 
-from nas_compress.config.schema import PRUNERS, StudySpec
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.search_section import PRUNERS
 from nas_compress.errors import RequestError
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.optuna_adapter import Watch

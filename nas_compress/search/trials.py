@@ -12,7 +12,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from nas_compress.config.schema import PRUNERS, StudySpec
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.search_section import PRUNERS
 from nas_compress.config.suggest import Suggest
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder

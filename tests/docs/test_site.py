@@ -15,7 +15,8 @@ import pytest
 
 from documented import PAGES, ROOT, blocks
 from nas_compress.cli.main import commands
-from nas_compress.config.schema import SearchSection, StudySpec
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.search_section import SearchSection
 from nas_compress.losses.table import TERMS
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.depth import KEPT_BLOCKS

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nas_compress.config.schema import PRUNERS, SearchSection
+from nas_compress.config.search_section import PRUNERS, SearchSection
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder

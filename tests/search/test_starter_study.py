@@ -116,6 +116,45 @@ def test_a_mistake_leaves_nothing_behind(arguments: tuple[str, ...], words: str,
     assert not (own / "mine").exists()
 
 
+KINDS = """import numpy as np
+
+rng = np.random.default_rng(0)
+classes = rng.integers(0, 3, 240)
+
+def both(inputs, targets):
+    return {"train": (inputs[:180], targets[:180]), "test": (inputs[180:], targets[180:])}
+
+def table():
+    return both(rng.normal(size=(240, 6)) + classes[:, None], rng.normal(size=240) + classes)
+
+def series():
+    return both(rng.normal(size=(240, 3, 20)) + classes[:, None, None], np.array(["run", "sit", "walk"])[classes])
+
+def sets():
+    return both(rng.integers(0, 50, (240, 6)) + 9 * classes[:, None], np.eye(3, dtype=int)[classes])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "metric"),
+    [("table", "mlp", "r2"), ("series", "conv1d", "accuracy"), ("sets", "mlp", "f1_macro")],
+)
+def test_it_fits_tables_series_and_sets_of_labels(
+    name: str, family: str, metric: str, command: Command, here: Path
+) -> None:
+    (here / "my_kinds.py").write_text(KINDS)
+    assert command("init", "mine", "--data", f"my_kinds:{name}").code == 0
+    spec = read_study(here / "mine").spec
+    assert spec.teacher.family == family and spec.objectives[0] == metric
+    text = (here / "mine" / "study.toml").read_text()
+    start = '[search]\nenqueue = [{ precision = "weights8" }]'  # integer kernels saturate on some processors
+    for plain, quick in (("trials = 24", "trials = 1"), ("epochs = 14", "epochs = 1"), ("[search]", start)):
+        text = text.replace(plain, quick)
+    (here / "mine" / "study.toml").write_text(text)
+    front = run_study(here / "mine")
+    assert len(front.points) == 1 and metric in front.points[0].figures
+
+
 def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own: Path) -> None:
     (own / "space.py").write_text("mine")
     assert "space.py exists" in command("init", ".").line

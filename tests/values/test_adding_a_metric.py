@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.config.schema import DataSection, SearchSection, StudySpec
+from nas_compress.config.schema import DataSection, StudySpec
+from nas_compress.config.search_section import SearchSection
 from nas_compress.plots.pareto import front_picture, pairs
 from nas_compress.report.rows import table
 from nas_compress.runs.front import Front

@@ -8,7 +8,8 @@ from math import isfinite
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_compress.config.schema import PRUNERS, StudySpec
+from nas_compress.config.schema import StudySpec
+from nas_compress.config.search_section import PRUNERS
 from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
