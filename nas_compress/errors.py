@@ -4,6 +4,7 @@ NasCompressError
 ├── RequestError        the request is wrong, nothing was written (exit code 2)
 ├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
 │   └── DamagedFileError    a file does not match its checksum, or is none of ours
+│       └── UnfitCheckpointError    a whole checkpoint belongs to another training
 └── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
     ├── ExportError
@@ -39,6 +40,10 @@ class RunError(NasCompressError):
 
 class DamagedFileError(RunError):
     """A file does not match its checksum, or is none of ours. The message names it and the way out."""
+
+
+class UnfitCheckpointError(DamagedFileError):
+    """A whole checkpoint belongs to another training. Nothing was restored from it."""
 
 
 class TrialError(NasCompressError):

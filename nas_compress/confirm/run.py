@@ -96,7 +96,7 @@ def confirm_run(
     records = [trained_record(folder, int(point.trial)) for point in members]
     with folder.locked():
         parts = _gather(folder, records, study, reporter)
-        context = make_context(parts, find_teacher(parts, reporter.stage))
+        context = make_context(parts, find_teacher(parts, reporter.stage, reporter.say))
         context = replace(context, budgets=())  # a noisy latency must not end a repetition
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
         metric = parts.dataset.task.metrics[0]

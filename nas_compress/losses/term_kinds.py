@@ -15,7 +15,11 @@ from nas_compress.models.features import Observation
 Settings = Mapping[str, float]
 
 LogitLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(student logits (B, C), labels (B,), teacher logits (B, C)) to a scalar."""
+"""(student logits (B, C), labels (B,), teacher logits (B, C)) to a scalar.
+
+A constant added to a row of the teacher's logits changes nothing, because they are stored as differences to the row's
+maximum.
+"""
 
 Target = Literal["labels", "teacher"]
 """An argument of a loss of logits after the student's logits: labels (B,), or the teacher's logits (B, C)."""

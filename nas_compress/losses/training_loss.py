@@ -100,7 +100,7 @@ class TrainingLoss(nn.Module):
         """Return every term by name, times its weight; 0 for an inactive term.
 
         teacher: observation of the same batch. answers: the teacher's logits (B, C), or (B, members, C) of an ensemble;
-        if None, those of the observation.
+        if None, those of the observation. No term may depend on a constant added to a row of them.
         """
         weights = self.active(progress)
         taught = [name for name in self._taught if name in weights]

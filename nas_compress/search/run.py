@@ -24,7 +24,12 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
-from nas_compress.search.preflight.feasibility import draw_candidates, refuse_out_of_reach, within_reach
+from nas_compress.search.preflight.feasibility import (
+    draw_candidates,
+    reads_answers,
+    refuse_out_of_reach,
+    within_reach,
+)
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import mark_noisy, measure_members_again, time_teacher_again
@@ -132,7 +137,7 @@ def run_study(
             reporter.say(f"nothing to do: {len(records)} trials are finished, the total asked for is {total}")
         else:
             _announce(parts, folder, records, total, reporter)
-            teacher = find_teacher(parts, reporter.stage)
+            teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target)
             reporter.say(_teacher_line(figures))
         if not hosts.counts:
@@ -276,6 +281,8 @@ def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], t
 def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int, storage: str | None) -> None:
     """Try candidates until the total is reached, in this process or in several worker processes."""
     parts, reporter, records = progress.parts, progress.reporter, progress.records
+    if reads_answers(parts):
+        _ = teacher.answers  # before the first trial: they may be refused, and the workers find them in the cache
     clock = Clock(before=max((record.finished_s for record in records), default=0.0), started=time.monotonic())
     if workers <= 1:
         trials = Trials(
@@ -290,7 +297,6 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         )
         search(trials)
         return
-    _ = teacher.answers  # computed once, before the workers look for them in the cache
     reporter.say(f"{workers} workers; all pause while one of them measures a latency")
     task = WorkerTask(
         file=parts.file,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,8 +33,10 @@ from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
-from nas_compress.tasks.batch import free_sizes
+from nas_compress.tasks.batch import device_of, free_sizes
+from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
+from nas_compress.teacher.store import Notice
 from nas_compress.teacher.teacher import Progress, Teacher
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.objective import require_scales
@@ -44,6 +46,8 @@ from nas_compress.values.architecture import Architecture
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,15 +129,29 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
     )
 
 
-def check_own_teacher(parts: StudyParts) -> None:
-    """Build and export the user's own teacher before anything is written.
+CHECKED_SAMPLES = 512
+"""Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
-    RequestError is raised if it cannot be built or exported.
+
+def check_own_teacher(parts: StudyParts) -> None:
+    """Build, run and export the user's own teacher before anything is written.
+
+    RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
     """
-    if parts.spec.teacher.factory is None:
+    factory = parts.spec.teacher.factory
+    if factory is None:
         return
     label, samples = parts.file.label, calibration_samples(parts.dataset.train)
     network = untrained_teacher(parts)
+    for split in (parts.dataset.train, parts.dataset.validation):
+        require_finite_answers(
+            network,
+            split,
+            parts.dataset.task,
+            name=f"{label}: teacher.factory = {factory}",
+            remedy=OWN_REMEDY,
+            at_most=CHECKED_SAMPLES,
+        )
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path, watch = Path(folder) / "model.onnx", Stopwatch()
         try:
@@ -149,8 +167,11 @@ def check_own_teacher(parts: StudyParts) -> None:
             raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
 
 
-def find_teacher(parts: StudyParts, progress: Progress) -> Teacher:
-    """Return the study's teacher. It is trained if it is not in the cache."""
+def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.warning) -> Teacher:
+    """Return the study's teacher. It is trained if it is not in the cache.
+
+    notice: receives a line about each damaged file of the cache, which is made again.
+    """
     return obtain_teacher(
         parts.spec.teacher,
         parts.spec.training,
@@ -159,6 +180,7 @@ def find_teacher(parts: StudyParts, progress: Progress) -> Teacher:
         label=parts.file.label,
         device=parts.device,
         progress=progress,
+        notice=notice,
     )
 
 
@@ -208,10 +230,15 @@ def _context(
 
 
 def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device) -> Measured:
-    """Export and measure the teacher like a student, once per run. Its files are written into the run's teacher/."""
+    """Export and measure the teacher like a student, once per run. Its files are written into the run's teacher/.
+
+    RequestError is raised if an answer to a validation sample is not finite.
+    """
     known = read_baseline(folder)
     if known is not None:
         return known
+    validation = dataset.validation.to(device_of(teacher.train_samples.inputs))
+    require_finite_answers(teacher.network, validation, dataset.task, name=teacher.name, remedy=teacher.remedy)
     make_folder(folder.teacher)
     path, watch = folder.teacher / "model.onnx", Stopwatch()
     calibration = calibration_samples(dataset.train)
@@ -241,9 +268,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
         patient=True,
     )
     network.to(device)
-    for name in ("teacher.safetensors", "teacher.json"):
-        if (teacher.folder / name).is_file():
-            shutil.copyfile(teacher.folder / name, folder.teacher / name)
+    teacher.copy_to(folder.teacher)
     write_baseline(folder, measured, files=digests_of_teacher(folder))
     return measured
 

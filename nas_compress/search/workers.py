@@ -173,9 +173,9 @@ def work(connection: Connection[Any, Any], number: int, task: WorkerTask) -> Non
 
 
 def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> None:
-    parts = gather(task.file)
+    parts, reporter = gather(task.file), _PipeReporter(connection)
     with parts.target.busy():
-        context = make_context(parts, find_teacher(parts, lambda name, done, count: None))
+        context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:
         hosts = Hosts(
             study=optuna.load_study(study_name=parts.spec.name, storage=storage),
@@ -192,7 +192,7 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
             parts=parts,
             context=context,
             hosts=hosts,
-            reporter=_PipeReporter(connection),
+            reporter=reporter,
             total=task.total,
             clock=task.clock,
             records=hosts.new_records(()),

@@ -1,9 +1,11 @@
 """Teachers: trained once or provided by the user, stored by fingerprint.
 
-teacher       Teacher: a trained network, its logits and importance scores
-obtain        from the store, by training, or from the user
-derived       earlier states, ensemble members and assistants
-store         trained networks and their checkpoints on disk
-logits_cache  logits of all training samples in all views
-user_module   a user's module and its weights
+teacher         Teacher: a trained network, its logits and importance scores
+obtain          from the store, by training, or from the user
+derived         earlier states, ensemble members and assistants
+store           trained networks and their checkpoints on disk
+tensor_file     tensors with a checksum in a file
+logits_cache    logits of all training samples in all views
+finite_answers  check that outputs are finite
+user_module     a user's module and its weights
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,11 +10,11 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.files import cache_folder, write_json
+from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
-from nas_compress.teacher.obtain import teacher_architecture, teacher_objective, training_of
-from nas_compress.teacher.store import stored_or_trained
+from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, teacher_objective, training_of
+from nas_compress.teacher.store import describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
@@ -93,13 +91,13 @@ def _require_trained_here(teacher: Teacher, wanted: str) -> None:
 
 def _once(teacher: Teacher, made_by: Mapping[str, object], make: Callable[[Path], nn.Module]) -> Teacher:
     """Return the teacher that `make` builds in its own folder; call it once."""
-    fingerprint = _fingerprint(teacher, made_by)
+    origin = {"from": teacher.fingerprint, **made_by}
+    fingerprint = fingerprint_of(origin)
     if fingerprint not in teacher.derived:
         folder = cache_folder() / "teachers" / fingerprint
-        network = make(folder)
-        origin = {"from": teacher.fingerprint, **made_by}
-        write_json(folder / "teacher.json", {"fingerprint": fingerprint, "made_by": origin})
-        teacher.derived[fingerprint] = replace(teacher, network=network.eval(), fingerprint=fingerprint, folder=folder)
+        network = make(folder).eval()
+        teacher.derived[fingerprint] = replace(teacher, network=network, fingerprint=fingerprint, folder=folder)
+        describe_stored(folder, {"fingerprint": fingerprint, "made_by": origin}, teacher.notice)
     return teacher.derived[fingerprint]
 
 
@@ -130,9 +128,5 @@ def _trained(
         augmentation=teacher.dataset.augmentation,
         label=teacher.label,
         on_epoch=after,
+        notice=teacher.notice,
     )
-
-
-def _fingerprint(teacher: Teacher, made_by: Mapping[str, object]) -> str:
-    text = json.dumps({"from": teacher.fingerprint, **made_by}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
-from nas_compress.files import writable_cache_folder, write_json
+from nas_compress.files import digest_of_values, writable_cache_folder
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.store import Training, stored_or_trained
+from nas_compress.teacher.store import Notice, Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
+from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.teacher.user_module import build_own_module, load_own_teacher
 from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
+
+_log = logging.getLogger(__name__)
 
 
 def teacher_architecture(section: TeacherSection, dataset: Dataset, label: str = "") -> Architecture:
@@ -60,8 +62,12 @@ def obtain_teacher(
     label: str,
     device: torch.device,
     progress: Progress,
+    notice: Notice = _log.warning,
 ) -> Teacher:
-    """Return the study's teacher; it is trained at most once for the same settings and data."""
+    """Return the study's teacher; it is trained at most once for the same settings and data.
+
+    notice: receives a line about each damaged file of the cache, which is made again.
+    """
     samples = dataset.train.to(device)
     if section.factory is not None and section.weights is not None:
         network = load_own_teacher(
@@ -73,7 +79,7 @@ def obtain_teacher(
             label=label,
             features=section.features,
         )
-        made_by: dict[str, object] = {"factory": section.factory, "weights": _hash(network.state_dict())}
+        made_by: dict[str, object] = {"factory": section.factory, "weights": digest_of_tensors(network.state_dict())}
         family: str | None = None
         base: tuple[int, ...] = ()
         depths: tuple[int, ...] = ()
@@ -88,7 +94,7 @@ def obtain_teacher(
         family, depths = section.family, architecture.depths
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
-    fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
     if family is not None:
         network = stored_or_trained(
@@ -101,8 +107,9 @@ def obtain_teacher(
             augmentation=dataset.augmentation,
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
+            notice=notice,
         )
-    write_json(store / "teacher.json", {"fingerprint": fingerprint, "made_by": made_by})
+    describe_stored(store, {"fingerprint": fingerprint, "made_by": made_by}, notice)
     return Teacher(
         network=network.to(device).eval(),
         fingerprint=fingerprint,
@@ -113,6 +120,7 @@ def obtain_teacher(
         dataset=dataset,
         train_samples=samples,
         progress=progress,
+        notice=notice,
         section=section,
         training=training,
         label=label,
@@ -145,9 +153,6 @@ def training_of(section: TeacherSection, training: TrainingSection) -> Training:
     )
 
 
-def _hash(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def fingerprint_of(made_by: Mapping[str, object]) -> str:
+    """Return the 16 hexadecimal digits that identify a teacher in the cache."""
+    return digest_of_values(made_by)[:16]

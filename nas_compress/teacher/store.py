@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nas_compress.data.augmentation import Augmentation
 from nas_compress.data.dataset import Split
-from nas_compress.errors import NonFiniteLossError, RequestError, RunError
-from nas_compress.files import write_atomically
+from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
+from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import device_of
+from nas_compress.teacher.tensor_file import digest_of_tensors, load_weights_, read_tensors, write_tensors
 from nas_compress.training.loop import train
 from nas_compress.training.objective import TrainingObjective
+from nas_compress.training.random_state import kept_random_states, seed_all
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.teaching import CHECKPOINTS
+
+Notice = Callable[[str], None]
+"""Receives a line for the user and the log, such as the name of a damaged file that is made again."""
+
+ORIGIN = "teacher.json"
+"""Name of the file with a network's fingerprint and the values that decided it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +52,95 @@ def stored_or_trained(
     augmentation: Augmentation,
     label: str,
     on_epoch: Callable[[int, int], None],
+    notice: Notice,
 ) -> nn.Module:
     """Return the network after the fraction `checkpoint` of its training, on the samples' device.
 
-    Read it from `folder` if stored there; otherwise train it now and store every checkpoint. RequestError if a loss
-    becomes infinite or nan.
+    The network is read from `folder`. If it is missing or damaged there, it is trained, every checkpoint is stored, and
+    the stored one is read: a network has the same bits in the process that trained it and in all others. The random
+    state is the same afterwards too. RequestError if a loss or weight becomes infinite or nan.
+
+    notice: receives a line about a damaged file.
     """
-    network = _stored(folder / _file(checkpoint), architecture)
-    if network is not None:
-        return network.to(device_of(samples.inputs))
-    torch.manual_seed(training.seed)
+    path, device = folder / weights_file(checkpoint), device_of(samples.inputs)
+    with kept_random_states(device):
+        network = build_student(architecture)
+        try:
+            load_weights_(network, path)
+        except FileNotFoundError:
+            pass
+        except DamagedFileError as error:
+            notice(f"{error}. The network is trained again.")
+        else:
+            return network.to(device)
+        _train_and_store(
+            architecture,
+            folder,
+            objective=objective,
+            training=training,
+            samples=samples,
+            augmentation=augmentation,
+            label=label,
+            on_epoch=on_epoch,
+        )
+        load_weights_(network, path)
+        return network.to(device)
+
+
+def weights_file(checkpoint: float = 1.0) -> str:
+    """Return the name of the file with a network after this fraction of its training."""
+    return "teacher.safetensors" if checkpoint == 1 else f"teacher-{round(checkpoint * 100)}.safetensors"
+
+
+def describe_stored(folder: Path, values: Mapping[str, Any], notice: Notice) -> None:
+    """Write the origin of a stored network to ORIGIN, unless the file holds it already."""
+    path = folder / ORIGIN
+    try:
+        if read_sealed_json(path) == dict(values):
+            return
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        notice(f"{error}. It is written again.")
+    write_sealed_json(path, values)
+
+
+def keep_weights(network: nn.Module, path: Path, notice: Notice) -> None:
+    """Write the weights of a network to `path`, unless the file holds them already."""
+    state = network.state_dict()
+    try:
+        if digest_of_tensors(read_tensors(path).tensors) == digest_of_tensors(state):
+            return
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        notice(f"{error}. It is written again.")
+    write_tensors(path, state)
+
+
+def _train_and_store(
+    architecture: Architecture,
+    folder: Path,
+    *,
+    objective: Callable[[], TrainingObjective],
+    training: Training,
+    samples: Split,
+    augmentation: Augmentation,
+    label: str,
+    on_epoch: Callable[[int, int], None],
+) -> None:
+    """Train a network and store it at every checkpoint."""
+    seed_all(training.seed)
     network = build_student(architecture).to(device_of(samples.inputs))
+    wrong = f"{label}: the teacher must learn, but with teacher.learning_rate={training.learning_rate:g}"
 
     def after(done: int) -> None:
         for fraction in CHECKPOINTS:
             if max(1, round(fraction * training.epochs)) == done:
-                _store(network, folder / _file(fraction))
+                state = network.state_dict()
+                if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+                    raise RequestError(f"{wrong} a weight is infinite or nan after epoch {done}")
+                write_tensors(folder / weights_file(fraction), state)
         on_epoch(done, training.epochs)
 
     try:
@@ -77,36 +157,4 @@ def stored_or_trained(
             on_epoch=lambda done, terms: after(done),
         )
     except NonFiniteLossError as error:
-        raise RequestError(
-            f"{label}: the teacher must learn, but with teacher.learning_rate={training.learning_rate:g}: {error}"
-        ) from error
-    if checkpoint == 1:
-        return network
-    earlier = _stored(folder / _file(checkpoint), architecture)
-    if earlier is None:
-        raise RunError(f"The stored {folder / _file(checkpoint)} cannot be read. Delete its folder and run again.")
-    return earlier.to(device_of(samples.inputs))
-
-
-def _file(checkpoint: float) -> str:
-    return "teacher.safetensors" if checkpoint == 1 else f"teacher-{round(checkpoint * 100)}.safetensors"
-
-
-def _store(network: nn.Module, path: Path) -> None:
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-    write_atomically(path, lambda temporary: save_file(state, temporary))
-
-
-def _stored(path: Path, architecture: Architecture) -> nn.Module | None:
-    """Read the network of an earlier run; None if there is none or its file is broken."""
-    if not path.is_file():
-        return None
-    network = build_student(architecture)
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError):
-        return None
-    return network
+        raise RequestError(f"{wrong}: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError
+from nas_compress.files import read_sealed_json
 from nas_compress.models.families import family_named
 from nas_compress.models.family import AnyFamily
 from nas_compress.pruning.channel_groups import ChannelGroup
@@ -23,7 +24,10 @@ from nas_compress.pruning.pruned_family import build_network
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.finite_answers import OWN_REMEDY
 from nas_compress.teacher.logits_cache import cached_answers
+from nas_compress.teacher.store import ORIGIN, Notice, describe_stored, keep_weights, weights_file
+from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.values.architecture import Architecture
 
 GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
@@ -42,6 +46,7 @@ class Teacher:
     family: None for a user's module, which has no base_widths and depths either.
     folder: store of the network and its logits.
     train_samples: the training split on the device.
+    notice: receives a line about each damaged file of the cache, which is made again.
     make: builds the module with initial weights.
     derived_epochs: epochs trained by this process for teachers derived from it.
     """
@@ -55,6 +60,7 @@ class Teacher:
     dataset: Dataset
     train_samples: Split
     progress: Progress
+    notice: Notice
     section: TeacherSection
     training: TrainingSection
     label: str
@@ -67,15 +73,45 @@ class Teacher:
 
     @cached_property
     def answers(self) -> Tensor:
-        """Logits of every training sample in every view, float16 (views, N, C); computed on first use."""
-        return cached_answers(
+        """Logits of every training sample in every view, float16 (views, N, ..., C), minus the maximum of their row.
+
+        They are computed on first use. RequestError if an answer is infinite or nan.
+        """
+        answers = cached_answers(
             self.folder / "logits.safetensors",
             self.network,
             self.train_samples,
             self.dataset.augmentation,
             self.dataset.task,
+            identity={"teacher": self.fingerprint, "weights": self.weights_digest, "data": self.dataset.fingerprint},
+            name=self.name,
+            remedy=self.remedy,
+            notice=self.notice,
             on_view=lambda done, count: self.progress("teacher answers", done, count),
         )
+        return answers.relative
+
+    @property
+    def name(self) -> str:
+        """The teacher in error texts."""
+        key = "family" if self.section.factory is None else "factory"
+        return f"{self.label}: teacher.{key} = {getattr(self.section, key)}"
+
+    @property
+    def remedy(self) -> str:
+        """Way out if answers are not finite."""
+        return "use a lower teacher.learning_rate" if self.section.factory is None else OWN_REMEDY
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the weights."""
+        return digest_of_tensors(self.network.state_dict())
+
+    def copy_to(self, folder: Path) -> None:
+        """Write the weights of a trained teacher and its origin to a folder, unless whole copies are there."""
+        if self.family is not None:
+            keep_weights(self.network, folder / weights_file(), self.notice)
+        describe_stored(folder, read_sealed_json(self.folder / ORIGIN), self.notice)
 
     def channel_groups(
         self, criterion: str, *, seed: int, kept: Kept | None = None, heads: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from nas_compress.values.signature import TensorSpec
 
 
 def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
-    """Build the user's module without its weights; RequestError if the factory fails."""
+    """Build the user's module in float32 without its weights; RequestError if the factory fails."""
     with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
         try:
             module = build()
@@ -34,7 +35,7 @@ def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
         raise RequestError(
             f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
         )
-    return module
+    return module.float()  # students, pruning and the exported file compute in float32
 
 
 def load_own_teacher(
@@ -49,6 +50,8 @@ def load_own_teacher(
 ) -> nn.Module:
     """Build the user's module, load its weights, and check its outputs for a few raw samples.
 
+    Weights of other float types become float32.
+
     batch: inputs of the samples. features: submodules that must return a tensor with one row per sample. Every mistake
     is a RequestError of one line.
     """
@@ -61,7 +64,7 @@ def load_own_teacher(
     except Exception as error:
         taken = ", ".join(f"{spec.dtype} {tuple(batch[spec.name].shape)}" for spec in task.signature.inputs)
         raise RequestError(
-            f"{label}: the teacher must take raw samples, {taken}, but it raised {describe(error)}"
+            f"{label}: the teacher must take raw samples, {taken}, but it raised {describe(error)}{_hint(error)}"
         ) from error
     _check_outputs(returned, task, count(batch), label)
     _check_features(module, features, batch, task, label)
@@ -79,6 +82,22 @@ def _check_outputs(returned: Any, task: Task, samples: int, label: str) -> None:
             str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs
         )
         raise RequestError(f"{label}: the teacher must return {wanted}, but it returned {found}")
+    for output, spec in zip(outputs, specs, strict=True):
+        if output.dtype != getattr(torch, spec.dtype):
+            raise RequestError(
+                f"{label}: the teacher must return {spec.name} as {spec.dtype}, but it returned "
+                f"{str(output.dtype).removeprefix('torch.')}; end its forward with .to(torch.{spec.dtype})"
+            )
+
+
+def _hint(error: Exception) -> str:
+    """Return the way out of a mixture of float32 weights and half-precision inputs."""
+    if not re.search(r"Half|BFloat16|float16", str(error)):
+        return ""
+    return (
+        "; its weights are converted to float32, so forward must not cast samples to a fixed half type, but to the "
+        "type of its weights"
+    )
 
 
 def _fits(output: Any, spec: TensorSpec, samples: int) -> bool:

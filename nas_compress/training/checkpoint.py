@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nas_compress.files import write_atomically
+from nas_compress.errors import DamagedFileError, UnfitCheckpointError, describe
+from nas_compress.files import read_sealed_bytes, write_sealed_bytes
+from nas_compress.training.random_state import random_states, set_random_states
 from nas_compress.training.sparsity import Sparsifier
 
 COST = 0.02
 """Largest share of time spent on writing, relative to the time since the last write."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +33,10 @@ class TrainingState:
     shuffle: torch.Generator
     sparsifier: Sparsifier | None = None
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.learners.parameters()).device
+
     def capture(self, epoch: int, means: Mapping[str, float]) -> dict[str, Any]:
         """Return the state after `epoch` epochs as copies, unaffected by later steps."""
         return {
@@ -36,17 +45,30 @@ class TrainingState:
             "learners": {name: value.detach().clone() for name, value in self.learners.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "shuffle": self.shuffle.get_state(),
-            "random": torch.get_rng_state(),
+            "random": random_states(self._device),
             "sparsifier": None if self.sparsifier is None else self.sparsifier.state(),
         }
 
+    def require_fitting(self, saved: Mapping[str, Any], epochs: int) -> None:
+        """Raise ValueError, KeyError or TypeError unless `saved` is a state of this training of `epochs` epochs."""
+        if not 1 <= saved["epoch"] <= epochs:
+            raise ValueError(f"it has {saved['epoch']} of {epochs} epochs")
+        _require_same_shapes(saved["learners"], self.learners.state_dict())
+        _require_finite(saved["learners"][name] for name, _ in self.learners.named_parameters())
+        if saved["optimizer"] is not None:
+            _require_fitting_moments(saved["optimizer"], self.optimizer)
+        random = {"shuffle": self.shuffle.get_state(), **random_states(self._device)["torch"]}
+        _require_same_shapes({"shuffle": saved["shuffle"], **saved["random"]["torch"]}, random)
+        if self.sparsifier is not None:
+            self.sparsifier.require_fitting(saved["sparsifier"])
+
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Restore a captured state in place."""
+        """Restore a captured state in place; see `require_fitting`."""
         self.learners.load_state_dict(saved["learners"])
         if saved["optimizer"] is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.shuffle.set_state(saved["shuffle"])
-        torch.set_rng_state(saved["random"])
+        set_random_states(saved["random"])
         if self.sparsifier is not None:
             self.sparsifier.set_state(saved["sparsifier"])
 
@@ -55,9 +77,10 @@ class TrainingState:
 class Checkpoint:
     """Checkpoint of one trial. A trial may call `train` several times; finished calls are stored by their final state.
 
-    path: the file; ignored if it is unreadable or of another identity.
+    path: the file; ignored if it is damaged or of another identity.
     identity: everything that decides the bits of the training.
     notes: returns plain values of the caller to store too; `known` returns them after an interruption.
+    notice: receives a line about a damaged file.
 
     `before_s`: seconds spent by interrupted processes.
     """
@@ -65,6 +88,7 @@ class Checkpoint:
     path: Path
     identity: Mapping[str, str | int]
     notes: Callable[[], Mapping[str, Any]] = dict
+    notice: Callable[[str], None] = _log.warning
     known: Mapping[str, Any] = field(default_factory=dict, init=False)
     before_s: float = field(default=0.0, init=False)
     _ended: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -79,14 +103,21 @@ class Checkpoint:
         self._started = self._written = time.monotonic()
         self._cost_s = 0.0
 
-    def begin(self, state: TrainingState) -> tuple[int, dict[str, float]]:
-        """Begin a call of `train`: restore its state and return the number of finished epochs and their terms."""
+    def begin(self, state: TrainingState, epochs: int) -> tuple[int, dict[str, float]]:
+        """Begin a call of `train`: restore its state and return the number of finished epochs and their terms.
+
+        UnfitCheckpointError, before anything is restored, if the state does not fit a training of `epochs` epochs.
+        """
         self._part += 1
         saved = self._ended[self._part] if self._part < len(self._ended) else self._current
         if self._part >= len(self._ended):
             self._current = None
         if saved is None:
             return 0, {}
+        try:
+            state.require_fitting(saved, epochs)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnfitCheckpointError(f"{self.path} does not fit the training ({describe(error)})") from error
         state.restore(saved)
         return int(saved["epoch"]), dict(saved["means"])
 
@@ -111,17 +142,39 @@ class Checkpoint:
             "seconds": self.before_s + begun - self._started,
         }  # fmt: skip
         torch.save(values, content)
-        write_atomically(self.path, lambda path: _fill(path, content.getvalue()))
+        write_sealed_bytes(self.path, content.getvalue())
         self._written = time.monotonic()
         self._cost_s = self._written - begun
 
     def _read(self) -> dict[str, Any] | None:
+        """Read the file; None if it is missing, damaged or of another identity."""
         try:
-            saved: dict[str, Any] = torch.load(self.path, weights_only=True)
-        except Exception:  # missing, cut off or of another version: torch raises many types; train from the start
+            saved: dict[str, Any] = torch.load(io.BytesIO(read_sealed_bytes(self.path)), weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # torch raises many types for bytes of another program
+            known = str(error) if isinstance(error, DamagedFileError) else f"{self.path}: {describe(error)}"
+            self.notice(f"{known}. The training begins at its first epoch.")
             return None
         return saved if isinstance(saved, dict) and saved.get("identity") == dict(self.identity) else None
 
 
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _require_same_shapes(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        found, expected = ((values[name].shape, values[name].dtype) for values in (saved, wanted))
+        if found != expected:
+            raise ValueError(f"{name} is {found} instead of {expected}")
+
+
+def _require_finite(tensors: Iterable[Tensor]) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise ValueError("a weight is infinite or nan")
+
+
+def _require_fitting_moments(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Require moments of the optimiser's parameters, which torch does not check."""
+    for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+        for number, parameter in zip(group["params"], own["params"], strict=True):
+            moments = {name: value for name, value in saved["state"][number].items() if name != "step"}
+            _require_same_shapes(moments, dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter))
+            _require_finite(moments.values())

@@ -50,7 +50,7 @@ def train(
     on_epoch: called with the number of finished epochs and their terms; True ends the training.
 
     An epoch omits an incomplete last batch. The model is left in eval mode. Raises NonFiniteLossError with the step
-    (from 0) and the terms.
+    (from 0) and the terms, and UnfitCheckpointError, before the first step, for a checkpoint of another training.
 
     >>> from nas_compress.values.candidate import cross_entropy
     >>> from nas_compress.data.load_dataset import load_dataset
@@ -85,7 +85,7 @@ def train(
         _optimizer(learners, weight_decay) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)
-        begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state)
+        begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state, epochs)
         step = begin * steps_per_epoch
         for epoch in range(begin, epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)

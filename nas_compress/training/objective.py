@@ -39,8 +39,9 @@ class LossObjective:
     """The terms of a training loss, with a teacher if they need one.
 
     answers: the teacher's logits of every sample in every view, (views, N, C), or (views, N, members, C) of an
-    ensemble, on the samples' device. teacher: the network itself, in eval mode; it runs once per batch while an active
-    term reads features. watched: submodules of a user's network; their outputs are its features.
+    ensemble, on the samples' device. A constant may be missing in each row. teacher: the network itself, in eval mode;
+    it runs once per batch while an active term reads features. watched: submodules of a user's network; their outputs
+    are its features.
     """
 
     def __init__(

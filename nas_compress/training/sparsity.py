@@ -110,6 +110,14 @@ class Sparsifier:
             "random": None if self._random is None else self._random.get_state(),
         }
 
+    def require_fitting(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError, KeyError or TypeError unless `state` belongs to these weights."""
+        shapes = [weight.shape for weight in self._weights]
+        for name in ("masks", "held"):
+            found = [tensor.shape for tensor in state[name]]
+            if found not in ([], shapes):
+                raise ValueError(f"{name} have the shapes {found} instead of {shapes}")
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore a state."""
         self._chosen, self._settled = state["chosen"], state["settled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from nas_compress.errors import describe, is_of_one_trial, lacks_memory
+from nas_compress.errors import UnfitCheckpointError, describe, is_of_one_trial, lacks_memory
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY, make_folder
 from nas_compress.measurement.pipeline import Stopwatch, measure_file, write_file
@@ -89,19 +90,27 @@ def run_checked_trial(
 ) -> Outcome:
     """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
     watch = Stopwatch()
+
+    def attempt() -> Outcome:
+        return _run(
+            checked,
+            context,
+            seed=seed,
+            model=model,
+            on_epoch=on_epoch,
+            monitor=Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task),
+            watch=watch,
+            checkpoint=checkpoint,
+        )
+
     try:
-        monitor = Monitor(stopper=stopper, shadow=shadow, validation=context.validation, task=context.dataset.task)
         with context.target.busy():
-            outcome = _run(
-                checked,
-                context,
-                seed=seed,
-                model=model,
-                on_epoch=on_epoch,
-                monitor=monitor,
-                watch=watch,
-                checkpoint=checkpoint,
-            )
+            try:
+                outcome = attempt()
+            except UnfitCheckpointError as error:
+                context.teacher.notice(f"{error}. The trial begins again.")
+                (checkpoint or model).unlink(missing_ok=True)
+                outcome = attempt()
     except Exception as error:  # torch, onnx and onnxruntime raise many kinds; one trial must not end the study
         if not is_of_one_trial(error):
             raise
@@ -192,8 +201,10 @@ def _train(
             "seed": plan.seed,
             "epochs": plan.epochs,
             "torch": str(torch.__version__),
+            "nas_compress": importlib.metadata.version("nas-compress"),
+            "teacher": context.teacher.fingerprint,
         }
-        state = Checkpoint(path=checkpoint, identity=identity, notes=monitor.notes)
+        state = Checkpoint(path=checkpoint, identity=identity, notes=monitor.notes, notice=context.teacher.notice)
         monitor.restore(state.known)
     losses = teach(
         plan.candidate,

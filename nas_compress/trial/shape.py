@@ -20,6 +20,7 @@ from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
@@ -58,7 +59,7 @@ def is_pruned(candidate: Candidate) -> bool:
 
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
-    torch.manual_seed(seed)
+    seed_all(seed)
     if candidate.pruning.init == "inherit":
         return _inherited(candidate, architecture, teacher, seed=seed)
     return teacher.build(architecture)

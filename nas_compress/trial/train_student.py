@@ -16,7 +16,7 @@ from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows
 from nas_compress.teacher.derived import assistant, earlier, member
-from nas_compress.teacher.logits_cache import compute_answers
+from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
@@ -35,7 +35,8 @@ OnEpoch = Callable[[int, int], None]
 class Supervision:
     """Sources of a student's training besides the labels.
 
-    answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble.
+    answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble. A constant may be
+    missing in each row.
     network: for its features.
     """
 
@@ -149,10 +150,13 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
 
 
 def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor:
-    """Answers of all members: their mean, or each by itself for averaging at the temperature of the loss term."""
+    """Answers of all members: their mean, or each by itself for averaging at the temperature of the loss term.
+
+    Each member's are differences to its maximum; the mean differs from the mean of the logits by a constant per sample.
+    """
     members = [member(context.teacher, number).answers for number in range(candidate.teaching.members or 2)]
     together = torch.stack(members, dim=2)
-    return together.float().mean(dim=2).half() if candidate.teaching.average == "logits" else together
+    return below_maximum(together.float().mean(dim=2))[0] if candidate.teaching.average == "logits" else together
 
 
 def _from_generation(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Supervision:
@@ -161,7 +165,7 @@ def _from_generation(candidate: Candidate, generation: nn.Module, context: Trial
     if _reads_logits(candidate):
         answers = compute_answers(
             generation, context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
-        )
+        ).relative
     return Supervision(answers=answers, network=generation.eval())
 
 
@@ -215,6 +219,12 @@ def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:
         seen = observe(network.eval(), batch, context.dataset.task, relations=True, watched=watched)
     network.train(training)
     return seen
+
+
+def learns_from_answers(candidate: Candidate) -> bool:
+    """True if the candidate learns from stored logits of the study's teacher or of one derived from it."""
+    teaching = candidate.teaching
+    return teaching.teacher != "mutual" and teaching.scheme != "joint" and _reads_logits(candidate)
 
 
 def _reads_logits(candidate: Candidate) -> bool:

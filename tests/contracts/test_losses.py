@@ -187,7 +187,26 @@ def check_minimum(bind: Bind, name: str) -> None:
         assert function(teacher + step * other, labels, teacher) > least.detach() - 1e-7
 
 
-CHECKS = (check_by_hand, check_doubled_batch, check_orders, check_gradients, check_large_temperature, check_minimum)
+def check_offset(bind: Bind, name: str) -> None:
+    """A constant added to a row of the teacher's logits changes nothing: the stored answers lack it."""
+    student, labels, teacher = values()
+    teacher, offset = (teacher * 64).round() / 64, torch.tensor([0.0, 5000, -300, 1, 0, 7, 4096, -2]).unsqueeze(1)
+    found = []
+    for logits in (teacher, teacher + offset):
+        torch.manual_seed(0)
+        found.append(bind(HAND[name].settings)(student, labels, logits))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+CHECKS = (
+    check_by_hand,
+    check_doubled_batch,
+    check_orders,
+    check_gradients,
+    check_large_temperature,
+    check_minimum,
+    check_offset,
+)
 
 
 @pytest.mark.parametrize("name", LOGIT_TERMS)
@@ -233,6 +252,7 @@ FAULTS: dict[str, tuple[str, Bind]] = {
         "teacher_free",
         lambda s: lambda a, y, b: LOGIT_TERMS["teacher_free"].bind({**s, "confidence": 0.99})(a, y, b),
     ),
+    "logits instead of probabilities": ("kd", lambda s: lambda a, y, b: F.mse_loss(a.float(), b.detach().float())),
     "smoothing ignored": ("label_smoothing", lambda s: lambda a, y, b: F.cross_entropy(a.float(), y)),
     "classes weighed": (
         "cross_entropy",
@@ -260,6 +280,7 @@ def caught_by(bind: Bind, name: str) -> set[str]:
         ("sum over the batch", {"check_by_hand", "check_doubled_batch", "check_large_temperature"}),
         ("teacher learns", {"check_gradients"}),
         ("half precision", {"check_gradients"}),
+        ("logits instead of probabilities", {"check_by_hand", "check_offset"}),
         ("smoothing ignored", {"check_by_hand"}),
         ("dkd's target class kept in the rest", {"check_by_hand"}),
         ("dist between other pairs", {"check_by_hand", "check_minimum"}),

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, save
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
-from nas_compress.data.dataset import Dataset, Split
+from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.teacher.logits_cache import cached_answers, compute_answers
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.teacher.tensor_file import write_tensors
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
 TRAINING = TrainingSection(batch_size=25)
@@ -31,9 +31,11 @@ class Asked:
 
     data: Dataset
     told: list[tuple[str, int, int]] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def __call__(self, section: TeacherSection = SECTION, data: Dataset | None = None, **training: object) -> Teacher:
         self.told.clear()
+        self.notices.clear()
         return obtain_teacher(
             section,
             TRAINING.model_copy(update=training),
@@ -42,6 +44,7 @@ class Asked:
             label="study.toml",
             device=torch.device("cpu"),
             progress=lambda what, done, count: self.told.append((what, done, count)),
+            notice=self.notices.append,
         )
 
     @property
@@ -94,19 +97,60 @@ def test_other_data_is_another_teacher(ask: Asked) -> None:
         assert ask(data=other).fingerprint != before and ask.trained
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "other"])
-def test_a_broken_file_is_trained_again(damage: str, ask: Asked) -> None:
+DAMAGES = {
+    "empty": (lambda content: b"", "is damaged: "),
+    "cut": (lambda content: content[: len(content) // 2], "is damaged: "),
+    "noise": (lambda content: b"\x00" * 100, "is damaged: "),
+    "one bit": (lambda content: content[:-7] + bytes([content[-7] ^ 1]) + content[-6:], "does not match its checksum"),
+    "no checksum": (lambda content: save(load(content)), "has no checksum; an earlier version"),
+    "nan": (None, "holds weights that are not finite"),
+    "other network": (None, "holds another network"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_network_is_trained_again_with_one_notice(damage: str, ask: Asked) -> None:
     teacher = ask()
-    path = teacher.folder / "teacher.safetensors"
+    assert ask.notices == []
+    path, (change, words) = teacher.folder / "teacher.safetensors", DAMAGES[damage]
     content = path.read_bytes()
-    if damage == "other":
+    if change is not None:
+        path.write_bytes(change(content))
+    elif damage == "nan":
+        state = load(content)
+        write_tensors(
+            path, {name: tensor * float("nan") if tensor.ndim > 1 else tensor for name, tensor in state.items()}
+        )
+    else:
         narrow = ask(SECTION.model_copy(update={"widths": (8, 8, 8)}))
         path.write_bytes((narrow.folder / path.name).read_bytes())
-    else:
-        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\x00" * 100}[damage])
     again = ask()
     assert ask.trained and torch.equal(weights(again), weights(teacher))
-    assert path.read_bytes() == content
+    (line,) = ask.notices
+    assert line.startswith(str(path)) and words in line and line.endswith("The network is trained again.")
+    assert path.read_bytes() == content, "the same network gives the same bytes"
+
+
+def test_a_damaged_origin_is_written_again(ask: Asked) -> None:
+    path = ask().folder / "teacher.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"8", b"9", 1))
+    ask()
+    assert not ask.trained and path.read_bytes() == content and "is damaged" in ask.notices[0]
+    ask()
+    assert ask.notices == []
+
+
+def test_the_copy_of_a_run_is_whole(ask: Asked, tmp_path: Path) -> None:
+    teacher, run = ask(), tmp_path / "run" / "teacher"
+    teacher.copy_to(run)
+    kept = {name: (run / name).read_bytes() for name in ("teacher.safetensors", "teacher.json")}
+    assert kept == {name: (teacher.folder / name).read_bytes() for name in kept}
+    for name in kept:
+        (run / name).write_bytes(kept[name][:-20])
+        teacher.copy_to(run)
+        assert (run / name).read_bytes() == kept[name] and name in ask.notices[-1]
+    assert len(ask.notices) == 2
 
 
 def test_a_teacher_that_diverges_is_a_wrong_request(ask: Asked) -> None:
@@ -124,56 +168,6 @@ def test_stages_without_widths_are_refused(data: Dataset) -> None:
         teacher_architecture(TeacherSection(depths=(1, 1), widths=(8, 16)), data).channels("stages.1.0.main.1.conv")
         == 16
     )
-
-
-def test_answers_are_the_networks_in_every_view_and_kept_as_halves(ask: Asked, data: Dataset) -> None:
-    teacher = ask()
-    answers = teacher.answers
-    assert [line for line in ask.told if line[0] == "teacher answers"] == [
-        ("teacher answers", n, 9) for n in range(1, 10)
-    ]
-    assert answers.dtype == torch.float16 and answers.shape == (9, 100, 10) and not answers.is_inference()
-    views, everything = data.augmentation.over(data.train.inputs), torch.arange(len(data.train))
-    with torch.no_grad():
-        for view in range(9):
-            expected = teacher.network(views.batch(everything, view)["input"])
-            torch.testing.assert_close(answers[view].float(), expected, rtol=2e-3, atol=2e-3)
-    assert not torch.equal(answers[0], answers[1])
-
-    again = ask()
-    assert torch.equal(again.answers, answers) and ask.told == []
-    assert torch.equal(load_file(again.folder / "logits.safetensors")["logits"], answers)
-
-
-class Scaled(torch.nn.Module):
-    """A module that may change while its weights, of which it has none, stay."""
-
-    def __init__(self, factor: float, classes: int = 3) -> None:
-        super().__init__()
-        self.factor, self.classes = factor, classes
-        self.calls = 0
-
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.factor * samples.float().flatten(1)[:, : self.classes]
-
-
-def test_kept_answers_count_only_while_they_are_the_networks(data: Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "logits.safetensors"
-
-    def kept(network: torch.nn.Module, samples: Split = data.train) -> torch.Tensor:
-        return cached_answers(path, network, samples, data.augmentation, data.task)
-
-    first, same = Scaled(1.0), Scaled(1.0)
-    kept(first)
-    assert torch.equal(kept(same), kept(first)) and same.calls < data.augmentation.count
-    for other in (Scaled(2.0), Scaled(1.0, classes=4), Scaled(float("nan"))):
-        expected = compute_answers(other, data.train, data.augmentation, data.task)
-        torch.testing.assert_close(kept(other), expected, equal_nan=True)
-    half = data.train.first(50)
-    assert kept(Scaled(1.0), half).shape == (9, 50, 3)
-    path.write_bytes(b"broken")
-    assert kept(Scaled(1.0)).shape == (9, 100, 3)
 
 
 def test_a_vote_is_taken_once(ask: Asked) -> None:

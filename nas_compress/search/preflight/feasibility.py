@@ -25,6 +25,7 @@ from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped
+from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, TeacherShape
 from nas_compress.values.architecture import Architecture
@@ -76,6 +77,12 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
             )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled
+
+
+def reads_answers(parts: StudyParts) -> bool:
+    """True if a candidate of the space learns from the teacher's stored logits."""
+    sampled = sample_space(parts.space, draws=DRAWS, seed=parts.spec.seed)
+    return any(map(learns_from_answers, sampled.candidates))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from safetensors import SafetensorError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
@@ -120,16 +119,12 @@ def _open_database(address: URL) -> RDBStorage:
 
 @contextmanager
 def known_errors(url: str | None = None) -> Iterator[None]:
-    """Turn errors of the storage, of writing weights and of memory into a RunError of one line.
+    """Turn errors of the storage and of memory into a RunError of one line.
 
     url: of the storage, whose password is left out of the line.
     """
     try:
         yield
-    except SafetensorError as error:
-        raise RunError(
-            f"The teacher's files could not be written: {_first_line(error)}. Run the same command to continue."
-        ) from error
     except UpdateFinishedTrialError as error:
         raise RunError(
             "Another run took over this trial, because no heartbeat arrived for 60 s. Run the same command to continue."
