@@ -71,7 +71,7 @@ class RunFolder:
             if os.path.lexists(place) and (place == path or not place.is_dir()):
                 raise DamagedFileError(
                     f"{place} is damaged: it is no {'file' if place == path else 'folder'}. "
-                    "Restore it from a copy, or remove it and run the same command."
+                    "Restore it from a copy, or remove it and run the study, or confirm, again."
                 )
         return False
 

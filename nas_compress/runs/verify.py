@@ -47,12 +47,17 @@ class Verification:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Keep the message of a damaged file as a problem, each once."""
+        """Keep the message of a damaged or unreadable file as a problem, each once."""
         try:
             yield
         except DamagedFileError as error:
-            if str(error) not in self.problems:
-                self.problems.append(str(error))
+            self._add(str(error))
+        except OSError as error:
+            self._add(f"{error.filename} cannot be read: {error.strerror}. Make it readable.")
+
+    def _add(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def verify_files(folder: RunFolder) -> Verification:
@@ -109,7 +114,11 @@ def _verify_confirmation(folder: RunFolder, found: Verification) -> None:
     with found.noting():
         read_confirmation(folder)
     with found.noting():
-        read_test_figures(folder)
+        measured = {name: digest for name, (_, digest) in read_test_figures(folder).items() if digest}
+        for name in measured:
+            if name.startswith("confirm/"):  # the records of trials and teacher have their own digests
+                remedy = repetition_remedy((folder.root / name).parent)
+                _verify_file(folder, name, measured, remedy, found)
     for path in sorted(folder.root.glob("confirm/*/*/outcome.json")):
         with found.noting():
             known = read_repetition(folder, path.parent)

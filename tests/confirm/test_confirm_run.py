@@ -194,6 +194,22 @@ def test_a_removed_repetition_is_trained_again_without_another_reading_of_the_te
     assert [row.test_mean for row in again.rows] == [row.test_mean for row in known.rows]
 
 
+def test_verify_finds_a_lost_repetition_and_a_changed_one(
+    confirmed: RunFolder, command: Command, tmp_path: Path
+) -> None:
+    folder = RunFolder(root=shutil.copytree(confirmed.root, tmp_path / "run"))
+    assert command("verify", folder.root, "--fast").code == 0
+    (first, second) = sorted(folder.root.glob("confirm/*/student-*"))
+    shutil.rmtree(first)
+    with (second / "model.onnx.xz").open("ab") as file:
+        file.write(b"x")
+    answer = command("verify", folder.root, "--fast")
+    assert answer.code == 1 and answer.line.endswith(", 2 problems")
+    lines = answer.out.splitlines()
+    assert lines[0].startswith(f"{first / 'model.onnx.xz'} is missing. Restore it from a copy, or remove {first} and")
+    assert lines[1].startswith(f"{second / 'model.onnx.xz'} is not the file that was measured")
+
+
 def test_a_damaged_summary_is_named_by_the_commands_that_read_it(
     confirmed: RunFolder, command: Command, tmp_path: Path
 ) -> None:
