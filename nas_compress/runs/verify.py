@@ -19,10 +19,10 @@ from nas_compress.runs.model_files import require_file
 from nas_compress.runs.records import (
     Record,
     ignored_folders,
-    read_baseline,
     read_candidate,
     read_record,
     read_teacher_files,
+    require_teacher,
     teacher_remedy,
     trial_numbers,
     trial_remedy,
@@ -47,12 +47,17 @@ class Verification:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Keep the message of a damaged file as a problem, each once."""
+        """Keep the message of a damaged or unreadable file as a problem, each once."""
         try:
             yield
         except DamagedFileError as error:
-            if str(error) not in self.problems:
-                self.problems.append(str(error))
+            self._add(str(error))
+        except OSError as error:
+            self._add(f"{error.filename} cannot be read: {error.strerror}. Make it readable.")
+
+    def _add(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def verify_files(folder: RunFolder) -> Verification:
@@ -68,7 +73,7 @@ def verify_files(folder: RunFolder) -> Verification:
     for number in trial_numbers(folder):
         _verify_trial(folder, number, found)
     with found.noting():
-        found.teacher = read_baseline(folder)
+        found.teacher = require_teacher(folder, found.records)
         for name in read_teacher_files(folder):
             _verify_file(folder, name, read_teacher_files(folder), teacher_remedy(folder), found)
     _verify_confirmation(folder, found)
@@ -100,7 +105,7 @@ def _verify_trial(folder: RunFolder, number: int, found: Verification) -> None:
 
 
 def _verify_file(folder: RunFolder, name: str, files: Mapping[str, str], remedy: str, found: Verification) -> None:
-    found.files += 1
+    found.files += name in files
     with found.noting():
         require_file(folder, name, files, remedy)
 
@@ -109,7 +114,11 @@ def _verify_confirmation(folder: RunFolder, found: Verification) -> None:
     with found.noting():
         read_confirmation(folder)
     with found.noting():
-        read_test_figures(folder)
+        measured = {name: digest for name, (_, digest) in read_test_figures(folder).items() if digest}
+        for name in measured:
+            if name.startswith("confirm/"):  # the records of trials and teacher have their own digests
+                remedy = repetition_remedy((folder.root / name).parent)
+                _verify_file(folder, name, measured, remedy, found)
     for path in sorted(folder.root.glob("confirm/*/*/outcome.json")):
         with found.noting():
             known = read_repetition(folder, path.parent)
