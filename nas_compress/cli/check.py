@@ -27,6 +27,7 @@ def check(study: str) -> None:
     from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
+    from nas_compress.search.preflight.float_weights import float_weights_note
     from nas_compress.search.preflight.forecast import forecast
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
@@ -46,6 +47,9 @@ def check(study: str) -> None:
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         print_line(f"note: {note}")
+    floats = float_weights_note(parts, found.sized)
+    if floats is not None:
+        print_line(f"warning: {floats}")
     if spec.budgets:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {_duration(found.teacher_s)} unless trained before"

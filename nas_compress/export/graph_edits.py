@@ -53,8 +53,7 @@ def share_halves_(graph: onnx.GraphProto) -> None:
             instead[node.output[0]] = first.output[0]
     kept = [node for node in graph.node if node.output[0] not in instead]
     for node in kept:
-        for place, name in enumerate(node.input):
-            node.input[place] = instead.get(name, name)
+        rename_inputs_(node, instead)
     made = [node for key, casts in groups.items() for node in _split_one(graph, key, list(casts.values()), stored)]
     replace_nodes_(graph, made + kept)
 
@@ -65,9 +64,36 @@ def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
     kept = []
     for node in reversed(graph.node):
         if read.intersection(node.output):
-            read.update(node.input)
+            read.update(read_names(node))
             kept.append(node)
     replace_nodes_(graph, kept[::-1])
+
+
+def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the branches of a node, or a loop's body."""
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    ]
+
+
+def read_names(node: onnx.NodeProto) -> list[str]:
+    """Return the names of all tensors that a node reads, also in its inner graphs, with those made there."""
+    names = list(node.input)
+    for graph in inner_graphs(node):
+        names += [name for inner in graph.node for name in read_names(inner)]
+        names += [value.name for value in graph.output]
+    return names
+
+
+def rename_inputs_(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node and its inner graphs read other tensors. names: new names by old ones."""
+    for place, name in enumerate(node.input):
+        node.input[place] = names.get(name, name)
+    for graph in inner_graphs(node):
+        for inner in graph.node:
+            rename_inputs_(inner, names)
 
 
 def replace_nodes_(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

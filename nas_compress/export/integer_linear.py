@@ -1,8 +1,10 @@
 """Rewrites of linear layers for the runtime's integer kernels.
 
 The runtime scales the float bias of a convolution itself, but does not match patterns through Flatten. A linear layer
-must be a Gemm with explicit zero points, a Reshape and, if it has a bias, an int32 one; otherwise it is silently
-computed in float. Exporters write a linear layer without a bias, such as the first of two thin ones, as MatMul.
+on rows (n, inputs) must be a Gemm with explicit zero points, a Reshape and, if it has a bias, an int32 one; otherwise
+it is silently computed in float. Exporters write a linear layer without a bias, such as the first of two thin ones, as
+MatMul. A linear layer on more dimensions, such as tokens (n, tokens, inputs), stays a MatMul. Its integers must be
+transposed before they are dequantized, because the runtime joins a later transpose with the product, in float.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Bias = tuple[str, bytes]
 def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
     """Rewrite every product of quantized values and quantized weights."""
     graph = model.graph
-    _say_gemm_(model)
+    _rewrite_products_(model)
     made_by = makers(graph)
     written: dict[Bias, str] = {}
     for gemm in [node for node in graph.node if node.op_type == "Gemm"]:
@@ -39,9 +41,10 @@ def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
     drop_unread_nodes_(graph)
 
 
-def _say_gemm_(model: onnx.ModelProto) -> None:
-    """Turn each MatMul of quantized rows (n, inputs) and the transpose of quantized weights into a Gemm."""
-    made_by = makers(model.graph)
+def _rewrite_products_(model: onnx.ModelProto) -> None:
+    """Rewrite each MatMul of quantized values and the transpose of quantized weights, on rows as a Gemm."""
+    graph = model.graph
+    made_by = makers(graph)
     found = []
     for node in (node for node in model.graph.node if node.op_type == "MatMul"):
         turned = made_by.get(node.input[1])
@@ -49,11 +52,26 @@ def _say_gemm_(model: onnx.ModelProto) -> None:
         if turned is None or weights is None or weights.op_type != "DequantizeLinear":
             continue
         if _dequantized(node.input[0], made_by) is not None:
-            found.append((node, turned.input[0]))
+            found.append((node, weights))
     dimensions = _dimensions(model) if found else {}
-    for node, weight in found:
+    for node, weights in found:
         if dimensions.get(node.input[0]) == 2:
-            node.CopyFrom(helper.make_node("Gemm", [node.input[0], weight], [node.output[0]], transB=1))
+            node.CopyFrom(helper.make_node("Gemm", [node.input[0], weights.output[0]], [node.output[0]], transB=1))
+        elif node.input[0] in dimensions:
+            node.input[1] = _transposed(weights, graph, made_by)
+
+
+def _transposed(weights: onnx.NodeProto, graph: onnx.GraphProto, made_by: dict[str, onnx.NodeProto]) -> str:
+    """Add quantized weights (outputs, inputs) as (inputs, outputs), once; return the name."""
+    _write_zero_point_(weights, graph)
+    integers, name = weights.input[0], f"{weights.output[0]}{ADDED}transposed"
+    if name not in made_by:
+        turn = helper.make_node("Transpose", [integers], [f"{name}.integers"], perm=[1, 0])
+        made_by[name] = helper.make_node("DequantizeLinear", [f"{name}.integers", *weights.input[1:]], [name], axis=1)
+        place = list(graph.node).index(weights)
+        graph.node.insert(place, made_by[name])
+        graph.node.insert(place, turn)
+    return name
 
 
 def _dimensions(model: onnx.ModelProto) -> dict[str, int]:

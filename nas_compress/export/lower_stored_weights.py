@@ -15,7 +15,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.export.bit_packing import encode, levels, packed_bytes, zero_first
-from nas_compress.export.graph_edits import Array, drop_unread_nodes_, initialisers, replace_nodes_
+from nas_compress.export.graph_edits import (
+    Array,
+    drop_unread_nodes_,
+    initialisers,
+    read_names,
+    rename_inputs_,
+    replace_nodes_,
+)
 from nas_compress.export.layout import Layout
 from nas_compress.export.sparse_encoding import Form
 from nas_compress.export.unpack_nodes import Nodes, Stream, TensorStore, split, spread
@@ -83,7 +90,7 @@ def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
 def leave_out_zeros_(graph: onnx.GraphProto) -> None:
     """Store matrices and kernels of one type as masks or gaps if that takes fewer bytes."""
     store = TensorStore(graph)
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in read_names(node)}
     stored = [tensor for name, tensor in initialisers(graph).items() if name in read]
     nodes: Nodes = []
     for kind in SPARSE_KINDS:
@@ -100,8 +107,7 @@ def _each_once(graph: onnx.GraphProto) -> tuple[Nodes, Nodes]:
         instead[node.output[0]] = first.output[0]
     rest = [node for node in graph.node if node.domain != DOMAIN]
     for node in rest:
-        for place, name in enumerate(node.input):
-            node.input[place] = instead.get(name, name)
+        rename_inputs_(node, instead)
     return list(kept.values()), rest
 
 

@@ -22,12 +22,14 @@ from nas_compress.export.graph_edits import (
     share_halves_,
 )
 from nas_compress.export.integer_linear import make_linear_layers_integer_
+from nas_compress.export.integer_moves import move_integers_
 from nas_compress.export.layout import PACKED, STEPS, Layout
 from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
 from nas_compress.files import write_atomically
+from nas_compress.models.plain_attention import plain_attention
 from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import Signature
@@ -99,13 +101,15 @@ def _trace(model: nn.Module, signature: Signature, backend: Backend) -> _Traced:
     require_known("a backend", backend, EXPORTERS)
     network = model if _is_ready(model) else deepcopy(model).cpu().eval()
     samples = zeros(signature.inputs, 2, free=TRACED_SIZE)
-    _require_outputs(network, samples, signature)
-    try:
-        exported = EXPORTERS[backend](network, samples, signature)
-    except RequestError:
-        raise
-    except Exception as error:  # exporters raise undocumented exceptions
-        raise ExportError(f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}") from error
+    with plain_attention():
+        _require_outputs(network, samples, signature)
+        try:
+            exported = EXPORTERS[backend](network, samples, signature)
+        except RequestError:
+            raise
+        except Exception as error:  # exporters raise undocumented exceptions
+            message = f"{type(model).__name__} cannot be exported by {backend}: {first_line(error)}"
+            raise ExportError(message) from error
     return _Traced(exported=exported, signature=signature)
 
 
@@ -122,6 +126,7 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     inline_constants_(graph)
     store_weights_(graph, layout)
     pool_over_whole_planes_(graph)
+    move_integers_(graph)
     make_linear_layers_integer_(exported)
     if layout.sparse:
         leave_out_zeros_(graph)

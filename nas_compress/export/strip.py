@@ -9,7 +9,7 @@ from itertools import count, filterfalse, product
 import onnx
 from onnx import helper, numpy_helper
 
-from nas_compress.export.graph_edits import initialisers
+from nas_compress.export.graph_edits import initialisers, inner_graphs, read_names
 from nas_compress.values.file_contract import IR_VERSION, OPSET
 
 
@@ -25,7 +25,7 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     tensors: dict[str, onnx.TensorProto] = {}
     stored = initialisers(graph)
     for node in graph.node:
-        for name in node.input:
+        for name in read_names(node):
             if name in stored:
                 tensors.setdefault(names[name], _bare_tensor(stored[name], names[name]))
     bare = helper.make_graph(nodes, "n", graph.input, graph.output, list(tensors.values()))
@@ -43,7 +43,7 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
     stored, zeros = initialisers(graph), dict[int, str]()
     fresh = filterfalse(frozenset(names).__contains__, _shortest_names())
     for node in graph.node:
-        for name in (*node.input, *node.output):
+        for name in _names(node):
             if name in names:
                 continue
             zero = _kind_of_zero(stored[name]) if name in stored else None
@@ -54,6 +54,16 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
             if zero is not None:
                 zeros[zero] = names[name]
     return names
+
+
+def _names(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names of a node's tensors, then those of its inner graphs."""
+    yield from (*node.input, *node.output)
+    for graph in inner_graphs(node):
+        yield from (part.name for part in (*graph.input, *graph.initializer))
+        for inner in graph.node:
+            yield from _names(inner)
+        yield from (value.name for value in graph.output)
 
 
 def _shortest_names() -> Iterator[str]:
@@ -83,7 +93,19 @@ def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
         kept = bare.attribute.add()
         kept.CopyFrom(attribute)
         kept.doc_string = ""
+        if attribute.HasField("g"):
+            kept.g.CopyFrom(_bare_graph(attribute.g, names))
     return bare
+
+
+def _bare_graph(graph: onnx.GraphProto, names: dict[str, str]) -> onnx.GraphProto:
+    """Return the graph of a branch or of a loop's body with new names."""
+    inputs, outputs = (
+        [helper.make_value_info(names[value.name], value.type) for value in ends]
+        for ends in (graph.input, graph.output)
+    )
+    tensors = [_bare_tensor(tensor, names[tensor.name]) for tensor in graph.initializer]
+    return helper.make_graph([_bare_node(node, names) for node in graph.node], "n", inputs, outputs, tensors)
 
 
 def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:

@@ -41,6 +41,11 @@ def trace_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> o
     with warnings.catch_warnings(), _stdout_closed():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of a slice with steps: it stays
+        # layers of torch check sizes, which stay as they are
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python", module=r"torch\.nn\.")
+        # the first states follow the batch of the samples
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size", UserWarning)
         torch.onnx.export(
             network,
             tuple(samples.values()),

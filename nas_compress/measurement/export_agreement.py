@@ -9,6 +9,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.predictions import File, predict
@@ -61,9 +62,9 @@ def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) ->
 
 def _rounding(path: Path) -> Rounding:
     """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
-    graph = read_model(path).graph
-    made_by = {name: node.op_type for node in graph.node for name in node.output}
-    rounded = {made_by.get(node.input[0]) for node in graph.node if node.op_type == "QuantizeLinear"}
+    nodes = flat_graph(read_model(path)).nodes
+    made_by = {name: node.op_type for node in nodes for name in node.output}
+    rounded = {made_by.get(node.input[0]) for node in nodes if node.op_type == "QuantizeLinear"}
     if not rounded:
         return "none"
     return "few_bits" if "Clip" in rounded else "integers"

@@ -18,7 +18,7 @@ from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.export_agreement import check_agreement
-from nas_compress.measurement.file_contents import weight_zero_fraction
+from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
@@ -104,6 +104,7 @@ def measure_cost(
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
+        contents = weight_contents(path)
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
     return Measured(
@@ -115,6 +116,7 @@ def measure_cost(
         },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
+        float32_fraction=contents.float32_fraction,
     )
 
 
@@ -152,7 +154,7 @@ def measure_file(
         outputs = predict_split(session, task, inputs=to_arrays(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        zero_fraction = weight_zero_fraction(path)
+        contents = weight_contents(path)
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=free_sizes(inputs, task.signature.inputs), patient=patient)
     timed = target.settings.figures(latency.latency_ms)
@@ -163,7 +165,8 @@ def measure_file(
         latency_noisy=latency.noisy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
-        zero_fraction=zero_fraction,
+        zero_fraction=contents.zero_fraction,
+        float32_fraction=contents.float32_fraction,
         confusion=confusion,
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_compress.errors import RequestError
+from nas_compress.models.plain_attention import plain_attention
 from nas_compress.optional_imports import broken_counts_as_missing
 from nas_compress.tasks.batch import Batch, to_device
 
@@ -47,7 +48,13 @@ def count_macs(model: nn.Module, batch: Batch) -> int:
 
     # ptflops prints errors and returns None; the CPU's fused attention would count as 0
     printed = io.StringIO()
-    with torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed), sdpa_kernel(SDPBackend.MATH):
+    with (
+        torch.no_grad(),
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+        sdpa_kernel(SDPBackend.MATH),
+        plain_attention(),
+    ):
         macs, _ = get_model_complexity_info(
             network,
             (1,),  # unused: the constructor makes the input

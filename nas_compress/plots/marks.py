@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.point import Point
-from nas_compress.values.precision import SIMULATED
+from nas_compress.values.precision import FLOAT32, SIMULATED, without_float32
 
 # The palette of Okabe and Ito for colour-blind readers: https://jfly.uni-koeln.de/color
 MEMBER = "#0072B2"
@@ -30,9 +30,10 @@ _CROWD = 150
 
 def shapes(points: Iterable[Point]) -> dict[str, str]:
     """The marker of each number format. Circles are float32, unknown formats, and a format shared by all points."""
-    known = {point.number_format for point in points} - {"", "float32"}
-    shared = not {point.number_format for point in points} - known and len(known) == 1
-    named = {"": "o", "float32": "o"}
+    kinds = {without_float32(point.number_format) for point in points}
+    known = kinds - {"", FLOAT32}
+    shared = not kinds - known and len(known) == 1
+    named = {"": "o", FLOAT32: "o"}
     return named | {kind: "o" if shared else _SHAPES[i % len(_SHAPES)] for i, kind in enumerate(sorted(known))}
 
 
@@ -46,7 +47,7 @@ def draw_points(axes: Axes, places: Sequence[tuple[float, float, Point]], front:
     for x, y, point in places:
         hidden = y < low
         color = MEMBER if id(point) in members else DOMINATED if point.feasible or point.stopped else INFEASIBLE
-        marker = "v" if hidden else markers[point.number_format] if point.feasible else "x"
+        marker = "v" if hidden else markers[without_float32(point.number_format)] if point.feasible else "x"
         alike.setdefault((color, marker), []).append((x, edge if hidden else y))
     size = 5.0 if len(places) > _CROWD else 7.0
     for (color, marker), positions in alike.items():
@@ -119,7 +120,7 @@ def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
 def _precision_entries(front: DrawnFront) -> list[Line2D | Patch]:
     """One entry for each number format if formats differ, or if bits are simulated."""
     markers = shapes(front.points)
-    kinds = sorted({point.number_format for point in front.points} - {""})
+    kinds = sorted({without_float32(point.number_format) for point in front.points} - {""})
     shown = kinds if len(kinds) > 1 else [kind for kind in kinds if SIMULATED in kind]
     return [_mark(f"shape: {kind}", markers[kind], 6, "white", INK) for kind in shown]
 

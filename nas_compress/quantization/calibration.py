@@ -104,8 +104,8 @@ class RangeObserver(nn.Module):
 
     @property
     def values(self) -> Tensor:
-        """Values kept so far: float32 (n,) on the CPU."""
-        return torch.cat(self._seen).float().cpu()
+        """Values kept so far: float32 (n,) on the CPU; 0 alone if there were none."""
+        return torch.cat(self._seen).float().cpu() if self._seen else torch.zeros(1)
 
     def _positions(self, count: int) -> Tensor:
         """Draw rising positions below `count`, int64 (KEPT,)."""

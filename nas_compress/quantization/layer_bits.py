@@ -8,32 +8,30 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from nas_compress.errors import RequestError, nearest
-from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
+from nas_compress.quantization.weights import find_weights
+from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import END_BITS, WEIGHT_BITS
 
 _STAGE = re.compile(r"stages\.(\d+)\.")
 
 
-def weight_layers(network: nn.Module) -> tuple[str, ...]:
-    """Paths of all layers with quantizable weights, each once, in order of registration."""
-    return tuple(path for path, module in network.named_modules() if path and takes_bits(module))
-
-
-def takes_bits(module: nn.Module) -> bool:
-    """True for a layer with quantizable weights: linear layers, and convolutions with zero padding.
-
-    Other padding is an operation of its own, so these convolutions stay float layers.
-    """
-    if type(module) is nn.Conv2d:
-        return module.padding_mode == "zeros"
-    return type(module) in (nn.Linear, FakeQuantConv2d, FakeQuantLinear)
+def weight_layers(network: nn.Module, samples: Batch | None = None) -> tuple[str, ...]:
+    """Names of all weights, each once; see `find_weights` for their order and for `samples`."""
+    return tuple(weight.layer for weight in find_weights(network, samples))
 
 
 def check_layer_bits(
-    network: nn.Module, layer_bits: Mapping[str, int], *, activation_bits: int, weight_format: str
+    network: nn.Module,
+    layer_bits: Mapping[str, int],
+    *,
+    activation_bits: int,
+    weight_format: str,
+    samples: Batch | None = None,
 ) -> None:
-    """Raise RequestError for a path without a quantizable layer, and for bits outside its choices."""
-    layers = [path for path, module in network.named_modules(remove_duplicate=False) if path and takes_bits(module)]
+    """Raise RequestError for a path without weights, and for bits outside its choices."""
+    if all(bits == 32 for bits in layer_bits.values()):
+        samples = None  # nothing to round, so no pass is needed
+    layers = [weight.layer for weight in find_weights(network, samples, every_path=True)]
     most = 32 if activation_bits == 32 else END_BITS
     least = END_BITS if weight_format == "float8" else 1
     known = [bits for bits in WEIGHT_BITS if least <= bits <= most]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from nas_compress.models.layers import RawInput
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
-from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, takes_bits, weight_layers
+from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, weight_layers
 from nas_compress.quantization.modules import (
     Float8Weight,
     HalfWeight,
@@ -25,9 +26,11 @@ from nas_compress.quantization.modules import (
     replace_modules_,
     round_biases_,
 )
+from nas_compress.quantization.parametrized import is_stored, store_parameter_
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
+from nas_compress.quantization.weights import Weight, find_weights, has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch, count, rows, to_device
 from nas_compress.values.precision import Quantization, check_bits
 
@@ -66,42 +69,49 @@ def quantize(
     # with layer_bits, a codebook is for layers of fewer than 8 bits; layers of 8 bits are integers
     format_ = "integer" if layer_bits and weight_format == "codebook" else weight_format
     check_bits(weight_bits, activation_bits, Quantization(ranges=ranges, weight_format=format_))
-    if weight_bits < 32 and takes_bits(model):
+    if weight_bits < 32 and any(weight.is_plain and weight.module is model for weight in find_weights(model)):
         raise RequestError(
             f"a model must contain its layers, but got a {type(model).__name__} by itself; nn.Sequential holds it"
         )
-    check_layer_bits(model, layer_bits or {}, activation_bits=activation_bits, weight_format=weight_format)
-    network = deepcopy(model).cpu().eval().requires_grad_(False)
-    bits = layer_bits or bits_by_layer(weight_layers(network), weight_bits=weight_bits)
+    network = _copy(model)
+    samples = None if calibration is None else to_device(calibration, "cpu")
+    check_layer_bits(
+        network,
+        layer_bits or {},
+        activation_bits=activation_bits,
+        weight_format=weight_format,
+        samples=samples,
+    )
+    bits = layer_bits or (
+        bits_by_layer(weight_layers(network, samples), weight_bits=weight_bits) if weight_bits < 32 else {}
+    )
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
     freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)
     if activation_bits < 32:
         if not is_aware:
-            samples = None if calibration is None else to_device(calibration, "cpu")
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
-    store = _integers(computed_as_float=activation_bits == 32, by_error=ranges == "mse")
-    if weight_format == "codebook":
-        store = _shared(store, computed_as_float=activation_bits == 32)
-    _store_weights_(network, bits, _float8 if weight_format == "float8" else store)
-    if activation_bits < 32 and calibration is not None and count(calibration):
-        round_biases_(network.eval(), to_device(rows(calibration, 0, 1), "cpu"))
+    by_error = ranges == "mse"
+    stores = {"integer": _integers(by_error), "float8": _float8, "codebook": _shared(_integers(by_error))}
+    _store_weights_(network, bits, stores[weight_format], samples, floats=activation_bits == 32)
+    if activation_bits < 32 and samples is not None and count(samples):
+        round_biases_(network.eval(), rows(samples, 0, 1))
     return network.eval()
 
 
-Store = Callable[[Tensor, int], nn.Module]
-"""From weights and bits to the module with the stored weights."""
+Store = Callable[[Tensor, int, bool], nn.Module]
+"""From weights, bits and `computed_as_float` to the module with the stored weights."""
 
 
 def _quantizer(bits: int) -> MakeQuantizer:
     return lambda lowest, highest: QuantizedActivation(*arithmetic.activation_range(lowest, highest, bits), bits=bits)
 
 
-def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
+def _integers(by_error: bool) -> Store:
     choose = arithmetic.nearest_scale if by_error else arithmetic.weight_scale
 
-    def store(weights: Tensor, bits: int) -> nn.Module:
+    def store(weights: Tensor, bits: int, computed_as_float: bool) -> nn.Module:
         scale = choose(weights, bits)
         integers = arithmetic.quantize_weights(weights, scale, bits)
         return IntegerWeight(integers, scale, bits=bits, computed_as_float=computed_as_float)
@@ -109,12 +119,12 @@ def _integers(*, computed_as_float: bool, by_error: bool) -> Store:
     return store
 
 
-def _shared(integers: Store, *, computed_as_float: bool) -> Store:
+def _shared(integers: Store) -> Store:
     """Share values in layers of fewer than 8 bits; integers with a scale per channel are finer for 8 bits."""
 
-    def store(weights: Tensor, bits: int) -> nn.Module:
+    def store(weights: Tensor, bits: int, computed_as_float: bool) -> nn.Module:
         if bits >= 8:
-            return integers(weights, bits)
+            return integers(weights, bits, computed_as_float)
         values, places = cluster(weights, bits)
         scale = arithmetic.usable_scale(shared_integers(values)[1].reshape(1))
         codebook = (values / scale).round().clamp(-LARGEST_SHARED, LARGEST_SHARED).to(torch.int8)
@@ -129,16 +139,59 @@ def _shared(integers: Store, *, computed_as_float: bool) -> Store:
     return store
 
 
-def _float8(weights: Tensor, bits: int) -> nn.Module:
+def _float8(weights: Tensor, bits: int, computed_as_float: bool) -> nn.Module:
     return Float8Weight(weights)
 
 
-def _store_weights_(network: nn.Module, bits: Mapping[str, int], store: Store) -> None:
-    """Replace each float layer of fewer than 32 bits by a layer with stored weights."""
-    wanted = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits < 32}
+def _store_weights_(
+    network: nn.Module, bits: Mapping[str, int], store: Store, samples: Batch | None, *, floats: bool
+) -> None:
+    """Replace all float weights of fewer than 32 bits by stored ones: whole layers if they are plain, else parameters.
 
-    def weight(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-        return HalfWeight(layer.weight) if wanted[layer] == 16 else store(layer.weight, wanted[layer])
+    floats: the runtime multiplies by floats everywhere.
+    """
+    narrow = {layer: few for layer, few in bits.items() if few < 32}
+    wanted = with_bits(network, narrow, samples) if narrow else []
+    plain = {weight.module: few for weight, few in wanted if weight.is_plain}
 
-    replace_modules_(network, nn.Conv2d, lambda conv: StoredConv2d(conv, weight(conv)) if conv in wanted else conv)
-    replace_modules_(network, nn.Linear, lambda layer: StoredLinear(layer, weight(layer)) if layer in wanted else layer)
+    def stored(layer: nn.Module, weights: Tensor, few: int) -> nn.Module:
+        return HalfWeight(weights) if few == 16 else store(weights, few, floats or not has_integer_kernel(layer))
+
+    def linear(layer: nn.Linear) -> nn.Module:
+        return StoredLinear(layer, stored(layer, layer.weight, plain[layer])) if layer in plain else layer
+
+    def convolution(conv: nn.Conv2d) -> nn.Module:
+        return StoredConv2d(conv, stored(conv, conv.weight, plain[conv])) if conv in plain else conv
+
+    replace_modules_(network, nn.Conv2d, convolution)
+    replace_modules_(network, nn.Linear, linear)
+    shared: dict[Tensor, nn.Module] = {}
+    for weight, few in wanted:
+        if weight.is_plain:
+            continue
+        if not is_stored(weight.module, weight.name):  # as one frozen after training
+            tensor = weight.tensor
+            if tensor not in shared:  # layers that share a parameter share its stored form
+                shared[tensor] = stored(weight.module, tensor, few)
+            store_parameter_(weight.module, weight.name, shared[tensor])
+        _store_bias_(weight)
+
+
+def _store_bias_(weight: Weight) -> None:
+    """Store the bias next to a weight as 16-bit floats, as in plain layers."""
+    name = weight.name.replace("weight", "bias")
+    bias = getattr(weight.module, name, None)
+    if name != weight.name and isinstance(bias, nn.Parameter) and bias.ndim == 1:
+        store_parameter_(weight.module, name, HalfWeight(bias))
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU in evaluation mode, without gradients."""
+    known: dict[int, Any] = {}
+    for module in model.modules():
+        # tensors computed from parameters, such as those of a weight norm, cannot be copied with their gradients
+        for value in vars(module).values():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, Tensor) and not each.is_leaf:
+                    known[id(each)] = each.detach()
+    return deepcopy(model, known).cpu().eval().requires_grad_(False)

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import BATCH
-from nas_compress.quantization.layer_bits import weight_layers
+from nas_compress.quantization.parametrized import replaced
+from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.batch import Batch, named_outputs, split
 from nas_compress.tasks.task import Task
 
@@ -44,21 +45,16 @@ def layer_sensitivities(network: nn.Module, samples: Batch, task: Task, *, bits:
     samples: inputs on the network's device.
     """
     expected = _outputs(network, samples, task)
-    paths = weight_layers(network)
+    weights = find_weights(network, samples)
     found = []
-    for number, path in enumerate(paths):
-        weight = network.get_submodule(path).weight
-        if not isinstance(weight, Tensor):
-            raise TypeError(f"{path} must have weights")
-        own = weight.detach().clone()
+    for number, weight in enumerate(weights):
+        own = weight.tensor.detach()
         scale = arithmetic.nearest_scale(own, bits)
-        try:
-            weight.copy_(arithmetic.quantize_weights(own, scale, bits) * arithmetic.per_channel(scale, own.dim()))
+        few = arithmetic.quantize_weights(own, scale, bits) * arithmetic.per_channel(scale, own.dim())
+        with replaced(weight.module, weight.name, few):
             rounded = _outputs(network, samples, task)
-        finally:
-            weight.copy_(own)
         divergence = _divergence(expected, rounded, task)
-        found.append(Sensitivity(layer=path, position=number / max(1, len(paths) - 1), divergence=divergence))
+        found.append(Sensitivity(layer=weight.layer, position=number / max(1, len(weights) - 1), divergence=divergence))
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ from nas_compress.quantization.modules import (
     StoredLinear,
     replace_modules_,
 )
+from nas_compress.quantization.parametrized import freeze_parameters_, round_parameter_
 from nas_compress.quantization.trainable_modules import (
     ActivationQuantizer,
     FakeQuantConv2d,
@@ -39,8 +40,9 @@ from nas_compress.quantization.weight_quantizers import (
     WeightQuantizer,
     nearest_place,
 )
+from nas_compress.quantization.weights import has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.precision import METHODS
+from nas_compress.values.precision import END_BITS, METHODS
 
 
 def make_aware_(
@@ -71,21 +73,33 @@ def make_aware_(
         was_training, device = network.training, next(network.parameters()).device
         calibrate_(network.eval(), calibration, bits=activation_bits, ranges=ranges, make=make(activation_bits, device))
         network.train(was_training)
-    chosen = {network.get_submodule(path): layer_bits for path, layer_bits in bits.items() if layer_bits <= 8}
+    chosen = [(weight, few) for weight, few in with_bits(network, bits, calibration) if few <= END_BITS]
+    plain = {weight.module: few for weight, few in chosen if weight.is_plain}
 
-    def quantizer(layer: nn.Conv2d | nn.Linear) -> WeightQuantizer:
-        if weight_format == "codebook" and chosen[layer] < 8:
-            return SharedWeight(layer.weight, chosen[layer], with_zero=with_zeros)
-        return _weight_quantizer(layer.weight, chosen[layer], method)
+    def quantizer(weights: Tensor, few: int) -> WeightQuantizer:
+        if weight_format == "codebook" and few < END_BITS:
+            return SharedWeight(weights, few, with_zero=with_zeros)
+        return _weight_quantizer(weights, few, method)
 
     if weight_format == "codebook":
         _make_factors_positive_(network)
     replace_modules_(
-        network, nn.Conv2d, lambda conv: FakeQuantConv2d(conv, quantizer(conv)) if conv in chosen else conv
+        network,
+        nn.Conv2d,
+        lambda conv: FakeQuantConv2d(conv, quantizer(conv.weight, plain[conv])) if conv in plain else conv,
     )
     replace_modules_(
-        network, nn.Linear, lambda layer: FakeQuantLinear(layer, quantizer(layer)) if layer in chosen else layer
+        network,
+        nn.Linear,
+        lambda layer: FakeQuantLinear(layer, quantizer(layer.weight, plain[layer])) if layer in plain else layer,
     )
+    shared: dict[Tensor, WeightQuantizer] = {}
+    for weight, few in chosen:
+        if not weight.is_plain:
+            tensor = weight.tensor
+            if tensor not in shared:  # layers that share a parameter share its integers
+                shared[tensor] = quantizer(tensor.detach(), few)
+            round_parameter_(weight.module, weight.name, shared[tensor])
 
 
 def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
@@ -95,8 +109,19 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
             network.set_submodule(norm_path, nn.Identity())
-    replace_modules_(network, FakeQuantConv2d, lambda conv: StoredConv2d(conv, _frozen(conv, computed_as_float)))
-    replace_modules_(network, FakeQuantLinear, lambda layer: StoredLinear(layer, _frozen(layer, computed_as_float)))
+
+    def frozen(layer: nn.Module, quantizer: WeightQuantizer, weights: Tensor) -> IntegerWeight:
+        return _frozen(quantizer, weights, computed_as_float or not has_integer_kernel(layer))
+
+    replace_modules_(
+        network, FakeQuantConv2d, lambda conv: StoredConv2d(conv, frozen(conv, conv.quantizer, conv.weight.detach()))
+    )
+    replace_modules_(
+        network,
+        FakeQuantLinear,
+        lambda layer: StoredLinear(layer, frozen(layer, layer.quantizer, layer.weight.detach())),
+    )
+    freeze_parameters_(network, frozen)
     for kind in (LearnedStepActivation, RunningRangeActivation):
         replace_modules_(network, kind, _frozen_activation)
 
@@ -124,8 +149,7 @@ def _running_range(bits: int, device: torch.device) -> MakeQuantizer:
     return lambda lowest, highest: RunningRangeActivation(lowest, highest, bits=bits).to(device)
 
 
-def _frozen(layer: FakeQuantConv2d | FakeQuantLinear, computed_as_float: bool) -> IntegerWeight:
-    quantizer, weights = layer.quantizer, layer.weight.detach()
+def _frozen(quantizer: WeightQuantizer, weights: Tensor, computed_as_float: bool) -> IntegerWeight:
     scale = arithmetic.usable_scale(quantizer.scale(weights))
     return IntegerWeight(
         quantizer.integers(weights),

@@ -30,6 +30,7 @@ from nas_compress.search.preflight.feasibility import (
     refuse_out_of_reach,
     within_reach,
 )
+from nas_compress.search.preflight.float_weights import float_weights_note
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import mark_noisy, measure_members_again, time_teacher_again
@@ -181,6 +182,9 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     candidates = [item.candidate for item in sized]
     for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
         reporter.say(note)
+    floats = float_weights_note(parts, sized)
+    if floats is not None:
+        reporter.say(f"warning: {floats}")
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
 

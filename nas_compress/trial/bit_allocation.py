@@ -8,6 +8,7 @@ from torch import nn
 
 from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
 from nas_compress.quantization.sensitivity import Sensitivity, divergence_by_layer
+from nas_compress.tasks.batch import Batch
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import END_BITS
@@ -20,20 +21,24 @@ def planned_bits(candidate: Candidate, network: nn.Module, context: TrialContext
     """
     narrowest = min(candidate.precision.quantization.stage_widths(candidate.precision.weight_bits))
     promotes = candidate.precision.quantization.promoted_layers > 0
-    return plan_bits(candidate, network, context.teacher.sensitivities(narrowest) if promotes else ())
+    sensitivities = context.teacher.sensitivities(narrowest) if promotes else ()
+    return plan_bits(candidate, network, sensitivities, samples=context.calibration)
 
 
-def plan_bits(candidate: Candidate, network: nn.Module, sensitivities: Sequence[Sensitivity]) -> dict[str, int]:
+def plan_bits(
+    candidate: Candidate, network: nn.Module, sensitivities: Sequence[Sensitivity], *, samples: Batch | None = None
+) -> dict[str, int]:
     """Weight bits of each layer, by path.
+
+    samples: on the network's device; see `find_weights`.
 
     sensitivities: the teacher's, by layer. A layer that the teacher lacks takes the value at its relative depth, as in
     pruning. Without sensitivities the first layers are promoted. If the candidate promotes more layers than there are,
     all are promoted.
     """
-    layers, wanted = weight_layers(network), candidate.precision.quantization
-    bits = bits_by_layer(
-        layers, weight_bits=candidate.precision.weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits
-    )
+    weight_bits, wanted = candidate.precision.weight_bits, candidate.precision.quantization
+    layers = weight_layers(network, samples if weight_bits < 32 else None)
+    bits = bits_by_layer(layers, weight_bits=weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits)
     ends = end_layers(layers)
     open_ = [layer for layer in layers if layer not in ends and bits[layer] < END_BITS]
     divergence = divergence_by_layer(layers, sensitivities)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import Budget, figures_apart
+from nas_compress.values.precision import with_float32
 
 State = Literal["trained", "over_budget", "failed", "stopped"]
 
@@ -23,6 +24,7 @@ class Measured:
     latency_noisy: the machine never reached its fast state while the latency was measured.
     agreement: fraction of samples on which file and torch module agree; max_difference: the largest difference.
     zero_fraction: fraction of zeros among the weights of convolutions and products, None before training.
+    float32_fraction: fraction of these weights in tensors of 32-bit floats, None in older records.
     float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
     steps: bytes of the network in each storage form of `export.layout.STEPS`, if weights are zero or shared.
     confusion: answers of the file by label on the validation split, see `measurement.confusion`. Empty before training,
@@ -39,6 +41,7 @@ class Measured:
     agreement: float | None = None
     max_difference: float | None = None
     zero_fraction: float | None = None
+    float32_fraction: float | None = None
     float32_latency_ms: float | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     confusion: tuple[str, ...] = ()
@@ -134,11 +137,15 @@ class Outcome:
 
     @property
     def number_format(self) -> str:
-        """The number format of the file's computations, in words. Slow integer kernels are replaced by floats."""
+        """The number format of the file in words, with the share of weights that stay 32-bit floats.
+
+        Slow integer kernels are replaced by floats.
+        """
         shipped = self.candidate.precision
         if self.integer_latency_ms is not None:
             shipped = replace(shipped, activation_bits=32)
-        return shipped.number_format
+        left = None if self.measured is None else self.measured.float32_fraction
+        return with_float32(shipped.number_format, left or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the inverse of `from_dict`."""

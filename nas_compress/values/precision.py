@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
 from nas_compress.errors import RequestError, require_known
@@ -84,6 +85,12 @@ class Quantization:
         return self.stage_bits or (weight_bits,)
 
 
+FLOAT32 = "float32"
+"""Number format of a file without few bits."""
+
+_SHARE = re.compile(r", \d+ % of (?:them|the weights) float32$")
+
+
 def _is_whole(value: object) -> bool:
     """Return True for an int; False for True, 4.0 and "4"."""
     return type(value) is int
@@ -106,13 +113,36 @@ def precision_in_words(weight_bits: int, activation_bits: int, quantization: Qua
     '3-bit codebook'
     """
     if weight_bits == 32:
-        return "float32"
+        return FLOAT32
     chosen = quantization or Quantization()
     widths = sorted({*chosen.stage_widths(weight_bits)})
     words = " to ".join(dict.fromkeys(_kind(bits, chosen.weight_format) for bits in (widths[0], widths[-1])))
     if activation_bits == 32:
         return f"{words} weights"
     return words if activation_bits == 8 else f"{words}, {SIMULATED}"
+
+
+def with_float32(words: str, fraction: float) -> str:
+    """Add the share of weights in 32-bit floats to a number format of few bits.
+
+    fraction: of all weights; at least 1 % is written if it is above 0.
+
+    >>> with_float32("int2 weights", 0.312), with_float32("int8", 0.001), with_float32("float32", 1.0)
+    ('int2 weights, 31 % of them float32', 'int8, 1 % of the weights float32', 'float32')
+    """
+    if words == FLOAT32 or fraction <= 0:
+        return words
+    whole = "them" if words.endswith("weights") else "the weights"
+    return f"{words}, {max(1, round(100 * fraction))} % of {whole} float32"
+
+
+def without_float32(words: str) -> str:
+    """Return a number format without the addition of `with_float32`.
+
+    >>> without_float32("int2 weights, 31 % of them float32"), without_float32("int8")
+    ('int2 weights', 'int8')
+    """
+    return _SHARE.sub("", words)
 
 
 def _kind(bits: int, weight_format: str) -> str:

@@ -14,6 +14,7 @@ from nas_compress.quantization.modules import (
     StoredConv2d,
     StoredLinear,
 )
+from nas_compress.quantization.parametrized import is_stored
 from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.batch import Batch
 
@@ -79,10 +80,11 @@ def test_calibration_covers_all_samples_not_only_the_first(make_network) -> None
     assert scales[1] > scales[0]
 
 
-def test_foreign_network_gets_integer_weights_but_no_integer_activations() -> None:
+def test_a_network_without_activation_points_gets_few_bits_in_its_weights_alone() -> None:
     network = nn.Sequential(RawInput(5, 6.0), nn.Conv2d(1, 4, 3, padding_mode="reflect", padding=1), nn.Conv2d(4, 4, 3))
     quantized = quantize(network, weight_bits=8, activation_bits=32, calibration=None)
-    assert [type(module) for module in quantized] == [RawInput, nn.Conv2d, StoredConv2d]
+    assert isinstance(quantized[1], nn.Conv2d) and is_stored(quantized[1], "weight")
+    assert type(quantized[2]) is StoredConv2d and list(quantized.parameters()) == []
     with pytest.raises(RequestError, match="activation points, but got Sequential"):
         quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
 

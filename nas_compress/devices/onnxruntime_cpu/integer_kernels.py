@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from nas_compress.devices.onnx_parts import flat_graph, holds_graphs
 from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.errors import FloatKernelError
 from nas_compress.files import TEMPORARY
@@ -20,7 +21,7 @@ FLOAT_KERNELS = frozenset(
 
 def optimised_operators(path: Path) -> tuple[str, ...]:
     """Return the operators of the runtime's optimised graph in their order of execution."""
-    return tuple(node.op_type for node in _optimised(path).node)
+    return tuple(node.op_type for node in _optimised(path).graph.node)
 
 
 def float_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> tuple[str, ...]:
@@ -29,22 +30,22 @@ def float_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> tu
     Products of computed tensors in a transformer (queries with keys, attention with values), its softmax, GELU and
     layer normalisation stay float and are not listed. settings: its providers are used.
     """
-    graph = _optimised(path, settings)
-    constant = {tensor.name for tensor in graph.initializer} | {""}
+    graph = flat_graph(_optimised(path, settings))
+    constant = {*graph.stored, ""}
     found = []
-    for node in graph.node:
-        if all(name in constant for name in node.input):
+    for node in graph.nodes:
+        if constant.issuperset(node.input) and not holds_graphs(node):
             constant.update(node.output)
         elif node.op_type in FLOAT_KERNELS and any(name in constant for name in node.input[:2]):
             found.append(node.op_type)
     return tuple(found)
 
 
-def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.GraphProto:
+def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
         optimised = Path(folder) / "optimised.onnx"
         open_session(path, optimised_path=optimised, settings=settings)
-        return read_model(optimised).graph
+        return read_model(optimised)
 
 
 def require_integer_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> None:

@@ -164,7 +164,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
             network,
             Path(folder),
             name=parts.spec.file_name,
-            layer_bits=plan_bits(candidate, network, ()),
+            layer_bits=plan_bits(candidate, network, (), samples=samples),
             signature=parts.dataset.task.signature,
             calibration=samples,
             target=parts.target,

@@ -1,0 +1,51 @@
+"""Moves of quantized values, such as padding, on integers in place of floats.
+
+The runtime moves a DequantizeLinear behind transposes and reshapes by itself, but not behind these operators. A
+convolution behind one of them would be computed in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import helper
+
+from nas_compress.export.graph_edits import drop_unread_nodes_, makers, replace_nodes_
+
+MOVED = "//moved"
+"""Ending of the names of moved integers. Names of parameters and outputs do not contain it."""
+
+
+def move_integers_(graph: onnx.GraphProto) -> None:
+    """Write a Pad, Slice or Concat of equally quantized values as one of integers, and dequantize its result."""
+    made_by, nodes = makers(graph), []
+    for node in graph.node:
+        sources = [made_by.get(name) for name in _moved(node)]
+        parameters = {tuple(source.input[1:]) for source in sources if source is not None}
+        if not sources or len(parameters) != 1 or any(not _is_dequantized(source) for source in sources):
+            nodes.append(node)
+            continue
+        moved = onnx.NodeProto()
+        moved.CopyFrom(node)
+        moved.input[: len(sources)] = [source.input[0] for source in sources if source is not None]
+        (result,) = node.output
+        moved.output[0] = result + MOVED
+        made_by[result] = helper.make_node("DequantizeLinear", [result + MOVED, *parameters.pop()], [result])
+        nodes += [moved, made_by[result]]
+    if len(nodes) > len(graph.node):
+        replace_nodes_(graph, nodes)
+        drop_unread_nodes_(graph)
+
+
+def _moved(node: onnx.NodeProto) -> Sequence[str]:
+    """Return the moved inputs of a node; none if it also makes values or is no such operator."""
+    if node.op_type == "Concat":
+        return list(node.input)
+    modes = [attribute.s for attribute in node.attribute if attribute.name == "mode"]
+    moves = node.op_type == "Slice" or (node.op_type == "Pad" and modes and modes[0] != b"constant")
+    return [node.input[0]] if moves else []
+
+
+def _is_dequantized(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear" and not node.attribute
