@@ -122,21 +122,24 @@ def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
     """
     try:
         values = read_json(path)
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+        digest = values.pop(DIGEST, None)
+        if digest is None and required:
+            raise ValueError("it has no checksum")
+        if digest is not None and digest != digest_of_values(values):
+            raise ValueError("its content does not match its checksum")
     except ValueError as error:
         raise DamagedFileError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise DamagedFileError(f"{path} is damaged: it holds no JSON object")
-    digest = values.pop(DIGEST, None)
-    if digest is None and required:
-        raise DamagedFileError(f"{path} is damaged: it has no checksum")
-    if digest is not None and digest != digest_of_values(values):
-        raise DamagedFileError(f"{path} is damaged: its content does not match its checksum")
     return values
 
 
 def digest_of_values(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain values, independent of the order of keys."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256 of plain values, independent of the order of keys; ValueError if they nest too deeply."""
+    try:
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    except RecursionError as error:
+        raise ValueError("JSON must not be nested this deeply") from error
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -226,9 +229,11 @@ class FileLock:
     def in_place(self) -> bool:
         """Return True if the file is still at its path, not removed or replaced."""
         try:
-            return os.path.samestat(os.fstat(self._handle), self._path.stat())
+            own, found = os.fstat(self._handle), self._path.stat()
         except OSError:
             return False
+        # Some network disks number their files anew, so an equal time of change is enough.
+        return os.path.samestat(own, found) or (own.st_size, own.st_mtime_ns) == (found.st_size, found.st_mtime_ns)
 
     def release(self) -> None:
         """Release the lock, if it is held."""

@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from nas_compress.files import (
     FileLock,
     cache_folder,
     digest_of_file,
+    in_use,
     read_json,
     read_sealed_bytes,
     read_sealed_json,
@@ -219,6 +221,36 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DamagedFileError, match=r"^[^\n]+ is damaged: [^\n]+$"):
         read_sealed_json(tmp_path / "x.json", required=False)
+
+
+@pytest.mark.parametrize("depth", range(880, 1000, 7))
+def test_values_near_the_deepest_nesting_are_read_or_refused(tmp_path: Path, depth: int) -> None:
+    (tmp_path / "x.json").write_text('{"sha256": "0", "a": ' + "[" * depth + "]" * depth + "}")
+    with pytest.raises(DamagedFileError, match="is damaged"):
+        read_sealed_json(tmp_path / "x.json")
+
+
+def test_a_lock_shows_whether_its_file_is_in_place(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert lock.take() and lock.in_place()
+    (tmp_path / "lock").unlink()
+    assert not lock.in_place()
+    (tmp_path / "lock").write_text("of another process")
+    assert not lock.in_place()
+
+
+def test_nothing_is_created_below_a_removed_folder_in_use(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    lock = FileLock(root / ".lock")
+    with in_use(root, lock):
+        write_text(root / "a" / "b.txt", "x")
+        shutil.rmtree(root)
+        for write in (lambda: write_text(root / "a" / "b.txt", "x"), lambda: FileLock(root / "c" / "lock")):
+            with pytest.raises(RunError, match=rf"^{root} was removed or replaced [^\n]+$"):
+                write()
+        write_text(tmp_path / "run-2" / "b.txt", "x")
+    assert not root.exists()
+    write_text(root / "b.txt", "x")
 
 
 def test_sealed_bytes_are_those_written(tmp_path: Path) -> None:

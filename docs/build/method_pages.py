@@ -22,7 +22,9 @@ from nas_compress.stopping.table import RULES, make_rule
 from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.task import Task
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.precision import METHODS
+from nas_compress.values.signature import Signature, TensorSpec
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 
 
@@ -141,17 +143,26 @@ def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
     return tuple(inspect.getdoc(value) or "" for value in values)
 
 
+SHOWN = {
+    "on 8 x 8 pixels": TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)),
+    "on 32 steps of 3 channels": TensorSpec(name="input", dtype="float32", shape=("N", 3, 32)),
+    "on 16 columns": TensorSpec(name="input", dtype="float32", shape=("N", 16)),
+}
+"""Inputs for the costs of families; each family takes the first one that it fits."""
+
+
 def _families() -> Iterator[Method]:
+    logits = TensorSpec(name="logits", dtype="float32", shape=("N", 10))
+    signatures = {words: Signature(inputs=(spec,), outputs=(logits,)) for words, spec in SHOWN.items()}
     for name, family in FAMILIES.items():
         layers = family.layers(family.base_depths, family.base_widths)
-        asked = Architecture.of_images(
-            (1, 8, 8),
+        words, signature = next(pair for pair in signatures.items() if family.fits(pair[1]))
+        asked = Architecture(
             family=name,
-            classes=10,
+            signature=signature,
+            normalisation={"input": Normalisation(mean=0, std=1.0)},
             depths=family.base_depths,
             widths=tuple(Width(layer=layer, asked=base, channels=base) for layer, base in layers),
-            mean=0.0,
-            std=1.0,
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -162,7 +173,7 @@ def _families() -> Iterator[Method]:
             summary=family.summary,
             source=family.source,
             cost=f"{parameters:,} parameters and {macs:,} multiply-adds at widths {list(family.base_widths)}, "
-            f"depths {list(family.base_depths)} on 8 x 8 pixels",
+            f"depths {list(family.base_depths)} {words}",
             use=f'Candidate(family="{name}", depths={family.base_depths})',
             settings=tuple((key, "the family's own", "see Candidate") for key in family.settings.defaults()),
             docs=tuple(inspect.getdoc(value) or "" for value in (module, type(network))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,7 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
 
     Example: nas-compress verify digits --fast
     """
+    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.confirm.measured_again import measure_files_again, needs_study
     from nas_compress.errors import RequestError, RunError
@@ -43,6 +45,9 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
     if not fast and needs_study(folder) and own is None:
         found.notes.append("the figures are not measured again: data of your own code need --study")
     elif not fast and not found.problems:
+        if own is not None and found.records:
+            for code in named_code(replace(own, candidate=found.records[0].outcome.candidate)):
+                print_line(str(code), err=True)
         front = make_front(folder.spec(), folder.chance(), found.teacher, found.records)
         members = {point.trial for point in front.members}
         chosen = [record for record in found.records if record.trial in members]

@@ -12,6 +12,7 @@ from nas_compress.dashboard.view import StudyView
 from nas_compress.errors import RequestError
 from nas_compress.optional_imports import optional_package
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
 from nas_compress.search.storage.optuna_storage import opened_storage
 
 
@@ -21,6 +22,7 @@ def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, po
 
     url: the run's database. It is ignored if the trials are in the journal in the run folder.
     port: 0 takes a free one.
+    DamagedFileError is raised for a damaged record.
     RequestError is raised without the extra `dashboard`, without the run's storage and if the port is in use.
     """
     wsgi = optional_package("optuna_dashboard", needed_for="dashboard", extra="dashboard").wsgi
@@ -31,6 +33,7 @@ def dashboard_server(folder: RunFolder, url: str | None = None, *, host: str, po
         raise RequestError(f"the run keeps its trials in another storage, {place}: give it as --storage")
     if url is None and not folder.journal.is_file():
         raise RequestError(f"the journal of the run must be there, but {folder.journal} is not; run its study again")
+    read_records(folder)
     artifacts = RunArtifacts(folder)
     with opened_storage(url, folder.journal) as storage:
         application = wsgi(StudyView(storage, folder.spec().name, artifacts), artifact_store=artifacts)

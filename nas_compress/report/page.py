@@ -24,7 +24,7 @@ from nas_compress.report.rows import STANDINGS, standing, table
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
-from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
 from nas_compress.runs.versions import several_versions
@@ -49,7 +49,7 @@ def report_page(folder: RunFolder) -> str:
     """The whole page: HTML with styles, scripts, data and pictures inside."""
     records = read_records(folder)
     spec, about = folder.spec(), folder.about()
-    teacher = read_baseline(folder)
+    teacher = require_teacher(folder, records)
     front = make_front(spec, folder.chance(), teacher, records)
     columns, rows = table(records, front)
     knee, spreads, cards = front.knee, read_spreads(folder), _cards(folder, records, front)

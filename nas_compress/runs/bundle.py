@@ -15,7 +15,7 @@ from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import read_model
-from nas_compress.runs.records import Record, read_baseline, read_record
+from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics import METRICS
@@ -229,7 +229,7 @@ def quoted(text: str) -> str:
 
 
 def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
-    measured, teacher = record.outcome.measured, read_baseline(folder)
+    measured, teacher = record.outcome.measured, require_teacher(folder, [record])
     if measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
     others = {} if teacher is None else teacher.figures

@@ -121,7 +121,7 @@ def read_repetition(folder: RunFolder, place: Path) -> tuple[Outcome, dict[str, 
     None if it did not finish; DamagedFileError if the file is damaged.
     """
     path = place / "outcome.json"
-    if not path.is_file():
+    if not folder.has(path):
         return None
     try:
         values = read_sealed_json(path, required=folder.sealed)
@@ -141,7 +141,7 @@ def read_test_figures(folder: RunFolder) -> dict[str, tuple[float, str]]:
     DamagedFileError if the file is damaged.
     """
     path = _test_path(folder)
-    if not path.is_file():
+    if not folder.has(path):
         return {}
     values = _test_values(folder)
     return {name: (figure, values["files"].get(name, "")) for name, figure in values["accuracies"].items()}
@@ -177,7 +177,7 @@ def write_confirmation(folder: RunFolder, confirmation: Confirmation) -> None:
 def read_confirmation(folder: RunFolder) -> Confirmation | None:
     """The content of confirm.json, None if nothing was confirmed; DamagedFileError if the file is damaged."""
     path = folder.root / "confirm.json"
-    if not path.is_file():
+    if not folder.has(path):
         return None
     try:
         values: dict[str, Any] = read_sealed_json(path, required=folder.sealed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec
-from nas_compress.errors import RequestError, RunError, nearest
+from nas_compress.errors import DamagedFileError, RequestError, RunError, nearest
 from nas_compress.files import FileLock, in_use, removed_folder, tidy
 from nas_compress.runs.marker import WITHOUT_CHECKSUMS, format_of, read_marker, write_marker
 from nas_compress.values.candidate import Candidate
@@ -56,6 +57,23 @@ class RunFolder:
     def checkpoint(self, candidate: Candidate) -> Path:
         """The saved state of the training of a candidate."""
         return self.checkpoints / f"{candidate.fingerprint}.pt"
+
+    def has(self, path: Path) -> bool:
+        """True if a file of the run folder is there.
+
+        DamagedFileError if something else has its name or that of its folder, such as a link to nowhere.
+        """
+        if path.is_file():
+            return True
+        for place in (path, *path.parents):
+            if place == self.root:
+                break
+            if os.path.lexists(place) and (place == path or not place.is_dir()):
+                raise DamagedFileError(
+                    f"{place} is damaged: it is no {'file' if place == path else 'folder'}. "
+                    "Restore it from a copy, or remove it and run the same command."
+                )
+        return False
 
     def tidy(self) -> None:
         """Remove partly written files of dead processes. Call it only while the folder is locked."""

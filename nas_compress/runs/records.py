@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def write_candidate(folder: RunFolder, trial: int, candidate: Candidate) -> None
 def read_candidate(folder: RunFolder, trial: int) -> Candidate | None:
     """The candidate of a trial, None if it was not written; DamagedFileError if the file is damaged."""
     path = folder.trial(trial) / "candidate.json"
-    if not path.is_file():
+    if not folder.has(path):
         return None
     try:
         return Candidate.from_dict(read_sealed_json(path, required=folder.sealed))
@@ -79,7 +79,7 @@ def write_record(folder: RunFolder, record: Record) -> None:
 def read_record(folder: RunFolder, trial: int) -> Record | None:
     """The record of a trial, None if it did not finish; DamagedFileError if the file is damaged."""
     path = folder.trial(trial) / "outcome.json"
-    if not path.is_file():
+    if not folder.has(path):
         return None
     try:
         values = read_sealed_json(path, required=folder.sealed)
@@ -97,7 +97,8 @@ def read_records(folder: RunFolder) -> list[Record]:
 
 
 def trial_numbers(folder: RunFolder) -> list[int]:
-    """The numbers of all folders in `trials/`, in order."""
+    """The numbers of all folders in `trials/`, in order; DamagedFileError if `trials` is no folder."""
+    folder.has(folder.root / "trials" / "any")
     return sorted(int(path.name) for path in folder.root.glob("trials/*") if NUMBER.fullmatch(path.name))
 
 
@@ -127,6 +128,18 @@ def read_baseline(folder: RunFolder) -> Measured | None:
     return None if found is None else found[0]
 
 
+def require_teacher(folder: RunFolder, records: Sequence[Record]) -> Measured | None:
+    """The figures of the teacher, None before the first trial; DamagedFileError if they are missing after it.
+
+    Without them the front would have another hypervolume, or none.
+    """
+    measured = read_baseline(folder)
+    if measured is None and records:
+        path = folder.teacher / "outcome.json"
+        raise DamagedFileError(f"{path} is missing. {teacher_remedy(folder)}")
+    return measured
+
+
 def read_teacher_files(folder: RunFolder) -> dict[str, str]:
     """SHA-256 by path of the teacher's files; empty before it was measured and in folders of earlier versions."""
     found = _read_teacher(folder)
@@ -140,7 +153,7 @@ def teacher_remedy(folder: RunFolder) -> str:
 
 def _read_teacher(folder: RunFolder) -> tuple[Measured, dict[str, str]] | None:
     path = folder.teacher / "outcome.json"
-    if not path.is_file():
+    if not folder.has(path):
         return None
     try:
         values = read_sealed_json(path, required=folder.sealed)

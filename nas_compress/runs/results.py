@@ -17,7 +17,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.front_tables import write_front_csv, write_front_json
 from nas_compress.runs.model_files import model_path
-from nas_compress.runs.records import Record, read_baseline, read_records
+from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.savings import Savings
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.metrics import METRICS
@@ -27,7 +27,8 @@ from nas_compress.values.point import Point
 
 def read_front(folder: RunFolder) -> Front:
     """The front of a run folder."""
-    return make_front(folder.spec(), folder.chance(), read_baseline(folder), read_records(folder))
+    records = read_records(folder)
+    return make_front(folder.spec(), folder.chance(), require_teacher(folder, records), records)
 
 
 def make_front(
@@ -79,7 +80,8 @@ def byte_steps(folder: RunFolder, record: Record, *, coded: bool = True) -> list
     """
     if not record.model:
         return []
-    measured, teacher, path = record.outcome.measured, read_baseline(folder), model_path(folder, record)
+    measured, path = record.outcome.measured, model_path(folder, record)
+    teacher = require_teacher(folder, [record])
     content = read_content(path)
     steps = [] if teacher is None else [("the teacher, float32", int(teacher.figure("size_bytes")))]
     if measured is not None:

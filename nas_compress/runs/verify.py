@@ -19,10 +19,10 @@ from nas_compress.runs.model_files import require_file
 from nas_compress.runs.records import (
     Record,
     ignored_folders,
-    read_baseline,
     read_candidate,
     read_record,
     read_teacher_files,
+    require_teacher,
     teacher_remedy,
     trial_numbers,
     trial_remedy,
@@ -68,7 +68,7 @@ def verify_files(folder: RunFolder) -> Verification:
     for number in trial_numbers(folder):
         _verify_trial(folder, number, found)
     with found.noting():
-        found.teacher = read_baseline(folder)
+        found.teacher = require_teacher(folder, found.records)
         for name in read_teacher_files(folder):
             _verify_file(folder, name, read_teacher_files(folder), teacher_remedy(folder), found)
     _verify_confirmation(folder, found)
@@ -100,7 +100,7 @@ def _verify_trial(folder: RunFolder, number: int, found: Verification) -> None:
 
 
 def _verify_file(folder: RunFolder, name: str, files: Mapping[str, str], remedy: str, found: Verification) -> None:
-    found.files += 1
+    found.files += name in files
     with found.noting():
         require_file(folder, name, files, remedy)
 

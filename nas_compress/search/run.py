@@ -129,7 +129,7 @@ def run_study(
             cut = f"; interrupted trials to repeat: {repeated}" if repeated else ""
             reporter.say(f"continuing after {len(records)} finished trials{cut}")
         for number in repeat_lost(opened, records, run=hosts.run_id, alone=storage is None):
-            reporter.say(f"trials/{number} was removed; its candidate is tried again under another number")
+            reporter.say(f"trials/{number} has no record any more; its candidate is tried again under another number")
         queue_start_points(hosts.study, parts)
         figures, teacher = read_baseline(folder), None
         _require_files(folder, parts, figures, records)

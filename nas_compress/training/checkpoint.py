@@ -153,7 +153,8 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except Exception as error:  # torch raises many types for bytes of another program
-            known = str(error) if isinstance(error, DamagedFileError) else f"{self.path}: {describe(error)}"
+            # torch's own text recommends to load the file without care
+            known = str(error) if isinstance(error, DamagedFileError) else f"{self.path} holds no state of a training"
             self.notice(f"{known}. The training begins at its first epoch.")
             return None
         return saved if isinstance(saved, dict) and saved.get("identity") == dict(self.identity) else None

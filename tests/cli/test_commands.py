@@ -10,13 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from image_files import file_accuracy
 from nas_compress.cli.listing import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.files import read_sealed_json
-from running import SPACE, Command, shared_cache, snapshot, write_study
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_records
+from nas_compress.runs.versions import trial_words
+from running import SPACE, Command, change_record, shared_cache, snapshot, write_study
 
 FIGURES = ["trial", "accuracy", "latency_ms", "size_bytes", "parameters", "macs", "epochs_spent", "model"]
 
@@ -72,6 +76,28 @@ def test_status_counts_what_the_records_say(command: Command, finished: Path) ->
     assert plain.code == 0
     assert plain.out.startswith("tiny: 5 of 5 trials (")
     assert f"{len(over)} over budget" in plain.out
+
+
+def test_several_versions_and_ignored_folders_are_named(command: Command, finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished / "run", tmp_path / "run")
+    assert "versions" not in command("status", run).out + command("show", run).out
+    for trial in range(2):
+        change_record(run, trial, lambda record: record["versions"].update(torch="1.0"))
+    shutil.copytree(run / "trials" / "0", run / "trials" / "0 copy")
+    records = [record for record in read_records(RunFolder(root=run)) if record.repeats is None]
+    later = trial_words(record.trial for record in records if record.trial > 1)
+    line = f"made under several versions: torch 1.0 for trials 0 to 1; torch {torch.__version__} for {later}"
+    for name in ("status", "show"):
+        answer = command(name, run)
+        assert line in answer.out.splitlines()
+        assert answer.err == "nas-compress: trials/0 copy is no trial folder and is ignored\n"
+    values = json.loads(command("status", run, "--json").out)
+    assert [group["versions"]["torch"] for group in values["versions"]] == ["1.0", torch.__version__]
+    rows = json.loads(command("show", run, "--json").out)
+    known = {record.trial: record.versions for record in records}
+    assert all(row["versions"] == known.get(row["trial"]) for row in rows)
+    assert command("report", run, "--out", tmp_path / "page.html").code == 0
+    assert line in (tmp_path / "page.html").read_text()
 
 
 def test_show_prints_the_front_and_the_teacher(command: Command, finished: Path) -> None:

@@ -66,6 +66,30 @@ def test_a_run_continues_after_a_file_size_limit(tmp_path: Path, finished: Path)
     assert finished_before < len(read_records(RunFolder(root=tmp_path / "run"))) == 3
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_full_disk_leaves_no_unfinished_bundle(
+    everything: bool, small_disk: Path, command: Command, finished: Path
+) -> None:
+    chosen = ("--all",) if everything else ("--best", "accuracy")
+    for free in (0, 4096, 40_000):
+        size = small_disk / "full"
+        size.write_bytes(bytes(100 * 1024 - free - 4096))
+        answer = command("export", finished / "run", *chosen, "--out", small_disk / "bundles" / "new")
+        assert answer.code == 1 and answer.line.startswith("nas-compress: Cannot write: no space left on device"), free
+        assert list(small_disk.iterdir()) == [size]
+        size.unlink()
+
+
+def test_a_file_size_limit_leaves_no_unfinished_bundle(tmp_path: Path, finished: Path) -> None:
+    arguments = ["export", finished / "run", "--all", "--out", tmp_path / "bundles"]
+    process = start(arguments, cwd=tmp_path, cache=shared_cache(), log=tmp_path / "log", limit=3_000)
+    process.join(60)
+    assert process.exitcode == 1, (tmp_path / "log").read_text()
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("nas-compress: Cannot write: file too large")
+    assert not (tmp_path / "bundles").exists()
+
+
 def test_a_folder_without_write_permission(command: Command, finished: Path) -> None:
     place = Path("/sys/nas-compress-run")
     answer = command("run", finished / "study", "--out", place)

@@ -121,6 +121,7 @@ def test_data_of_own_code_are_loaded_only_from_a_study_that_the_user_names(comma
     assert (tmp_path / "study" / "calls").read_text() == calls
     answer = command("verify", tmp_path / "run", "--study", study)
     assert answer.code == 0 and "2 files measured again" in answer.out, answer
+    assert answer.err == f"loads own.py (own:load) from {tmp_path / 'study'}\n"
     assert (tmp_path / "study" / "calls").read_text() != calls
 
 

@@ -17,7 +17,7 @@ from image_files import file_accuracy
 from nas_compress.confirm.controls import CONTROLS, Control
 from nas_compress.confirm.run import confirm_run
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.errors import RequestError
+from nas_compress.errors import DamagedFileError, RequestError
 from nas_compress.files import read_json
 from nas_compress.report.page import report_page
 from nas_compress.runs.confirmation import read_confirmation
@@ -152,3 +152,55 @@ def test_mistakes_are_refused_before_anything_is_trained(
     folder.start(about)
     with pytest.raises(RequestError, match="the data must be those of the run, but trial"):
         confirm_run(folder, read_front(folder).members)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("confirm/{best}/student-1/model.onnx.xz", "is not the file that was measured: its SHA-256 differs"),
+        ("confirm/{best}/student-1/outcome.json", "is damaged: "),
+        ("confirm/test.json", "is damaged: "),
+        ("trials/{best}/model.onnx.xz", "is not the file that was measured: its SHA-256 differs"),
+        ("teacher/model.onnx", "is not the file that was measured: its SHA-256 differs"),
+    ],
+)
+def test_a_changed_file_of_a_confirmation_gives_no_figures(
+    name: str, words: str, confirmed: RunFolder, tmp_path: Path
+) -> None:
+    folder = RunFolder(root=shutil.copytree(confirmed.root, tmp_path / "run"))
+    members = chosen_members(read_front(folder), best=["accuracy"])
+    path = folder.root / name.format(best=members[0].trial)
+    path.write_bytes(path.read_bytes() + b"x")
+    before = snapshot(folder.root)
+    with pytest.raises(DamagedFileError, match=rf"^{path} {words}[^\n]*\. Restore it[^\n]* or remove [^\n]*$"):
+        confirm_run(folder, members, seeds=2)
+    assert {name for name, facts in snapshot(folder.root).items() if before.get(name) != facts} <= {
+        str(folder.root / ".lock")
+    }
+
+
+def test_a_removed_repetition_is_trained_again_without_another_reading_of_the_test_split(
+    confirmed: RunFolder, tmp_path: Path
+) -> None:
+    folder = RunFolder(root=shutil.copytree(confirmed.root, tmp_path / "run"))
+    members = chosen_members(read_front(folder), best=["accuracy"])
+    place = folder.root / "confirm" / str(members[0].trial) / "student-2"
+    shutil.rmtree(place)
+    confirm_run(folder, members, seeds=2, controls=CONTROLS)
+    assert (place / "model.onnx.xz").is_file()
+    assert len(read_json(folder.root / "confirm" / "test.json")["reads"]) == 1
+    known, again = read_confirmation(confirmed), read_confirmation(folder)
+    assert known is not None and again is not None
+    assert [row.test_mean for row in again.rows] == [row.test_mean for row in known.rows]
+
+
+def test_a_damaged_summary_is_named_by_the_commands_that_read_it(
+    confirmed: RunFolder, command: Command, tmp_path: Path
+) -> None:
+    folder = RunFolder(root=shutil.copytree(confirmed.root, tmp_path / "run"))
+    with (folder.root / "confirm.json").open("ab") as file:
+        file.write(b"x")
+    assert command("status", folder.root).code == 0
+    answer = command("plot", folder.root, "--out", tmp_path / "front.svg")
+    assert answer.code == 1 and "confirm.json is damaged: " in answer.line
+    assert answer.line.endswith("Restore it from a copy, or remove it and confirm again.")

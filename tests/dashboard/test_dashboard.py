@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.artifacts.exceptions import ArtifactNotFound
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from browsing import browser as browser
+from nas_compress.dashboard.artifacts import RunArtifacts
 from nas_compress.dashboard.server import dashboard_server
-from nas_compress.errors import RequestError
+from nas_compress.errors import DamagedFileError, RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 
@@ -168,4 +170,19 @@ def test_a_run_in_another_storage_needs_its_url_and_a_port_must_be_free(
     port = int(address.rsplit(":", 1)[1])
     taken = dashboard_server(run, host="127.0.0.1", port=port)
     with pytest.raises(RequestError, match="--port must be free"), taken:
+        pass
+
+
+def test_a_changed_file_is_neither_shown_nor_served(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(root=shutil.copytree(run.root, tmp_path / "run"))
+    trained = next(record for record in read_records(folder) if record.model and record.repeats is None)
+    artifacts = RunArtifacts(folder)
+    (model,) = (each for each in artifacts.of_trial(trained.trial) if each.name == "model.onnx")
+    content = artifacts.open_reader(model.key).read()
+    (folder.root / trained.model).write_bytes(content + b"x")
+    with pytest.raises(ArtifactNotFound, match=rf"{trained.model} is not the file that was measured"):
+        artifacts.open_reader(model.key)
+    (folder.trial(trained.trial) / "outcome.json").write_bytes(b"{}")
+    assert artifacts.of_trial(trained.trial) == []
+    with pytest.raises(DamagedFileError, match=r"outcome\.json is damaged"), serving(folder):
         pass

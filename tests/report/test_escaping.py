@@ -124,5 +124,5 @@ def test_a_study_name_of_other_characters_is_refused(make_run: Make) -> None:
 def test_a_forged_matrix_is_left_out(hostile: RunFolder) -> None:
     baseline = read_record(hostile, 0)
     assert baseline is not None and baseline.outcome.measured is not None
-    write_baseline(hostile, baseline.outcome.measured)
+    write_baseline(hostile, baseline.outcome.measured, files={})
     assert "<h3>Confusion" not in report_page(hostile)

@@ -79,6 +79,38 @@ def test_a_damaged_file_is_named_with_the_way_out(name: str, damage: str, run: R
     assert "Restore it from a copy" in str(refused.value)
 
 
+def as_something_else(path: Path, kind: str) -> None:
+    """Put a folder, a file or a link to nowhere in the place of a file or folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "file":
+        path.write_bytes(b"")
+    else:
+        path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("name", ["trials/0/outcome.json", "trials/0", "trials", "teacher/outcome.json", "teacher"])
+@pytest.mark.parametrize("kind", ["link", "other"])
+def test_something_else_in_the_place_of_a_record_does_not_count_as_unfinished(
+    name: str, kind: str, run: RunFolder
+) -> None:
+    is_file = name.endswith(".json")
+    as_something_else(run.root / name, "link" if kind == "link" else "folder" if is_file else "file")
+    with pytest.raises(
+        DamagedFileError, match=rf"{name} is damaged: it is no {'file' if is_file else 'folder'}\. Rest"
+    ):
+        read_front(run)
+
+
+def test_records_without_a_teacher_give_no_front(run: RunFolder) -> None:
+    shutil.rmtree(run.teacher)
+    with pytest.raises(DamagedFileError, match=r"teacher/outcome\.json is missing\. .* the teacher is measured again"):
+        read_front(run)
+    shutil.rmtree(run.root / "trials")
+    assert read_front(run).points == ()
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

@@ -54,14 +54,14 @@ def test_a_run_refuses_a_changed_member_and_trains_it_again_once_its_folder_is_r
     shutil.rmtree(run.trial(member))
     told = Told()
     run_study(study, out=run.root, trials=5, reporter=told)
-    assert f"trials/{member} was removed; its candidate is tried again under another number" in told.lines
+    assert f"trials/{member} has no record any more; its candidate is tried again under another number" in told.lines
     again = read_records(run)[-1]
     assert again.trial == 5 and again.params == known.params and again.repeats is None
     assert list(again.files.values()) == list(known.files.values()), "the same training gives the same bytes"
     told.lines.clear()
     run_study(study, out=run.root, trials=5, reporter=told)
     assert any(line.startswith("nothing to do: 5 trials") for line in told.lines)
-    assert not any("was removed" in line for line in told.lines)
+    assert not any("no record any more" in line for line in told.lines)
 
 
 def test_a_teacher_that_was_removed_is_measured_again(study: Path, run: RunFolder) -> None:

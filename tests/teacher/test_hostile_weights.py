@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
+from nas_compress.files import write_sealed_bytes
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.checkpoint import Checkpoint
@@ -64,9 +65,11 @@ def test_weights_with_code_are_refused_in_one_line(kind: str, suffix: str, tmp_p
 @pytest.mark.parametrize("kind", ["pickle", "zip", "legacy"])
 def test_a_checkpoint_with_code_counts_as_damaged(kind: str, tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / "state.pt"
-    path.write_bytes(contents(marker)[kind])
-    checkpoint = Checkpoint(path=path, identity={"candidate": "a"}, notes=dict)
+    write_sealed_bytes(path, contents(marker)[kind])  # a person forged it: the checksum is right
+    notices: list[str] = []
+    checkpoint = Checkpoint(path=path, identity={"candidate": "a"}, notes=dict, notice=notices.append)
     assert not checkpoint.known
+    assert notices == [f"{path} holds no state of a training. The training begins at its first epoch."]
     assert not marker.exists()
 
 

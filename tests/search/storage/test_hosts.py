@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from image_files import file_accuracy
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.errors import RequestError, RunError
+from nas_compress.errors import DamagedFileError, RequestError, RunError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
@@ -85,6 +85,23 @@ def test_the_trials_of_a_dead_run_are_queued_and_those_of_a_living_one_are_not(
     ]
     assert study.trials[3].system_attrs["fixed_params"] == study.trials[0].params
     assert study.trials[3].user_attrs == {"repeats_cut_trial": 0, DEATHS: 1}
+
+
+def test_a_file_of_another_host_is_taken_only_as_it_was_measured(tmp_path: Path) -> None:
+    study, url, shared = write_study(tmp_path / "study", STEADY), f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
+    run_study(study, out=tmp_path / "first", storage=url, shared=shared, trials=1)
+    (stored,) = shared.iterdir()
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-1])
+    second = RunFolder(root=tmp_path / "second")
+    with pytest.raises(DamagedFileError, match=rf"^--shared {shared} holds another file for trial 0 [^\n]+$"):
+        run_study(study, out=second.root, storage=url, shared=shared, trials=1)
+    assert not list(second.root.rglob("trials/*/*"))
+    stored.write_bytes(content)
+    run_study(study, out=second.root, storage=url, shared=shared, trials=1)
+    (mine,), (theirs,) = read_records(RunFolder(root=tmp_path / "first")), read_records(second)
+    assert theirs.files == mine.files and theirs.versions == mine.versions
+    assert (second.root / theirs.model).read_bytes() == content
 
 
 class Hasty(Silence):
