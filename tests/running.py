@@ -64,6 +64,9 @@ ABOUT = {
 
 LOADED_BY_THE_FIRST_TRIAL = ("sklearn.datasets", "torch.onnx", "torch.fx.experimental.symbolic_shapes")
 
+PRELOADED = ["nas_compress.search.run", "nas_compress.cli.main", *LOADED_BY_THE_FIRST_TRIAL]
+"""Modules in the memory of every process that a test forks."""
+
 SPACE = '''"""Two families in four widths: 8 points."""
 from nas_compress.values.candidate import Candidate
 
@@ -198,7 +201,7 @@ def start(
     limit: the largest file, in bytes, that the process may write. memory: the bytes of its address space.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*("nas_compress.search.run", "nas_compress.cli.main"), *LOADED_BY_THE_FIRST_TRIAL])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_child, args=([str(word) for word in arguments], cwd, cache, log, limit, memory))
     process.start()
     return process

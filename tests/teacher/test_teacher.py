@@ -12,9 +12,11 @@ from nas_compress.config.schema import TeacherSection, TrainingSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.teacher.tensor_file import write_tensors
+from nas_compress.teacher.tensor_file import digest_of_tensors, write_tensors
+from nas_compress.training.random_state import seed_all
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
 TRAINING = TrainingSection(batch_size=25)
@@ -71,6 +73,33 @@ def test_it_is_trained_once(ask: Asked) -> None:
     assert not any(module.training for module in second.network.modules())
     told = json.loads((first.folder / "teacher.json").read_text())
     assert told["fingerprint"] == first.fingerprint and told["made_by"]["teacher"]["widths"] == [8, 8, 16]
+
+
+def test_the_process_that_trained_it_has_the_bits_of_every_other(ask: Asked) -> None:
+    states = []
+    teachers = []
+    for _ in range(2):
+        seed_all(7)
+        teachers.append(ask())
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states), "a trial's random numbers would depend on the cache"
+    layouts = [{name: value.stride() for name, value in each.network.state_dict().items()} for each in teachers]
+    assert layouts[0] == layouts[1] and teachers[0].weights_digest == teachers[1].weights_digest
+    first = teachers[0].answers
+    (teachers[0].folder / "logits.safetensors").unlink()
+    assert torch.equal(teachers[1].answers, first)
+
+
+def test_its_uses_leave_it_as_it_was(ask: Asked) -> None:
+    teacher = ask()
+    before = teacher.weights_digest
+    for criterion in CRITERIA:
+        teacher.channel_groups(criterion, seed=0)
+    _ = teacher.sensitivities(4), teacher.answers, teacher.kept_blocks((1, 1), "importance")
+    state = teacher.network.state_dict()
+    assert digest_of_tensors(state) == before and all(value.is_contiguous() for value in state.values())
+    assert not any(module.training for module in teacher.network.modules())
+    assert all(parameter.requires_grad for parameter in teacher.network.parameters())
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"epochs": 3}, {"widths": (8, 8, 8)}, {"depths": (1, 2, 1)}])

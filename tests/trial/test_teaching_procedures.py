@@ -132,6 +132,18 @@ def test_an_assistant_is_smaller_and_kept_for_the_next_process(context: TrialCon
     torch.testing.assert_close(again.answers, made.answers)
 
 
+def test_a_trial_has_the_same_bytes_if_its_assistant_is_trained_read_or_remembered(
+    context: TrialContext, tmp_path: Path
+) -> None:
+    losses = (*KD, LossTerm(name="permuted_kd"), LossTerm(name="fitnet"))  # they draw random numbers
+    candidate = replace(BASE, losses=losses, teaching=Teaching(teacher="assistant", assistant_size=0.3))
+    files = []
+    for teacher in (context.teacher, context.teacher, replace(context.teacher)):
+        files.append(tmp_path / f"{len(files)}.onnx")
+        run_trial(candidate, replace(context, teacher=teacher), seed=0, model=files[-1])
+    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+
+
 def test_generations_are_an_ensemble_of_its_own_kind(context: TrialContext, tmp_path: Path) -> None:
     candidate = replace(BASE, teaching=Teaching(teacher="born_again", generations=3))
     outcome = run_trial(candidate, context, seed=0, model=tmp_path / "model.onnx")
