@@ -172,6 +172,10 @@ def require_free(root: Path) -> None:
             f"--out must be a run folder or a new one, but {folder.marker} is not a whole run.json of nas-compress"
         )
     if root.is_dir() and not folder.marker.is_file():
+        if any(root.glob("trials/*/outcome.json")):
+            raise DamagedFileError(
+                f"{folder.marker} is missing. Restore it from a copy, or start a new run with another --out."
+            )
         ours = {".lock", ".journal.lock", "teacher", "study.journal", "hosts"}
         foreign = [path.name for path in root.iterdir() if path.name not in ours]
         if foreign:

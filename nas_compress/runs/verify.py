@@ -111,20 +111,20 @@ def _verify_file(folder: RunFolder, name: str, files: Mapping[str, str], remedy:
 
 
 def _verify_confirmation(folder: RunFolder, found: Verification) -> None:
+    measured: dict[str, str] = {}
     with found.noting():
         read_confirmation(folder)
     with found.noting():
-        measured = {name: digest for name, (_, digest) in read_test_figures(folder).items() if digest}
-        for name in measured:
-            if name.startswith("confirm/"):  # the records of trials and teacher have their own digests
-                remedy = repetition_remedy((folder.root / name).parent)
-                _verify_file(folder, name, measured, remedy, found)
-    for path in sorted(folder.root.glob("confirm/*/*/outcome.json")):
+        measured = {name: digest for name, (_, digest) in read_test_figures(folder).items()}
+    # The records of trials and of the teacher have their own digests.
+    tested = {(folder.root / name).parent for name in measured if name.startswith("confirm/")}
+    for place in sorted(tested | {path.parent for path in folder.root.glob("confirm/*/*/outcome.json")}):
         with found.noting():
-            known = read_repetition(folder, path.parent)
-            files = {} if known is None else known[1]
-            for name in files:
-                _verify_file(folder, name, files, repetition_remedy(path.parent), found)
+            known = read_repetition(folder, place)
+            if known is None:
+                raise DamagedFileError(f"{place / 'outcome.json'} is missing. {repetition_remedy(place)}")
+            for name in known[1]:
+                _verify_file(folder, name, known[1], repetition_remedy(place), found)
 
 
 def _verify_front(folder: RunFolder, found: Verification) -> None:

@@ -206,7 +206,7 @@ def test_verify_finds_a_lost_repetition_and_a_changed_one(
     answer = command("verify", folder.root, "--fast")
     assert answer.code == 1 and answer.line.endswith(", 2 problems")
     lines = answer.out.splitlines()
-    assert lines[0].startswith(f"{first / 'model.onnx.xz'} is missing. Restore it from a copy, or remove {first} and")
+    assert lines[0].startswith(f"{first / 'outcome.json'} is missing. Restore it from a copy, or remove {first} and")
     assert lines[1].startswith(f"{second / 'model.onnx.xz'} is not the file that was measured")
 
 

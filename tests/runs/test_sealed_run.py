@@ -227,6 +227,12 @@ def test_numbers_that_json_lacks_are_null_in_files_and_return_as_nan(tmp_path: P
     )
 
 
+def test_trials_without_their_marker_are_no_free_folder(run: RunFolder) -> None:
+    run.marker.unlink()
+    with pytest.raises(DamagedFileError, match=r"run\.json is missing\. Restore it from a copy, or start a new run"):
+        require_free(run.root)
+
+
 def test_a_marker_of_a_later_version_or_without_its_keys_is_refused(tmp_path: Path) -> None:
     later = RunFolder(root=tmp_path / "later")
     later.start(ABOUT)
