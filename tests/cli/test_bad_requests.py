@@ -42,7 +42,7 @@ def refused(command: Command, folder: Path, *words: str, arguments: tuple[object
         ("train_samples", "train_sample", ["got data.train_sample; did you mean 'train_samples'"]),
         ("trials = 3", 'trials = "3"', ["study.toml: trials", "integer", "trials='3'"]),
         ("trials = 3", "trials = 0", ["trials", "greater than 0", "trials=0"]),
-        ("trials = 3", 'trials = 3\nobjectives = ["speed"]', ["'speed'", "valid are"]),
+        ("trials = 3", 'trials = 3\nobjectives = ["xyz"]', ["'xyz'", "valid are"]),
         ("trials = 3", "trials = 3\nobjectives = []", ["at least one figure"]),
         ("trials = 3", 'trials = 3\ndevice = "tpu"', ["device", "'tpu'"]),
         ('name = "tiny"\n', "", ["name must be given"]),
@@ -139,7 +139,7 @@ def test_a_foreign_folder_as_out(command: Command, tmp_path: Path) -> None:
     [
         (("--trial", 99), ["trial 99 does not exist"]),
         (("--trial", -1), ["trial -1 does not exist"]),
-        (("--best", "speed"), ["--best", "'speed'", "valid are"]),
+        (("--best", "xyz"), ["--best", "'xyz'", "valid are"]),
         (("--best", "accuracy", "--where", "sise_bytes<=3"), ["'sise_bytes'", "did you mean 'size_bytes'"]),
         (("--best", "accuracy", "--where", "size_bytes<=3"), ["none has size_bytes<=3"]),
         (("--best", "accuracy", "--where", "size_bytes"), ["column operator value"]),

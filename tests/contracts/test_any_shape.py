@@ -29,8 +29,10 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import PRUNED, Candidate
+from nas_compress.values.signature import Signature
 
-DEPTHS = {name: (3, 2, 2)[: len(family.base_depths)] for name, family in FAMILIES.items()}
+IMAGES = Signature.of_images((1, 8, 8), classes=10)
+DEPTHS = {name: (3, 2, 2)[: len(family.base_depths)] for name, family in FAMILIES.items() if family.fits(IMAGES)}
 LABELS = torch.arange(8) % 10
 
 some = settings(
@@ -53,7 +55,7 @@ def candidates(draw: st.DrawFn) -> tuple[str, Candidate]:
     if init == "inherit":
         depths = tuple(map(min, depths, DEPTHS.get(family, ())))
     heads = draw(st.sampled_from([0.0, 0.3, 0.8])) if teacher == "vit" and family in ("vit", PRUNED) else 0.0
-    criteria = [name for name in CRITERIA if name != "bn_scale" or teacher != "vit"]
+    criteria = [name for name in CRITERIA if name != "bn_scale" or teacher not in ("vit", "mlp")]
     return teacher, Candidate(
         family=family,
         depths=depths,

@@ -21,9 +21,11 @@ from nas_compress.trial.training import fit
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching, cross_entropy, distillation
 from nas_compress.values.precision import Quantization
 from nas_compress.values.pruning import ZERO_PATTERNS
+from nas_compress.values.signature import Signature
 
 PATTERNS = [pattern for pattern in ZERO_PATTERNS if pattern != "none"]
-FAMILY_NAMES = [*FAMILIES, PRUNED]
+IMAGES = Signature.of_images((1, 8, 8), classes=10)
+FAMILY_NAMES = [*(name for name, family in FAMILIES.items() if family.fits(IMAGES)), PRUNED]
 
 
 def candidate(family: str, pattern: str) -> Candidate:
