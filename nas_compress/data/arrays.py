@@ -68,7 +68,7 @@ def as_input(values: NDArray[Any], place: str, where: str) -> NDArray[Any]:
         raise refusal(
             f"pictures must be (N, C, H, W), but got {values.shape} in {place}; use x.transpose(0, 3, 1, 2)", where
         )
-    if kind == "float32" and values.ndim in (3, 4) and are_bytes(values[:64]):
+    if kind == "float32" and values.ndim in (3, 4) and stored_bytes(values[:64]) is not None:
         raise refusal(
             f"pictures of {place} must be the stored bytes, but got floats in steps of 1/255; use "
             "(255 * x).round().astype('uint8'), because the file normalises them itself",
@@ -80,24 +80,16 @@ def as_input(values: NDArray[Any], place: str, where: str) -> NDArray[Any]:
     return np.array(values, dtype=kind, order="C")
 
 
-def are_bytes(values: NDArray[Any]) -> bool:
-    """Return True for floats that are multiples of 1/255 in [0, 1] and not all 0 or 1."""
+def stored_bytes(values: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Undo a division of bytes by 255; None for other numbers, and for floats that are all 0 or 1."""
+    if values.dtype.kind != "f":
+        return None
     with np.errstate(all="ignore"):  # infinities and nan fail the test below
         scaled = values.astype(np.float64) * 255
         stored = np.round(scaled)
         fits = (np.abs(scaled - stored) < EXACT) & (stored >= 0) & (stored <= 255)
-    return bool(fits.all()) and bool(((stored > 0) & (stored < 255)).any())
-
-
-def to_bytes(values: NDArray[Any], place: str, where: str) -> NDArray[np.uint8]:
-    """Undo a division of bytes by 255; RequestError for other floats."""
-    with np.errstate(all="ignore"):
-        scaled = values * 255
-        stored = np.round(scaled)
-        near = np.abs(scaled - stored) < EXACT
-    if not np.all(near & (stored >= 0) & (stored <= 255)):
-        rule = f"float values of {place} must be multiples of 1/255 in [0, 1] (raw images, not normalised)"
-        raise refusal(f"{rule}, but got values from {values.min():g} to {values.max():g}", where)
+    if not fits.all() or not ((stored > 0) & (stored < 255)).any():
+        return None
     return stored.astype(np.uint8)
 
 

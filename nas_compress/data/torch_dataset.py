@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from nas_compress.data.arrays import are_bytes, as_array, kind_of, to_bytes
+from nas_compress.data.arrays import as_array, kind_of, stored_bytes
 from nas_compress.errors import describe, refusal
 
 READ_TWICE = 8
@@ -36,7 +36,8 @@ def read_dataset(dataset: TorchDataset[Any], split: str, where: str) -> tuple[ND
             raise refusal(f"{rule}, but got {sample.dtype} with {target.dtype} at index {index}", where)
         inputs[index], targets[index] = sample, target
     _require_repeatable(dataset, inputs, split, where)
-    return (to_bytes(inputs, split, where) if are_bytes(inputs) else inputs), targets
+    stored = stored_bytes(inputs)
+    return (inputs if stored is None else stored), targets
 
 
 def _require_repeatable(dataset: TorchDataset[Any], inputs: NDArray[Any], split: str, where: str) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
-from nas_compress.data.assemble import Parts, subset
+from nas_compress.data.assemble import Parts, strata, subset
 from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
 from nas_compress.data.torch_dataset import read_dataset
@@ -42,7 +42,7 @@ def read_factory(factory: str, *, folder: Path | None, seed: int, kind: Kind | N
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
     if "validation" not in samples:
-        validation, train = validation_and_train(_strata(found.splits["train"], len(splits["train"][1])), seed=seed)
+        validation, train = validation_and_train(strata(found.task, samples["train"]), seed=seed)
         samples |= {"validation": subset(samples["train"], validation), "train": subset(samples["train"], train)}
         _require_both(samples, where)
     return Parts(
@@ -108,11 +108,6 @@ def _require_one_shape(inputs: Mapping[str, Arrays], where: str) -> None:
                 raise refusal(f"{rule}, but got {values.shape[1:]} in {split}", where)
             if values.dtype != kind:
                 raise refusal(f"inputs must have the type {kind} of train, but got {values.dtype} in {split}", where)
-
-
-def _strata(targets: Arrays, samples: int) -> NDArray[np.int64]:
-    """Return the labels for a stratified division; all 0 without classes."""
-    return targets[LABEL].astype(np.int64) if LABEL in targets else np.zeros(samples, dtype=np.int64)
 
 
 def _require_both(samples: Mapping[str, tuple[Arrays, Arrays]], where: str) -> None:

@@ -28,7 +28,7 @@ from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_wei
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
-from nas_compress.files import write_atomically
+from nas_compress.files import write_bytes
 from nas_compress.models.plain_attention import plain_attention
 from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
 from nas_compress.values.file_contract import COMPRESSED
@@ -73,7 +73,7 @@ def export_onnx(
     contents = [traced.content(each) for each in layouts]
     content = smallest_container(contents) if path.suffix == COMPRESSED else contents[0]
     try:
-        write_atomically(path, lambda temporary: _fill(temporary, content))
+        write_bytes(path, content)
     except OSError as error:
         raise RunError(f"Cannot write the model file {path}: {error.strerror}") from error
 
@@ -160,7 +160,3 @@ def _describe_ends_(graph: onnx.GraphProto, signature: Signature) -> None:
         for spec in specs:
             kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
             ends.append(helper.make_tensor_value_info(spec.name, kind, spec.shape))
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -126,7 +126,8 @@ def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
                 f"loss {term.name!r} needs a task with classes, but {task.name} has none; use task_loss or a loss on "
                 "features"
             )
-        if term.name == "teacher_targets" and not task.learns_from_outputs:
+        row = TERMS[term.name]
+        if isinstance(row, TaskTerm) and row.on_teacher and not task.learns_from_outputs:
             raise RequestError(f"loss {term.name!r} needs a regression, but the task is {task.name}; use kd")
 
 

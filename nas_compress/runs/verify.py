@@ -74,8 +74,9 @@ def verify_files(folder: RunFolder) -> Verification:
         _verify_trial(folder, number, found)
     with found.noting():
         found.teacher = require_teacher(folder, found.records)
-        for name in read_teacher_files(folder):
-            _verify_file(folder, name, read_teacher_files(folder), teacher_remedy(folder), found)
+        files = read_teacher_files(folder)
+        for name in files:
+            _verify_file(folder, name, files, teacher_remedy(folder), found)
     _verify_confirmation(folder, found)
     if not found.problems and len(found.records) < spec.trials:
         found.notes.append(f"{len(found.records)} of {spec.trials} trials are finished: the front is not compared")

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
-from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.tasks.agreement import Agreement, Rounding, compared
+from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import CLASSIFICATION
 from nas_compress.tasks.task import chosen_metrics
 from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
@@ -115,14 +114,7 @@ class Classification:
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
         """Compare the chosen classes, and the logits as well if nothing is rounded."""
         classes, wanted = found[OUTPUT_NAME].argmax(axis=1), expected[OUTPUT_NAME].argmax(axis=1)
-        result = Agreement(
-            agreement=float((classes == wanted).mean()),
-            max_difference=largest_difference(found, expected),
-        )
-        largest = max(1.0, float(np.abs(expected[OUTPUT_NAME]).max()))
-        difference = FLOAT_DIFFERENCE * largest if rounding == "none" else np.inf
-        require_agreement(result, agreement=AGREEMENT[rounding], difference=difference, name=name)
-        return result
+        return compared(classes == wanted, found, expected, least=AGREEMENT, rounding=rounding, name=name)
 
     def logits(self, outputs: Batch) -> Tensor:
         """Return the output `logits`."""

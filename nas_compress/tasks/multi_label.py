@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
-from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.tasks.agreement import Agreement, Rounding, compared
+from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import MULTI_LABEL
 from nas_compress.tasks.task import chosen_metrics
 from nas_compress.values.file_contract import OUTPUT_NAME
@@ -105,14 +104,7 @@ class MultiLabel:
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
         """Compare the answered labels, and the logits as well if nothing is rounded."""
         answers, wanted = found[OUTPUT_NAME] > 0, expected[OUTPUT_NAME] > 0
-        result = Agreement(
-            agreement=float((answers == wanted).mean()),
-            max_difference=largest_difference(found, expected),
-        )
-        largest = max(1.0, float(np.abs(expected[OUTPUT_NAME]).max()))
-        difference = FLOAT_DIFFERENCE * largest if rounding == "none" else np.inf
-        require_agreement(result, agreement=AGREEMENT[rounding], difference=difference, name=name)
-        return result
+        return compared(answers == wanted, found, expected, least=AGREEMENT, rounding=rounding, name=name)
 
     def logits(self, outputs: Batch) -> Tensor:
         """Return the logits of absence and presence of every label, (B, labels, 2)."""

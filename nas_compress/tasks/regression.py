@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import FLOAT_DIFFERENCE, Agreement, Rounding, require_agreement
-from nas_compress.tasks.batch import Arrays, Batch, largest_difference
+from nas_compress.tasks.agreement import Agreement, Rounding, compared
+from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import REGRESSION
 from nas_compress.tasks.task import chosen_metrics
 from nas_compress.values.metrics import METRICS
@@ -106,14 +106,7 @@ class Regression:
     def agreement(self, found: Arrays, expected: Arrays, *, rounding: Rounding, name: str) -> Agreement:
         """Compare the values in standard deviations of the targets."""
         apart = np.abs(found[VALUES] - expected[VALUES]) / np.array(self.std)
-        result = Agreement(
-            agreement=float((apart <= NEAR).mean()),
-            max_difference=largest_difference(found, expected),
-        )
-        largest = max(1.0, float(np.abs(expected[VALUES]).max()))
-        difference = FLOAT_DIFFERENCE * largest if rounding == "none" else np.inf
-        require_agreement(result, agreement=AGREEMENT[rounding], difference=difference, name=name)
-        return result
+        return compared(apart <= NEAR, found, expected, least=AGREEMENT, rounding=rounding, name=name)
 
     def logits(self, outputs: Batch) -> Tensor:
         """Raise RequestError: there are no logits."""

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nas_compress.errors import DamagedFileError, describe
-from nas_compress.files import write_atomically
+from nas_compress.files import write_bytes
 
 SEAL = "nas_compress"
 """Key of the metadata: a JSON object with `sha256` and `about`. With one key the same tensors give the same bytes."""
@@ -38,7 +38,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     seal = {"about": dict(about or {}), "sha256": digest_of_tensors(kept, about=about)}
     text = json.dumps(seal, sort_keys=True)
     content = save(kept, metadata={SEAL: text})
-    write_atomically(path, lambda temporary: _fill(temporary, content))
+    write_bytes(path, content)
 
 
 def read_tensors(path: Path) -> TensorFile:
@@ -90,7 +90,3 @@ def _metadata(content: bytes) -> Mapping[str, str]:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     metadata: Mapping[str, str] = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length]).get("__metadata__", {})
     return metadata
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
