@@ -12,7 +12,7 @@ from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.plausible import require_numbers, require_plausible_files, require_plausible_outcome
-from nas_compress.runs.records import UNREADABLE, damaged
+from nas_compress.runs.records import UNREADABLE, damaged, read_with_files
 from nas_compress.values.metrics import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
 
@@ -120,18 +120,13 @@ def read_repetition(folder: RunFolder, place: Path) -> tuple[Outcome, dict[str, 
 
     None if it did not finish; DamagedFileError if the file is damaged.
     """
-    path = place / "outcome.json"
-    if not folder.has(path):
-        return None
-    try:
-        values = read_sealed_json(path, required=folder.sealed)
-        files = values.pop("files", {})
+
+    def parse(values: Mapping[str, Any]) -> Outcome:
         outcome = Outcome.from_dict(values)
-        require_plausible_files(files)
         require_plausible_outcome(outcome)
-        return outcome, files
-    except (DamagedFileError, *UNREADABLE) as error:
-        raise damaged(path, error, repetition_remedy(place)) from error
+        return outcome
+
+    return read_with_files(folder, place / "outcome.json", parse, remedy=repetition_remedy(place))
 
 
 def read_test_figures(folder: RunFolder) -> dict[str, tuple[float, str]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nas_compress.errors import DamagedFileError, RequestError, first_line
 from nas_compress.files import read_sealed_json, write_sealed_json
@@ -14,6 +14,8 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.plausible import require_plausible_figures, require_plausible_files, require_plausible_record
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
+
+Parsed = TypeVar("Parsed")
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RequestError, TypeError, ValueError)
 """Errors of readers whose values have other types or ranges than a writer gives them."""
@@ -152,18 +154,32 @@ def teacher_remedy(folder: RunFolder) -> str:
 
 
 def _read_teacher(folder: RunFolder) -> tuple[Measured, dict[str, str]] | None:
-    path = folder.teacher / "outcome.json"
+    def parse(values: Mapping[str, Any]) -> Measured:
+        measured = Measured.from_dict(values)
+        require_plausible_figures(measured)
+        return measured
+
+    return read_with_files(folder, folder.teacher / "outcome.json", parse, remedy=teacher_remedy(folder))
+
+
+def read_with_files(
+    folder: RunFolder, path: Path, parse: Callable[[Mapping[str, Any]], Parsed], *, remedy: str
+) -> tuple[Parsed, dict[str, str]] | None:
+    """Read a sealed file with the SHA-256 of other files by path in the run folder; None if there is no file.
+
+    parse: from the other values to the result; its errors mean damage. remedy: the way out, the end of the message.
+    DamagedFileError if the file is damaged.
+    """
     if not folder.has(path):
         return None
     try:
         values = read_sealed_json(path, required=folder.sealed)
         files = values.pop("files", {})
-        measured = Measured.from_dict(values)
+        parsed = parse(values)
         require_plausible_files(files)
-        require_plausible_figures(measured)
-        return measured, files
+        return parsed, files
     except (DamagedFileError, *UNREADABLE) as error:
-        raise damaged(path, error, teacher_remedy(folder)) from error
+        raise damaged(path, error, remedy) from error
 
 
 def damaged(path: Path, error: Exception, remedy: str) -> DamagedFileError:
