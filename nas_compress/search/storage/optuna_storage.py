@@ -175,13 +175,18 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     return study
 
 
+LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "views")
+"""Keys that earlier versions did not have."""
+
+
 def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
     """Return the identity of a study: its file without total and device, its space and its data."""
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
-    if spec.data.task is None:
-        del values["data"]["task"]  # the same
+    for key in LATER_KEYS_OF_DATA:
+        if values["data"][key] is None:
+            del values["data"][key]  # the same
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
