@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from nas_compress.values.outcome import Outcome
 
 STORED_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Name of a file in Optuna's artifact stores. It contains no path."""
+
+
+LARGEST_RECORD = 1_000_000
+"""Largest record of another host, in bytes of JSON. A record has a few thousand; a file of one is limited too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,9 @@ def is_told(trial: FrozenTrial, state: str) -> bool:
 
 def _foreign(trial: FrozenTrial, known: Mapping[str, Any], space: Suggesting) -> Foreign:
     sent, repeats, model, machine = known[OUTCOME], known["repeats"], known["model"], known.get(MACHINE)
+    size = len(json.dumps(sent))
+    if size > LARGEST_RECORD:
+        raise ValueError(f"it must have at most {LARGEST_RECORD} bytes, but has {size}")
     outcome = Outcome.from_dict(sent["outcome"])
     values = {
         "trial": trial.number,
