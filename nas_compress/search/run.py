@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from nas_compress.config.named_code import named_code
+from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_values
@@ -45,6 +45,7 @@ from nas_compress.search.setup import (
     find_teacher,
     gather,
     make_context,
+    measured_against,
     versions,
 )
 from nas_compress.search.start_points import queue_start_points
@@ -147,6 +148,11 @@ def run_study(
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target)
             reporter.say(_teacher_line(figures))
+        parts = measured_against(parts, figures)
+        if any(budget.relative for budget in parts.budgets):
+            reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
+            if not records:
+                _refuse_relative(parts)
         if not hosts.counts:
             reporter.say(
                 "warning: the study's latencies belong to the machine that started it. It will measure front members "
@@ -194,8 +200,20 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
 
+def _refuse_relative(parts: StudyParts) -> None:
+    """Refuse budgets that are out of reach now that the teacher was measured."""
+    if any(budget.relative and budget.metric.known_before_training for budget in parts.budgets):
+        sized, _ = draw_candidates(parts)
+        refuse_out_of_reach(parts, within_reach(parts, sized))
+
+
 def _identity(parts: StudyParts) -> dict[str, Any]:
-    return study_identity(parts.spec, space_hash=parts.space.source_hash, data_fingerprint=parts.dataset.fingerprint)
+    return study_identity(
+        parts.spec,
+        space_hash=parts.space.source_hash,
+        data_fingerprint=parts.dataset.fingerprint,
+        metric_code=code_digests(parts.spec.metric_functions, folder=parts.file.folder),
+    )
 
 
 def _open(

@@ -264,7 +264,8 @@ class Trials:
             files=answer.files,
             versions=answer.versions,
         )
-        record = replace(record, told=told_of(record, self._spec, task=self.parts.dataset.task))
+        told = told_of(record, self._spec, budgets=self.context.budgets, task=self.parts.dataset.task)
+        record = replace(record, told=told)
         try:
             self._tell(trial, record)
         except (UpdateFinishedTrialError, ValueError):

@@ -34,7 +34,8 @@ class TrialRules:
     @classmethod
     def of(cls, spec: StudySpec, space: Suggesting) -> TrialRules:
         """Return the rules of a study."""
-        return cls(values=len(spec.value_names), budgets=tuple(map(str, spec.budget_list)), space=space)
+        budgets = spec.budgets_against(dict.fromkeys(spec.budgets, 1.0))  # any figures: the names do not depend on them
+        return cls(values=len(spec.value_names), budgets=tuple(budget.key for budget in budgets), space=space)
 
     def fault(self, trial: FrozenTrial) -> str | None:
         """Return the reason why a trial cannot be used, None if it can."""

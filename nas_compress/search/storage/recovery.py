@@ -13,7 +13,7 @@ from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record
 from nas_compress.search.storage.attributes import DEATHS, RUN, WORKER
-from nas_compress.search.storage.told_trials import ended_state, told_of
+from nas_compress.search.storage.told_trials import ended_state, told_values
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import FORMS
 
@@ -139,7 +139,7 @@ def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) ->
     """Tell Optuna how a trial ended."""
     state = ended_state(record, spec)
     if state == TrialState.COMPLETE:
-        told = record.told or told_of(record, spec, task=task)
-        study.tell(record.trial, list(told.values))
+        values = told_values(record.outcome, spec, task=task) if record.told is None else record.told.values
+        study.tell(record.trial, list(values))
     else:
         study.tell(record.trial, state=state)

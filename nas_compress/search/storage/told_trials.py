@@ -55,12 +55,15 @@ def ended_state(record: Record, spec: StudySpec) -> TrialState:
     return TrialState.PRUNED if pruned else TrialState.COMPLETE
 
 
-def told_of(record: Record, spec: StudySpec, *, task: Task) -> Told:
-    """Return the values and constraints of a trial for the sampler."""
+def told_of(record: Record, spec: StudySpec, *, budgets: Sequence[Budget], task: Task) -> Told:
+    """Return the values and constraints of a trial for the sampler.
+
+    budgets: those of the study, with the limits relative to the teacher's figures.
+    """
     complete = ended_state(record, spec) == TrialState.COMPLETE
     return Told(
         values=tuple(map(float, told_values(record.outcome, spec, task=task))) if complete else (),
-        constraints=dict(constraints(record.outcome, spec.budget_list, task=task)),
+        constraints=dict(constraints(record.outcome, budgets, task=task)),
     )
 
 
@@ -72,7 +75,9 @@ def told_trial(record: Record, spec: StudySpec, *, task: Task, space: Suggesting
     point = _point(record, space)
     if point is None:
         return bare_trial(TrialState.FAIL)
-    told, state = record.told or told_of(record, spec, task=task), ended_state(record, spec)
+    # Records without `told` are older than budgets relative to the teacher.
+    told = record.told or told_of(record, spec, budgets=spec.budget_list, task=task)
+    state = ended_state(record, spec)
     reported = _reported(record, spec)
     last = [value for value in reported.values() if state == TrialState.PRUNED][-1:]  # Optuna's value of a pruned trial
     values = list(told.values) or [value for value in last if not isnan(value)] or None
@@ -131,8 +136,8 @@ def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> l
     An unknown figure breaks its budget by 1, as much as twice an upper limit.
     """
     if outcome.measured is None:
-        return [(str(budget), 1.0) for budget in budgets]
-    excess = [(str(budget), budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
+        return [(budget.key, 1.0) for budget in budgets]
+    excess = [(budget.key, budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
     return [(name, violation if isfinite(violation) else 1.0) for name, violation in excess]
 
 
