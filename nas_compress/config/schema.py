@@ -49,6 +49,7 @@ class DataSection(Section):
     """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
 
     task: of a factory's data, by default the one that follows from its targets.
+    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
     """
@@ -63,6 +64,7 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
     task: Literal["classification", "multi_label", "regression"] | None = None

@@ -137,6 +137,7 @@ def _drawing(data: DataSection) -> Drawing:
         spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
         mixup=data.mixup,
         cutmix=data.cutmix,
+        augment=data.augment,
         views=data.views,
     )
 
