@@ -104,7 +104,10 @@ def run_study(
     for line in code:
         reporter.say(line)
     parts = gather(file)
-    check_own_teacher(parts)
+    found: list[str] = []
+    check_own_teacher(parts, found.append)
+    for line in found:
+        reporter.say(line)
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
@@ -115,7 +118,7 @@ def run_study(
         folder.tidy()
         reporter = Logged(reporter, folder.log)
         opened = _open(parts, backend)
-        for line in code:
+        for line in (*code, *found):
             reporter.keep(line)
         folder = _in_todays_format(folder, reporter)
         records = read_records(folder)
