@@ -182,6 +182,8 @@ def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -
         del values["target"]  # keeps the identity of studies from before this key
     if spec.data.task is None:
         del values["data"]["task"]  # the same
+    if not spec.pruning.keep:
+        del values["pruning"]  # the same
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
