@@ -188,6 +188,16 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.01, ge=0.0)
 
 
+class PruningSection(Section):
+    """`[pruning]`: layers of the user's own network that no candidate cuts.
+
+    keep: names of modules, with the wildcards of a shell, such as `head.*`. A module keeps all its output channels, and
+    so do the modules inside it and the layers whose channels can only be removed with theirs.
+    """
+
+    keep: tuple[str, ...] = ()
+
+
 class ExportSection(Section):
     """`[export]`: the form of the files, and of their size in bytes.
 
@@ -267,6 +277,7 @@ class StudySpec(Section):
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     export: ExportSection = ExportSection()
+    pruning: PruningSection = PruningSection()
     metrics: OwnMetrics = Field(default={})
     budgets: dict[str, BudgetSection] = Field(default={})
 
@@ -286,6 +297,9 @@ class StudySpec(Section):
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
+        if self.pruning.keep and self.teacher.factory is None:
+            got = f"pruning.keep={list(self.pruning.keep)} for family={self.teacher.family!r}"
+            raise ValueError(f"pruning.keep needs a teacher.factory, because it names modules of it, but got {got}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
         return self

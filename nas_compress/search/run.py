@@ -26,6 +26,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
+from nas_compress.search.preflight.cut_notes import cut_notes
 from nas_compress.search.preflight.feasibility import (
     draw_candidates,
     reads_answers,
@@ -196,6 +197,8 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
     for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+        reporter.say(note)
+    for note in cut_notes(parts, sized):
         reporter.say(note)
     floats = float_weights_note(parts, sized)
     if floats is not None:

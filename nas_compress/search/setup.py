@@ -8,7 +8,7 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -31,7 +31,9 @@ from nas_compress.measurement.own_metrics import require_sound_metrics, with_own
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
+from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
@@ -72,6 +74,21 @@ class StudyParts:
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    @cached_property
+    def whole_layers(self) -> tuple[WholeLayers, ...]:
+        """Layers of the user's own teacher that keep all their channels; none of a family. Computed once.
+
+        RequestError if torch-pruning cannot trace the network, or pruning.keep matches nothing.
+        """
+        if self.spec.teacher.factory is None:
+            return ()
+        return layers_left_whole(
+            untrained_teacher(self),
+            self.dataset.example,
+            keep=self.spec.pruning.keep,
+            where=f"{self.file.label}: pruning.keep",
+        )
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -221,6 +238,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
         device=parts.device,
         progress=progress,
         notice=notice,
+        find_whole=lambda: parts.whole_layers,
     )
 
 
