@@ -190,6 +190,8 @@ def study_identity(
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
+    if not spec.pruning.keep:
+        del values["pruning"]  # the same
     if not spec.metrics:
         del values["metrics"]  # the same
     for key in LATER_KEYS_OF_DATA:
