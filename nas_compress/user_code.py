@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
@@ -46,6 +47,15 @@ def module_file(reference: str, *, folder: Path | None) -> Path | None:
             return None
         file, places = spec.origin, list(spec.submodule_search_locations or ())
     return None if file is None else Path(file)
+
+
+def is_torchscript(path: Path) -> bool:
+    """True if a file is a program of `torch.jit.save`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _is_valid(module: str, name: str) -> bool:

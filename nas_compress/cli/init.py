@@ -13,9 +13,15 @@ from nas_compress.cli.terminal import print_line
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--data", default="digits", show_default=True, help="Built-in data set, or your function: my_data:load.")
-@click.option("--model", metavar="MODULE:CALLABLE", help="Function that builds your teacher; default: train one.")
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="Weights of your teacher; default: teacher.safetensors."
+    "--model",
+    metavar="MODULE:CALLABLE",
+    help="Function that builds your teacher, timm:NAME, or a folder of Hugging Face; default: train one.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights of your teacher (default: teacher.safetensors), or an ONNX or TorchScript file alone.",
 )
 @click.option("--space", help="Built-in space to start from; default: one for the size of the images.")
 def init(folder: Path, data: str, model: str | None, weights: Path | None, space: str | None) -> None:

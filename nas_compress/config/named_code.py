@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile
 from nas_compress.files import digest_of_file
-from nas_compress.user_code import module_file
+from nas_compress.user_code import is_torchscript, module_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class NamedCode:
 def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
     """Return the files of code that a study will load: space, data, augmentation, teacher and metrics.
 
-    Built-in spaces are no code of the user. Code that cannot be found is left out, because loading it raises an error.
+    A TorchScript file of the teacher is code too. Built-in spaces are no code of the user. Code that cannot be found is left out, because loading it raises an error.
     """
     spec = file.spec
     space = (file.folder / spec.space).resolve()
@@ -44,6 +44,11 @@ def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
         if reference is not None and path is not None:
             depth = reference.partition(":")[0].count(".") + (path.stem == "__init__")
             found.append(NamedCode(reference=reference, file=path, root=path.parents[depth]))
+    if spec.teacher.weights is not None:
+        paths = [place / spec.teacher.weights for place in (file.folder, Path.cwd())]
+        path = next((path.resolve() for path in paths if path.is_file()), None)
+        if path is not None and is_torchscript(path):
+            found.append(NamedCode(reference="teacher.weights", file=path, root=path.parent))
     return tuple(found)
 
 

@@ -77,17 +77,25 @@ class DataSection(Section):
         return self
 
 
-LATER_KEYS = ("weights_key",)
+LATER_KEYS = ("weights_key", "output", "timm", "hugging_face")
 """Keys of `[teacher]` that are saved only if they are given."""
+
+SOURCES = ("factory", "timm", "hugging_face")
+"""Keys of `[teacher]` that name a module of the user."""
 
 
 class TeacherSection(Section):
-    """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
+    """`[teacher]`: a family trained once, or a network of the user.
+
+    The user's network is a module by `factory`, `timm` (a name) or `hugging_face` (a folder) with its `weights`, or an
+    ONNX or TorchScript file by `weights` alone. Nothing is downloaded.
 
     settings: of the family, as keys of the section in the file; see `values.family_settings`. The family chooses open
     ones.
 
     weights_key: of the state dict in the file of weights, such as `ema`. By default it is found by the module's names.
+
+    output: name or place of the output to learn from, if the network returns several.
 
     features: modules of the user's own network, in forward order. Their outputs are its stages in feature losses.
     Modules named `stem` or `embedding` count as before the first stage.
@@ -106,6 +114,9 @@ class TeacherSection(Section):
     factory: str | None = None
     weights: str | None = None
     weights_key: str | None = None
+    timm: str | None = None
+    hugging_face: str | None = None
+    output: str | int | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
 
@@ -154,18 +165,39 @@ class TeacherSection(Section):
             name: value for name, value in flat_settings(self.settings).items() if name in teacher_setting_names()
         }
 
+    @property
+    def is_trained(self) -> bool:
+        """True if the study trains its teacher, False for a network of the user."""
+        return all(getattr(self, name) is None for name in (*SOURCES, "weights"))
+
+    @property
+    def gives_answers_only(self) -> bool:
+        """True for an ONNX or TorchScript file, which has no layers for features or pruning."""
+        return self.weights is not None and all(getattr(self, name) is None for name in SOURCES)
+
+    @property
+    def source(self) -> str:
+        """The key and value that name the network, such as `factory = my_models:build`."""
+        name = next((name for name in (*SOURCES, "weights") if getattr(self, name) is not None), "family")
+        return f"{name} = {getattr(self, name)}"
+
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:
-        if (self.factory is None) != (self.weights is None):
-            got = f"factory={self.factory!r}, weights={self.weights!r}"
-            raise ValueError(f"factory and weights must be given together, but got {got}")
-        if self.weights_key is not None and self.weights is None:
-            raise ValueError(f"weights_key needs teacher.weights, but got weights_key={self.weights_key!r} alone")
-        if self.features and self.factory is None:
-            got = f"features={list(self.features)} for family={self.family!r}"
+        given = {name: getattr(self, name) for name in SOURCES if getattr(self, name) is not None}
+        if len(given) > 1:
+            raise ValueError(f"only one of {', '.join(SOURCES)} may be given, but got {', '.join(given)}")
+        if self.weights is None and given and self.hugging_face is None:
+            got = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise ValueError(f"factory and weights must be given together, timm and weights too, but got {got} alone")
+        if self.weights_key is not None and not given:
+            raise ValueError(f"weights_key needs one of {', '.join(SOURCES)}, but got weights_key={self.weights_key!r}")
+        if self.output is not None and self.is_trained:
+            raise ValueError(f"output needs a network of the user, but got output={self.output!r} for a trained family")
+        if self.features and not given:
+            got = f"features={list(self.features)}" + (f" for family={self.family!r}" if self.is_trained else " alone")
             raise ValueError(f"features need a teacher.factory, because a family names its own, but got {got}")
-        if self.factory is not None and self.bn_sparsity > 0:
-            raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got factory={self.factory!r}")
+        if not self.is_trained and self.bn_sparsity > 0:
+            raise ValueError(f"bn_sparsity needs a teacher that is trained here, but got {self.source}")
         if self.widths is not None and self.depths is not None and len(self.widths) != len(self.depths):
             got = f"widths={list(self.widths)}, depths={list(self.depths)}"
             raise ValueError(f"widths and depths must have one entry per stage each, but got {got}")
@@ -299,7 +331,7 @@ class StudySpec(Section):
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
-        if self.pruning.keep and self.teacher.factory is None:
+        if self.pruning.keep and self.teacher.is_trained:
             got = f"pruning.keep={list(self.pruning.keep)} for family={self.teacher.family!r}"
             raise ValueError(f"pruning.keep needs a teacher.factory, because it names modules of it, but got {got}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 
@@ -19,8 +20,22 @@ with broken_counts_as_missing("torchvision.ops", "timm.models.vision_transformer
     from ptflops import get_model_complexity_info
 
 
+class CountedNetwork(nn.Module, ABC):
+    """A network that counts itself, because torch does not see its operations."""
+
+    @abstractmethod
+    def count_parameters(self) -> int:
+        """Count the numbers of the float network."""
+
+    @abstractmethod
+    def count_macs(self, batch: Batch) -> int:
+        """Count the multiply-adds of a batch of one sample."""
+
+
 def count_parameters(model: nn.Module) -> int:
     """Count the trainable numbers of a float network, with batch normalisation, each shared tensor once."""
+    if isinstance(model, CountedNetwork):
+        return model.count_parameters()
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -43,6 +58,8 @@ def count_macs(model: nn.Module, batch: Batch) -> int:
     activations, additions and pooling do not.
     RequestError if the model cannot run the batch.
     """
+    if isinstance(model, CountedNetwork):
+        return model.count_macs(batch)
     network = _Positional(deepcopy(model).cpu().eval())
     tensors = tuple(to_device(batch, "cpu").values())
 

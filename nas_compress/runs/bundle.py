@@ -139,6 +139,8 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
     values = spec.model_dump(mode="json")
     if spec.teacher.weights is not None:
         values["teacher"]["weights"] = _relative(spec.teacher.weights)
+    if spec.teacher.hugging_face is not None:
+        values["teacher"]["hugging_face"] = _relative(spec.teacher.hugging_face)
     return {**values, "space": _relative(spec.space)}
 
 
@@ -258,7 +260,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
 
 def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
-    weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
+    weights = [_relative(path) for path in (spec.teacher.weights, spec.teacher.hugging_face) if path is not None]
     functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
     names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))

@@ -39,7 +39,7 @@ def make_front(
     chance: chance levels by metric. baseline: figures of the teacher, None before it was measured.
     """
     points = [_trial_point(record) for record in records if record.repeats is None and _is_here(record)]
-    own = spec.teacher.epochs if spec.teacher.factory is None else None
+    own = spec.teacher.epochs if spec.teacher.is_trained else None
     teacher = None
     if baseline is not None:
         teacher = Point(

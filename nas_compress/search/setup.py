@@ -26,7 +26,7 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.files import make_folder
+from nas_compress.files import make_folder, write_bytes
 from nas_compress.measurement.own_metrics import require_sound_metrics, with_own_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
@@ -39,12 +39,13 @@ from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
-from nas_compress.tasks.batch import device_of, free_sizes
+from nas_compress.tasks.batch import Batch, device_of, free_sizes
 from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
+from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
+from nas_compress.teacher.runtime_network import OnnxNetwork
 from nas_compress.teacher.store import Notice
 from nas_compress.teacher.teacher import Progress, Teacher
-from nas_compress.teacher.user_module import load_own_teacher
 from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
@@ -52,6 +53,7 @@ from nas_compress.values.architecture import Architecture
 from nas_compress.values.metrics import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
+from nas_compress.values.signature import Signature
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class StudyParts:
 
         RequestError if torch-pruning cannot trace the network, or pruning.keep matches nothing.
         """
-        if self.spec.teacher.factory is None:
+        if self.spec.teacher.is_trained:
             return ()
         return layers_left_whole(
             untrained_teacher(self),
@@ -139,7 +141,7 @@ def gather(file: StudyFile) -> StudyParts:
     task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
     dataset = replace(dataset, task=task.measuring(spec.wanted_figures))
     require_metrics(spec, dataset.task, where)
-    if spec.teacher.factory is None:
+    if spec.teacher.is_trained:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
@@ -165,17 +167,14 @@ def untrained_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> 
     notice: receives a line about weights that were found under another key or prefix.
     """
     section = parts.spec.teacher
-    if section.factory is None or section.weights is None:
+    if section.is_trained:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
-    return load_own_teacher(
-        section.factory,
-        section.weights,
+    return load_given_teacher(
+        section,
         folder=parts.file.folder,
         task=parts.dataset.task,
         batch=parts.dataset.example,
         label=parts.file.label,
-        weights_key=section.weights_key,
-        features=section.features,
         notice=notice,
     )
 
@@ -195,8 +194,8 @@ def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> 
     notice: receives a line about weights that were found under another key or prefix.
     RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
     """
-    factory = parts.spec.teacher.factory
-    if factory is None:
+    section = parts.spec.teacher
+    if section.is_trained:
         return
     label, samples = parts.file.label, calibration_samples(parts.dataset.train)
     network = untrained_teacher(parts, notice)
@@ -205,24 +204,32 @@ def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> 
             network,
             split,
             parts.dataset.task,
-            name=f"{label}: teacher.factory = {factory}",
+            name=f"{label}: teacher.{section.source}",
             remedy=OWN_REMEDY,
             at_most=CHECKED_SAMPLES,
         )
     require_sound_metrics(network, parts.dataset.validation, parts.dataset.task, label=label)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        path, watch = Path(folder) / "model.onnx", Stopwatch()
         try:
-            write_file(
+            _write_teacher(
                 network,
-                path,
+                Path(folder) / "model.onnx",
                 signature=parts.dataset.task.signature,
-                precision=Precision(),
                 calibration=samples,
-                watch=watch,
+                watch=Stopwatch(),
             )
         except ExportError as error:
-            raise RequestError(f"{label}: teacher.factory must build a module for ONNX, but {error}") from error
+            raise RequestError(f"{label}: teacher.{section.source} must be a network for ONNX, but {error}") from error
+
+
+def _write_teacher(
+    network: nn.Module, path: Path, *, signature: Signature, calibration: Batch, watch: Stopwatch
+) -> nn.Module:
+    """Write the teacher's file, and return the network that it must agree with. An ONNX teacher is its own file."""
+    if isinstance(network, OnnxNetwork):
+        write_bytes(path, network.content)
+        return network
+    return write_file(network, path, signature=signature, precision=Precision(), calibration=calibration, watch=watch)
 
 
 def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.warning) -> Teacher:
@@ -302,17 +309,10 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
     make_folder(folder.teacher)
     path, watch = folder.teacher / "model.onnx", Stopwatch()
     calibration = calibration_samples(dataset.train)
-    device = next(teacher.network.parameters()).device
+    device = device_of(teacher.train_samples.inputs)
     network = teacher.network.cpu()
     signature = dataset.task.signature
-    deployable = write_file(
-        network,
-        path,
-        signature=signature,
-        precision=Precision(),
-        calibration=calibration,
-        watch=watch,
-    )
+    deployable = _write_teacher(network, path, signature=signature, calibration=calibration, watch=watch)
     cost = measure_cost(
         network, path, signature=signature, activation_bits=32, sample=calibration, target=target, watch=watch
     )

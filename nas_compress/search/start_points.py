@@ -58,7 +58,7 @@ def is_double(study: optuna.Study, trial: optuna.Trial) -> bool:
 def _like_the_teacher(parts: StudyParts, sized: Sequence[Sized]) -> Sized:
     """Return the candidate most similar to the teacher: unpruned, float, of its depths, width and weight bits."""
     section = parts.spec.teacher
-    own = section.factory is not None
+    own = not section.is_trained
     family = None if own else section.family
     depths = section.depths if own else teacher_architecture(section, parts.dataset, parts.file.label).depths
 

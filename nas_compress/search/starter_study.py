@@ -28,6 +28,12 @@ LARGE_IMAGE = 20
 WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
 """Default path of the teacher's weights."""
 
+TIMM = "timm:"
+"""Start of the option `--model` for a network of timm."""
+
+PRUNING = re.compile(r'= trial\.suggest_\w+\("pruning_percent"[^\n]*\)')
+"""Choice of the pruning ratio in the built-in spaces."""
+
 BN_CRITERION = '"bn_scale"'
 """Name of the criterion in a space. It needs a teacher with batch normalisation."""
 
@@ -76,6 +82,16 @@ OWN_TEACHER = """\
 factory = "{model}"    # returns an nn.Module: raw samples in, {outputs} out
 weights = {weights}           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
 
+FILE_TEACHER = """\
+weights = {weights}           # an ONNX or TorchScript file: it teaches by its answers"""
+
+TIMM_TEACHER = """\
+timm = "{model}"                # built for the size, channels and classes of the data
+weights = {weights}           # a state dict or a training checkpoint"""
+
+FOLDER_TEACHER = """\
+hugging_face = {model}        # a local folder with config.json and weights"""
+
 TRAINED_TEACHER = """\
 family = "{family}"               # trained once and kept; nas-compress list families
 widths = [{widths}]
@@ -109,13 +125,21 @@ VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name."""
+    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name.
+
+    model: also `timm:NAME`, or a folder of Hugging Face; None for a trained teacher, or an ONNX or TorchScript file.
+    """
 
     folder: Path
     data: str
     model: str | None = None
     weights: Path | None = None
     space: str | None = None
+
+    @property
+    def has_file_teacher(self) -> bool:
+        """True if the weights alone are the teacher."""
+        return self.model is None and self.weights is not None
 
 
 def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[Path]:
@@ -194,7 +218,13 @@ def _study_text(starter: Starter, task: Task, kind: Kind) -> str:
     data = (BUILT_IN_DATA if built_in else OWN_DATA).format(data=starter.data)
     if kind is IMAGES and not built_in:
         data += OF_IMAGES
-    if starter.model is not None:
+    if starter.has_file_teacher:
+        teacher = FILE_TEACHER.format(weights=_weights(starter))
+    elif starter.model is not None and starter.model.startswith(TIMM):
+        teacher = TIMM_TEACHER.format(model=starter.model.removeprefix(TIMM), weights=_weights(starter))
+    elif starter.model is not None and (Path(starter.model) / "config.json").is_file():
+        teacher = FOLDER_TEACHER.format(model=_path_text(Path(starter.model), starter))
+    elif starter.model is not None:
         outputs = ", ".join(task.signature.output_names)
         teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter), outputs=outputs)
     else:
@@ -232,11 +262,19 @@ def _weights(starter: Starter) -> str:
         raise RequestError(f"--model needs --weights, but none are given and there is no {' or '.join(WEIGHTS)}")
     if not found.is_file():
         raise RequestError(f"--weights must be a file, but {found} is not one")
-    relative = os.path.relpath(os.path.realpath(found), os.path.realpath(starter.folder))
+    return _path_text(found, starter)
+
+
+def _path_text(path: Path, starter: Starter) -> str:
+    """Return a path relative to the study file's folder, as a string of TOML."""
+    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(starter.folder))
     return json.dumps(Path(relative).as_posix(), ensure_ascii=False)
 
 
 def _space_text(starter: Starter, space: str) -> str:
     require_known("--space", space, shipped_names("search_spaces"))
     text = (shipped_folder("search_spaces") / f"{space}.py").read_text(encoding="utf-8")
-    return HEADER.format(name=_name(starter.folder), space=space) + text.split('"""\n', 1)[1].lstrip("\n")
+    body = text.split('"""\n', 1)[1].lstrip("\n")
+    if starter.has_file_teacher:
+        body = PRUNING.sub("= 0  # pruning needs the layers of a teacher", body)
+    return HEADER.format(name=_name(starter.folder), space=space) + body

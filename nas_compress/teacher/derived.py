@@ -85,7 +85,8 @@ def _scaled(width: Width, size: float, multiple: int) -> Width:
 def _require_trained_here(teacher: Teacher, wanted: str) -> None:
     if teacher.family is None:
         raise RequestError(
-            f"teaching with {wanted} needs a teacher that the study trains, but {teacher.label} has teacher.factory"
+            f"teaching with {wanted} needs a teacher that the study trains, but {teacher.label} has "
+            f"teacher.{teacher.section.source}"
         )
 
 

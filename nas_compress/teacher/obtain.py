@@ -18,10 +18,11 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
 from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.given import build_given_module, describe_given, load_given_teacher
+from nas_compress.teacher.runtime_network import RuntimeNetwork
 from nas_compress.teacher.store import Notice, Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors
-from nas_compress.teacher.user_module import build_own_module, load_own_teacher
 from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
 
@@ -72,18 +73,12 @@ def obtain_teacher(
     find_whole: finds the layers that keep all their channels; by default the teacher does.
     """
     samples = dataset.train.to(device)
-    if section.factory is not None and section.weights is not None:
-        network = load_own_teacher(
-            section.factory,
-            section.weights,
-            folder=folder,
-            task=dataset.task,
-            batch=dataset.example,
-            label=label,
-            weights_key=section.weights_key,
-            features=section.features,
+    if not section.is_trained:
+        network = load_given_teacher(
+            section, folder=folder, task=dataset.task, batch=dataset.example, label=label, notice=lambda line: None
         )
-        made_by: dict[str, object] = {"factory": section.factory, "weights": digest_of_tensors(network.state_dict())}
+        digest = network.digest if isinstance(network, RuntimeNetwork) else digest_of_tensors(network.state_dict())
+        made_by: dict[str, object] = {**describe_given(section), "weights": digest}
         family: str | None = None
         base: tuple[int, ...] = ()
         depths: tuple[int, ...] = ()
@@ -135,9 +130,8 @@ def obtain_teacher(
 
 def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Callable[[], nn.Module]:
     """Return a function that builds the teacher's module with initial weights."""
-    factory = section.factory
-    if factory is not None:
-        return lambda: build_own_module(factory, folder=folder, batch=dataset.example, label=label)
+    if not section.is_trained:
+        return lambda: build_given_module(section, folder=folder, task=dataset.task, batch=dataset.example, label=label)
     return lambda: build_student(teacher_architecture(section, dataset, label))
 
 

@@ -28,6 +28,7 @@ from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import OWN_REMEDY
 from nas_compress.teacher.logits_cache import cached_answers
+from nas_compress.teacher.runtime_network import RuntimeNetwork
 from nas_compress.teacher.store import ORIGIN, Notice, describe_stored, keep_weights, weights_file
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.values.architecture import Architecture
@@ -98,17 +99,18 @@ class Teacher:
     @property
     def name(self) -> str:
         """The teacher in error texts."""
-        key = "family" if self.section.factory is None else "factory"
-        return f"{self.label}: teacher.{key} = {getattr(self.section, key)}"
+        return f"{self.label}: teacher.{self.section.source}"
 
     @property
     def remedy(self) -> str:
         """Way out if answers are not finite."""
-        return "use a lower teacher.learning_rate" if self.section.factory is None else OWN_REMEDY
+        return "use a lower teacher.learning_rate" if self.section.is_trained else OWN_REMEDY
 
     @cached_property
     def weights_digest(self) -> str:
-        """SHA-256 of the weights."""
+        """SHA-256 of the weights, or of the file of an ONNX or TorchScript teacher."""
+        if isinstance(self.network, RuntimeNetwork):
+            return self.network.digest
         return digest_of_tensors(self.network.state_dict())
 
     def copy_to(self, folder: Path) -> None:
@@ -177,6 +179,8 @@ class Teacher:
 
     def sensitivities(self, bits: int) -> tuple[Sensitivity, ...]:
         """Return the sensitivity of each layer to `bits` bits, measured once on training samples."""
+        if isinstance(self.network, RuntimeNetwork):
+            return ()  # a file of a runtime has no layers to round
         if bits not in self._sensitivities:
             samples = self.train_samples.first(SENSITIVITY_SAMPLES).inputs
             self._sensitivities[bits] = layer_sensitivities(self.network, samples, self.dataset.task, bits=bits)

@@ -15,10 +15,10 @@ from nas_compress.errors import RequestError, describe, require_known
 from nas_compress.models.features import watch
 from nas_compress.tasks.batch import Batch, count
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.chosen_output import KEY, named_parts, shown
 from nas_compress.teacher.plain_module import plain_module
 from nas_compress.teacher.state_dict import find_state
-from nas_compress.teacher.store import Notice
-from nas_compress.teacher.weights_file import find_weights, read_checkpoint
+from nas_compress.teacher.weights_file import read_checkpoint
 from nas_compress.user_code import user_callable
 from nas_compress.values.signature import TensorSpec
 
@@ -48,59 +48,34 @@ def build_own_module(factory: str, *, folder: Path, batch: Batch, label: str) ->
         ) from error
 
 
-def load_own_teacher(
-    factory: str,
-    weights: str,
-    *,
-    folder: Path,
-    task: Task,
-    batch: Batch,
-    label: str,
-    weights_key: str | None = None,
-    features: Sequence[str] = (),
-    notice: Notice = lambda line: None,
-) -> nn.Module:
-    """Build the user's module, load its weights, and check its outputs for a few raw samples.
-
-    Weights of other float types become float32.
-
-    batch: inputs of the samples. weights_key: of the state dict in the file, None for a search. features: submodules
-    that must return a tensor with one row per sample. notice: receives a line if the weights have another key or prefix
-    than the module. Every mistake is a RequestError of one line.
-    """
-    module = build_own_module(factory, folder=folder, batch=batch, label=label)
-    note = _load_weights(module, find_weights(folder, weights, label), weights_key, label)
-    if note:
-        notice(f"{label}: {note}")
-    module.eval()
+def run_on_samples(module: nn.Module, batch: Batch, label: str) -> Any:
+    """Return the outputs of a network for raw samples; RequestError if it does not take them."""
     try:
         with torch.no_grad():
-            returned: Any = module(*batch.values())
+            return module(*batch.values())
+    except RequestError as error:
+        raise RequestError(f"{label}: {error}") from error
     except Exception as error:
         raise RequestError(
             f"{label}: the teacher must take raw samples, {_samples(batch)}, but it raised "
             f"{describe(error)}{_hint(error)}"
         ) from error
-    _check_outputs(returned, task, count(batch), label)
-    _check_features(module, features, batch, task, label)
-    return module
 
 
 def _samples(batch: Batch) -> str:
     return ", ".join(f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" for value in batch.values())
 
 
-def _check_outputs(returned: Any, task: Task, samples: int, label: str) -> None:
+def check_outputs(returned: Any, task: Task, batch: Batch, label: str) -> None:
     """Require the outputs of the signature: a tensor, or a tuple in order."""
-    specs = task.signature.outputs
+    specs, samples = task.signature.outputs, count(batch)
     outputs = list(returned) if isinstance(returned, tuple) else [returned]
     fits = len(outputs) == len(specs) and all(map(_fits, outputs, specs, itertools.repeat(samples)))
     if not fits:
         wanted = ", ".join(f"{spec.name} ({', '.join(map(str, spec.shape))})" for spec in specs)
-        found = ", ".join(
-            str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs
-        )
-        raise RequestError(f"{label}: the teacher must return {wanted}, but it returned {found}")
+        several = not isinstance(returned, Tensor) and len(specs) == 1 and named_parts(returned)
+        way = f"; choose one by {KEY}" if several else ""
+        raise RequestError(f"{label}: the teacher must return {wanted}, but it returned {shown(returned)}{way}")
     for output, spec in zip(outputs, specs, strict=True):
         if output.dtype != getattr(torch, spec.dtype):
             raise RequestError(
@@ -126,7 +101,7 @@ def _fits(output: Any, spec: TensorSpec, samples: int) -> bool:
     return all(isinstance(size, str) or actual == size for actual, size in pairs)
 
 
-def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, task: Task, label: str) -> None:
+def check_features(module: nn.Module, features: Sequence[str], batch: Batch, task: Task, label: str) -> None:
     """Require that the named submodules exist, are called, and return vectors, tokens or maps."""
     known = [name for name, _ in module.named_modules() if name]
     for name in features:
@@ -144,11 +119,15 @@ def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, ta
             )
 
 
-def _load_weights(module: nn.Module, path: Path, key: str | None, label: str) -> str:
-    """Load the weights of a file into the module; return a note about the names that were changed for it."""
+def load_weights_(module: nn.Module, paths: Sequence[Path], key: str | None, label: str) -> str:
+    """Load the weights of a file, or of its parts, into the module; return a note about changed names, if any.
+
+    key: of the state dict in the file, None for a search.
+    """
     own = module.state_dict()
     wanted = {name: tuple(value.shape) for name, value in own.items() if isinstance(value, Tensor)}
-    checkpoint = read_checkpoint(path, label)
+    checkpoint = {name: value for path in paths for name, value in read_checkpoint(path, label).items()}
+    path = paths[0]
     found = find_state(checkpoint, wanted, key=key, name=path.name, label=label)
     extra = own.keys() - wanted.keys()
     if not extra <= checkpoint.keys():

@@ -6,7 +6,6 @@ import argparse
 import pathlib
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from nas_compress.errors import RequestError, describe
+from nas_compress.user_code import is_torchscript
 
 _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [
@@ -33,23 +33,17 @@ HARMLESS: list[Any] = [
 """Types of options and figures that training scripts save next to weights. Building them runs no code of the file."""
 
 
-def find_weights(folder: Path, weights: str, label: str) -> Path:
-    """Return the path of the weights, searched in `folder` and then in the working folder, as modules are."""
-    first, last = folder / weights, Path.cwd() / weights
+def find_path(folder: Path, name: str, key: str) -> Path:
+    """Return the path of a file, searched in `folder` and then in the working folder, as modules are.
+
+    key: of the study file, such as `study.toml: teacher.weights`, for the RequestError.
+    """
+    first, last = folder / name, Path.cwd() / name
     for path in (first, last):
         if path.is_file():
             return path
     also = "" if last.resolve() == first.resolve() else f" and neither is {last}"
-    raise RequestError(f"{label}: teacher.weights must be a file, but {first} is none{also}")
-
-
-def is_torchscript(path: Path) -> bool:
-    """True if a file is a program of `torch.jit.save`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+    raise RequestError(f"{key} must be a file, but {first} is none{also}")
 
 
 def read_checkpoint(path: Path, label: str) -> Mapping[Any, Any]:

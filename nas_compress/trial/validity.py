@@ -73,6 +73,34 @@ def _require_attention(candidate: Candidate) -> None:
         )
 
 
+def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str = "") -> None:
+    """Refuse a candidate that uses layers of a teacher in an ONNX or TorchScript file. where: start of the error."""
+    if not teacher.gives_answers_only:
+        return
+    pruning, teaching = candidate.pruning, candidate.teaching
+    features = feature_terms(candidate.losses) if teaching.teacher not in ("assistant", "mutual") else ()
+    wanted = (
+        "family 'pruned'"
+        if candidate.shape.family == PRUNED
+        else f"pruning_ratio={pruning.ratio:g}"
+        if pruning.ratio > 0
+        else f"head_ratio={pruning.head_ratio:g}"
+        if pruning.head_ratio > 0
+        else "init='inherit'"
+        if pruning.init == "inherit"
+        else "scheme='joint'"
+        if teaching.scheme == "joint"
+        else f"loss {features[0].name!r}"
+        if features
+        else ""
+    )
+    if wanted:
+        raise RequestError(
+            f"{where}{wanted} needs the layers of a teacher, but teacher.{teacher.source} gives answers only; use a "
+            "family without pruning and losses on logits"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherShape:
     """The teacher's shape as far as it limits its students.
@@ -185,6 +213,7 @@ class CandidateRules:
     def require(self, candidate: Candidate) -> CheckedCandidate:
         """Require a candidate of the study with all its losses and settings; return it with its shapes."""
         check_candidate(candidate)
+        require_layers(candidate, self._teacher)
         for family in (candidate.shape.family, candidate.teaching.peer_family):
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
@@ -227,7 +256,7 @@ class CandidateRules:
 
     def _require_trained_teacher(self, candidate: Candidate) -> None:
         """Require a teacher trained by the study if its training is repeated or its checkpoints are read."""
-        if self._teacher.factory is None:
+        if self._teacher.is_trained:
             return
         teaching = candidate.teaching
         wanted = (
@@ -238,7 +267,9 @@ class CandidateRules:
             else ""
         )
         if wanted:
-            raise RequestError(f"teaching with {wanted} needs a teacher that the study trains, not teacher.factory")
+            raise RequestError(
+                f"teaching with {wanted} needs a teacher that the study trains, not teacher.{self._teacher.source}"
+            )
 
     def _require_features(
         self, candidate: Candidate, architecture: Architecture, peer: Architecture | None, *, watched: bool
@@ -282,7 +313,7 @@ class CandidateRules:
     @cached_property
     def _teacher_features(self) -> Observation:
         """Features of the study's teacher; a user's module has those in `teacher.features`."""
-        if self._teacher.factory is None:
+        if self._teacher.is_trained:
             return self._family_features
         batch, task = self._dataset.example, self._dataset.task
         with torch.no_grad():

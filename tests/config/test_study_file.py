@@ -106,8 +106,13 @@ MISTAKES = {
     'name = "mine"\nspace = "cnn"': "data must be given, but is missing",
     'name = "mine"\nspace = "cnn"\n[data]': "data: exactly one of name and factory must be given, but got name=None, ",
     GOOD + 'factory = "a:b"': "exactly one of name and factory must be given, but got name='digits', factory='a:b'",
-    GOOD + '[teacher]\nfactory = "a:b"': "factory and weights must be given together, but got factory='a:b', ",
-    GOOD + '[teacher]\nweights = "a"': "factory and weights must be given together, but got factory=None, weights='a'",
+    GOOD + '[teacher]\nfactory = "a:b"': "factory and weights must be given together, timm and weights too, "
+    "but got factory='a:b' alone",
+    GOOD
+    + '[teacher]\nfactory = "a:b"\ntimm = "c"\nweights = "a"': "only one of factory, timm, hugging_face may be given, "
+    "but got factory, timm",
+    GOOD + '[teacher]\nweights_key = "ema"': "weights_key needs one of factory, timm, hugging_face, but got ",
+    GOOD + '[teacher]\noutput = "logits"': "output needs a network of the user, but got output='logits'",
     GOOD + "[teacher]\ndepths = [1, 1]\nwidths = [16]": "one entry per stage each, but got widths=[16], depths=[1, 1]",
     # figures
     'objectives = ["acc"]\n'

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from nas_compress.config.schema import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
-from nas_compress.teacher.user_module import build_own_module, load_own_teacher
+from nas_compress.teacher.given import load_given_teacher
+from nas_compress.teacher.user_module import build_own_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile, in its own modules
 
@@ -94,14 +96,12 @@ def load(place: Path, content: object, *, factory: str = "Net", key: str | None 
     """The loaded teacher and the lines about its weights."""
     torch.save(content, place / "net.pt")
     lines: list[str] = []
-    loaded = load_own_teacher(
-        f"my_nets:{factory}",
-        "net.pt",
+    loaded = load_given_teacher(
+        TeacherSection(factory=f"my_nets:{factory}", weights="net.pt", weights_key=key),
         folder=place,
         task=TASK,
         batch={"input": SAMPLE},
         label="study.toml",
-        weights_key=key,
         notice=lines.append,
     )
     return loaded, lines
@@ -251,9 +251,8 @@ def test_samples_that_lazy_layers_refuse_are_named(place: Path) -> None:
 def test_safetensors_have_prefixes_too(place: Path) -> None:
     save_file(prefixed("module."), place / "net.safetensors")
     lines: list[str] = []
-    loaded = load_own_teacher(
-        "my_nets:Net",
-        "net.safetensors",
+    loaded = load_given_teacher(
+        TeacherSection(factory="my_nets:Net", weights="net.safetensors"),
         folder=place,
         task=TASK,
         batch={"input": SAMPLE},

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from nas_compress.config.schema import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.files import write_sealed_bytes
 from nas_compress.tasks.classification import Classification
-from nas_compress.teacher.user_module import load_own_teacher
+from nas_compress.teacher.given import load_given_teacher
 from nas_compress.training.checkpoint import Checkpoint
 
 NET = "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
@@ -48,9 +49,8 @@ def test_weights_with_code_are_refused_in_one_line(kind: str, suffix: str, tmp_p
     (tmp_path / "hostile_net.py").write_text(NET)
     (tmp_path / f"net{suffix}").write_bytes(contents(marker)[kind])
     with pytest.raises(RequestError) as caught:
-        load_own_teacher(
-            "hostile_net:build",
-            f"net{suffix}",
+        load_given_teacher(
+            TeacherSection(factory="hostile_net:build", weights=f"net{suffix}"),
             folder=tmp_path,
             task=Classification.of_images(shape=(1, 8, 8), classes=10),
             batch={"input": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)},

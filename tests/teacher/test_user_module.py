@@ -14,8 +14,8 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
+from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.teacher.user_module import load_own_teacher
 from teachers import small_teacher_in
 
 SAMPLE = torch.randint(0, 17, (2, 1, 8, 8), dtype=torch.uint8)
@@ -58,14 +58,12 @@ def load(
     classes: int = 10,
     features: Sequence[str] = (),
 ) -> nn.Module:
-    return load_own_teacher(
-        factory,
-        weights,
+    return load_given_teacher(
+        TeacherSection(factory=factory, weights=weights, features=tuple(features)),
         folder=place,
         task=Classification.of_images(shape=(1, 8, 8), classes=classes),
         batch={"input": SAMPLE},
         label="study.toml",
-        features=features,
     )
 
 

@@ -27,7 +27,7 @@ from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped
 from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import CandidateRules, TeacherShape
+from nas_compress.trial.validity import CandidateRules, TeacherShape, require_layers
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics import Budget
@@ -192,6 +192,8 @@ def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ..
     criteria = {item.pruning.criterion for item in pruned} & set(CRITERIA)
     if not criteria:
         return ()
+    for candidate in pruned:
+        require_layers(candidate, parts.spec.teacher, where=f"space {parts.space.name}: ")
     network, dataset = untrained_teacher(parts), parts.dataset
     samples = loss_samples(dataset.train, dataset.task, batches=1)
     whole = {layer for group in parts.whole_layers for layer in group.layers}
@@ -243,7 +245,7 @@ def _shape(candidate: Candidate, parts: StudyParts, groups: tuple[ChannelGroup, 
 
 def _teacher_shape(parts: StudyParts) -> TeacherShape:
     section = parts.spec.teacher
-    if section.factory is not None:
+    if not section.is_trained:
         return TeacherShape(family=None, widths=(), depths=())
     shape = teacher_architecture(section, parts.dataset, parts.file.label)
     family = family_named(section.family)

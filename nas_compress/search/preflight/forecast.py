@@ -103,7 +103,7 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sa
 def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
     """Return the cost of the teacher's file and the seconds of its training; nothing for the user's own teacher."""
     section = parts.spec.teacher
-    if section.factory is not None:
+    if not section.is_trained:
         return None, 0.0
     architecture = teacher_architecture(section, parts.dataset, parts.file.label)
     plain = Candidate(family=section.family, depths=architecture.depths)

@@ -1,0 +1,52 @@
+"""Multiply-adds of an ONNX file, from the shapes of its tensors in one run."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import onnx
+
+from nas_compress.devices.onnx_session import start_session
+from nas_compress.tasks.batch import Arrays
+
+CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
+PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm")
+
+WEIGHT_PLACE = {"QLinearConv": 3, "QLinearMatMul": 3}
+"""Place of the weight among the inputs; 1 for other operators."""
+
+Shape = tuple[int, ...]
+
+
+def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
+    """Count the multiply-adds of one sample: convolutions, products and their biases.
+
+    Operators inside branches and loops do not count. content: bytes of the file. inputs: one sample.
+    """
+    model = onnx.load_model_from_string(content)
+    nodes = [node for node in model.graph.node if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+    if not nodes:
+        return 0
+    wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, node.output[0]) if name))
+    known = {each.name for each in (*model.graph.output, *model.graph.input)}
+    stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    seen = [name for name in wanted if name not in known and name not in stored]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen)
+    session = start_session(model.SerializeToString(), optimised=False)
+    names = [value.name for value in session.get_outputs()]
+    values = dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    shapes = {name: tuple(np.shape(value)) for name, value in (*values.items(), *inputs.items())} | stored
+    return sum(_macs(node, shapes) for node in nodes)
+
+
+def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:
+    left, weight = shapes[node.input[0]], shapes[node.input[WEIGHT_PLACE.get(node.op_type, 1)]]
+    out = prod(shapes[node.output[0]])
+    if node.op_type in CONVOLUTIONS:
+        has_bias = node.op_type != "ConvInteger" and len(node.input) > (8 if node.op_type == "QLinearConv" else 2)
+        per_value = prod(left) if node.op_type == "ConvTranspose" else out
+        return per_value * prod(weight[1:]) + (out if has_bias else 0)
+    transposed = any(each.name == "transA" and each.i for each in node.attribute)
+    depth = left[0] if transposed else left[-1]
+    return out * depth + (out if node.op_type == "Gemm" and len(node.input) > 2 else 0)

@@ -1,0 +1,75 @@
+"""One output of a module that returns several: a dict, a tuple, a dataclass or a ModelOutput."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError, nearest
+
+KEY = "teacher.output"
+"""Key of the choice in a study file."""
+
+
+def choose_output(module: nn.Module, output: str | int | None) -> nn.Module:
+    """Let a module return only the output of this name or place; all of them if None.
+
+    The module gets a subclass of its own class, so that paths of its layers stay. RequestError in a pass if there is no
+    such output.
+    """
+    if output is None:
+        return module
+    own = type(module)
+    chosen = type(own.__name__, (_Chosen, own), {"__module__": own.__module__, "chosen_output": output})
+    module.__class__ = cast(Any, chosen)
+    return module
+
+
+class _Chosen(nn.Module):
+    """First base of a class whose pass returns one output of the next base."""
+
+    chosen_output: str | int
+
+    def forward(self, *samples: Tensor) -> Any:
+        """Return the chosen output."""
+        return pick(super().forward(*samples), self.chosen_output)
+
+
+def pick(returned: Any, output: str | int) -> Any:
+    """Return the output of this name or place; RequestError with all names if there is none."""
+    parts = named_parts(returned)
+    places = list(parts.values())
+    if isinstance(output, int) and -len(places) <= output < len(places) and not isinstance(returned, Tensor):
+        return places[output]
+    if output in parts:
+        return parts[str(output)]
+    hint = nearest(str(output), parts) or f"; it returned {shown(returned)}"
+    raise RequestError(f"{KEY} must be an output of the module, but got {output!r}{hint}")
+
+
+def named_parts(returned: Any) -> dict[str, Any]:
+    """Return the outputs by name; the names of a tuple or list are its places."""
+    if isinstance(returned, Mapping):
+        return {str(name): value for name, value in returned.items()}
+    if is_dataclass(returned) and not isinstance(returned, type):
+        return {field.name: getattr(returned, field.name) for field in fields(returned)}
+    if isinstance(returned, tuple) and hasattr(returned, "_fields"):
+        return dict(zip(returned._fields, returned, strict=True))
+    if isinstance(returned, Sequence) and not isinstance(returned, str):
+        return {str(place): value for place, value in enumerate(returned)}
+    return {}
+
+
+def shown(returned: Any) -> str:
+    """Return types and shapes of the outputs in words, with the names of a dict or dataclass."""
+    if isinstance(returned, Tensor):
+        return str(tuple(returned.shape))
+    parts = named_parts(returned)
+    if not parts:
+        return type(returned).__name__
+    if type(returned) in (tuple, list):
+        return ", ".join(map(shown, returned))
+    return f"{type(returned).__name__} with " + ", ".join(f"{name} {shown(value)}" for name, value in parts.items())
