@@ -176,6 +176,10 @@ def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say:
     return optuna.load_study(study_name=spec.name, storage=checked)
 
 
+LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "views")
+"""Keys that earlier versions did not have."""
+
+
 def study_identity(
     spec: StudySpec, *, space_hash: str, data_fingerprint: str, metric_code: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
@@ -188,8 +192,9 @@ def study_identity(
         del values["target"]  # keeps the identity of studies from before this key
     if not spec.metrics:
         del values["metrics"]  # the same
-    if spec.data.task is None:
-        del values["data"]["task"]  # the same
+    for key in LATER_KEYS_OF_DATA:
+        if values["data"][key] is None:
+            del values["data"][key]  # the same
     code = {"metrics (their text)": dict(metric_code)} if metric_code else {}
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint, **code}
 
