@@ -155,10 +155,14 @@ def test_attention_by_layers_is_attention(batch_first: bool, same: bool, mask: T
     attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, **sizes).eval()
     layers = SeparateAttention(attention)
     query = torch.randn(3, 5, 8) if batch_first else torch.randn(5, 3, 8)
-    given = (query, query, query) if same else (query, torch.randn(*query.shape[:2], 6), torch.randn(*query.shape[:2], 7))
+    given = (
+        (query, query, query) if same else (query, torch.randn(*query.shape[:2], 6), torch.randn(*query.shape[:2], 7))
+    )
     padding = torch.zeros(3, 5, dtype=torch.bool) if mask is None or mask.dtype == torch.bool else torch.zeros(3, 5)
     padding[1, 4] = True if padding.dtype == torch.bool else -1e9
     with torch.no_grad():
         found, expected = (each(*given, attn_mask=mask, key_padding_mask=padding) for each in (layers, attention))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert {id(value) for value in layers.out_proj.parameters()} == {id(each) for each in attention.out_proj.parameters()}
+    assert {id(value) for value in layers.out_proj.parameters()} == {
+        id(each) for each in attention.out_proj.parameters()
+    }

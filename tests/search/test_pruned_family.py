@@ -97,8 +97,12 @@ def test_a_cut_module_has_integer_kernels(tmp_path: Path) -> None:
 def test_a_module_that_cannot_be_traced_is_refused_before_training(tmp_path: Path) -> None:
     study = written(tmp_path, activation_bits=8)
     text = (tmp_path / "my_net.py").read_text()
-    (tmp_path / "my_net.py").write_text(text.replace("        tokens = self.patches", DECIDES + "        tokens = self.patches"))
-    with pytest.raises(RequestError, match="needs a network that can be traced, but got Net: it decides by the numbers"):
+    (tmp_path / "my_net.py").write_text(
+        text.replace("        tokens = self.patches", DECIDES + "        tokens = self.patches")
+    )
+    with pytest.raises(
+        RequestError, match="needs a network that can be traced, but got Net: it decides by the numbers"
+    ):
         draw_candidates(gather(read_study(study.parent)))
 
 

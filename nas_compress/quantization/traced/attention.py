@@ -42,15 +42,15 @@ class SeparateAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the values and the attention itself, as `nn.MultiheadAttention` does."""
-        heads = [self._heads(projected) for projected in self._projected(query, key, value)]
-        mask = _mask(attn_mask, key_padding_mask, heads)
+        queries, keys, values = (self._heads(projected) for projected in self._projected(query, key, value))
+        mask = _mask(attn_mask, key_padding_mask, queries)
         dropped = self.dropout if self.training else 0.0
         scale = self.head_dim**-0.5  # a number, so that the file does not compute it from shapes
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropped, scale=scale)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropped, scale=scale)
         answer = self.out_proj(self._merged(mixed))
         if not need_weights:
             return answer, None
-        scores = heads[0] @ heads[1].transpose(2, 3) * scale
+        scores = queries @ keys.transpose(2, 3) * scale
         weights = torch.softmax(scores if mask is None else scores + mask, dim=3)
         return answer, weights.mean(1) if average_attn_weights else weights
 
@@ -64,7 +64,7 @@ class SeparateAttention(nn.Module):
 
     def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         width = self.num_heads * self.head_dim
-        queries, keys, values = projected.split([width] * 3, dim=-1)
+        queries, keys, values = torch.split(projected, [width] * 3, dim=-1)
         return queries, keys, values
 
     def _heads(self, values: Tensor) -> Tensor:
@@ -98,19 +98,19 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Return a linear layer that has these parameters themselves."""
     with torch.device("meta"):
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = weight  # type: ignore[assignment]
+    layer.weight = weight
     if bias is not None:
         layer.bias = bias  # type: ignore[assignment]
     return layer
 
 
-def _mask(attention: Tensor | None, padding: Tensor | None, heads: list[Tensor]) -> Tensor | None:
+def _mask(attention: Tensor | None, padding: Tensor | None, queries: Tensor) -> Tensor | None:
     """Join both masks to one that is added to the scores."""
     masks = []
     for mask in (attention, None if padding is None else padding[:, None, None]):
         if mask is not None:
             added = mask
             if mask.dtype == torch.bool:
-                added = torch.zeros_like(mask, dtype=heads[0].dtype).masked_fill(mask, float("-inf"))
-            masks.append(added.reshape(-1, heads[0].shape[1], *added.shape[1:]) if added.ndim == 3 else added)
+                added = torch.zeros_like(mask, dtype=queries.dtype).masked_fill(mask, float("-inf"))
+            masks.append(added.reshape(-1, queries.shape[1], *added.shape[1:]) if added.ndim == 3 else added)
     return None if not masks else masks[0] if len(masks) == 1 else masks[0] + masks[1]

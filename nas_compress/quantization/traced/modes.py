@@ -50,7 +50,8 @@ def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     modes = {module: module.training for module in network.modules()}
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        yield network.train(training)
+        network.train(training)
+        yield
     finally:
         with torch.no_grad():
             for buffer, before in buffers:

@@ -110,15 +110,15 @@ class _Chooser:
     def _is_read_directly(self, values: fx.Node, reader: fx.Node) -> bool:
         """Return True if the runtime joins a reader with the rounding before it."""
         if self._operation(reader) == PRODUCT:  # between the two it matches nothing but a flattening
-            while _flattens(values) or self._operation(values) == "same":
+            while self._flattens(values) or self._operation(values) == "same":
                 values = values.all_input_nodes[0]
             return values in self._placement.everywhere or self._operation(values) == POINT
         return values in self._integer
 
     def _pass_on(self, node: fx.Node) -> None:
-        if node in self._placement.everywhere:
-            self._integer.add(node)
-        elif (sources := list(self._sources(node))) and all(source in self._integer for source in sources):
+        sources = list(self._sources(node))
+        moved = bool(sources) and all(source in self._integer for source in sources)
+        if moved or node in self._placement.everywhere:
             self._integer.add(node)
 
     def _sources(self, node: fx.Node) -> Iterator[fx.Node]:
@@ -147,9 +147,9 @@ class _Chooser:
                 self._round_for(source, node)
             self._round(self._end(node))
 
-
-def _flattens(node: fx.Node) -> bool:
-    """Return True for a flattening of each sample."""
-    values, sources = values_of(node), node.all_input_nodes
-    name = str(getattr(node.target, "__name__", node.target)).lower()
-    return values is not None and values.ndim == 2 and len(sources) == 1 and name.rpartition(".")[2] == "flatten"
+    def _flattens(self, node: fx.Node) -> bool:
+        """Return True for a flattening of each sample."""
+        values, kind = values_of(node), str(getattr(node.target, "__name__", node.target))
+        if node.op == "call_module":
+            kind = type(self._network.get_submodule(kind)).__name__.lower()
+        return values is not None and values.ndim == 2 and kind == "flatten"

@@ -31,7 +31,18 @@ OPENED = (
 )
 """Modules of torch that are recorded by their parts."""
 
-CONSTANTS = ("ndim", "dtype", "layout", "is_nested", "is_sparse", "is_quantized", "is_leaf", "requires_grad", "grad_fn")
+CONSTANTS = (
+    "ndim",
+    "dtype",
+    "layout",
+    "is_nested",
+    "is_sparse",
+    "is_quantized",
+    "is_leaf",
+    "requires_grad",
+    "grad_fn",
+    "dim",
+)
 """Attributes of a tensor that do not depend on its numbers or its device."""
 
 
@@ -44,8 +55,8 @@ class ValueProxy(fx.Proxy):
 
     _is_param = False
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """Pass as a tensor where the value is one."""
         return Tensor if isinstance(self._results[0], Tensor) else ValueProxy
 
@@ -57,9 +68,10 @@ class ValueProxy(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         first = self._results[0]
         if isinstance(first, Tensor):
-            known = {"shape": self._sizes, "size": self._size, "dim": lambda: lambda: first.ndim}.get(name)
-            if known is not None:
-                return known()
+            if name == "shape":
+                return self._sizes()
+            if name == "size":
+                return lambda dim=None: self._sizes() if dim is None else self._sizes()[dim]
             if name in CONSTANTS:
                 return getattr(first, name)
             if name in ("item", "tolist"):
@@ -73,9 +85,6 @@ class ValueProxy(fx.Proxy):
             for place, (size, other) in enumerate(zip(first, second, strict=True))
         )
 
-    def _size(self) -> Callable[..., Any]:
-        return lambda dim=None: self._sizes() if dim is None else self._sizes()[dim]
-
     def __setitem__(self, place: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, place, value), {})
 
@@ -85,8 +94,8 @@ class ValueProxy(fx.Proxy):
             raise UntraceableError("it loops over its samples")
         return lengths[0]
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return iter([self[place] for place in range(len(self))])
+    def __iter__(self) -> Iterator[Any]:
+        return iter([operator.getitem(self, place) for place in range(len(self))])
 
     def _number(self) -> Any:
         """Return a number that is the same in both batches."""
@@ -110,7 +119,8 @@ class ValueProxy(fx.Proxy):
         return float(self._number())
 
     def __ceil__(self) -> int:
-        return math.ceil(self._number())
+        rounded: int = math.ceil(self._number())
+        return rounded
 
     def __round__(self, *digits: int) -> Any:
         return round(self._number(), *digits)
@@ -148,7 +158,11 @@ class ValueTracer(fx.Tracer):
         """Return True for a module that is recorded as one operation."""
         if isinstance(m, OPENED):
             return False
-        return isinstance(m, ActivationPoint | RawInput) or super().is_leaf_module(m, module_qualified_name) or _is_random(m)
+        return (
+            isinstance(m, ActivationPoint | RawInput)
+            or super().is_leaf_module(m, module_qualified_name)
+            or _is_random(m)
+        )
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Record a call, or run it for its result."""
@@ -205,9 +219,8 @@ class ValueTracer(fx.Tracer):
 
 
 def _length(values: Any) -> Any:
-    if type(values) is ValueProxy and isinstance(values, Tensor):
-        return values.shape[0]
-    return len(values)
+    is_recorded = type(values) is ValueProxy and values.__class__ is Tensor
+    return values.shape[0] if is_recorded else len(values)
 
 
 _MODULE_GETATTR = nn.Module.__getattr__
