@@ -30,7 +30,8 @@ class NamedCode:
 def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
     """Return the files of code that a study will load: space, data, augmentation, teacher and metrics.
 
-    A TorchScript file of the teacher is code too. Built-in spaces are no code of the user. Code that cannot be found is left out, because loading it raises an error.
+    A TorchScript file of the teacher is code too. Built-in spaces are no code of the user. Code that cannot be found is
+    left out, because loading it raises an error.
     """
     spec = file.spec
     space = (file.folder / spec.space).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_each_file_is_named_with_its_folder(own: Path) -> None:
     ]
     (package,) = named_code(study(own, "nets:load", space="cnn"))
     assert str(package) == f"loads nets/__init__.py (nets:load) from {own}"
+
+
+def test_a_torchscript_file_is_code_of_the_study(own: Path) -> None:
+    spec = StudySpec(
+        name="mine", space="cnn", data=DataSection(name="digits"), teacher=TeacherSection(weights="net.pt")
+    )
+    file = StudyFile(spec=spec, folder=own, label="study.toml")
+    for name, code in (("net/data.pkl", ()), ("net/code/__torch__.py", ("net.pt (teacher.weights)",))):
+        with zipfile.ZipFile(own / "net.pt", "w") as archive:
+            archive.writestr(name, "")
+        assert [str(each) for each in named_code(file)] == [f"loads {text} from {own}" for text in code]
 
 
 def test_the_working_folder_is_searched_last(own: Path) -> None:

@@ -99,7 +99,9 @@ def test_an_output_that_is_missing_is_named_with_the_others(tmp_path: Path) -> N
         "logits (3, 10); choose one by teacher.output"
     )
     for output, hint in (("logit", "did you mean 'logits'?"), (5, "valid are logits, maps"), ("y", "valid are")):
-        with pytest.raises(RequestError, match="^study.toml: teacher.output must be an output of the module") as caught:
+        with pytest.raises(
+            RequestError, match=r"^study.toml: teacher.output must be an output of the module"
+        ) as caught:
             load(tmp_path, output)
         assert hint in str(caught.value)
     place(tmp_path, "logits")

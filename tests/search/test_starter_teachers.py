@@ -1,0 +1,50 @@
+"""Starter studies whose teacher is a file of a runtime or of a library."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.errors import RequestError
+from nas_compress.search.starter_study import PRUNING, Starter, write_starter
+from running import own_cache  # noqa: F401
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+
+
+class Net(nn.Sequential):
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        return super().forward(samples.float() / 16)
+
+
+def test_an_onnx_file_alone_gets_a_space_without_pruning(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sample = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    net = Net(nn.Flatten(), nn.Linear(64, 10)).eval()
+    torch.onnx.export(
+        net, (sample,), tmp_path / "net.onnx", dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+    )
+    write_starter(Starter(folder=tmp_path / "mine", data="digits", weights=tmp_path / "net.onnx"))
+    values = tomllib.loads((tmp_path / "mine" / "study.toml").read_text())
+    assert values["teacher"] == {"weights": "../net.onnx"}
+    assert (
+        "pruning_percent = 0  # pruning needs the layers of a teacher" in (tmp_path / "mine" / "space.py").read_text()
+    )
+
+
+def test_a_state_dict_alone_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(RequestError, match=r"weights alone must be an ONNX or TorchScript file, but got net.pt"):
+        write_starter(Starter(folder=tmp_path / "mine", data="digits", weights=tmp_path / "net.pt"))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_pruning_of_every_built_in_space_is_recognised() -> None:
+    spaces = Path(__file__).parents[2] / "search_spaces"
+    texts = [path.read_text() for path in spaces.glob("*.py")]
+    choosing = [text for text in texts if '"pruning_percent"' in text]
+    assert choosing and all(PRUNING.search(text) for text in choosing)

@@ -1,0 +1,115 @@
+"""Teachers of timm and Hugging Face from local files; the packages are imported only if a study asks for them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from foreign import import_timm
+from nas_compress.config.schema import TeacherSection
+from nas_compress.errors import RequestError
+from nas_compress.tasks.classification import Classification
+from nas_compress.teacher.given import build_given_module, load_given_teacher
+from nas_compress.teacher.libraries import RawPictures, hugging_face_weights
+
+TASK = Classification.of_images(shape=(1, 8, 8), classes=10)
+SAMPLES = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def load(folder: Path, **given: Any) -> nn.Module:
+    section = TeacherSection(**given)
+    return load_given_teacher(section, folder=folder, task=TASK, batch={"input": SAMPLES}, label="study.toml")
+
+
+def refused(folder: Path, **given: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        load(folder, **given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pictures_are_divided_by_255_and_normalised() -> None:
+    raw = RawPictures(nn.Identity(), (0.2, 0.4, 0.6), (0.1, 0.2, 0.3), channels=1)
+    # one channel: mean 0.4 and deviation 0.2
+    assert raw(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item() == pytest.approx((1 - 0.4) / 0.2)
+    three = RawPictures(nn.Identity(), (0.2, 0.4, 0.6), (0.1, 0.2, 0.3), channels=3)
+    black = three(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)).flatten().tolist()
+    assert black == pytest.approx([-2, -2, -2])
+    assert list(raw.state_dict()) == [], "the file of a library's network has no constants of ours"
+
+
+@pytest.mark.parametrize(("key", "package"), [("timm", "timm"), ("hugging_face", "transformers")])
+def test_a_missing_package_is_one_line_with_the_command(
+    key: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "net").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "net" / name).write_text("{}")
+    (tmp_path / "w.pt").write_bytes(b"")
+    given = {"timm": "resnet18", "weights": "w.pt"} if key == "timm" else {"hugging_face": "net"}
+    assert refused(tmp_path, **given) == (
+        f"teacher.{key} needs {package}, which is not installed: pip install 'nas-compress[{key}]'"
+    )
+
+
+def test_a_folder_without_config_or_weights_is_refused(tmp_path: Path) -> None:
+    assert "teacher.hugging_face must be a file, but" in refused(tmp_path, hugging_face="net")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text("{}")
+    assert "must be a folder with model*.safetensors or pytorch_model*.bin, but" in refused(
+        tmp_path, hugging_face="net"
+    )
+
+
+def test_parts_of_weights_are_read_in_their_order(tmp_path: Path) -> None:
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (2, 1)]
+    for name in (*names, "pytorch_model.bin"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in hugging_face_weights(tmp_path, "study.toml")] == sorted(names)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_of_timm_is_built_for_the_data_and_loads_its_weights(tmp_path: Path) -> None:
+    timm = import_timm()
+    network = timm.create_model("resnet10t", num_classes=10, in_chans=1).eval()
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, tmp_path / "w.pt"
+    )
+    teacher = load(tmp_path, timm="resnet10t", weights="w.pt")
+    mean, std = (sum(network.pretrained_cfg[name]) / 3 for name in ("mean", "std"))
+    torch.testing.assert_close(teacher(SAMPLES), network((SAMPLES / 255 - mean) / std), rtol=1e-4, atol=1e-4)
+    section = TeacherSection(timm="resnet10t", weights="w.pt")
+    built = build_given_module(section, folder=tmp_path, task=TASK, batch={"input": SAMPLES}, label="study.toml")
+    assert built(SAMPLES).shape == (2, 10)
+    assert "teacher.timm must name a network that fits the data, but 'resnet10q' raised" in refused(
+        tmp_path, timm="resnet10q", weights="w.pt"
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_of_hugging_face_answers_by_its_logits(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+        num_labels=10,
+    )
+    network = transformers.ViTForImageClassification(config).eval()
+    network.save_pretrained(tmp_path / "vit")
+    settings = {"image_mean": [0.25], "image_std": [0.5]}
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(settings))
+    teacher = load(tmp_path, hugging_face="vit")
+    expected = network((SAMPLES / 255 - 0.25) / 0.5).logits
+    torch.testing.assert_close(teacher(SAMPLES), expected, rtol=1e-4, atol=1e-4)
