@@ -47,7 +47,7 @@ class DataSection(Section):
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     train_samples: PositiveInt | None = None
-    task: Literal["classification", "multi_label", "regression"] | None = None
+    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

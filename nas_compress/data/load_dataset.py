@@ -15,6 +15,7 @@ from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory
 from nas_compress.errors import refusal, require_known
+from nas_compress.tasks.segmentation import Segmentation
 
 __all__ = ["DATASETS", "READERS", "DatasetInfo", "load_dataset", "stratified_split"]
 
@@ -50,8 +51,8 @@ def load_dataset(
     The callable takes no arguments and returns a mapping with train, test and perhaps validation (else 15 % of train).
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
     (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
-    (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), or floats (N,) or (N, K). For a task of the
-    user see `task_parts`.
+    (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), masks (N, H, W), or floats (N,) or (N, K). For
+    a task of the user see `task_parts`.
 
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.
@@ -68,6 +69,8 @@ def load_dataset(
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_factory(str(factory), folder=folder, seed=seed, kind=task, where=where)
+        if isinstance(parts.task, Segmentation) and (shift or flip):
+            raise refusal("shift and flip move a picture without its mask; leave them out of [data]", where)
         if parts.augmentation is not None:
             if shift or flip:
                 raise refusal(f"shift and flip are for images, but got a task {parts.task.name!r}", where)

@@ -21,7 +21,6 @@ from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import MOST_DEATHS
 from running import SPACE, write_study
 
-
 BOTH_WORKERS_FIRST = (
     SPACE
     + """
