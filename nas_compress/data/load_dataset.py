@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas_compress.data.assemble import Parts, assemble
-from nas_compress.data.augmentation import Augmentation, NoAugmentation, ShiftAndFlip, is_of_images
+from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
+from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.user_function import load_user_function
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
@@ -14,8 +17,7 @@ from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory
-from nas_compress.errors import refusal, require_known
-from nas_compress.tasks.segmentation import Segmentation
+from nas_compress.errors import RequestError, refusal, require_known
 
 __all__ = ["DATASETS", "READERS", "DatasetInfo", "load_dataset", "stratified_split"]
 
@@ -34,6 +36,7 @@ def load_dataset(
     seed: int = 0,
     shift: int | None = None,
     flip: bool | None = None,
+    drawing: Drawing | None = None,
     train_samples: int | None = None,
     task: Kind | None = None,
     where: str = "",
@@ -44,6 +47,7 @@ def load_dataset(
     folder: first place on sys.path while the factory is imported.
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
+    drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     where: the study file's key, for error texts.
@@ -69,15 +73,28 @@ def load_dataset(
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_factory(str(factory), folder=folder, seed=seed, kind=task, where=where)
-        if isinstance(parts.task, Segmentation) and (shift or flip):
-            raise refusal("shift and flip move a picture without its mask; leave them out of [data]", where)
-        if parts.augmentation is not None:
-            if shift or flip:
-                raise refusal(f"shift and flip are for images, but got a task {parts.task.name!r}", where)
+        if parts.augmentation not in (None, NoAugmentation()):
+            if shift or flip or drawing not in (None, Drawing()):
+                rule = f"data with a task {parts.task.name!r} of their own must have one augmentation"
+                raise refusal(f"{rule}, but got their own and keys of [data]; leave one out", where)
             augmentation = parts.augmentation
-        elif not (shift or flip) and not is_of_images(parts.task.signature.inputs):
+        elif not (shift or flip) and (parts.augmentation or not is_of_images(parts.task.signature.inputs)):
             augmentation = NoAugmentation()
-    return assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    wanted = drawing or Drawing()
+    function = None
+    if wanted.augment is not None:
+        # `where` names the key of the data
+        place = f"{where.partition('data.')[0]}data.augment" if where else ""
+        function = load_user_function(wanted.augment, folder=folder, where=place)
+    try:
+        augmentation = drawn(augmentation, wanted, task=parts.task, seed=seed, function=function)
+        require_still_targets(augmentation, parts.task)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
+    dataset = assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    if function is not None:
+        function.require_sound(dataset.train.inputs, folder=folder)
+    return dataset
 
 
 def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> ShiftAndFlip:

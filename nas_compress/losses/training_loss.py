@@ -215,7 +215,7 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         rows, guide = logits.flatten(0, -2), guide.flatten(0, -2) if term.needs_teacher else guide
         if not reads_labels:
             return function(rows, answers, guide)
-        labels = task.labels(targets).flatten()
+        labels = _label_rows(task.labels(targets))
         if task.lacks_labels:
             known = labels >= 0
             rows, labels, guide = rows[known], labels[known], guide[known] if term.needs_teacher else guide
@@ -224,6 +224,11 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         return function(rows, labels, guide)
 
     return part
+
+
+def _label_rows(labels: Tensor) -> Tensor:
+    """Labels (B, ...) as one row, or soft labels (B, ..., C) as rows."""
+    return labels.flatten(0, -2) if labels.is_floating_point() else labels.flatten()
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:

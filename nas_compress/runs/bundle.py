@@ -281,7 +281,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
 def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
     weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
-    functions = (spec.data.factory, spec.teacher.factory, *spec.metric_functions)
+    functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
     names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""

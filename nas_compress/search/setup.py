@@ -8,17 +8,19 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nas_compress import __version__
-from nas_compress.config.schema import StudySpec, TeacherSection, TrainingSection
+from nas_compress.config.schema import DataSection, StudySpec, TeacherSection, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
+from nas_compress.data.augment.choose import Drawing
+from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.protocol import Device
@@ -29,7 +31,9 @@ from nas_compress.measurement.own_metrics import require_sound_metrics, with_own
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
+from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
@@ -70,6 +74,21 @@ class StudyParts:
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    @cached_property
+    def whole_layers(self) -> tuple[WholeLayers, ...]:
+        """Layers of the user's own teacher that keep all their channels; none of a family. Computed once.
+
+        RequestError if torch-pruning cannot trace the network, or pruning.keep matches nothing.
+        """
+        if self.spec.teacher.factory is None:
+            return ()
+        return layers_left_whole(
+            untrained_teacher(self),
+            self.dataset.example,
+            keep=self.spec.pruning.keep,
+            where=f"{self.file.label}: pruning.keep",
+        )
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -112,6 +131,7 @@ def gather(file: StudyFile) -> StudyParts:
         seed=spec.data.seed,
         shift=spec.data.shift,
         flip=spec.data.flip,
+        drawing=_drawing(spec.data),
         train_samples=spec.data.train_samples,
         task=spec.data.task,
         where=where + ("data.factory" if spec.data.factory else "data.name"),
@@ -126,8 +146,24 @@ def gather(file: StudyFile) -> StudyParts:
     return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
 
 
-def untrained_teacher(parts: StudyParts) -> nn.Module:
-    """Return the teacher before its training, or the user's own teacher as it was given."""
+def _drawing(data: DataSection) -> Drawing:
+    masks = data.spec_augment
+    return Drawing(
+        crop=data.crop,
+        erase=data.erase,
+        spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
+        mixup=data.mixup,
+        cutmix=data.cutmix,
+        augment=data.augment,
+        views=data.views,
+    )
+
+
+def untrained_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> nn.Module:
+    """Return the teacher before its training, or the user's own teacher as it was given.
+
+    notice: receives a line about weights that were found under another key or prefix.
+    """
     section = parts.spec.teacher
     if section.factory is None or section.weights is None:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
@@ -138,7 +174,9 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
         task=parts.dataset.task,
         batch=parts.dataset.example,
         label=parts.file.label,
+        weights_key=section.weights_key,
         features=section.features,
+        notice=notice,
     )
 
 
@@ -151,16 +189,17 @@ CHECKED_SAMPLES = 512
 """Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
 
-def check_own_teacher(parts: StudyParts) -> None:
+def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> None:
     """Build, run and export the user's own teacher before anything is written.
 
+    notice: receives a line about weights that were found under another key or prefix.
     RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
     """
     factory = parts.spec.teacher.factory
     if factory is None:
         return
     label, samples = parts.file.label, calibration_samples(parts.dataset.train)
-    network = untrained_teacher(parts)
+    network = untrained_teacher(parts, notice)
     for split in (parts.dataset.train, parts.dataset.validation):
         require_finite_answers(
             network,
@@ -200,6 +239,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
         device=parts.device,
         progress=progress,
         notice=notice,
+        find_whole=lambda: parts.whole_layers,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import DATASETS, READERS, load_dataset
 from nas_compress.errors import RequestError

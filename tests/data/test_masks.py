@@ -83,5 +83,5 @@ def test_a_mistake_is_one_line(name: str, task: str | None, message: str, home: 
 
 @pytest.mark.parametrize("given", [{"shift": 1}, {"flip": True}])
 def test_moving_the_picture_without_its_mask_is_refused(given: dict[str, int], home: Path) -> None:
-    with pytest.raises(RequestError, match="shift and flip move a picture without its mask"):
+    with pytest.raises(RequestError, match="shift, flip and crop move pixels, but mask"):
         load_dataset(factory="mask_data:good", folder=home, **given)  # type: ignore[arg-type]
