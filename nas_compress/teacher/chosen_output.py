@@ -14,22 +14,33 @@ KEY = "teacher.output"
 """Key of the choice in a study file."""
 
 
-def choose_output(module: nn.Module, output: str | int | None) -> nn.Module:
+def choose_output(module: nn.Module, output: str | int | None, *, inputs: int = 1) -> nn.Module:
     """Let a module return only the output of this name or place; all of them if None.
 
     The module gets a subclass of its own class, so that paths of its layers stay. RequestError in a pass if there is no
-    such output.
+    such output. inputs: number of inputs.
     """
     if output is None:
         return module
     own = type(module)
-    chosen = type(own.__name__, (_Chosen, own), {"__module__": own.__module__, "chosen_output": output})
+    first = _Chosen if inputs == 1 else _ChosenOfMany
+    chosen = type(own.__name__, (first, own), {"__module__": own.__module__, "chosen_output": output})
     module.__class__ = cast(Any, chosen)
     return module
 
 
 class _Chosen(nn.Module):
     """First base of a class whose pass returns one output of the next base."""
+
+    chosen_output: str | int
+
+    def forward(self, samples: Tensor) -> Any:
+        """Return the chosen output; torch.fx cannot trace a free number of arguments."""
+        return pick(super().forward(samples), self.chosen_output)
+
+
+class _ChosenOfMany(nn.Module):
+    """The same for several inputs."""
 
     chosen_output: str | int
 

@@ -48,12 +48,12 @@ def build_given_module(section: TeacherSection, *, folder: Path, task: Task, bat
     elif section.hugging_face is not None:
         place = hugging_face_folder(folder, section.hugging_face, label)
         module = plain_module(hugging_face_module(place, batch, label), batch)
-        return choose_output(module, "logits" if section.output is None else section.output)
+        return choose_output(module, "logits" if section.output is None else section.output, inputs=len(batch))
     else:
         raise RequestError(
             f"{label}: this needs a teacher with layers, but teacher.{section.source} gives answers only"
         )
-    return choose_output(module, section.output)
+    return choose_output(module, section.output, inputs=len(batch))
 
 
 def load_given_teacher(

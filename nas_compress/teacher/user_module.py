@@ -39,6 +39,11 @@ def build_own_module(factory: str, *, folder: Path, batch: Batch, label: str) ->
         raise RequestError(
             f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise RequestError(
+            f"{label}: teacher.factory must return a module with layers of torch, but {factory} returned a TorchScript "
+            "program; give its file by teacher.weights alone"
+        )
     try:
         return plain_module(module, batch)
     except Exception as error:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from image_files import export_images, predict_logits
 from nas_compress.config.schema import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
@@ -65,6 +66,29 @@ def build_half():
 
 def build_inner():
     return Outer(torch.compile(Net()))
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.conv = nn.Dropout2d(0.2), nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8, affine=False)
+        self.out, self.last, self.alpha = nn.Linear(8 * 16, 10), nn.BatchNorm1d(10), nn.AlphaDropout(0.1)
+
+    def forward(self, samples):
+        maps = nn.functional.leaky_relu(self.norm(self.conv(self.drop(samples.float() / 16))))
+        flat = nn.functional.max_pool2d(maps, 2).flatten(1)
+        return self.alpha(self.last(self.out(nn.functional.dropout(flat, 0.1, self.training))))
+
+class NormFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv, self.out = nn.BatchNorm2d(1), nn.Conv2d(1, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, samples):
+        return self.out(torch.relu(self.conv(self.norm(samples.float()))).mean((2, 3)))
+
+def build_script():
+    return torch.jit.script(nn.Linear(64, 10))
 
 def build_compiled_in_place():
     network = Net()
@@ -230,6 +254,24 @@ def test_wrapped_and_half_precision_modules_are_used_without_their_wrapper(facto
 def test_a_file_of_a_wrapped_module_fits_a_factory_that_wraps_too(place: Path) -> None:
     loaded, _ = load(place, prefixed("_orig_mod.module._orig_mod."), factory="build_compiled")
     assert torch.equal(loaded(SAMPLE), network()(SAMPLE))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("kind", ["Odd", "NormFirst"])
+def test_dropout_and_normalisation_at_odd_places_load_and_export(kind: str, place: Path) -> None:
+    torch.manual_seed(0)
+    made = names()[kind]()
+    made(SAMPLE)
+    loaded, _ = load(place, made.state_dict(), factory=kind)
+    assert torch.equal(loaded(SAMPLE), made.eval()(SAMPLE))
+    export_images(loaded, (1, 8, 8), place / "model.onnx")
+    found = torch.tensor(predict_logits(place / "model.onnx", SAMPLE.numpy()))
+    torch.testing.assert_close(found, loaded(SAMPLE), rtol=1e-4, atol=1e-4)
+
+
+def test_a_factory_of_a_torchscript_program_is_refused_with_the_way_out(place: Path) -> None:
+    line = refused(place, prefixed(""), factory="build_script")
+    assert line.endswith("returned a TorchScript program; give its file by teacher.weights alone")
 
 
 def test_lazy_layers_get_their_shapes_from_samples(place: Path) -> None:

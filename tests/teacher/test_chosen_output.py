@@ -64,9 +64,10 @@ KINDS = {
 }
 
 
-def place(folder: Path, kind: str) -> Path:
+def place(folder: Path, kind: str, module: str = "nets_of_output") -> Path:
+    """Write a module that returns `kind`, and its weights; a module is imported once in a process."""
     code = CODE.replace("KIND", kind)
-    (folder / "nets_of_output.py").write_text(code)
+    (folder / f"{module}.py").write_text(code)
     names: dict[str, Any] = {}
     exec(code.replace("@dataclass", ""), names)
     torch.manual_seed(0)
@@ -74,14 +75,14 @@ def place(folder: Path, kind: str) -> Path:
     return folder
 
 
-def load(folder: Path, output: str | int | None) -> nn.Module:
-    section = TeacherSection(factory="nets_of_output:build", weights="net.pt", output=output)
+def load(folder: Path, output: str | int | None, module: str = "nets_of_output") -> nn.Module:
+    section = TeacherSection(factory=f"{module}:build", weights="net.pt", output=output)
     return load_given_teacher(section, folder=folder, task=TASK, batch={"input": SAMPLES}, label="study.toml")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_logits_are_chosen_by_name_or_place(kind: str, tmp_path: Path) -> None:
-    expected = load(place(tmp_path, "logits"), None)(SAMPLES)
+    expected = load(place(tmp_path, "logits", "plain_nets"), None, "plain_nets")(SAMPLES)
     place(tmp_path, KINDS[kind])
     for output in [1] if kind in ("tuple", "list") else ["logits", 0 if kind == "namedtuple" else 1]:
         teacher = load(tmp_path, output)
@@ -104,9 +105,9 @@ def test_an_output_that_is_missing_is_named_with_the_others(tmp_path: Path) -> N
         ) as caught:
             load(tmp_path, output)
         assert hint in str(caught.value)
-    place(tmp_path, "logits")
+    place(tmp_path, "logits", "plain_nets")
     with pytest.raises(RequestError, match=r"but got 'logits'; it returned \(3, 10\)$"):
-        load(tmp_path, "logits")
+        load(tmp_path, "logits", "plain_nets")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

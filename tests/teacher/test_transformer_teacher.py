@@ -38,7 +38,7 @@ class Rows(nn.Module):
 
     def forward(self, samples):
         rows = samples.float().flatten(1, 2) / 16
-        tokens = torch.cat([self.token.expand(len(rows), -1, -1), self.embed(rows)], dim=1) + self.place
+        tokens = torch.cat([self.token.expand(rows.shape[0], -1, -1), self.embed(rows)], dim=1) + self.place
         return self.head(self.encoder(tokens, **self.options(rows))[:, 0])
 
     def options(self, rows):
