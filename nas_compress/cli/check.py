@@ -37,7 +37,7 @@ def check(study: str) -> None:
     for code in named_code(file):
         print_line(str(code), err=True)
     parts = gather(file)
-    found = forecast(parts)
+    found = forecast(parts, lambda line: print_line(line, err=True))
     data, spec = parts.dataset, parts.spec
     print_line(
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "

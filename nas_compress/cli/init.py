@@ -28,6 +28,6 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
     from nas_compress.search.starter_study import Starter, write_starter
 
     starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space)
-    for path in write_starter(starter):
+    for path in write_starter(starter, lambda line: print_line(line, err=True)):
         print_line(str(path))
     print_line(f"next: nas-compress check {shlex.quote(str(folder))}", err=True)

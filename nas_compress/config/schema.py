@@ -49,6 +49,7 @@ class DataSection(Section):
     """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
 
     task: of a factory's data, by default the one that follows from its targets.
+    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
     """
@@ -63,9 +64,10 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
-    task: Literal["classification", "multi_label", "regression"] | None = None
+    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -75,11 +77,17 @@ class DataSection(Section):
         return self
 
 
+LATER_KEYS = ("weights_key",)
+"""Keys of `[teacher]` that are saved only if they are given."""
+
+
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
     settings: of the family, as keys of the section in the file; see `values.family_settings`. The family chooses open
     ones.
+
+    weights_key: of the state dict in the file of weights, such as `ema`. By default it is found by the module's names.
 
     features: modules of the user's own network, in forward order. Their outputs are its stages in feature losses.
     Modules named `stem` or `embedding` count as before the first stage.
@@ -97,6 +105,7 @@ class TeacherSection(Section):
     seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
+    weights_key: str | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
 
@@ -138,6 +147,9 @@ class TeacherSection(Section):
     def _settings_as_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
         del values["settings"]
+        for name in LATER_KEYS:  # keeps the identity of studies and teachers from before these keys
+            if values[name] is None:
+                del values[name]
         return values | {
             name: value for name, value in flat_settings(self.settings).items() if name in teacher_setting_names()
         }
@@ -147,6 +159,8 @@ class TeacherSection(Section):
         if (self.factory is None) != (self.weights is None):
             got = f"factory={self.factory!r}, weights={self.weights!r}"
             raise ValueError(f"factory and weights must be given together, but got {got}")
+        if self.weights_key is not None and self.weights is None:
+            raise ValueError(f"weights_key needs teacher.weights, but got weights_key={self.weights_key!r} alone")
         if self.features and self.factory is None:
             got = f"features={list(self.features)} for family={self.family!r}"
             raise ValueError(f"features need a teacher.factory, because a family names its own, but got {got}")

@@ -109,7 +109,10 @@ def run_study(
     for line in code:
         reporter.say(line)
     parts = gather(file)
-    check_own_teacher(parts)
+    found: list[str] = []
+    check_own_teacher(parts, found.append)
+    for line in found:
+        reporter.say(line)
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
@@ -121,7 +124,7 @@ def run_study(
         reporter = Logged(reporter, folder.log)
         records = read_records(folder)
         opened = _open(parts, folder, records, stack, url=storage, say=reporter.say)
-        for line in code:
+        for line in (*code, *found):
             reporter.keep(line)
         if not folder.sealed:
             folder = _in_todays_format(folder, reporter)

@@ -154,12 +154,16 @@ def _drawing(data: DataSection) -> Drawing:
         spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
         mixup=data.mixup,
         cutmix=data.cutmix,
+        augment=data.augment,
         views=data.views,
     )
 
 
-def untrained_teacher(parts: StudyParts) -> nn.Module:
-    """Return the teacher before its training, or the user's own teacher as it was given."""
+def untrained_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> nn.Module:
+    """Return the teacher before its training, or the user's own teacher as it was given.
+
+    notice: receives a line about weights that were found under another key or prefix.
+    """
     section = parts.spec.teacher
     if section.factory is None or section.weights is None:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
@@ -170,7 +174,9 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
         task=parts.dataset.task,
         batch=parts.dataset.example,
         label=parts.file.label,
+        weights_key=section.weights_key,
         features=section.features,
+        notice=notice,
     )
 
 
@@ -183,16 +189,17 @@ CHECKED_SAMPLES = 512
 """Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
 
-def check_own_teacher(parts: StudyParts) -> None:
+def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> None:
     """Build, run and export the user's own teacher before anything is written.
 
+    notice: receives a line about weights that were found under another key or prefix.
     RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
     """
     factory = parts.spec.teacher.factory
     if factory is None:
         return
     label, samples = parts.file.label, calibration_samples(parts.dataset.train)
-    network = untrained_teacher(parts)
+    network = untrained_teacher(parts, notice)
     for split in (parts.dataset.train, parts.dataset.validation):
         require_finite_answers(
             network,

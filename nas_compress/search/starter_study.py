@@ -19,6 +19,7 @@ from nas_compress.models.families import family_named
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.store import Notice
 from nas_compress.values.metrics import METRICS, Budget
 
 LARGE_IMAGE = 20
@@ -103,6 +104,7 @@ class Kind:
 
 IMAGES = Kind(family="resnet", widths="32, 64, 128", depths="1, 1, 1", space="cnn")
 SERIES = Kind(family="conv1d", widths="32, 64, 128", depths="1, 1, 1", space="series")
+PIXELS = Kind(family="unet", widths="16, 32, 64", depths="1, 1, 1", space="segmentation")
 VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
 
 
@@ -117,11 +119,13 @@ class Starter:
     space: str | None = None
 
 
-def write_starter(starter: Starter) -> list[Path]:
+def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[Path]:
     """Write study.toml and space.py into the folder and check both. Return their paths.
 
     The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be
     used. Then nothing is left behind.
+
+    notice: receives a line about weights of the teacher that were found under another key or prefix.
     """
     study, space = starter.folder / "study.toml", starter.folder / "space.py"
     for path in (study, space):
@@ -137,7 +141,7 @@ def write_starter(starter: Starter) -> list[Path]:
         write_text(study, text)
         write_text(space, _space_text(starter, starter.space or kind.space))
         parts = gather(read_study(study))
-        check_own_teacher(parts)
+        check_own_teacher(parts, notice)
         sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
         if starter.space is None and kind is IMAGES and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
@@ -174,7 +178,7 @@ def _task(starter: Starter) -> Task:
 
 def _kind(task: Task) -> Kind:
     """Return the kind of inputs that the built-in families know; RequestError if there is none."""
-    for kind in (IMAGES, SERIES, VECTORS):
+    for kind in (IMAGES, SERIES, VECTORS, PIXELS):
         if family_named(kind.family).fits(task.signature):
             if kind is IMAGES and task.row_classes is None:
                 raise RequestError(

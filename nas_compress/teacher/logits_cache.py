@@ -62,12 +62,13 @@ def compute_answers(
     keep_freed_memory()
     network.eval()
     device, views = device_of(samples.inputs), augmentation.over(samples.inputs)
-    pieces = torch.split(torch.arange(len(samples), device=device), BATCH)
     finite = torch.ones(len(samples), dtype=torch.bool, device=device)
     relative, maximum = [], []
     with torch.inference_mode(), kept_random_states(device):
         for view in range(augmentation.count):
-            logits = torch.cat([_logits(network, views.batch(piece, view), task).float() for piece in pieces])
+            order = views.order(len(samples), view, None).to(device)
+            pieces = [_logits(network, views.batch(piece, view), task).float() for piece in torch.split(order, BATCH)]
+            logits = torch.cat(pieces)[order.argsort()]
             finite &= finite_rows(logits)
             below, best = below_maximum(logits)
             relative.append(below)

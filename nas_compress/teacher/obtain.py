@@ -80,6 +80,7 @@ def obtain_teacher(
             task=dataset.task,
             batch=dataset.example,
             label=label,
+            weights_key=section.weights_key,
             features=section.features,
         )
         made_by: dict[str, object] = {"factory": section.factory, "weights": digest_of_tensors(network.state_dict())}
@@ -136,7 +137,7 @@ def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, la
     """Return a function that builds the teacher's module with initial weights."""
     factory = section.factory
     if factory is not None:
-        return lambda: build_own_module(factory, folder=folder, label=label)
+        return lambda: build_own_module(factory, folder=folder, batch=dataset.example, label=label)
     return lambda: build_student(teacher_architecture(section, dataset, label))
 
 

@@ -176,7 +176,7 @@ def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say:
     return optuna.load_study(study_name=spec.name, storage=checked)
 
 
-LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "views")
+LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "augment", "views")
 """Keys that earlier versions did not have."""
 
 
