@@ -3,9 +3,9 @@
     pip install 'nas-compress[timm]'
     python benchmarks/timm_networks.py [NAME ...]
 
-The weights are random. Half of the channels of each layer are removed by the criterion l1. Rows that
-`timm_networks.csv` has are not computed again; with NAMEs only those networks are, anew. The script ends by writing
-`docs/pages/timm.md` from the table.
+The weights are random. Half of the channels of each layer are removed by the criterion l1. Whole rows of
+`timm_networks.csv` are not computed again; with NAMEs only those networks are, anew. The script ends by writing
+`docs/pages/timm.md` from the table; `--page` only does that.
 """
 
 from __future__ import annotations
@@ -188,6 +188,11 @@ def page(rows: Sequence[Row]) -> str:
     """The page of the documentation."""
     counts = ", ".join(
         f"{sum(getattr(row, column) == WORKS for row in rows)} {words}"
+        + (
+            f" (of {measured} measured)"
+            if (measured := sum(getattr(row, column) != "" for row in rows)) < len(rows)
+            else ""
+        )
         for column, words in (
             ("cut", "are cut and train"),
             ("float32", "ship in float32"),
@@ -209,13 +214,13 @@ def page(rows: Sequence[Row]) -> str:
         "- **left**: part of the parameters after the cut.",
         "- **groups cut / whole**: groups of layers that lost channels, and those that stay whole, because the cut "
         "network would not run or would compute other values than the masked one.",
-        "- **W8A8**: weights and activations of 8 bits. `no` is refused before training.",
+        "- **W8A8**: weights and activations of 8 bits with integer kernels; `-` was not measured.",
         "",
         "| network | parameters | left | groups cut / whole | float32 | W8 | W4 | W8A8 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        shown = ["yes" if getattr(row, column) == WORKS else "no" for column in BITS]
+        shown = [{WORKS: "yes", "": "-"}.get(getattr(row, column), "no") for column in BITS]
         left = f"{row.kept:.0%}" if row.cut == WORKS else "not cut"
         lines.append(
             f"| {row.network} | {row.parameters / 1e6:.2f} M | {left} | {row.cut_groups} / {row.whole_groups} | "
@@ -238,12 +243,14 @@ def page(rows: Sequence[Row]) -> str:
 def main() -> None:
     """Compute the missing rows and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *NETWORKS])
-    names = parser.parse_args().names
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NETWORKS, []])
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     rows = read_rows()
-    for name in names or [name for name in NETWORKS if name not in rows]:
+    missing = [name for name in NETWORKS if name not in rows or (rows[name].cut == WORKS and not rows[name].integers8)]
+    for name in [] if asked.page else asked.names or missing:
         rows[name] = row_of(name)
         write_rows(rows)
         print(rows[name], flush=True)
