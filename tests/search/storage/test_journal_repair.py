@@ -298,7 +298,7 @@ def test_a_trial_number_beyond_the_limit_is_refused(parts: StudyParts, records: 
 def test_the_same_command_goes_on_and_says_so_in_one_line(kind: str, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "copy")
     root, told = tmp_path / "copy" / "run", Told()
-    journal, before = root / "study.journal", read_records(RunFolder(root=tmp_path / "copy" / "run"))
+    journal, before = root / "study.journal", read_records(RunFolder(root=root))
     if kind == "lost":
         journal.unlink()
     else:
@@ -308,7 +308,9 @@ def test_the_same_command_goes_on_and_says_so_in_one_line(kind: str, finished: P
     (line,) = [line for line in told.lines if line.startswith("study.journal ")]
     assert "with 6 finished trials from their records" in line and line in (root / "run.log").read_text()
     after = read_records(RunFolder(root=root))
-    assert len(after) == 7 and after[:6] == before
+    assert len(after) == 7
+    for record, earlier in zip(after, before, strict=False):  # latencies of the front may be measured again
+        assert (record.finished_s, record.told, record.files) == (earlier.finished_s, earlier.told, earlier.files)
     again = Told()
     run_study(tmp_path / "copy" / "study", out=root, trials=7, reporter=again)
     assert not [line for line in again.lines if line.startswith("study.journal ")]
