@@ -18,7 +18,7 @@ from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session, read_co
 from nas_compress.errors import RequestError, describe
 from nas_compress.files import digest_of_file
 from nas_compress.measurement.onnx_macs import count_onnx_macs
-from nas_compress.models.macs import CountedNetwork
+from nas_compress.models.macs import CountedNetwork, count_macs
 from nas_compress.tasks.batch import Batch, to_arrays, to_device
 from nas_compress.teacher.chosen_output import KEY, pick
 from nas_compress.user_code import is_torchscript
@@ -48,7 +48,7 @@ class RuntimeNetwork(nn.Module):
         self.name, self.digest = path.name, digest_of_file(path)
 
 
-class TorchScriptNetwork(RuntimeNetwork):
+class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
     """A program of `torch.jit.save`; its outputs become float32."""
 
     def __init__(self, path: Path, output: str | int | None) -> None:
@@ -56,7 +56,9 @@ class TorchScriptNetwork(RuntimeNetwork):
         self.output = output
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates TorchScript
-            self.program: Any = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            self.program: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        # a parameter with a gradient would be the result of an operation after it was moved
+        self.program.requires_grad_(False)
 
     def forward(self, *samples: Tensor) -> Any:
         """Run the program."""
@@ -66,6 +68,14 @@ class TorchScriptNetwork(RuntimeNetwork):
         if isinstance(returned, Tensor):
             return returned.float() if returned.is_floating_point() else returned
         return returned
+
+    def count_parameters(self) -> int:
+        """Count the parameters of the program, each shared tensor once."""
+        return sum(parameter.numel() for parameter in self.program.parameters())
+
+    def count_macs(self, batch: Batch) -> int:
+        """Count the multiply-adds of a batch of one sample."""
+        return count_macs(self.program, batch)
 
 
 class OnnxNetwork(RuntimeNetwork, CountedNetwork):

@@ -14,7 +14,6 @@ PAGE = ROOT / "docs" / "pages" / "trust.md"
 HELD = {
     "load the search space and the modules": "config/test_named_code.py::test_each_file_is_named_with_its_folder",
     "print one line for each": "cli/test_code_is_named.py::test_run_names_code_first_and_quiet_only_logs_it",
-    "A TorchScript file": "config/test_named_code.py::test_a_torchscript_file_is_code_of_the_study",
     "Modules are searched": "config/test_named_code.py::test_the_working_folder_is_searched_last",
     "even if a built-in study": "cli/test_hostile_run.py::test_a_folder_comes_before_a_built_in_study",
     "from the folder recorded": "cli/test_code_is_named.py::"

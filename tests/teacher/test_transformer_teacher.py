@@ -47,8 +47,7 @@ class Rows(nn.Module):
 
 class Padded(Rows):
     def options(self, rows):
-        empty = rows.sum(2) == 0
-        padding = empty.flip(1).long().cumprod(1).flip(1).bool()  # only rows after the last with ink
+        padding = rows.sum(2).flip(1).cumsum(1).flip(1) == 0  # only rows after the last with ink
         return {"src_key_padding_mask": torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)}
 
 
