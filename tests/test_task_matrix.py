@@ -102,7 +102,7 @@ def fits(combination: dict[str, Any]) -> bool:
     term = TERMS[combination.get("loss", "task_loss")]
     if isinstance(term, LogitTerm) and kind == "regression":
         return False
-    if combination.get("loss") == "teacher_targets" and kind not in (None, "regression"):
+    if combination.get("loss") == "teacher_targets" and (kind not in (None, "regression") or family == "unet"):
         return False
     if isinstance(term, FeatureTerm) and term.needs == "maps" and (family in ("mlp", "vit") or inputs == "table"):
         return False
