@@ -95,12 +95,15 @@ def obtain_teacher(
             "batch_size": training.batch_size,
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,
-            **({"class_weights": list(dataset.task.class_weights)} if dataset.task.class_weights else {}),
-            **({"sampler": training.sampler} if training.sampler != "shuffled" else {}),
         }
         family, depths = section.family, architecture.depths
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
+    # only if given: these decide the networks that are derived from the teacher too
+    if dataset.task.class_weights:
+        made_by["class_weights"] = list(dataset.task.class_weights)
+    if training.sampler != "shuffled":
+        made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
     if family is not None:
