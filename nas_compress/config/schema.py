@@ -327,7 +327,8 @@ class StudySpec(Section):
     @property
     def metric_functions(self) -> tuple[str, ...]:
         """References `module:callable` of the study's own metrics."""
-        return tuple(section.function for section in self.metrics.values())
+        functions = (section.function for section in self.metrics.values())
+        return tuple(function for function in functions if function is not None)
 
     @property
     def file_name(self) -> str:
