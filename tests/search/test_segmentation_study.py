@@ -91,7 +91,7 @@ def test_integer_students_of_any_stride_learn_masks_and_compute_in_integers(
 
 
 def test_a_student_inherits_the_most_important_channels_and_blocks(context: TrialContext, tmp_path: Path) -> None:
-    candidate = student(pruning_ratio=0.5, pruning_criterion="l1", init="inherit", width_multiplier=1.0)
+    candidate = student(pruning_ratio=0.5, pruning_criterion="l1", init="inherit", round_to=4)
     outcome = run_trial(candidate, context, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert outcome.architecture is not None
