@@ -200,8 +200,9 @@ def _require_new(out: Path) -> None:
 def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
     """Return the words of the classes that run.json holds; none in runs of earlier versions and of numbered classes."""
     names = about.get("class_names")
-    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if whole and len(names) == about.get("classes") else ()
+    if not isinstance(names, list) or len(names) != about.get("classes"):
+        return ()
+    return tuple(map(str, names))
 
 
 def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:

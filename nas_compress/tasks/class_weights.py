@@ -49,7 +49,7 @@ def with_class_weights(task: Task, given: ClassWeight, targets: Batch, *, where:
     """
     if not isinstance(task, Classification | Segmentation):
         raise RequestError(f"{where} needs a task with one class for each sample or pixel, but the task is {task.name}")
-    classes = task.row_classes
+    classes = task.row_classes or 0
     if given == "balanced":
         return replace(task, class_weights=balanced_weights(class_counts(task, targets)))
     if isinstance(given, Mapping):
