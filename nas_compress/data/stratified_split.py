@@ -48,7 +48,8 @@ def validation_and_train_of_groups(labels: Labels, groups: NDArray[Any], *, seed
     classes, own = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(classes)))
     np.add.at(counts, (member, own), 1)
-    wanted, taken, chosen = VALIDATION_SHARE * counts.sum(axis=0), np.zeros(len(classes)), []
+    wanted, taken = VALIDATION_SHARE * counts.sum(axis=0), np.zeros(len(classes))
+    chosen: list[int] = []
     for group in np.random.default_rng(seed).permutation(len(names)).tolist():
         with_it = taken + counts[group]
         if ((with_it - wanted) ** 2).sum() < ((taken - wanted) ** 2).sum():
