@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.models.families import build_student, family_named

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter

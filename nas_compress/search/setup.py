@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from nas_compress import __version__
-from nas_compress.config.schema import DataSection, StudySpec, TeacherSection, TrainingSection
+from nas_compress.config.schema import DataSection, StudySpec, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset

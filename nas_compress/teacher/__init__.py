@@ -7,8 +7,11 @@ store           trained networks and their checkpoints on disk
 tensor_file     tensors with a checksum in a file
 logits_cache    logits of all training samples in all views
 finite_answers  check that outputs are finite
-user_module     a user's module and its weights
-plain_module    the module without wrappers, with its lazy layers initialised
+given           the teacher that a study names: a module, or a file of a runtime
+user_module     a user's module without wrappers, and its weights
+chosen_output   one of several outputs
+libraries       networks of timm and Hugging Face transformers
+runtime_network ONNX and TorchScript files
 weights_file    files of weights, read without running code
 state_dict      the state dict in a checkpoint, matched with the module's names
 """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, named_outputs, rows
 from nas_compress.tasks.task import Task
@@ -20,7 +20,6 @@ from nas_compress.teacher.libraries import (
     hugging_face_weights,
     timm_module,
 )
-from nas_compress.teacher.plain_module import plain_module
 from nas_compress.teacher.runtime_network import RuntimeNetwork, is_runtime_file, open_runtime_network
 from nas_compress.teacher.store import Notice
 from nas_compress.teacher.user_module import (
@@ -28,6 +27,7 @@ from nas_compress.teacher.user_module import (
     check_features,
     check_outputs,
     load_weights_,
+    plain_module,
     run_on_samples,
 )
 from nas_compress.teacher.weights_file import find_path

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_values, writable_cache_folder

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import read_sealed_json

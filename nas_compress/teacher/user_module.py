@@ -10,17 +10,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
 from nas_compress.errors import RequestError, describe, require_known
 from nas_compress.models.features import watch
 from nas_compress.tasks.batch import Batch, count
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.chosen_output import KEY, named_parts, shown
-from nas_compress.teacher.plain_module import plain_module
 from nas_compress.teacher.state_dict import find_state
 from nas_compress.teacher.weights_file import read_checkpoint
 from nas_compress.user_code import user_callable
 from nas_compress.values.signature import TensorSpec
+
+COMPILED = "_orig_mod"
+"""Name of the module inside the result of torch.compile."""
 
 
 def build_own_module(factory: str, *, folder: Path, batch: Batch, label: str) -> nn.Module:
@@ -141,3 +146,36 @@ def load_weights_(module: nn.Module, paths: Sequence[Path], key: str | None, lab
     # every name was compared, except counters, which may be missing
     module.load_state_dict({**found.state, **{name: checkpoint[name] for name in extra}}, strict=False)
     return found.note
+
+
+def plain_module(module: nn.Module, batch: Batch) -> nn.Module:
+    """Return the module inside DataParallel, AveragedModel and torch.compile, in float32.
+
+    Submodules are unwrapped too. Lazy layers get their shapes from a pass over the samples of `batch`.
+    """
+    module = _unwrapped(module)
+    for parent in list(module.modules()):
+        parent._compiled_call_impl = None  # of Module.compile(), which wraps nothing
+        for name, child in list(parent.named_children()):
+            inner = _unwrapped(child)
+            if inner is not child:
+                setattr(parent, name, inner)
+    module.float()  # students, pruning and the exported file compute in float32
+    if any(map(is_lazy, itertools.chain(module.parameters(), module.buffers()))):
+        training = module.training
+        module.eval()
+        with torch.no_grad():
+            module(*batch.values())
+        module.train(training)
+    return module
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        children = dict(module.named_children())
+        if isinstance(module, (nn.DataParallel, DistributedDataParallel, AveragedModel)):
+            module = children["module"]
+        elif list(children) == [COMPILED]:
+            module = children[COMPILED]
+        else:
+            return module

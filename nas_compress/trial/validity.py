@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from nas_compress.config.named_code import named_code
-from nas_compress.config.schema import DataSection, StudySpec, TeacherSection
+from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.user_code import module_file, user_callable
 from nas_compress.values.candidate import Candidate
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.family import Family, FreeLayers

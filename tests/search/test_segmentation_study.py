@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
 from nas_compress.config.study_file import read_study
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
 from nas_compress.models.macs import count_macs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from image_files import export_images, predict_logits
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import load_given_teacher

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from image_files import export_images, predict_logits
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.chosen_output import choose_output

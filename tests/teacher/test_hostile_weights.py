@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.files import write_sealed_bytes
 from nas_compress.tasks.classification import Classification

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from foreign import import_timm
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import build_given_module, load_given_teacher

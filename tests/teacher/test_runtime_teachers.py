@@ -13,8 +13,8 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.config.schema import TeacherSection
 from nas_compress.config.study_file import read_study
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_file
 from nas_compress.models.macs import count_macs, count_parameters

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from nas_compress.config.schema import TeacherSection, TrainingSection
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError

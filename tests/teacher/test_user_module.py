@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification

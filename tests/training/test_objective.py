@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss

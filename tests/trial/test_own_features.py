@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.models.features import watch
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial

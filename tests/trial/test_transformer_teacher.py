@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.config.schema import TeacherSection
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student

@@ -10,8 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from nas_compress.config.schema import TeacherSection
 from nas_compress.config.study_file import read_study
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.search.run import run_study
