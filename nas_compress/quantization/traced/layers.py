@@ -95,7 +95,9 @@ def _weighted(node: fx.Node, settings: Sequence[Any]) -> tuple[str, nn.Module] |
         return None
     computed = None if weight.op == "get_attr" else _computed(weight)
     source = weight if computed is None else computed[0]
-    path = _owner([source, bias])
+    path = _owner([source, bias] if computed is None else [bias])
+    if computed is not None and (bias is None or path == str(source.target).rpartition(".")[0]):
+        path = str(source.target).rpartition(".")[0]
     tensors = _tensor(source), _tensor(bias)
     if path is None or not all(isinstance(each, nn.Parameter) or each is None for each in tensors):
         return None
