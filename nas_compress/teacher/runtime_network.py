@@ -58,7 +58,8 @@ class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
             warnings.simplefilter("ignore")  # torch deprecates TorchScript
             self.program: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         # a parameter with a gradient would be the result of an operation after it was moved
-        self.program.requires_grad_(False)
+        for parameter in self.program.parameters():
+            parameter.requires_grad_(False)
 
     def forward(self, *samples: Tensor) -> Any:
         """Run the program."""
