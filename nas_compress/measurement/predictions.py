@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
 from nas_compress.errors import RequestError, first_line
-from nas_compress.tasks.batch import Arrays, require_fitting
+from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import Signature
 
@@ -23,7 +23,7 @@ File: TypeAlias = ort.InferenceSession | Path
 """An open session, or the path of a file."""
 
 
-def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -> dict[str, NDArray[Any]]:
+def predict(file: File, inputs: InputRows, *, signature: Signature | None = None) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
     signature: required names of inputs and outputs of a file by path.
@@ -32,10 +32,13 @@ def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
-    starts = range(0, _count(inputs), BATCH)
-    batches = [{name: array[start : start + BATCH] for name, array in inputs.items()} for start in starts]
+    size = fitting(inputs, BATCH)
+    starts = range(0, _count(inputs), size)
     try:
-        found = [map(np.atleast_1d, session.run(names, batch)) for batch in batches]
+        found = [
+            map(np.atleast_1d, session.run(names, {name: rows[start : start + size] for name, rows in inputs.items()}))
+            for start in starts
+        ]
         return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
     except Exception as error:  # the runtime's exceptions have no common root
         if not isinstance(file, Path):
@@ -43,12 +46,12 @@ def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -
         raise RequestError(f"a model file must run on the samples, but got {file}: {first_line(error)}") from error
 
 
-def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
+def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
     return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
 
 
-def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
+def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:
     """Return every output of a file on a whole split; RequestError if the file does not fit the task."""
     samples = _count(inputs)
     for name, values in targets.items():
@@ -60,11 +63,11 @@ def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) ->
     return outputs
 
 
-def _count(inputs: Arrays) -> int:
+def _count(inputs: InputRows) -> int:
     return min((len(array) for array in inputs.values()), default=0)
 
 
-def _require_inputs(session: ort.InferenceSession, inputs: Arrays) -> None:
+def _require_inputs(session: ort.InferenceSession, inputs: InputRows) -> None:
     expected = {value.name: value for value in session.get_inputs()}
     if set(inputs) != set(expected):
         raise RequestError(f"inputs must be {', '.join(expected)}, but got {', '.join(inputs) or 'none'}")

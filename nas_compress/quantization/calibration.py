@@ -13,7 +13,7 @@ from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.arithmetic import activation_range, largest_activation
 from nas_compress.quantization.modules import replace_modules_
-from nas_compress.tasks.batch import Batch, count, split
+from nas_compress.tasks.batch import Batch, count, fitting, split
 
 BATCH = 256
 """Samples in one pass of the network."""
@@ -132,7 +132,7 @@ def calibrate_(network: nn.Module, calibration: Batch | None, *, bits: int, rang
     rule = RANGE_RULES[ranges]
     replace_modules_(network, ActivationPoint, lambda _: RangeObserver())
     with torch.no_grad():
-        for batch in split(calibration, BATCH):
+        for batch in split(calibration, fitting(calibration, BATCH)):
             network(*batch.values())
     replace_modules_(network, RangeObserver, lambda observer: make(*rule.choose(_finite(observer.values), bits)))
 

@@ -39,7 +39,8 @@ STARTS = 10
 class WorkerTask:
     """Input of a worker process: the study, the run and the storage.
 
-    storage: URL of the database, None for the journal. shared: place of the shared store.
+    storage: URL of the database, None for the journal. shared: place of the shared store. data: fingerprint of the
+    data of the run.
     """
 
     file: StudyFile
@@ -49,6 +50,7 @@ class WorkerTask:
     shared: str | None
     total: int
     clock: Clock
+    data: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,13 @@ def work(connection: Connection[Any, Any], number: int, task: WorkerTask) -> Non
 
 
 def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> None:
-    parts, reporter = gather(task.file), _PipeReporter(connection)
+    reporter = _PipeReporter(connection)
+    parts = gather(task.file, progress=reporter.stage, notice=reporter.say)
+    if parts.dataset.fingerprint != task.data:
+        raise RunError(
+            f"Worker {number} loaded other data than the run. {parts.dataset.name} must return the same data at each "
+            "call: give its random numbers a seed."
+        )
     with parts.target.busy():
         context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:

@@ -180,8 +180,9 @@ def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
-    if spec.data.task is None:
-        del values["data"]["task"]  # the same
+    for key in ("task", "folder", "image_size"):
+        if values["data"][key] is None:
+            del values["data"][key]  # the same
     return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
 
 
