@@ -7,6 +7,7 @@ NasCompressError
 │       └── UnfitCheckpointError    a whole checkpoint belongs to another training
 └── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
+    ├── MetricError
     ├── ExportError
     └── FloatKernelError
 """
@@ -53,6 +54,10 @@ class TrialError(NasCompressError):
 
 class NonFiniteLossError(TrialError):
     """A loss term became infinite or not a number."""
+
+
+class MetricError(TrialError):
+    """A metric of the user raised an error or returned no finite number."""
 
 
 class ExportError(TrialError):

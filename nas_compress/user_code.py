@@ -14,17 +14,19 @@ from nas_compress.errors import describe, nearest, refusal
 
 
 @contextmanager
-def user_callable(reference: str, *, folder: Path | None, where: str) -> Iterator[Callable[[], object]]:
+def user_callable(
+    reference: str, *, folder: Path | None, where: str, role: str = "factory"
+) -> Iterator[Callable[..., object]]:
     """Import `module:callable`. Call it inside the block only, because sys.path is restored afterwards.
 
     The module is searched in `folder`, then among installed modules, then in the working folder.
-    RequestError with one line if the reference is wrong. where: file and key for the message.
+    RequestError with one line if the reference is wrong. where: file and key for the message. role: its subject.
     """
     module, _, name = reference.partition(":")
     if not _is_valid(module, name):
-        raise refusal(f"factory must be 'module:callable', but got {reference!r}", where)
+        raise refusal(f"{role} must be 'module:callable', but got {reference!r}", where)
     with _importable(folder, module):
-        yield _attribute(module, name, folder, where)
+        yield _attribute(module, name, folder, where, role)
 
 
 def module_file(reference: str, *, folder: Path | None) -> Path | None:
@@ -83,20 +85,20 @@ def _forget_foreign(top: str, folder: Path) -> None:
         del sys.modules[name]
 
 
-def _attribute(module: str, name: str, folder: Path | None, where: str) -> Callable[[], object]:
+def _attribute(module: str, name: str, folder: Path | None, where: str, role: str) -> Callable[..., object]:
     try:
         loaded = importlib.import_module(module)
     except Exception as error:
         place = _searched(folder) if isinstance(error, ModuleNotFoundError) and error.name == module else ""
         raise refusal(
-            f"factory must name an importable module, but {module!r} raised {describe(error)}{place}", where
+            f"{role} must name an importable module, but {module!r} raised {describe(error)}{place}", where
         ) from error
     if not hasattr(loaded, name):
         hint = nearest(name, _functions(loaded))
-        raise refusal(f"factory must name a callable of {module!r}, but it has no {name!r}{hint}", where)
+        raise refusal(f"{role} must name a callable of {module!r}, but it has no {name!r}{hint}", where)
     found: object = getattr(loaded, name)
     if not callable(found):
-        raise refusal(f"factory must name a callable, but {module}:{name} is {type(found).__name__}", where)
+        raise refusal(f"{role} must name a callable, but {module}:{name} is {type(found).__name__}", where)
     return found
 
 

@@ -88,6 +88,7 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
     """Print a verdict for each budget, its best candidate, and the share of the space within it."""
     from nas_compress.cli.tables import rich_table
     from nas_compress.plots.budget_lines import rule
+    from nas_compress.values.metrics import METRICS
 
     rows = []
     for reach, share in zip(found.reaches, found.shares, strict=True):
@@ -95,6 +96,8 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
         rows.append([rule(reach.budget), verdict, reach.budget.metric.shown(reach.best), _share(share, found.points)])
     later = [budget for budget in spec.budget_list if not budget.metric.known_before_training]
     rows += [[rule(budget), "known after training", "", ""] for budget in later]
+    relative = [name for name, section in spec.budgets.items() if section.is_relative]
+    rows += [[f"{METRICS[name].label} against the teacher", "known with the teacher", "", ""] for name in relative]
     rich_table(["budget", "verdict", "best found", "share of the space"], rows)
 
 

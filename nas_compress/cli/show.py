@@ -64,6 +64,7 @@ def status(run: str, as_json: bool) -> None:
         "stopping": asdict(saved),
         "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
         **({"conditions": front.conditions} if front.conditions else {}),
+        "budgets": [str(budget) for budget in front.budgets],
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
         "versions": [{"versions": known, "trials": trials} for known, trials in version_groups(records)],
     }
@@ -78,6 +79,8 @@ def status(run: str, as_json: bool) -> None:
         print_line(f"hypervolume {values['hypervolume']:.4f}")
     if front.conditions:
         print_line(f"latency: {front.conditions}")
+    for budget in front.budgets:
+        print_line(f"budget: {budget}")
     if saved.stopped or saved.would_stop:
         print_line(str(saved))
     if several := several_versions(records):

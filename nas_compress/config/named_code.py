@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile
+from nas_compress.files import digest_of_file
 from nas_compress.user_code import module_file
 
 
@@ -26,7 +28,7 @@ class NamedCode:
 
 
 def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
-    """Return the files of code that a study will load: its own space, its data and its teacher.
+    """Return the files of code that a study will load: its own space, its data, its teacher and its metrics.
 
     Built-in spaces are no code of the user. Code that cannot be found is left out, because loading it raises an error.
     """
@@ -35,9 +37,15 @@ def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
     found = []
     if file.candidate is None and spec.space.endswith(".py") and space.is_file():
         found.append(NamedCode(reference="suggest", file=space, root=space.parent))
-    for reference in dict.fromkeys((spec.data.factory, spec.teacher.factory)):
+    for reference in dict.fromkeys((spec.data.factory, spec.teacher.factory, *spec.metric_functions)):
         path = None if reference is None else module_file(reference, folder=file.folder)
         if reference is not None and path is not None:
             depth = reference.partition(":")[0].count(".") + (path.stem == "__init__")
             found.append(NamedCode(reference=reference, file=path, root=path.parents[depth]))
     return tuple(found)
+
+
+def code_digests(references: Iterable[str], *, folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the module of each `module:callable`, by reference; modules without a file are left out."""
+    files = {reference: module_file(reference, folder=folder) for reference in references}
+    return {reference: digest_of_file(file) for reference, file in files.items() if file is not None}

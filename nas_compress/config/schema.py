@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
+from nas_compress.config.own_metrics import OwnMetrics, own_rows
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.errors import RequestError, require_known
@@ -29,7 +32,7 @@ from nas_compress.values.family_settings import (
 )
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metric import Direction
-from nas_compress.values.metrics import METRICS, Budget, Objective, Reward
+from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, declare_metrics
 
 
 class DataSection(Section):
@@ -226,13 +229,6 @@ class TargetSection(Section):
         return self.name if self.settings.are_default else values
 
 
-class BudgetSection(Section):
-    """`[budgets.<figure>]`: `at_least` for a maximised figure, `at_most` for a minimised one."""
-
-    at_least: PositiveFloat | None = None
-    at_most: PositiveFloat | None = None
-
-
 class StudySpec(Section):
     """A whole study file, frozen.
 
@@ -252,16 +248,20 @@ class StudySpec(Section):
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     export: ExportSection = ExportSection()
+    metrics: OwnMetrics = Field(default={})
     budgets: dict[str, BudgetSection] = Field(default={})
 
     @model_validator(mode="after")
     def _known_figures(self) -> Self:
         try:
+            self.declare()
             for name in self.objectives:
                 require_known("an entry of objectives", name, METRICS)
             for name in self.budgets:
                 require_known("a key of budgets", name, METRICS)
-            budgets, _ = self.budget_list, self.reward
+            for name, section in self.budgets.items():
+                require_rule(name, section)
+            _ = self.budget_list, self.reward
         except RequestError as error:
             raise ValueError(str(error)) from error
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
@@ -269,12 +269,16 @@ class StudySpec(Section):
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
-        for budget in budgets:
-            most = budget.metric.bounds[1]
-            if budget.limit > most:
-                rule = f"budgets.{budget.name}.{budget.rule} <= {most:g} must hold" + " (a fraction)" * (most == 1)
-                raise ValueError(f"{rule}, but got {budget.limit:g}")
         return self
+
+    def declare(self) -> None:
+        """Add the study's own metrics to the table of this process."""
+        declare_metrics(own_rows(self.metrics))
+
+    @property
+    def metric_functions(self) -> tuple[str, ...]:
+        """References `module:callable` of the study's own metrics."""
+        return tuple(section.function for section in self.metrics.values())
 
     @property
     def file_name(self) -> str:
@@ -320,14 +324,9 @@ class StudySpec(Section):
 
     @property
     def budget_list(self) -> tuple[Budget, ...]:
-        """The budgets as values, in the file's order."""
-        return tuple(_budget(name, section) for name, section in self.budgets.items())
+        """The budgets with a limit of the file, in its order."""
+        return absolute_budgets(self.budgets)
 
-
-def _budget(name: str, section: BudgetSection) -> Budget:
-    right = Budget(name=name, limit=1.0).rule
-    given = {key: value for key, value in section.model_dump().items() if value is not None}
-    if list(given) != [right]:
-        better = "higher" if METRICS[name].direction == "maximize" else "lower"
-        raise RequestError(f"budgets.{name} must have {right} ({better} is better), but got {given or 'nothing'}")
-    return Budget(name=name, limit=given[right])
+    def budgets_against(self, teacher: Mapping[str, float] | None) -> tuple[Budget, ...]:
+        """Return every budget, with those relative to the teacher's figures; without these before it was measured."""
+        return self.budget_list if teacher is None else resolved_budgets(self.budgets, teacher)

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nas_compress.config.budget_section import BudgetSection
+from nas_compress.config.own_metrics import MetricSection
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.section import Section
 from nas_compress.config.shipped import shipped_names, shipped_path
@@ -123,6 +125,6 @@ def _keys_beside(place: list[str]) -> list[str]:
         field = section.model_fields.get(part)
         inner = field.annotation if field else None
         if not (isinstance(inner, type) and issubclass(inner, Section)):
-            return ["at_least", "at_most"]
+            return [name for kind in (BudgetSection, MetricSection) for name in kind.key_names()]
         section = inner
     return section.key_names()

@@ -77,7 +77,8 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
     if spec.data.source != "name":
         named = spec.data.factory or spec.data.folder
         raise RequestError(f"data from {named} need --study, because a run folder never supplies code or data")
-    dataset = study_dataset(StudyFile(spec=spec, folder=folder.root, label=str(folder.marker)))
+    without_code = spec.model_copy(update={"metrics": type(spec).model_fields["metrics"].default})
+    dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     return dataset, open_device(spec.target.name, spec.device_settings)
 
 

@@ -67,7 +67,7 @@ def report_page(folder: RunFolder) -> str:
         about=about,
         front=front,
         knee=knee,
-        budgets=[rule(budget) for budget in front.budgets],
+        budgets=[rule(budget) + f" ({budget.relative})" * bool(budget.relative) for budget in front.budgets],
         metrics=METRICS,
         counts=_counts(records, front),
         cards=cards,

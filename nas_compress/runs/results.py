@@ -52,7 +52,7 @@ def make_front(
         )
     return Front(
         objectives=spec.objective_list,
-        budgets=spec.budget_list,
+        budgets=spec.budgets_against(None if baseline is None else baseline.figures),
         points=tuple(points),
         chance=tuple(chance.items()),
         conditions=spec.target.settings.conditions,

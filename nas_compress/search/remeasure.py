@@ -40,7 +40,7 @@ def measure_members_again(progress: Progress) -> None:
         progress.reporter.say(f"measuring noisy latencies of the front again: {len(noisy)}")
         tried.update(record.trial for record in noisy)
         parts = progress.parts
-        steady = measure_again(progress.folder, noisy, parts.target, parts.spec.budget_list, sizes=parts.sizes)
+        steady = measure_again(progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes)
         progress.records = amend(progress.folder, progress.records, steady)
 
 

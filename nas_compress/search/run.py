@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 
-from nas_compress.config.named_code import named_code
+from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.runs.adopt import adopt
@@ -43,6 +43,7 @@ from nas_compress.search.setup import (
     find_teacher,
     gather,
     make_context,
+    measured_against,
     versions,
 )
 from nas_compress.search.start_points import queue_start_points
@@ -141,6 +142,11 @@ def run_study(
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target)
             reporter.say(_teacher_line(figures))
+        parts = measured_against(parts, figures)
+        if any(budget.relative for budget in parts.budgets):
+            reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
+            if not records:
+                _refuse_relative(parts)
         if not hosts.counts:
             reporter.say(
                 "warning: the study's latencies belong to the machine that started it. It will measure front members "
@@ -188,10 +194,20 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     refuse_out_of_reach(parts, within_reach(parts, sized))
 
 
+def _refuse_relative(parts: StudyParts) -> None:
+    """Refuse budgets that are out of reach now that the teacher was measured."""
+    if any(budget.relative and budget.metric.known_before_training for budget in parts.budgets):
+        sized, _ = draw_candidates(parts)
+        refuse_out_of_reach(parts, within_reach(parts, sized))
+
+
 def _open(parts: StudyParts, backend: BaseStorage) -> optuna.Study:
     """Open the study in the storage; RequestError if it belongs to another study file."""
     identity = study_identity(
-        parts.spec, space_hash=parts.space.source_hash, data_fingerprint=parts.dataset.fingerprint
+        parts.spec,
+        space_hash=parts.space.source_hash,
+        data_fingerprint=parts.dataset.fingerprint,
+        metric_code=code_digests(parts.spec.metric_functions, folder=parts.file.folder),
     )
     return open_study(backend, parts.spec, identity)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import platform
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.files import make_folder
+from nas_compress.measurement.own_metrics import require_sound_metrics, with_own_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
@@ -53,18 +55,27 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyParts:
-    """Checked parts of a study file. Nothing is trained or written yet."""
+    """Checked parts of a study file. Nothing is trained or written yet.
+
+    teacher_figures: figures of the teacher's file, None before it was measured.
+    """
 
     file: StudyFile
     space: Space
     dataset: Dataset
     device: torch.device
     target: Device
+    teacher_figures: Mapping[str, float] | None = None
 
     @property
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets; those relative to the teacher once it was measured."""
+        return self.spec.budgets_against(self.teacher_figures)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -98,7 +109,8 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         progress=progress,
         notice=notice,
     )
-    return replace(dataset, task=dataset.task.measuring(spec.wanted_figures))
+    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
+    return replace(dataset, task=task.measuring(spec.wanted_figures))
 
 
 def gather(
@@ -113,6 +125,7 @@ def gather(
     dataset: of `study_dataset`, if it is loaded already. progress, notice: see there.
     """
     spec, where = file.spec, f"{file.label}: "
+    spec.declare()  # in a worker process nothing was read
     require_sampler(spec.search.sampler, where + "search.sampler")
     study_rule(spec, where + "search.stop")
     if file.candidate is not None:
@@ -153,6 +166,11 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
     )
 
 
+def measured_against(parts: StudyParts, teacher: Measured | None) -> StudyParts:
+    """Return the parts with the teacher's figures, which resolve budgets relative to it."""
+    return parts if teacher is None else replace(parts, teacher_figures=teacher.figures)
+
+
 CHECKED_SAMPLES = 512
 """Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
@@ -176,6 +194,7 @@ def check_own_teacher(parts: StudyParts) -> None:
             remedy=OWN_REMEDY,
             at_most=CHECKED_SAMPLES,
         )
+    require_sound_metrics(network, parts.dataset.validation, parts.dataset.task, label=label)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         path, watch = Path(folder) / "model.onnx", Stopwatch()
         try:
@@ -211,7 +230,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
 def make_context(parts: StudyParts, teacher: Teacher) -> TrialContext:
     """Return the context of the trials."""
     spec = parts.spec
-    return _context(parts.dataset, teacher, spec.training, parts.target, parts.device, spec.budget_list)
+    return _context(parts.dataset, teacher, spec.training, parts.target, parts.device, parts.budgets)
 
 
 def comparison_context(
@@ -263,6 +282,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
         return known
     validation = dataset.validation.to(device_of(teacher.train_samples.inputs))
     require_finite_answers(teacher.network, validation, dataset.task, name=teacher.name, remedy=teacher.remedy)
+    require_sound_metrics(teacher.network, validation, dataset.task, label=teacher.label)
     make_folder(folder.teacher)
     path, watch = folder.teacher / "model.onnx", Stopwatch()
     calibration = calibration_samples(dataset.train)

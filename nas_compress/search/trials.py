@@ -281,7 +281,7 @@ class Trials:
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # Attributes first: once the record is on disk, a restart tells the values only.
         task = self.parts.dataset.task
-        for name, violation in constraints(record.outcome, self._spec.budget_list, task=task):
+        for name, violation in constraints(record.outcome, self.context.budgets, task=task):
             trial.set_constraint(name, violation)
         for name, value in _attributes(record).items():
             trial.set_user_attr(name, value)

@@ -23,9 +23,10 @@ import torch
 from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import NasCompressError, RunError
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_baseline
 from nas_compress.search.loop import LOOK_EVERY_S, search
 from nas_compress.search.reporter import Reporter, Silence
-from nas_compress.search.setup import find_teacher, gather, make_context
+from nas_compress.search.setup import find_teacher, gather, make_context, measured_against
 from nas_compress.search.storage.hosts import Hosts, working
 from nas_compress.search.storage.optuna_storage import known_errors, opened_storage
 from nas_compress.search.storage.shared_files import open_shared
@@ -182,6 +183,7 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
             f"Worker {number} loaded other data than the run. {parts.dataset.name} must return the same data at each "
             "call: give its random numbers a seed."
         )
+    parts = measured_against(parts, read_baseline(task.folder))
     with parts.target.busy():
         context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:

@@ -29,6 +29,7 @@ class Metric:
     timed: measured under the settings of the study's device; `{conditions}` in the axis label stands for their words.
     bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
     chance: the figure of a random answer by the number of classes, None if there is no such level.
+    own: declared by a study, with a function of the user.
 
     >>> from nas_compress.values.metrics import METRICS
     >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
@@ -47,6 +48,7 @@ class Metric:
     timed: bool = False
     bounds: tuple[float, float] = (0.0, inf)
     chance: Callable[[int], float] | None = None
+    own: bool = False
 
     @property
     def log_scale(self) -> bool:

@@ -72,8 +72,25 @@ _ROWS = (
     ),
 )
 
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
-"""Every metric by its name. Tables show them in this order."""
+_TABLE = {metric.name: metric for metric in _ROWS}
+
+METRICS: Mapping[str, Metric] = _TABLE
+"""Every metric by its name: the built-in ones, then those of studies. Tables show them in this order."""
+
+
+def declare_metrics(metrics: Iterable[Metric]) -> None:
+    """Add a study's own metrics to METRICS, for this process.
+
+    RequestError if a name has another direction in METRICS: figures of two studies would be mixed.
+    """
+    for metric in metrics:
+        known = METRICS.get(metric.name)
+        if known is not None and (known.direction, known.bounds) != (metric.direction, metric.bounds):
+            raise RequestError(
+                f"a metric must have one direction in a process, but got {metric.name} to {metric.direction}, and "
+                f"another study has it to {known.direction}; use another name"
+            )
+        _TABLE[metric.name] = metric
 
 
 def chance_levels(classes: int) -> dict[str, float]:
@@ -146,16 +163,19 @@ class Objective:
 class Budget:
     """A limit on one metric: `at_least` if it is maximised, `at_most` if it is minimised.
 
+    relative: words about the teacher's figure, from which the limit was computed; empty for a limit of the study file.
+
     >>> Budget(name="size_bytes", limit=64_000).violation(65_000) > 0
     True
     """
 
     name: str
     limit: float
+    relative: str = ""
 
     def __post_init__(self) -> None:
         require_known("a budget", self.name, METRICS)
-        if not self.limit > 0:
+        if not (-inf < self.limit < inf if self.relative else self.limit > 0):
             raise RequestError(f"a budget must be greater than 0, but got {self.name}={self.limit}")
 
     @property
@@ -171,11 +191,16 @@ class Budget:
     def violation(self, value: float) -> float:
         """Return the excess of `value` over the limit as a fraction of the limit; <= 0 means satisfied."""
         excess = value - self.limit if self.rule == "at_most" else self.limit - value
-        return excess / self.limit
+        return excess / (abs(self.limit) or 1.0)
+
+    @property
+    def key(self) -> str:
+        """Name of the budget's constraint in Optuna, the same on machines with other figures of the teacher."""
+        return f"{self.name} relative to the teacher" if self.relative else str(self)
 
     def __str__(self) -> str:
         sign = "<=" if self.rule == "at_most" else ">="
-        return f"{self.name} {sign} {self.limit:g}"
+        return f"{self.name} {sign} {self.limit:g}" + (f" ({self.relative})" if self.relative else "")
 
 
 REWARDS = ("soft", "hard")

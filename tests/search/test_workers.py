@@ -19,11 +19,30 @@ from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import MOST_DEATHS
-from running import write_study
+from running import SPACE, write_study
+
+BOTH_WORKERS_FIRST = (
+    SPACE
+    + """
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+if multiprocessing.parent_process() is not None:  # a worker imports this file before its first trial
+    started = Path(__file__).with_name("started")
+    started.mkdir(exist_ok=True)
+    (started / str(os.getpid())).touch()
+    while len(list(started.iterdir())) < 2:
+        time.sleep(0.01)
+"""
+)
+"""A space whose first worker waits for the second one, so that both have trials however slowly they start."""
 
 
 class Assassin(Silence):
-    """Kills the worker of the first trial that tells an epoch, once."""
+    """Kills one worker after an epoch, once, when both have begun a trial."""
 
     def __init__(self) -> None:
         self.killed: list[int] = []
@@ -32,7 +51,8 @@ class Assassin(Silence):
 
     def stage(self, name: str, done: int, count: int) -> None:
         self.stages.append((name, done, count))
-        if "trial" in name and done and not self.killed:
+        workers = {name.split(",")[0] for name, _, _ in self.stages if "trial" in name}
+        if "trial" in name and done and len(workers) == 2 and not self.killed:
             victim = multiprocessing.active_children()[0]
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
@@ -44,7 +64,13 @@ class Assassin(Silence):
 
 def test_workers_share_a_study_and_a_killed_one_costs_no_trial(tmp_path: Path) -> None:
     search = ('sampler = "random"', 'sampler = "random"\nstop = "shadow"\nrungs = [1]')
-    study = write_study(tmp_path / "study", ("trials = 3", "trials = 5"), ("\nepochs = 1\n", "\nepochs = 2\n"), search)
+    study = write_study(
+        tmp_path / "study",
+        ("trials = 3", "trials = 5"),
+        ("\nepochs = 1\n", "\nepochs = 2\n"),
+        search,
+        space=BOTH_WORKERS_FIRST,
+    )
     reporter = Assassin()
     front = run_study(study, workers=2, reporter=reporter)
     assert reporter.killed and reporter.told == [1, 2, 3, 4, 5]

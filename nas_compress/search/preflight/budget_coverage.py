@@ -43,7 +43,7 @@ class Share:
 
 def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...]:
     """Return the share of each budget with a metric known before training. `sized` is ordered by size."""
-    known = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
+    known = [budget for budget in parts.budgets if budget.metric.known_before_training]
     return tuple(_share(budget, parts, sized) for budget in known)
 
 

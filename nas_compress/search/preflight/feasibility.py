@@ -109,7 +109,7 @@ class Reach:
 
 def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
     """Return each budget known before training with the best figure of the smallest candidates."""
-    budgets = [budget for budget in parts.spec.budget_list if budget.metric.known_before_training]
+    budgets = [budget for budget in parts.budgets if budget.metric.known_before_training]
     found, least = [], []
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)

@@ -46,15 +46,15 @@ class CostLookup:
         return Known(
             values=tuple(values.get(name) for name in objectives),
             constraints={
-                str(budget): budget.violation(values[budget.name])
-                for budget in self.spec.budget_list
+                budget.key: budget.violation(values[budget.name])
+                for budget in self.context.budgets
                 if budget.name in values
             },
         )
 
     @property
     def _budgets(self) -> set[str]:
-        return {budget.name for budget in self.spec.budget_list}
+        return {budget.name for budget in self.context.budgets}
 
     def _sure(self, names: set[str], *, zero_pattern: str) -> set[str]:
         """Return the names of the figures independent of training."""

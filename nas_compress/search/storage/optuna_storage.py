@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -175,15 +175,23 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
     return study
 
 
-def study_identity(spec: StudySpec, *, space_hash: str, data_fingerprint: str) -> dict[str, Any]:
-    """Return the identity of a study: its file without total and device, its space and its data."""
+def study_identity(
+    spec: StudySpec, *, space_hash: str, data_fingerprint: str, metric_code: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the identity of a study: its file without total and device, its space, its data and its metrics.
+
+    metric_code: digest of the module of each metric of the user, by reference.
+    """
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
+    if not spec.metrics:
+        del values["metrics"]  # the same
     for key in ("task", "folder", "image_size"):
         if values["data"][key] is None:
             del values["data"][key]  # the same
-    return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint}
+    code = {"metrics (their text)": dict(metric_code)} if metric_code else {}
+    return {**values, "space (its text)": space_hash, "data (its contents)": data_fingerprint, **code}
 
 
 def differing_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:

@@ -174,8 +174,8 @@ def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> l
     An unknown figure breaks its budget by 1, as much as twice an upper limit.
     """
     if outcome.measured is None:
-        return [(str(budget), 1.0) for budget in budgets]
-    excess = [(str(budget), budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
+        return [(budget.key, 1.0) for budget in budgets]
+    excess = [(budget.key, budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
     return [(name, violation if isfinite(violation) else 1.0) for name, violation in excess]
 
 
