@@ -6,4 +6,7 @@ reader      process that reads blocks for another one
 build       a new store: blocks in this process or in several, continued after a stop
 layout      files of a store; found and checked before use
 identity    name of a store: what a data set of the user holds and names on disk
+byte_values floats in steps of 1/255, stored as bytes
+pictures    pictures in a folder for each class, found and decoded
+picture_parts   splits of a folder of pictures
 """
