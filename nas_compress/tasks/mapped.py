@@ -152,6 +152,21 @@ class MappedTensor(Tensor):
         """Copy rows to the device."""
         return torch.from_numpy(self.source[rows]).to(self.device)
 
+    def __getitem__(self, wanted: Any) -> Tensor:
+        """Copy the chosen rows. A method, because torch makes no views of a plain tensor in inference mode."""
+        if isinstance(wanted, slice):
+            return self.read(wanted)
+        if isinstance(wanted, int):
+            row = wanted % len(self)
+            return self.read(slice(row, row + 1))[0]
+        if isinstance(wanted, Tensor) and wanted.dtype == torch.int64 and wanted.ndim == 1:
+            return self.read(wanted.cpu().numpy())
+        return self.read(slice(None))[wanted]
+
+    def detach(self) -> Tensor:
+        """Return the same rows."""
+        return MappedTensor(self.source, self.device)
+
     @classmethod
     def __torch_dispatch__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -179,10 +194,4 @@ def _without_all_rows(
         return tensor.read(slice(start, end, step)) if dimension == 0 else None
     if function is _ATEN.index_select.default and rest[0] == 0:
         return tensor.read(rest[1].cpu().numpy())
-    if function is _ATEN.index.Tensor and len(rest[0]) == 1 and rest[0][0].dtype == torch.int64:
-        index = rest[0][0]
-        return tensor.read(index.cpu().numpy()) if index.ndim == 1 else None
-    if function is _ATEN.select.int and rest[0] == 0:
-        row = rest[1] % len(tensor)
-        return tensor.read(slice(row, row + 1))[0]
     return None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.store import build
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.mapped import MappedTensor
@@ -99,6 +100,17 @@ def test_large_folders_stay_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(found.inputs["input"][:], expected.inputs["input"])
         assert torch.equal(found.targets["label"], expected.targets["label"])
     assert mapped.normalisation == resident.normalisation and mapped.fingerprint == load().fingerprint
+
+
+def test_other_processes_read_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    paint("photos/a", 20, RED)
+    paint("photos/b", 20, GREEN)
+    alone = load()
+    monkeypatch.setattr("nas_compress.data.store.block.MOST_ROWS", 10)  # four blocks
+    monkeypatch.setattr(build, "ALONE_S", 0.0)
+    monkeypatch.setattr(build, "WORTH_S", 0.0)
+    monkeypatch.setenv("NAS_COMPRESS_CACHE", str(Path("other").absolute()))
+    assert load().fingerprint == alone.fingerprint
 
 
 def test_a_picture_is_turned_cropped_and_shrunk() -> None:

@@ -109,25 +109,40 @@ def test_a_damaged_store_is_made_again_with_a_notice(name: str) -> None:
     assert len(lines) == 1 and "damaged" in lines[0] and "read again" in lines[0]
 
 
-def test_reading_continues_after_a_kill(here: Path) -> None:
-    act = "os.kill(os.getpid(), 9) if index == 2500 and not Path('go').exists() else None"
-    write(3000, act)
+def test_reading_continues_after_a_stop() -> None:
+    write(3000, "if index == 2500 and not Path('go').exists(): raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    Path("go").touch()
+    assert reads() > 2500
+    _require_continued()
+
+
+@pytest.mark.slow
+def test_reading_continues_after_a_kill() -> None:
+    write(3000, "os.kill(os.getpid(), 9) if index == 2500 and not Path('go').exists() else None")
     code = (
         "from pathlib import Path\nfrom nas_compress.data.load_dataset import load_dataset\n"
         "load_dataset(factory='my_data:load', folder=Path())"
     )
-    found = subprocess.run([sys.executable, "-c", code], env={**os.environ})
-    assert found.returncode == -signal.SIGKILL
+    found = subprocess.run([sys.executable, "-c", code])
+    assert found.returncode == -signal.SIGKILL and reads() > 2500
     Path("go").touch()
-    before = reads()
+    _require_continued()
+
+
+def _require_continued() -> None:
+    """Read the rest only: blocks have 1,024 samples, and two were finished."""
     seen: list[tuple[str, int, int]] = []
     data = load(progress=lambda *stage: seen.append(stage))
-    assert before > 2500 and reads() < 3000 - 2048 + 60 + 100
+    assert reads() < 3000 - 2048 + 60 + 100
     assert seen[0] == ("data read: train", 2048, 3000) and seen[-1] == ("data read: test", 60, 60)
-    expected = np.random.default_rng(0).integers(0, 255, (1, 4, 4), dtype=np.uint8)
-    assert any(np.array_equal(image, expected) for image in data.train.inputs["input"].numpy())
+    images = inputs(data)[:3000]
+    expected = [np.random.default_rng(index).integers(0, 255, (1, 4, 4), dtype=np.uint8) for index in (0, 2047, 2999)]
+    assert all(any(np.array_equal(image, each) for image in images.numpy()) for each in expected)
 
 
+@pytest.mark.slow
 def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     write(2100)
     alone = load()
@@ -138,6 +153,7 @@ def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert together.fingerprint == alone.fingerprint and torch.equal(inputs(alone), inputs(together))
 
 
+@pytest.mark.slow
 def test_a_reading_process_that_is_killed_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     write(2100, f"os.kill(os.getpid(), 9) if index == 2000 and os.getpid() != {os.getpid()} else None")
     monkeypatch.setattr(build, "ALONE_S", 0.0)

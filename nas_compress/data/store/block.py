@@ -28,11 +28,12 @@ class NotBytesError(Exception):
 class Shape:
     """Form of all samples of a store.
 
-    sample, dtype: shape and type of a sample as it is read. target, target_dtype: of the first target.
+    count: samples of the store. rows: samples of a block. sample, dtype: shape and type of a sample as it is read. target, target_dtype: of the first target.
     as_bytes: floats in steps of 1/255 are stored as bytes. name, where: of the split, for error texts.
     """
 
     count: int
+    rows: int
     sample: tuple[int, ...]
     dtype: str
     target: tuple[int, ...]
@@ -52,11 +53,6 @@ class Shape:
         return int(np.prod(self.sample, dtype=np.int64)) * self.stored.itemsize
 
     @property
-    def rows(self) -> int:
-        """Samples of a block."""
-        return min(MOST_ROWS, max(1, BLOCK // max(1, self.row_bytes)))
-
-    @property
     def blocks(self) -> int:
         """Number of blocks."""
         return -(-self.count // self.rows)
@@ -69,8 +65,10 @@ class Shape:
 def shape_of(reader: Reader, first: Pair, *, as_bytes: bool, name: str, where: str) -> Shape:
     """Return the form that the first sample gives to all of them."""
     sample, target = first
+    as_read = int(np.prod(sample.shape, dtype=np.int64)) * (1 if as_bytes else sample.dtype.itemsize)
     return Shape(
         count=len(reader),
+        rows=min(MOST_ROWS, max(1, BLOCK // max(1, as_read))),
         sample=sample.shape,
         dtype=sample.dtype.str,
         target=target.shape,

@@ -150,6 +150,7 @@ class _Build:
         """Take over intact blocks of a stopped attempt, or start with an empty file."""
         description, size = self._folder / "unfinished.json", self._shape.count * self._shape.row_bytes
         wanted = {name: list(each) if isinstance(each, tuple) else each for name, each in asdict(self._shape).items()}
+        del wanted["name"], wanted["where"]  # words of messages, which differ from command to command
         try:
             if read_sealed_json(description) == wanted and self._path.stat().st_size == size:
                 for path in (self._folder / "blocks").iterdir():
