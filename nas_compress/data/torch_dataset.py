@@ -48,6 +48,16 @@ def is_dataset(value: object) -> bool:
     )
 
 
+def class_names_of(value: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a data set of torchvision or Hugging Face has, in order; else nothing."""
+    features = getattr(value, "features", None)
+    labels = [features[name] for name in LABEL_NAMES if name in features] if isinstance(features, Mapping) else []
+    names = getattr(labels[0], "names", None) if labels else getattr(value, "classes", None)
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return ()
+
+
 def read_dataset(value: object, origin: Origin, *, progress: Progress, notice: Notice) -> Stored:
     """Return all samples (N, ...) and targets (N, ...) of a data set of (sample, target), from its store.
 

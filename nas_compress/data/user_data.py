@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from nas_compress.data.assemble import Parts, Samples, strata, subset
 from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
-from nas_compress.data.torch_dataset import Origin, is_dataset, read_dataset
+from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import describe, refusal
 from nas_compress.tasks.batch import InputRows
-from nas_compress.tasks.classification import LABEL
+from nas_compress.tasks.classification import LABEL, Classification
+from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
 from nas_compress.values.file_contract import INPUT_NAME
 
@@ -59,6 +61,7 @@ def read_factory(
             for name in SPLITS
             if name in returned
         }
+        names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
     inputs = {split: values for split, (values, _) in splits.items()}
     _require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
@@ -69,12 +72,19 @@ def read_factory(
         _require_both(samples, where)
     return Parts(
         name=factory,
-        task=found.task,
+        task=_named(found.task, names),
         train=samples["train"],
         validation=samples["validation"],
         test=samples["test"],
         numeric=tuple(inputs["train"]),
     )
+
+
+def _named(task: Task, names: tuple[str, ...]) -> Task:
+    """Return a classification with the names of its classes, if their number is right."""
+    if isinstance(task, Classification) and not task.class_names and len(names) == task.classes:
+        return replace(task, class_names=names)
+    return task
 
 
 def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:

@@ -39,6 +39,9 @@ for name, values in zip({outputs}, outputs, strict=True):
     print(name, values[0].round(2).tolist())
 '''
 
+LABELS = "labels.json"
+"""File with the names of the classes."""
+
 LOADERS = {
     FORMS["onnx"]: """from pathlib import Path
 
@@ -75,7 +78,7 @@ Candidate: {candidate}
 ```python
 {example}```
 
-`nas-compress run config.json` trains the same candidate again.{needs}
+`nas-compress run config.json` trains the same candidate again.{needs}{labels}
 """
 
 
@@ -131,6 +134,8 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         signature = file_signature(model)
         example = example_code(signature, model.name, classes=about.get("classes"))
         write_text(out / "example.py", example)
+        if class_names(about):
+            write_json(out / LABELS, class_names(about))
         write_text(out / "README.md", _card(folder, record, signature, example))
 
 
@@ -146,6 +151,12 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
 
 def _relative(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
+
+
+def class_names(about: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes of a run, empty if they are numbers."""
+    names = about.get("class_names")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -234,7 +245,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
     measured, teacher = record.outcome.measured, require_teacher(folder, [record])
     if measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
-    others = {} if teacher is None else teacher.figures
+    others, about = {} if teacher is None else teacher.figures, folder.about()
     rows = "\n".join(
         f"| {name} | {_cell(name, measured.figures)} | {_cell(name, others)} |"
         for name in METRICS
@@ -251,10 +262,11 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
         conditions=spec.target.settings.conditions or "batch 1, one thread",
-        machine=quoted(str(folder.about()["machine"]["cpu"])),
+        machine=quoted(str(about["machine"]["cpu"])),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
         needs=_needs(spec),
+        labels=f" {LABELS} has the names of the classes, in the order of the logits." if class_names(about) else "",
     )
 
 

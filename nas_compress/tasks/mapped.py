@@ -131,12 +131,12 @@ class MappedTensor(Tensor):
 
     source: MappedRows
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, source: MappedRows, device: torch.device | str = "cpu") -> MappedTensor:
         """Make the tensor without reading rows."""
-        tensor: MappedTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        tensor: MappedTensor = torch.Tensor._make_wrapper_subclass(
             cls, source.shape, dtype=getattr(torch, source.dtype.name), device=torch.device(device)
         )
         tensor.source = source
@@ -145,7 +145,7 @@ class MappedTensor(Tensor):
     def __init__(self, source: MappedRows, device: torch.device | str = "cpu") -> None:
         pass
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"MappedTensor({tuple(self.shape)}, {self.dtype}, {self.device})"
 
     def read(self, rows: slice | NDArray[np.int64]) -> Tensor:
@@ -168,7 +168,7 @@ class MappedTensor(Tensor):
         return MappedTensor(self.source, self.device)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Read the rows that an operation needs."""
@@ -177,21 +177,20 @@ class MappedTensor(Tensor):
             found = _without_all_rows(function, args[0], args[1:], given)
             if found is not None:
                 return found
-        whole = lambda each: each.read(slice(None)) if isinstance(each, MappedTensor) else each  # noqa: E731
-        return function(*tree_map(whole, args), **tree_map(whole, given))
+        whole: Any = tree_map(_in_memory, (args, given))
+        return function(*whole[0], **whole[1])
+
+
+def _in_memory(value: Any) -> Any:
+    return value.read(slice(None)) if isinstance(value, MappedTensor) else value
 
 
 def _without_all_rows(
     function: Any, tensor: MappedTensor, rest: tuple[Any, ...], given: Mapping[str, Any]
 ) -> Tensor | None:
     """Return the result of an operation that needs some rows only; None for other operations."""
-    if function is _ATEN.detach.default:
-        return MappedTensor(tensor.source, tensor.device)
     if function is _ATEN._to_copy.default and given.get("dtype", tensor.dtype) == tensor.dtype:
         return MappedTensor(tensor.source, given.get("device") or tensor.device)
-    if function is _ATEN.slice.Tensor:
-        dimension, start, end, step = (*rest, *(0, None, None, 1)[len(rest) :])
-        return tensor.read(slice(start, end, step)) if dimension == 0 else None
     if function is _ATEN.index_select.default and rest[0] == 0:
         return tensor.read(rest[1].cpu().numpy())
     return None

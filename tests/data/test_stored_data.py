@@ -16,6 +16,7 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.store import build
+from nas_compress.data.store.identity import digest_of_object
 from nas_compress.data.torch_dataset import READ_TWICE, FactorySource, Origin
 from nas_compress.errors import RequestError, RunError
 from nas_compress.losses.table import TASK_LOSS
@@ -94,6 +95,25 @@ def test_changed_code_is_another_data_set() -> None:
     del sys.modules["my_data"]
     write(240, "index = index + 1")
     assert load().fingerprint != first
+
+
+def test_the_identity_follows_the_content_and_not_the_place_in_memory() -> None:
+    def held(brightness: float, pixels: list[int]) -> object:
+        value = torch.utils.data.TensorDataset(torch.tensor(pixels))
+        value.transform = lambda image: image * brightness  # type: ignore[attr-defined]
+        return value
+
+    digests = [digest_of_object(held(*each)) for each in ((0.5, [1, 2]), (0.5, [1, 2]), (0.7, [1, 2]), (0.5, [1, 3]))]
+    assert digests[0] == digests[1] and len(set(digests)) == 3
+
+
+def test_files_and_folders_that_a_data_set_names_are_part_of_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    value = torch.utils.data.TensorDataset(torch.zeros(2))
+    value.root = str(tmp_path / "pictures")  # type: ignore[attr-defined]
+    before = digest_of_object(value)
+    (tmp_path / "pictures" / "1.png").write_bytes(b"1")
+    assert digest_of_object(value) != before
 
 
 @pytest.mark.parametrize("name", ["samples", "targets", "store.json"])

@@ -28,8 +28,9 @@ class NotBytesError(Exception):
 class Shape:
     """Form of all samples of a store.
 
-    count: samples of the store. rows: samples of a block. sample, dtype: shape and type of a sample as it is read. target, target_dtype: of the first target.
-    as_bytes: floats in steps of 1/255 are stored as bytes. name, where: of the split, for error texts.
+    count: samples of the store. rows: samples of a block. sample, dtype: shape and type of a sample as it is read.
+    target, target_dtype: of the first target. as_bytes: floats in steps of 1/255 are stored as bytes. name, where: of
+    the split, for error texts.
     """
 
     count: int

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import math
 import os
 import queue
 import shutil
+import tempfile
 import threading
 import time
 from dataclasses import asdict, replace
+from functools import cache
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
@@ -57,9 +60,23 @@ STAGE = "data read"
 """Name of the stage for the progress bar."""
 
 
-def stores_folder() -> Path:
-    """Return the folder of all stores in the cache; any of them may be deleted."""
-    return writable_cache_folder() / "data" / "stores"
+def stores_folder(notice: Notice) -> Path:
+    """Return the folder of all stores in the cache; any of them may be deleted.
+
+    Without a writable cache it is a folder that this process removes at its end.
+    """
+    try:
+        return writable_cache_folder() / "data" / "stores"
+    except RunError as error:
+        notice(f"{error} The data are read for this command only.")
+        return _folder_of_process()
+
+
+@cache
+def _folder_of_process() -> Path:
+    folder = tempfile.mkdtemp(prefix="nas_compress_data_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def stored_or_read(
@@ -71,7 +88,7 @@ def stored_or_read(
     error texts. Processes that need the same store wait for the first one.
     RequestError if a sample cannot be stored, RunError if the disk is full or a process that reads has ended.
     """
-    folder = stores_folder() / key
+    folder = stores_folder(notice) / key
     make_folder(folder.parent)
     found = _opened(folder, notice)
     if found is not None:

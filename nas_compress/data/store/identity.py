@@ -8,13 +8,17 @@ import pickle
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
+
+import torch
 
 from nas_compress.data.store.source import Pair
 
-MOST_FILES = 2_000_000
-"""Largest number of files and texts that are looked at."""
+MOST_FILES, MOST_TEXTS = 200_000, 2_000_000
+"""Largest number of files in a folder, and of objects in a data set, that are looked at."""
 
 
 def digest_of_pairs(pairs: Sequence[Pair]) -> str:
@@ -37,7 +41,7 @@ def digest_of_object(value: object) -> str:
     own = getattr(value, "_fingerprint", None)  # Hugging Face's own name of a data set
     digest.update(repr(own if isinstance(own, str) else None).encode())
     digest.update(_pickled(value))
-    for line in _named_files(value):
+    for line in sorted(_named_files(value)):
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -54,11 +58,27 @@ class _Hashed:
         return len(content)
 
 
+class _Pickler(pickle.Pickler):
+    """Pickles values by their content: no addresses of tensors, and functions by their code."""
+
+    def reducer_override(self, value: object) -> Any:
+        """Describe tensors and functions, which pickle has by address or by name."""
+        if isinstance(value, torch.Tensor):
+            numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers).hexdigest()}",)
+        if isinstance(value, FunctionType):
+            code = value.__code__
+            constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
+            kept = [cell.cell_contents for cell in value.__closure__ or ()]
+            return tuple, ([value.__qualname__, code.co_code, code.co_names, constants, value.__defaults__, kept],)
+        return NotImplemented
+
+
 def _pickled(value: object) -> bytes:
     file = _Hashed()
     try:
         # arrays are hashed where they are, and not copied into the pickle
-        pickle.Pickler(file, protocol=5, buffer_callback=lambda each: file.digest.update(each.raw())).dump(value)
+        _Pickler(file, protocol=5, buffer_callback=lambda each: file.digest.update(each.raw())).dump(value)
     except Exception:  # the user's objects may raise anything
         return b"not pickled"
     return file.digest.digest()
@@ -85,13 +105,10 @@ def _described(path: Path) -> Iterator[str]:
     with suppress(OSError):
         if path.is_file():
             yield _state(path)
-        elif path.is_dir() and path != Path.cwd():
-            for count, (folder, names, files) in enumerate(os.walk(path)):
-                names.sort()
-                if count > MOST_FILES:
-                    return
-                for name in sorted(files):
-                    yield _state(Path(folder, name))
+        elif path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
+            files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+            for file in islice(files, MOST_FILES):
+                yield _state(file)
 
 
 def _state(path: Path) -> str:
@@ -102,7 +119,7 @@ def _state(path: Path) -> str:
 def _texts(value: object) -> Iterator[str]:
     """Return the texts and paths in attributes, lists and mappings of an object."""
     seen, left, count = set[int](), [value], 0
-    while left and count < MOST_FILES:
+    while left and count < MOST_TEXTS:
         each: Any = left.pop()
         count += 1
         if isinstance(each, str | os.PathLike):

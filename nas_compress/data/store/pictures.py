@@ -61,7 +61,10 @@ def list_pictures(root: Path, folder: str, where: str) -> Listing:
     root: of the paths. folder: the folder of classes, relative to `root`, "" for `root` itself. RequestError if there
     are no folders, or if one has no pictures.
     """
-    files, classes, states, others = [], [], [], []
+    files: list[str] = []
+    classes: list[str] = []
+    states: list[str] = []
+    others: list[str] = []
     for name in class_folders(root / folder):
         before = len(files)
         for path in _files(root / folder / name):

@@ -26,7 +26,7 @@ class ReaderProcess:
     """
 
     def __init__(self, source: Source, shape: Shape, path: Path) -> None:
-        self._first = (source, shape, path)
+        self._first: tuple[Source, Shape, Path] | None = (source, shape, path)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each or str(Path.cwd()) for each in sys.path)}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
