@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss

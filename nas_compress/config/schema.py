@@ -35,12 +35,24 @@ from nas_compress.values.metric import Direction
 from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, declare_metrics
 
 
+class SpecAugmentSection(Section):
+    """`spec_augment` of `[data]`: largest masks on spectrograms, in rows and columns, and their number."""
+
+    frequency: int = Field(default=0, ge=0)
+    time: int = Field(default=0, ge=0)
+    frequency_masks: PositiveInt = 2
+    time_masks: PositiveInt = 2
+    time_share: float = Field(default=1.0, gt=0.0, le=1.0)
+
+
 class DataSection(Section):
     """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"` or by `folder`.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
     students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
+    shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
+    views: views of each sample by seed; epoch e has view e mod `views`.
     """
 
     name: str | None = None
@@ -50,6 +62,12 @@ class DataSection(Section):
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
+    crop: float | None = Field(default=None, gt=0.0, lt=1.0)
+    erase: float | None = Field(default=None, gt=0.0, le=1.0)
+    spec_augment: SpecAugmentSection | None = None
+    mixup: PositiveFloat | None = None
+    cutmix: PositiveFloat | None = None
+    views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
     task: Literal["classification", "multi_label", "regression"] | None = None
 

@@ -8,7 +8,7 @@
 catalogue         table of the data sets that ship
 loading           load a data set by name, or from a function of the user
 dataset           Split, HeldOutSplit and Dataset
-augmentation      numbered views of the training samples
+augment           numbered views of the training samples
 stratified_split  random divisions that keep the share of each class
 assemble          from arrays to a Dataset: subset, normalisation, fingerprint
 digits            scikit-learn's 8x8 digits

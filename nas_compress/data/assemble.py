@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.data.augmentation import Augmentation
+from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.data.stratified_split import stratified_subset

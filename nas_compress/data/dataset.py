@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from nas_compress.data.augmentation import Augmentation
+from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device
 from nas_compress.tasks.task import Task

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas_compress.data.assemble import Parts, assemble
-from nas_compress.data.augmentation import Augmentation, NoAugmentation, ShiftAndFlip, is_of_images
+from nas_compress.data.augment.choose import Drawing, drawn
+from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
@@ -17,7 +19,7 @@ from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory
-from nas_compress.errors import refusal, require_known
+from nas_compress.errors import RequestError, refusal, require_known
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def load_dataset(
     seed: int = 0,
     shift: int | None = None,
     flip: bool | None = None,
+    drawing: Drawing | None = None,
     train_samples: int | None = None,
     task: Kind | None = None,
     where: str = "",
@@ -54,6 +57,7 @@ def load_dataset(
     folder: first place on sys.path while the factory is imported, and of a relative path of pictures.
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
+    drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     where: the study file's key, for error texts.
@@ -96,11 +100,16 @@ def load_dataset(
             str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
         )
         if parts.augmentation is not None:
-            if shift or flip:
-                raise refusal(f"shift and flip are for images, but got a task {parts.task.name!r}", where)
+            if shift or flip or drawing not in (None, Drawing()):
+                rule = f"data with a task {parts.task.name!r} of their own must have augmentation of their own too"
+                raise refusal(f"{rule}, but got keys of [data]; return it as 'augmentation'", where)
             augmentation = parts.augmentation
         elif not (shift or flip) and not is_of_images(parts.task.signature.inputs):
             augmentation = NoAugmentation()
+    try:
+        augmentation = drawn(augmentation, drawing or Drawing(), task=parts.task, seed=seed)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
     return assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.data.assemble import Parts, Samples, strata, subset
-from nas_compress.data.augmentation import Augmentation, NoAugmentation
+from nas_compress.data.augment.protocol import Augmentation, NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.errors import refusal, require_known
 from nas_compress.tasks.task import Task
@@ -39,7 +39,7 @@ def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where
     if not isinstance(task, Task):
         raise refusal(f"task must be a nas_compress.tasks.task.Task, but got {type(task).__name__}", where)
     if not isinstance(augmentation, Augmentation):
-        rule = "augmentation must be a nas_compress.data.augmentation.Augmentation"
+        rule = "augmentation must be a nas_compress.data.augment.protocol.Augmentation"
         raise refusal(f"{rule}, but got {type(augmentation).__name__}", where)
     splits = {split: _samples(returned[split], split, where) for split in SPLITS if split in returned}
     if "validation" not in splits:

@@ -1,7 +1,7 @@
 """Losses of the student's logits, against the labels or the teacher's logits.
 
-Shapes: student_logits and teacher_logits (B, C), labels (B,) int64. Each function returns a scalar in float32, and no
-gradient reaches the teacher.
+Shapes: student_logits and teacher_logits (B, C), labels (B,) int64, or (B, C) float for soft labels. Each function
+returns a scalar in float32, and no gradient reaches the teacher.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def teacher_free(student_logits: Tensor, labels: Tensor, *, confidence: float, t
     """
     classes = student_logits.shape[1]
     other = math.log((1 - confidence) / (classes - 1))
-    virtual = torch.full(student_logits.shape, other, device=student_logits.device)
-    virtual = virtual.scatter(1, labels[:, None], math.log(confidence))
+    if labels.is_floating_point():  # a mixture of virtual teachers
+        virtual = (math.exp(other) + (confidence - math.exp(other)) * labels).log()
+    else:
+        virtual = torch.full(student_logits.shape, other, device=student_logits.device)
+        virtual = virtual.scatter(1, labels[:, None], math.log(confidence))
     target = F.log_softmax(virtual / temperature, dim=1)
     student = F.log_softmax(student_logits.float() / temperature, dim=1)
     return F.kl_div(student, target, reduction="sum", log_target=True) * (temperature**2 / len(student))

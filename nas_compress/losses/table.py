@@ -96,6 +96,7 @@ TERMS: Mapping[str, Term] = {
     "dkd": LogitTerm(
         function=dkd,
         targets=("teacher", "labels"),
+        soft_labels=False,  # one class is set apart from the others
         summary="decoupled kd: the label's class against the rest, and the rest among themselves",
         source="Zhao et al. 2022, arXiv 2203.08679",
         settings={

@@ -15,7 +15,7 @@ from nas_compress.models.features import Observation
 Settings = Mapping[str, float]
 
 LogitLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(student logits (B, C), labels (B,), teacher logits (B, C)) to a scalar.
+"""(student logits (B, C), labels (B,) or soft labels (B, C), teacher logits (B, C)) to a scalar.
 
 A constant added to a row of the teacher's logits changes nothing, because they are stored as differences to the row's
 maximum.
@@ -73,10 +73,12 @@ class LogitTerm(_Row):
 
     function: called with the student's logits, one argument for each target, and the settings as keywords.
     targets: further arguments in this order.
+    soft_labels: labels may be probabilities (B, C).
     """
 
     function: Callable[..., Tensor]
     targets: tuple[Target, ...]
+    soft_labels: bool = True
 
     @property
     def needs_teacher(self) -> bool:

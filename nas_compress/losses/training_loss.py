@@ -214,11 +214,16 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         # every row is a sample of its own: a label of many, or a position
         return function(
             logits.flatten(0, -2),
-            task.labels(targets).flatten() if reads_labels else answers,
+            _label_rows(task.labels(targets)) if reads_labels else answers,
             guide.flatten(0, -2) if term.needs_teacher else guide,
         )
 
     return part
+
+
+def _label_rows(labels: Tensor) -> Tensor:
+    """Labels (B, ...) as one row, or soft labels (B, ..., C) as rows."""
+    return labels.flatten(0, -2) if labels.is_floating_point() else labels.flatten()
 
 
 def one_answer(logits: Tensor, temperature: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +21,22 @@ Parsed = TypeVar("Parsed")
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RequestError, TypeError, ValueError)
 """Errors of readers whose values have other types or ranges than a writer gives them."""
 
+_INFINITE = {"inf": inf, "-inf": -inf}
+
 NUMBER = re.compile(r"0|[1-9][0-9]*")
 """Name of a trial's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the sampler got for a trial. Later measurements change the outcome, but not these.
+
+    values: one for each objective, or the reward; empty for a failed trial and after a stop by Optuna's pruner.
+    constraints: violation of each budget by its name; <= 0 is satisfied.
+    """
+
+    values: tuple[float, ...]
+    constraints: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +48,7 @@ class Record:
     this trial copies.
     files: SHA-256 by path of the model and of the files next to it; empty in records of earlier versions.
     versions: of Python and of packages with influence on the outcome.
+    told: None in records of earlier versions and of other hosts.
     """
 
     trial: int
@@ -43,6 +59,7 @@ class Record:
     repeats: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    told: Told | None = None
 
 
 def write_candidate(folder: RunFolder, trial: int, candidate: Candidate) -> None:
@@ -73,6 +90,7 @@ def write_record(folder: RunFolder, record: Record) -> None:
             "repeats": record.repeats,
             "files": dict(record.files),
             "versions": dict(record.versions),
+            "told": None if record.told is None else _told_values(record.told),
             "outcome": record.outcome.to_dict(),
         },
     )
@@ -86,10 +104,30 @@ def read_record(folder: RunFolder, trial: int) -> Record | None:
     try:
         values = read_sealed_json(path, required=folder.sealed)
         values["outcome"] = Outcome.from_dict(values["outcome"])
+        values["told"] = _read_told(values.get("told"))
         require_plausible_record(values, values["outcome"], trial=trial)
         return Record(**values)
     except (DamagedFileError, *UNREADABLE) as error:
         raise damaged(path, error, trial_remedy(folder, trial)) from error
+
+
+def _told_values(told: Told) -> dict[str, Any]:
+    """Return plain values. JSON has no infinite numbers, so they become text; a sampler may get them."""
+    values = [value if isfinite(value) else str(value) for value in told.values]
+    return {"values": values, "constraints": dict(told.constraints)}
+
+
+def _read_told(values: Any) -> Told | None:
+    if values is None:
+        return None
+    told = Told(
+        values=tuple(_INFINITE.get(value, value) for value in values["values"]),
+        constraints=dict(values["constraints"]),
+    )
+    numbers = (*told.values, *told.constraints.values())
+    if any(type(number) not in (int, float) or isnan(number) for number in numbers):
+        raise ValueError(f"told must be numbers, but got {told}")
+    return told
 
 
 def read_records(folder: RunFolder) -> list[Record]:

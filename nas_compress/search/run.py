@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 
 from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
+from nas_compress.files import digest_of_values
 from nas_compress.runs.adopt import adopt
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
@@ -48,6 +50,7 @@ from nas_compress.search.setup import (
 )
 from nas_compress.search.start_points import queue_start_points
 from nas_compress.search.storage.hosts import Hosts, wait_for_workers
+from nas_compress.search.storage.journal_repair import JournalKeeper
 from nas_compress.search.storage.optuna_storage import (
     known_errors,
     open_study,
@@ -111,19 +114,22 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    with folder.locked(), known_errors(storage), opened_storage(storage, folder.journal) as backend:
+    with folder.locked(), known_errors(storage), ExitStack() as stack:
         wait_for_workers(folder)
         folder.tidy()
         reporter = Logged(reporter, folder.log)
-        opened = _open(parts, backend)
+        records = read_records(folder)
+        opened = _open(parts, folder, records, stack, url=storage, say=reporter.say)
         for line in code:
             reporter.keep(line)
-        folder = _in_todays_format(folder, reporter)
-        records = read_records(folder)
+        if not folder.sealed:
+            folder = _in_todays_format(folder, reporter)
+            records = read_records(folder)
         require_same_trials(opened, folder, records)
         if storage is None:
             records = _take_over(folder, parts, records, reporter)
         hosts = _join(opened, parts, folder, url=storage, total=max(total, len(records)), shared=store)
+        hosts.say = reporter.say
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
         for line in (*ignored_folders(folder), *continuation_notes(records, versions())):
             reporter.say(line)
@@ -201,21 +207,49 @@ def _refuse_relative(parts: StudyParts) -> None:
         refuse_out_of_reach(parts, within_reach(parts, sized))
 
 
-def _open(parts: StudyParts, backend: BaseStorage) -> optuna.Study:
-    """Open the study in the storage; RequestError if it belongs to another study file."""
-    identity = study_identity(
+def _identity(parts: StudyParts) -> dict[str, Any]:
+    return study_identity(
         parts.spec,
         space_hash=parts.space.source_hash,
         data_fingerprint=parts.dataset.fingerprint,
         metric_code=code_digests(parts.spec.metric_functions, folder=parts.file.folder),
     )
-    return open_study(backend, parts.spec, identity)
+
+
+def _open(
+    parts: StudyParts,
+    folder: RunFolder,
+    records: Sequence[Record],
+    stack: ExitStack,
+    *,
+    url: str | None,
+    say: Callable[[str], None],
+) -> optuna.Study:
+    """Open the study in the storage, whose journal is repaired if necessary. RequestError if it is another study.
+
+    stack: closes the storage.
+    """
+    identity, space = _identity(parts), parts.space.suggest
+    if url is not None:
+        storage = stack.enter_context(opened_storage(url, folder.journal))
+        return open_study(storage, parts.spec, identity, space=space, say=say)
+    repaired = JournalKeeper(
+        folder=folder,
+        spec=parts.spec,
+        task=parts.dataset.task,
+        space=space,
+        identity=identity,
+        identity_at_start=folder.about().get("identity") if folder.marker.is_file() else None,
+        records=records,
+    ).open()
+    study = open_study(repaired.storage, parts.spec, identity, space=space, say=say)
+    if repaired.notice is not None:
+        say(repaired.notice)
+    return study
 
 
 def _in_todays_format(folder: RunFolder, reporter: Reporter) -> RunFolder:
     """Give the files of an earlier version their checksums."""
-    if folder.sealed:
-        return folder
     adopted = adopt(folder)
     reporter.say("the run folder of an earlier version got checksums for its records and model files as they are")
     return adopted
@@ -235,6 +269,7 @@ def _join(
     folder.start(
         {
             "run": run_id,
+            "identity": digest_of_values(_identity(parts)),
             "study": parts.spec.model_dump(mode="json") | {"trials": total},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.task.classes,
@@ -253,6 +288,7 @@ def _join(
         machine=parts.target.fingerprint,
         joined=url is not None,
         shared=shared,
+        space=parts.space.suggest,
     )
 
 

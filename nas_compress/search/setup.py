@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from nas_compress import __version__
-from nas_compress.config.schema import StudySpec, TeacherSection, TrainingSection
+from nas_compress.config.schema import DataSection, StudySpec, TeacherSection, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
+from nas_compress.data.augment.choose import Drawing
+from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.store.source import no_progress
@@ -103,6 +105,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         seed=spec.data.seed,
         shift=spec.data.shift,
         flip=spec.data.flip,
+        drawing=_drawing(spec.data),
         train_samples=spec.data.train_samples,
         task=spec.data.task,
         where=f"{file.label}: data.{spec.data.source}",
@@ -148,6 +151,18 @@ def gather(
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
+
+
+def _drawing(data: DataSection) -> Drawing:
+    masks = data.spec_augment
+    return Drawing(
+        crop=data.crop,
+        erase=data.erase,
+        spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
+        mixup=data.mixup,
+        cutmix=data.cutmix,
+        views=data.views,
+    )
 
 
 def untrained_teacher(parts: StudyParts) -> nn.Module:

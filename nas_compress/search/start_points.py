@@ -8,14 +8,8 @@ import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.setup import StudyParts
+from nas_compress.search.storage.attributes import POINT, STARTED
 from nas_compress.teacher.obtain import teacher_architecture
-
-STARTED = "nas_compress:start_points"
-"""User attribute of the study: its start points are queued. A resumed run does not queue them again."""
-
-
-POINT = "start_point"
-"""User attribute of a trial: its number among the start points."""
 
 
 def start_points(parts: StudyParts, sized: Sequence[Sized]) -> list[Mapping[str, object]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -25,8 +25,10 @@ from nas_compress.search.samplers.table import make_sampler, proposal_context
 from nas_compress.search.setup import StudyParts, versions
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
+from nas_compress.search.storage.attributes import CANDIDATE
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
-from nas_compress.search.storage.recovery import constraints, deadly, remove_trial, settle_cut, tell
+from nas_compress.search.storage.recovery import deadly, remove_trial, settle_cut, tell
+from nas_compress.search.storage.told_trials import attributes, told_of
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
@@ -34,12 +36,6 @@ from nas_compress.trial.run import run_checked_trial
 from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
-
-CANDIDATE = "candidate"
-"""User attribute of a trial: its candidate, from the proposal on."""
-
-ATTRIBUTES = ("state", "reason", "seed", "epochs", "planned_epochs", CANDIDATE, "measured", "seconds")
-"""Values of an outcome in the user attributes of its trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +264,8 @@ class Trials:
             files=answer.files,
             versions=answer.versions,
         )
+        told = told_of(record, self._spec, budgets=self.context.budgets, task=self.parts.dataset.task)
+        record = replace(record, told=told)
         try:
             self._tell(trial, record)
         except (UpdateFinishedTrialError, ValueError):
@@ -280,15 +278,14 @@ class Trials:
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         # Attributes first: once the record is on disk, a restart tells the values only.
-        task = self.parts.dataset.task
-        for name, violation in constraints(record.outcome, self.context.budgets, task=task):
+        for name, violation in ({} if record.told is None else record.told.constraints).items():
             trial.set_constraint(name, violation)
-        for name, value in _attributes(record).items():
+        for name, value in attributes(record).items():
             trial.set_user_attr(name, value)
         self.hosts.share(trial, record)
         write_record(self._folder, record)
         self._folder.checkpoint(record.outcome.candidate).unlink(missing_ok=True)
-        tell(self.hosts.study, record, self._spec, task=task)
+        tell(self.hosts.study, record, self._spec, task=self.parts.dataset.task)
 
     def _give_back(self, trial: optuna.Trial) -> None:
         frozen = self.hosts.study.trials[trial.number]
@@ -298,8 +295,3 @@ class Trials:
 
     def _earlier(self, candidate: Candidate) -> Iterator[Record]:
         return (record for record in self.records if record.outcome.candidate == candidate)
-
-
-def _attributes(record: Record) -> dict[str, Any]:
-    outcome = record.outcome.to_dict()
-    return {name: outcome[name] for name in ATTRIBUTES} | {"model": record.model, "repeats": record.repeats}

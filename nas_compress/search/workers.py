@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-import optuna
 import torch
 
 from nas_compress.config.study_file import StudyFile
@@ -28,7 +27,7 @@ from nas_compress.search.loop import LOOK_EVERY_S, search
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import find_teacher, gather, make_context, measured_against
 from nas_compress.search.storage.hosts import Hosts, working
-from nas_compress.search.storage.optuna_storage import known_errors, opened_storage
+from nas_compress.search.storage.optuna_storage import join_study, known_errors, opened_storage
 from nas_compress.search.storage.shared_files import open_shared
 from nas_compress.search.trials import Clock, Trials
 
@@ -188,13 +187,14 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
         context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:
         hosts = Hosts(
-            study=optuna.load_study(study_name=parts.spec.name, storage=storage),
+            study=join_study(storage, parts.spec, space=parts.space.suggest, say=lambda line: None),  # the run says it
             folder=task.folder,
             run_id=task.run_id,
             machine=parts.target.fingerprint,
             worker=number,
             joined=task.storage is not None,
             shared=None if task.shared is None else open_shared(task.shared),
+            space=parts.space.suggest,
         )
         with hosts.proposing():  # no other worker has a trial that it has not signed yet
             hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)

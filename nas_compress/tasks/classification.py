@@ -90,7 +90,7 @@ class Classification:
         return replace(self, metrics=chosen_metrics(self.metrics, names, CLASSIFICATION))
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
-        """Return the mean cross-entropy on the labels."""
+        """Return the mean cross-entropy on the labels, or on the probabilities of mixed targets."""
         return F.cross_entropy(self.logits(outputs).float(), self.labels(targets))
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
@@ -105,6 +105,11 @@ class Classification:
     def as_targets(self, outputs: Batch) -> Batch:
         """Raise RequestError: logits are no labels."""
         raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
+    def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
+        """Return the probability of each class, float32 (B, classes), as `label`."""
+        own, other = (F.one_hot(each[LABEL], self.classes).float() for each in (targets, others))
+        return {LABEL: share[:, None] * own + (1 - share)[:, None] * other}
 
     def chance(self, metric: str) -> float | None:
         """Return the figure of a random guess, by the table of metrics."""

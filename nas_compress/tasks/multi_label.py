@@ -23,6 +23,9 @@ from nas_compress.values.signature import BATCH, Signature, TensorSpec
 LABELS = "labels"
 """Name of the target."""
 
+MIXED_NDIM = 3
+"""Dimensions of mixed targets; others have two."""
+
 AGREEMENT: Mapping[Rounding, float] = {"none": 0.999, "integers": 0.95, "few_bits": 0.85}
 """Least fraction of single answers (sample and label) on which file and module agree."""
 
@@ -81,7 +84,9 @@ class MultiLabel:
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the mean binary cross-entropy over samples and labels."""
-        return F.binary_cross_entropy_with_logits(outputs[OUTPUT_NAME].float(), targets[LABELS])
+        labels = targets[LABELS]
+        present = labels[..., 1] if labels.ndim == MIXED_NDIM else labels
+        return F.binary_cross_entropy_with_logits(outputs[OUTPUT_NAME].float(), present)
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
@@ -95,6 +100,11 @@ class MultiLabel:
     def as_targets(self, outputs: Batch) -> Batch:
         """Raise RequestError: logits are no labels."""
         raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
+
+    def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
+        """Return the probabilities of absence and presence of each label, float32 (B, labels, 2), as `labels`."""
+        present = share[:, None] * targets[LABELS] + (1 - share)[:, None] * others[LABELS]
+        return {LABELS: torch.stack([1 - present, present], dim=-1)}
 
     def chance(self, metric: str) -> float | None:
         """Return 0.5 for the area under the curve; other metrics depend on the frequency of the labels."""
@@ -112,5 +122,6 @@ class MultiLabel:
         return torch.stack([torch.zeros_like(present), present], dim=-1)
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class of every label, 1 if it is present, int64 (B, labels)."""
-        return targets[LABELS].long()
+        """Return the class of every label, 1 if it is present, int64 (B, labels); see `mixed` for soft ones."""
+        labels = targets[LABELS]
+        return labels if labels.ndim == MIXED_NDIM else labels.long()

@@ -91,6 +91,10 @@ class WithOwnMetrics:
         """Return a teacher's outputs as targets."""
         return self.task.as_targets(outputs)
 
+    def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
+        """Return soft targets of mixed samples."""
+        return self.task.mixed(targets, others, share)
+
     def chance(self, metric: str) -> float | None:
         """Return the value of a metric without any knowledge."""
         return self.levels.get(metric) if metric in self.scores else self.task.chance(metric)

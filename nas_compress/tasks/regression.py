@@ -98,6 +98,10 @@ class Regression:
         """Return the values as targets."""
         return {TARGETS: outputs[VALUES].detach()}
 
+    def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
+        """Return the weighted means of the numbers."""
+        return {TARGETS: share[:, None] * targets[TARGETS] + (1 - share)[:, None] * others[TARGETS]}
+
     def chance(self, metric: str) -> float | None:
         """Return 0 for R2, the figure of a constant answer."""
         level = METRICS[metric].chance if metric == "r2" else None

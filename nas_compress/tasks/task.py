@@ -71,6 +71,13 @@ class Task(Protocol):
         """Return a teacher's outputs as targets; RequestError if outputs and targets differ in kind."""
         raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
 
+    def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
+        """Return soft targets: `share` (B,) of `targets` and the rest of `others`.
+
+        `base_loss` and `labels` take them too. RequestError if such targets have no meaning.
+        """
+        raise RequestError(f"mixup and cutmix need soft targets, but the task {self.name} has none; leave them out")
+
     def chance(self, metric: str) -> float | None:
         """Return the value of a metric without any knowledge; None if there is no such level."""
 
@@ -90,7 +97,10 @@ class Task(Protocol):
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
 
     def labels(self, targets: Batch) -> Tensor:
-        """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none."""
+        """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none.
+
+        Those of soft targets are probabilities, float32 (B, ..., C).
+        """
         raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_compress.data.augmentation import Augmentation
+from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
 from nas_compress.files import read_sealed_json, write_sealed_json

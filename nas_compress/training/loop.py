@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from nas_compress.data.augmentation import Augmentation
+from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.models.narrow_convolutions import safe_backward
-from nas_compress.tasks.batch import chosen, device_of, rows
+from nas_compress.tasks.batch import device_of, rows
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
 from nas_compress.training.objective import TrainingObjective
@@ -33,6 +33,7 @@ def train(
     learning_rate: float,
     weight_decay: float,
     seed: int,
+    first_epoch: int = 0,
     macs: int | None = None,
     sparsifier: Sparsifier | None = None,
     pause: Callable[[], None] | None = None,
@@ -43,6 +44,7 @@ def train(
 
     samples: on the model's device.
     objective: its own modules learn together with the model.
+    first_epoch: number of the first epoch, for views of whole epochs.
     macs: multiply-adds of one sample; counted if None.
     sparsifier: sets weights to 0 and keeps them there.
     pause: called before each batch; it may wait.
@@ -89,7 +91,7 @@ def train(
         step = begin * steps_per_epoch
         for epoch in range(begin, epochs):
             order = torch.randperm(len(samples), generator=shuffle).to(device)
-            drawn = torch.randint(augmentation.count, (steps_per_epoch,), generator=shuffle).tolist()
+            drawn = _views(augmentation, first_epoch + epoch, steps_per_epoch, shuffle)
             history: list[dict[str, Tensor]] = []
             for number, view in enumerate(drawn):
                 if pause is not None:
@@ -97,7 +99,7 @@ def train(
                 # batch: one view for all its samples
                 index = order[number * batch_size : (number + 1) * batch_size]
                 batch = views.batch(index, view)
-                targets = chosen(samples.targets, index)
+                targets = views.targets(samples.targets, index, view)
 
                 # forward, backward, update
                 for group in optimizer.param_groups:
@@ -125,6 +127,15 @@ def train(
         sparsifier.finish()
     learners.eval()
     return means
+
+
+def _views(augmentation: Augmentation, epoch: int, steps: int, shuffle: torch.Generator) -> list[int]:
+    """Return the view of each step of an epoch."""
+    view = augmentation.view_of(epoch)
+    if view is not None:
+        return [view] * steps
+    drawn: list[int] = torch.randint(augmentation.count, (steps,), generator=shuffle).tolist()
+    return drawn
 
 
 @contextmanager

@@ -146,6 +146,7 @@ def _fit_part(
         learning_rate=peak * rate,
         weight_decay=context.training.weight_decay,
         seed=seed,
+        first_epoch=begin,
         macs=macs,
         sparsifier=sparsifier,
         pause=context.target.pause,

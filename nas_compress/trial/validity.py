@@ -14,6 +14,7 @@ from nas_compress.config.schema import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
+from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
@@ -193,6 +194,7 @@ class CandidateRules:
         key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
         if key not in self._passed:
             self._require_batch(candidate)
+            self._require_soft_labels(candidate)
             self._require_trained_teacher(candidate)
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
@@ -211,6 +213,16 @@ class CandidateRules:
                 raise RequestError(
                     f"training.batch_size >= {least} must hold for loss {term.name!r}, which compares samples, "
                     f"but got {self._batch_size}"
+                )
+
+    def _require_soft_labels(self, candidate: Candidate) -> None:
+        """Require losses that take the soft targets of mixed samples."""
+        for term in candidate.losses:
+            row = TERMS[term.name]
+            if self._dataset.augmentation.mixes and isinstance(row, LogitTerm) and not row.soft_labels:
+                raise RequestError(
+                    f"loss {term.name!r} needs one class for each sample, but data.mixup and data.cutmix mix classes; "
+                    "use another loss such as 'kd', or leave them out"
                 )
 
     def _require_trained_teacher(self, candidate: Candidate) -> None:

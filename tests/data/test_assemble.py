@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.input_statistics import moments
 from nas_compress.errors import RequestError

@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.data.augmentation import NoAugmentation
+from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
@@ -82,7 +82,7 @@ def test_a_task_without_classes_has_no_logits(tmp_path: Path) -> None:
     ("returned", "message"),
     [
         ("{**good, 'task': 3}", "task must be a nas_compress.tasks.task.Task, but got int"),
-        ("{**good, 'augmentation': 3}", "augmentation must be a nas_compress.data.augmentation.Augmentation"),
+        ("{**good, 'augmentation': 3}", "augmentation must be a nas_compress.data.augment.protocol.Augmentation"),
         ("{**good, 'valid': good['test']}", "did you mean 'validation'"),
         ("{'task': good['task'], 'train': good['train']}", "must include train and test, but got task, train"),
         ("{**good, 'train': (good['train'][0]['left'], 0)}", "train must be a pair of mappings (inputs, targets)"),
@@ -103,5 +103,7 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, returned: str, message
 
 
 def test_shifts_are_for_images(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="shift and flip are for images, but got a task 'distance'"):
+    with pytest.raises(
+        RequestError, match="data with a task 'distance' of their own must have augmentation of their own too"
+    ):
         load(tmp_path, shift=1)

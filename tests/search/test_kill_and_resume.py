@@ -16,8 +16,9 @@ from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_candidate, read_record, read_records, write_record
 from nas_compress.search.run import run_study
+from nas_compress.search.storage.attributes import DEATHS
 from nas_compress.search.storage.optuna_storage import open_storage
-from nas_compress.search.storage.recovery import DEATHS, MOST_DEATHS, settle_cut_trials
+from nas_compress.search.storage.recovery import MOST_DEATHS, settle_cut_trials
 from nas_compress.tasks.classification import Classification
 from running import Told, shared_cache, snapshot, start, wait_until, write_study
 
@@ -98,7 +99,8 @@ def test_a_second_process_on_one_run_is_refused(tmp_path: Path) -> None:
     assert line.startswith("nas-compress: Another process runs the study in")
 
 
-def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path) -> None:
+def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_compress.search.run.measure_members_again", lambda progress: None)
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 2")), tmp_path / "runs" / "tiny"
     run_study(study)
     # the same run as it is after a kill between the last record and its `tell`

@@ -16,7 +16,8 @@ from nas_compress.runs.records import read_records
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
-from nas_compress.search.start_points import POINT, STARTED, queue_start_points, start_points
+from nas_compress.search.start_points import queue_start_points, start_points
+from nas_compress.search.storage.attributes import POINT, STARTED
 from running import write_study
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nas_compress.config.schema import TeacherSection
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import NonFiniteLossError, RequestError

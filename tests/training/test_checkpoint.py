@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.data.augmentation import NoAugmentation
+from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import UnfitCheckpointError
 from nas_compress.tasks.batch import Batch

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.tasks.classification import Classification

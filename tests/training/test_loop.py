@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.data.augmentation import ShiftAndFlip
+from nas_compress.data.augment.choose import Drawing, drawn
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.training_loss import TrainingLoss
@@ -228,3 +229,24 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(RequestError, match="device = 'cuda' needs a GPU"):
         choose_device("cuda")
+
+
+def test_epochs_of_drawn_views_take_them_in_turn_from_the_first_epoch() -> None:
+    samples = noise(8)
+    augmentation = drawn(VIEWS, Drawing(mixup=1.0, views=3), task=TASK, seed=5)
+    views, everything, seen = augmentation.over(samples.inputs), torch.arange(8), []
+    expected = [views.batch(everything, view)["input"] for view in (2, 0, 1)]
+
+    def soft(student: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        seen.append(labels)
+        return plain(student, labels, teacher)
+
+    model = Small()
+    train(
+        model, samples, augmentation, objective=Bare(soft), epochs=3, batch_size=8, learning_rate=0.01,
+        weight_decay=0.0, seed=0, first_epoch=2,
+    )  # fmt: skip
+    for view, (found, whole) in zip((2, 0, 1), zip(model.seen, expected, strict=True), strict=True):
+        order = [int((whole == image).flatten(1).all(dim=1).nonzero()[0]) for image in found]
+        assert sorted(order) == list(range(8))
+        assert torch.equal(seen.pop(0), views.targets(samples.targets, torch.tensor(order), view)["label"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from nas_compress.data.augment.choose import Drawing, drawn
 from nas_compress.errors import RequestError
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
@@ -57,3 +58,11 @@ def test_losses_on_pairs_need_larger_batches(context: TrialContext) -> None:
     candidate_rules(alone, seed=0).require(taught("kd"))
     with pytest.raises(RequestError, match=r"training.batch_size >= 2 must hold for loss 'dist'.*, but got 1"):
         candidate_rules(alone, seed=0).require(taught("dist"))
+
+
+def test_losses_on_one_class_are_refused_for_mixed_samples(context: TrialContext) -> None:
+    augmentation = drawn(context.dataset.augmentation, Drawing(mixup=0.2), task=context.dataset.task, seed=0)
+    mixing = candidate_rules(replace(context, dataset=replace(context.dataset, augmentation=augmentation)), seed=0)
+    mixing.require(taught("kd"))
+    with pytest.raises(RequestError, match=r"loss 'dkd' needs one class for each sample, but data\.mixup"):
+        mixing.require(taught("dkd"))

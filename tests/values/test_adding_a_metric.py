@@ -19,7 +19,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.selection import chosen_members
 from nas_compress.search.listing import catalogue
 from nas_compress.search.stopping_rule import learned_objective
-from nas_compress.search.storage.recovery import constraints, told_values
+from nas_compress.search.storage.told_trials import constraints, told_values
 from nas_compress.tasks.classification import Classification
 from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from optuna.study import Study
@@ -36,7 +38,8 @@ class KnownCosts:
         self._begun: dict[Key, int] = {}
         for name, text in study.user_attrs.items():
             if name.startswith(PREFIX):
-                self._keep(*_read(text))
+                with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # of other programs
+                    self._keep(*_read(text, len(study.directions)))
 
     @property
     def count(self) -> int:
@@ -85,7 +88,15 @@ class KnownCosts:
 
 
 @lru_cache(maxsize=8192)
-def _read(text: str) -> tuple[Key, Mapping[str, Any], Known | int | None]:
+def _read(text: str, objectives: int) -> tuple[Key, Mapping[str, Any], Known | int | None]:
+    """Return the parameters and costs in an attribute; ValueError and others if it has another form."""
     params, told = json.loads(text)
-    known = Known(values=tuple(told[0]), constraints=told[1]) if isinstance(told, list) else told
-    return key_of(params), params, known
+    if not isinstance(told, list):
+        if told is not None and type(told) is not int:
+            raise ValueError(f"costs must be a list, a number of deaths or null, but got {told!r:.40}")
+        return key_of(params), params, told
+    values, constraints = told
+    figures = [value for value in (*values, *constraints.values()) if value is not None]
+    if len(values) != objectives or not all(type(figure) in (int, float) and isfinite(figure) for figure in figures):
+        raise ValueError(f"costs must be {objectives} numbers, but got {values!r:.40}")
+    return key_of(params), params, Known(values=tuple(values), constraints=constraints)

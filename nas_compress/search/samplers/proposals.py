@@ -53,6 +53,20 @@ def draw(space: Suggesting, random: Random, given: Mapping[str, object]) -> Spac
     )
 
 
+def point_of(space: Suggesting, params: Mapping[str, object], *, whole: bool = True) -> SpacePoint | None:
+    """Return the point with these parameters; None if the space has no such point.
+
+    whole: these are all parameters of the point. Otherwise the others are drawn at random.
+    """
+    walk = _NotingWalk(Random(0), params)
+    candidate = space(walk)
+    if walk.refused is not None or walk.unused or (whole and len(walk.params) > len(params)):
+        return None
+    return SpacePoint(
+        params=walk.params, distributions=walk.distributions, candidate=candidate, key=key_of(walk.params)
+    )
+
+
 def neighbour(
     space: Suggesting, random: Random, params: Mapping[str, object], given: Mapping[str, object]
 ) -> SpacePoint:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -20,18 +19,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.errors import DamagedFileError, RunError
-from nas_compress.files import FileLock, digest_of_file, in_use
+from nas_compress.files import FileLock, in_use
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import digests
 from nas_compress.runs.records import Record, read_record, write_candidate, write_record
-from nas_compress.search.storage.recovery import RUN, WORKER, repeat, settle_cut_trials
+from nas_compress.search.samplers.proposals import Suggesting
+from nas_compress.search.storage.attributes import ALIVE, FILE, MACHINE, OUTCOME, RUN, WORKER
+from nas_compress.search.storage.foreign_records import SentFile, is_told, read_foreign
+from nas_compress.search.storage.recovery import repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
 from nas_compress.tasks.task import Task
-from nas_compress.values.outcome import Outcome
-
-FILE, OUTCOME, MACHINE, ALIVE = "file", "record", "machine", "alive"
-"""User attributes. Of a trial: its file's name in the shared store, its outcome, the machine of its latency.
-Of the study: the heartbeat of each run and the machine with the latencies that count."""
 
 BEAT_S = 10.0
 """Seconds between two heartbeats of a run."""
@@ -43,6 +39,10 @@ LEAVE_S = 30.0
 """Limit of the wait for the processes of an earlier run, in seconds. They end with their run."""
 
 
+def _nothing(line: str) -> None:
+    """Ignore a line."""
+
+
 @dataclass(kw_only=True, eq=False)
 class Hosts:
     """One process of a run, among all processes of the study.
@@ -51,6 +51,8 @@ class Hosts:
     machine: fingerprint of the target device. Latencies of other devices do not count.
     joined: True if the storage is a database; then other runs may share the study.
     shared: store for the exchange of files between hosts; without it each front has its own files only.
+    space: the function of the search space; without it no records of other hosts are read.
+    say: gets a line for each record of another host that is not valid.
     """
 
     study: optuna.Study
@@ -60,6 +62,8 @@ class Hosts:
     worker: int = 0
     joined: bool = False
     shared: SharedStore | None = None
+    space: Suggesting | None = None
+    say: Callable[[str], None] = _nothing
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict, init=False)
     _without_record: set[int] = field(default_factory=set, init=False)
 
@@ -70,7 +74,7 @@ class Hosts:
     @property
     def counts(self) -> bool:
         """True if this machine's latencies count: those of the machine of the first run do."""
-        return not self.joined or bool(self.study.user_attrs[MACHINE] == self.machine)
+        return not self.joined or bool(self.study.user_attrs.get(MACHINE) == self.machine)
 
     def seed(self, seed: int) -> int:
         """Return this run's seed. Runs with the same seed would propose the same candidates at the same time."""
@@ -116,7 +120,7 @@ class Hosts:
         found = []
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.is_finished() and trial.number not in known and trial.number not in self._without_record:
-                record = self._own_record(trial) or self._fetched_record(trial)
+                record = self._record(trial)
                 if record is None:
                     self._without_record.add(trial.number)
                 else:
@@ -158,7 +162,8 @@ class Hosts:
 
     def was_given_up(self, number: int) -> bool:
         """Return True if another run took this one for dead and gave up its trial `number`."""
-        return self.joined and self.study.get_trials(deepcopy=False)[number].state == TrialState.FAIL
+        trials = self.study.get_trials(deepcopy=False)
+        return self.joined and any(each.number == number and each.state == TrialState.FAIL for each in trials)
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -191,55 +196,52 @@ class Hosts:
             return False
         return True
 
+    def _record(self, trial: FrozenTrial) -> Record | None:
+        """Return the record of a finished trial; None without a valid one."""
+        own = self._own_record(trial)
+        if own is not None:
+            return own
+        try:
+            return self._fetched_record(trial)
+        except ValueError as error:
+            self.say(f"trial {trial.number} in the storage is not a valid record ({error}); it is not on the front")
+            return None
+
     def _own_record(self, trial: FrozenTrial) -> Record | None:
         """Return the record in the run folder; None if the trial was given up."""
         record = read_record(self.folder, trial.number)
-        return record if record is not None and _is_told(trial, record.outcome.state) else None
+        return record if record is not None and is_told(trial, record.outcome.state) else None
 
     def _fetched_record(self, trial: FrozenTrial) -> Record | None:
-        """Copy the record and the file of another run into this run's folder."""
-        known: dict[str, Any] = dict(trial.user_attrs)
-        if not self.joined or OUTCOME not in known or self.is_own(trial):
+        """Copy the record and the file of another run into this run's folder. ValueError if they are not valid."""
+        if not self.joined or self.space is None or OUTCOME not in trial.user_attrs or self.is_own(trial):
             return None
-        outcome = Outcome.from_dict(known[OUTCOME]["outcome"])
-        if not _is_told(trial, outcome.state):
+        foreign = read_foreign(trial, self.space)
+        record, outcome = foreign.record, foreign.record.outcome
+        if not is_told(trial, outcome.state):
             return None
-        if outcome.measured is not None and known.get(MACHINE) != self.machine and self.counts:
+        if outcome.measured is not None and foreign.machine != self.machine and self.counts:
             outcome = replace(outcome, measured=replace(outcome.measured, latency_noisy=True))
-        model, files = known["model"], dict(known[OUTCOME].get("files", {}))
-        if known["repeats"] is None:
-            model = self._fetched(trial.number, model, known.get(FILE), files.get(model))
-            files = digests(self.folder.root, [self.folder.root / model])
-        record = Record(
-            trial=trial.number,
-            params=trial.params,
-            outcome=outcome,
-            finished_s=known[OUTCOME]["finished_s"],
-            model=model,
-            repeats=known["repeats"],
-            files=files,
-            versions=known[OUTCOME].get("versions", {}),
-        )
+        if record.repeats is None:
+            record = self._with_file(record, foreign.file)
+        record = replace(record, outcome=outcome)
         write_candidate(self.folder, trial.number, outcome.candidate)
         write_record(self.folder, record)
         return record
 
-    def _fetched(self, trial: int, model: str, name: str | None, digest: str | None) -> str:
-        """Copy another run's file to the same path in this run's folder. Return it; empty without a file.
-
-        name: of the file in the shared store. digest: SHA-256 of the measured file, None from an earlier version.
-        """
-        if name is None or self.shared is None:
-            return ""
-        path = self.folder.root / model
-        self.shared.fetch(name, path)
-        if digest is not None and digest_of_file(path) != digest:
-            path.unlink()
+    def _with_file(self, record: Record, file: SentFile | None) -> Record:
+        """Copy another run's file to the same path in this run's folder. Without one, the record has no model."""
+        if file is None or self.shared is None:
+            return replace(record, model="", files={})
+        path = self.folder.root / record.model
+        try:
+            self.shared.fetch(file.name, path, sha256=file.sha256, size_bytes=file.size_bytes)
+        except ValueError as error:
             raise DamagedFileError(
-                f"--shared {self.shared.place} holds another file for trial {trial} than the measured one: the "
-                f"SHA-256 of {name} differs. Restore it, or leave out --shared to continue without other hosts' files."
-            )
-        return model
+                f"--shared {self.shared.place} holds another file for trial {record.trial} than the measured one: "
+                f"{error}. Restore it, or leave out --shared to continue without other hosts' files."
+            ) from error
+        return replace(record, files={record.model: file.sha256})
 
 
 @contextmanager
@@ -268,8 +270,3 @@ def _lock(folder: RunFolder, name: str) -> Iterator[FileLock]:
         yield lock
     finally:
         lock.close()
-
-
-def _is_told(trial: FrozenTrial, state: str) -> bool:
-    """Return True if a finished trial ended with an outcome of that state and was not given up."""
-    return (state == "failed") is (trial.state == TrialState.FAIL)

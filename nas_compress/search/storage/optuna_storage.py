@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import logging
-import math
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.config.schema import StudySpec, TargetSection
 from nas_compress.errors import RequestError, RunError, lacks_memory
-from nas_compress.files import FileLock
 from nas_compress.runs.folder import RunFolder
+from nas_compress.search.samplers.proposals import Suggesting
+from nas_compress.search.storage.attributes import IDENTITY
+from nas_compress.search.storage.checked_storage import CheckedStorage, TrialRules
+from nas_compress.search.storage.journal import MALFORMED, open_journal
 from nas_compress.search.storage.urls import database_address, shown_url, without_secrets
-
-IDENTITY = "nas_compress"
-"""User attribute of the study: its identity."""
 
 TRIES = 5
 """Number of tries to create the tables of an empty database. Other hosts may create them at the same time."""
@@ -40,32 +39,6 @@ POSTGRES_WAITS = {
     "tcp_user_timeout": 60_000,
 }
 """Limits for a server that does not answer, in seconds, the last in milliseconds. The URL may set others."""
-
-
-class JournalLock(JournalFileOpenLock):
-    """Lock for writing to a journal. The operating system releases it if its process dies.
-
-    With Optuna's own locks the other processes would then wait for 30 s. The end of an interrupted write is removed,
-    because Optuna cannot read a journal with lines after it.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._path = journal.absolute().with_name(".journal.lock")
-        self._lock: FileLock | None = None
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        lock = FileLock(self._path)  # one for each acquisition, so that threads exclude each other too
-        lock.wait(math.inf)
-        self._lock = lock
-        drop_torn_line(self._journal)
-        return True
-
-    def release(self) -> None:
-        """Release the lock."""
-        if self._lock is not None:
-            self._lock.close()
 
 
 @contextmanager
@@ -85,7 +58,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     optuna.logging.set_verbosity(logging.WARNING)
     if url is None:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(journal.absolute()), lock_obj=JournalLock(journal)))
+        return open_journal(journal)
     address = database_address(url)
     try:
         return _open_database(address)
@@ -132,6 +105,13 @@ def known_errors(url: str | None = None) -> Iterator[None]:
     except StorageInternalError as error:
         raise RunError(f"The storage failed: {_first_line(error, url)}. Run the same command to continue.") from error
     except Exception as error:  # outside a trial; inside, it only fails the trial
+        if isinstance(error, MALFORMED) and _raised_in_storage(error):
+            remedy = "Remove the data, or use another name of the study"
+            if url is None:
+                remedy = "Run the same command: it repairs study.journal"
+            raise RunError(
+                f"The storage holds data that Optuna cannot read: {_first_line(error, url)}. {remedy}."
+            ) from error
         if not lacks_memory(error):
             raise
         raise RunError(
@@ -148,8 +128,14 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
         raise RequestError(f"a run must continue with its first storage, {kept}, but got {shown_url(url)}")
 
 
-def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) -> optuna.Study:
-    """Load or create the study. Raise RequestError if it belongs to another study file."""
+def open_study(
+    storage: BaseStorage, spec: StudySpec, identity: dict[str, Any], *, space: Suggesting, say: Callable[[str], None]
+) -> optuna.Study:
+    """Load or create the study, whose trials are checked when they are read.
+
+    space: the function of the search space. say: gets a line for each finished trial that cannot be used.
+    RequestError is raised if the study belongs to another study file or program.
+    """
     directions = list(spec.directions)
     try:
         study = optuna.load_study(study_name=spec.name, storage=storage)
@@ -158,21 +144,40 @@ def open_study(storage: BaseStorage, spec: StudySpec, identity: dict[str, Any]) 
             study_name=spec.name, storage=storage, directions=directions, load_if_exists=True
         )  # another host may have created it in the meantime
     known = study.user_attrs.get(IDENTITY)
+    same_directions = [direction.name.lower() for direction in study.directions] == directions
+    if not isinstance(known, dict) and (known is not None or study.trials or not same_directions):
+        raise RequestError(f"the storage holds a study {spec.name!r} of another program; choose another name")
     if known is None:
-        if study.trials or [direction.name.lower() for direction in study.directions] != directions:
-            raise RequestError(f"the storage holds a study {spec.name!r} of another program; choose another name")
         study.set_user_attr(IDENTITY, identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(spec.value_names))
-        return study
-    different = differing_keys(known, identity)
+    different = [] if known is None else differing_keys(known, identity)
     if different:
         raise RequestError(
             f"a study must continue with its first study file, but these keys differ: {', '.join(different)}; "
             "restore them, or use another name or --out"
         )
-    return study
+    if not same_directions:
+        raise RequestError(
+            f"the study {spec.name!r} must have the directions {', '.join(directions)}, but another program stored it "
+            "with others; choose another name"
+        )
+    return join_study(storage, spec, space=space, say=say)
+
+
+def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say: Callable[[str], None]) -> optuna.Study:
+    """Load the opened study in another process; see `open_study`."""
+
+    def faulty(number: int, fault: str) -> None:
+        say(f"trial {number} in the storage is not a valid trial ({fault}); it is not used")
+
+    checked: Any = CheckedStorage(get_storage(storage), TrialRules.of(spec, space), faulty)
+    return optuna.load_study(study_name=spec.name, storage=checked)
+
+
+LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "views", "folder", "image_size")
+"""Keys that earlier versions did not have."""
 
 
 def study_identity(
@@ -187,7 +192,7 @@ def study_identity(
         del values["target"]  # keeps the identity of studies from before this key
     if not spec.metrics:
         del values["metrics"]  # the same
-    for key in ("task", "folder", "image_size"):
+    for key in LATER_KEYS_OF_DATA:
         if values["data"][key] is None:
             del values["data"][key]  # the same
     code = {"metrics (their text)": dict(metric_code)} if metric_code else {}
@@ -206,16 +211,10 @@ def differing_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = 
     return different
 
 
-def drop_torn_line(journal: Path) -> None:
-    """Cut an unfinished last line, left by a full disk, a power cut or a killed process."""
-    if not journal.is_file() or not journal.stat().st_size:
-        return
-    with journal.open("rb+") as handle:
-        handle.seek(-1, 2)
-        if handle.read(1) == b"\n":
-            return
-        content = journal.read_bytes()
-        handle.truncate(content.rfind(b"\n") + 1)
+def _raised_in_storage(error: BaseException) -> bool:
+    """True if an error comes from Optuna's storages, which do not expect rows of other programs."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.startswith("optuna.storages") for name in modules)
 
 
 def _first_line(error: BaseException, url: str | None = None) -> str:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.config.search_section import PRUNERS
 from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record
+from nas_compress.search.storage.attributes import DEATHS, RUN, WORKER
+from nas_compress.search.storage.told_trials import ended_state, told_values
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS, Budget
-from nas_compress.values.outcome import Outcome
-
-RUN, WORKER = "run", "worker"
-"""User attributes of a trial: its run, and the worker process of the run."""
-
-DEATHS = "deaths"
-"""User attribute of a trial: number of processes that died during its training."""
 
 REPEATS = "repeats_cut_trial"
 """User attribute of a queued trial: number of the interrupted or lost trial with these parameters."""
@@ -144,48 +136,10 @@ def require_same_trials(study: optuna.Study, folder: RunFolder, records: Sequenc
 
 
 def tell(study: optuna.Study, record: Record, spec: StudySpec, *, task: Task) -> None:
-    """Tell Optuna how a trial ended.
-
-    failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
-    """
-    if record.outcome.state == "failed":
-        study.tell(record.trial, state=TrialState.FAIL)
-    elif record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None:
-        study.tell(record.trial, state=TrialState.PRUNED)
+    """Tell Optuna how a trial ended."""
+    state = ended_state(record, spec)
+    if state == TrialState.COMPLETE:
+        values = told_values(record.outcome, spec, task=task) if record.told is None else record.told.values
+        study.tell(record.trial, list(values))
     else:
-        study.tell(record.trial, told_values(record.outcome, spec, task=task))
-
-
-def told_values(outcome: Outcome, spec: StudySpec, *, task: Task) -> list[float]:
-    """Return the values of the objectives, or the one reward.
-
-    A stopped student gets the last value of its curve, as a hint for the sampler. Other metrics without
-    a measurement get the task's chance level, or the worst value of the metric.
-    """
-    reward = spec.reward
-    if reward is not None:
-        return [reward.value(_figure(outcome, reward.quality, task), _figure(outcome, reward.figure, task))]
-    return [_figure(outcome, name, task) for name in spec.objectives]
-
-
-def constraints(outcome: Outcome, budgets: Sequence[Budget], *, task: Task) -> list[tuple[str, float]]:
-    """Return Optuna's constraints (<= 0 is satisfied), with the same keys in the same order for every trial.
-
-    An unknown figure breaks its budget by 1, as much as twice an upper limit.
-    """
-    if outcome.measured is None:
-        return [(budget.key, 1.0) for budget in budgets]
-    excess = [(budget.key, budget.violation(_figure(outcome, budget.name, task))) for budget in budgets]
-    return [(name, violation if isfinite(violation) else 1.0) for name, violation in excess]
-
-
-def _figure(outcome: Outcome, name: str, task: Task) -> float:
-    measured = outcome.measured
-    if measured is None:
-        raise ValueError("a failed trial has no figures")
-    if name in measured.figures or METRICS[name].known_before_training:
-        return measured.figure(name)
-    if outcome.curve and name == task.metrics[0]:
-        return outcome.curve[-1][1]
-    chance = task.chance(name)
-    return METRICS[name].worst if chance is None else chance
+        study.tell(record.trial, state=state)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -17,11 +19,14 @@ from nas_compress.optional_imports import broken_counts_as_missing, optional_pac
 from nas_compress.search.storage.urls import shown_url, without_secrets
 
 with broken_counts_as_missing("boto3", "google.cloud.storage"):
-    from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, download_artifact, upload_artifact
+    from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, upload_artifact
     from optuna.artifacts.exceptions import ArtifactNotFound
 
 BUCKET = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 """A bucket and the prefix of its objects."""
+
+_PART = 1 << 20
+"""Bytes of a stored file that are read at once."""
 
 
 class Artifacts(Protocol):
@@ -55,14 +60,26 @@ class SharedStore:
         with self._known_errors():
             return upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial)
 
-    def fetch(self, name: str, path: Path) -> None:
-        """Write the stored file `name` to `path`. RunError is raised if it is gone or the store cannot be reached."""
-        with self._known_errors():
-            write_atomically(path, lambda part: self._download(name, part))
+    def fetch(self, name: str, path: Path, *, sha256: str, size_bytes: int) -> None:
+        """Write the stored file `name` to `path`.
 
-    def _download(self, name: str, path: Path) -> None:
-        path.unlink()  # Optuna writes to new files only
-        download_artifact(artifact_store=self.artifacts, artifact_id=name, file_path=str(path))
+        sha256, size_bytes: of the file. ValueError is raised if the stored file is another one; of a larger one only
+        these bytes are read. RunError is raised if the file is gone or the store cannot be reached.
+        """
+        if not self.place.startswith("s3://"):
+            _require_no_link(Path(self.place) / name)
+        with self._known_errors():
+            write_atomically(path, lambda part: self._download(name, part, sha256, size_bytes))
+
+    def _download(self, name: str, path: Path, sha256: str, size_bytes: int) -> None:
+        digest, left = hashlib.sha256(), size_bytes + 1
+        with closing(self.artifacts.open_reader(name)) as stored, path.open("wb") as file:
+            while left > 0 and (part := stored.read(min(left, _PART))):
+                left -= len(part)
+                digest.update(part)
+                file.write(part)
+        if left != 1 or digest.hexdigest() != sha256:
+            raise ValueError(f"the SHA-256 or the size of {name} differs")
 
     @contextmanager
     def _known_errors(self) -> Iterator[None]:
@@ -77,6 +94,16 @@ class SharedStore:
             raise RunError(
                 f"--shared {self.place} cannot be reached: {_described(error)}. Run the same command to continue."
             ) from error
+
+
+def _require_no_link(path: Path) -> None:
+    """Raise ValueError if a stored file is no plain file. A link leads elsewhere, and a pipe never ends."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"{path.name} is no plain file")
 
 
 def open_shared(place: str | Path) -> SharedStore:

@@ -29,7 +29,7 @@ def notes(study: optuna.Study) -> list[object]:
 
 
 def test_a_lookup_is_recorded_before_it_starts_and_done_once(point: SpacePoint) -> None:
-    study, asked = optuna.create_study(), []
+    study, asked = optuna.create_study(directions=["maximize", "minimize"]), []
 
     def costs(candidate: object) -> Known:
         asked.append((candidate, notes(study)))
@@ -43,7 +43,7 @@ def test_a_lookup_is_recorded_before_it_starts_and_done_once(point: SpacePoint) 
 
 
 def test_lookups_of_a_candidate_stop_after_crashes(point: SpacePoint) -> None:
-    study, begun = optuna.create_study(), []
+    study, begun = optuna.create_study(directions=["maximize", "minimize"]), []
 
     def dies(candidate: object) -> Known:
         begun.append(candidate)
@@ -62,3 +62,12 @@ def test_lookups_of_a_candidate_stop_after_crashes(point: SpacePoint) -> None:
             known.look_up([point])
     assert len(begun) == MOST_DEATHS
     assert not known.lacks(point) and point.key not in known.found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "[1, 2, 3]", "[{}, [[1.0], {}]]", '[{"a": []}, null]', "[{}, [[NaN, 1], {}]]", '[{}, "x"]']
+)
+def test_costs_of_another_form_are_ignored(text: str) -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.set_user_attr(f"{PREFIX}0", text)
+    assert KnownCosts(study, None).count == 0

@@ -21,8 +21,9 @@ from nas_compress.runs.results import read_front
 from nas_compress.search.dask import run_on_dask
 from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
+from nas_compress.search.storage.attributes import DEATHS
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
-from nas_compress.search.storage.recovery import DEATHS, repeat
+from nas_compress.search.storage.recovery import repeat
 from running import shared_cache, start, wait_until, write_study
 
 STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')

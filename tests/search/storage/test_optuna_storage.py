@@ -18,7 +18,7 @@ from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.storage.optuna_storage import differing_keys, drop_torn_line
+from nas_compress.search.storage.optuna_storage import differing_keys
 from running import SPACE, quick_and_apart, snapshot, write_study
 
 BUDGETS = """
@@ -113,14 +113,6 @@ def test_a_changed_space_is_refused(run: Path) -> None:
         run_study(run / "study", out=run / "run")
 
 
-def test_a_run_whose_journal_is_lost_is_refused(run: Path) -> None:
-    (run / "run" / "study.journal").unlink()
-    before = snapshot(run / "run" / "trials")
-    with pytest.raises(RequestError, match="it has no trial 0"):
-        run_study(run / "study", out=run / "run", trials=6)
-    assert snapshot(run / "run" / "trials") == before
-
-
 def test_another_storage_than_at_the_start_is_refused(run: Path) -> None:
     with pytest.raises(RequestError, match="the journal in the run folder"):
         run_study(run / "study", out=run / "run", storage=f"sqlite:///{run}/other.db")
@@ -180,11 +172,3 @@ def test_differing_keys_are_dotted_and_sorted() -> None:
         "gone (was True, is None)",
         "new (was None, is 0)",
     ]
-
-
-@pytest.mark.parametrize(("text", "kept"), [("one\ntwo", "one\n"), ("one\n", "one\n"), ("torn", ""), ("", "")])
-def test_only_an_unfinished_last_line_is_dropped(text: str, kept: str, tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    journal.write_text(text)
-    drop_torn_line(journal)
-    assert journal.read_text() == kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -32,11 +33,31 @@ def test_a_folder_gives_what_was_put_and_says_what_it_lacks(tmp_path: Path) -> N
     (tmp_path / "file").write_bytes(b"figures")
     store = open_shared(tmp_path / "shared")
     name = store.put(tmp_path / "file", asked())
-    open_shared(str(tmp_path / "shared")).fetch(name, tmp_path / "other" / "host")
+    expected = {"sha256": hashlib.sha256(b"figures").hexdigest(), "size_bytes": 7}
+    open_shared(str(tmp_path / "shared")).fetch(name, tmp_path / "other" / "host", **expected)
     assert (tmp_path / "other" / "host").read_bytes() == b"figures"
     with pytest.raises(RunError, match=r"--shared .*elsewhere lacks a file of another host"):
-        open_shared(tmp_path / "elsewhere").fetch(name, tmp_path / "third" / "host")
+        open_shared(tmp_path / "elsewhere").fetch(name, tmp_path / "third" / "host", **expected)
     assert not list((tmp_path / "third").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["other", "shorter", "larger", "link", "pipe"])
+def test_another_file_than_the_measured_one_is_not_fetched(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"figures")
+    store = open_shared(tmp_path / "shared")
+    name = store.put(tmp_path / "file", asked())
+    stored = tmp_path / "shared" / name
+    if kind in ("link", "pipe"):
+        stored.unlink()
+        stored.symlink_to(tmp_path / "file") if kind == "link" else os.mkfifo(stored)
+    elif kind == "larger":
+        with stored.open("ab") as file:
+            file.truncate(10**11)
+    else:
+        stored.write_bytes(b"another" if kind == "other" else b"fig")
+    with pytest.raises(ValueError, match=f"{name} (differs|is no plain file)"):
+        store.fetch(name, tmp_path / "host", sha256=hashlib.sha256(b"figures").hexdigest(), size_bytes=7)
+    assert not (tmp_path / "host").exists()
 
 
 def test_places_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

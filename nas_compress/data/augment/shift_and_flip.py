@@ -1,72 +1,22 @@
-"""Augmentation by a finite number of numbered views.
-
-Each view of the training data is a fixed function of its samples. A teacher's logits can therefore be computed once per
-view.
-"""
+"""Every shift and mirror image of a training sample as a numbered view."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, chosen
+from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.mapped import MappedTensor
 from nas_compress.values.signature import TensorSpec
 
 
-def is_of_images(specs: tuple[TensorSpec, ...]) -> bool:
-    """Return True if every input is an image (N, C, H, W) of a fixed size."""
-    return all(len(spec.shape) == 4 and all(isinstance(side, int) for side in spec.sample_shape) for spec in specs)
-
-
-class Views(Protocol):
-    """All views of the samples of one split."""
-
-    def batch(self, index: Tensor, view: int) -> Batch:
-        """Return the inputs of the samples at `index` (B,) in one view, 0 <= view < count."""
-
-
-@runtime_checkable
-class Augmentation(Protocol):
-    """Views of a sample; view 0 is the sample itself."""
-
-    @property
-    def count(self) -> int:
-        """Number of views."""
-
-    @property
-    def identity(self) -> str:
-        """Text that enters the fingerprint of the data; it differs if any view differs."""
-
-    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
-        """Raise RequestError if the views need other inputs."""
-
-    def over(self, inputs: Batch) -> Views:
-        """Prepare the views of the inputs of a whole split; called once per training."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class NoAugmentation:
-    """One view, the sample itself, for inputs of any kind."""
-
-    count: int = 1
-    identity: str = "none"
-
-    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
-        """Accept any inputs."""
-
-    def over(self, inputs: Batch) -> Views:
-        """Prepare the one view."""
-        return _Plain(inputs=inputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShiftAndFlip:
+class ShiftAndFlip(Augmentation):
     """Images shifted by up to `shift` pixels in both directions; with `flip` each also mirrored left to right.
 
     Pixels that move in are 0. All inputs must be images (N, C, H, W); they get the same view.
@@ -124,18 +74,7 @@ class ShiftAndFlip:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Plain:
-    inputs: Batch
-
-    def batch(self, index: Tensor, view: int) -> Batch:
-        """Return the samples at `index`."""
-        if view != 0:
-            raise RequestError(f"0 <= view < 1 must hold, but got view={view}")
-        return chosen(self.inputs, index)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Windows:
+class _Windows(Views):
     padded: Batch
     augmentation: ShiftAndFlip
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from nas_compress.data.augmentation import NoAugmentation, ShiftAndFlip
+from nas_compress.data.augment.protocol import NoAugmentation
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.errors import RequestError
 from nas_compress.values.signature import TensorSpec
 

@@ -1,0 +1,64 @@
+"""The augmentation of a study: from the keys of `[data]` to views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_compress.data.augment.drawn_views import DrawnViews
+from nas_compress.data.augment.images import Crop, Erase, Flip, Shift
+from nas_compress.data.augment.mixing import Mixing
+from nas_compress.data.augment.protocol import Augmentation
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.spectrograms import SpecAugment
+from nas_compress.data.augment.transform import Transform
+from nas_compress.errors import RequestError
+from nas_compress.tasks.task import Task
+
+VIEWS = 16
+"""Number of views by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Settings of views that are drawn by seed; None for a transform that is left out.
+
+    crop: smallest share of an image's area, see `Crop`. erase: probability of a rectangle, see `Erase`.
+    spec_augment: masks on spectrograms. mixup, cutmix: alpha of the mixture, see `Mixing`.
+    views: views of each sample, by default 16.
+    """
+
+    crop: float | None = None
+    erase: float | None = None
+    spec_augment: SpecAugment | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    views: int | None = None
+
+
+def drawn(base: Augmentation, drawing: Drawing, *, task: Task, seed: int) -> Augmentation:
+    """Return views drawn by seed, or `base` if the drawing is empty.
+
+    base: ShiftAndFlip, whose shifts and mirrors are then drawn for each sample, or NoAugmentation.
+    RequestError for settings out of range, and for `views` of a sample that never changes.
+    """
+    if drawing == Drawing():
+        return base
+    shift, flip = (base.shift, base.flip) if isinstance(base, ShiftAndFlip) else (0, False)
+    candidates: tuple[Transform | None, ...] = (
+        None if drawing.crop is None else Crop(least_area=drawing.crop),
+        Shift(pixels=shift) if shift else None,
+        Flip() if flip else None,
+        None if drawing.erase is None else Erase(probability=drawing.erase),
+        drawing.spec_augment,
+    )
+    transforms = tuple(each for each in candidates if each is not None)
+    mixed = (drawing.mixup, drawing.cutmix) != (None, None)
+    if not transforms and not mixed:
+        raise RequestError(f"views need an augmentation, but got views={drawing.views} alone; add one or leave it out")
+    return DrawnViews(
+        views=VIEWS if drawing.views is None else drawing.views,
+        seed=seed,
+        transforms=transforms,
+        mixing=Mixing(mixup=drawing.mixup, cutmix=drawing.cutmix) if mixed else None,
+        task=task,
+    )

@@ -1,0 +1,149 @@
+"""Views drawn by seed: random transforms and mixtures of samples as numbered views.
+
+View v of a sample is a fixed function of the training split, the seed and v. Nothing of a view is stored: its random
+numbers are drawn again from the seed, and its inputs are computed batch by batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_compress.data.augment.mixing import Mixing, Pairs
+from nas_compress.data.augment.protocol import Augmentation, Views
+from nas_compress.data.augment.transform import Transform, like
+from nas_compress.errors import RequestError
+from nas_compress.tasks.batch import Batch, chosen, count, device_of, zeros
+from nas_compress.tasks.task import Task
+from nas_compress.values.signature import TensorSpec
+
+FOR_MEAN = 512
+"""Samples for the mean of each channel, spread over the split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnViews(Augmentation):
+    """Views of samples by random transforms and a mixture, in this order. Epoch e of a training has view e mod `views`.
+
+    seed: of all random numbers; those of view v are drawn from (seed, v).
+    task: mixes the targets of mixed samples.
+    """
+
+    views: int
+    seed: int
+    transforms: tuple[Transform, ...]
+    mixing: Mixing | None
+    task: Task
+
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            raise RequestError(f"views >= 1 must hold, but got views={self.views}")
+
+    @property
+    def count(self) -> int:
+        """Number of views."""
+        return self.views
+
+    @property
+    def identity(self) -> str:
+        """All settings."""
+        return f"drawn {self.views} {self.seed} {self.transforms} {self.mixing}"
+
+    @property
+    def mixes(self) -> bool:
+        """True with a mixture."""
+        return self.mixing is not None
+
+    def check(self, inputs: tuple[TensorSpec, ...]) -> None:
+        """Raise RequestError unless every transform takes the inputs and the task's targets can be mixed."""
+        for transform in self.transforms:
+            transform.check(inputs)
+        if self.mixing is not None:
+            self.mixing.check(inputs)
+            none = zeros(self.task.targets, 1)
+            self.task.mixed(none, none, torch.ones(1))
+
+    def over(self, inputs: Batch) -> Views:
+        """Compute the mean of each channel."""
+        return _Drawn(inputs=inputs, augmentation=self)
+
+    def view_of(self, epoch: int) -> int:
+        """Return the epoch's view."""
+        return epoch % self.views
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Draws:
+    """Random numbers of all samples in one view."""
+
+    view: int
+    numbers: tuple[Tensor, ...]
+    pairs: Pairs | None
+
+
+class _Drawn(Views):
+    def __init__(self, *, inputs: Batch, augmentation: DrawnViews) -> None:
+        self._inputs, self._augmentation = inputs, augmentation
+        self._means = _channel_means(inputs)
+        self._last: _Draws | None = None
+
+    def batch(self, index: Tensor, view: int) -> Batch:
+        """Return the inputs of the samples at `index` in one view."""
+        draws, mixing = self._draws(view), self._augmentation.mixing
+        own = self._transformed(index, draws)
+        if mixing is None or draws.pairs is None:
+            return own
+        pairs = draws.pairs.rows(index)
+        return mixing.inputs(own, self._transformed(pairs.partner, draws), pairs)
+
+    def targets(self, targets: Batch, index: Tensor, view: int) -> Batch:
+        """Return the targets of the samples at `index`, mixed like their inputs."""
+        mixing, pairs = self._augmentation.mixing, self._draws(view).pairs
+        own = chosen(targets, index)
+        if mixing is None or pairs is None:
+            return own
+        pairs = pairs.rows(index)
+        shares = mixing.shares(self._inputs, pairs)
+        return self._augmentation.task.mixed(own, chosen(targets, pairs.partner), shares)
+
+    def _transformed(self, index: Tensor, draws: _Draws) -> dict[str, Tensor]:
+        batch = chosen(self._inputs, index)
+        for transform, table in zip(self._augmentation.transforms, draws.numbers, strict=True):
+            numbers = table[index].double()
+            batch = {name: transform.apply(values, numbers, self._means[name]) for name, values in batch.items()}
+        return batch
+
+    def _draws(self, view: int) -> _Draws:
+        """Draw the numbers of a view, unless it is the last one."""
+        if self._last is None or self._last.view != view:
+            augmentation, samples, device = self._augmentation, count(self._inputs), device_of(self._inputs)
+            if not 0 <= view < augmentation.views:
+                raise RequestError(f"0 <= view < {augmentation.views} must hold, but got view={view}")
+            random = np.random.default_rng([augmentation.seed, view])
+            numbers = [
+                torch.from_numpy(random.random((samples, transform.numbers), dtype=np.float32)).to(device)
+                for transform in augmentation.transforms
+            ]
+            pairs = None if augmentation.mixing is None else augmentation.mixing.draw(samples, random).to(device)
+            self._last = _Draws(view=view, numbers=tuple(numbers), pairs=pairs)
+        return self._last
+
+
+def _channel_means(inputs: Batch) -> dict[str, Tensor]:
+    """Return the mean of each channel, (1, C, 1, ...), in the type of the input."""
+    samples = count(inputs)
+    index = torch.linspace(0, samples - 1, min(samples, FOR_MEAN), device=device_of(inputs)).long()
+    return {
+        name: like(torch.stack([_of_channels(sample) for sample in values]).mean(dim=0), values.dtype).reshape(
+            1, -1, *(1,) * (values.ndim - 2)
+        )
+        for name, values in chosen(inputs, index).items()
+    }
+
+
+def _of_channels(sample: Tensor) -> Tensor:
+    """Return the mean of each channel of one sample, float64 (C,)."""
+    return sample.double().reshape(len(sample) if sample.ndim else 1, -1).mean(dim=1)
