@@ -65,7 +65,7 @@ class _Pickler(pickle.Pickler):
         """Describe tensors and functions, which pickle has by address or by name."""
         if isinstance(value, torch.Tensor):
             numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers).hexdigest()}",)
+            return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers.data).hexdigest()}",)
         if isinstance(value, FunctionType):
             code = value.__code__
             constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
