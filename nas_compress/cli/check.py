@@ -27,6 +27,7 @@ def check(study: str) -> None:
     from nas_compress.cli.progress_bar import reading_shown
     from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.search.preflight.cut_notes import cut_notes
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.float_weights import float_weights_note
     from nas_compress.search.preflight.forecast import forecast
@@ -38,7 +39,7 @@ def check(study: str) -> None:
         print_line(str(code), err=True)
     with reading_shown() as progress:
         parts = gather(file, progress=progress, notice=lambda line: print_line(line, err=True))
-    found = forecast(parts)
+    found = forecast(parts, lambda line: print_line(line, err=True))
     data, spec = parts.dataset, parts.spec
     print_line(
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
@@ -48,6 +49,8 @@ def check(study: str) -> None:
         print_line(f"latency: {parts.target.settings.conditions}")
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
+        print_line(f"note: {note}")
+    for note in cut_notes(parts, found.sized):
         print_line(f"note: {note}")
     floats = float_weights_note(parts, found.sized)
     if floats is not None:

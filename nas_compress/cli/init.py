@@ -35,7 +35,7 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
 
     with reading_shown() as progress:
         starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space, progress=progress)
-        written = write_starter(starter)
+        written = write_starter(starter, lambda line: print_line(line, err=True))
     for path in written:
         print_line(str(path))
     print_line(f"next: nas-compress check {shlex.quote(str(folder))}", err=True)

@@ -51,6 +51,7 @@ class DataSection(Section):
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
     students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
+    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
     """
@@ -67,6 +68,7 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
     task: Literal["classification", "multi_label", "regression"] | None = None
@@ -86,11 +88,17 @@ class DataSection(Section):
         return next(key for key in ("name", "factory", "folder") if getattr(self, key) is not None)
 
 
+LATER_KEYS = ("weights_key",)
+"""Keys of `[teacher]` that are saved only if they are given."""
+
+
 class TeacherSection(Section):
     """`[teacher]`: a family trained once, or the user's module by `factory` with its `weights`.
 
     settings: of the family, as keys of the section in the file; see `values.family_settings`. The family chooses open
     ones.
+
+    weights_key: of the state dict in the file of weights, such as `ema`. By default it is found by the module's names.
 
     features: modules of the user's own network, in forward order. Their outputs are its stages in feature losses.
     Modules named `stem` or `embedding` count as before the first stage.
@@ -108,6 +116,7 @@ class TeacherSection(Section):
     seed: Seed = 0
     factory: str | None = None
     weights: str | None = None
+    weights_key: str | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
 
@@ -149,6 +158,9 @@ class TeacherSection(Section):
     def _settings_as_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
         del values["settings"]
+        for name in LATER_KEYS:  # keeps the identity of studies and teachers from before these keys
+            if values[name] is None:
+                del values[name]
         return values | {
             name: value for name, value in flat_settings(self.settings).items() if name in teacher_setting_names()
         }
@@ -158,6 +170,8 @@ class TeacherSection(Section):
         if (self.factory is None) != (self.weights is None):
             got = f"factory={self.factory!r}, weights={self.weights!r}"
             raise ValueError(f"factory and weights must be given together, but got {got}")
+        if self.weights_key is not None and self.weights is None:
+            raise ValueError(f"weights_key needs teacher.weights, but got weights_key={self.weights_key!r} alone")
         if self.features and self.factory is None:
             got = f"features={list(self.features)} for family={self.family!r}"
             raise ValueError(f"features need a teacher.factory, because a family names its own, but got {got}")
@@ -185,6 +199,16 @@ class TrainingSection(Section):
     learning_rate: PositiveFloat = 3e-3
     inherit_learning_rate: PositiveFloat | None = None
     weight_decay: float = Field(default=0.01, ge=0.0)
+
+
+class PruningSection(Section):
+    """`[pruning]`: layers of the user's own network that no candidate cuts.
+
+    keep: names of modules, with the wildcards of a shell, such as `head.*`. A module keeps all its output channels, and
+    so do the modules inside it and the layers whose channels can only be removed with theirs.
+    """
+
+    keep: tuple[str, ...] = ()
 
 
 class ExportSection(Section):
@@ -266,6 +290,7 @@ class StudySpec(Section):
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     export: ExportSection = ExportSection()
+    pruning: PruningSection = PruningSection()
     metrics: OwnMetrics = Field(default={})
     budgets: dict[str, BudgetSection] = Field(default={})
 
@@ -285,6 +310,9 @@ class StudySpec(Section):
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
+        if self.pruning.keep and self.teacher.factory is None:
+            got = f"pruning.keep={list(self.pruning.keep)} for family={self.teacher.family!r}"
+            raise ValueError(f"pruning.keep needs a teacher.factory, because it names modules of it, but got {got}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
         return self

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas_compress.data.assemble import Parts, assemble
-from nas_compress.data.augment.choose import Drawing, drawn
+from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.user_function import load_user_function
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
@@ -99,18 +100,28 @@ def load_dataset(
         parts = read_factory(
             str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
         )
-        if parts.augmentation is not None:
+        if parts.augmentation not in (None, NoAugmentation()):
             if shift or flip or drawing not in (None, Drawing()):
-                rule = f"data with a task {parts.task.name!r} of their own must have augmentation of their own too"
-                raise refusal(f"{rule}, but got keys of [data]; return it as 'augmentation'", where)
+                rule = f"data with a task {parts.task.name!r} of their own must have one augmentation"
+                raise refusal(f"{rule}, but got their own and keys of [data]; leave one out", where)
             augmentation = parts.augmentation
-        elif not (shift or flip) and not is_of_images(parts.task.signature.inputs):
+        elif not (shift or flip) and (parts.augmentation or not is_of_images(parts.task.signature.inputs)):
             augmentation = NoAugmentation()
+    wanted = drawing or Drawing()
+    function = None
+    if wanted.augment is not None:
+        # `where` names the key of the data
+        place = f"{where.partition('data.')[0]}data.augment" if where else ""
+        function = load_user_function(wanted.augment, folder=folder, where=place)
     try:
-        augmentation = drawn(augmentation, drawing or Drawing(), task=parts.task, seed=seed)
+        augmentation = drawn(augmentation, wanted, task=parts.task, seed=seed, function=function)
+        require_still_targets(augmentation, parts.task)
     except RequestError as error:
         raise refusal(str(error), where) from error
-    return assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    dataset = assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    if function is not None:
+        function.require_sound(dataset.train.inputs, folder=folder)
+    return dataset
 
 
 def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> ShiftAndFlip:

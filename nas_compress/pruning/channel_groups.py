@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ import torch
 import torch_pruning
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from nas_compress.errors import RequestError, describe
 from nas_compress.tasks.batch import Batch, rows, to_device
@@ -27,6 +29,9 @@ HEAD_COUNTS = ("num_heads", "n_heads", "heads", "num_attention_heads", "nhead")
 
 HEAD_WIDTHS = ("attn_dim", "inner_dim", "all_head_size", "inner_size")
 """Attributes of attention modules with the channels of all heads together."""
+
+LAYERS = (_ConvNd, nn.Linear)
+"""Classes of layers with output channels that can be removed."""
 
 ATTENTION_OPERATIONS = ("ScaledDotProduct", "Softmax", "BmmBackward")
 
@@ -62,8 +67,9 @@ class TracedGroup:
     layers: paths in forward order.
     units: channels of torch-pruning's root by unit.
     kind: equal for groups of the same structure.
-    group: torch-pruning's own group.
+    group: torch-pruning's own group, without the layers of other numbers of channels.
     attention: path of the attention module if the units are its heads, else None.
+    problem: reason for a group that no part of can be removed, else empty.
     """
 
     layers: tuple[str, ...]
@@ -71,6 +77,7 @@ class TracedGroup:
     kind: str
     group: Any
     attention: str | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> int:
@@ -83,6 +90,8 @@ def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[Tr
 
     example: inputs of one or more samples.
 
+    Groups with a problem cannot be cut.
+
     RequestError if torch-pruning cannot trace it.
     """
     # a copy, because tracing needs gradients, also of a frozen network, and changes the mode
@@ -94,47 +103,110 @@ def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[Tr
         with _quiet(), _recorded(copy, called):
             graph = torch_pruning.DependencyGraph().build_dependency(copy, example_inputs=sample)
             one_output = isinstance(copy(*sample), Tensor)
-            found = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
+            found = list(_all_groups(graph, names))
     except Exception as error:
         raise RequestError(
             f"the teacher must be traceable to rank its channels, but torch-pruning raised {describe(error)}"
         ) from error
     order = {name: number for number, name in enumerate(dict.fromkeys(called))}
     traced = []
-    for group in found:
+    for group, problem in found:
         layers = {names[item.dep.target.module] for item in group if cuts_outputs(item.dep)}
-        ordered = tuple(sorted(layers, key=order.__getitem__))
-        if ordered and called[-1] not in ordered and (one_output or _is_read(group)):
-            traced.append(_with_units(group, ordered, copy, graph))
+        ordered = tuple(sorted(layers, key=lambda layer: order.get(layer, len(order))))
+        is_output = called[-1] in ordered and _reaches_output(group)
+        if ordered and not is_output and (one_output or _is_read(group)):
+            traced.append(_with_units(group, ordered, copy, graph, problem))
     if not traced:
         raise RequestError(
             "the teacher must be traceable to rank its channels, but torch-pruning found no channels to remove"
         )
-    return copy, sorted(traced, key=lambda item: order[item.layers[0]])
+    return copy, sorted(traced, key=lambda item: order.get(item.layers[0], len(order)))
 
 
-def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: Any) -> TracedGroup:
+def _all_groups(graph: Any, names: Mapping[nn.Module, str]) -> Iterator[tuple[Any, str]]:
+    """Find the group of each layer with several output channels, and the problem of a group that cannot be right.
+
+    Layers with the most channels are the first roots. torch-pruning couples factors of a product that is broadcast, but
+    a gate of 1 channel is no part of the group of its 32.
+    """
+    layers = [module for module in graph.module2node if isinstance(module, LAYERS)]
+    owners: dict[nn.Module, str] = {}
+    for root in sorted(layers, key=graph.get_out_channels, reverse=True):
+        channels = graph.get_out_channels(root)
+        if root in owners or channels < 2:
+            continue
+        cuts = graph.get_pruner_of_module(root).prune_out_channels
+        group = consistent_(graph.get_pruning_group(root, cuts, list(range(channels))))
+        members = [item.dep.target.module for item in group if cuts_outputs(item.dep)]
+        problem = _problem(members, owners)
+        group._group = [item for item in group.items if item.dep.target.module not in owners or cuts_inputs(item.dep)]
+        owners.update((member, names[root]) for member in members if member not in owners)
+        yield group, problem
+
+
+def _problem(members: Sequence[nn.Module], owners: Mapping[nn.Module, str]) -> str:
+    """Return the reason for which layers cannot be a group, or an empty text."""
+    other = next((owners[member] for member in members if member in owners), None)
+    if other is not None:
+        return f"its channels are mixed with a part of those of {other}"
+    if any(is_parametrized(member) for member in members):
+        return "its weight is computed by a parametrization"
+    return ""
+
+
+def consistent_(group: Any) -> Any:
+    """Drop in place the members that do not have all channels that a group of torch-pruning removes from them."""
+    group._group = [group[0], *(item for item in group.items[1:] if _has_all(item))]
+    return group
+
+
+def _has_all(item: Any) -> bool:
+    """Return True if the item's indices exist in its layer; a bare parameter takes the one dimension that fits."""
+    module, pruner, node = item.dep.target.module, item.dep.handler.__self__, item.dep.target
+    if any(root is None for root in item.root_idxs):
+        return False
+    if isinstance(module, nn.Parameter):
+        fitting = [dim for dim, size in enumerate(module.shape) if size == len(item.idxs)]
+        if module.shape[node.pruning_dim] <= max(item.idxs) and len(fitting) == 1:
+            node.pruning_dim = fitting[0]
+    pruner.pruning_dim = node.pruning_dim
+    outputs = item.dep.handler.__name__ == "prune_out_channels"
+    size = pruner.get_out_channels(module) if outputs else pruner.get_in_channels(module)
+    if isinstance(module, torch_pruning.ops._OutputOp):
+        return True
+    return size is None or max(item.idxs) < size
+
+
+def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: Any, problem: str) -> TracedGroup:
     attention = attention_of(group, layers, network)
     heads = head_count(network.get_submodule(attention)) if attention is not None else None
-    reader = next((item for item in reversed(group.items) if _cuts_inputs(item.dep)), None)
+    reader = next((item for item in reversed(group.items) if cuts_inputs(item.dep)), None)
     if heads is not None and reader is not None and len(reader.idxs) % heads[1] == 0:
         # from the next layer: a fused layer has three channels for each channel of the attention
         size = len(reader.idxs)
-        group = graph.get_pruning_group(reader.dep.target.module, reader.dep.handler, list(range(size)))
-        units = blocks(size, heads[1])
+        dependency = reader.dep
+        whole = graph.get_pruning_group(dependency.target.module, dependency.handler, list(range(size)))
+        group, units = consistent_(whole), blocks(size, heads[1])
     else:
         attention, size = None, len(group[0].idxs)
         parts = equal_parts(item.dep.target.module for item in group)
         units = strided(size, parts if size % parts == 0 else 1)
-    return TracedGroup(layers=layers, units=units, kind=_kind(group), group=group, attention=attention)
+    return TracedGroup(layers=layers, units=units, kind=_kind(group), group=group, attention=attention, problem=problem)
+
+
+def _reaches_output(group: Any) -> bool:
+    """Return False if an output of the network has another number of channels than the group."""
+    outputs = [item for item in group if isinstance(item.dep.target.module, torch_pruning.ops._OutputOp)]
+    return not outputs or any(max(item.idxs) + 1 in item.dep.target.module.shape for item in outputs)
 
 
 def _is_read(group: Any) -> bool:
     """True if a layer reads the group's channels; otherwise they are an output of the network."""
-    return any(_cuts_inputs(item.dep) for item in group)
+    return any(cuts_inputs(item.dep) for item in group)
 
 
-def _cuts_inputs(dependency: Any) -> bool:
+def cuts_inputs(dependency: Any) -> bool:
+    """Return True if a dependency of torch-pruning removes input channels of a convolution or linear layer."""
     return dependency.handler in (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
 
 
@@ -142,8 +214,8 @@ def cuts_outputs(dependency: Any) -> bool:
     """True if a dependency of torch-pruning removes output channels of a convolution or linear layer."""
     module = dependency.target.module
     handler = torch_pruning.prune_conv_out_channels, torch_pruning.prune_linear_out_channels
-    depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-    return isinstance(module, (nn.Conv2d, nn.Linear)) and (dependency.handler in handler or depthwise)
+    depthwise = isinstance(module, _ConvNd) and module.groups == module.in_channels > 1
+    return isinstance(module, LAYERS) and (dependency.handler in handler or depthwise)
 
 
 def _kind(group: Any) -> str:
@@ -203,7 +275,7 @@ def equal_parts(modules: Iterable[nn.Module]) -> int:
     """Number of equal parts of the channels of these modules; 1 if each channel may go alone."""
     parts = [1]
     for module in modules:
-        if isinstance(module, nn.Conv2d) and 1 < module.groups < module.in_channels:
+        if isinstance(module, _ConvNd) and 1 < module.groups < module.in_channels:
             parts.append(module.groups)
         elif isinstance(module, nn.GroupNorm):
             parts.append(module.num_groups)
@@ -219,7 +291,7 @@ def _attends(name: str) -> bool:
 @contextmanager
 def _recorded(network: nn.Module, called: list[str]) -> Iterator[None]:
     """Append the paths of convolutions and linear layers as they run."""
-    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LAYERS)]
     hooks = [
         module.register_forward_hook(lambda _, inputs, output, name=name: called.append(name))
         for name, module in layers

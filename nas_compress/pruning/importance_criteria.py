@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_pruning import importance
 
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import RequestError, describe, require_known
 from nas_compress.models.narrow_convolutions import safe_backward
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
+from nas_compress.pruning.removal import shortened
 from nas_compress.tasks.batch import Batch, named_outputs, to_device
 from nas_compress.tasks.task import Task
 
@@ -59,7 +60,9 @@ def geometric_median(group: Any) -> Tensor | None:
     total = torch.zeros(len(group[0].idxs))
     for item in group:
         if cuts_outputs(item.dep):
-            filters = item.dep.target.module.weight.detach()[item.idxs].flatten(1)
+            layer = item.dep.target.module
+            weight = layer.weight.detach()
+            filters = (weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight)[item.idxs].flatten(1)
             distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
             total.index_add_(0, torch.tensor(item.root_idxs), distances)
     return total / total.mean()
@@ -118,15 +121,22 @@ def rank_channels(
     criterion: str,
     seed: int,
     samples: LossSamples | None = None,
+    whole: Collection[str] = (),
 ) -> tuple[ChannelGroup, ...]:
     """Return every group of the network with its units' importance, without the classifier (the last layer).
 
     example: inputs of one or more samples.
     criterion: a name in CRITERIA.
     samples: for the gradients of the loss, if the criterion needs them.
-    RequestError if the name is unknown, the criterion does not apply, or torch-pruning cannot trace the network.
+    whole: layers that keep all their channels; their groups are left out.
+    RequestError if the name is unknown, the criterion does not apply, torch-pruning cannot trace the network, or no
+    group is left.
     """
-    copy, traced = trace_groups(network, example)
+    copy, found = trace_groups(network, example)
+    traced = [group for group in found if not group.problem and not any(layer in whole for layer in group.layers)]
+    if not traced:
+        names = ", ".join(group.layers[0] for group in found)
+        raise RequestError(f"the teacher must have a layer whose channels can be removed, but all stay whole: {names}")
     scores = _scores(copy, traced, criterion, seed, samples)
     last = max(1, len(traced) - 1)
     return tuple(
@@ -169,7 +179,13 @@ def _scores(
 
 
 def _scored(score: Score, group: TracedGroup, criterion: str) -> NDArray[np.float64]:
-    values = score(group.group)
+    try:
+        values = score(group.group)
+    except Exception as error:  # torch-pruning may raise anything
+        raise RequestError(
+            f"criterion {criterion!r} must be able to rank each layer, but {group.layers[0]} is none: "
+            f"{shortened(describe(error))}; way out: pruning.keep = [{group.layers[0]!r}]"
+        ) from error
     if values is None:
         raise RequestError(
             f"criterion {criterion!r} needs batch normalisation, but the group of layer {group.layers[0]} has none"

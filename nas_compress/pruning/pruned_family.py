@@ -43,19 +43,25 @@ def pruned_widths(
 def build_pruned(make: Callable[[], nn.Module], architecture: Architecture, example: Batch) -> nn.Module:
     """Build a module, cut it to the architecture's widths and initialise it from torch's random state.
 
+    Layers without a width in the architecture stay whole.
+
     example: inputs of two or more samples. The choice of channels does not matter, because all weights are drawn again.
     RequestError names a layer that is missing in the architecture or cannot be cut.
     """
     wanted = {width.layer: width.channels for width in architecture.widths}
+    found: set[str] = set()
 
-    def keep(group: TracedGroup) -> range:
-        if group.layers[0] not in wanted:
-            raise RequestError(f"the architecture must name each layer of the module, but {group.layers[0]} is missing")
-        return range(wanted[group.layers[0]] // group.unit)
+    def keep(group: TracedGroup) -> range | None:
+        layer = group.layers[0]
+        found.add(layer)
+        return range(wanted[layer] // group.unit) if layer in wanted else None
 
     with torch.random.fork_rng(devices=[]):  # the module's own initial weights are dropped
         module = make()
     network = cut_network(module, example, keep).requires_grad_(True)
+    missing = [layer for layer in wanted if layer not in found]
+    if missing:
+        raise RequestError(f"the module must have each layer of the architecture, but {missing[0]} is missing")
     initialise_anew_(network)
     if architecture.factorization != "none":
         factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)

@@ -274,7 +274,7 @@ def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
     pictures = [] if spec.data.folder is None else [_relative(spec.data.folder)]
     weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
-    functions = (spec.data.factory, spec.teacher.factory, *spec.metric_functions)
+    functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
     names = ", ".join(map(quoted, dict.fromkeys([*modules, *pictures, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""

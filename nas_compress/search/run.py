@@ -26,6 +26,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
+from nas_compress.search.preflight.cut_notes import cut_notes
 from nas_compress.search.preflight.feasibility import (
     draw_candidates,
     reads_answers,
@@ -108,7 +109,10 @@ def run_study(
     for line in code:
         reporter.say(line)
     parts = gather(file, progress=reporter.stage, notice=reporter.say)
-    check_own_teacher(parts)
+    found: list[str] = []
+    check_own_teacher(parts, found.append)
+    for line in found:
+        reporter.say(line)
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
@@ -120,7 +124,7 @@ def run_study(
         reporter = Logged(reporter, folder.log)
         records = read_records(folder)
         opened = _open(parts, folder, records, stack, url=storage, say=reporter.say)
-        for line in code:
+        for line in (*code, *found):
             reporter.keep(line)
         if not folder.sealed:
             folder = _in_todays_format(folder, reporter)
@@ -193,6 +197,8 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
     for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+        reporter.say(note)
+    for note in cut_notes(parts, sized):
         reporter.say(note)
     floats = float_weights_note(parts, sized)
     if floats is not None:

@@ -8,7 +8,7 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -32,7 +32,9 @@ from nas_compress.measurement.own_metrics import require_sound_metrics, with_own
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
+from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
@@ -73,6 +75,21 @@ class StudyParts:
     def spec(self) -> StudySpec:
         """The study's specification."""
         return self.file.spec
+
+    @cached_property
+    def whole_layers(self) -> tuple[WholeLayers, ...]:
+        """Layers of the user's own teacher that keep all their channels; none of a family. Computed once.
+
+        RequestError if torch-pruning cannot trace the network, or pruning.keep matches nothing.
+        """
+        if self.spec.teacher.factory is None:
+            return ()
+        return layers_left_whole(
+            untrained_teacher(self),
+            self.dataset.example,
+            keep=self.spec.pruning.keep,
+            where=f"{self.file.label}: pruning.keep",
+        )
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -161,12 +178,16 @@ def _drawing(data: DataSection) -> Drawing:
         spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
         mixup=data.mixup,
         cutmix=data.cutmix,
+        augment=data.augment,
         views=data.views,
     )
 
 
-def untrained_teacher(parts: StudyParts) -> nn.Module:
-    """Return the teacher before its training, or the user's own teacher as it was given."""
+def untrained_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> nn.Module:
+    """Return the teacher before its training, or the user's own teacher as it was given.
+
+    notice: receives a line about weights that were found under another key or prefix.
+    """
     section = parts.spec.teacher
     if section.factory is None or section.weights is None:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
@@ -177,7 +198,9 @@ def untrained_teacher(parts: StudyParts) -> nn.Module:
         task=parts.dataset.task,
         batch=parts.dataset.example,
         label=parts.file.label,
+        weights_key=section.weights_key,
         features=section.features,
+        notice=notice,
     )
 
 
@@ -190,16 +213,17 @@ CHECKED_SAMPLES = 512
 """Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
 
-def check_own_teacher(parts: StudyParts) -> None:
+def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> None:
     """Build, run and export the user's own teacher before anything is written.
 
+    notice: receives a line about weights that were found under another key or prefix.
     RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
     """
     factory = parts.spec.teacher.factory
     if factory is None:
         return
     label, samples = parts.file.label, calibration_samples(parts.dataset.train)
-    network = untrained_teacher(parts)
+    network = untrained_teacher(parts, notice)
     for split in (parts.dataset.train, parts.dataset.validation):
         require_finite_answers(
             network,
@@ -239,6 +263,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
         device=parts.device,
         progress=progress,
         notice=notice,
+        find_whole=lambda: parts.whole_layers,
     )
 
 

@@ -25,6 +25,7 @@ from nas_compress.models.families import family_named
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.store import Notice
 from nas_compress.values.metrics import METRICS, Budget
 
 FIRST_RUN = 4_000_000
@@ -158,11 +159,13 @@ class Starter:
         return path if self.data not in DATASETS and path.is_dir() else None
 
 
-def write_starter(starter: Starter) -> list[Path]:
+def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[Path]:
     """Write study.toml and space.py into the folder and check both. Return their paths.
 
     The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be
     used. Then nothing is left behind.
+
+    notice: receives a line about weights of the teacher that were found under another key or prefix.
     """
     study, space = starter.folder / "study.toml", starter.folder / "space.py"
     for path in (study, space):
@@ -179,7 +182,7 @@ def write_starter(starter: Starter) -> list[Path]:
         write_text(study, text)
         write_text(space, _space_text(starter, starter.space or kind.space))
         parts = gather(read_study(study), dataset=dataset)
-        check_own_teacher(parts)
+        check_own_teacher(parts, notice)
         sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
         if starter.space is None and kind is IMAGES and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))

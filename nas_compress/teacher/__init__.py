@@ -8,4 +8,7 @@ tensor_file     tensors with a checksum in a file
 logits_cache    logits of all training samples in all views
 finite_answers  check that outputs are finite
 user_module     a user's module and its weights
+plain_module    the module without wrappers, with its lazy layers initialised
+weights_file    files of weights, read without running code
+state_dict      the state dict in a checkpoint, matched with the module's names
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from nas_compress.files import digest_of_values, writable_cache_folder
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
+from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Notice, Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
@@ -63,10 +64,12 @@ def obtain_teacher(
     device: torch.device,
     progress: Progress,
     notice: Notice = _log.warning,
+    find_whole: Callable[[], Sequence[WholeLayers]] | None = None,
 ) -> Teacher:
     """Return the study's teacher; it is trained at most once for the same settings and data.
 
     notice: receives a line about each damaged file of the cache, which is made again.
+    find_whole: finds the layers that keep all their channels; by default the teacher does.
     """
     samples = dataset.train.to(device)
     if section.factory is not None and section.weights is not None:
@@ -77,6 +80,7 @@ def obtain_teacher(
             task=dataset.task,
             batch=dataset.example,
             label=label,
+            weights_key=section.weights_key,
             features=section.features,
         )
         made_by: dict[str, object] = {"factory": section.factory, "weights": digest_of_tensors(network.state_dict())}
@@ -125,6 +129,7 @@ def obtain_teacher(
         training=training,
         label=label,
         make=teacher_maker(section, dataset, folder=folder, label=label),
+        find_whole=find_whole,
     )
 
 
@@ -132,7 +137,7 @@ def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, la
     """Return a function that builds the teacher's module with initial weights."""
     factory = section.factory
     if factory is not None:
-        return lambda: build_own_module(factory, folder=folder, label=label)
+        return lambda: build_own_module(factory, folder=folder, batch=dataset.example, label=label)
     return lambda: build_student(teacher_architecture(section, dataset, label))
 
 

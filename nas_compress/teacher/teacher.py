@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.heads import rank_heads
 from nas_compress.pruning.importance_criteria import LossSamples, rank_channels
+from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task
@@ -48,6 +50,7 @@ class Teacher:
     train_samples: the training split on the device.
     notice: receives a line about each damaged file of the cache, which is made again.
     make: builds the module with initial weights.
+    find_whole: finds the layers of a user's module that keep all their channels; None for the teacher's own search.
     derived_epochs: epochs trained by this process for teachers derived from it.
     """
 
@@ -65,6 +68,7 @@ class Teacher:
     training: TrainingSection
     label: str
     make: Callable[[], nn.Module]
+    find_whole: Callable[[], Sequence[WholeLayers]] | None = None
     derived_epochs: int = 0
 
     def build(self, architecture: Architecture) -> nn.Module:
@@ -124,9 +128,24 @@ class Teacher:
         if key not in self._ranked:
             network, example = self.shortened(kept), self.dataset.example
             samples = loss_samples(self.train_samples, self.dataset.task)
-            groups = rank_channels(network, example, criterion=criterion, seed=key[1], samples=samples)
+            groups = rank_channels(
+                network, example, criterion=criterion, seed=key[1], samples=samples, whole=self._whole_names
+            )
             self._ranked[key] = rank_heads(groups, network, example, samples) if heads else groups
         return self._ranked[key]
+
+    @cached_property
+    def whole_layers(self) -> tuple[WholeLayers, ...]:
+        """Layers of a user's module that keep all their channels, found on first use; none of a family."""
+        if self.family is not None:
+            return ()
+        if self.find_whole is not None:
+            return tuple(self.find_whole())
+        return layers_left_whole(self.network, self.dataset.example)
+
+    @property
+    def _whole_names(self) -> frozenset[str]:
+        return frozenset(layer for group in self.whole_layers for layer in group.layers)
 
     @property
     def heads(self) -> int | None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, describe, require_known
 from nas_compress.models.features import watch
 from nas_compress.tasks.batch import Batch, count
 from nas_compress.tasks.task import Task
+from nas_compress.teacher.plain_module import plain_module
+from nas_compress.teacher.state_dict import find_state
+from nas_compress.teacher.store import Notice
+from nas_compress.teacher.weights_file import find_weights, read_checkpoint
 from nas_compress.user_code import user_callable
 from nas_compress.values.signature import TensorSpec
 
 
-def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
-    """Build the user's module in float32 without its weights; RequestError if the factory fails."""
+def build_own_module(factory: str, *, folder: Path, batch: Batch, label: str) -> nn.Module:
+    """Build the user's module in float32 without its weights and without wrappers; RequestError if the factory fails.
+
+    batch: samples that initialise lazy layers.
+    """
     with user_callable(factory, folder=folder, where=f"{label}: teacher.factory") as build:
         try:
             module = build()
@@ -35,7 +39,13 @@ def build_own_module(factory: str, *, folder: Path, label: str) -> nn.Module:
         raise RequestError(
             f"{label}: teacher.factory must return a torch.nn.Module, but {factory} returned {type(module).__name__}"
         )
-    return module.float()  # students, pruning and the exported file compute in float32
+    try:
+        return plain_module(module, batch)
+    except Exception as error:
+        raise RequestError(
+            f"{label}: teacher.factory must build a module whose lazy layers take raw samples, {_samples(batch)}, "
+            f"but it raised {describe(error)}"
+        ) from error
 
 
 def load_own_teacher(
@@ -46,29 +56,38 @@ def load_own_teacher(
     task: Task,
     batch: Batch,
     label: str,
+    weights_key: str | None = None,
     features: Sequence[str] = (),
+    notice: Notice = lambda line: None,
 ) -> nn.Module:
     """Build the user's module, load its weights, and check its outputs for a few raw samples.
 
     Weights of other float types become float32.
 
-    batch: inputs of the samples. features: submodules that must return a tensor with one row per sample. Every mistake
-    is a RequestError of one line.
+    batch: inputs of the samples. weights_key: of the state dict in the file, None for a search. features: submodules
+    that must return a tensor with one row per sample. notice: receives a line if the weights have another key or prefix
+    than the module. Every mistake is a RequestError of one line.
     """
-    module = build_own_module(factory, folder=folder, label=label)
-    _load_weights(module, _weights_file(folder, weights, label), label)
+    module = build_own_module(factory, folder=folder, batch=batch, label=label)
+    note = _load_weights(module, find_weights(folder, weights, label), weights_key, label)
+    if note:
+        notice(f"{label}: {note}")
     module.eval()
     try:
         with torch.no_grad():
             returned: Any = module(*batch.values())
     except Exception as error:
-        taken = ", ".join(f"{spec.dtype} {tuple(batch[spec.name].shape)}" for spec in task.signature.inputs)
         raise RequestError(
-            f"{label}: the teacher must take raw samples, {taken}, but it raised {describe(error)}{_hint(error)}"
+            f"{label}: the teacher must take raw samples, {_samples(batch)}, but it raised "
+            f"{describe(error)}{_hint(error)}"
         ) from error
     _check_outputs(returned, task, count(batch), label)
     _check_features(module, features, batch, task, label)
     return module
+
+
+def _samples(batch: Batch) -> str:
+    return ", ".join(f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" for value in batch.values())
 
 
 def _check_outputs(returned: Any, task: Task, samples: int, label: str) -> None:
@@ -125,50 +144,16 @@ def _check_features(module: nn.Module, features: Sequence[str], batch: Batch, ta
             )
 
 
-def _weights_file(folder: Path, weights: str, label: str) -> Path:
-    """Return the path of the weights, searched in `folder` and then in the working folder, as modules are."""
-    first, last = folder / weights, Path.cwd() / weights
-    for path in (first, last):
-        if path.is_file():
-            return path
-    also = "" if last.resolve() == first.resolve() else f" and neither is {last}"
-    raise RequestError(f"{label}: teacher.weights must be a file, but {first} is none{also}")
-
-
-def _load_weights(module: nn.Module, path: Path, label: str) -> None:
-    state = _state_dict(path, label)
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
-    wrong = [
-        f"{name} {given.get(name, 'missing')} for {wanted.get(name, 'nothing')}"
-        for name in sorted(wanted.keys() | given.keys())
-        if wanted.get(name) != given.get(name)
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise RequestError(
-            f"{label}: teacher.weights must fit the module, but {path.name} has {', '.join(wrong[:3])}{more}"
-        )
-    module.load_state_dict(state)
-
-
-def _unpickled(path: Path) -> Any:
-    """Read tensors and plain values from a pickle; any other object in it is an UnpicklingError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about other versions of pickle: the error that follows is enough
-        return torch.load(path, "cpu", weights_only=True)
-
-
-def _state_dict(path: Path, label: str) -> Mapping[str, Any]:
-    rule = f"{label}: teacher.weights must hold a state dict, but {path}"
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    except UnpicklingError as error:  # its text recommends weights_only=False, which would run code of the file
-        raise RequestError(
-            f"{rule} holds code or other objects than tensors, or is damaged; save the state dict as .safetensors"
-        ) from error
-    except Exception as error:  # both raise many types for other files
-        raise RequestError(f"{rule} does not: {describe(error)}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise RequestError(f"{rule} holds a {type(state).__name__}")
-    return state
+def _load_weights(module: nn.Module, path: Path, key: str | None, label: str) -> str:
+    """Load the weights of a file into the module; return a note about the names that were changed for it."""
+    own = module.state_dict()
+    wanted = {name: tuple(value.shape) for name, value in own.items() if isinstance(value, Tensor)}
+    checkpoint = read_checkpoint(path, label)
+    found = find_state(checkpoint, wanted, key=key, name=path.name, label=label)
+    extra = own.keys() - wanted.keys()
+    if not extra <= checkpoint.keys():
+        lacking = min(extra - checkpoint.keys())
+        raise RequestError(f"{label}: teacher.weights must fit the module, but {path.name} has no {lacking}")
+    # every name was compared, except counters, which may be missing
+    module.load_state_dict({**found.state, **{name: checkpoint[name] for name in extra}}, strict=False)
+    return found.note

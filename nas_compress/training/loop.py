@@ -90,8 +90,9 @@ def train(
         begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state, epochs)
         step = begin * steps_per_epoch
         for epoch in range(begin, epochs):
-            order = torch.randperm(len(samples), generator=shuffle).to(device)
-            drawn = _views(augmentation, first_epoch + epoch, steps_per_epoch, shuffle)
+            of_epoch = augmentation.view_of(first_epoch + epoch)
+            order = views.order(len(samples), of_epoch, shuffle).to(device)
+            drawn = _views(augmentation, of_epoch, steps_per_epoch, shuffle)
             history: list[dict[str, Tensor]] = []
             for number, view in enumerate(drawn):
                 if pause is not None:
@@ -129,11 +130,10 @@ def train(
     return means
 
 
-def _views(augmentation: Augmentation, epoch: int, steps: int, shuffle: torch.Generator) -> list[int]:
-    """Return the view of each step of an epoch."""
-    view = augmentation.view_of(epoch)
-    if view is not None:
-        return [view] * steps
+def _views(augmentation: Augmentation, of_epoch: int | None, steps: int, shuffle: torch.Generator) -> list[int]:
+    """Return the view of each step of an epoch: the epoch's own, or drawn ones."""
+    if of_epoch is not None:
+        return [of_epoch] * steps
     drawn: list[int] = torch.randint(augmentation.count, (steps,), generator=shuffle).tolist()
     return drawn
 

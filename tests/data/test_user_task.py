@@ -103,7 +103,14 @@ def test_mistakes_are_refused_in_one_line(tmp_path: Path, returned: str, message
 
 
 def test_shifts_are_for_images(tmp_path: Path) -> None:
-    with pytest.raises(
-        RequestError, match="data with a task 'distance' of their own must have augmentation of their own too"
-    ):
+    with pytest.raises(RequestError, match="shift and flip need images"):
         load(tmp_path, shift=1)
+
+
+def test_data_have_one_augmentation(tmp_path: Path) -> None:
+    own = "{**good, 'augmentation': ShiftAndFlip(shift=1)}"
+    (tmp_path / "my_task.py").write_text(
+        "from nas_compress.data.augment.shift_and_flip import ShiftAndFlip\n" + MODULE.replace("RETURNED", own)
+    )
+    with pytest.raises(RequestError, match="data with a task 'distance' of their own must have one augmentation, but"):
+        load_dataset(factory="my_task:load", folder=tmp_path, shift=1)

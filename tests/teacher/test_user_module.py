@@ -101,8 +101,8 @@ def test_weights_that_do_not_fit_are_told_by_their_first_three_names(place: Path
     [
         ([1, 2], "holds a list"),
         (torch.zeros(3), "holds a Tensor"),
-        ({1: torch.zeros(3)}, "holds a dict"),
-        ({"state_dict": {}, "epoch": 3}, "must fit the module, but net.pt has conv.bias missing for (6,)"),
+        ({1: torch.zeros(3)}, "must hold a state dict, but net.pt holds no tensors (1)"),
+        ({"state_dict": {}, "epoch": 3}, "must hold a state dict, but net.pt holds no tensors (state_dict, epoch)"),
     ],
 )
 def test_a_file_of_something_else_is_refused(content: object, message: str, place: Path) -> None:

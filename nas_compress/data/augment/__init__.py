@@ -6,6 +6,8 @@ transform        the Protocol of a random transform
 images           shift, flip, crop and erase
 spectrograms     SpecAugment
 mixing           mixup and cutmix with soft targets
+user_function    a function of the user, or a transform of torchvision
+blocks           blocks of samples for such a function
 drawn_views      transforms and a mixture as K views drawn by seed
 choose           from the keys of `[data]` to views
 

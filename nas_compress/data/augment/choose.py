@@ -11,11 +11,15 @@ from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.augment.transform import Transform
+from nas_compress.data.augment.user_function import UserFunction
 from nas_compress.errors import RequestError
 from nas_compress.tasks.task import Task
 
 VIEWS = 16
 """Number of views by default."""
+
+PER_SAMPLE_NDIM = 2
+"""Most dimensions of targets without places, such as (N, labels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class Drawing:
 
     crop: smallest share of an image's area, see `Crop`. erase: probability of a rectangle, see `Erase`.
     spec_augment: masks on spectrograms. mixup, cutmix: alpha of the mixture, see `Mixing`.
-    views: views of each sample, by default 16.
+    augment: `module:callable` of the user, see `UserFunction`. views: views of each sample, by default 16.
     """
 
     crop: float | None = None
@@ -32,14 +36,17 @@ class Drawing:
     spec_augment: SpecAugment | None = None
     mixup: float | None = None
     cutmix: float | None = None
+    augment: str | None = None
     views: int | None = None
 
 
-def drawn(base: Augmentation, drawing: Drawing, *, task: Task, seed: int) -> Augmentation:
+def drawn(
+    base: Augmentation, drawing: Drawing, *, task: Task, seed: int, function: UserFunction | None = None
+) -> Augmentation:
     """Return views drawn by seed, or `base` if the drawing is empty.
 
-    base: ShiftAndFlip, whose shifts and mirrors are then drawn for each sample, or NoAugmentation.
-    RequestError for settings out of range, and for `views` of a sample that never changes.
+    base: ShiftAndFlip, whose shifts and mirrors are then drawn for each sample, or NoAugmentation. function: that of
+    `drawing.augment`. RequestError for settings out of range, and for `views` of a sample that never changes.
     """
     if drawing == Drawing():
         return base
@@ -53,7 +60,7 @@ def drawn(base: Augmentation, drawing: Drawing, *, task: Task, seed: int) -> Aug
     )
     transforms = tuple(each for each in candidates if each is not None)
     mixed = (drawing.mixup, drawing.cutmix) != (None, None)
-    if not transforms and not mixed:
+    if not transforms and not mixed and function is None:
         raise RequestError(f"views need an augmentation, but got views={drawing.views} alone; add one or leave it out")
     return DrawnViews(
         views=VIEWS if drawing.views is None else drawing.views,
@@ -61,4 +68,18 @@ def drawn(base: Augmentation, drawing: Drawing, *, task: Task, seed: int) -> Aug
         transforms=transforms,
         mixing=Mixing(mixup=drawing.mixup, cutmix=drawing.cutmix) if mixed else None,
         task=task,
+        function=function,
     )
+
+
+def require_still_targets(augmentation: Augmentation, task: Task) -> None:
+    """Raise RequestError if pixels move while the targets of each pixel stay."""
+    moves = isinstance(augmentation, ShiftAndFlip) and augmentation.count > 1
+    if isinstance(augmentation, DrawnViews):
+        moves = any(isinstance(each, Shift | Flip | Crop) for each in augmentation.transforms)
+    for spec in task.targets:
+        if moves and len(spec.shape) > PER_SAMPLE_NDIM:
+            raise RequestError(
+                f"shift, flip and crop move pixels, but {spec.name} {spec.shape} would stay; leave them out, or return "
+                "an augmentation of your own"
+            )

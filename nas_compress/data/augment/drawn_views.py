@@ -6,15 +6,17 @@ numbers are drawn again from the seed, and its inputs are computed batch by batc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nas_compress.data.augment.blocks import Blocks, block_seed
 from nas_compress.data.augment.mixing import Mixing, Pairs
 from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.data.augment.transform import Transform, like
+from nas_compress.data.augment.user_function import BLOCK, UserFunction
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, chosen, count, device_of, zeros
 from nas_compress.tasks.task import Task
@@ -30,6 +32,8 @@ class DrawnViews(Augmentation):
 
     seed: of all random numbers; those of view v are drawn from (seed, v).
     task: mixes the targets of mixed samples.
+    function: of the user, called before all transforms on blocks of samples. The blocks are drawn for each view; an
+    epoch takes them in random order, and samples are mixed with others of their block.
     """
 
     views: int
@@ -37,6 +41,7 @@ class DrawnViews(Augmentation):
     transforms: tuple[Transform, ...]
     mixing: Mixing | None
     task: Task
+    function: UserFunction | None = None
 
     def __post_init__(self) -> None:
         if self.views < 1:
@@ -50,7 +55,8 @@ class DrawnViews(Augmentation):
     @property
     def identity(self) -> str:
         """All settings."""
-        return f"drawn {self.views} {self.seed} {self.transforms} {self.mixing}"
+        own = "" if self.function is None else f" {self.function.identity}"
+        return f"drawn {self.views} {self.seed} {self.transforms} {self.mixing}{own}"
 
     @property
     def mixes(self) -> bool:
@@ -77,11 +83,15 @@ class DrawnViews(Augmentation):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Draws:
-    """Random numbers of all samples in one view."""
+    """Random numbers of all samples in one view.
+
+    blocks: samples in the order of their blocks, for a function of the user.
+    """
 
     view: int
     numbers: tuple[Tensor, ...]
     pairs: Pairs | None
+    blocks: Blocks | None
 
 
 class _Drawn(Views):
@@ -89,6 +99,7 @@ class _Drawn(Views):
         self._inputs, self._augmentation = inputs, augmentation
         self._means = _channel_means(inputs)
         self._last: _Draws | None = None
+        self._changed: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def batch(self, index: Tensor, view: int) -> Batch:
         """Return the inputs of the samples at `index` in one view."""
@@ -109,8 +120,36 @@ class _Drawn(Views):
         shares = mixing.shares(self._inputs, pairs)
         return self._augmentation.task.mixed(own, chosen(targets, pairs.partner), shares)
 
+    def order(self, samples: int, view: int | None, shuffle: torch.Generator | None) -> Tensor:
+        """Return whole blocks in random order, if there are blocks."""
+        if self._augmentation.function is None or view is None:
+            return super().order(samples, view, shuffle)
+        blocks = self._draws(view).blocks
+        return super().order(samples, view, shuffle) if blocks is None else blocks.shuffled(shuffle)
+
+    def _source(self, index: Tensor, draws: _Draws) -> dict[str, Tensor]:
+        """Return the samples at an index, changed by the function of the user."""
+        function, blocks = self._augmentation.function, draws.blocks
+        if function is None or blocks is None:
+            return chosen(self._inputs, index)
+        place = blocks.place[index]
+        numbers, of_sample = torch.unique(place // BLOCK, return_inverse=True)
+        # a block at the end of one batch is at the beginning of the next one
+        before, self._changed = self._changed, {}
+        for number in numbers.tolist():
+            key = (draws.view, number)
+            self._changed[key] = before.get(key) or function(
+                chosen(self._inputs, blocks.members(number)), block_seed(self._augmentation.seed, *key)
+            )
+        # the last block may have fewer samples, but none after it
+        rows = of_sample * BLOCK + place % BLOCK
+        return {
+            name: torch.cat([block[name] for block in self._changed.values()]).index_select(0, rows)
+            for name in self._inputs
+        }
+
     def _transformed(self, index: Tensor, draws: _Draws) -> dict[str, Tensor]:
-        batch = chosen(self._inputs, index)
+        batch = self._source(index, draws)
         for transform, table in zip(self._augmentation.transforms, draws.numbers, strict=True):
             numbers = table[index].double()
             batch = {name: transform.apply(values, numbers, self._means[name]) for name, values in batch.items()}
@@ -128,7 +167,11 @@ class _Drawn(Views):
                 for transform in augmentation.transforms
             ]
             pairs = None if augmentation.mixing is None else augmentation.mixing.draw(samples, random).to(device)
-            self._last = _Draws(view=view, numbers=tuple(numbers), pairs=pairs)
+            blocks = None
+            if augmentation.function is not None:
+                blocks = Blocks(order=torch.from_numpy(random.permutation(samples)).to(device))
+                pairs = None if pairs is None else replace(pairs, partner=blocks.next)
+            self._last = _Draws(view=view, numbers=tuple(numbers), pairs=pairs, blocks=blocks)
         return self._last
 
 

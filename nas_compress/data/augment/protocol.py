@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from nas_compress.errors import RequestError
@@ -30,6 +31,13 @@ class Views(Protocol):
     def targets(self, targets: Batch, index: Tensor, view: int) -> Batch:
         """Return the targets of the samples at `index` (B,) in one view. targets: of the whole split."""
         return chosen(targets, index)
+
+    def order(self, samples: int, view: int | None, shuffle: torch.Generator | None) -> Tensor:
+        """Return the order (N,) of all samples in an epoch, drawn from `shuffle`.
+
+        view: of the whole epoch, None if steps have views of their own. shuffle: None for an order without chance.
+        """
+        return torch.arange(samples) if shuffle is None else torch.randperm(samples, generator=shuffle)
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
-from nas_compress.trial.shape import channel_step, is_pruned, shaped
+from nas_compress.trial.shape import channel_step, is_pruned, shaped, with_points
 from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, TeacherShape
@@ -39,13 +39,17 @@ DRAWS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A candidate, its shape before the channel importance is known, its parameters and their approximate bytes."""
+    """A candidate, its shape before the channel importance is known, its parameters and their approximate bytes.
+
+    removes_nothing: True if its pruning_ratio leaves every width as it is without the ratio.
+    """
 
     candidate: Candidate
     architecture: Architecture
     parameters: int
     weight_bytes: float
     params: Mapping[str, object] = field(default_factory=dict)
+    removes_nothing: bool = False
 
 
 def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
@@ -74,6 +78,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
                 parameters=parameters[architecture],
                 weight_bytes=parameters[architecture] * bits / 8,
                 params=params,
+                removes_nothing=_removes_nothing(candidate, architecture, parts, groups),
             )
         )
     return sorted(sized, key=lambda item: item.weight_bytes), sampled
@@ -157,7 +162,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
-        network = parts.build(architecture)
+        network = with_points(parts.build(architecture), candidate, parts.dataset.example)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = choose_kernels(
             candidate,
@@ -189,12 +194,23 @@ def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ..
         return ()
     network, dataset = untrained_teacher(parts), parts.dataset
     samples = loss_samples(dataset.train, dataset.task, batches=1)
+    whole = {layer for group in parts.whole_layers for layer in group.layers}
     for criterion in sorted(criteria - {"uniform"}):
         try:
-            rank_channels(network, dataset.example, criterion=criterion, seed=0, samples=samples)
+            rank_channels(network, dataset.example, criterion=criterion, seed=0, samples=samples, whole=whole)
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
-    return rank_channels(network, dataset.example, criterion="uniform", seed=0)
+    return rank_channels(network, dataset.example, criterion="uniform", seed=0, whole=whole)
+
+
+def _removes_nothing(
+    candidate: Candidate, architecture: Architecture, parts: StudyParts, groups: tuple[ChannelGroup, ...]
+) -> bool:
+    if candidate.pruning.ratio == 0:
+        return False
+    without = replace(candidate, pruning=replace(candidate.pruning, ratio=0.0))
+    uncut = _shape(without, parts, groups)
+    return [width.channels for width in uncut.widths] == [width.channels for width in architecture.widths]
 
 
 def _candidate_rules(parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> CandidateRules:

@@ -13,6 +13,7 @@ from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.setup import StudyParts, check_own_teacher
 from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.store import Notice
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import planned_epochs
@@ -51,9 +52,12 @@ class Forecast:
     study_s: float
 
 
-def forecast(parts: StudyParts) -> Forecast:
-    """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept."""
-    check_own_teacher(parts)
+def forecast(parts: StudyParts, notice: Notice = lambda line: None) -> Forecast:
+    """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept.
+
+    notice: receives a line about weights of the teacher that were found under another key or prefix.
+    """
+    check_own_teacher(parts, notice)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     with parts.target.provisional() as target:

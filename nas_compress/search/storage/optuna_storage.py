@@ -176,7 +176,10 @@ def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say:
     return optuna.load_study(study_name=spec.name, storage=checked)
 
 
-LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "views", "folder", "image_size")
+LATER_KEYS_OF_DATA = (
+    *("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "augment", "views"),
+    *("folder", "image_size"),
+)
 """Keys that earlier versions did not have."""
 
 
@@ -190,6 +193,8 @@ def study_identity(
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
+    if not spec.pruning.keep:
+        del values["pruning"]  # the same
     if not spec.metrics:
         del values["metrics"]  # the same
     for key in LATER_KEYS_OF_DATA:
