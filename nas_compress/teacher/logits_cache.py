@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
-from nas_compress.tasks.batch import Batch, device_of, named_outputs
+from nas_compress.tasks.batch import Batch, device_of, fitting, named_outputs
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import BATCH, finite_rows, finite_rule
 from nas_compress.teacher.store import Notice
