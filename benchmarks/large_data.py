@@ -93,7 +93,7 @@ def command(folder: Path, *words: str) -> None:
     process = subprocess.Popen([sys.executable, "-m", "nas_compress", *words], cwd=folder)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    megabytes = used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1024 * 1.048576
+    megabytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     print(f"{words[0]}: {megabytes:,.0f} MB, {time.monotonic() - started:.0f} s", flush=True)
     if process.returncode:
         raise SystemExit(f"{words[0]} ended with {process.returncode}")

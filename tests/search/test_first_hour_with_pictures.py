@@ -21,6 +21,7 @@ from running import Command, command_in, quick_and_apart
 def here(tmp_path: Path) -> Iterator[Path]:
     with quick_and_apart() as patch:
         patch.chdir(tmp_path)
+        patch.setattr("nas_compress.search.preflight.feasibility.DRAWS", 4)
         yield tmp_path
 
 
