@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from nas_compress.tasks.row_file import RowFile, row_file
+
 PIECE = 16_000_000
 """Bytes of the copies in a pass over all rows."""
 
-KEPT = 64_000_000
+KEPT = 4_000_000
 """Bytes of mapped pages after which they are given back to the system."""
 
 FAULT = 65_536
@@ -32,8 +34,10 @@ class MappedRows:
     kind: type of the samples when they are read; by default that of the values.
     index: rows of `values` in order, (N,); None for all of them.
     identity: text that differs if any byte of `values` differs; None if it is not known.
+    file: the file of `values`, if it is open already.
 
-    The map counts as resident memory of the process only for the last rows that were read.
+    Rows are read from the file. A map without contiguous rows is read through its pages; these count as resident memory
+    of the process for the last rows only.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class MappedRows:
         kind: str | None = None,
         index: NDArray[np.int64] | None = None,
         identity: str | None = None,
+        file: RowFile | None = None,
     ) -> None:
         self.identity = identity
         self.index = index
         self.dtype = np.dtype(kind or values.dtype.name)
         self._values = values
+        self._file = file or row_file(values)
         self._mapped = 0
 
     def __len__(self) -> int:
@@ -76,6 +82,11 @@ class MappedRows:
     def __getitem__(self, wanted: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Copy the rows at a slice or an index."""
         rows: slice | NDArray[np.int64] = wanted if self.index is None else self.index[wanted]
+        if self._file is not None:
+            numbers = (
+                np.arange(*rows.indices(len(self._values))) if isinstance(rows, slice) else rows % len(self._values)
+            )
+            return self._file.read(numbers).astype(self.dtype, copy=False)
         copied = np.array(self._values[rows], dtype=self.dtype, order="C")
         in_order = isinstance(rows, slice)
         row_bytes = copied.nbytes // max(1, len(copied))
@@ -87,7 +98,7 @@ class MappedRows:
     def take(self, index: NDArray[np.int64]) -> MappedRows:
         """Return the rows at an index without reading them."""
         chosen = index if self.index is None else self.index[index]
-        return MappedRows(self._values, kind=self.dtype.name, index=chosen, identity=self.identity)
+        return MappedRows(self._values, kind=self.dtype.name, index=chosen, identity=self.identity, file=self._file)
 
     def pieces(self) -> Iterator[NDArray[Any]]:
         """Copy all rows in order, in pieces of about PIECE bytes."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nas_compress.errors import DamagedFileError
 from nas_compress.tasks.batch import chosen, rows, split, to_arrays, to_device, to_rows
 from nas_compress.tasks.mapped import MappedRows, MappedTensor, pieces_of, rows_at
 
@@ -68,10 +69,38 @@ def test_an_index_of_an_index_and_another_type(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate(list(pieces_of(twice))), values[[3, 9]].astype(np.float32))
 
 
+def test_views_of_a_memory_map_read_their_own_rows(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(500, 30)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", values)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    index = np.array([7, 3, 3, -1])
+    for view, plain in (
+        (mapped[130:400], values[130:400]),
+        (mapped[100::3], values[100::3]),
+        (mapped[:, None], values[:, None]),
+        (mapped[5:, 4:9], values[5:, 4:9]),
+        (mapped[::-1], values[::-1]),
+        (mapped.T, values.T),
+    ):
+        rows = MappedRows(view)
+        assert np.array_equal(rows[:], plain) and np.array_equal(rows[2:5], plain[2:5])
+        assert np.array_equal(rows[index], plain[index])
+
+
+def test_a_file_that_was_cut_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((5000, 30)))
+    rows = MappedRows(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    with (tmp_path / "rows.npy").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(DamagedFileError, match=r"rows\.npy became shorter"):
+        _ = rows[4000:]
+
+
 def test_pages_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas_compress.tasks.mapped.KEPT", 1)
     values = np.random.default_rng(0).integers(0, 255, (64, 4096), dtype=np.uint8)
     np.save(tmp_path / "rows.npy", values)
+    monkeypatch.setattr("nas_compress.tasks.mapped.row_file", lambda values: None)
     mapped = MappedRows(np.load(tmp_path / "rows.npy", mmap_mode="r"))
     for start in range(0, 64, 8):
         assert np.array_equal(mapped[start : start + 8], values[start : start + 8])
