@@ -188,6 +188,8 @@ class TrainingSection(Section):
 
     budget: `scratch_e` trains every candidate for `epochs`. `scratch_b` gives it the compute of the teacher: `epochs`
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
+    class_weight: of losses on labels alone: `balanced`, one number for each class, or numbers by name of the class.
+    sampler: `balanced` draws every class equally often, with repetition.
     inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
     makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
@@ -199,6 +201,18 @@ class TrainingSection(Section):
     learning_rate: PositiveFloat = 3e-3
     inherit_learning_rate: PositiveFloat | None = None
     weight_decay: float = Field(default=0.01, ge=0.0)
+    class_weight: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = None
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+
+    @model_serializer(mode="wrap")
+    def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the form of studies from before these keys, which keeps their identity
+        values: dict[str, Any] = plain(self)
+        if self.class_weight is None:
+            del values["class_weight"]
+        if self.sampler == "shuffled":
+            del values["sampler"]
+        return values
 
 
 class PruningSection(Section):
@@ -324,7 +338,8 @@ class StudySpec(Section):
     @property
     def metric_functions(self) -> tuple[str, ...]:
         """References `module:callable` of the study's own metrics."""
-        return tuple(section.function for section in self.metrics.values())
+        functions = (section.function for section in self.metrics.values())
+        return tuple(function for function in functions if function is not None)
 
     @property
     def file_name(self) -> str:

@@ -133,6 +133,8 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
     for code in named_code(file):
         reporter.say(str(code))
     parts = gather(file)
+    if not len(parts.dataset.test):
+        raise RequestError(f'confirm needs a test split, but {parts.dataset.name} returned none; add "test" to it')
     validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:

@@ -106,6 +106,11 @@ def subset(samples: Samples, index: NDArray[np.int64]) -> Samples:
     }
 
 
+def no_samples(samples: Samples) -> Samples:
+    """Return an empty split of the same tensors, in place of a missing test split."""
+    return subset(samples, np.empty(0, dtype=np.int64))
+
+
 def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
     """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())

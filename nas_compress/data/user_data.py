@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
-from nas_compress.data.assemble import Parts, Samples, strata, subset
+from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
 from nas_compress.data.store.source import Notice, Progress, no_progress
-from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train
+from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
-from nas_compress.errors import describe, refusal
+from nas_compress.errors import RequestError, describe, refusal
 from nas_compress.tasks.batch import InputRows
 from nas_compress.tasks.classification import LABEL, Classification
 from nas_compress.tasks.task import Task
@@ -50,7 +50,7 @@ def read_factory(
         returned = _call(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
-        require_splits(returned, where)
+        require_splits(returned, where, further=("groups",))
         splits = {
             name: _pair(
                 returned[name],
@@ -67,7 +67,16 @@ def read_factory(
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
     if "validation" not in samples:
-        validation, train = validation_and_train(strata(found.task, samples["train"]), seed=seed)
+        labels = strata(found.task, samples["train"])
+        groups = _groups(returned.get("groups"), len(labels), where)
+        try:
+            validation, train = (
+                validation_and_train(labels, seed=seed)
+                if groups is None
+                else validation_and_train_of_groups(labels, groups, seed=seed)
+            )
+        except RequestError as error:
+            raise refusal(str(error), where) from error
         samples |= {"validation": subset(samples["train"], validation), "train": subset(samples["train"], train)}
         _require_both(samples, where)
     return Parts(
@@ -75,7 +84,7 @@ def read_factory(
         task=_named(found.task, names),
         train=samples["train"],
         validation=samples["validation"],
-        test=samples["test"],
+        test=samples.get("test") or no_samples(samples["train"]),
         numeric=tuple(inputs["train"]),
     )
 
@@ -85,6 +94,17 @@ def _named(task: Task, names: tuple[str, ...]) -> Task:
     if isinstance(task, Classification) and not task.class_names and len(names) == task.classes:
         return replace(task, class_names=names)
     return task
+
+
+def _groups(value: object, samples: int, where: str) -> NDArray[Any] | None:
+    """Return the group of each training sample, None if there are none."""
+    if value is None:
+        return None
+    groups = np.asarray(value)
+    if groups.shape != (samples,) or groups.dtype.kind not in "iubUSO":
+        rule = f"groups must be {samples} numbers or words, one for each sample of train"
+        raise refusal(f"{rule}, but got {groups.dtype} {groups.shape}", where)
+    return groups.astype(str) if groups.dtype.kind == "O" else groups
 
 
 def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
@@ -154,5 +174,6 @@ def _require_both(samples: Mapping[str, Samples], where: str) -> None:
             classes = int(max(each[1][LABEL].max() for each in samples.values())) + 1
             counts = np.bincount(targets[LABEL], minlength=classes)
             if counts.min() < LEAST_PER_CLASS:
-                rule = f"{name} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"
-                raise refusal(f"{rule}, but got {counts.min()} of class {counts.argmin()}", where)
+                rule = f"{name} must have samples of each class 0 to {classes - 1}"
+                hint = "return a validation split, or two samples of each class"
+                raise refusal(f"{rule}, but got {counts.min()} of class {counts.argmin()}; {hint}", where)

@@ -29,6 +29,14 @@ samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
+NAMED_CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
+{loader}
+names = {names}
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
+print(names[int(logits[0].argmax())], dict(zip(names, logits[0].round(2).tolist(), strict=True)))
+'''
+
 SEGMENTER = '''"""Write the class of each pixel as a picture; needs onnxruntime and numpy only."""
 {loader}
 images = np.zeros({shape}, dtype={dtype})  # put your own raw image here
@@ -142,10 +150,10 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             },
         )
         signature = file_signature(model)
-        example = example_code(signature, model.name, classes=about.get("classes"))
+        example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
         write_text(out / "example.py", example)
-        if class_names(about):
-            write_json(out / LABELS, class_names(about))
+        if _class_names(about):
+            write_json(out / LABELS, list(_class_names(about)))
         write_text(out / "README.md", _card(folder, record, signature, example))
 
 
@@ -161,12 +169,6 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
 
 def _relative(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
-
-
-def class_names(about: Mapping[str, Any]) -> list[str]:
-    """Return the names of the classes of a run, empty if they are numbers."""
-    names = about.get("class_names")
-    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -202,8 +204,16 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def example_code(signature: Signature, model: str, *, classes: int | None) -> str:
-    """Return the code that runs a file. classes: number of classes, None for other tasks."""
+def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
+    """Return the words of the classes that run.json holds; none in runs of earlier versions and of numbered classes."""
+    names = about.get("class_names")
+    if not isinstance(names, list) or len(names) != about.get("classes"):
+        return ()
+    return tuple(map(str, names))
+
+
+def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
+    """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
     loader = LOADERS[model]
     if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
         (spec,), (output,) = signature.inputs, signature.outputs
@@ -220,8 +230,9 @@ def example_code(signature: Signature, model: str, *, classes: int | None) -> st
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs
-        return CLASSIFIER.format(
+        return (NAMED_CLASSIFIER if names else CLASSIFIER).format(
             loader=loader,
+            names=f"[{', '.join(map(_literal, names))}]",
             shape=_one_sample(spec),
             dtype=_literal(spec.dtype),
             name=_literal(spec.name),
@@ -288,7 +299,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
         needs=_needs(spec),
-        labels=f" {LABELS} has the names of the classes, in the order of the logits." if class_names(about) else "",
+        labels=f" {LABELS} has the names of the classes, in the order of the logits." if _class_names(about) else "",
     )
 
 

@@ -279,7 +279,7 @@ def _join(
             "study": parts.spec.model_dump(mode="json") | {"trials": total},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.task.classes,
-            "class_names": list(getattr(parts.dataset.task, "class_names", ())),
+            **({"class_names": list(names)} if (names := parts.dataset.task.class_names) else {}),
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),

@@ -41,6 +41,8 @@ from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.tasks.batch import device_of, free_sizes
+from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
+from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.store import Notice
@@ -129,6 +131,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         progress=progress,
         notice=notice,
     )
+    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, f"{file.label}: "))
     task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
     return replace(dataset, task=task.measuring(spec.wanted_figures))
 
@@ -168,6 +171,19 @@ def gather(
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
+
+
+def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
+    """Return the task with the study's class weights; RequestError if these or the sampler do not fit the data."""
+    training, task, targets = spec.training, dataset.task, dataset.train.targets
+    if training.class_weight is not None:
+        task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
+    if training.sampler == "balanced":
+        sampling_weights(task, targets, where=f"{where}training.sampler")
+        if spec.data.augment is not None:
+            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
+            raise RequestError(f"{where}{rule}; use class_weight")
+    return task
 
 
 def _drawing(data: DataSection) -> Drawing:
