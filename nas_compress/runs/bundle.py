@@ -57,9 +57,6 @@ for name, values in zip({outputs}, outputs, strict=True):
     print(name, values[0].round(2).tolist())
 '''
 
-LABELS = "labels.json"
-"""File with the names of the classes."""
-
 LOADERS = {
     FORMS["onnx"]: """from pathlib import Path
 
@@ -96,7 +93,7 @@ Candidate: {candidate}
 ```python
 {example}```
 
-`nas-compress run config.json` trains the same candidate again.{needs}{labels}
+`nas-compress run config.json` trains the same candidate again.{needs}
 """
 
 
@@ -152,8 +149,6 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         signature = file_signature(model)
         example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
         write_text(out / "example.py", example)
-        if _class_names(about):
-            write_json(out / LABELS, list(_class_names(about)))
         write_text(out / "README.md", _card(folder, record, signature, example))
 
 
@@ -278,7 +273,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
     measured, teacher = record.outcome.measured, require_teacher(folder, [record])
     if measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
-    others, about = {} if teacher is None else teacher.figures, folder.about()
+    others = {} if teacher is None else teacher.figures
     rows = "\n".join(
         f"| {name} | {_cell(name, measured.figures)} | {_cell(name, others)} |"
         for name in METRICS
@@ -295,11 +290,10 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         number_format=record.outcome.number_format,
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
         conditions=spec.target.settings.conditions or "batch 1, one thread",
-        machine=quoted(str(about["machine"]["cpu"])),
+        machine=quoted(str(folder.about()["machine"]["cpu"])),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
         needs=_needs(spec),
-        labels=f" {LABELS} has the names of the classes, in the order of the logits." if _class_names(about) else "",
     )
 
 

@@ -164,7 +164,7 @@ def _few() -> None:
         (_no_picture, "every picture must be readable, but a/x.jpg is not: UnidentifiedImageError"),
         (_deep, "must have 8 bits per channel, but a/7.png has Pillow's mode I;16"),
         (_empty, "photos/c has none"),
-        (_few, "validation must have at least 2 pictures of each class, but got 0 of 'c'; add pictures"),
+        (_few, "validation must have at least 1 picture of each class, but got 0 of 'c'; add pictures"),
     ],
 )
 def test_folders_that_are_refused(spoil: Callable[[], None], words: str) -> None:

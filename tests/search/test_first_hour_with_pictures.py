@@ -56,9 +56,7 @@ def test_from_a_folder_of_pictures_to_an_exported_file(command: Command, photos:
     assert command("run", "mine").code == 0
     assert command("export", "mine", "--trial", "0", "--out", "small").code == 0
     found = subprocess.run([sys.executable, "small/example.py"], capture_output=True, text=True, check=True)
-    assert found.stdout.startswith("class ") and "of 2" in found.stdout
-    assert json.loads(Path("small/labels.json").read_text()) == ["bright", "dark"]
-    assert "labels.json has the names" in Path("small/README.md").read_text()
+    assert found.stdout.split()[0] in ("bright", "dark")
     assert json.loads(Path("small/config.json").read_text())["study"]["data"]["folder"] == "../photos"
 
 

@@ -135,9 +135,10 @@ def _require_classes(splits: Mapping[str, Listing], where: str) -> None:
 
 
 def _require_samples(samples: Mapping[str, Samples], names: tuple[str, ...], where: str) -> None:
-    for split, (_, targets) in samples.items():
+    for split in ("train", "validation"):
+        targets = samples[split][1]
         counts = np.bincount(targets[LABEL], minlength=len(names))
         if counts.min() < LEAST_PER_CLASS:
-            rule = f"{split} must have at least {LEAST_PER_CLASS} pictures of each class"
+            rule = f"{split} must have at least {LEAST_PER_CLASS} picture of each class"
             found = f"{counts.min()} of {names[int(counts.argmin())]!r}"
             raise refusal(f"{rule}, but got {found}; add pictures of this class", where)
