@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -15,7 +16,14 @@ from nas_compress.values.family_settings import ConvolutionalSettings, FamilySet
 
 
 class ActivationPoint(nn.Module):
-    """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself."""
+    """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself.
+
+    most: largest possible value, if the layer before clips there.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        super().__init__()
+        self.most = most
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
