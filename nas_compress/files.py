@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     The temporary file is private. The finished file has the permissions of the umask. A link at `path` is replaced.
     OSError, with the name of `path`, if writing fails or `path` is a device or a pipe.
     """
-    _require_regular(path)
+    require_regular(path)
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{path.name[:40]}.{secrets.token_hex(4)}")
     try:
@@ -61,6 +61,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_regular(path: Path) -> None:
+    """Raise OSError if `path` is a device or a pipe. A missing file, a folder and a link to them pass."""
+    # A rename would replace /dev/null and its like, which root may do. A reader of a pipe may wait for ever.
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    if special or os.path.realpath(path.parent) == "/dev":
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def tidy(folder: Path) -> None:
     """Remove unfinished files of dead processes."""
     for path in folder.rglob(f"{TEMPORARY}*"):
@@ -70,6 +78,18 @@ def tidy(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     write_atomically(path, lambda temporary: _fill(temporary, text))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file; OSError if a link, a pipe or a device has its name.
+
+    A link could lead out of a run folder.
+    """
+    if path.is_symlink():
+        raise OSError(errno.EINVAL, "a link instead of a file", str(path))
+    require_regular(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -97,8 +117,9 @@ def write_json(path: Path, values: Any) -> None:
 def read_json(path: Path, *, strict: bool = False) -> Any:
     """Read plain values from JSON; ValueError if the file is no JSON, too large or nested too deeply.
 
-    A byte order mark is skipped. strict: refuse repeated keys, nan and inf.
+    A byte order mark is skipped. strict: refuse repeated keys, nan and inf. OSError for a pipe or a device.
     """
+    require_regular(path)
     if path.stat().st_size > JSON_LIMIT:
         raise ValueError(f"a JSON file must have at most {JSON_LIMIT} bytes")
     text = path.read_text(encoding="utf-8-sig")
@@ -149,7 +170,11 @@ def write_sealed_bytes(path: Path, content: bytes) -> None:
 
 
 def read_sealed_bytes(path: Path) -> bytes:
-    """Read the bytes of `write_sealed_bytes`; DamagedFileError if they do not match their checksum."""
+    """Read the bytes of `write_sealed_bytes`.
+
+    DamagedFileError if they do not match their checksum, OSError for a pipe or a device.
+    """
+    require_regular(path)
     line, _, content = path.read_bytes().partition(b"\n")
     if line.decode(errors="replace") != hashlib.sha256(content).hexdigest():
         raise DamagedFileError(f"{path} is damaged: its content does not match its checksum")
@@ -288,13 +313,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"a number must be finite, but got {constant}")
-
-
-def _require_regular(path: Path) -> None:
-    # A rename would replace /dev/null and its like, which root may do.
-    special = path.exists() and not (path.is_file() or path.is_dir())
-    if special or os.path.realpath(path.parent) == "/dev":
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def _create(path: Path) -> int:

@@ -11,6 +11,7 @@ import nas_compress
 from nas_compress.errors import DamagedFileError, RunError
 from nas_compress.files import (
     FileLock,
+    append_text,
     cache_folder,
     digest_of_file,
     in_use,
@@ -82,6 +83,25 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
             write_text(path, "new")
         assert caught.value.filename == str(path)
     assert Path("/dev/null").is_char_device() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_json, read_sealed_json, read_sealed_bytes):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(tmp_path / "pipe")
+
+
+def test_text_is_appended_to_files_only(tmp_path: Path) -> None:
+    for text in ("one\n", "two\n"):
+        append_text(tmp_path / "file", text)
+    assert (tmp_path / "file").read_text() == "one\ntwo\n"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match=r"not a regular file|a link instead of a file"):
+            append_text(tmp_path / name, "three\n")
+    assert (tmp_path / "file").read_text() == "one\ntwo\n"
 
 
 def test_an_error_names_the_file_and_not_its_temporary_one(tmp_path: Path) -> None:

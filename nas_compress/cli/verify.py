@@ -44,8 +44,10 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
     again: Sequence[MeasuredAgain] = ()
     if not fast and needs_study(folder) and own is None:
         found.notes.append("the figures are not measured again: data of your own code need --study")
+    elif not fast and own is not None and not found.records and not found.problems:
+        found.notes.append("no figures are measured again: no trial is finished")
     elif not fast and not found.problems:
-        if own is not None and found.records:
+        if own is not None:
             for code in named_code(replace(own, candidate=found.records[0].outcome.candidate)):
                 print_line(str(code), err=True)
         front = make_front(folder.spec(), folder.chance(), found.teacher, found.records)

@@ -57,7 +57,7 @@ def _rewrite_products_(model: onnx.ModelProto) -> None:
     for node, weights in found:
         if dimensions.get(node.input[0]) == 2:
             node.CopyFrom(helper.make_node("Gemm", [node.input[0], weights.output[0]], [node.output[0]], transB=1))
-        elif node.input[0] in dimensions:
+        else:
             node.input[1] = _transposed(weights, graph, made_by)
 
 

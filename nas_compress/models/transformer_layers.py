@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from nas_compress.models.features import Relations
@@ -117,9 +117,29 @@ FLOAT_PARTS = (
     nn.InstanceNorm2d,
     nn.GELU,
     nn.SiLU,
+    nn.Hardswish,
+    nn.Mish,
+    nn.ELU,
+    nn.Tanh,
     nn.Softmax,
 )
 """Layers without an integer kernel in the runtime; the file converts to floats before them and back after."""
+
+FLOAT_FUNCTIONS = (
+    "scaled_dot_product_attention",
+    "softmax",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "instance_norm",
+    "gelu",
+    "silu",
+    "hardswish",
+    "mish",
+    "elu",
+    "tanh",
+)
+"""Functions of torch without an integer kernel, in a traced network."""
 
 
 def mixes_kernels(network: nn.Module) -> bool:
@@ -128,4 +148,6 @@ def mixes_kernels(network: nn.Module) -> bool:
     >>> [mixes_kernels(nn.Sequential(nn.Linear(4, 4), last)) for last in (nn.GELU(), nn.ReLU())]
     [True, False]
     """
-    return any(isinstance(module, FLOAT_PARTS) for module in network.modules())
+    nodes = network.graph.nodes if isinstance(network, fx.GraphModule) else ()
+    names = {str(getattr(node.target, "__name__", node.target)) for node in nodes if node.op != "call_module"}
+    return not names.isdisjoint(FLOAT_FUNCTIONS) or any(isinstance(module, FLOAT_PARTS) for module in network.modules())

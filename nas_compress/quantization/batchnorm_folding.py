@@ -24,7 +24,7 @@ def fold_batch_norm_(network: nn.Module) -> None:
     units = [name for name, unit in network.named_modules() if isinstance(unit, ConvUnit)]
     _fold_pairs_(network, [(_inside(name, "conv"), _inside(name, "norm")) for name in units])
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        _fold_pairs_(network, _traced_pairs(network))
+        _fold_pairs_(network, traced_pairs(network))
 
 
 def _fold_pairs_(network: nn.Module, pairs: list[tuple[str, str]]) -> None:
@@ -44,19 +44,30 @@ def _has_fixed_statistics(norm: nn.BatchNorm2d) -> bool:
     return norm.running_mean is not None and not norm.training
 
 
-def _traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
+def traced_pairs(network: nn.Module) -> list[tuple[str, str]]:
     """Paths of layers and their only readers, both called once; layers of any kind."""
     try:
-        nodes = list(fx.Tracer().trace(network).nodes)
+        graph = network.graph if isinstance(network, fx.GraphModule) else fx.Tracer().trace(network)
     except Exception:  # a user's forward may raise anything with a traced value
         return []
+    nodes = list(graph.nodes)
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     pairs = []
     for node in nodes:
-        before = node.args[0] if node.args else None
-        if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
+        before = _source(node, network)
+        if node.op != "call_module" or before is None:
             continue
         conv, norm = str(before.target), str(node.target)
-        if len(before.users) == 1 and calls[conv] == calls[norm] == 1:
+        if calls[conv] == calls[norm] == 1:
             pairs.append((conv, norm))
     return pairs
+
+
+def _source(node: fx.Node, network: nn.Module) -> fx.Node | None:
+    """Return the layer whose only reader is this node, apart from modules that pass its values on."""
+    before = node.args[0] if node.args else None
+    while isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1:
+        if not isinstance(network.get_submodule(str(before.target)), nn.Identity):
+            return before
+        before = before.args[0]
+    return None

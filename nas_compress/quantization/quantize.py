@@ -27,6 +27,7 @@ from nas_compress.quantization.modules import (
     round_biases_,
 )
 from nas_compress.quantization.parametrized import is_stored, store_parameter_
+from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
@@ -52,7 +53,7 @@ def quantize(
 
     weight_bits: 16 for 16-bit floats; 8 and fewer for the weight format. The first and the last layer keep 8 bits.
     activation_bits: 32: the file stores quantized weights and computes in floats. Fewer: it computes in integers
-    (simulated for 4 bits), which needs activation points and `calibration`.
+    (simulated for 4 bits), which needs `calibration`. A network without activation points is traced.
     calibration: a batch of training samples. The first one also finds the layers with integer biases.
     weight_format: `integer` with a scale per output channel, `float8` (e4m3) or `codebook` (shared values).
     ranges: rule for activation ranges, a name in RANGE_RULES; with `mse` also for weights.
@@ -75,6 +76,9 @@ def quantize(
         )
     network = _copy(model)
     samples = None if calibration is None else to_device(calibration, "cpu")
+    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
+    if activation_bits < 32 and not is_aware and samples is not None and count(samples):
+        network = with_activation_points(network, samples)
     check_layer_bits(
         network,
         layer_bits or {},
@@ -85,7 +89,6 @@ def quantize(
     bits = layer_bits or (
         bits_by_layer(weight_layers(network, samples), weight_bits=weight_bits) if weight_bits < 32 else {}
     )
-    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
     freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)
     if activation_bits < 32:

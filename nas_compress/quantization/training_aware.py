@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.factorised import last_layer
 from nas_compress.models.layers import ConvUnit
 from nas_compress.quantization import arithmetic
+from nas_compress.quantization.batchnorm_folding import traced_pairs
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.modules import (
     IntegerWeight,
@@ -127,7 +128,9 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
 
 
 def _normalised(network: nn.Module) -> list[tuple[str, str]]:
-    """Paths of each unit's last layer and of its normalisation."""
+    """Paths of each unit's last layer and of its normalisation; in a traced network those of every pair."""
+    if isinstance(network, fx.GraphModule):
+        return traced_pairs(network)
     units = [path for path, unit in network.named_modules() if isinstance(unit, ConvUnit)]
     insides = [f"{path}." if path else "" for path in units]
     return [(last_layer(network, f"{inside}conv"), f"{inside}norm") for inside in insides]

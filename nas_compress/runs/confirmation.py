@@ -19,6 +19,11 @@ from nas_compress.values.outcome import Outcome
 STUDENT = "student"
 """The role of a member's own candidate. All other roles are controls."""
 
+TEST_REMEDY = (
+    "Restore it from a copy, or remove confirm.json and confirm/test.json and confirm again, which reads the test "
+    "split once more."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -133,10 +138,12 @@ def read_test_figures(folder: RunFolder) -> dict[str, tuple[float, str]]:
     """The confirmed metric on the test split and the SHA-256 of the measured file, by path in the run folder.
 
     Empty before the split was read. The SHA-256 is empty if an earlier version measured the file.
-    DamagedFileError if the file is damaged.
+    DamagedFileError if the file is damaged, or missing although there is a confirmation.
     """
     path = _test_path(folder)
     if not folder.has(path):
+        if folder.sealed and folder.has(folder.root / "confirm.json"):
+            raise DamagedFileError(f"{path} is missing. {TEST_REMEDY}")
         return {}
     values = _test_values(folder)
     return {name: (figure, values["files"].get(name, "")) for name, figure in values["accuracies"].items()}
@@ -202,6 +209,4 @@ def _test_values(folder: RunFolder) -> dict[str, Any]:
         require_plausible_files(values["files"])
         return {"reads": list(values["reads"]), "accuracies": values["accuracies"], "files": values["files"]}
     except (DamagedFileError, *UNREADABLE) as error:
-        raise damaged(
-            path, error, "Restore it from a copy, or remove it and confirm again, which reads the test split once more."
-        ) from error
+        raise damaged(path, error, TEST_REMEDY) from error

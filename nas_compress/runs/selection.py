@@ -60,8 +60,10 @@ def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
     """The front members that satisfy every condition.
 
     where: conditions; one text may join several, such as `accuracy>=0.9 and macs<1e6`.
-    RequestError for an invalid condition, and if no member is left.
+    RequestError for an invalid condition, an empty front, and if no member is left.
     """
+    if not front.members:
+        raise RequestError("the run must have front members, but no finished trial is on its front")
     texts = [text for joined in where for text in re.split(r"\s+and\s+", joined)]
     conditions = [parse_condition(text, front.columns) for text in texts]
     rows = {row["trial"]: row for row in front.to_rows()}
@@ -69,9 +71,8 @@ def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
         point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)
     )
     if not kept:
-        asked = " and ".join(texts) or "being on the front"
         raise RequestError(
-            f"--where must leave at least one of {len(front.members)} front members, but none has {asked}"
+            f"--where must leave at least one of {len(front.members)} front members, but none has {' and '.join(texts)}"
         )
     return kept
 

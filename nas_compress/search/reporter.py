@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nas_compress.errors import printable
+from nas_compress.files import append_text
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.values.metrics import in_words
@@ -58,8 +59,7 @@ class Logged:
 
     def keep(self, text: str) -> None:
         """Log a line with its time."""
-        with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
+        append_text(self._path, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
 
     def begin(self, finished: int, total: int) -> None:
         """Pass the call on."""

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nas_compress.errors import DamagedFileError, describe
-from nas_compress.files import write_bytes
+from nas_compress.files import require_regular, write_bytes
 
 SEAL = "nas_compress"
 """Key of the metadata: a JSON object with `sha256` and `about`. With one key the same tensors give the same bytes."""
@@ -44,8 +44,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
 def read_tensors(path: Path) -> TensorFile:
     """Read the content of `write_tensors`, on the CPU.
 
-    DamagedFileError if the file is none of ours or does not match its digest; FileNotFoundError if there is none.
+    DamagedFileError if the file is none of ours or does not match its digest; FileNotFoundError if there is none;
+    OSError for a pipe.
     """
+    require_regular(path)
     content = path.read_bytes()
     try:
         tensors = load(content)

@@ -21,7 +21,7 @@ from nas_compress.trial.born_again import write_ensemble
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
-from nas_compress.trial.shape import fresh_networks
+from nas_compress.trial.shape import fresh_networks, fresh_student
 from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
@@ -152,7 +152,9 @@ def _run(
 
     # training
     count = (candidate.teaching.generations or 1) - 1
-    generations = fresh_networks(functools.partial(context.teacher.build, plan.architecture), count, seed=seed)
+    generations = fresh_networks(
+        functools.partial(fresh_student, candidate, plan.architecture, context.teacher), count, seed=seed
+    )
     derived_before = context.teacher.derived_epochs
     losses = _train(
         plan,

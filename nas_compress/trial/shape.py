@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,8 @@ from nas_compress.pruning.depth import Kept
 from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
+from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
@@ -61,8 +63,27 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     seed_all(seed)
     if candidate.pruning.init == "inherit":
-        return _inherited(candidate, architecture, teacher, seed=seed)
-    return teacher.build(architecture)
+        return _with_points(_inherited(candidate, architecture, teacher, seed=seed), candidate, teacher)
+    return fresh_student(candidate, architecture, teacher)
+
+
+def fresh_student(candidate: Candidate, architecture: Architecture, teacher: Teacher) -> nn.Module:
+    """Build a network with initial weights from torch's random state."""
+    return _with_points(teacher.build(architecture), candidate, teacher)
+
+
+def _with_points(network: nn.Module, candidate: Candidate, teacher: Teacher) -> nn.Module:
+    return with_points(network, candidate, teacher.dataset.example, watched=teacher.section.features)
+
+
+def with_points(network: nn.Module, candidate: Candidate, example: Batch, *, watched: Sequence[str] = ()) -> nn.Module:
+    """Give a student of the user's own module activation points if its activations are quantized.
+
+    example: inputs of two or more samples. watched: see `with_activation_points`.
+    """
+    if candidate.shape.family != PRUNED or candidate.precision.activation_bits == 32:
+        return network
+    return with_activation_points(network, example, watched=watched)
 
 
 def fresh_networks(make: Callable[[], nn.Module], count: int, *, seed: int) -> list[nn.Module]:

@@ -18,10 +18,10 @@ from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
-from nas_compress.models.layers import ActivationPoint
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
+from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
@@ -181,6 +181,7 @@ class CandidateRules:
         self._teacher, self._label, self._own_network = teacher, label, own_network
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
         self._passed: set[object] = set()
+        self._is_traced = False
 
     def require(self, candidate: Candidate) -> CheckedCandidate:
         """Require a candidate of the study with all its losses and settings; return it with its shapes."""
@@ -267,17 +268,10 @@ class CandidateRules:
             )
 
     def _require_activation_points(self, candidate: Candidate) -> None:
-        """Require activation points in a user's module if its pruned students are quantized."""
-        if candidate.shape.family == PRUNED and not self._teacher_has_points:
-            raise RequestError(
-                f"activation_bits={candidate.precision.activation_bits} needs a network with activation points, "
-                f"but family {candidate.shape.family!r} of this teacher has none; use activation_bits=32"
-            )
-
-    @cached_property
-    def _teacher_has_points(self) -> bool:
-        network = self._own_network()
-        return any(isinstance(module, ActivationPoint) for module in network.modules())
+        """Require a user's module that gets activation points if its pruned students are quantized."""
+        if candidate.shape.family == PRUNED and not self._is_traced:
+            with_activation_points(self._own_network(), self._dataset.example, watched=self._teacher.features)
+            self._is_traced = True
 
     @cached_property
     def _teacher_features(self) -> Observation:

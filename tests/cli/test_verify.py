@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nas_compress.files import read_sealed_json, write_json, write_sealed_json
+from nas_compress.runs.confirmation import Confirmation, write_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.marker import WITHOUT_CHECKSUMS
 from nas_compress.runs.records import read_record
@@ -123,6 +124,16 @@ def test_data_of_own_code_are_loaded_only_from_a_study_that_the_user_names(comma
     assert answer.code == 0 and "2 files measured again" in answer.out, answer
     assert answer.err == f"loads own.py (own:load) from {tmp_path / 'study'}\n"
     assert (tmp_path / "study" / "calls").read_text() != calls
+    shutil.rmtree(tmp_path / "run" / "trials")
+    answer = command("verify", tmp_path / "run", "--study", study)
+    assert answer.code == 0 and "no figures are measured again: no trial is finished" in answer.out
+
+
+def test_a_confirmation_without_its_test_figures_is_a_problem(command: Command, run: Path) -> None:
+    whole = Confirmation(rows=(), alike=(), test_samples=1, teacher_validation=0.9, teacher_test=0.9)
+    write_confirmation(RunFolder(root=run), whole)
+    answer = command("verify", run, "--fast")
+    assert answer.code == 1 and f"{run / 'confirm' / 'test.json'} is missing. Restore it" in answer.out
 
 
 def test_a_run_without_checksums_is_read_with_a_note(command: Command, run: Path) -> None:

@@ -100,10 +100,10 @@ class Bench:
         return self.known[command.name]
 
     def _continues(self, case: Case, wanted: Answers) -> bool:
-        """Put the file back after a refusal, and run again: nothing must have changed."""
+        """Put the file back after a refusal, and run again: the same models, maybe under other numbers of trials."""
         self.specimen.repair(case.path)
         ended = self._run(case.command)
-        return ended.code == 0 and answers(case.command, ended, self.specimen.place) == wanted
+        return ended.code == 0 and _models(answers(case.command, ended, self.specimen.place)) == _models(wanted)
 
     def _run(self, command: Command, plain: bool = False) -> Ended:
         request = Request(
@@ -145,6 +145,8 @@ def every_case(bench: Bench, *, seed: int = 0) -> list[Case]:
     cases = []
     for path in bench.paths():
         suited, deck = list(kinds(bench.specimen.pristine / path)), list[str]()
+        if path.endswith("samples.npz"):  # the user's own code opens it, and would wait for the writer of a pipe
+            suited.remove("a pipe")
         for command in COMMANDS:
             if path.startswith(command.reads) or any(pattern.startswith(f"{path}/") for pattern in command.reads):
                 count = 2 if command.costly else 3
@@ -177,6 +179,10 @@ def _is_request(case: Case) -> bool:
     if removed and re.fullmatch(r"runs(/tiny(/trials(/\d+(/outcome\.json)?)?)?)?", case.path):
         return True
     return case.path in REQUESTS or (case.path in ANY_MODEL and case.command.name.startswith("measure"))
+
+
+def _models(found: Answers) -> list[str]:
+    return sorted(str(content) for path, content in found.items() if path.endswith("model.onnx"))
 
 
 def _covers(damaged: str, path: str) -> bool:

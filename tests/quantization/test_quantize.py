@@ -80,13 +80,15 @@ def test_calibration_covers_all_samples_not_only_the_first(make_network) -> None
     assert scales[1] > scales[0]
 
 
-def test_a_network_without_activation_points_gets_few_bits_in_its_weights_alone() -> None:
+def test_a_network_without_activation_points_is_traced_for_integer_kernels() -> None:
     network = nn.Sequential(RawInput(5, 6.0), nn.Conv2d(1, 4, 3, padding_mode="reflect", padding=1), nn.Conv2d(4, 4, 3))
     quantized = quantize(network, weight_bits=8, activation_bits=32, calibration=None)
     assert isinstance(quantized[1], nn.Conv2d) and is_stored(quantized[1], "weight")
     assert type(quantized[2]) is StoredConv2d and list(quantized.parameters()) == []
-    with pytest.raises(RequestError, match="activation points, but got Sequential"):
-        quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
+    integer = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
+    assert _count(integer, QuantizedActivation) == 2 and _count(integer, QuantizedInput) == 1
+    with pytest.raises(RequestError, match="needs a network with activation points, but got Sequential with none"):
+        quantize(nn.Sequential(nn.Flatten()), weight_bits=8, activation_bits=8, calibration={"input": SAMPLES})
 
 
 @pytest.mark.parametrize(

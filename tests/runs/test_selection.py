@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,11 @@ def test_an_empty_cell_keeps_no_condition(front: Front) -> None:
 def test_only_front_members_are_chosen(front: Front) -> None:
     with pytest.raises(RequestError, match=r"at least one of 3 front members, but none has accuracy<=0.5"):
         kept_members(front, ["accuracy<=0.5"])
+
+
+def test_an_empty_front_has_no_members_to_choose(front: Front) -> None:
+    with pytest.raises(RequestError, match="must have front members, but no finished trial is on its front"):
+        kept_members(replace(front, points=()), [])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
+from processors import skip_if_saturated
 from running import quick_and_apart, write_study
 
 NET = '''
@@ -82,6 +83,29 @@ def test_a_study_cuts_the_users_module_to_a_front(tmp_path: Path) -> None:
     assert all(first[1] >= second[1] for first, second in itertools.pairwise(sizes))
 
 
-def test_integer_kernels_are_refused_before_training_where_there_are_no_activation_points(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="needs a network with activation points, but family 'pruned'"):
-        draw_candidates(gather(read_study(written(tmp_path, activation_bits=8).parent)))
+def test_a_cut_module_has_integer_kernels(tmp_path: Path) -> None:
+    study = written(tmp_path, activation_bits=8)
+    with quick_and_apart():
+        run_study(study, out=tmp_path / "run", trials=1)
+    (record,) = read_records(RunFolder(root=tmp_path / "run"))
+    skip_if_saturated(record.outcome)
+    assert record.outcome.state == "trained", record.outcome.reason
+    measured = record.outcome.measured
+    assert measured is not None and measured.float32_fraction == 0
+
+
+def test_a_module_that_cannot_be_traced_is_refused_before_training(tmp_path: Path) -> None:
+    study = written(tmp_path, activation_bits=8)
+    text = (tmp_path / "my_net.py").read_text()
+    (tmp_path / "my_net.py").write_text(
+        text.replace("        tokens = self.patches", DECIDES + "        tokens = self.patches")
+    )
+    with pytest.raises(
+        RequestError, match="needs a network that can be traced, but got Net: it decides by the numbers"
+    ):
+        draw_candidates(gather(read_study(study.parent)))
+
+
+DECIDES = """        if samples.max() > 300:
+            samples = samples / 2
+"""

@@ -24,7 +24,7 @@ from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.kernel_choice import choose_kernels
 from nas_compress.trial.mutual_peers import peer_shape
-from nas_compress.trial.shape import channel_step, is_pruned, shaped
+from nas_compress.trial.shape import channel_step, is_pruned, shaped, with_points
 from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, TeacherShape
@@ -162,7 +162,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
-        network = parts.build(architecture)
+        network = with_points(parts.build(architecture), candidate, parts.dataset.example)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = choose_kernels(
             candidate,

@@ -1,0 +1,168 @@
+"""Networks of any make get activation points by tracing: same floats, integer kernels, and the file's answers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.errors import RequestError
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.models.features import watch
+from nas_compress.models.layers import ActivationPoint
+from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
+from nas_compress.quantization.quantize import quantize
+from nas_compress.quantization.traced.attention import SeparateAttention
+from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.values.signature import Signature, TensorSpec
+from processors import with_exact_integers
+from traced_networks import TRACED, Own, samples_of
+
+CLOSE = {"encoder": 1e-5}
+"""Its attention becomes separate layers, which add in another order."""
+
+
+def made(name: str) -> Own:
+    torch.manual_seed(0)
+    return TRACED[name]()
+
+
+def traced(network: Own) -> nn.Module:
+    return with_activation_points(network, {"input": samples_of(network, 2)})
+
+
+def signature_of(network: Own) -> Signature:
+    kind = str(samples_of(network, 1).dtype).removeprefix("torch.")
+    given = TensorSpec(name="input", dtype=kind, shape=("N", *network.shape))
+    return Signature(inputs=(given,), outputs=(TensorSpec(name="logits", dtype="float32", shape=("N", 10)),))
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_floats_and_their_training_stay(name: str) -> None:
+    own, again = made(name), traced(made(name))
+    samples, answers, gradients = samples_of(own, 5), [], []
+    for network in (own, again):
+        torch.manual_seed(1)
+        network.train(name not in CLOSE)  # dropout draws in the order of memory
+        F.cross_entropy(network(samples), torch.arange(5)).backward()
+        gradients.append({path: value.grad for path, value in network.named_parameters()})
+        with torch.no_grad():
+            answers.append(network.eval()(samples[:1]))
+    torch.testing.assert_close(*answers, rtol=CLOSE.get(name, 0), atol=CLOSE.get(name, 0))
+    if name in CLOSE:
+        torch.testing.assert_close(gradients[0]["head.weight"], gradients[1]["head.weight"])
+    else:
+        torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_rounding_is_trained_and_every_product_has_an_integer_kernel(name: str, tmp_path: Path) -> None:
+    own = made(name)
+    network, samples = traced(own), samples_of(own)
+    bits = bits_by_layer(weight_layers(network, {"input": samples}), weight_bits=8)
+    make_aware_(network, method="lsq", bits=bits, activation_bits=8, calibration={"input": samples})
+    optimiser = torch.optim.AdamW(network.train().parameters(), lr=0.003)
+    for part in (samples[:32], samples[32:]):
+        optimiser.zero_grad()
+        F.cross_entropy(network(part), torch.arange(32) % 10).backward()
+        optimiser.step()
+    file = network_file(network.eval(), own, tmp_path, bits=bits)
+    assert file.stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["residual", "series"])
+def test_rounding_after_training_traces_by_itself(name: str, tmp_path: Path) -> None:
+    network_file(made(name).eval(), made(name), tmp_path, bits=None)
+
+
+def network_file(network: nn.Module, own: Own, folder: Path, *, bits: dict[str, int] | None) -> Path:
+    samples, path = samples_of(own), folder / "model.onnx"
+    module = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": samples}, layer_bits=bits)
+    export_onnx(module, signature_of(own), path)
+    assert float_kernels(path) == ()
+    with torch.no_grad():
+        expected = module(samples).numpy()
+
+    def compare(session: ort.InferenceSession, most: float = 0.1) -> None:
+        (found,) = session.run(None, {"input": samples.numpy()})
+        assert np.abs(found - expected).max() <= most * np.abs(expected).max()
+
+    compare(open_session(path, optimised=False), 0.02)
+    with_exact_integers(path, compare)
+    return path
+
+
+class Decides(Own):
+    def forward(self, samples: Tensor) -> Tensor:
+        if samples.float().mean() > 1e9:
+            return torch.zeros(1, 10)
+        return samples.float().flatten(1) @ torch.ones(64, 10)
+
+
+class Helps(Own):
+    """It has a second answer in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.aid = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        values = self.pixels(samples).flatten(1)
+        return self.head(values) + self.aid(values) if self.training else self.head(values)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"), [(Decides(), "it decides by the numbers"), (Helps(), "it runs other operations in training")]
+)
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(network: Own, reason: str) -> None:
+    with pytest.raises(RequestError, match=f"can be traced, but got {type(network).__name__}: {reason}") as caught:
+        traced(network)
+    assert str(caught.value).endswith("use activation_bits=32") and "\n" not in str(caught.value)
+
+
+def test_hooks_see_the_parts_of_a_traced_network() -> None:
+    own = made("residual").eval()
+    samples, names = samples_of(own, 4), ["blocks.0", "blocks.1", "pool"]
+    again = with_activation_points(deepcopy(own), {"input": samples}, watched=names)
+    seen = [watch(network, {"input": samples}, names, outputs=["logits"]).features for network in (own, again)]
+    assert list(seen[0]) == ["pool", "blocks.0", "blocks.1"]
+    torch.testing.assert_close(*seen, rtol=0, atol=0)
+
+
+def test_points_of_the_user_stay() -> None:
+    own = nn.Sequential(nn.Linear(4, 4), ActivationPoint(), nn.Linear(4, 2))
+    assert with_activation_points(own, {"input": torch.zeros(2, 4)}) is own
+
+
+MASK = torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("mask", [None, MASK, torch.zeros(5, 5).masked_fill(MASK, -1e9)], ids=["all", "bool", "float"])
+def test_attention_by_layers_is_attention(batch_first: bool, same: bool, mask: Tensor | None) -> None:
+    torch.manual_seed(0)
+    sizes = {} if same else {"kdim": 6, "vdim": 7}
+    attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, **sizes).eval()
+    layers = SeparateAttention(attention)
+    query = torch.randn(3, 5, 8) if batch_first else torch.randn(5, 3, 8)
+    given = (
+        (query, query, query) if same else (query, torch.randn(*query.shape[:2], 6), torch.randn(*query.shape[:2], 7))
+    )
+    padding = torch.zeros(3, 5, dtype=torch.bool) if mask is None or mask.dtype == torch.bool else torch.zeros(3, 5)
+    padding[1, 4] = True if padding.dtype == torch.bool else -1e9
+    with torch.no_grad():
+        found, expected = (each(*given, attn_mask=mask, key_padding_mask=padding) for each in (layers, attention))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert {id(value) for value in layers.out_proj.parameters()} == {
+        id(each) for each in attention.out_proj.parameters()
+    }
