@@ -70,6 +70,7 @@ def test_stored_and_live_answers_to_mixed_samples_give_the_same_loss(
     assert line.endswith("the teacher runs for each batch, and trials take longer. Fewer data.views avoid that.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["probability", "logits"])
 def test_live_ensembles_answer_like_stored_ones(
     average: str, mixing: TrialContext, monkeypatch: pytest.MonkeyPatch
