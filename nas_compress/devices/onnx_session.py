@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from nas_compress.devices.onnx_parts import lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
+from nas_compress.files import require_regular
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import DTYPES, Signature, TensorSpec
@@ -107,6 +108,7 @@ def file_signature(path: Path) -> Signature:
 def _read(path: Path) -> tuple[bytes, onnx.ModelProto]:
     path = Path(path)
     try:
+        require_regular(path)
         _require_size(path.stat().st_size, path)
         content = _decompressed(path) if path.suffix == COMPRESSED else path.read_bytes()
     except OSError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     assert "No such file" in _refused(tmp_path / "gone.onnx")
     assert "must be readable" in _refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "not a regular file" in _refused(tmp_path / "pipe.onnx")
 
 
 def test_cut_off_file_is_refused(make_network, tmp_path: Path) -> None:

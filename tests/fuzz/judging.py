@@ -27,6 +27,9 @@ MOST_MB = 2500
 EXECUTED = f"{OUTSIDE}/executed"
 """Mark of planted code."""
 
+MADE_ANEW = ("cache/", "runs/tiny/checkpoints")
+"""Files that are made anew with the same bits; a notice does not excuse other numbers."""
+
 NOTICE = re.compile(
     r"damaged|unreadable|cannot|missing|no longer|ignored|left out|anew|rebuilt|made again|differ|not whole|again"
 )
@@ -125,8 +128,8 @@ def judge(
     different = [path for path in different if path not in unwritten]
     if not different or not trusted:
         return ("notice", named[0]) if named else ("same", "")
-    if named:
-        return "notice", f"OTHER {different} {named[0]}"
+    if named and not damaged.startswith(MADE_ANEW):
+        return "notice", named[0]
     return "silent", f"differs: {', '.join(sorted(different)[:3])}"
 
 

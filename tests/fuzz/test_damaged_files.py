@@ -32,10 +32,17 @@ def test_every_file_may_be_damaged_under_every_command() -> None:
     assert not [each for each in judged if not each.is_good]
 
 
-def verdict_on(ended: Ended, *, after: dict[str, str] | None = None, found: str = "1", trusted: bool = True) -> Verdict:
+def verdict_on(
+    ended: Ended,
+    *,
+    damaged: str = TRIAL,
+    after: dict[str, str] | None = None,
+    found: str = "1",
+    trusted: bool = True,
+) -> Verdict:
     verdict, _ = judge(
         ended,
-        damaged=TRIAL,
+        damaged=damaged,
         before={"outside/precious.txt": "a"},
         after={"outside/precious.txt": "a"} if after is None else after,
         wanted={"printed": "1"},
@@ -58,6 +65,9 @@ def test_each_verdict_is_given() -> None:
     assert verdict_on(DONE, found="2") == "silent"
     assert verdict_on(DONE, found="2", trusted=False) == "same"
     assert verdict_on(ended(0, f"{TRIAL} is damaged"), found="2") == "notice"
+    anew = "runs/tiny/checkpoints/a.pt"
+    assert verdict_on(ended(0, f"{anew} is damaged"), damaged=anew) == "notice"
+    assert verdict_on(ended(0, f"{anew} is damaged"), damaged=anew, found="2") == "silent"
     assert verdict_on(ended(1, line)) == "line"
     assert verdict_on(ended(1, "nas-compress: no")) == "untidy"
     assert verdict_on(ended(1, f"{line}\n{line}")) == "untidy"
