@@ -1,8 +1,8 @@
 """Pairs of families, prunings, zero patterns, factorisations, precisions and losses train, export and agree.
 
-The quick suite holds every pair of values in few combinations; the slow one every combination of family, pruning,
-stored form and loss, every one of family, pattern, factorisation and stored form with and without a vote, and every
-pair of a width and a factorisation.
+The quick suite holds every pair of values in few combinations, and every width. The slow one holds every combination of
+family, pruning, stored form and loss, every one of family, pattern, factorisation and stored form with and without a
+vote, every pair of a width and a family, method or factorisation, and every mixture of bits in each family.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ APART = {("pruning", "loss"), ("loss", "zeros"), ("loss", "layers")}
 
 COMBINATIONS = pairwise(FACTORS, valid, APART)
 WIDTHS = pairwise(WIDTH_FACTORS, valid_width)
+FEW_WIDTHS = pairwise(WIDTH_FACTORS, valid_width, {("family", "bits"), ("bits", "method")})
+"""Every width, and every pair of the other factors."""
+
 WIDTHS_OF_LAYERS = pairwise(WIDTH_FACTORS | {"layers": list(FACTORIZATIONS)}, valid_width)
 PLAIN_LAYERS = {"zeros": ["none"], "layers": ["none"]}
 
@@ -165,7 +168,7 @@ def test_every_combination_trains_and_ships(combination: dict[str, Any], context
 
 @pytest.mark.parametrize(
     "combination",
-    [*WIDTHS, *(pytest.param(each, marks=pytest.mark.slow) for each in WIDTHS_OF_LAYERS)],
+    [*FEW_WIDTHS, *(pytest.param(each, marks=pytest.mark.slow) for each in [*WIDTHS, *WIDTHS_OF_LAYERS])],
     ids=name_of,
 )
 def test_every_width_and_method_trains_and_ships(
@@ -186,10 +189,15 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("family", OF_IMAGES)
-@pytest.mark.parametrize("mixture", MIXED)
+MIXTURES = list(itertools.product(MIXED, OF_IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("mixture", "family"),
+    [each if place % 3 == 0 else pytest.param(*each, marks=pytest.mark.slow) for place, each in enumerate(MIXTURES)],
+)
 def test_layers_of_different_bits_ship_together(
-    family: str, mixture: str, context: TrialContext, tmp_path: Path
+    mixture: str, family: str, context: TrialContext, tmp_path: Path
 ) -> None:
     stages = len(FAMILIES[family].base_depths)
     quantization = replace(MIXED[mixture], stage_bits=MIXED[mixture].stage_bits[-stages:])

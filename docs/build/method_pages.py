@@ -144,19 +144,24 @@ def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
 
 
 SHOWN = {
-    "on 8 x 8 pixels": TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)),
-    "on 32 steps of 3 channels": TensorSpec(name="input", dtype="float32", shape=("N", 3, 32)),
-    "on 16 columns": TensorSpec(name="input", dtype="float32", shape=("N", 16)),
+    words: Signature(
+        inputs=(TensorSpec(name="input", dtype=dtype, shape=("N", *shape)),),
+        outputs=(TensorSpec(name="logits", dtype="float32", shape=("N", 10, *pixels)),),
+    )
+    for words, dtype, shape, pixels in (
+        ("on 8 x 8 pixels", "uint8", (1, 8, 8), ()),
+        ("on 32 steps of 3 channels", "float32", (3, 32), ()),
+        ("on 16 columns", "float32", (16,), ()),
+        ("on 8 x 8 pixels with a class each", "uint8", (1, 8, 8), (8, 8)),
+    )
 }
-"""Inputs for the costs of families; each family takes the first one that it fits."""
+"""Inputs and outputs for the costs of families; each family takes the first ones that it fits."""
 
 
 def _families() -> Iterator[Method]:
-    logits = TensorSpec(name="logits", dtype="float32", shape=("N", 10))
-    signatures = {words: Signature(inputs=(spec,), outputs=(logits,)) for words, spec in SHOWN.items()}
     for name, family in FAMILIES.items():
         layers = family.layers(family.base_depths, family.base_widths)
-        words, signature = next(pair for pair in signatures.items() if family.fits(pair[1]))
+        words, signature = next(pair for pair in SHOWN.items() if family.fits(pair[1]))
         asked = Architecture(
             family=name,
             signature=signature,

@@ -67,7 +67,7 @@ class DataSection(Section):
     augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
-    task: Literal["classification", "multi_label", "regression"] | None = None
+    task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

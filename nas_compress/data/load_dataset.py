@@ -55,8 +55,8 @@ def load_dataset(
     The callable takes no arguments and returns a mapping with train, test and perhaps validation (else 15 % of train).
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
     (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
-    (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), or floats (N,) or (N, K). For a task of the
-    user see `task_parts`.
+    (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), masks (N, H, W), or floats (N,) or (N, K). For
+    a task of the user see `task_parts`.
 
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.

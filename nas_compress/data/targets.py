@@ -14,11 +14,12 @@ from nas_compress.tasks.batch import Arrays
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.multi_label import LABELS, MultiLabel
 from nas_compress.tasks.regression import TARGETS, Regression
+from nas_compress.tasks.segmentation import IGNORED, MASK, Segmentation
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.signature import BATCH, TensorSpec
 
-Kind = Literal["classification", "multi_label", "regression"]
+Kind = Literal["classification", "multi_label", "regression", "segmentation"]
 """Tasks that follow from targets alone."""
 
 LEAST_PER_CLASS = 2
@@ -36,8 +37,11 @@ class Targets:
 def kind_of_targets(targets: NDArray[Any]) -> Kind:
     """Return the task of targets by type and shape.
 
-    Whole numbers and words (N,) are classes, 0 and 1 (N, L) are sets of labels, floats are numbers to predict.
+    Whole numbers and words (N,) are classes, 0 and 1 (N, L) are sets of labels, whole numbers (N, H, W) are masks,
+    floats are numbers to predict.
     """
+    if targets.dtype.kind in "iub" and targets.ndim in (3, 4):
+        return "segmentation"
     if targets.dtype.kind == "f":
         return "regression"
     return "multi_label" if targets.ndim == 2 and targets.shape[1] > 1 else "classification"
@@ -58,6 +62,8 @@ def read_targets(kind: Kind | None, inputs: Arrays, targets: Mapping[str, NDArra
         _require_clear(targets["train"], where)
     if chosen == "classification":
         return _classes(specs, targets, where)
+    if chosen == "segmentation":
+        return _masks(specs, targets, where)
     return _label_sets(specs, targets, where) if chosen == "multi_label" else _numbers(specs, targets, where)
 
 
@@ -85,6 +91,35 @@ def _classes(specs: tuple[TensorSpec, ...], targets: Mapping[str, NDArray[Any]],
     images = len(specs) == 1 and (specs[0].name, specs[0].dtype, len(specs[0].shape)) == (INPUT_NAME, "uint8", 4)
     task = Classification(inputs=specs, classes=count, name=IMAGES if images else "classification", class_names=names)
     return Targets(task=task, splits={split: {LABEL: labels} for split, labels in targets.items()})
+
+
+def _masks(specs: tuple[TensorSpec, ...], targets: Mapping[str, NDArray[Any]], where: str) -> Targets:
+    if len(specs) != 1 or len(specs[0].shape) != 4:
+        found = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
+        raise refusal(f"masks need one input of pictures (N, C, H, W), but got {found}", where)
+    sizes, splits = specs[0].shape[2:], {}
+    for split, masks in targets.items():
+        plain = masks[:, 0] if masks.ndim == 4 and masks.shape[1] == 1 else masks
+        if plain.dtype.kind not in "iub" or plain.shape[1:] != sizes:
+            shape = ", ".join(map(str, sizes))
+            hint = "; use masks.argmax(axis=1)" if plain.ndim == 4 else ""
+            rule = f"masks of {split} must be whole numbers (N, {shape}), the class of each pixel"
+            raise refusal(f"{rule}, but got {masks.dtype} {masks.shape}{hint}", where)
+        splits[split] = plain
+    known = np.unique(splits["train"])
+    known = known[known != IGNORED]
+    classes = int(known.max(initial=0)) + 1
+    for split, masks in splits.items():
+        for value in np.unique(masks).tolist():
+            if not (0 <= value < classes and value < IGNORED) and value != IGNORED:
+                rule = f"0 <= class < {min(classes, IGNORED)} (classes of train), or {IGNORED} for no label"
+                raise refusal(f"{rule}, must hold in the masks of {split}, but got {value}", where)
+    if len(known) < max(2, classes):
+        gap = next((each for each in range(classes) if each not in known), 1)
+        rule = f"the masks of train must have pixels of each class 0 to {max(1, classes - 1)}"
+        raise refusal(f"{rule}, but got none of class {gap}; {IGNORED} marks pixels without a label", where)
+    task = Segmentation(inputs=specs, class_count=classes)
+    return Targets(task=task, splits={split: {MASK: masks.astype(np.uint8)} for split, masks in splits.items()})
 
 
 def _by_word(words: NDArray[Any], names: tuple[str, ...], split: str, where: str) -> NDArray[np.int64]:

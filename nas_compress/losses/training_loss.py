@@ -212,11 +212,16 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
         if term.needs_teacher and answers.ndim > logits.ndim:
             guide = one_answer(answers, temperature)
         # every row is a sample of its own: a label of many, or a position
-        return function(
-            logits.flatten(0, -2),
-            _label_rows(task.labels(targets)) if reads_labels else answers,
-            guide.flatten(0, -2) if term.needs_teacher else guide,
-        )
+        rows, guide = logits.flatten(0, -2), guide.flatten(0, -2) if term.needs_teacher else guide
+        if not reads_labels:
+            return function(rows, answers, guide)
+        labels = _label_rows(task.labels(targets))
+        if task.lacks_labels:
+            known = labels >= 0
+            rows, labels, guide = rows[known], labels[known], guide[known] if term.needs_teacher else guide
+            if not len(labels):
+                return logits.sum() * 0.0
+        return function(rows, labels, guide)
 
     return part
 

@@ -72,12 +72,13 @@ def require_sound_metrics(network: nn.Module, samples: Split, task: Task, *, lab
     if not isinstance(task, WithOwnMetrics):
         return
     network.eval()
+    names = task.signature.output_names
     with torch.inference_mode():
         parts = [
-            named_outputs(network(*batch.values()), task.signature.output_names)
+            task.compact(to_arrays(named_outputs(network(*batch.values()), names)))
             for batch in split(samples.inputs, BATCH)
         ]
-    outputs = to_arrays({name: torch.cat([part[name] for part in parts]) for name in task.signature.output_names})
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in names}
     targets = to_arrays(samples.targets)
     for name, score in task.scores.items():
         where = f"{label}: metrics.{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
 
 AGREEMENT_SAMPLES = 512
+AGREEMENT_NUMBERS = 2**24
+"""Samples of the comparison of a file with its module, and limit of their outputs for tasks with large ones."""
+
 CALIBRATION_SAMPLES = 256
 
 
@@ -144,7 +148,7 @@ def measure_file(
         agreement = check_agreement(
             deployable,
             path,
-            rows(inputs, 0, AGREEMENT_SAMPLES),
+            rows(inputs, 0, _agreement_samples(task.signature)),
             task,
             session=session,
             integer_caution=recorded_caution(target.describe()),
@@ -169,6 +173,11 @@ def measure_file(
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
     )
+
+
+def _agreement_samples(signature: Signature) -> int:
+    sizes = [math.prod(size for size in spec.sample_shape if isinstance(size, int)) for spec in signature.outputs]
+    return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
 
 
 def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True) -> Latency:

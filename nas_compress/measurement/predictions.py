@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
-from nas_compress.errors import RequestError, first_line
+from nas_compress.errors import NasCompressError, RequestError, first_line
 from nas_compress.tasks.batch import Arrays, require_fitting
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import Signature
@@ -23,10 +24,12 @@ File: TypeAlias = ort.InferenceSession | Path
 """An open session, or the path of a file."""
 
 
-def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -> dict[str, NDArray[Any]]:
+def predict(
+    file: File, inputs: Arrays, *, signature: Signature | None = None, compact: Callable[[Arrays], Arrays] | None = None
+) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
-    signature: required names of inputs and outputs of a file by path.
+    signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
@@ -35,8 +38,13 @@ def predict(file: File, inputs: Arrays, *, signature: Signature | None = None) -
     starts = range(0, _count(inputs), BATCH)
     batches = [{name: array[start : start + BATCH] for name, array in inputs.items()} for start in starts]
     try:
-        found = [map(np.atleast_1d, session.run(names, batch)) for batch in batches]
-        return {name: np.concatenate(parts) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
+        parts = []
+        for batch in batches:
+            outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
+            parts.append(outputs if compact is None else compact(outputs))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    except NasCompressError:
+        raise
     except Exception as error:  # the runtime's exceptions have no common root
         if not isinstance(file, Path):
             raise
@@ -49,15 +57,23 @@ def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) 
 
 
 def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
-    """Return every output of a file on a whole split; RequestError if the file does not fit the task."""
+    """Return every output of a file on a whole split, as `Task.compact` keeps it.
+
+    RequestError if the file does not fit the task.
+    """
     samples = _count(inputs)
     for name, values in targets.items():
         if len(values) != samples:
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
-    outputs = predict(file, inputs, signature=task.signature)
-    tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
-    require_fitting(tensors, task.signature.outputs, samples=samples)
-    return outputs
+
+    def compact(outputs: Arrays) -> Arrays:
+        tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+        require_fitting(tensors, task.signature.outputs, samples=min(BATCH, samples - len(seen) * BATCH))
+        seen.append(None)
+        return task.compact(outputs)
+
+    seen: list[None] = []
+    return predict(file, inputs, signature=task.signature, compact=compact)
 
 
 def _count(inputs: Arrays) -> int:

@@ -12,6 +12,7 @@ from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.mlp import Perceptron
 from nas_compress.models.mobilenet import MobileNet
 from nas_compress.models.resnet import ResNet
+from nas_compress.models.unet import UNet
 from nas_compress.models.vit import ViT
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PRUNED
@@ -23,6 +24,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "vit": ViT(),
     "mlp": Perceptron(),
     "conv1d": Conv1d(),
+    "unet": UNet(),
 }
 """Every family by its name."""
 

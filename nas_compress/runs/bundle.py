@@ -30,6 +30,16 @@ samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
+SEGMENTER = '''"""Write the class of each pixel as a picture; needs onnxruntime and numpy only."""
+{loader}
+images = np.zeros({shape}, dtype={dtype})  # put your own raw image here
+(logits,) = session.run([{output}], {{{name}: images}})
+mask = logits[0].argmax(axis=0).astype("uint8")
+greys = mask * np.uint8(255 // {last})
+Path("mask.pgm").write_bytes(b"P5 %d %d 255\\n" % mask.shape[::-1] + greys.tobytes())
+print("mask.pgm has the classes", np.unique(mask).tolist(), "of {classes}")
+'''
+
 EXAMPLE = '''"""Run this model; needs onnxruntime and numpy only."""
 {loader}
 inputs = {{  # put your own samples here
@@ -183,6 +193,18 @@ def _require_new(out: Path) -> None:
 def example_code(signature: Signature, model: str, *, classes: int | None) -> str:
     """Return the code that runs a file. classes: number of classes, None for other tasks."""
     loader = LOADERS[model]
+    if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
+        (spec,), (output,) = signature.inputs, signature.outputs
+        count = int(output.sample_shape[0])
+        return SEGMENTER.format(
+            loader=loader,
+            shape=_one_sample(spec),
+            dtype=_literal(spec.dtype),
+            name=_literal(spec.name),
+            output=_literal(output.name),
+            classes=count,
+            last=max(1, count - 1),
+        )
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs

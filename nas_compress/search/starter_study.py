@@ -122,6 +122,7 @@ class Kind:
 
 IMAGES = Kind(family="resnet", widths="32, 64, 128", depths="1, 1, 1", space="cnn")
 SERIES = Kind(family="conv1d", widths="32, 64, 128", depths="1, 1, 1", space="series")
+PIXELS = Kind(family="unet", widths="16, 32, 64", depths="1, 1, 1", space="segmentation")
 VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
 
 
@@ -195,7 +196,7 @@ def _task(starter: Starter) -> Task:
 
 def _kind(task: Task) -> Kind:
     """Return the kind of inputs that the built-in families know; RequestError if there is none."""
-    for kind in (IMAGES, SERIES, VECTORS):
+    for kind in (IMAGES, SERIES, VECTORS, PIXELS):
         if family_named(kind.family).fits(task.signature):
             if kind is IMAGES and task.row_classes is None:
                 raise RequestError(

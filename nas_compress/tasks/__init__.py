@@ -12,5 +12,7 @@ scores                metrics of answers by scikit-learn
 classification        inputs of any kind to one class, raw images among them
 multi_label           any number of labels at once
 regression            one or several numbers
+segmentation          a class for each pixel
+own_metrics           another task with metrics of the user
 table                 TASKS: the tasks that ship
 """

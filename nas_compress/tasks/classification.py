@@ -13,10 +13,9 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import CLASSIFICATION
-from nas_compress.tasks.task import chosen_metrics
+from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 IMAGES = "image_classification"
@@ -41,7 +40,7 @@ AGREEMENT: Mapping[Rounding, float] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(Task):
     """Inputs of any type and shape to float32 `logits` (N, classes).
 
     inputs: raw tensors of a sample. classes: at least 2. metrics: names in `tasks.scores.CLASSIFICATION`, the primary
@@ -49,7 +48,7 @@ class Classification:
     """
 
     inputs: tuple[TensorSpec, ...]
-    classes: int
+    classes: int = 0  # no such task; a default hides the property of the Protocol, which cannot be set
     metrics: tuple[str, ...] = ("accuracy",)
     name: str = "classification"
     class_names: tuple[str, ...] = ()
@@ -57,16 +56,6 @@ class Classification:
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise RequestError(f"classes >= 2 must hold, but got classes={self.classes}")
-
-    @property
-    def row_classes(self) -> int:
-        """The classes."""
-        return self.classes
-
-    @property
-    def output_normalisation(self) -> Mapping[str, Normalisation]:
-        """None: logits have no unit."""
-        return {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -96,15 +85,6 @@ class Classification:
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
         return {name: CLASSIFICATION[name](outputs[OUTPUT_NAME], targets[LABEL]) for name in self.metrics}
-
-    @property
-    def learns_from_outputs(self) -> bool:
-        """False: outputs are logits."""
-        return False
-
-    def as_targets(self, outputs: Batch) -> Batch:
-        """Raise RequestError: logits are no labels."""
-        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
 
     def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
         """Return the probability of each class, float32 (B, classes), as `label`."""

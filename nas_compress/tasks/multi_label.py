@@ -14,10 +14,9 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import MULTI_LABEL
-from nas_compress.tasks.task import chosen_metrics
+from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.file_contract import OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
-from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 LABELS = "labels"
@@ -31,7 +30,7 @@ AGREEMENT: Mapping[Rounding, float] = {"none": 0.999, "integers": 0.95, "few_bit
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiLabel:
+class MultiLabel(Task):
     """Inputs of any type and shape to float32 `logits` (N, labels); a label is answered if its logit is above 0.
 
     Losses on logits see each label as a task of two classes, with the logits z and 0: then `softmax` of the pair is the
@@ -62,11 +61,6 @@ class MultiLabel:
         """Two: absent and present."""
         return 2
 
-    @property
-    def output_normalisation(self) -> Mapping[str, Normalisation]:
-        """None: logits have no unit."""
-        return {}
-
     @cached_property
     def signature(self) -> Signature:
         """The inputs, and one output, `logits`."""
@@ -91,15 +85,6 @@ class MultiLabel:
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
         return {name: MULTI_LABEL[name](outputs[OUTPUT_NAME], targets[LABELS]) for name in self.metrics}
-
-    @property
-    def learns_from_outputs(self) -> bool:
-        """False: outputs are logits."""
-        return False
-
-    def as_targets(self, outputs: Batch) -> Batch:
-        """Raise RequestError: logits are no labels."""
-        raise RequestError(f"outputs as targets need a regression, but the task is {self.name}")
 
     def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
         """Return the probabilities of absence and presence of each label, float32 (B, labels, 2), as `labels`."""

@@ -76,6 +76,10 @@ class WithOwnMetrics:
         """Return the loss without a teacher."""
         return self.task.base_loss(outputs, targets)
 
+    def compact(self, outputs: Arrays) -> Arrays:
+        """Return what the metrics need of the outputs of some samples."""
+        return self.task.compact(outputs)
+
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric. MetricError if a function of the user raises an error or returns no finite number."""
         figures = self.task.measure(outputs, targets)
@@ -106,6 +110,11 @@ class WithOwnMetrics:
     def logits(self, outputs: Batch) -> Tensor:
         """Return the logits for loss terms."""
         return self.task.logits(outputs)
+
+    @property
+    def lacks_labels(self) -> bool:
+        """True if samples may be without a label."""
+        return self.task.lacks_labels
 
     def labels(self, targets: Batch) -> Tensor:
         """Return the labels for loss terms."""

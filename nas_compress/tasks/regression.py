@@ -15,7 +15,7 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import REGRESSION
-from nas_compress.tasks.task import chosen_metrics
+from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
@@ -31,7 +31,7 @@ AGREEMENT: Mapping[Rounding, float] = {"none": 0.999, "integers": 0.9, "few_bits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression:
+class Regression(Task):
     """Inputs of any type and shape to float32 `values` (N, K), in the units of the targets.
 
     inputs: raw tensors of a sample. mean, std: of each target on the training split; the network's last layer answers
@@ -56,10 +56,6 @@ class Regression:
     @property
     def classes(self) -> None:
         """None: there are no classes."""
-
-    @property
-    def row_classes(self) -> None:
-        """None: there are no logits."""
 
     @cached_property
     def signature(self) -> Signature:
@@ -111,14 +107,6 @@ class Regression:
         """Compare the values in standard deviations of the targets."""
         apart = np.abs(found[VALUES] - expected[VALUES]) / np.array(self.std)
         return compared(apart <= NEAR, found, expected, least=AGREEMENT, rounding=rounding, name=name)
-
-    def logits(self, outputs: Batch) -> Tensor:
-        """Raise RequestError: there are no logits."""
-        raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
-
-    def labels(self, targets: Batch) -> Tensor:
-        """Raise RequestError: there are no labels."""
-        raise RequestError(f"losses on labels need a task with classes, but {self.name} has none; use task_loss")
 
     def _standardised(self, values: Tensor) -> Tensor:
         mean, std = (torch.tensor(numbers, device=values.device) for numbers in (self.mean, self.std))

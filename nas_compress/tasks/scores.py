@@ -116,6 +116,42 @@ REGRESSION: Mapping[str, Score] = {"r2": r2, "mse": mse, "mae": mae}
 """Scores of values (N, K) against targets (N, K)."""
 
 
+AT_ONCE = 2**22
+"""Pixels that are counted together, which limits the memory."""
+
+
+def pixel_counts(answers: Numbers, mask: Numbers, *, classes: int, ignored: int) -> Numbers:
+    """Return the confusion counts (classes, classes), int64: a row for each label, a column for each answer.
+
+    answers, mask: classes of pixels (N, H, W). Pixels with the label `ignored` are left out.
+    """
+    counts, names = np.zeros((classes, classes), dtype=np.int64), np.arange(classes)
+    step = max(1, AT_ONCE // max(1, mask[:1].size))
+    for start in range(0, len(mask), step):
+        truth = mask[start : start + step].ravel()
+        known = truth != ignored
+        if known.any():
+            given = answers[start : start + step].ravel()
+            counts += _metrics().confusion_matrix(truth[known], given[known], labels=names)
+    return counts
+
+
+def mean_iou(counts: Numbers) -> float:
+    """Mean over the classes that were labelled or answered of intersection over union; 0 without a labelled pixel."""
+    inside = np.diag(counts)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - inside
+    return float((inside[union > 0] / union[union > 0]).mean()) if counts.any() else 0.0
+
+
+def pixel_accuracy(counts: Numbers) -> float:
+    """Fraction of the labelled pixels with the right class; 0 without a labelled pixel."""
+    return float(np.diag(counts).sum() / max(1, counts.sum()))
+
+
+SEGMENTATION: Mapping[str, Callable[[Numbers], float]] = {"mean_iou": mean_iou, "pixel_accuracy": pixel_accuracy}
+"""Scores of the confusion counts of pixels (classes, classes)."""
+
+
 def _probabilities(logits: Numbers) -> Numbers:
     raised = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
+from nas_compress.tasks.segmentation import Segmentation
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import TensorSpec
 
@@ -21,6 +22,7 @@ class TaskInfo:
 
 
 _TABLE_ROW = (TensorSpec(name="input", dtype="float32", shape=("N", 16)),)
+_IMAGE = TensorSpec(name="input", dtype="uint8", shape=("N", 1, 4, 4))
 
 TASKS: Mapping[str, TaskInfo] = {
     "image_classification": TaskInfo(
@@ -34,6 +36,10 @@ TASKS: Mapping[str, TaskInfo] = {
     "multi_label": TaskInfo(
         summary="inputs of any type and shape to any number of labels at once",
         example=MultiLabel(inputs=_TABLE_ROW, label_count=4),
+    ),
+    "segmentation": TaskInfo(
+        summary="images to a class for each pixel",
+        example=Segmentation(inputs=(_IMAGE,), class_count=3),
     ),
     "regression": TaskInfo(
         summary="inputs of any type and shape to one or several numbers",

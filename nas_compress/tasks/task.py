@@ -59,8 +59,12 @@ class Task(Protocol):
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the loss without a teacher: a float32 scalar, the mean over the batch."""
 
+    def compact(self, outputs: Arrays) -> Arrays:
+        """Return what `measure` needs of the outputs of some samples, in less memory; the outputs by default."""
+        return outputs
+
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
-        """Return every metric of the outputs of a whole split."""
+        """Return every metric of the outputs of a whole split, or of their compact form."""
 
     @property
     def learns_from_outputs(self) -> bool:
@@ -95,6 +99,11 @@ class Task(Protocol):
         A constant added to the C values of a row changes nothing.
         """
         raise RequestError(f"losses on logits need a task with classes, but {self.name} has none; use task_loss")
+
+    @property
+    def lacks_labels(self) -> bool:
+        """True if rows of `labels` may be -1, without a label. Terms on labels leave these rows out."""
+        return False
 
     def labels(self, targets: Batch) -> Tensor:
         """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,8 +27,8 @@ def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
         model.eval()
         with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
             for batch in split(samples.inputs, BATCH):
-                parts.append(named_outputs(model(*batch.values()), names))
+                parts.append(task.compact(to_arrays(named_outputs(model(*batch.values()), names))))
     finally:
         model.train(was_training)
-    outputs = {name: torch.cat([part[name] for part in parts]) for name in names}
-    return task.measure(to_arrays(outputs), to_arrays(samples.targets))
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return task.measure(outputs, to_arrays(samples.targets))

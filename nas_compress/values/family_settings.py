@@ -160,6 +160,7 @@ SETTINGS: Mapping[str, type[FamilySettings]] = {
     "vit": TransformerSettings,
     "mlp": PerceptronSettings,
     "conv1d": SeriesSettings,
+    "unet": ConvolutionalSettings,
 }
 """Every family of `models.families` and the class of its settings."""
 

@@ -116,6 +116,16 @@ class Signature:
         return shape[0]
 
     @property
+    def pixel_classes(self) -> int:
+        """Classes K of each pixel; RequestError unless the only output is (N, K, height, width) of the only image."""
+        _, height, width = self.image_shape
+        shape = self.outputs[0].sample_shape
+        if len(self.outputs) != 1 or len(shape) != 3 or shape[1:] != (height, width) or not isinstance(shape[0], int):
+            found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
+            raise RequestError(f"a network of masks must have one output (N, K, {height}, {width}), but got {found}")
+        return shape[0]
+
+    @property
     def series_shape(self) -> tuple[int, int]:
         """(channels, steps) of the only input; RequestError unless it is a series (N, C, T) of a fixed size."""
         shape = self.inputs[0].sample_shape

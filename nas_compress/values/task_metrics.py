@@ -67,7 +67,18 @@ TASK_METRICS = (
         "average precision",
         "area under the precision-recall curve, the mean over classes (one against the rest) or labels",
     ),
-    _share("mean_iou", "mean IoU", "mean over the classes of intersection over union of the positions"),
+    _share(
+        "mean_iou",
+        "mean IoU",
+        "mean over the classes of intersection over union of the pixels",
+        chance=lambda classes: 1 / (2 * classes - 1),
+    ),
+    _share(
+        "pixel_accuracy",
+        "pixel accuracy",
+        "fraction of the pixels with a label whose class is right",
+        chance=lambda classes: 1 / classes,
+    ),
     Metric(
         name="r2",
         summary="1 - squared error / variance of the targets, the mean over targets; 0 for their mean as answer",

@@ -101,8 +101,9 @@ def test_a_mistake_in_the_space(space: str, words: list[str], command: Command, 
     refused(command, tmp_path, *words, "space")
 
 
-@pytest.mark.parametrize("name", ["run", "check"])
-@pytest.mark.parametrize("budget", ["size_bytes", "latency_ms", "parameters", "macs"])
+@pytest.mark.parametrize(
+    ("name", "budget"), [("run", "size_bytes"), ("check", "latency_ms"), ("run", "parameters"), ("check", "macs")]
+)
 def test_a_budget_out_of_reach_is_refused_before_training(
     name: str, budget: str, command: Command, tmp_path: Path
 ) -> None:

@@ -47,8 +47,27 @@ def classifier(spec: TensorSpec) -> Signature:
     return Signature(inputs=(spec,), outputs=(logits,))
 
 
+def task_of(family: str, spec: TensorSpec) -> Signature:
+    """Logits of each pixel if the family builds networks with them, else of each sample."""
+    if len(spec.shape) == 4:
+        logits = TensorSpec(name="logits", dtype="float32", shape=("N", CLASSES, *spec.shape[2:]))
+        dense = Signature(inputs=(spec,), outputs=(logits,))
+        if FAMILIES[family].fits(dense):
+            return dense
+    return classifier(spec)
+
+
+def loss(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of three samples of three classes, or of all their pixels."""
+    rows = (logits if logits.ndim > 2 else logits[..., None]).flatten(2).movedim(1, -1)
+    return nn.functional.cross_entropy(rows.flatten(0, 1), LABELS.repeat_interleave(rows.shape[1]))
+
+
+LABELS = torch.tensor([0, 1, 2])
+
+
 def fits(family: str, spec: TensorSpec) -> bool:
-    return FAMILIES[family].fits(classifier(spec))
+    return FAMILIES[family].fits(task_of(family, spec))
 
 
 def first_spec(family: str) -> TensorSpec:
@@ -101,7 +120,7 @@ def architecture(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> Arch
     )
     return Recording(
         family=family,
-        signature=classifier(spec),
+        signature=task_of(family, spec),
         normalisation={"input": NORMALISATION},
         depths=depths,
         widths=widths,
@@ -134,8 +153,8 @@ def test_the_free_layers_are_exactly_what_build_reads(family: str, spec: TensorS
 def test_it_learns_from_raw_samples(family: str, spec: TensorSpec, depths: tuple[int, ...]) -> None:
     network = build_student(architecture(family, spec, depths)).train()
     logits = network(samples(spec))
-    assert logits.shape == (3, CLASSES) and logits.dtype == torch.float32
-    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    assert logits.shape == (3, *task_of(family, spec).outputs[0].sample_shape) and logits.dtype == torch.float32
+    loss(logits).backward()
     untouched = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert not untouched
     assert all(bool(torch.isfinite(value.grad).all()) for value in network.parameters() if value.grad is not None)
@@ -148,7 +167,7 @@ def test_what_is_seen_is_what_it_answers(family: str, spec: TensorSpec, depths: 
     seen = network.observe(inputs)
     assert torch.equal(seen.outputs["logits"], network(inputs)) and seen.teacher_head is None
     assert not seen.relations, "nobody asked for them"
-    nn.functional.cross_entropy(seen.outputs["logits"], torch.tensor([0, 1, 2])).backward()
+    loss(seen.outputs["logits"]).backward()
     for name, feature in seen.features.items():
         assert feature.requires_grad and len(feature) == 3, name
 
@@ -245,8 +264,8 @@ def test_unknown_names_and_empty_shapes_are_refused() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_says_which_tasks_it_builds(family: str) -> None:
     known, spec = FAMILIES[family], first_spec(family)
-    logits, total = classifier(spec).outputs[0], TensorSpec(name="total", dtype="float32", shape=("N", 1))
-    assert known.fits(classifier(spec))
+    logits, total = task_of(family, spec).outputs[0], TensorSpec(name="total", dtype="float32", shape=("N", 1))
+    assert known.fits(task_of(family, spec))
     for inputs, outputs in (
         *(((other,), (logits,)) for other in (*IMAGES[:2], *OTHERS)),
         ((spec,), (total,)),

@@ -27,6 +27,7 @@ PACKED = [6, 5, 4, 3, 2, 1]
 SAMPLES = torch.randint(0, 17, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 every_width = pytest.mark.parametrize("bits", PACKED)
 every_activation = pytest.mark.parametrize("activation_bits", [32, 8])
+slow = pytest.mark.slow
 
 
 class Awkward(nn.Module):
@@ -104,7 +105,7 @@ def test_the_runtime_unpacks_the_very_integers_of_the_module(tmp_path: Path, bit
 
 
 @every_activation
-@every_width
+@pytest.mark.parametrize("bits", [pytest.param(bits, marks=() if bits in (1, 3) else slow) for bits in PACKED])
 @pytest.mark.parametrize("family", ["resnet", "mobilenet"])
 def test_the_optimised_graph_is_that_of_8_bits(
     make_network, tmp_path: Path, family: str, bits: int, activation_bits: int
@@ -139,7 +140,7 @@ def test_an_awkward_network_answers_like_its_module(tmp_path: Path, bits) -> Non
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (4, 32), (3, 8), "float8"], ids=str)
-@pytest.mark.parametrize("zeros", [0.5, 0.95])
+@pytest.mark.parametrize("zeros", [0.5, pytest.param(0.95, marks=slow)])
 def test_a_file_without_its_zeros_is_smaller_and_the_same(
     make_network, tmp_path: Path, bits: tuple[int, int] | str, zeros: float
 ) -> None:
@@ -223,7 +224,7 @@ def parameter_bytes(network: nn.Module, bits: int) -> float:
 
 
 @pytest.mark.parametrize("bits", [pair for pair in precisions() if pair[0] < 32 and pair[1] != 4])
-@pytest.mark.parametrize("family", ["resnet", "mobilenet"])
+@pytest.mark.parametrize("family", ["resnet", pytest.param("mobilenet", marks=slow)])
 def test_bytes_on_disk_are_the_bits_and_4_kilobytes(make_network, tmp_path: Path, family: str, bits) -> None:
     network = make_network(family, shrink=1 if family == "mobilenet" else 2, depths=(1, 2, 1))
     assert sum(parameter.numel() for parameter in network.parameters()) > 20_000
@@ -232,7 +233,7 @@ def test_bytes_on_disk_are_the_bits_and_4_kilobytes(make_network, tmp_path: Path
     assert 0.75 * expected < (tmp_path / "m.onnx").stat().st_size < 1.1 * expected
 
 
-@every_width
+@pytest.mark.parametrize("bits", [pytest.param(bits, marks=() if bits in (1, 3) else slow) for bits in PACKED])
 def test_size_and_structure_do_not_depend_on_the_weights(make_network, trained, tmp_path: Path, bits: int) -> None:
     fresh = make_network("resnet", depths=(1, 2, 1), shrink=2, seed=5)
     for name, network in (("fresh", fresh), ("trained", trained["resnet"])):

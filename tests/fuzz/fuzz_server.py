@@ -55,7 +55,7 @@ class Request:
 
     arguments: tuple[str, ...]
     folder: str
-    timeout_s: float = 30.0
+    timeout_s: float = 120.0
     interrupted: bool = False
     plain: bool = False
     sketched: bool = False

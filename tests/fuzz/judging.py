@@ -99,8 +99,7 @@ def judge(
 
     damaged: path of the file. before, after: digests of files that must stay. wanted, found: answers of the undamaged
     run and of this one. usual: lines of the undamaged run on stderr. trusted: the numbers of the file count.
-    ran_code: running the code of a damaged file is a loss. unwritten:
-    paths of answers that the command did not write.
+    ran_code: running the code of a damaged file is a loss. unwritten: paths of answers that the command did not write.
     """
     words = ended.err + ended.out
     if ended.timed_out or ended.memory_mb > MOST_MB:

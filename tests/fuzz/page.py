@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,17 +19,18 @@ No file is trusted. The bench in `tests/fuzz/` damages one file of a small, real
 every file and folder of the run, the cache, an exported bundle and the study, and for every command: {cases} cases.
 Each case ends in one of three ways:
 
-- **ok**: the same numbers as without damage, because the command does not need the file.
-- **notice**: the command goes on without the file or makes it anew, and a line on stderr names it.
+- **ok**: the same numbers as without damage, because the command does not need the file or makes a missing one anew.
+- **notice**: the command continues without the file or makes it anew, and a line on stderr names it.
 - **one line**: the command is refused with exit code 1 or 2 and one line with the file and the remedy. Nothing finished
   is lost: after the repair of the file, the run continues to the same results.
 
-The other columns count defects: other words on stderr, a lost or changed finished file, a hang (over 30 s or 2.5 GB),
-a traceback, different numbers without a word.
+The other columns count defects: other words on stderr, a lost or changed finished file, a hang (over two minutes or
+2.5 GB), a traceback, different numbers without a word.
 
-Kinds of damage to a file: {files}. Kinds of damage to a folder: {folders}. A change of a value may make the checksum
-anew, like a forgery; then its numbers are not compared. A file of the user, such as `study.toml`, may hold other
-numbers too, and `measure` takes any model.
+{kinds}
+
+A change of a value may make the checksum anew, like a forgery; then its numbers are not compared. A file of the user,
+such as `study.toml`, may hold other numbers too, and `measure` takes any model.
 
 ## Files
 
@@ -60,8 +62,11 @@ def page(judged: Sequence[Judged]) -> str:
     endings = {kind: None for suited in ENDINGS.values() for kind in suited}
     return TEXT.format(
         cases=f"{len(judged):,}",
-        files=", ".join([*ANY, *CONTENT, *endings]),
-        folders=", ".join(FOLDERS),
+        kinds=textwrap.fill(
+            f"Damage to a file: {', '.join([*ANY, *CONTENT, *endings])}. Damage to a folder: {', '.join(FOLDERS)}.",
+            120,
+            break_on_hyphens=False,
+        ),
         by_file=_totals("file", judged, lambda each: generic(each.case.path)),
         by_command=_totals("command", judged, lambda each: each.case.command.name),
     )

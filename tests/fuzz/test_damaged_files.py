@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from command_lines import COMMANDS
 from damage import ANY, CONTENT, TEXT, VALUES, apply, is_forged
 from fuzz_server import Ended
-from fuzzing import every_case, open_bench, some_cases, try_all
+from fuzzing import Case, Judged, every_case, open_bench, some_cases, try_all
 from judging import Verdict, judge
+from page import COLUMNS, page
 
 from nas_compress.files import read_sealed_json, write_sealed_json
 
@@ -75,6 +77,18 @@ def test_each_verdict_is_given() -> None:
     assert verdict_on(ended(-11, "")) == "traceback"
     assert verdict_on(DONE, after={}) == "lost"
     assert verdict_on(DONE, after={"outside/precious.txt": "a", "outside/executed": "b"}) == "lost"
+
+
+def test_the_page_counts_verdicts_by_file_and_command() -> None:
+    judged = [
+        Judged(case=Case(path=TRIAL, kind="empty", command=COMMANDS[0]), verdict=verdict, reason="", seconds=0.1)
+        for verdict in COLUMNS
+        for _ in range(2 if verdict == "line" else 1)
+    ]
+    text = page(judged)
+    counted = "| 1 | 1 | 2 | 1 | 1 | 1 | 1 | 1 |"
+    for name in ("`runs/tiny/trials/*/outcome.json`", "`status`", "all"):
+        assert f"| {name} {counted}" in text
 
 
 def test_a_forged_file_fits_its_checksum(tmp_path: Path) -> None:
