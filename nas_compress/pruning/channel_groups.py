@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
 from nas_compress.errors import RequestError, describe
+from nas_compress.pruning.coupling import Units, coupled_group, widest
 from nas_compress.tasks.batch import Batch, rows, to_device
 
 HEAD_COUNTS = ("num_heads", "n_heads", "heads", "num_attention_heads", "nhead")
@@ -73,7 +74,7 @@ class TracedGroup:
     """
 
     layers: tuple[str, ...]
-    units: tuple[tuple[int, ...], ...]
+    units: Units
     kind: str
     group: Any
     attention: str | None = None
@@ -101,7 +102,9 @@ def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[Tr
     called: list[str] = []
     try:
         with _quiet(), _recorded(copy, called):
-            graph = torch_pruning.DependencyGraph().build_dependency(copy, example_inputs=sample)
+            graph = torch_pruning.DependencyGraph().build_dependency(
+                copy, example_inputs=sample, forward_fn=lambda module, inputs: module(*inputs)
+            )
             one_output = isinstance(copy(*sample), Tensor)
             found = list(_all_groups(graph, names))
     except Exception as error:
@@ -110,12 +113,12 @@ def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[Tr
         ) from error
     order = {name: number for number, name in enumerate(dict.fromkeys(called))}
     traced = []
-    for group, problem in found:
+    for group, units, problem in found:
         layers = {names[item.dep.target.module] for item in group if cuts_outputs(item.dep)}
         ordered = tuple(sorted(layers, key=lambda layer: order.get(layer, len(order))))
         is_output = called[-1] in ordered and _reaches_output(group)
         if ordered and not is_output and (one_output or _is_read(group)):
-            traced.append(_with_units(group, ordered, copy, graph, problem))
+            traced.append(_with_units(group, units, ordered, copy, graph, problem))
     if not traced:
         raise RequestError(
             "the teacher must be traceable to rank its channels, but torch-pruning found no channels to remove"
@@ -123,25 +126,26 @@ def trace_groups(network: nn.Module, example: Batch) -> tuple[nn.Module, list[Tr
     return copy, sorted(traced, key=lambda item: order.get(item.layers[0], len(order)))
 
 
-def _all_groups(graph: Any, names: Mapping[nn.Module, str]) -> Iterator[tuple[Any, str]]:
-    """Find the group of each layer with several output channels, and the problem of a group that cannot be right.
+def _all_groups(graph: Any, names: Mapping[nn.Module, str]) -> Iterator[tuple[Any, Units, str]]:
+    """Find the group of each layer with several output channels, its units, and the problem if it cannot be right.
 
     Layers with the most channels are the first roots. torch-pruning couples factors of a product that is broadcast, but
     a gate of 1 channel is no part of the group of its 32.
     """
     layers = [module for module in graph.module2node if isinstance(module, LAYERS)]
     owners: dict[nn.Module, str] = {}
+    limit = widest(graph)
     for root in sorted(layers, key=graph.get_out_channels, reverse=True):
         channels = graph.get_out_channels(root)
         if root in owners or channels < 2:
             continue
         cuts = graph.get_pruner_of_module(root).prune_out_channels
-        group = consistent_(graph.get_pruning_group(root, cuts, list(range(channels))))
+        group, units = coupled_group(graph, root, cuts, channels, limit=limit)
         members = [item.dep.target.module for item in group if cuts_outputs(item.dep)]
         problem = _problem(members, owners)
         group._group = [item for item in group.items if item.dep.target.module not in owners or cuts_inputs(item.dep)]
         owners.update((member, names[root]) for member in members if member not in owners)
-        yield group, problem
+        yield group, units, problem
 
 
 def _problem(members: Sequence[nn.Module], owners: Mapping[nn.Module, str]) -> str:
@@ -154,30 +158,9 @@ def _problem(members: Sequence[nn.Module], owners: Mapping[nn.Module, str]) -> s
     return ""
 
 
-def consistent_(group: Any) -> Any:
-    """Drop in place the members that do not have all channels that a group of torch-pruning removes from them."""
-    group._group = [group[0], *(item for item in group.items[1:] if _has_all(item))]
-    return group
-
-
-def _has_all(item: Any) -> bool:
-    """Return True if the item's indices exist in its layer; a bare parameter takes the one dimension that fits."""
-    module, pruner, node = item.dep.target.module, item.dep.handler.__self__, item.dep.target
-    if any(root is None for root in item.root_idxs):
-        return False
-    if isinstance(module, nn.Parameter):
-        fitting = [dim for dim, size in enumerate(module.shape) if size == len(item.idxs)]
-        if module.shape[node.pruning_dim] <= max(item.idxs) and len(fitting) == 1:
-            node.pruning_dim = fitting[0]
-    pruner.pruning_dim = node.pruning_dim
-    outputs = item.dep.handler.__name__ == "prune_out_channels"
-    size = pruner.get_out_channels(module) if outputs else pruner.get_in_channels(module)
-    if isinstance(module, torch_pruning.ops._OutputOp):
-        return True
-    return size is None or max(item.idxs) < size
-
-
-def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: Any, problem: str) -> TracedGroup:
+def _with_units(
+    group: Any, units: Units, layers: tuple[str, ...], network: nn.Module, graph: Any, problem: str
+) -> TracedGroup:
     attention = attention_of(group, layers, network)
     heads = head_count(network.get_submodule(attention)) if attention is not None else None
     reader = next((item for item in reversed(group.items) if cuts_inputs(item.dep)), None)
@@ -185,12 +168,13 @@ def _with_units(group: Any, layers: tuple[str, ...], network: nn.Module, graph: 
         # from the next layer: a fused layer has three channels for each channel of the attention
         size = len(reader.idxs)
         dependency = reader.dep
-        whole = graph.get_pruning_group(dependency.target.module, dependency.handler, list(range(size)))
-        group, units = consistent_(whole), blocks(size, heads[1])
+        group, _ = coupled_group(graph, dependency.target.module, dependency.handler, size, limit=widest(graph))
+        units = blocks(size, heads[1])
     else:
         attention, size = None, len(group[0].idxs)
         parts = equal_parts(item.dep.target.module for item in group)
-        units = strided(size, parts if size % parts == 0 else 1)
+        if parts > 1 and size % parts == 0:
+            units = strided(size, parts)
     return TracedGroup(layers=layers, units=units, kind=_kind(group), group=group, attention=attention, problem=problem)
 
 

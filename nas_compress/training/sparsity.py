@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from nas_compress.errors import RequestError
 
@@ -30,12 +31,17 @@ DENSE_SHARE = 0.01
 def sparse_layers(network: nn.Module, pattern: str) -> list[tuple[str, nn.Parameter]]:
     """Return paths and weights of the convolutions and linear layers with zeros, in the network's order.
 
-    `two_four` leaves layers of fewer than 4 inputs dense (the first, depthwise ones). RequestError if the inputs of
-    another layer cannot be divided by 4.
+    Subclasses and convolutions of any dimension count. Patterns over the inputs or outputs of a layer leave transposed
+    convolutions dense. `two_four` also leaves layers of fewer than 4 inputs dense (the first, depthwise ones). Weights
+    computed by a parametrization stay dense, because their zeros would not be those of a parameter.
+
+    RequestError if the inputs of another layer cannot be divided by 4.
     """
     found = []
     for path, module in network.named_modules():
-        if type(module) not in (nn.Conv2d, nn.Linear) or not isinstance(module.weight, nn.Parameter):
+        if not isinstance(module, _ConvNd | nn.Linear) or not isinstance(module.weight, nn.Parameter):
+            continue
+        if isinstance(module, _ConvTransposeNd) and pattern not in ("one_shot", "gradual"):
             continue
         inputs = module.weight.shape[1]
         if pattern == "two_four" and inputs < 4:

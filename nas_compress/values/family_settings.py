@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from nas_compress.errors import RequestError, refusal, require_known
@@ -34,9 +36,10 @@ class FamilySettings:
     students_only: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def defaults(cls) -> dict[str, Any]:
+    @cache  # read many times for each record
+    def defaults(cls) -> Mapping[str, Any]:
         """Default values by name."""
-        return {known.name: known.default for known in fields(cls) if known.default is not MISSING}
+        return MappingProxyType({each.name: each.default for each in fields(cls) if each.default is not MISSING})
 
     def to_dict(self) -> dict[str, Any]:
         """Values by name."""
@@ -164,7 +167,7 @@ SETTINGS: Mapping[str, type[FamilySettings]] = {
 }
 """Every family of `models.families` and the class of its settings."""
 
-PUBLISHED = ConvolutionalSettings.defaults() | TransformerSettings.defaults()
+PUBLISHED = {**ConvolutionalSettings.defaults(), **TransformerSettings.defaults()}
 """Settings in the flat form of every candidate, of any family: stored fingerprints depend on them."""
 
 

@@ -81,7 +81,7 @@ MISTAKES = {
     # settings of families
     GOOD + "[teacher]\nheads = 2": "teacher: heads is a setting of vit, but got heads=2 for family 'resnet'",
     GOOD
-    + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet, mobilenet and conv1d, but got",
+    + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet, mobilenet, conv1d and unet",
     GOOD + '[teacher]\nfamily = "vit"\nheads = 0': "teacher: heads must be a whole number of at least 1",
     GOOD + '[teacher]\nfamily = "vit"\nheds = 2': "but got teacher.heds; did you mean 'heads'?",
     GOOD + '[teacher]\nfamily = "vit"\nsharing = "all"': "every key must be known, but got teacher.sharing",

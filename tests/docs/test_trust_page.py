@@ -34,6 +34,8 @@ HELD = {
     "Settings of matplotlib": "plots/test_same_picture_anywhere.py::"
     "test_a_picture_has_the_same_bytes_in_any_surroundings",
     "files of its own trial": "runs/test_sealed_run.py::test_a_record_with_impossible_values_is_refused",
+    "Rows of a shared database": "search/storage/test_foreign_rows.py::"
+    "test_a_hostile_row_is_named_in_one_line_and_not_used",
     "no absolute path": "cli/test_code_is_named.py::test_a_bundle_has_no_absolute_path_and_names_what_it_needs",
     "have a SHA-256": "runs/test_sealed_run.py::test_a_damaged_file_is_named_with_the_way_out",
     "A model is compared": "runs/test_sealed_run.py::test_a_model_is_exported_only_as_it_was_measured",
@@ -53,7 +55,8 @@ HELD = {
     "reaches the dashboard": "dashboard/test_dashboard.py::"
     "test_the_dashboard_keeps_notes_and_refuses_to_change_the_study",
     "shows notes": "cli/test_hostile_run.py::test_the_dashboard_serves_notes_as_they_are",
-    "write to a database": "search/storage/test_hosts.py::test_a_second_host_joins_and_both_end_with_the_same_front",
+    "write to a database": "search/storage/test_foreign_rows.py::"
+    "test_a_sound_row_of_another_host_becomes_a_record_with_its_file",
     "scheduler of a Dask cluster": "search/storage/test_hosts.py::test_dask_workers_share_a_study",
     "The local cluster": "search/storage/test_hosts.py::"
     "test_a_local_cluster_listens_on_this_machine_only_and_has_no_dashboard",

@@ -178,3 +178,50 @@ def test_a_network_without_removable_channels_is_refused_by_name() -> None:
 def test_many_groups_fit_in_one_line() -> None:
     whole = layers_left_whole(made("Dense"), EXAMPLE, keep=["*"])
     assert len(whole) == 4 and in_one_line([*whole, whole[0]]).endswith("; and a")
+
+
+class Chunked(Base):
+    """The second half of a layer's channels are gates of the first half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 32, 3), nn.Conv2d(16, 24, 3), nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gates = self.a(self.pixels(x)).chunk(2, 1)
+        return self.fc(self.b(values * gates.sigmoid()).mean((2, 3)))
+
+
+def test_channels_that_meet_in_a_product_go_together() -> None:
+    torch.manual_seed(0)
+    network = Chunked().eval()
+    assert not layers_left_whole(network, EXAMPLE)
+    groups = rank_channels(network, EXAMPLE, criterion="l1", seed=0)
+    assert [(group.layers, len(group.importance), group.unit) for group in groups] == [(("a",), 16, 2), (("b",), 24, 1)]
+    cut = cut_network(network, EXAMPLE, most_important(groups, lambda group: group.channels // 2))
+    assert (cut.a.out_channels, cut.b.in_channels, cut.b.out_channels) == (16, 8, 12)
+
+
+class Context(Base):
+    """Attention to places by one channel, whose sum is added to all channels (global context)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = case_networks.cbr(3, 16)
+        self.blocks = nn.ModuleList(case_networks.cbr(16, 16) for _ in range(3))
+        self.places = nn.ModuleList(nn.Conv2d(16, 1, 1) for _ in range(3))
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(self.pixels(x))
+        for block, place in zip(self.blocks, self.places, strict=True):
+            h = h + block(h)
+            weights = place(h).flatten(2).softmax(-1).unsqueeze(3)
+            h = h + (h.flatten(2).unsqueeze(1) @ weights).view(h.shape[0], h.shape[1], 1, 1)
+        return self.fc(h.mean((2, 3)))
+
+
+def test_a_walk_around_a_circle_ends() -> None:
+    torch.manual_seed(0)
+    whole = layers_left_whole(Context().eval(), EXAMPLE)
+    assert all(group.reason for group in whole)

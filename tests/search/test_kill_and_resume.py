@@ -30,8 +30,10 @@ def load(root: Path) -> optuna.Study:
     return optuna.load_study(study_name="tiny", storage=open_storage(None, root / "study.journal"))
 
 
-def outcomes(root: Path) -> dict[str, tuple[int, int]]:
-    return {name: facts for name, facts in snapshot(root / "trials").items() if name.endswith("outcome.json")}
+def finished(root: Path) -> dict[int, tuple[float, object, object]]:
+    """When each trial finished, what the sampler got, and its files; a later measurement changes none of them."""
+    records = read_records(RunFolder(root=root))
+    return {record.trial: (record.finished_s, record.told, record.files) for record in records}
 
 
 def interrupt_second_trial(tmp_path: Path, number: int) -> tuple[Path, int, str]:
@@ -50,10 +52,10 @@ def interrupt_second_trial(tmp_path: Path, number: int) -> tuple[Path, int, str]
 
 def finish(tmp_path: Path, root: Path) -> None:
     """The same study again: the right total, nothing finished is repeated, only the cut trial is."""
-    before, teacher = outcomes(root), snapshot(shared_cache() / "teachers")
+    before, teacher = finished(root), snapshot(shared_cache() / "teachers")
     run_study(tmp_path / "study")
-    after = outcomes(root)
-    assert {name: after[name] for name in before} == before
+    after = finished(root)
+    assert {trial: after[trial] for trial in before} == before
     assert (
         snapshot(shared_cache() / "teachers").items()
         >= {name: facts for name, facts in teacher.items() if name.endswith("safetensors")}.items()
@@ -109,9 +111,9 @@ def test_a_trial_recorded_but_not_told_is_told(tmp_path: Path, monkeypatch: pyte
     assert '"state": 1' in lines[-1] or '"values"' in lines[-1]
     journal.write_text("".join(lines[:-1]))
     assert [trial.state for trial in load(root).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
-    before = outcomes(root)
+    before = finished(root)
     front = run_study(study)
-    assert outcomes(root) == before
+    assert finished(root) == before
     trials = load(root).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.COMPLETE]
     told = {
@@ -208,7 +210,7 @@ def test_what_a_dead_process_left_in_the_journal_is_cleared(tmp_path: Path) -> N
     run_study(study)
     with (root / "study.journal").open("a") as journal:
         journal.write('{"op_code": 4, "work')
-    before = outcomes(root)
+    before = finished(root)
     run_study(study, trials=2)
     assert len(load(root).trials) == 2
-    assert before.items() <= outcomes(root).items()
+    assert before.items() <= finished(root).items()

@@ -163,3 +163,15 @@ def test_fractions_and_patterns_that_do_not_fit_are_refused(change: dict[str, ob
     with pytest.raises(RequestError) as caught:
         Candidate(family="resnet", depths=(1, 1, 1), **change)  # type: ignore[arg-type]
     assert message in str(caught.value)
+
+
+class OwnConvolution(nn.Conv2d):
+    pass
+
+
+def test_zeros_reach_subclasses_and_convolutions_of_any_dimension() -> None:
+    network = nn.Sequential(
+        OwnConvolution(4, 8, 3), nn.Conv1d(8, 8, 3), nn.ConvTranspose2d(8, 8, 2), nn.MultiheadAttention(8, 2)
+    )
+    assert [path for path, _ in sparse_layers(network, "gradual")] == ["0", "1", "2", "3.out_proj"]
+    assert [path for path, _ in sparse_layers(network, "two_four")] == ["0", "1", "3.out_proj"]

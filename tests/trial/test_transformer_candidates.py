@@ -143,7 +143,7 @@ def test_a_transformers_vote_shapes_either_family(few_digits: Dataset) -> None:
         ),
         (
             {"family": "vit", "stem_stride": 2},
-            "stem_stride is a setting of resnet, mobilenet and conv1d, but got",
+            "stem_stride is a setting of resnet, mobilenet, conv1d and unet, but got",
         ),
         (
             {"family": "vit", "distillation_token": True, "losses": cross_entropy()},

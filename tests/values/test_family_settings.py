@@ -44,7 +44,7 @@ def test_defaults_of_other_families_are_no_settings() -> None:
     assert family_settings("vit", PUBLISHED) == TransformerSettings()
     assert family_settings(PRUNED, PUBLISHED) == FamilySettings()
     with pytest.raises(
-        RequestError, match="stem_stride is a setting of resnet, mobilenet and conv1d, but got stem_stride=2"
+        RequestError, match="stem_stride is a setting of resnet, mobilenet, conv1d and unet, but got stem_stride=2"
     ):
         family_settings(PRUNED, {"stem_stride": 2})
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from nas_compress.errors import DamagedFileError, RequestError, describe
+from nas_compress.errors import DamagedFileError, describe
 from nas_compress.files import FileLock
 
 LONGEST_LINE = 1_000_000
@@ -50,7 +50,7 @@ class Journal(BaseJournalBackend):
     Optuna's own backend reads lines of any length, and waits 30 s for the lock of a dead process.
 
     end: number of lines to read, all by default.
-    RequestError is raised if the path is no plain file, such as a symbolic link.
+    DamagedFileError is raised if the path is no plain file, such as a symbolic link.
     """
 
     def __init__(self, path: Path, *, end: int | None = None) -> None:
@@ -168,14 +168,17 @@ def count_lines(path: Path) -> int:
 
 
 def require_plain_file(path: Path) -> None:
-    """Raise RequestError if the path is there and no plain file. A link could lead to a file outside the run folder."""
+    """Raise DamagedFileError if the path is there and no plain file. A link could lead out of the run folder."""
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISREG(kind):
         shown = "a symbolic link" if stat.S_ISLNK(kind) else "no plain file"
-        raise RequestError(f"the journal of a run must be a file in its folder, but {path} is {shown}")
+        raise DamagedFileError(
+            f"{path} is damaged: it is {shown}. Restore it from a copy, or remove it and run the study again: the "
+            "journal is made anew from the records."
+        )
 
 
 def drop_torn_line(journal: Path) -> None:

@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.errors import RunError
+from nas_compress.errors import RequestError, RunError
 from nas_compress.files import digest_of_values, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
@@ -72,14 +72,21 @@ class JournalKeeper:
     def open(self) -> Repaired:
         """Open the journal and repair it if necessary.
 
-        A journal of another study file is left as it is. Its study is refused later.
+        A journal of another study file is left as it is. Its study is refused later. RequestError if the study file is
+        another one than at the start, and the journal cannot show the differences.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage, damage = read_journal(self.folder.journal)
         study = self._study(storage)
         known = None if study is None else study.user_attrs.get(IDENTITY)
-        if known not in (None, self.identity) and digest_of_values(self.identity) != self.identity_at_start:
+        changed = digest_of_values(self.identity) != self.identity_at_start
+        if known not in (None, self.identity) and changed:
             return Repaired(storage=storage, notice=None)
+        if self.records and changed and self.identity_at_start is not None:
+            raise RequestError(
+                f"a study must continue with its first study file, but this one differs and {self.folder.journal} "
+                "is not the journal of the run; restore the study file, or use another --out"
+            )
         trials = [] if study is None else study.get_trials(deepcopy=False)
         wrong = self._contradiction(study, trials)
         if damage is None and wrong is None:
