@@ -178,10 +178,10 @@ augment = lambda batch, generator: batch
     ("name", "keys"),
     [
         ("images", "shift flip crop erase cutmix mixup"),
-        ("spectrograms", "shift flip crop erase cutmix spec_augment mixup"),
-        ("series", "spec_augment mixup"),
+        pytest.param("spectrograms", "shift flip crop erase cutmix spec_augment mixup", marks=pytest.mark.slow),
+        pytest.param("series", "spec_augment mixup", marks=pytest.mark.slow),
         ("table", "mixup"),
-        ("counts", ""),
+        pytest.param("counts", "", marks=pytest.mark.slow),
     ],
 )
 def test_its_commented_augmentation_fits_the_input(name: str, keys: str, here: Path) -> None:
