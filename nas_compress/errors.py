@@ -65,7 +65,14 @@ class ExportError(TrialError):
 
 
 class FloatKernelError(TrialError):
-    """The optimised graph of an integer file computes a convolution or a product in float."""
+    """The optimised graph of an integer file computes a convolution or a product in float.
+
+    shapes: of the weights there, in any order of their dimensions.
+    """
+
+    def __init__(self, message: str, shapes: Iterable[tuple[int, ...]] = ()) -> None:
+        super().__init__(message)
+        self.shapes = tuple(shapes)
 
 
 def refusal(message: str, where: str) -> RequestError:

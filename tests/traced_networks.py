@@ -153,6 +153,76 @@ class Encoder(Own):
         return self.head(self.norm(self.layers(tokens))[:, 0])
 
 
+class Padding(nn.Conv2d):
+    """A convolution of one's own that pads to the size of its input, as in networks ported from TensorFlow."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        height, width = values.shape[-2:]
+        missing = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in (width, height)]
+        sides = [part for each in missing for part in (each // 2, each - each // 2)]
+        return F.conv2d(F.pad(values, sides), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Padded(Own):
+    """Convolutions behind padding of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = Padding(1, 16, 3, stride=2), nn.BatchNorm2d(16)
+        self.turned = nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect")
+        self.round, self.head = nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular"), nn.Linear(16, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        values = F.relu(self.norm(self.stem(self.pixels(samples))))
+        values = F.relu(self.turned(values)) + F.relu(self.round(values))
+        return self.head(values.mean((2, 3)))
+
+
+class Standardised(nn.Conv2d):
+    """A convolution with standardised weights and a gain."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.gain = nn.Parameter(torch.full((outputs, 1, 1, 1), 0.5))
+
+    def forward(self, values: Tensor) -> Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        rows = F.batch_norm(rows, None, None, training=True, momentum=0.0, eps=1e-5)
+        weight = rows.reshape_as(self.weight) * self.gain * self.weight[0].numel() ** -0.5
+        return F.conv2d(values, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class NormAct(nn.BatchNorm2d):
+    """A normalisation that calls a function of torch and has an activation of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = F.batch_norm(
+            values, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.1, self.eps
+        )
+        return self.act(values)
+
+
+class Subclassed(Own):
+    """Layers of one's own that call functions of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 16, 3, padding=1, bias=False), NormAct(16)
+        self.body = Standardised(16, 16)
+        self.head = type("Classifier", (nn.Linear,), {"forward": _classify})(16, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.head(F.relu(self.body(self.norm(self.stem(self.pixels(samples))))).mean((2, 3)))
+
+
+def _classify(layer: nn.Linear, values: Tensor) -> Tensor:
+    return F.linear(values, layer.weight, layer.bias)
+
+
 TRACED: Mapping[str, Callable[[], Own]] = {
     "residual": Residual,
     "gated": Gated,
@@ -161,6 +231,8 @@ TRACED: Mapping[str, Callable[[], Own]] = {
     "table": Table,
     "series": Series,
     "encoder": Encoder,
+    "padded": Padded,
+    "subclassed": Subclassed,
 }
 
 

@@ -46,9 +46,11 @@ class SpecAugmentSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"` or by `folder`.
 
-    task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
+    folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
+    students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
@@ -56,6 +58,8 @@ class DataSection(Section):
 
     name: str | None = None
     factory: str | None = None
+    folder: str | None = None
+    image_size: int | None = Field(default=None, ge=4, le=1024)
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -71,10 +75,17 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.name is None) == (self.factory is None):
-            got = f"name={self.name!r}, factory={self.factory!r}"
-            raise ValueError(f"exactly one of name and factory must be given, but got {got}")
+        if [self.name, self.factory, self.folder].count(None) != 2:
+            got = f"name={self.name!r}, factory={self.factory!r}, folder={self.folder!r}"
+            raise ValueError(f"exactly one of name, factory and folder must be given, but got {got}")
+        if self.image_size is not None and self.folder is None:
+            raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
         return self
+
+    @property
+    def source(self) -> str:
+        """Key that names the data: `name`, `factory` or `folder`."""
+        return next(key for key in ("name", "factory", "folder") if getattr(self, key) is not None)
 
 
 LATER_KEYS = ("weights_key",)
@@ -177,6 +188,8 @@ class TrainingSection(Section):
 
     budget: `scratch_e` trains every candidate for `epochs`. `scratch_b` gives it the compute of the teacher: `epochs`
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
+    class_weight: of losses on labels alone: `balanced`, one number for each class, or numbers by name of the class.
+    sampler: `balanced` draws every class equally often, with repetition.
     inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
     makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
@@ -188,6 +201,18 @@ class TrainingSection(Section):
     learning_rate: PositiveFloat = 3e-3
     inherit_learning_rate: PositiveFloat | None = None
     weight_decay: float = Field(default=0.01, ge=0.0)
+    class_weight: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = None
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+
+    @model_serializer(mode="wrap")
+    def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the form of studies from before these keys, which keeps their identity
+        values: dict[str, Any] = plain(self)
+        if self.class_weight is None:
+            del values["class_weight"]
+        if self.sampler == "shuffled":
+            del values["sampler"]
+        return values
 
 
 class PruningSection(Section):
@@ -313,7 +338,8 @@ class StudySpec(Section):
     @property
     def metric_functions(self) -> tuple[str, ...]:
         """References `module:callable` of the study's own metrics."""
-        return tuple(section.function for section in self.metrics.values())
+        functions = (section.function for section in self.metrics.values())
+        return tuple(function for function in functions if function is not None)
 
     @property
     def file_name(self) -> str:

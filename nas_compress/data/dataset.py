@@ -58,7 +58,9 @@ class HeldOutSplit:
         return f"HeldOutSplit({len(self)} samples)"
 
     def reveal(self, *, purpose: str) -> Split:
-        """Return the test samples; the purpose is logged and may not be empty."""
+        """Return the test samples; the purpose is logged and may not be empty. RequestError if there are none."""
+        if not len(self):
+            raise RequestError('the data must have a test split to read, but their function returned none; add "test"')
         if not purpose.strip():
             raise RequestError(f"purpose must say why the test split is read, but got purpose={purpose!r}")
         _log.info("test split (%d samples) revealed: %s", len(self), purpose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,46 @@ VALIDATION_SHARE = 0.15
 
 
 def validation_and_train(labels: Labels, *, seed: int) -> tuple[Indices, Indices]:
-    """Divide training samples into a validation split of VALIDATION_SHARE, at least one sample, and the rest."""
+    """Divide training samples into a validation split of VALIDATION_SHARE, at least one sample, and the rest.
+
+    A class with two samples or more has one in each.
+    """
     count = max(1, round(VALIDATION_SHARE * len(labels)))
     validation, train = stratified_split(labels, counts=(count, len(labels) - count), seed=seed)
-    return validation, train
+    return _with_every_class(labels, validation, train)
+
+
+def _with_every_class(labels: Labels, validation: Indices, train: Indices) -> tuple[Indices, Indices]:
+    """Move one sample of each class that validation lacks and train has twice, for classes with few samples."""
+    lacking = np.setdiff1d(labels, labels[validation])
+    own = [train[labels[train] == label] for label in lacking]
+    moved = np.array([members[0] for members in own if len(members) > 1], dtype=np.int64)
+    return np.sort(np.concatenate([validation, moved])), np.setdiff1d(train, moved)
+
+
+def validation_and_train_of_groups(labels: Labels, groups: NDArray[Any], *, seed: int) -> tuple[Indices, Indices]:
+    """Divide training samples as `validation_and_train` does, with each group whole in one of the two splits.
+
+    groups: (N,), numbers or words. Groups are visited in random order; a group is taken if the classes of the
+    validation split get nearer to VALIDATION_SHARE of theirs.
+    RequestError if there are fewer than two groups.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise RequestError(f"there must be at least 2 groups to draw a validation split, but got {len(names)}")
+    classes, own = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (member, own), 1)
+    wanted, taken = VALIDATION_SHARE * counts.sum(axis=0), np.zeros(len(classes))
+    chosen: list[int] = []
+    for group in np.random.default_rng(seed).permutation(len(names)).tolist():
+        with_it = taken + counts[group]
+        if ((with_it - wanted) ** 2).sum() < ((taken - wanted) ** 2).sum():
+            taken, chosen = with_it, [*chosen, group]
+    if not chosen:  # every group is larger than twice the share
+        chosen = [int(counts.sum(axis=1).argmin())]
+    validation = np.isin(member, chosen)
+    return np.flatnonzero(validation), np.flatnonzero(~validation)
 
 
 def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tuple[Indices, ...]:

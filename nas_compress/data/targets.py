@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import refusal
-from nas_compress.tasks.batch import Arrays
+from nas_compress.tasks.batch import Arrays, InputRows
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.multi_label import LABELS, MultiLabel
 from nas_compress.tasks.regression import TARGETS, Regression
@@ -22,8 +22,8 @@ from nas_compress.values.signature import BATCH, TensorSpec
 Kind = Literal["classification", "multi_label", "regression", "segmentation"]
 """Tasks that follow from targets alone."""
 
-LEAST_PER_CLASS = 2
-"""Least samples of a class in every split."""
+LEAST_PER_CLASS = 1
+"""Least samples of a class in train and validation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ def kind_of_targets(targets: NDArray[Any]) -> Kind:
     return "multi_label" if targets.ndim == 2 and targets.shape[1] > 1 else "classification"
 
 
-def read_targets(kind: Kind | None, inputs: Arrays, targets: Mapping[str, NDArray[Any]], *, where: str) -> Targets:
+def read_targets(kind: Kind | None, inputs: InputRows, targets: Mapping[str, NDArray[Any]], *, where: str) -> Targets:
     """Check the targets of all splits and return them with their task.
 
     kind: the study's choice, None for the one that follows from the training targets. inputs: of the training split.
@@ -160,9 +160,13 @@ def _require_labels(labels: NDArray[np.int64], split: str, classes: int, where: 
         if not 0 <= label < classes:
             raise refusal(f"0 <= label < {classes} (classes of train) must hold in {split}, but got {label}", where)
     scarce, count = _scarcest(labels, classes)
-    if count < LEAST_PER_CLASS:
-        rule = f"{split} must have at least {LEAST_PER_CLASS} samples of each class 0 to {classes - 1}"
-        hint = "; labels count from 0: subtract 1" if scarce == 0 == count and labels.min() == 1 else ""
+    if count < LEAST_PER_CLASS and split != "test":
+        rule = f"{split} must have samples of each class 0 to {classes - 1}"
+        hint = (
+            "; labels count from 0: subtract 1"
+            if split == "train" and scarce == 0 == count and labels.min() == 1
+            else ""
+        )
         raise refusal(f"{rule}, but got {count} of class {scarce}{hint}", where)
 
 

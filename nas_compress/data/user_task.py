@@ -9,24 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_compress.data.assemble import Parts, Samples, strata, subset
+from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.errors import refusal, require_known
 from nas_compress.tasks.task import Task
 
 SPLITS = ("train", "validation", "test")
-"""Splits of the function's mapping; validation is optional."""
+"""Splits of the function's mapping; train is required, and test by `confirm` only."""
 
 
 def require_splits(returned: Mapping[object, object], where: str, *, further: tuple[str, ...] = ()) -> None:
-    """Raise RequestError for an unknown key, or if train or test is missing. further: keys besides the splits."""
+    """Raise RequestError for an unknown key, or if train is missing. further: keys besides the splits."""
     for key in returned:
         require_known("a split", str(key), (*SPLITS, *further), where)
-    for key in ("train", "test"):
-        if key not in returned:
-            got = ", ".join(map(str, returned)) or "none"
-            raise refusal(f"the splits must include train and test, but got {got}", where)
+    if "train" not in returned:
+        got = ", ".join(map(str, returned)) or "none"
+        raise refusal(f"the splits must include train, and test for `confirm`, but got {got}", where)
 
 
 def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where: str) -> Parts:
@@ -50,7 +49,7 @@ def task_parts(returned: Mapping[object, object], *, name: str, seed: int, where
         task=task,
         train=splits["train"],
         validation=splits["validation"],
-        test=splits["test"],
+        test=splits.get("test") or no_samples(splits["train"]),
         numeric=tuple(name for name, values in splits["train"][0].items() if values.dtype in (np.uint8, np.float32)),
         augmentation=augmentation,
     )

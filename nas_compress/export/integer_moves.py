@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 from onnx import helper
 
-from nas_compress.export.graph_edits import drop_unread_nodes_, makers, replace_nodes_
+from nas_compress.export.graph_edits import drop_unread_nodes_, makers, replace_nodes_, stored_values
 
 MOVED = "//moved"
 """Ending of the names of moved integers. Names of parameters and outputs do not contain it."""
 
 
 def move_integers_(graph: onnx.GraphProto) -> None:
-    """Write a Pad, Slice or Concat of equally quantized values as one of integers, and dequantize its result."""
+    """Write a Pad, Slice or Concat of equally quantized values as one of integers, and dequantize its result.
+
+    Padding with zeros becomes padding with the zero point.
+    """
     made_by, nodes = makers(graph), []
     for node in graph.node:
-        sources = [made_by.get(name) for name in _moved(node)]
+        sources = [made_by.get(name) for name in _moved(node, graph)]
         parameters = {tuple(source.input[1:]) for source in sources if source is not None}
         if not sources or len(parameters) != 1 or any(not _is_dequantized(source) for source in sources):
             nodes.append(node)
@@ -30,6 +34,9 @@ def move_integers_(graph: onnx.GraphProto) -> None:
         moved.CopyFrom(node)
         moved.input[: len(sources)] = [source.input[0] for source in sources if source is not None]
         (result,) = node.output
+        if _pads_with_zeros(node, graph):
+            del moved.input[2:]
+            moved.input.append(next(iter(parameters))[1])
         moved.output[0] = result + MOVED
         made_by[result] = helper.make_node("DequantizeLinear", [result + MOVED, *parameters.pop()], [result])
         nodes += [moved, made_by[result]]
@@ -38,14 +45,27 @@ def move_integers_(graph: onnx.GraphProto) -> None:
         drop_unread_nodes_(graph)
 
 
-def _moved(node: onnx.NodeProto) -> Sequence[str]:
+def _moved(node: onnx.NodeProto, graph: onnx.GraphProto) -> Sequence[str]:
     """Return the moved inputs of a node; none if it also makes values or is no such operator."""
     if node.op_type == "Concat":
         return list(node.input)
-    modes = [attribute.s for attribute in node.attribute if attribute.name == "mode"]
-    moves = node.op_type == "Slice" or (node.op_type == "Pad" and modes and modes[0] != b"constant")
+    moves = node.op_type == "Slice" or (
+        node.op_type == "Pad" and (_mode(node) != b"constant" or _pads_with_zeros(node, graph))
+    )
     return [node.input[0]] if moves else []
 
 
+def _mode(node: onnx.NodeProto) -> bytes:
+    return bytes(next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant"))
+
+
+def _pads_with_zeros(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Return True for a Pad of all dimensions with the constant 0, the default."""
+    if node.op_type != "Pad" or _mode(node) != b"constant" or len(node.input) > 3:
+        return False
+    value = stored_values(graph, node.input[2]) if len(node.input) == 3 and node.input[2] else 0.0
+    return value is not None and not np.any(value)
+
+
 def _is_dequantized(node: onnx.NodeProto | None) -> bool:
-    return node is not None and node.op_type == "DequantizeLinear" and not node.attribute
+    return node is not None and node.op_type == "DequantizeLinear" and len(node.input) == 3 and not node.attribute

@@ -16,12 +16,16 @@ _OUT = -1e9
 """Logit of a masked class. Infinity would give 0 * infinity in the divergence."""
 
 
-def cross_entropy(student_logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    student_logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, weight: Tensor | None = None
+) -> Tensor:
     """Mean over the batch of `-sum_c q_c log p_c` with `q = (1 - smoothing) onehot + smoothing / C`.
+
+    weight: of each class (C,); the mean is then the weighted one of torch.
 
     Label smoothing: Szegedy et al. 2016, arXiv 1512.00567, section 7.
     """
-    return F.cross_entropy(student_logits.float(), labels, label_smoothing=smoothing)
+    return F.cross_entropy(student_logits.float(), labels, weight=weight, label_smoothing=smoothing)
 
 
 def teacher_free(student_logits: Tensor, labels: Tensor, *, confidence: float, temperature: float) -> Tensor:

@@ -46,12 +46,14 @@ TERMS: Mapping[str, Term] = {
     "cross_entropy": LogitTerm(
         function=cross_entropy,
         targets=("labels",),
+        weighted=True,
         summary="cross-entropy on the labels",
         source="",
     ),
     "label_smoothing": LogitTerm(
         function=cross_entropy,
         targets=("labels",),
+        weighted=True,
         summary="cross-entropy on smoothed labels, as from a teacher without knowledge",
         source="Szegedy et al. 2016, arXiv 1512.00567",
         settings={"smoothing": Setting(default=0.1, above=0.0, below=1.0)},

@@ -74,11 +74,13 @@ class LogitTerm(_Row):
     function: called with the student's logits, one argument for each target, and the settings as keywords.
     targets: further arguments in this order.
     soft_labels: labels may be probabilities (B, C).
+    weighted: the function takes weights of classes.
     """
 
     function: Callable[..., Tensor]
     targets: tuple[Target, ...]
     soft_labels: bool = True
+    weighted: bool = False
 
     @property
     def needs_teacher(self) -> bool:

@@ -17,7 +17,7 @@ from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, LogitTerm, 
 from nas_compress.losses.weight_schedule import Factor, Scheduled, schedule_weights
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.task import Task
+from nas_compress.tasks.task import Task, weight_of
 from nas_compress.values.candidate import LossTerm
 
 _Part = Callable[[Observation, Batch, Observation, Tensor], Tensor]
@@ -127,6 +127,10 @@ def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
                 "features"
             )
         row = TERMS[term.name]
+        if task.class_weights and isinstance(row, LogitTerm) and not (row.needs_teacher or row.weighted):
+            known = [name for name, each in TERMS.items() if isinstance(each, LogitTerm) and each.weighted]
+            rule = f"training.class_weight needs losses on labels that take weights ({', '.join(known)}, task_loss)"
+            raise RequestError(f"{rule}, but got {term.name!r}")
         if isinstance(row, TaskTerm) and row.on_teacher and not task.learns_from_outputs:
             raise RequestError(f"loss {term.name!r} needs a regression, but the task is {task.name}; use kd")
 
@@ -202,6 +206,7 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
     """
     function, temperature = term.bind(settings), settings.get("temperature", 1.0)
     reads_labels = "labels" in term.targets
+    weights = task.class_weights if term.weighted else ()
 
     def part(student: Observation, targets: Batch, teacher: Observation, answers: Tensor) -> Tensor:
         outputs = student.outputs
@@ -221,6 +226,8 @@ def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sh
             rows, labels, guide = rows[known], labels[known], guide[known] if term.needs_teacher else guide
             if not len(labels):
                 return logits.sum() * 0.0
+        if weights:
+            return term.function(rows, labels, weight=weight_of(weights, rows), **term.own_settings(settings))
         return function(rows, labels, guide)
 
     return part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import nn
 
 from nas_compress.config.own_metrics import MetricSection
 from nas_compress.data.dataset import Split
-from nas_compress.errors import MetricError, RequestError
+from nas_compress.errors import MetricError, RequestError, require_known
 from nas_compress.tasks.batch import Arrays, named_outputs, split, to_arrays
-from nas_compress.tasks.own_metrics import WithOwnMetrics, own_figure
+from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.own_metrics import OwnScore, WithOwnMetrics, own_figure
+from nas_compress.tasks.scores import f1_of_class, recall_of_class
 from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
 
@@ -50,18 +53,29 @@ class UserScore:
 def with_own_metrics(task: Task, sections: Mapping[str, MetricSection], *, folder: Path, label: str) -> Task:
     """Return the task with the metrics of a study file; the task itself if there are none.
 
-    RequestError if a function cannot be imported. label: name of the study file.
+    RequestError if a function cannot be imported, or a class is unknown. label: name of the study file.
     """
     if not sections:
         return task
-    scores = {
-        name: UserScore(reference=section.function, folder=folder, where=f"{label}: metrics.{name}.function")
-        for name, section in sections.items()
-    }
-    for score in scores.values():
-        score.load()
+    scores: dict[str, OwnScore] = {}
+    for name, section in sections.items():
+        where = f"{label}: metrics.{name}"
+        if section.function is not None:
+            score = UserScore(reference=section.function, folder=folder, where=f"{where}.function")
+            score.load()
+            scores[name] = score
+        elif section.of_class is not None:
+            scores[name] = _score_of_class(*section.of_class, task, where=where)
     levels = {name: section.chance for name, section in sections.items() if section.chance is not None}
     return WithOwnMetrics(task=task, scores=scores, levels=levels)
+
+
+def _score_of_class(kind: str, name: str, task: Task, *, where: str) -> OwnScore:
+    if not isinstance(task, Classification):
+        raise RequestError(f"{where} needs a task with one class for each sample, but the task is {task.name}")
+    names = list(task.class_names) or [str(number) for number in range(task.classes)]
+    require_known("a class", name, names, where)
+    return functools.partial(recall_of_class if kind == "recall" else f1_of_class, label=names.index(name))
 
 
 def require_sound_metrics(network: nn.Module, samples: Split, task: Task, *, label: str) -> None:

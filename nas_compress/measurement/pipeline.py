@@ -15,6 +15,7 @@ from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.devices.table import recorded_caution
+from nas_compress.errors import FloatKernelError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
@@ -24,7 +25,8 @@ from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
-from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
+from nas_compress.quantization.weights import find_weights
+from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
@@ -35,6 +37,8 @@ AGREEMENT_NUMBERS = 2**24
 """Samples of the comparison of a file with its module, and limit of their outputs for tasks with large ones."""
 
 CALIBRATION_SAMPLES = 256
+SHOWN = 4
+"""Layers named in an error."""
 
 
 class Stopwatch:
@@ -105,7 +109,10 @@ def measure_cost(
     least one sample. patient: see `Device.latency`. Raises FloatKernelError if the device would compute an integer file
     in float.
     """
-    _check(path, activation_bits=activation_bits, target=target, watch=watch)
+    try:
+        _check(path, activation_bits=activation_bits, target=target, watch=watch)
+    except FloatKernelError as error:
+        raise _with_layers(error, network) from error
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
         contents = weight_contents(path)
@@ -155,7 +162,7 @@ def measure_file(
         )
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
-        outputs = predict_split(session, task, inputs=to_arrays(inputs), targets=targets)
+        outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
         contents = weight_contents(path)
@@ -193,3 +200,11 @@ def calibration_samples(train: Split) -> Batch:
 def _check(path: Path, *, activation_bits: int, target: Device, watch: Stopwatch) -> None:
     with watch.stage("kernels"):
         target.check(path, activation_bits=activation_bits)
+
+
+def _with_layers(error: FloatKernelError, network: nn.Module) -> FloatKernelError:
+    """Return the error with the layers whose weights have the shapes that a device multiplies in float."""
+    wanted = {tuple(sorted(shape)) for shape in error.shapes}
+    layers = [each.layer for each in find_weights(network) if tuple(sorted(each.tensor.shape)) in wanted]
+    where = f" in {', '.join(layers[:SHOWN])}{', ...' if len(layers) > SHOWN else ''}" if layers else ""
+    return FloatKernelError(f"{error}{where}; use activation_bits=32", error.shapes)

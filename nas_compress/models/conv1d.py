@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import FreeLayers
-from nas_compress.models.layers import ConvUnit, Head, Residual, StagedNetwork, StagesOfBlocks
+from nas_compress.models.layers import ConvUnit, Head, Residual, StagedNetwork, StagesOfBlocks, residual_layers
 from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, SeriesSettings
@@ -58,13 +58,7 @@ class Conv1d(StagesOfBlocks[SeriesSettings]):
 
     def _layers(self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: SeriesSettings) -> FreeLayers:
         """The stem, the stream of each later stage, the inner width of each block."""
-        last, free = 2 if settings.depthwise else 1, [("stem.conv", base_widths[0])]
-        for stage, (depth, base) in enumerate(zip(depths, base_widths, strict=True)):
-            for block in range(depth):
-                free.append((f"stages.{stage}.{block}.main.0.conv", base))
-                if stage > 0 and block == 0:
-                    free.append((f"stages.{stage}.0.main.{last}.conv", base))
-        return free
+        return residual_layers(depths, base_widths, last=2 if settings.depthwise else 1)
 
     def build(self, architecture: Architecture) -> StagedNetwork:
         """A freshly initialised network."""

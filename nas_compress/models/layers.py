@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.family import Family, Settings
+from nas_compress.models.family import Family, FreeLayers, Settings
 from nas_compress.models.features import Observation, OneInputNetwork
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
 
 
 class ActivationPoint(nn.Module):
-    """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself."""
+    """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself.
+
+    most: largest possible value, if the layer before clips there.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        super().__init__()
+        self.most = most
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
@@ -146,6 +154,20 @@ class StagedFamily(StagesOfBlocks[ConvolutionalSettings]):
         inputs, _, _ = architecture.signature.image_shape
         stride = self.own(architecture.settings).stem_stride
         return ConvUnit(inputs, architecture.channels("stem.conv"), stride=stride)
+
+
+def residual_layers(depths: Sequence[int], base_widths: Sequence[int], *, last: int) -> FreeLayers:
+    """Free layers of stages of residual blocks: the stem, each block's inner width, the stream of each later stage.
+
+    Stage 0 adds to the output of the stem, so it has no stream width of its own. last: place of a block's last layer.
+    """
+    free = [("stem.conv", base_widths[0])]
+    for stage, (depth, base) in enumerate(zip(depths, base_widths, strict=True)):
+        for block in range(depth):
+            free.append((f"stages.{stage}.{block}.main.0.conv", base))
+            if stage > 0 and block == 0:
+                free.append((f"stages.{stage}.0.main.{last}.conv", base))
+    return free
 
 
 def initialise_(network: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nas_compress.models.family import FreeLayers
-from nas_compress.models.layers import ConvUnit, Head, Residual, StagedFamily, StagedNetwork
+from nas_compress.models.layers import ConvUnit, Head, Residual, StagedFamily, StagedNetwork, residual_layers
 from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings
@@ -22,17 +22,8 @@ class ResNet(StagedFamily):
     def _layers(
         self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: ConvolutionalSettings
     ) -> FreeLayers:
-        """The stem, the stream of each stage, the inner width of each block.
-
-        Stage 0 adds to the output of the stem, so it has no stream width of its own.
-        """
-        free = [("stem.conv", base_widths[0])]
-        for stage, (depth, base) in enumerate(zip(depths, base_widths, strict=True)):
-            for block in range(depth):
-                free.append((f"stages.{stage}.{block}.main.0.conv", base))
-                if stage > 0 and block == 0:
-                    free.append((f"stages.{stage}.0.main.1.conv", base))
-        return free
+        """The stem, the stream of each stage, the inner width of each block."""
+        return residual_layers(depths, base_widths, last=1)
 
     def build(self, architecture: Architecture) -> StagedNetwork:
         """A freshly initialised network; each stage after the first halves height and width."""

@@ -33,7 +33,15 @@ def _fold_pairs_(network: nn.Module, pairs: list[tuple[str, str]]) -> None:
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _has_fixed_statistics(norm):
             network.set_submodule(conv_path, fuse_conv_bn_eval(conv, norm))
-            network.set_submodule(norm_path, nn.Identity())
+            pass_on_(network, norm_path)
+
+
+def pass_on_(network: nn.Module, path: str) -> None:
+    """Let a module at a path do nothing; modules inside it stay."""
+    passed = nn.Identity()
+    for name, child in network.get_submodule(path).named_children():
+        passed.add_module(name, child)
+    network.set_submodule(path, passed)
 
 
 def _inside(path: str, name: str) -> str:

@@ -13,7 +13,8 @@ from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.arithmetic import activation_range, largest_activation
 from nas_compress.quantization.modules import replace_modules_
-from nas_compress.tasks.batch import Batch, count, split
+from nas_compress.quantization.trainable_modules import LearnedStepActivation
+from nas_compress.tasks.batch import Batch, count, fitting, split
 
 BATCH = 256
 """Samples in one pass of the network."""
@@ -84,12 +85,15 @@ class RangeObserver(nn.Module):
 
     A tensor of more than KEPT values is cut into KEPT equal stretches, and one value of each is kept. The random
     positions are the same in every run.
+
+    most: of the activation point.
     """
 
     KEPT = 16_384
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = math.inf) -> None:
         super().__init__()
+        self.most = most
         self._seen: list[Tensor] = []
         self._random = torch.Generator().manual_seed(0)
 
@@ -130,11 +134,18 @@ def calibrate_(network: nn.Module, calibration: Batch | None, *, bits: int, rang
             f"but got {type(network).__name__} with none; use activation_bits=32"
         )
     rule = RANGE_RULES[ranges]
-    replace_modules_(network, ActivationPoint, lambda _: RangeObserver())
+    replace_modules_(network, ActivationPoint, lambda point: RangeObserver(point.most))
     with torch.no_grad():
-        for batch in split(calibration, BATCH):
+        for batch in split(calibration, fitting(calibration, BATCH)):
             network(*batch.values())
-    replace_modules_(network, RangeObserver, lambda observer: make(*rule.choose(_finite(observer.values), bits)))
+
+    def made(observer: RangeObserver) -> nn.Module:
+        quantizer = make(*rule.choose(_finite(observer.values), bits))
+        if isinstance(quantizer, LearnedStepActivation):
+            quantizer.most = observer.most
+        return quantizer
+
+    replace_modules_(network, RangeObserver, made)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -60,24 +61,31 @@ class ActivationQuantizer(nn.Module, ABC):
 
 
 class LearnedStepActivation(ActivationQuantizer):
-    """Learn the logarithm of the step (Esser et al. 2020, arXiv 1902.08153) around a fixed zero point."""
+    """Learn the logarithm of the step (Esser et al. 2020, arXiv 1902.08153) around a fixed zero point.
+
+    most: the integers reach no further. A kernel that clips there, as ReLU6 does, then needs no clipping of its own.
+    """
 
     def __init__(self, scale: float, zero_point: int, *, bits: int) -> None:
         super().__init__(bits)
         self.log_step = nn.Parameter(torch.tensor(scale).log())
-        self.zero_point = zero_point
+        self.zero_point, self.most = zero_point, math.inf
+
+    @property
+    def _step(self) -> Tensor:
+        step = self.log_step.exp()
+        levels = arithmetic.largest_activation(self.bits) - self.zero_point
+        return step if math.isinf(self.most) or levels < 1 else step.clamp(max=self.most / levels)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return rounded values of the same shape, in float32 because bfloat16 has fewer than 256 steps."""
         lowest, highest = -self.zero_point, arithmetic.largest_activation(self.bits) - self.zero_point
         gradient_scale = (values[0].numel() * max(1, highest)) ** -0.5
-        return learned_step(
-            values.float(), self.log_step.exp(), lowest=lowest, highest=highest, gradient_scale=gradient_scale
-        )
+        return learned_step(values.float(), self._step, lowest=lowest, highest=highest, gradient_scale=gradient_scale)
 
     def scale_and_zero_point(self) -> tuple[float, int]:
         """Return the learned step and the zero point."""
-        return float(self.log_step.detach().exp()), self.zero_point
+        return float(self._step.detach()), self.zero_point
 
 
 class RunningRangeActivation(ActivationQuantizer):

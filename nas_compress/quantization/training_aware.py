@@ -16,7 +16,7 @@ from nas_compress.errors import require_known
 from nas_compress.models.factorised import last_layer
 from nas_compress.models.layers import ConvUnit
 from nas_compress.quantization import arithmetic
-from nas_compress.quantization.batchnorm_folding import traced_pairs
+from nas_compress.quantization.batchnorm_folding import pass_on_, traced_pairs
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.modules import (
     IntegerWeight,
@@ -109,7 +109,7 @@ def freeze_(network: nn.Module, *, computed_as_float: bool) -> None:
         conv, norm = network.get_submodule(conv_path), network.get_submodule(norm_path)
         if isinstance(conv, FakeQuantConv2d) and isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(conv_path, _fold(conv, norm, computed_as_float))
-            network.set_submodule(norm_path, nn.Identity())
+            pass_on_(network, norm_path)
 
     def frozen(layer: nn.Module, quantizer: WeightQuantizer, weights: Tensor) -> IntegerWeight:
         return _frozen(quantizer, weights, computed_as_float or not has_integer_kernel(layer))

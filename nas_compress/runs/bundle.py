@@ -30,6 +30,14 @@ samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
 print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
 '''
 
+NAMED_CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
+{loader}
+names = {names}
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
+print(names[int(logits[0].argmax())], dict(zip(names, logits[0].round(2).tolist(), strict=True)))
+'''
+
 SEGMENTER = '''"""Write the class of each pixel as a picture; needs onnxruntime and numpy only."""
 {loader}
 images = np.zeros({shape}, dtype={dtype})  # put your own raw image here
@@ -140,7 +148,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             },
         )
         signature = file_signature(model)
-        example = example_code(signature, model.name, classes=about.get("classes"))
+        example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
         write_text(out / "example.py", example)
         write_text(out / "README.md", _card(folder, record, signature, example))
 
@@ -150,6 +158,8 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
     values = spec.model_dump(mode="json")
     if spec.teacher.weights is not None:
         values["teacher"]["weights"] = _relative(spec.teacher.weights)
+    if spec.data.folder is not None:
+        values["data"]["folder"] = _relative(spec.data.folder)
     return {**values, "space": _relative(spec.space)}
 
 
@@ -190,8 +200,16 @@ def _require_new(out: Path) -> None:
         raise RequestError(f"--out must be a new or empty folder, but {out} is not")
 
 
-def example_code(signature: Signature, model: str, *, classes: int | None) -> str:
-    """Return the code that runs a file. classes: number of classes, None for other tasks."""
+def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
+    """Return the words of the classes that run.json holds; none in runs of earlier versions and of numbered classes."""
+    names = about.get("class_names")
+    if not isinstance(names, list) or len(names) != about.get("classes"):
+        return ()
+    return tuple(map(str, names))
+
+
+def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
+    """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
     loader = LOADERS[model]
     if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
         (spec,), (output,) = signature.inputs, signature.outputs
@@ -208,8 +226,9 @@ def example_code(signature: Signature, model: str, *, classes: int | None) -> st
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs
-        return CLASSIFIER.format(
+        return (NAMED_CLASSIFIER if names else CLASSIFIER).format(
             loader=loader,
+            names=f"[{', '.join(map(_literal, names))}]",
             shape=_one_sample(spec),
             dtype=_literal(spec.dtype),
             name=_literal(spec.name),
@@ -283,10 +302,11 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
 
 def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
+    pictures = [] if spec.data.folder is None else [_relative(spec.data.folder)]
     weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
     functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
-    names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))
+    names = ", ".join(map(quoted, dict.fromkeys([*modules, *pictures, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""
 
 

@@ -108,7 +108,7 @@ def run_study(
     code = [str(each) for each in named_code(file)]
     for line in code:
         reporter.say(line)
-    parts = gather(file)
+    parts = gather(file, progress=reporter.stage, notice=reporter.say)
     found: list[str] = []
     check_own_teacher(parts, found.append)
     for line in found:
@@ -279,6 +279,7 @@ def _join(
             "study": parts.spec.model_dump(mode="json") | {"trials": total},
             "study_folder": str(parts.file.folder),
             "classes": parts.dataset.task.classes,
+            **({"class_names": list(names)} if (names := parts.dataset.task.class_names) else {}),
             "chance": task_chance(parts.dataset.task),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
@@ -368,6 +369,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         shared=None if hosts.shared is None else hosts.shared.place,
         total=progress.total,
         clock=clock,
+        data=parts.dataset.fingerprint,
     )
 
     def is_complete() -> bool:

@@ -23,6 +23,7 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.store.source import no_progress
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
@@ -40,6 +41,8 @@ from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.tasks.batch import device_of, free_sizes
+from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
+from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.store import Notice
@@ -106,8 +109,44 @@ class StudyParts:
         return build_network(architecture, make, self.dataset.example)
 
 
-def gather(file: StudyFile) -> StudyParts:
-    """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong."""
+def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: Notice = _log.warning) -> Dataset:
+    """Load the data of a study; its task measures the figures that the study names.
+
+    progress, notice: of data that are read into a store. RequestError if the data cannot be used.
+    """
+    spec = file.spec
+    dataset = load_dataset(
+        name=spec.data.name,
+        factory=spec.data.factory,
+        pictures=spec.data.folder,
+        image_size=spec.data.image_size,
+        folder=file.folder,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        drawing=_drawing(spec.data),
+        train_samples=spec.data.train_samples,
+        task=spec.data.task,
+        where=f"{file.label}: data.{spec.data.source}",
+        progress=progress,
+        notice=notice,
+    )
+    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, f"{file.label}: "))
+    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
+    return replace(dataset, task=task.measuring(spec.wanted_figures))
+
+
+def gather(
+    file: StudyFile,
+    *,
+    dataset: Dataset | None = None,
+    progress: Progress = no_progress,
+    notice: Notice = _log.warning,
+) -> StudyParts:
+    """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong.
+
+    dataset: of `study_dataset`, if it is loaded already. progress, notice: see there.
+    """
     spec, where = file.spec, f"{file.label}: "
     spec.declare()  # in a worker process nothing was read
     require_sampler(spec.search.sampler, where + "search.sampler")
@@ -124,26 +163,27 @@ def gather(file: StudyFile) -> StudyParts:
         choose_device(spec.device),
         open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
     )
-    dataset = load_dataset(
-        name=spec.data.name,
-        factory=spec.data.factory,
-        folder=file.folder,
-        seed=spec.data.seed,
-        shift=spec.data.shift,
-        flip=spec.data.flip,
-        drawing=_drawing(spec.data),
-        train_samples=spec.data.train_samples,
-        task=spec.data.task,
-        where=where + ("data.factory" if spec.data.factory else "data.name"),
-    )
-    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
-    dataset = replace(dataset, task=task.measuring(spec.wanted_figures))
+    if dataset is None:
+        dataset = study_dataset(file, progress=progress, notice=notice)
     require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
+
+
+def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
+    """Return the task with the study's class weights; RequestError if these or the sampler do not fit the data."""
+    training, task, targets = spec.training, dataset.task, dataset.train.targets
+    if training.class_weight is not None:
+        task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
+    if training.sampler == "balanced":
+        sampling_weights(task, targets, where=f"{where}training.sampler")
+        if spec.data.augment is not None:
+            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
+            raise RequestError(f"{where}{rule}; use class_weight")
+    return task
 
 
 def _drawing(data: DataSection) -> Drawing:

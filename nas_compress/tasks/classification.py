@@ -13,7 +13,7 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import CLASSIFICATION
-from nas_compress.tasks.task import Task, chosen_metrics
+from nas_compress.tasks.task import Task, chosen_metrics, weight_of
 from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
@@ -45,6 +45,7 @@ class Classification(Task):
 
     inputs: raw tensors of a sample. classes: at least 2. metrics: names in `tasks.scores.CLASSIFICATION`, the primary
     one first. class_names: words of the classes; empty if classes are numbers.
+    class_weights: of losses on labels alone; empty for equal ones.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -52,6 +53,7 @@ class Classification(Task):
     metrics: tuple[str, ...] = ("accuracy",)
     name: str = "classification"
     class_names: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -79,8 +81,12 @@ class Classification(Task):
         return replace(self, metrics=chosen_metrics(self.metrics, names, CLASSIFICATION))
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
-        """Return the mean cross-entropy on the labels, or on the probabilities of mixed targets."""
-        return F.cross_entropy(self.logits(outputs).float(), self.labels(targets))
+        """Return the mean cross-entropy on the labels, or on the probabilities of mixed targets.
+
+        With class weights it is the weighted mean.
+        """
+        logits = self.logits(outputs).float()
+        return F.cross_entropy(logits, self.labels(targets), weight=weight_of(self.class_weights, logits))
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""

@@ -58,6 +58,16 @@ class WithOwnMetrics:
         return self.task.row_classes
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Words of the classes."""
+        return self.task.class_names
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Weight of each class."""
+        return self.task.class_weights
+
+    @property
     def output_normalisation(self) -> Mapping[str, Normalisation]:
         """Mean and deviation of outputs."""
         return self.task.output_normalisation

@@ -41,6 +41,16 @@ def f1_macro(logits: Numbers, labels: Numbers) -> float:
     return _f1(labels, logits.argmax(axis=1), np.arange(logits.shape[1]))
 
 
+def recall_of_class(logits: Numbers, labels: Numbers, *, label: int) -> float:
+    """Fraction of the samples of one class that are answered so; 0 without such samples."""
+    return float((logits[labels == label].argmax(axis=1) == label).mean()) if (labels == label).any() else 0.0
+
+
+def f1_of_class(logits: Numbers, labels: Numbers, *, label: int) -> float:
+    """F1 score of one class against the rest; 0 for a class without true or answered samples."""
+    return _f1(labels, logits.argmax(axis=1), [label])
+
+
 def auroc(logits: Numbers, labels: Numbers) -> float:
     """Mean over classes of the area under the curve of one class against the rest; classes without samples left out."""
     return _over_labels("roc_auc_score", _probabilities(logits), _one_hot(labels, logits.shape[1]))

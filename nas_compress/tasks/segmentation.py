@@ -16,7 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import SEGMENTATION, pixel_counts
-from nas_compress.tasks.task import Task, chosen_metrics
+from nas_compress.tasks.task import Task, chosen_metrics, weight_of
 from nas_compress.values.file_contract import OUTPUT_NAME
 from nas_compress.values.metrics import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
@@ -39,11 +39,13 @@ class Segmentation(Task):
     the pixels with a label.
 
     inputs: the raw image. class_count: 2 to 255. metrics: names in `tasks.scores.SEGMENTATION`.
+    class_weights: see `Classification`.
     """
 
     inputs: tuple[TensorSpec, ...]
     class_count: int
     metrics: tuple[str, ...] = ("mean_iou", "pixel_accuracy")
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 2 <= self.class_count <= IGNORED:
@@ -84,9 +86,12 @@ class Segmentation(Task):
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the mean cross-entropy over the pixels with a label; 0 if there are none."""
-        mask = targets[MASK].long()
-        total = F.cross_entropy(outputs[OUTPUT_NAME].float(), mask, ignore_index=IGNORED, reduction="sum")
-        return total / (mask != IGNORED).sum().clamp(min=1)
+        mask, logits = targets[MASK].long(), outputs[OUTPUT_NAME].float()
+        weight = weight_of(self.class_weights, logits)
+        total = F.cross_entropy(logits, mask, weight=weight, ignore_index=IGNORED, reduction="sum")
+        known = mask != IGNORED
+        parts = known.sum() if weight is None else weight[mask[known]].sum()
+        return total / torch.where(parts > 0, parts, 1)
 
     def compact(self, outputs: Arrays) -> Arrays:
         """Return the class of each pixel, uint8 (N, H, W), in place of the logits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from nas_compress.errors import RequestError
@@ -42,6 +43,16 @@ class Task(Protocol):
     def row_classes(self) -> int | None:
         """Size of the last dimension of `logits`; None if the task has no logits."""
         return self.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Words of the classes in order; empty if classes are numbers."""
+        return ()
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Weight of each class in losses on labels alone; empty if all are equal."""
+        return ()
 
     @property
     def output_normalisation(self) -> Mapping[str, Normalisation]:
@@ -126,3 +137,8 @@ def task_chance(task: Task) -> dict[str, float]:
     """The chance levels of a task by metric, without the metrics that have none."""
     levels = {name: task.chance(name) for name in task.metrics}
     return {name: level for name, level in levels.items() if level is not None}
+
+
+def weight_of(weights: Sequence[float], like: Tensor) -> Tensor | None:
+    """Return class weights as float32 on the device of a tensor; None if there are none."""
+    return torch.tensor(weights, device=like.device) if weights else None

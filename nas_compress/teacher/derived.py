@@ -112,7 +112,7 @@ def _trained(
     called: str = "teacher",
 ) -> nn.Module:
     """Train a network like the teacher, with the given changes."""
-    training = training_of(teacher.section, teacher.training)
+    training = training_of(teacher.section, teacher.training, teacher.dataset)
 
     def after(done: int, count: int) -> None:
         teacher.derived_epochs += 1

@@ -17,6 +17,7 @@ from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
 from nas_compress.pruning.value_check import WholeLayers
+from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Notice, Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Progress, Teacher
@@ -98,6 +99,11 @@ def obtain_teacher(
         family, depths = section.family, architecture.depths
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
+    # only if given: these decide the networks that are derived from the teacher too
+    if dataset.task.class_weights:
+        made_by["class_weights"] = list(dataset.task.class_weights)
+    if training.sampler != "shuffled":
+        made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
     if family is not None:
@@ -106,7 +112,7 @@ def obtain_teacher(
             store,
             checkpoint=1.0,
             objective=lambda: teacher_objective(section, dataset.task),
-            training=training_of(section, training),
+            training=training_of(section, training, dataset),
             samples=samples,
             augmentation=dataset.augmentation,
             label=label,
@@ -147,7 +153,7 @@ def teacher_objective(section: TeacherSection, task: Task) -> TrainingObjective:
     return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective
 
 
-def training_of(section: TeacherSection, training: TrainingSection) -> Training:
+def training_of(section: TeacherSection, training: TrainingSection, dataset: Dataset) -> Training:
     """Return the settings of a teacher's training."""
     return Training(
         epochs=section.epochs,
@@ -155,6 +161,7 @@ def training_of(section: TeacherSection, training: TrainingSection) -> Training:
         learning_rate=section.learning_rate,
         weight_decay=training.weight_decay,
         seed=section.seed,
+        draws=sampling_weights(dataset.task, dataset.train.targets) if training.sampler == "balanced" else None,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
@@ -32,13 +32,14 @@ ORIGIN = "teacher.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Settings of one training."""
+    """Settings of one training. draws: see `training.loop.train`."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
     seed: int
+    draws: Tensor | None = None
 
 
 def stored_or_trained(
@@ -154,6 +155,7 @@ def _train_and_store(
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
             seed=training.seed,
+            draws=training.draws,
             on_epoch=lambda done, terms: after(done),
         )
     except NonFiniteLossError as error:

@@ -34,6 +34,7 @@ def train(
     weight_decay: float,
     seed: int,
     first_epoch: int = 0,
+    draws: Tensor | None = None,
     macs: int | None = None,
     sparsifier: Sparsifier | None = None,
     pause: Callable[[], None] | None = None,
@@ -45,6 +46,7 @@ def train(
     samples: on the model's device.
     objective: its own modules learn together with the model.
     first_epoch: number of the first epoch, for views of whole epochs.
+    draws: chance of each sample (N,) on the CPU, to draw an epoch with repetition; None for each sample once.
     macs: multiply-adds of one sample; counted if None.
     sparsifier: sets weights to 0 and keeps them there.
     pause: called before each batch; it may wait.
@@ -91,7 +93,10 @@ def train(
         step = begin * steps_per_epoch
         for epoch in range(begin, epochs):
             of_epoch = augmentation.view_of(first_epoch + epoch)
-            order = views.order(len(samples), of_epoch, shuffle).to(device)
+            if draws is None:
+                order = views.order(len(samples), of_epoch, shuffle).to(device)
+            else:
+                order = torch.multinomial(draws, len(samples), replacement=True, generator=shuffle).to(device)
             drawn = _views(augmentation, of_epoch, steps_per_epoch, shuffle)
             history: list[dict[str, Tensor]] = []
             for number, view in enumerate(drawn):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics import Budget
 
@@ -37,6 +39,13 @@ class TrialContext:
     def validation(self) -> Split:
         """The validation split on the training device."""
         return self.dataset.validation.to(self.device)
+
+    @cached_property
+    def draws(self) -> Tensor | None:
+        """Chance of each training sample if the sampler is balanced; None for each sample once."""
+        if self.training.sampler != "balanced":
+            return None
+        return sampling_weights(self.dataset.task, self.dataset.train.targets)
 
     @cached_property
     def calibration(self) -> Batch:

@@ -147,6 +147,7 @@ def _fit_part(
         weight_decay=context.training.weight_decay,
         seed=seed,
         first_epoch=begin,
+        draws=context.draws,
         macs=macs,
         sparsifier=sparsifier,
         pause=context.target.pause,

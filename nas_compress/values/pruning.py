@@ -27,7 +27,7 @@ class Pruning:
     kept_blocks: remaining blocks if a student of the teacher's family has fewer, from `pruning.depth.KEPT_BLOCKS`.
     head_ratio: fraction of the attention heads to remove; attention then ignores `ratio`.
     min_heads: least heads of each layer.
-    init: `scratch`, or `inherit` for the control that fine-tunes the teacher's remaining weights.
+    init: `scratch`, or `inherit` to fine-tune the teacher's remaining weights.
     """
 
     ratio: float = 0.0

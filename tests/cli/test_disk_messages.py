@@ -15,6 +15,7 @@ from nas_compress.cli.main import commands
 from running import Command, snapshot
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which("setpriv") and not os.geteuid(), reason="root needs setpriv to respect permissions"
 )

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from nas_compress.data.stratified_split import stratified_split, stratified_subset
+from nas_compress.data.stratified_split import (
+    stratified_split,
+    stratified_subset,
+    validation_and_train,
+    validation_and_train_of_groups,
+)
 from nas_compress.errors import RequestError
 
 UNEVEN = np.repeat([0, 1, 2], [50, 30, 20])
@@ -57,3 +62,31 @@ def test_a_rare_class_is_never_lost() -> None:
 def test_a_subset_of_impossible_size_is_refused(count: int) -> None:
     with pytest.raises(RequestError, match="3 <= count <= 100 must hold"):
         stratified_subset(UNEVEN, count=count, seed=0)
+
+
+def test_groups_stay_whole_and_classes_keep_their_share() -> None:
+    chance = np.random.default_rng(0)
+    groups = chance.integers(0, 40, 1000)
+    labels = chance.integers(0, 3, 1000)
+    validation, train = validation_and_train_of_groups(labels, groups.astype(str), seed=1)
+    assert not set(groups[validation]) & set(groups[train])
+    assert sorted([*validation, *train]) == list(range(1000))
+    shares = np.bincount(labels[validation]) / np.bincount(labels)
+    assert shares.tolist() == pytest.approx([0.15] * 3, abs=0.05)
+    again, _ = validation_and_train_of_groups(labels, groups.astype(str), seed=1)
+    other, _ = validation_and_train_of_groups(labels, groups.astype(str), seed=2)
+    assert again.tolist() == validation.tolist() != other.tolist()
+
+
+def test_two_large_groups_are_divided_and_one_is_refused() -> None:
+    validation, train = validation_and_train_of_groups(np.zeros(10, int), np.array([5] * 6 + [7] * 4), seed=0)
+    assert validation.tolist() == [6, 7, 8, 9] and train.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(RequestError, match="at least 2 groups to draw a validation split, but got 1"):
+        validation_and_train_of_groups(np.zeros(3, int), np.zeros(3, int), seed=0)
+
+
+def test_a_class_with_two_samples_has_one_in_each_split() -> None:
+    labels = np.array([0] * 50 + [1] * 2 + [2] * 48)
+    validation, train = validation_and_train(labels, seed=0)
+    assert np.bincount(labels[validation]).tolist() == [8, 1, 7] and len(train) == 84
+    assert sorted([*validation, *train]) == list(range(100))

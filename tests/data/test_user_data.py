@@ -218,8 +218,8 @@ def test_a_callable_that_raises(tmp_path: Path) -> None:
 PIECES = [
     ("[good['train'], good['test']]", "must return a mapping of splits, but got list"),
     ("None", "must return a mapping of splits, but got NoneType"),
-    ("{'train': good['train']}", "must include train and test, but got train"),
-    ("{}", "must include train and test, but got none"),
+    ("{'test': good['test']}", "must include train, and test for `confirm`, but got test"),
+    ("{}", "must include train, and test for `confirm`, but got none"),
     ("{**good, 'valid': good['test']}", "'valid' (study.toml: data.factory); did you mean 'validation'"),
     (
         "{**good, 'train': images}",
@@ -275,16 +275,13 @@ PIECES = [
     ),
     (
         "{**good, 'train': (images, labels * 2)}",
-        "train must have at least 2 samples of each class 0 to 4, but got 0 of class 1",
+        "train must have samples of each class 0 to 4, but got 0 of class 1",
     ),
     ("{**good, 'train': (images, labels * 10**9)}", "but got 0 of class 1"),
-    (
-        "{**good, 'test': (images[:5], labels[:5])}",
-        "test must have at least 2 samples of each class 0 to 2, but got 1 of class 2",
-    ),
-    ("{**good, 'test': (images[:9], labels[:9] % 2)}", "but got 0 of class 2"),
-    ("{**good, 'train': (images[:9], labels[:9])}", "validation (15% of train) must have at least 2 samples"),
-    ("{**good, 'validation': (images[:4], labels[:4])}", "validation must have at least 2 samples"),
+    ("{**good, 'train': (images[:4], labels[:4])}", "validation (15% of train) must have samples of each class 0 to 2"),
+    ("{**good, 'validation': (images[:2], labels[:2])}", "validation must have samples of each class 0 to 2"),
+    ("{**good, 'groups': labels[:7]}", "groups must be 60 numbers or words, one for each sample of train, but got"),
+    ("{**good, 'groups': labels * 0}", "at least 2 groups to draw a validation split, but got 1"),
     (
         "{**good, 'train': (images * 0 + 7, labels)}",
         "training inputs must not all be equal, but got 7 everywhere",
@@ -345,3 +342,20 @@ class Noisy(Dataset):
 @pytest.mark.parametrize(("expression", "message"), PIECES)
 def test_what_the_callable_may_not_return(tmp_path: Path, expression: str, message: str) -> None:
     assert message in refused(tmp_path, returning(expression) + ITEMS)
+
+
+def test_groups_of_the_user_stay_whole_in_a_drawn_validation_split(tmp_path: Path) -> None:
+    groups = "np.arange(60) // 4"
+    code = f"{BASE}\ngood = load()\nimages, labels = good['train']\nimages[:, 0, 0] = {groups}\ndef load():\n"
+    data = load(tmp_path, f"{code}    return {{**good, 'groups': [f'speaker {{each}}' for each in {groups}]}}\n")
+    validation, train = (set(split.inputs["input"][:, 0, 0, 0].tolist()) for split in (data.validation, data.train))
+    assert validation and not validation & train and len(data.validation) + len(data.train) == 60
+
+
+def test_a_missing_test_split_is_asked_for_when_it_is_read(tmp_path: Path) -> None:
+    data = load(tmp_path, returning("{'train': good['train']}"))
+    assert len(data.test) == 0 and len(data.train) + len(data.validation) == 60
+    with pytest.raises(
+        RequestError, match='must have a test split to read, but their function returned none; add "test"'
+    ):
+        data.test.reveal(purpose="to see")

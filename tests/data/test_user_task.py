@@ -84,7 +84,10 @@ def test_a_task_without_classes_has_no_logits(tmp_path: Path) -> None:
         ("{**good, 'task': 3}", "task must be a nas_compress.tasks.task.Task, but got int"),
         ("{**good, 'augmentation': 3}", "augmentation must be a nas_compress.data.augment.protocol.Augmentation"),
         ("{**good, 'valid': good['test']}", "did you mean 'validation'"),
-        ("{'task': good['task'], 'train': good['train']}", "must include train and test, but got task, train"),
+        (
+            "{'task': good['task'], 'test': good['test']}",
+            "must include train, and test for `confirm`, but got task, test",
+        ),
         ("{**good, 'train': (good['train'][0]['left'], 0)}", "train must be a pair of mappings (inputs, targets)"),
         ("{**good, 'test': ({'left': [1.0]}, {})}", "test: left must be a numpy array or torch tensor, but got list"),
         ("{**good, 'test': ({}, {})}", "test must not be empty"),

@@ -13,16 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
-from nas_compress.errors import RequestError
+from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
+from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.errors import FloatKernelError, RequestError
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.features import watch
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.traced.attention import SeparateAttention
 from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.trainable_modules import LearnedStepActivation
 from nas_compress.quantization.training_aware import make_aware_
+from nas_compress.quantization.weight_flow import own_name
+from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature, TensorSpec
 from processors import with_exact_integers
 from traced_networks import TRACED, Own, samples_of
@@ -34,6 +39,11 @@ CLOSE = {"encoder": 1e-5}
 def made(name: str) -> Own:
     torch.manual_seed(0)
     return TRACED[name]()
+
+
+def flat(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return gradient.squeeze(2) if gradient.ndim == 4 and gradient.shape[2] == 1 else gradient
 
 
 def traced(network: Own) -> nn.Module:
@@ -54,7 +64,8 @@ def test_floats_and_their_training_stay(name: str) -> None:
         torch.manual_seed(1)
         network.train(name not in CLOSE)  # dropout draws in the order of memory
         F.cross_entropy(network(samples), torch.arange(5)).backward()
-        gradients.append({path: value.grad for path, value in network.named_parameters()})
+        named = network.named_parameters()
+        gradients.append({own_name(path).rpartition("weight.0.")[2]: flat(value.grad) for path, value in named})
         with torch.no_grad():
             answers.append(network.eval()(samples[:1]))
     torch.testing.assert_close(*answers, rtol=CLOSE.get(name, 0), atol=CLOSE.get(name, 0))
@@ -79,26 +90,90 @@ def test_rounding_is_trained_and_every_product_has_an_integer_kernel(name: str, 
     assert file.stat().st_size > 0
 
 
+def kernels(path: Path) -> set[str]:
+    return set(optimised_operators(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "floats"),
+    [
+        ("residual", set()),
+        ("series", {"ReduceMean"}),
+        ("padded", set()),
+        ("gated", {"HardSigmoid"}),
+        ("subclassed", set()),
+    ],
+)
+def test_only_these_operations_stay_float(name: str, floats: set[str], tmp_path: Path) -> None:
+    found = kernels(network_file(made(name).eval(), made(name), tmp_path, bits=None, compare=False))
+    moves = {
+        "Cast",
+        "Div",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Transpose",
+        "Reshape",
+        "MaxPool",
+        "NhwcMaxPool",
+        "Pad",
+        "Concat",
+    }
+    integer = {each for each in found if each.startswith(("Q", "MatMulInteger"))}
+    assert found - integer - moves - {"Slice", "Unsqueeze", "Squeeze"} == floats
+
+
 @pytest.mark.parametrize("name", ["residual", "series"])
 def test_rounding_after_training_traces_by_itself(name: str, tmp_path: Path) -> None:
     network_file(made(name).eval(), made(name), tmp_path, bits=None)
 
 
-def network_file(network: nn.Module, own: Own, folder: Path, *, bits: dict[str, int] | None) -> Path:
+def network_file(
+    network: nn.Module, own: Own, folder: Path, *, bits: dict[str, int] | None, compare: bool = True
+) -> Path:
     samples, path = samples_of(own), folder / "model.onnx"
     module = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": samples}, layer_bits=bits)
     export_onnx(module, signature_of(own), path)
     assert float_kernels(path) == ()
+    if not compare:
+        return path
     with torch.no_grad():
         expected = module(samples).numpy()
 
-    def compare(session: ort.InferenceSession, most: float = 0.1) -> None:
+    def agrees(session: ort.InferenceSession, most: float = 0.1) -> None:
         (found,) = session.run(None, {"input": samples.numpy()})
         assert np.abs(found - expected).max() <= most * np.abs(expected).max()
 
-    compare(open_session(path, optimised=False), 0.02)
-    with_exact_integers(path, compare)
+    agrees(open_session(path, optimised=False), 0.02)
+    with_exact_integers(path, agrees)
     return path
+
+
+class Grows(Own):
+    """A transposed convolution, which has no integer kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up, self.head = nn.Conv2d(1, 8, 3), nn.ConvTranspose2d(8, 12, 2, 2), nn.Linear(12, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.head(self.up(F.relu(self.stem(self.pixels(samples)))).mean((2, 3)))
+
+
+def test_a_layer_without_an_integer_kernel_is_named(tmp_path: Path) -> None:
+    own, path, stopwatch = Grows(), tmp_path / "model.onnx", Stopwatch()
+    network, sample = traced(own), {"input": samples_of(own)}
+    precision, signature = Precision(weight_bits=8, activation_bits=8), signature_of(own)
+    write_file(network, path, signature=signature, precision=precision, calibration=sample, watch=stopwatch)
+    with pytest.raises(FloatKernelError, match=r"but got ConvTranspose \(model.onnx\) in up; use activation_bits=32"):
+        measure_cost(
+            network,
+            path,
+            signature=signature,
+            activation_bits=8,
+            sample=sample,
+            target=OnnxruntimeCpu(),
+            watch=stopwatch,
+        )
 
 
 class Decides(Own):
@@ -136,6 +211,19 @@ def test_hooks_see_the_parts_of_a_traced_network() -> None:
     seen = [watch(network, {"input": samples}, names, outputs=["logits"]).features for network in (own, again)]
     assert list(seen[0]) == ["pool", "blocks.0", "blocks.1"]
     torch.testing.assert_close(*seen, rtol=0, atol=0)
+
+
+def test_a_learned_step_never_passes_the_end_of_a_clipped_activation(tmp_path: Path) -> None:
+    own = made("depthwise")
+    network, samples = traced(own), samples_of(own)
+    bits = bits_by_layer(weight_layers(network, {"input": samples}), weight_bits=8)
+    make_aware_(network, method="lsq", bits=bits, activation_bits=8, calibration={"input": samples})
+    steps = [module for module in network.modules() if isinstance(module, LearnedStepActivation)]
+    with torch.no_grad():
+        for step in steps:
+            step.log_step += 5
+    assert [step.scale_and_zero_point()[0] <= 6.000001 / 255 for step in steps].count(True) == 1
+    network_file(network.eval(), own, tmp_path, bits=bits, compare=False)
 
 
 def test_points_of_the_user_stay() -> None:

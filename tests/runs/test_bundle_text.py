@@ -126,3 +126,10 @@ def test_nothing_is_written_if_one_file_is_unreadable(finished: Path, tmp_path: 
     with pytest.raises(Exception, match="model"):
         export_bundles(run, places)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_example_of_named_classes_prints_words() -> None:
+    names = ["cat", 'the "dog"', "Aal"]
+    code = example_code(Signature.of_images((1, 8, 8), classes=3), "model.onnx", classes=3, names=names)
+    compile(code, "example.py", "exec")
+    assert 'names = ["cat", "the \\"dog\\"", "Aal"]' in code and "print(names[int(logits[0].argmax())]" in code

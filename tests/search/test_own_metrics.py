@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nas_compress.config.named_code import named_code
@@ -13,11 +14,14 @@ from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json
+from nas_compress.measurement.own_metrics import with_own_metrics
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
+from nas_compress.tasks.classification import Classification
 from nas_compress.values.metrics import METRICS, Objective, declare_metrics
+from nas_compress.values.signature import TensorSpec
 from running import Command, command_in, quick_and_apart
 
 CODE = """import numpy as np
@@ -191,7 +195,12 @@ GOOD = {"function": "module:callable", "direction": "minimize"}
     ("metrics", "message"),
     [
         ({"gain": "module:score"}, "metrics.gain: a metric must be { function = "),
-        ({"gain": {"function": "module:score"}}, "metrics.gain.direction must be given"),
+        ({"gain": {"function": "module:score"}}, "metrics.gain: direction must be given with a function only"),
+        ({"gain": {"recall_of": "1", "direction": "maximize"}}, "direction must be given with a function only"),
+        (
+            {"gain": {"recall_of": "1", "f1_of": "2"}},
+            "must have one of function, recall_of and f1_of, but got ['recall_of'",
+        ),
         ({"gain": {**GOOD, "direction": "up"}}, "but got metrics.gain.direction='up'"),
         ({"gain": {**GOOD, "function": "score"}}, "but got metrics.gain.function='score'"),
         ({"accuracy": GOOD}, "'accuracy' is a built-in column"),
@@ -203,6 +212,20 @@ def test_a_bad_row_is_one_line(metrics: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
         spec(metrics)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_recall_and_f1_of_one_class_need_no_code() -> None:
+    # class 2: samples 1, 2 and 4; answered for 1, 3 and 4
+    labels, answers = np.array([0, 2, 2, 1, 2]), np.array([0, 2, 1, 2, 2])
+    made = spec({"found": {"recall_of": "eel"}, "both": {"f1_of": "eel", "label": "F1 of eels"}})
+    row = TensorSpec(name="input", dtype="float32", shape=("N", 4))
+    words = Classification(inputs=(row,), classes=3, class_names=("cat", "dog", "eel"))
+    task = with_own_metrics(words, made.metrics, folder=Path(), label="s.toml").measuring(["both", "accuracy"])
+    figures = task.measure({"logits": np.eye(3, dtype=np.float32)[answers]}, {"label": labels})
+    assert figures == pytest.approx({"both": 2 / 3, "accuracy": 3 / 5, "found": 2 / 3})
+    assert METRICS["both"].shown(figures["both"]) == "66.67 %" and made.metric_functions == ()
+    with pytest.raises(RequestError, match=r"a class must be a known name, but got 'ell' \(s.toml: metrics.x\).*'eel'"):
+        with_own_metrics(words, spec({"x": {"recall_of": "ell"}}).metrics, folder=Path(), label="s.toml")
 
 
 def test_a_name_has_one_direction_in_a_process() -> None:

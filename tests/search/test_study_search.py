@@ -104,7 +104,11 @@ def test_a_refused_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: P
 
 @pytest.mark.parametrize(
     "sampler",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in SAMPLERS if name != "optuna_tpe"],
+    [
+        name if name in ("ehvi", "tpe") else pytest.param(name, marks=pytest.mark.slow)
+        for name in SAMPLERS
+        if name != "optuna_tpe"
+    ],
 )
 def test_a_stopped_search_proposes_what_an_uninterrupted_one_proposes(
     sampler: str, tmp_path: Path, untrained: None

@@ -57,7 +57,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     ),
 )
 @pytest.mark.parametrize(
-    "losses", [KD, (*KD, LossTerm(name="fitnet"), LossTerm(name="rkd_distance"))], ids=["logits", "features"]
+    "losses",
+    [pytest.param(KD, marks=pytest.mark.slow), (*KD, LossTerm(name="fitnet"), LossTerm(name="rkd_distance"))],
+    ids=["logits", "features"],
 )
 def test_every_teacher_goes_with_every_kind_of_term(
     teaching: Teaching, losses: tuple[LossTerm, ...], context: TrialContext, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from math import prod
 from pathlib import Path
 
 import onnx
@@ -30,15 +31,23 @@ def float_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> tu
     Products of computed tensors in a transformer (queries with keys, attention with values), its softmax, GELU and
     layer normalisation stay float and are not listed. settings: its providers are used.
     """
+    return tuple(name for name, _ in _float_products(path, settings))
+
+
+def _float_products(path: Path, settings: DeviceSettings) -> list[tuple[str, tuple[int, ...]]]:
+    """Return each operator with the shape of its weights."""
     graph = flat_graph(_optimised(path, settings))
-    constant = {*graph.stored, ""}
+    constant: dict[str, tuple[int, ...]] = {"": ()}
+    constant |= {name: tuple(tensor.dims) for name, tensor in graph.stored.items()}
     found = []
     for node in graph.nodes:
-        if constant.issuperset(node.input) and not holds_graphs(node):
-            constant.update(node.output)
+        if constant.keys() >= set(node.input) and not holds_graphs(node):
+            # of stored integers and their scale, or of a matrix before it is turned
+            shape = max((constant[name] for name in node.input), key=prod, default=())
+            constant.update(dict.fromkeys(node.output, shape))
         elif node.op_type in FLOAT_KERNELS and any(name in constant for name in node.input[:2]):
-            found.append(node.op_type)
-    return tuple(found)
+            found.append((node.op_type, next(constant[name] for name in node.input[:2] if name in constant)))
+    return found
 
 
 def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.ModelProto:
@@ -50,8 +59,10 @@ def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.
 
 def require_integer_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> None:
     """Raise FloatKernelError with the operators' names if an integer file would partly compute in float."""
-    found = float_kernels(path, settings)
+    found = _float_products(path, settings)
     if found:
+        names = ", ".join(name for name, _ in found)
         raise FloatKernelError(
-            f"an integer file must multiply no weights in float, but got {', '.join(found)} ({path.name})"
+            f"an integer file must multiply no weights in float, but got {names} ({path.name})",
+            [shape for _, shape in found],
         )

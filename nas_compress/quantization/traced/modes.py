@@ -63,10 +63,10 @@ def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 def _join_(evaluation: fx.Graph, training: fx.Graph) -> None:
     """Let constants that differ between the modes depend on the mode."""
     pairs = list(zip(evaluation.nodes, training.nodes, strict=False))
-    if len(evaluation.nodes) != len(training.nodes) or any(
-        (one.op, one.target) != (other.op, other.target) for one, other in pairs
-    ):
-        raise UntraceableError("it runs other operations in training than in evaluation")
+    different = [one for one, other in pairs if (one.op, one.target) != (other.op, other.target)]
+    if different or len(evaluation.nodes) != len(training.nodes):
+        where = f" ({different[0].name})" if different else ""
+        raise UntraceableError(f"it runs other operations in training than in evaluation{where}")
     for one, other in pairs:
         one.args = _joined(evaluation, one, one.args, other.args)
         one.kwargs = _joined(evaluation, one, one.kwargs, other.kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -15,10 +16,14 @@ from nas_compress.models.layers import ActivationPoint
 from nas_compress.models.plain_attention import plain_attention
 from nas_compress.quantization.traced.attention import separate_attention_
 from nas_compress.quantization.traced.modes import record
-from nas_compress.quantization.traced.operations import changes_values
+from nas_compress.quantization.traced.operations import changes_values, operation
 from nas_compress.quantization.traced.placement import Placement, place
+from nas_compress.quantization.traced.rewrites import rewrite_
 from nas_compress.quantization.traced.values import RESULTS, UntraceableError
 from nas_compress.tasks.batch import Batch, count
+
+CLIPPED = {"relu6": 6.0}
+"""Largest results of operations that clip."""
 
 BATCHES = (2, 3)
 """Samples of the two batches of tracing."""
@@ -40,7 +45,8 @@ def has_points(network: nn.Module) -> bool:
 def with_activation_points(network: nn.Module, samples: Batch, *, watched: Sequence[str] = ()) -> nn.Module:
     """Return a network with activation points: itself if it has some, else its traced graph with the same parameters.
 
-    Each layer keeps its path. Attention of torch becomes separate layers with its parameters, also in `network`.
+    Each layer keeps its path. Some layers are replaced by others with the same parameters, also in `network`: attention
+    of torch by linear layers, convolutions of one dimension by those of two.
 
     samples: inputs on the network's device.
     watched: paths of modules whose results hooks observe.
@@ -68,10 +74,16 @@ def _traced(network: nn.Module, batches: Sequence[Sequence[Tensor]], watched: Se
     expected = [_answers(network, batch) for batch in batches]
     separate_attention_(network)
     recorded = record(network, batches)
-    graph, parts = recorded.graph, {path: recorded.parts[path] for path in watched if path in recorded.parts}
-    drop_unread_(graph, network)
+    graph = recorded.graph
+    layers = rewrite_(graph, network)
+    for path, layer in layers.items():
+        for name, child in network.get_submodule(path).named_children():
+            layer.add_module(name, child)  # of a layer with functions of its own, such as an activation
+        network.set_submodule(path, layer)
+    parts = {path: node for path, node in recorded.parts.items() if path in watched and path not in layers}
+    _drop_unread_(graph, network)
     modules: dict[str, nn.Module] = {path: Part() for path in parts}
-    modules |= _insert_points_(graph, place(graph, network), parts, _free_name(network))
+    modules |= _insert_points_(graph, network, place(graph, network), parts)
     for path, node in parts.items():
         _read_through_(graph, node, path, list(node.users))
     for node in graph.nodes:
@@ -86,16 +98,16 @@ def _traced(network: nn.Module, batches: Sequence[Sequence[Tensor]], watched: Se
 
 
 def _insert_points_(
-    graph: fx.Graph, placement: Placement, parts: dict[str, fx.Node], prefix: str
+    graph: fx.Graph, network: nn.Module, placement: Placement, parts: dict[str, fx.Node]
 ) -> dict[str, nn.Module]:
     """Insert the points in the order of the graph; return them by path."""
-    points: dict[str, nn.Module] = {}
+    points, prefix = dict[str, nn.Module](), _free_name(network)
     for node in list(graph.nodes):
         products = placement.products.get(node, [])
         for readers in ([*node.users] if node in placement.everywhere else [], products):
             if readers:
                 path = f"{prefix}.{len(points)}"
-                points[path] = ActivationPoint()
+                points[path] = ActivationPoint(CLIPPED.get(operation(node, network), math.inf))
                 point = _read_through_(graph, node, path, readers)
                 if readers is not products:
                     parts.update({part: point for part, end in parts.items() if end is node})
@@ -113,7 +125,7 @@ def _read_through_(graph: fx.Graph, node: fx.Node, path: str, readers: Sequence[
     return passed
 
 
-def drop_unread_(graph: fx.Graph, network: nn.Module) -> None:
+def _drop_unread_(graph: fx.Graph, network: nn.Module) -> None:
     """Remove operations whose results nobody reads, apart from those that change a value in place."""
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output") and not changes_values(node, network):

@@ -65,6 +65,7 @@ _NAMES = {
     **dict.fromkeys(("max_pool1d", "max_pool2d"), "max_pool"),
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"), "avg_pool"),
     "mean": "mean",
+    "pad": "pad",
     **dict.fromkeys(("flatten", "reshape", "view", "unflatten", "squeeze", "unsqueeze"), "reshape"),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "t", "contiguous", "movedim"), "reshape"),
     **dict.fromkeys(("dropout", "dropout2d", "float"), "same"),

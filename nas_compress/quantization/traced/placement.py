@@ -17,6 +17,7 @@ from nas_compress.quantization.traced.operations import (
     POINT,
     PRODUCT,
     folds,
+    given,
     is_constant,
     only_reader,
     operation,
@@ -74,7 +75,7 @@ class _Chooser:
                     self._round(end)
             elif name == PRODUCT:
                 self._round_input(node)
-            elif name in MOVES:
+            elif name in MOVES or (name == "pad" and _moves(node)):
                 self._pass_on(node)
             else:
                 self._join(node, name)
@@ -153,3 +154,8 @@ class _Chooser:
         if node.op == "call_module":
             kind = type(self._network.get_submodule(kind)).__name__.lower()
         return values is not None and values.ndim == 2 and kind == "flatten"
+
+
+def _moves(pad: fx.Node) -> bool:
+    """Return True for padding with zeros or with the values themselves."""
+    return given(pad, 2, "mode", "constant") != "constant" or not given(pad, 3, "value")
