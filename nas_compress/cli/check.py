@@ -24,6 +24,7 @@ def check(study: str) -> None:
 
     Example: nas-compress check studies/fashion-mnist
     """
+    from nas_compress.cli.progress_bar import reading_shown
     from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
     from nas_compress.search.preflight.cut_notes import cut_notes
@@ -36,7 +37,8 @@ def check(study: str) -> None:
     file = read_study(study)
     for code in named_code(file):
         print_line(str(code), err=True)
-    parts = gather(file)
+    with reading_shown() as progress:
+        parts = gather(file, progress=progress, notice=lambda line: print_line(line, err=True))
     found = forecast(parts, lambda line: print_line(line, err=True))
     data, spec = parts.dataset, parts.spec
     print_line(

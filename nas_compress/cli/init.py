@@ -12,7 +12,12 @@ from nas_compress.cli.terminal import print_line
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--data", default="digits", show_default=True, help="Built-in data set, or your function: my_data:load.")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="Built-in data set, your function my_data:load, or a folder of pictures.",
+)
 @click.option("--model", metavar="MODULE:CALLABLE", help="Function that builds your teacher; default: train one.")
 @click.option(
     "--weights", type=click.Path(path_type=Path), help="Weights of your teacher; default: teacher.safetensors."
@@ -25,9 +30,12 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
 
     Example: nas-compress init mine --model my_models:build --data my_data:load
     """
+    from nas_compress.cli.progress_bar import reading_shown
     from nas_compress.search.starter_study import Starter, write_starter
 
-    starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space)
-    for path in write_starter(starter, lambda line: print_line(line, err=True)):
+    with reading_shown() as progress:
+        starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space, progress=progress)
+        written = write_starter(starter, lambda line: print_line(line, err=True))
+    for path in written:
         print_line(str(path))
     print_line(f"next: nas-compress check {shlex.quote(str(folder))}", err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -39,6 +42,35 @@ def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietR
         return QuietReporter()
     console = Console(stderr=True)
     return BarReporter(console) if console.is_terminal else LineReporter()
+
+
+@contextmanager
+def reading_shown() -> Iterator[Callable[[str, int, int], None]]:
+    """Show the reading of data before there is a run: a bar in a terminal, plain lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield LineReporter(quiet_start=True).stage
+        return
+    with Progress(*_columns(), console=console, transient=True) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def stage(name: str, done: int, count: int) -> None:
+            if name not in shown:
+                shown[name] = bars.add_task(name, total=count)
+            bars.update(shown[name], completed=done)
+
+        yield stage
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
 
 
 def summary_line(front: Front) -> str:
@@ -101,10 +133,10 @@ class _WithoutScreen:
 
 
 class LineReporter(_WithoutScreen):
-    """Plain lines for logs and pipes."""
+    """Plain lines for logs and pipes. quiet_start: no line about stages in the first seconds."""
 
-    def __init__(self) -> None:
-        self._shown = 0.0
+    def __init__(self, *, quiet_start: bool = False) -> None:
+        self._shown = time.monotonic() if quiet_start else 0.0
         self._stages = Stages()
 
     def say(self, text: str) -> None:
@@ -138,12 +170,7 @@ class BarReporter:
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *_columns(),
             console=console,
             auto_refresh=False,
         )

@@ -46,9 +46,11 @@ class SpecAugmentSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"`.
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"` or by `folder`.
 
-    task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
+    folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
+    students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
@@ -56,6 +58,8 @@ class DataSection(Section):
 
     name: str | None = None
     factory: str | None = None
+    folder: str | None = None
+    image_size: int | None = Field(default=None, ge=4, le=1024)
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -71,10 +75,17 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.name is None) == (self.factory is None):
-            got = f"name={self.name!r}, factory={self.factory!r}"
-            raise ValueError(f"exactly one of name and factory must be given, but got {got}")
+        if [self.name, self.factory, self.folder].count(None) != 2:
+            got = f"name={self.name!r}, factory={self.factory!r}, folder={self.folder!r}"
+            raise ValueError(f"exactly one of name, factory and folder must be given, but got {got}")
+        if self.image_size is not None and self.folder is None:
+            raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
         return self
+
+    @property
+    def source(self) -> str:
+        """Key that names the data: `name`, `factory` or `folder`."""
+        return next(key for key in ("name", "factory", "folder") if getattr(self, key) is not None)
 
 
 LATER_KEYS = ("weights_key",)

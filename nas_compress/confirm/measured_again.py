@@ -10,7 +10,6 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
@@ -19,8 +18,8 @@ from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.records import Record
-from nas_compress.search.setup import gather
-from nas_compress.tasks.batch import free_sizes, to_arrays
+from nas_compress.search.setup import gather, study_dataset
+from nas_compress.tasks.batch import free_sizes, to_arrays, to_rows
 from nas_compress.values.outcome import Measured
 
 TOLERANCE = 1e-9
@@ -45,8 +44,8 @@ class MeasuredAgain:
 
 
 def needs_study(folder: RunFolder) -> bool:
-    """Return True if the data of a run come from the user's code."""
-    return folder.spec().data.factory is not None
+    """Return True if the data of a run come from the user's code or pictures."""
+    return folder.spec().data.source != "name"
 
 
 def measure_files_again(
@@ -75,21 +74,17 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
         parts = gather(study_of_run(folder, records[0].outcome.candidate, own=own))
         return parts.dataset, parts.target
     spec = folder.spec()
-    if spec.data.factory is not None:
-        raise RequestError(f"data from {spec.data.factory} need --study, because a run folder never supplies code")
-    dataset = load_dataset(
-        name=spec.data.name,
-        seed=spec.data.seed,
-        shift=spec.data.shift,
-        flip=spec.data.flip,
-        train_samples=spec.data.train_samples,
-    )
+    if spec.data.source != "name":
+        named = spec.data.factory or spec.data.folder
+        raise RequestError(f"data from {named} need --study, because a run folder never supplies code or data")
+    without_code = spec.model_copy(update={"metrics": type(spec).model_fields["metrics"].default})
+    dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     return dataset, open_device(spec.target.name, spec.device_settings)
 
 
 def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Device, *, latency: bool) -> MeasuredAgain:
     samples, task = dataset.validation, dataset.task
-    figures = measure_metrics(path, task, inputs=to_arrays(samples.inputs), targets=to_arrays(samples.targets))
+    figures = measure_metrics(path, task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     figures["size_bytes"] = path.stat().st_size
     differences = tuple(
         f"{name} has {metric} {value:.6g} on {dataset.name}, and its record {known.figures[metric]:.6g}"

@@ -33,7 +33,7 @@ from nas_compress.runs.model_files import TEACHER, digests, model_path, require_
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
-from nas_compress.tasks.batch import to_arrays
+from nas_compress.tasks.batch import to_arrays, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
@@ -234,7 +234,7 @@ def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) ->
 
 def _primary(file: Path, task: Task, split: Split) -> float:
     """Return the task's primary metric of a file on a split."""
-    metrics = measure_metrics(file, task, inputs=to_arrays(split.inputs), targets=to_arrays(split.targets))
+    metrics = measure_metrics(file, task, inputs=to_rows(split.inputs), targets=to_arrays(split.targets))
     return metrics[task.metrics[0]]
 
 

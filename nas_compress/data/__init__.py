@@ -13,6 +13,8 @@ stratified_split  random divisions that keep the share of each class
 assemble          from arrays to a Dataset: subset, normalisation, fingerprint
 digits            scikit-learn's 8x8 digits
 fashion_mnist     Zalando's 28x28 articles: find, verify or download the files
+store             samples that are no array, read once into the cache
+torch_dataset     data sets of torch and of Hugging Face
 user_data         labelled images of the user
 user_task         data of a task of the user
 

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nas_compress.data.store.byte_values import stored_bytes
 from nas_compress.errors import refusal
-from nas_compress.tasks.batch import Arrays
+from nas_compress.tasks.batch import InputRows
+from nas_compress.tasks.mapped import MappedRows, Rows
 from nas_compress.values.file_contract import INPUT_NAME
-
-EXACT = 1e-3
-"""Largest distance of 255 times a float from an integer to count as a stored byte; float32 rounding gives 2e-5."""
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels of common pictures."""
 
 WIDER = {"bool": "uint8", "float64": "float32", "float16": "float32", "uint16": "int32", "uint32": "int64"}
 """Types that are converted, and the type that networks take instead."""
+
+RESIDENT = 128_000_000
+"""Bytes of an input up to which it is copied from a memory map to memory."""
 
 KINDS = ("uint8", "int8", "int16", "int32", "int64", "float32")
 """Types of inputs as a network takes them."""
@@ -38,13 +40,13 @@ def as_array(value: object, place: str, where: str) -> NDArray[Any]:
     raise refusal(f"{place} must be a numpy array or a torch tensor, but got {kind_of(value)}", where)
 
 
-def as_inputs(value: object, split: str, where: str) -> Arrays:
+def as_inputs(value: object, split: str, where: str) -> InputRows:
     """Return the inputs of a split by name. value: one array, called `input`, or a mapping from names to arrays."""
     if not isinstance(value, Mapping):
         return {INPUT_NAME: as_input(as_array(value, f"inputs of {split}", where), split, where)}
     if not value:
         raise refusal(f"inputs of {split} must not be empty, but got no names", where)
-    arrays = {}
+    arrays: dict[str, Rows] = {}
     for name, each in value.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise refusal(f"inputs must have names of letters, digits and _, but got {name!r} in {split}", where)
@@ -52,8 +54,10 @@ def as_inputs(value: object, split: str, where: str) -> Arrays:
     return arrays
 
 
-def as_input(values: NDArray[Any], place: str, where: str) -> NDArray[Any]:
+def as_input(values: NDArray[Any], place: str, where: str, *, identity: str | None = None) -> Rows:
     """Return one input (N, ...) in a type that networks take; bytes (N, H, W) get a channel.
+
+    Large memory maps stay memory maps. identity: of the content of one, see `MappedRows`.
 
     RequestError for other types, for pictures with the channels last, and for bytes that were divided by 255.
     """
@@ -76,21 +80,15 @@ def as_input(values: NDArray[Any], place: str, where: str) -> NDArray[Any]:
         )
     if kind == "uint8" and values.ndim == 3:
         values = values[:, None]
+    if isinstance(values, np.memmap) and is_shared(values) and values.nbytes > RESIDENT:
+        return MappedRows(values, kind=kind, identity=identity)
     # A copy: torch takes no read-only memory nor negative strides, and users may write to their arrays.
     return np.array(values, dtype=kind, order="C")
 
 
-def stored_bytes(values: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Undo a division of bytes by 255; None for other numbers, and for floats that are all 0 or 1."""
-    if values.dtype.kind != "f":
-        return None
-    with np.errstate(all="ignore"):  # infinities and nan fail the test below
-        scaled = values.astype(np.float64) * 255
-        stored = np.round(scaled)
-        fits = (np.abs(scaled - stored) < EXACT) & (stored >= 0) & (stored <= 255)
-    if not fits.all() or not ((stored > 0) & (stored < 255)).any():
-        return None
-    return stored.astype(np.uint8)
+def is_shared(values: np.memmap[Any, Any]) -> bool:
+    """Return True unless the pages of a memory map may hold changes that are not in its file."""
+    return getattr(values, "_mmap", None) is not None and values.mode != "c"
 
 
 def kind_of(value: object) -> str:

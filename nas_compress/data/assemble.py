@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nas_compress.data.augment.protocol import Augmentation
@@ -16,14 +16,15 @@ from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
-from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.batch import Arrays, InputRows, to_tensors
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
+from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.signature import TensorSpec
 
-Samples: TypeAlias = tuple[Arrays, Arrays]
-"""Inputs and targets of a split, by name."""
+Samples: TypeAlias = tuple[InputRows, Arrays]
+"""Inputs and targets of a split, by name; inputs may be in a memory map."""
 
 Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images uint8 (N, C, H, W) and labels int64 (N,)."""
@@ -75,11 +76,11 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         return Dataset(
             name=parts.name,
             task=parts.task,
-            train=Split(name="train", inputs=_tensors(parts.train[0]), targets=_tensors(parts.train[1])),
+            train=Split(name="train", inputs=to_tensors(parts.train[0]), targets=to_tensors(parts.train[1])),
             validation=Split(
-                name="validation", inputs=_tensors(parts.validation[0]), targets=_tensors(parts.validation[1])
+                name="validation", inputs=to_tensors(parts.validation[0]), targets=to_tensors(parts.validation[1])
             ),
-            test=HeldOutSplit(inputs=_tensors(parts.test[0]), targets=_tensors(parts.test[1])),
+            test=HeldOutSplit(inputs=to_tensors(parts.test[0]), targets=to_tensors(parts.test[1])),
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
@@ -93,14 +94,14 @@ def strata(task: Task, samples: Samples) -> NDArray[np.int64]:
     inputs, targets = samples
     if task.classes is None:
         return np.zeros(len(next(iter(inputs.values()))), dtype=np.int64)
-    labels: NDArray[np.int64] = task.labels(_tensors(targets)).numpy()
+    labels: NDArray[np.int64] = task.labels(to_tensors(targets)).numpy()
     return labels
 
 
 def subset(samples: Samples, index: NDArray[np.int64]) -> Samples:
     """Return the samples at an index."""
     inputs, targets = samples
-    return {name: values[index] for name, values in inputs.items()}, {
+    return {name: rows_at(values, index) for name, values in inputs.items()}, {
         name: values[index] for name, values in targets.items()
     }
 
@@ -116,7 +117,8 @@ def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
     for inputs, targets in (parts.train, parts.validation):
         for values in inputs.values():
             digest.update(f"{values.shape}".encode())
-            digest.update(np.ascontiguousarray(values).data)
+            for piece in _contents(values):
+                digest.update(piece)
         for values in targets.values():
             wide = values.dtype.kind in "iu"
             digest.update(np.ascontiguousarray(values, dtype="<i8" if wide else None).data)
@@ -151,5 +153,11 @@ def _named(images: Images) -> Samples:
     return {INPUT_NAME: images[0]}, {LABEL: images[1]}
 
 
-def _tensors(arrays: Arrays) -> Batch:
-    return {name: torch.from_numpy(values) for name, values in arrays.items()}
+def _contents(values: Rows) -> Iterator[memoryview | bytes]:
+    """Return the bytes of an input in pieces, or the identity of a memory map with the order of its rows."""
+    if isinstance(values, MappedRows) and values.identity is not None:
+        yield values.identity.encode()
+        yield b"" if values.index is None else values.index.astype("<i8").tobytes()
+        return
+    for piece in pieces_of(values):
+        yield np.ascontiguousarray(piece).data

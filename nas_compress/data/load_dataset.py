@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,10 +15,14 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
+from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
+from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory
 from nas_compress.errors import RequestError, refusal, require_known
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DATASETS", "READERS", "DatasetInfo", "load_dataset", "stratified_split"]
 
@@ -32,6 +37,8 @@ def load_dataset(
     *,
     name: str | None = None,
     factory: str | None = None,
+    pictures: str | None = None,
+    image_size: int | None = None,
     folder: Path | None = None,
     seed: int = 0,
     shift: int | None = None,
@@ -40,17 +47,23 @@ def load_dataset(
     train_samples: int | None = None,
     task: Kind | None = None,
     where: str = "",
+    progress: Progress = no_progress,
+    notice: Notice = _log.warning,
 ) -> Dataset:
     """Load one data set.
 
-    name: a key of DATASETS. factory: "module:callable" of the user; exactly one of the two must be given.
-    folder: first place on sys.path while the factory is imported.
+    name: a key of DATASETS. factory: "module:callable" of the user. pictures: folder with a folder of
+    pictures for each class. Exactly one of the three must be given.
+    image_size: pixels of a side of the pictures, None for 64.
+    folder: first place on sys.path while the factory is imported, and of a relative path of pictures.
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
     drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     where: the study file's key, for error texts.
+    progress: receives the samples that are read into a store, and their number.
+    notice: receives a line about a damaged store, which is made again.
 
     The callable takes no arguments and returns a mapping with train, test and perhaps validation (else 15 % of train).
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
@@ -62,8 +75,9 @@ def load_dataset(
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.
     """
-    if (name is None) == (factory is None):
-        raise refusal(f"exactly one of name and factory must be given, but got {name=} and {factory=}", where)
+    if [name, factory, pictures].count(None) != 2:
+        got = f"{name=}, {factory=} and {pictures=}"
+        raise refusal(f"exactly one of name, factory and pictures must be given, but got {got}", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     augmentation: Augmentation
@@ -71,9 +85,22 @@ def load_dataset(
         require_known("a data set", name, DATASETS, where)
         augmentation = _augmentation_of(name, shift, flip, where)
         parts = READERS[name](seed)
+    elif pictures is not None:
+        augmentation = _augmentation(shift or 0, bool(flip), where)
+        parts = read_pictures(
+            find_folder(pictures, base=folder, where=where),
+            name=pictures,
+            size=image_size or DEFAULT_SIZE,
+            seed=seed,
+            where=where,
+            progress=progress,
+            notice=notice,
+        )
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
-        parts = read_factory(str(factory), folder=folder, seed=seed, kind=task, where=where)
+        parts = read_factory(
+            str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
+        )
         if parts.augmentation not in (None, NoAugmentation()):
             if shift or flip or drawing not in (None, Drawing()):
                 rule = f"data with a task {parts.task.name!r} of their own must have one augmentation"

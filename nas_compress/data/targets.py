@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import refusal
-from nas_compress.tasks.batch import Arrays
+from nas_compress.tasks.batch import Arrays, InputRows
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.multi_label import LABELS, MultiLabel
 from nas_compress.tasks.regression import TARGETS, Regression
@@ -47,7 +47,7 @@ def kind_of_targets(targets: NDArray[Any]) -> Kind:
     return "multi_label" if targets.ndim == 2 and targets.shape[1] > 1 else "classification"
 
 
-def read_targets(kind: Kind | None, inputs: Arrays, targets: Mapping[str, NDArray[Any]], *, where: str) -> Targets:
+def read_targets(kind: Kind | None, inputs: InputRows, targets: Mapping[str, NDArray[Any]], *, where: str) -> Targets:
     """Check the targets of all splits and return them with their task.
 
     kind: the study's choice, None for the one that follows from the training targets. inputs: of the training split.

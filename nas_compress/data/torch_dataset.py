@@ -1,7 +1,11 @@
-"""Map-style torch data sets, read to arrays."""
+"""Map-style data sets of torch and of Hugging Face, read once into a store of the cache."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,51 +13,127 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from nas_compress.data.arrays import as_array, kind_of, stored_bytes
+from nas_compress.data.arrays import as_array, kind_of
+from nas_compress.data.store.build import stored_or_read
+from nas_compress.data.store.identity import digest_of_object, digest_of_pairs
+from nas_compress.data.store.layout import Stored
+from nas_compress.data.store.source import Notice, Pair, Progress
 from nas_compress.errors import describe, refusal
+from nas_compress.user_code import user_callable
 
 READ_TWICE = 8
-"""Samples that are read a second time, to find data sets that draw random values."""
+"""Samples that are read twice at each loading, to find random values and changed data."""
+
+LABEL_NAMES = ("label", "labels", "target", "targets", "fine_label", "class")
+"""Columns that hold the target of a sample."""
 
 
-def read_dataset(dataset: TorchDataset[Any], split: str, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return all samples (N, ...) and targets (N, ...) of a data set of (sample, target).
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Place of a data set: a split in the mapping that a function of the user returns.
+
+    folder: first place on sys.path. where: the study file's key, for errors.
+    """
+
+    factory: str
+    folder: Path | None
+    split: str
+    where: str
+
+
+def is_dataset(value: object) -> bool:
+    """Return True for a map-style data set of torch or of Hugging Face."""
+    return isinstance(value, TorchDataset) or (
+        type(value).__module__.partition(".")[0] == "datasets" and hasattr(value, "features")
+    )
+
+
+def class_names_of(value: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a data set of torchvision or Hugging Face has, in order; else nothing."""
+    features = getattr(value, "features", None)
+    labels = [features[name] for name in LABEL_NAMES if name in features] if isinstance(features, Mapping) else []
+    names = getattr(labels[0], "names", None) if labels else getattr(value, "classes", None)
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return ()
+
+
+def read_dataset(value: object, origin: Origin, *, progress: Progress, notice: Notice) -> Stored:
+    """Return all samples (N, ...) and targets (N, ...) of a data set of (sample, target), from its store.
 
     Floats that are bytes divided by 255 become bytes again. RequestError if samples have several shapes, or if a
     sample differs at a second reading.
     """
-    samples = _length(dataset, split, where)
-    first, target = _item(dataset, 0, split, where)
-    inputs, targets = np.empty((samples, *first.shape), first.dtype), np.empty((samples, *target.shape), target.dtype)
-    for index in range(samples):
-        sample, target = _item(dataset, index, split, where)
-        if sample.shape != first.shape or target.shape != targets.shape[1:]:
-            rule = f"samples of {split} must have one shape, {first.shape} as the first"
-            found = sample.shape if sample.shape != first.shape else target.shape
-            raise refusal(f"{rule}, but got {found} at index {index}", where)
-        if sample.dtype != first.dtype or target.dtype.kind != targets.dtype.kind:
-            rule = f"samples of {split} must have one type, {first.dtype} with targets {targets.dtype} as the first"
-            raise refusal(f"{rule}, but got {sample.dtype} with {target.dtype} at index {index}", where)
-        inputs[index], targets[index] = sample, target
-    _require_repeatable(dataset, inputs, split, where)
-    stored = stored_bytes(inputs)
-    return (inputs if stored is None else stored), targets
+    reader = DatasetReader(value, origin)
+    probes = reader.probes()
+    source = FactorySource(origin, digest_of_pairs(probes))
+    held = hashlib.sha256(f"1 {origin.factory} {origin.split} {len(reader)} {source.probes}".encode())
+    held.update(digest_of_object(value).encode())
+    return stored_or_read(
+        source,
+        reader,
+        key=held.hexdigest()[:16],
+        name=origin.split,
+        where=origin.where,
+        progress=progress,
+        notice=notice,
+    )
 
 
-def _require_repeatable(dataset: TorchDataset[Any], inputs: NDArray[Any], split: str, where: str) -> None:
-    for index in np.linspace(0, len(inputs) - 1, min(READ_TWICE, len(inputs))).astype(int).tolist():
-        again, _ = _item(dataset, index, split, where)
-        if not np.array_equal(again, inputs[index], equal_nan=again.dtype.kind == "f"):
-            raise refusal(
-                f"a data set must return the same values for the same index, but {split}[{index}] differs at a second "
-                "reading; return the plain samples and name the random changes by [data] augment",
-                where,
-            )
+class DatasetReader:
+    """Samples of a data set as arrays."""
+
+    def __init__(self, dataset: Any, origin: Origin) -> None:
+        self._dataset, self._origin = dataset, origin
+        self._count = _length(dataset, origin.split, origin.where)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, index: int) -> Pair:
+        """Return a sample and its target; RequestError if there is none."""
+        return _item(self._dataset, index, self._origin.split, self._origin.where)
+
+    def probes(self) -> list[Pair]:
+        """Return a few samples over the whole data set; RequestError if one differs at a second reading."""
+        chosen = np.linspace(0, self._count - 1, min(READ_TWICE, self._count)).astype(int).tolist()
+        first = [self.read(index) for index in chosen]
+        for index, pair in zip(chosen, first, strict=True):
+            if digest_of_pairs([self.read(index)]) != digest_of_pairs([pair]):
+                raise refusal(
+                    f"a data set must return the same values for the same index, but {self._origin.split}[{index}] "
+                    "differs at a second reading; return the plain samples and name the random changes by "
+                    "[data] augment",
+                    self._origin.where,
+                )
+        return first
 
 
-def _length(dataset: TorchDataset[Any], split: str, where: str) -> int:
+@dataclass(frozen=True)
+class FactorySource:
+    """A data set that each process makes by the same function. probes: digest of a few of its samples."""
+
+    origin: Origin
+    probes: str
+
+    def open(self) -> DatasetReader:
+        """Call the function and return a reader; RequestError if it returns other data than before."""
+        origin = self.origin
+        with user_callable(origin.factory, folder=origin.folder, where=origin.where) as function:
+            returned: Any = function()
+            reader = DatasetReader(returned[origin.split], origin)
+            if digest_of_pairs(reader.probes()) != self.probes:
+                raise refusal(
+                    f"{origin.factory}() must return the same data at each call, but {origin.split} differs at a "
+                    "second call; give its random numbers a seed",
+                    origin.where,
+                )
+        return reader
+
+
+def _length(dataset: Any, split: str, where: str) -> int:
     try:
-        samples = len(dataset)  # type: ignore[arg-type]  # torch's Dataset leaves __len__ to its subclasses
+        samples = len(dataset)
     except Exception as error:
         raise refusal(f"{split} must have a length, but len() raised {describe(error)}", where) from error
     if samples == 0:
@@ -61,12 +141,14 @@ def _length(dataset: TorchDataset[Any], split: str, where: str) -> int:
     return samples
 
 
-def _item(dataset: TorchDataset[Any], index: int, split: str, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _item(dataset: Any, index: int, split: str, where: str) -> Pair:
     place = f"{split}[{index}]"
     try:
         item = dataset[index]
     except Exception as error:
         raise refusal(f"{place} must be a sample, but reading it raised {describe(error)}", where) from error
+    if isinstance(item, Mapping):
+        item = _pair_of(item, place, where)
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise refusal(f"{place} must be a pair (sample, label), but got {kind_of(item)}", where)
     target = item[1].detach().cpu().numpy() if isinstance(item[1], torch.Tensor) else item[1]
@@ -80,6 +162,19 @@ def _item(dataset: TorchDataset[Any], index: int, split: str, where: str) -> tup
     if array.dtype.kind not in "iufbU":
         raise refusal(f"labels must be integers, numbers or words, but got {kind_of(item[1])} at {place}", where)
     return _sample(item[0], place, where), array
+
+
+def _pair_of(row: Mapping[Any, Any], place: str, where: str) -> tuple[Any, Any]:
+    """Return the sample and the target of a row with named columns."""
+    labels = [name for name in row if name in LABEL_NAMES]
+    inputs = [name for name in row if name not in LABEL_NAMES]
+    if len(labels) != 1 or len(inputs) != 1:
+        raise refusal(
+            f"{place} must have one input and one label (a column named {', '.join(LABEL_NAMES[:3])}), but got "
+            f"columns {', '.join(map(str, row)) or 'none'}; remove or rename the others",
+            where,
+        )
+    return row[inputs[0]], row[labels[0]]
 
 
 def _sample(value: Any, place: str, where: str) -> NDArray[Any]:

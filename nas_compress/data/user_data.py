@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data import Dataset as TorchDataset
 
 from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
-from nas_compress.data.assemble import Parts, no_samples, strata, subset
+from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
+from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
-from nas_compress.data.torch_dataset import read_dataset
+from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import RequestError, describe, refusal
-from nas_compress.tasks.batch import Arrays
-from nas_compress.tasks.classification import LABEL
+from nas_compress.tasks.batch import InputRows
+from nas_compress.tasks.classification import LABEL, Classification
+from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
 from nas_compress.values.file_contract import INPUT_NAME
 
+_log = logging.getLogger(__name__)
 
-def read_factory(factory: str, *, folder: Path | None, seed: int, kind: Kind | None = None, where: str) -> Parts:
+
+def read_factory(
+    factory: str,
+    *,
+    folder: Path | None,
+    seed: int,
+    kind: Kind | None = None,
+    where: str,
+    progress: Progress = no_progress,
+    notice: Notice = _log.warning,
+) -> Parts:
     """Call `module:callable` without arguments and check the splits that it returns.
 
     folder: first place on sys.path during the call. kind: the study's task, None for the one that follows from the
-    targets. A mapping with `task` holds named tensors of a task of the user, see `task_parts`.
+    targets. progress, notice: of data sets that are read into a store. A mapping with `task` holds named tensors of a
+    task of the user, see `task_parts`.
     RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
@@ -36,7 +51,17 @@ def read_factory(factory: str, *, folder: Path | None, seed: int, kind: Kind | N
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
         require_splits(returned, where, further=("groups",))
-        splits = {name: _pair(returned[name], name, where) for name in SPLITS if name in returned}
+        splits = {
+            name: _pair(
+                returned[name],
+                Origin(factory=factory, folder=folder, split=name, where=where),
+                progress=progress,
+                notice=notice,
+            )
+            for name in SPLITS
+            if name in returned
+        }
+        names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
     inputs = {split: values for split, (values, _) in splits.items()}
     _require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
@@ -56,12 +81,19 @@ def read_factory(factory: str, *, folder: Path | None, seed: int, kind: Kind | N
         _require_both(samples, where)
     return Parts(
         name=factory,
-        task=found.task,
+        task=_named(found.task, names),
         train=samples["train"],
         validation=samples["validation"],
         test=samples.get("test") or no_samples(samples["train"]),
         numeric=tuple(inputs["train"]),
     )
+
+
+def _named(task: Task, names: tuple[str, ...]) -> Task:
+    """Return a classification with the names of its classes, if their number is right."""
+    if isinstance(task, Classification) and not task.class_names and len(names) == task.classes:
+        return replace(task, class_names=names)
+    return task
 
 
 def _groups(value: object, samples: int, where: str) -> NDArray[Any] | None:
@@ -85,15 +117,16 @@ def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[o
     return returned
 
 
-def _pair(value: object, split: str, where: str) -> tuple[Arrays, NDArray[Any]]:
-    """Convert a pair (inputs, targets) or a map-style torch Dataset to arrays, or raise RequestError."""
+def _pair(value: object, origin: Origin, *, progress: Progress, notice: Notice) -> tuple[InputRows, NDArray[Any]]:
+    """Convert a pair (inputs, targets) or a map-style data set to arrays, or raise RequestError."""
+    split, where = origin.split, origin.where
     if isinstance(value, DataLoader):
         raise refusal(f"{split} must be a map-style Dataset, but got a DataLoader; return its .dataset", where)
     if isinstance(value, IterableDataset):
         raise refusal(f"{split} must be a map-style Dataset, but got the iterable {kind_of(value)}", where)
-    if isinstance(value, TorchDataset):
-        samples, targets = read_dataset(value, split, where)
-        return {INPUT_NAME: as_input(samples, split, where)}, targets
+    if is_dataset(value):
+        stored = read_dataset(value, origin, progress=progress, notice=notice)
+        return {INPUT_NAME: as_input(stored.samples, split, where, identity=stored.identity)}, stored.targets
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {kind_of(value)}", where)
     inputs, targets = as_inputs(value[0], split, where), _targets(value[1], split, where)
@@ -114,7 +147,7 @@ def _targets(value: object, split: str, where: str) -> NDArray[Any]:
     return array
 
 
-def _require_one_shape(inputs: Mapping[str, Arrays], where: str) -> None:
+def _require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
     """Refuse splits whose inputs differ from those of train in name, type or shape."""
     expected = {name: (values.dtype, values.shape[1:]) for name, values in inputs["train"].items()}
     for split, arrays in inputs.items():
@@ -130,7 +163,7 @@ def _require_one_shape(inputs: Mapping[str, Arrays], where: str) -> None:
                 raise refusal(f"inputs must have the type {kind} of train, but got {values.dtype} in {split}", where)
 
 
-def _require_both(samples: Mapping[str, tuple[Arrays, Arrays]], where: str) -> None:
+def _require_both(samples: Mapping[str, Samples], where: str) -> None:
     """Refuse a drawn validation split that is empty or lacks samples of a class."""
     shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
     for split, name in (("train", "train"), ("validation", shown)):

@@ -14,8 +14,11 @@ from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.predictions import File, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
-from nas_compress.tasks.batch import Batch, named_outputs, to_arrays
+from nas_compress.tasks.batch import Batch, fitting, named_outputs, split, to_arrays
 from nas_compress.tasks.task import Task
+
+BATCH = 512
+"""Samples per forward pass, at most."""
 
 
 def check_agreement(
@@ -35,7 +38,11 @@ def check_agreement(
     was_training = model.training
     try:
         with torch.no_grad():
-            expected = named_outputs(model.eval()(*inputs.values()), task.signature.output_names)
+            parts = [
+                named_outputs(model.eval()(*batch.values()), task.signature.output_names)
+                for batch in split(inputs, fitting(inputs, BATCH))
+            ]
+            expected = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     finally:
         model.train(was_training)
     rounding = _rounding(path)

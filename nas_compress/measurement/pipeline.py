@@ -26,7 +26,7 @@ from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device
+from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
@@ -162,7 +162,7 @@ def measure_file(
         )
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
-        outputs = predict_split(session, task, inputs=to_arrays(inputs), targets=targets)
+        outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
         contents = weight_contents(path)

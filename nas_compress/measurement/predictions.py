@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
 from nas_compress.errors import NasCompressError, RequestError, first_line
-from nas_compress.tasks.batch import Arrays, require_fitting
+from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import Signature
 
@@ -25,7 +25,11 @@ File: TypeAlias = ort.InferenceSession | Path
 
 
 def predict(
-    file: File, inputs: Arrays, *, signature: Signature | None = None, compact: Callable[[Arrays], Arrays] | None = None
+    file: File,
+    inputs: InputRows,
+    *,
+    signature: Signature | None = None,
+    compact: Callable[[Arrays], Arrays] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
@@ -35,11 +39,12 @@ def predict(
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
-    starts = range(0, _count(inputs), BATCH)
-    batches = [{name: array[start : start + BATCH] for name, array in inputs.items()} for start in starts]
+    size = fitting(inputs, BATCH)
+    starts = range(0, _count(inputs), size)
     try:
         parts = []
-        for batch in batches:
+        for start in starts:
+            batch = {name: rows[start : start + size] for name, rows in inputs.items()}
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -51,12 +56,12 @@ def predict(
         raise RequestError(f"a model file must run on the samples, but got {file}: {first_line(error)}") from error
 
 
-def measure_metrics(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, float]:
+def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
     return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
 
 
-def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) -> dict[str, NDArray[Any]]:
+def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:
     """Return every output of a file on a whole split, as `Task.compact` keeps it.
 
     RequestError if the file does not fit the task.
@@ -68,19 +73,20 @@ def predict_split(file: File, task: Task, *, inputs: Arrays, targets: Arrays) ->
 
     def compact(outputs: Arrays) -> Arrays:
         tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
-        require_fitting(tensors, task.signature.outputs, samples=min(BATCH, samples - len(seen) * BATCH))
+        require_fitting(tensors, task.signature.outputs, samples=min(size, samples - len(seen) * size))
         seen.append(None)
         return task.compact(outputs)
 
     seen: list[None] = []
+    size = fitting(inputs, BATCH)
     return predict(file, inputs, signature=task.signature, compact=compact)
 
 
-def _count(inputs: Arrays) -> int:
+def _count(inputs: InputRows) -> int:
     return min((len(array) for array in inputs.values()), default=0)
 
 
-def _require_inputs(session: ort.InferenceSession, inputs: Arrays) -> None:
+def _require_inputs(session: ort.InferenceSession, inputs: InputRows) -> None:
     expected = {value.name: value for value in session.get_inputs()}
     if set(inputs) != set(expected):
         raise RequestError(f"inputs must be {', '.join(expected)}, but got {', '.join(inputs) or 'none'}")

@@ -14,7 +14,7 @@ from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.arithmetic import activation_range, largest_activation
 from nas_compress.quantization.modules import replace_modules_
 from nas_compress.quantization.trainable_modules import LearnedStepActivation
-from nas_compress.tasks.batch import Batch, count, split
+from nas_compress.tasks.batch import Batch, count, fitting, split
 
 BATCH = 256
 """Samples in one pass of the network."""
@@ -136,7 +136,7 @@ def calibrate_(network: nn.Module, calibration: Batch | None, *, bits: int, rang
     rule = RANGE_RULES[ranges]
     replace_modules_(network, ActivationPoint, lambda point: RangeObserver(point.most))
     with torch.no_grad():
-        for batch in split(calibration, BATCH):
+        for batch in split(calibration, fitting(calibration, BATCH)):
             network(*batch.values())
 
     def made(observer: RangeObserver) -> nn.Module:

@@ -14,7 +14,7 @@ from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import BATCH
 from nas_compress.quantization.parametrized import replaced
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, named_outputs, split
+from nas_compress.tasks.batch import Batch, fitting, named_outputs, split
 from nas_compress.tasks.task import Task
 
 
@@ -77,7 +77,7 @@ def divergence_by_layer(layers: Sequence[str], sensitivities: Sequence[Sensitivi
 def _outputs(network: nn.Module, samples: Batch, task: Task) -> dict[str, Tensor]:
     """Every output for all samples."""
     names = task.signature.output_names
-    parts = [named_outputs(network(*batch.values()), names) for batch in split(samples, BATCH)]
+    parts = [named_outputs(network(*batch.values()), names) for batch in split(samples, fitting(samples, BATCH))]
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 

@@ -157,6 +157,8 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
     values = spec.model_dump(mode="json")
     if spec.teacher.weights is not None:
         values["teacher"]["weights"] = _relative(spec.teacher.weights)
+    if spec.data.folder is not None:
+        values["data"]["folder"] = _relative(spec.data.folder)
     return {**values, "space": _relative(spec.space)}
 
 
@@ -297,10 +299,11 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
 
 def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
+    pictures = [] if spec.data.folder is None else [_relative(spec.data.folder)]
     weights = [] if spec.teacher.weights is None else [_relative(spec.teacher.weights)]
     functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
-    names = ", ".join(map(quoted, dict.fromkeys([*modules, *weights])))
+    names = ", ".join(map(quoted, dict.fromkeys([*modules, *pictures, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""
 
 

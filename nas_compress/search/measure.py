@@ -9,7 +9,7 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
-from nas_compress.tasks.batch import to_arrays
+from nas_compress.tasks.batch import to_arrays, to_rows
 
 
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
@@ -34,7 +34,7 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     parts = gather(study if isinstance(study, StudyFile) else read_study(study))
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    metrics = measure_metrics(model, dataset.task, inputs=to_arrays(samples.inputs), targets=to_arrays(samples.targets))
+    metrics = measure_metrics(model, dataset.task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     latency = measure_latency(model, parts.target, sizes=parts.sizes)
     conditions = parts.target.settings.conditions
     return {

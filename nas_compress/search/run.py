@@ -108,7 +108,7 @@ def run_study(
     code = [str(each) for each in named_code(file)]
     for line in code:
         reporter.say(line)
-    parts = gather(file)
+    parts = gather(file, progress=reporter.stage, notice=reporter.say)
     found: list[str] = []
     check_own_teacher(parts, found.append)
     for line in found:
@@ -369,6 +369,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         shared=None if hosts.shared is None else hosts.shared.place,
         total=progress.total,
         clock=clock,
+        data=parts.dataset.fingerprint,
     )
 
     def is_complete() -> bool:

@@ -23,6 +23,7 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.store.source import no_progress
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
@@ -108,8 +109,44 @@ class StudyParts:
         return build_network(architecture, make, self.dataset.example)
 
 
-def gather(file: StudyFile) -> StudyParts:
-    """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong."""
+def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: Notice = _log.warning) -> Dataset:
+    """Load the data of a study; its task measures the figures that the study names.
+
+    progress, notice: of data that are read into a store. RequestError if the data cannot be used.
+    """
+    spec = file.spec
+    dataset = load_dataset(
+        name=spec.data.name,
+        factory=spec.data.factory,
+        pictures=spec.data.folder,
+        image_size=spec.data.image_size,
+        folder=file.folder,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        drawing=_drawing(spec.data),
+        train_samples=spec.data.train_samples,
+        task=spec.data.task,
+        where=f"{file.label}: data.{spec.data.source}",
+        progress=progress,
+        notice=notice,
+    )
+    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, f"{file.label}: "))
+    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
+    return replace(dataset, task=task.measuring(spec.wanted_figures))
+
+
+def gather(
+    file: StudyFile,
+    *,
+    dataset: Dataset | None = None,
+    progress: Progress = no_progress,
+    notice: Notice = _log.warning,
+) -> StudyParts:
+    """Find the space, the data, the sampler and the teacher's family. Raise RequestError if one is wrong.
+
+    dataset: of `study_dataset`, if it is loaded already. progress, notice: see there.
+    """
     spec, where = file.spec, f"{file.label}: "
     spec.declare()  # in a worker process nothing was read
     require_sampler(spec.search.sampler, where + "search.sampler")
@@ -126,21 +163,8 @@ def gather(file: StudyFile) -> StudyParts:
         choose_device(spec.device),
         open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
     )
-    dataset = load_dataset(
-        name=spec.data.name,
-        factory=spec.data.factory,
-        folder=file.folder,
-        seed=spec.data.seed,
-        shift=spec.data.shift,
-        flip=spec.data.flip,
-        drawing=_drawing(spec.data),
-        train_samples=spec.data.train_samples,
-        task=spec.data.task,
-        where=where + ("data.factory" if spec.data.factory else "data.name"),
-    )
-    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, where))
-    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
-    dataset = replace(dataset, task=task.measuring(spec.wanted_figures))
+    if dataset is None:
+        dataset = study_dataset(file, progress=progress, notice=notice)
     require_metrics(spec, dataset.task, where)
     if spec.teacher.factory is None:
         architecture = teacher_architecture(spec.teacher, dataset, file.label)

@@ -7,12 +7,18 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from statistics import median
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
 from nas_compress.data.catalogue import DATASETS
+from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.store.picture_parts import find_folder
+from nas_compress.data.store.pictures import sizes_of
+from nas_compress.data.store.source import Progress, no_progress
 from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.models.families import family_named
@@ -21,6 +27,21 @@ from nas_compress.search.setup import check_own_teacher, gather
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Notice
 from nas_compress.values.metrics import METRICS, Budget
+
+FIRST_RUN = 4_000_000
+"""Pixels of all training samples from which `init` chooses a part of them: 976 pictures of 64 x 64."""
+
+LEAST_OF_CLASS = 20
+"""Samples of a class that the part has on average, at least."""
+
+PICTURE_SIDE = 64
+"""Largest side of pictures that `init` chooses, in pixels."""
+
+LEAST_SIDE, PROBED = 8, 64
+"""Smallest side that `init` chooses, and pictures whose sides are looked at."""
+
+WIDE_IMAGE = 40
+"""Pixels along a side from which the first teacher is narrow and begins with a stride."""
 
 LARGE_IMAGE = 20
 """Pixels along a side from which a first layer with a stride saves time."""
@@ -64,6 +85,13 @@ sampler = "ehvi"                # nas-compress list samplers
 OWN_DATA = """\
 factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}"""
 
+OF_PICTURES = """\
+folder = {folder}          # a folder for each class; or train, val and test with such folders
+image_size = {size}                 # pixels of a side; larger pictures are cropped to a square and shrunk"""
+
+FEWER = """
+train_samples = {count}            # of {samples}, for a first run of minutes; remove this line to train on all"""
+
 OF_IMAGES = """
 # shift = 1                     # augmentation: moved by up to this many pixels
 # flip = true                   # augmentation: mirrored"""
@@ -75,6 +103,9 @@ name = "{data}"                 # nas-compress list data
 OWN_TEACHER = """\
 factory = "{model}"    # returns an nn.Module: raw samples in, {outputs} out
 weights = {weights}           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
+
+STEM_STRIDE = """
+stem_stride = 2                 # the first layer halves the sides"""
 
 TRAINED_TEACHER = """\
 family = "{family}"               # trained once and kept; nas-compress list families
@@ -110,13 +141,23 @@ VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name."""
+    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name or a folder.
+
+    progress: receives the pictures or samples that are read into a store, and their number.
+    """
 
     folder: Path
     data: str
     model: str | None = None
     weights: Path | None = None
     space: str | None = None
+    progress: Progress = no_progress
+
+    @property
+    def pictures(self) -> Path | None:
+        """The folder of pictures, if `data` names one."""
+        path = Path(self.data)
+        return path if self.data not in DATASETS and path.is_dir() else None
 
 
 def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[Path]:
@@ -133,19 +174,20 @@ def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[
             raise RequestError(f"init must not overwrite files, but {path} exists")
     if starter.folder.exists() and not starter.folder.is_dir():
         raise RequestError(f"DIR must be a folder, but {starter.folder} is a file")
-    task = _task(starter)
+    dataset = _dataset(starter)
+    task = dataset.task
     kind = _kind(task)
-    text = _study_text(starter, task, kind)
+    text = _study_text(starter, task, kind, len(dataset.train))
     made = not starter.folder.exists()
     try:
         write_text(study, text)
         write_text(space, _space_text(starter, starter.space or kind.space))
-        parts = gather(read_study(study))
+        parts = gather(read_study(study), dataset=dataset)
         check_own_teacher(parts, notice)
         sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
         if starter.space is None and kind is IMAGES and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
-        _fit_to_teacher(study, space)
+        _fit_to_teacher(study, space, dataset)
     except BaseException:
         for path in (study, space):
             path.unlink(missing_ok=True)
@@ -155,25 +197,37 @@ def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[
     return [study, space]
 
 
-def _fit_to_teacher(study: Path, space: Path) -> None:
+def _fit_to_teacher(study: Path, space: Path, dataset: Dataset) -> None:
     """Draw from the space as `run` does. Leave out the criterion `bn_scale` if the teacher has no batch normalisation.
 
     RequestError is raised if the space does not fit the study for another reason.
     """
     try:
-        draw_candidates(gather(read_study(study)))
+        draw_candidates(gather(read_study(study), dataset=dataset))
     except RequestError:
         fitting = space.read_text(encoding="utf-8").replace(f"{BN_CRITERION}, ", "").replace(f", {BN_CRITERION}", "")
         write_text(space, fitting)
-        draw_candidates(gather(read_study(study)))
+        draw_candidates(gather(read_study(study), dataset=dataset))
 
 
-def _task(starter: Starter) -> Task:
-    """Load the data and return their task."""
+def _dataset(starter: Starter) -> Dataset:
+    """Load the data as the written study does, once for all checks."""
+    if starter.pictures is not None:
+        pictures = str(starter.pictures.absolute())
+        return load_dataset(
+            pictures=pictures, image_size=_picture_side(pictures), where="--data", progress=starter.progress
+        )
     if ":" not in starter.data:
         require_known("--data", starter.data, DATASETS)
-        return load_dataset(name=starter.data, where="--data").task
-    return load_dataset(factory=starter.data, folder=starter.folder, where="--data").task
+        return load_dataset(name=starter.data, where="--data")
+    return load_dataset(factory=starter.data, folder=starter.folder, where="--data", progress=starter.progress)
+
+
+def _picture_side(folder: str) -> int:
+    """Return PICTURE_SIDE, or the median of a few shorter sides if most pictures are smaller."""
+    found = find_folder(folder, base=None, where="--data")
+    sides = sizes_of(found.root, found.splits["train"].files[:PROBED], where="--data")
+    return max(LEAST_SIDE, min(PICTURE_SIDE, int(median(sides))))
 
 
 def _kind(task: Task) -> Kind:
@@ -189,12 +243,22 @@ def _kind(task: Task) -> Kind:
     raise RequestError(f"init needs one input of a fixed size, but got {shapes}; write both files yourself")
 
 
-def _study_text(starter: Starter, task: Task, kind: Kind) -> str:
-    built_in = ":" not in starter.data
+def _fewer(samples: int, classes: int, pixels: int) -> str:
+    """Return the line that chooses a part of the training samples, empty if a run with all of them takes minutes."""
+    count = max(classes * LEAST_OF_CLASS, FIRST_RUN // pixels)
+    return FEWER.format(count=count, samples=f"{samples:,}") if count < samples else ""
+
+
+def _study_text(starter: Starter, task: Task, kind: Kind, samples: int) -> str:
+    built_in = ":" not in starter.data and starter.pictures is None
     small = not built_in or starter.data == "digits"
+    shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
     data = (BUILT_IN_DATA if built_in else OWN_DATA).format(data=starter.data)
+    if starter.pictures is not None:
+        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
     if kind is IMAGES and not built_in:
-        data += OF_IMAGES
+        data += _fewer(samples, task.classes or 1, prod(shape[1:])) + OF_IMAGES
+    wide = kind is IMAGES and not built_in and max(shape[1:]) >= WIDE_IMAGE
     if starter.model is not None:
         outputs = ", ".join(task.signature.output_names)
         teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter), outputs=outputs)
@@ -202,11 +266,13 @@ def _study_text(starter: Starter, task: Task, kind: Kind) -> str:
         teacher = TRAINED_TEACHER.format(
             family=kind.family,
             depths=kind.depths,
-            widths=kind.widths if small else "16, 32, 64",
+            widths="16, 32, 64" if wide or not small else kind.widths,
             teacher_epochs=20 if small else 8,
             teacher_learning_rate=0.003 if small else 0.01,
         )
-    epochs, batch_size = (14, 32) if small else (4, 256)
+        if wide:
+            teacher += STEM_STRIDE
+    epochs, batch_size = (8 if wide else 14, 32) if small else (4, 256)
     metric = METRICS[task.metrics[0]]
     return STUDY.format(
         name=_name(starter.folder),
@@ -233,7 +299,12 @@ def _weights(starter: Starter) -> str:
         raise RequestError(f"--model needs --weights, but none are given and there is no {' or '.join(WEIGHTS)}")
     if not found.is_file():
         raise RequestError(f"--weights must be a file, but {found} is not one")
-    relative = os.path.relpath(os.path.realpath(found), os.path.realpath(starter.folder))
+    return _relative(found, starter)
+
+
+def _relative(path: Path, starter: Starter) -> str:
+    """Return a path relative to the study file's folder, as a string of TOML."""
+    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(starter.folder))
     return json.dumps(Path(relative).as_posix(), ensure_ascii=False)
 
 

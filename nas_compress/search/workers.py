@@ -39,7 +39,8 @@ STARTS = 10
 class WorkerTask:
     """Input of a worker process: the study, the run and the storage.
 
-    storage: URL of the database, None for the journal. shared: place of the shared store.
+    storage: URL of the database, None for the journal. shared: place of the shared store. data: fingerprint of the
+    data of the run.
     """
 
     file: StudyFile
@@ -49,6 +50,7 @@ class WorkerTask:
     shared: str | None
     total: int
     clock: Clock
+    data: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,13 @@ def work(connection: Connection[Any, Any], number: int, task: WorkerTask) -> Non
 
 def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> None:
     reporter = _PipeReporter(connection)
-    parts = measured_against(gather(task.file), read_baseline(task.folder))
+    parts = gather(task.file, progress=reporter.stage, notice=reporter.say)
+    if parts.dataset.fingerprint != task.data:
+        raise RunError(
+            f"Worker {number} loaded other data than the run. {parts.dataset.name} must return the same data at each "
+            "call: give its random numbers a seed."
+        )
+    parts = measured_against(parts, read_baseline(task.folder))
     with parts.target.busy():
         context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:

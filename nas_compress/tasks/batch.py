@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_compress.errors import RequestError
+from nas_compress.tasks.mapped import MappedRows, MappedTensor, Rows
 from nas_compress.values.signature import TensorSpec
 
 Batch: TypeAlias = Mapping[str, Tensor]
@@ -18,6 +20,12 @@ Batch: TypeAlias = Mapping[str, Tensor]
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 """The same as NumPy arrays."""
+
+PASS_VALUES = 8_000_000
+"""Input values of a forward pass, at most; 32 MB as floats."""
+
+InputRows: TypeAlias = Mapping[str, Rows]
+"""Inputs by name, as arrays or in a memory map."""
 
 
 def named_outputs(returned: Tensor | Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
@@ -49,11 +57,21 @@ def to_device(batch: Batch, device: torch.device | str) -> dict[str, Tensor]:
 
 def to_arrays(batch: Batch) -> dict[str, NDArray[Any]]:
     """The tensors as NumPy arrays; bfloat16 and float16 become float32."""
+    return {name: _to_array(tensor) for name, tensor in batch.items()}
+
+
+def to_rows(batch: Batch) -> dict[str, Rows]:
+    """The tensors as NumPy arrays; memory maps stay what they are."""
     return {
-        name: (tensor.detach().float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor.detach())
-        .cpu()
-        .numpy()
-        for name, tensor in batch.items()
+        name: tensor.source if isinstance(tensor, MappedTensor) else _to_array(tensor) for name, tensor in batch.items()
+    }
+
+
+def to_tensors(arrays: InputRows) -> dict[str, Tensor]:
+    """The arrays as tensors of the same memory."""
+    return {
+        name: MappedTensor(values) if isinstance(values, MappedRows) else torch.from_numpy(values)
+        for name, values in arrays.items()
     }
 
 
@@ -62,14 +80,24 @@ def count(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def split(batch: Batch, size: int) -> list[dict[str, Tensor]]:
-    """Consecutive batches of `size` samples, the last one with the rest."""
-    return [rows(batch, start, start + size) for start in range(0, count(batch), size)]
+def split(batch: Batch, size: int) -> Iterator[dict[str, Tensor]]:
+    """Consecutive batches of `size` samples, one after the other; the last one has the rest."""
+    return (rows(batch, start, start + size) for start in range(0, count(batch), size))
 
 
 def device_of(batch: Batch) -> torch.device:
     """The device of the first tensor."""
     return next(iter(batch.values())).device
+
+
+def fitting(batch: Batch | InputRows, most: int) -> int:
+    """The number of samples for a forward pass: `most`, or fewer of large samples, because activations take memory.
+
+    >>> fitting({"input": torch.zeros(2, 3, 224, 224)}, 512), fitting({"input": torch.zeros(2, 1, 28, 28)}, 512)
+    (53, 512)
+    """
+    values = sum(math.prod(each.shape[1:]) for each in batch.values())
+    return max(1, min(most, PASS_VALUES // max(1, values)))
 
 
 def zeros(
@@ -118,3 +146,11 @@ def require_fitting(batch: Batch, specs: Sequence[TensorSpec], *, samples: int |
 def largest_difference(found: Arrays, expected: Arrays) -> float:
     """The largest absolute difference of any number of any output; nan if one is not a number."""
     return max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+
+
+def _to_array(tensor: Tensor) -> NDArray[Any]:
+    if isinstance(tensor, MappedTensor):
+        return tensor.source[:]
+    narrow = tensor.is_floating_point() and tensor.itemsize < 4
+    array: NDArray[Any] = (tensor.detach().float() if narrow else tensor.detach()).cpu().numpy()
+    return array

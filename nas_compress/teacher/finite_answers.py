@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, chosen, device_of, named_outputs, split
+from nas_compress.tasks.batch import Batch, chosen, device_of, fitting, named_outputs, split
 from nas_compress.tasks.task import Task
 
 OWN_REMEDY = "return logits, or their log_softmax instead of the logarithm of probabilities"
@@ -31,7 +31,7 @@ def require_finite_answers(
         inputs, count = chosen(inputs, index), at_most
     network.eval()
     with torch.inference_mode():
-        broken = sum(_broken(network, batch, task) for batch in split(inputs, BATCH))
+        broken = sum(_broken(network, batch, task) for batch in split(inputs, fitting(inputs, BATCH)))
     if broken:
         raise RequestError(f"{name}: {finite_rule(broken, count, samples.name)}; {remedy}")
 

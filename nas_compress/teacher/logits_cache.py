@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
-from nas_compress.tasks.batch import Batch, device_of, named_outputs
+from nas_compress.tasks.batch import Batch, device_of, fitting, named_outputs
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import BATCH, finite_rows, finite_rule
 from nas_compress.teacher.store import Notice
@@ -62,12 +62,13 @@ def compute_answers(
     keep_freed_memory()
     network.eval()
     device, views = device_of(samples.inputs), augmentation.over(samples.inputs)
+    size = fitting(samples.inputs, BATCH)
     finite = torch.ones(len(samples), dtype=torch.bool, device=device)
     relative, maximum = [], []
     with torch.inference_mode(), kept_random_states(device):
         for view in range(augmentation.count):
             order = views.order(len(samples), view, None).to(device)
-            pieces = [_logits(network, views.batch(piece, view), task).float() for piece in torch.split(order, BATCH)]
+            pieces = [_logits(network, views.batch(piece, view), task).float() for piece in torch.split(order, size)]
             logits = torch.cat(pieces)[order.argsort()]
             finite &= finite_rows(logits)
             below, best = below_maximum(logits)

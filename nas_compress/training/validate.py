@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.tasks.batch import device_of, named_outputs, split, to_arrays
+from nas_compress.tasks.batch import device_of, fitting, named_outputs, split, to_arrays
 from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
 BATCH = 512
-"""Samples per forward pass; bounds the memory."""
+"""Samples per forward pass, at most; bounds the memory."""
 
 
 def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
@@ -26,7 +26,7 @@ def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
     try:
         model.eval()
         with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
-            for batch in split(samples.inputs, BATCH):
+            for batch in split(samples.inputs, fitting(samples.inputs, BATCH)):
                 parts.append(task.compact(to_arrays(named_outputs(model(*batch.values()), names))))
     finally:
         model.train(was_training)

@@ -14,7 +14,7 @@ from nas_compress.data.dataset import Split
 from nas_compress.files import write_json
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.measurement.predictions import predict
-from nas_compress.tasks.batch import Arrays, to_arrays
+from nas_compress.tasks.batch import Arrays, to_arrays, to_rows
 from nas_compress.tasks.task import Task
 
 
@@ -36,7 +36,7 @@ def write_ensemble(
     for network, path in zip(earlier, files, strict=True):
         write(network.cpu(), path)
     files.append(student)
-    inputs = to_arrays(validation.inputs)
+    inputs = to_rows(validation.inputs)
     with watch.stage("ensemble"):
         members = [_answers(predict(path, inputs), task) for path in files]
         together = {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}

@@ -96,7 +96,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 def test_exactly_one_of_name_and_factory() -> None:
     for name, factory in [(None, None), ("digits", "mine:load")]:
-        with pytest.raises(RequestError, match="exactly one of name and factory must be given"):
+        with pytest.raises(RequestError, match="exactly one of name, factory and pictures must be given"):
             load_dataset(name=name, factory=factory)
 
 

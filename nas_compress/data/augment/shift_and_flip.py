@@ -11,6 +11,7 @@ from torch import Tensor
 from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.mapped import MappedTensor
 from nas_compress.values.signature import TensorSpec
 
 
@@ -58,10 +59,13 @@ class ShiftAndFlip(Augmentation):
                 raise RequestError(f"{rule}, but got shift={self.shift}")
 
     def over(self, inputs: Batch) -> Views:
-        """Frame the images with zeros once; each shift is a window on them."""
+        """Frame the images with zeros once; each shift is a window on them. Memory maps are framed by batch."""
         if self.shift == 0:
             return _Windows(padded=inputs, augmentation=self)
-        padded = {name: F.pad(images, (self.shift,) * 4) for name, images in inputs.items()}
+        padded = {
+            name: images if isinstance(images, MappedTensor) else F.pad(images, (self.shift,) * 4)
+            for name, images in inputs.items()
+        }
         return _Windows(padded=padded, augmentation=self)
 
     def corner(self, shifted: int) -> tuple[int, int]:
@@ -76,7 +80,11 @@ class _Windows(Views):
 
     def batch(self, index: Tensor, view: int) -> Batch:
         """Return windows of the framed images at `index`; all of them have the same place."""
-        return {name: self._window(images.index_select(0, index), view) for name, images in self.padded.items()}
+        return {name: self._window(self._framed(images, index), view) for name, images in self.padded.items()}
+
+    def _framed(self, images: Tensor, index: Tensor) -> Tensor:
+        rows = images.index_select(0, index)
+        return F.pad(rows, (self.augmentation.shift,) * 4) if isinstance(images, MappedTensor) else rows
 
     def _window(self, padded: Tensor, view: int) -> Tensor:
         """One view (B, C, H, W) of framed images (B, C, H + 2 shift, W + 2 shift): the same memory, or mirrored."""

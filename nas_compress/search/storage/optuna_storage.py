@@ -176,7 +176,10 @@ def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say:
     return optuna.load_study(study_name=spec.name, storage=checked)
 
 
-LATER_KEYS_OF_DATA = ("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "augment", "views")
+LATER_KEYS_OF_DATA = (
+    *("task", "crop", "erase", "spec_augment", "mixup", "cutmix", "augment", "views"),
+    *("folder", "image_size"),
+)
 """Keys that earlier versions did not have."""
 
 

@@ -1,0 +1,136 @@
+"""Names of stores: digests of what a data set holds in memory and names on disk, without reading its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+
+from nas_compress.data.store.source import Pair
+
+MOST_FILES, MOST_TEXTS = 200_000, 2_000_000
+"""Largest number of files in a folder, and of objects in a data set, that are looked at."""
+
+
+def digest_of_pairs(pairs: Sequence[Pair]) -> str:
+    """Return the SHA-256 of samples with their targets, their types and shapes."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for values in pair:
+            digest.update(f"{values.dtype.str} {values.shape}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_object(value: object) -> str:
+    """Return the SHA-256 of an object's pickle, its code, and the state of every file and folder that it names.
+
+    An object that cannot be pickled counts by its code and its files. Files count by size and time of change, those in
+    a named folder too.
+    """
+    digest = hashlib.sha256(_code(value))
+    own = getattr(value, "_fingerprint", None)  # Hugging Face's own name of a data set
+    digest.update(repr(own if isinstance(own, str) else None).encode())
+    digest.update(_pickled(value))
+    for line in sorted(_named_files(value)):
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+class _Hashed:
+    """A file that keeps the digest of what is written."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        """Add bytes to the digest."""
+        self.digest.update(content)
+        return len(content)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles values by their content: no addresses of tensors, and functions by their code."""
+
+    def reducer_override(self, value: object) -> Any:
+        """Describe tensors and functions, which pickle has by address or by name."""
+        if isinstance(value, torch.Tensor):
+            numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers.data).hexdigest()}",)
+        if isinstance(value, FunctionType):
+            code = value.__code__
+            constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
+            kept = [cell.cell_contents for cell in value.__closure__ or ()]
+            return tuple, ([value.__qualname__, code.co_code, code.co_names, constants, value.__defaults__, kept],)
+        return NotImplemented
+
+
+def _pickled(value: object) -> bytes:
+    file = _Hashed()
+    try:
+        # arrays are hashed where they are, and not copied into the pickle
+        _Pickler(file, protocol=5, buffer_callback=lambda each: file.digest.update(each.raw())).dump(value)
+    except Exception:  # the user's objects may raise anything
+        return b"not pickled"
+    return file.digest.digest()
+
+
+def _code(value: object) -> bytes:
+    """Return the text of the module of an object's class, if it has a file."""
+    file = getattr(sys.modules.get(type(value).__module__), "__file__", None)
+    with suppress(OSError):
+        return Path(file).read_bytes() if file else b""
+    return b""
+
+
+def _named_files(value: object) -> Iterator[str]:
+    """Describe the files and folders that texts in an object name."""
+    seen: set[str] = set()
+    for text in _texts(value):
+        if text not in seen and 0 < len(text) < 4096 and "\0" not in text:
+            seen.add(text)
+            yield from _described(Path(text))
+
+
+def _described(path: Path) -> Iterator[str]:
+    with suppress(OSError):
+        if path.is_file():
+            yield _state(path)
+        elif path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
+            files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+            for file in islice(files, MOST_FILES):
+                yield _state(file)
+
+
+def _state(path: Path) -> str:
+    found = path.stat()
+    return f"{path} {found.st_size} {found.st_mtime_ns}\n"
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Return the texts and paths in attributes, lists and mappings of an object."""
+    seen, left, count = set[int](), [value], 0
+    while left and count < MOST_TEXTS:
+        each: Any = left.pop()
+        count += 1
+        if isinstance(each, str | os.PathLike):
+            yield os.fspath(each) if not isinstance(each, str) else each
+            continue
+        if isinstance(each, int | float | bytes | type(None)) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Mapping):
+            left += [*each.keys(), *each.values()]
+        elif isinstance(each, list | tuple | set | frozenset):
+            left += each
+        elif hasattr(each, "__dict__") and not isinstance(each, type) and not callable(each):
+            left += vars(each).values()

@@ -1,0 +1,144 @@
+"""Splits of a folder of pictures: its own ones, or drawn for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.data.arrays import as_input
+from nas_compress.data.assemble import Parts, Samples, subset
+from nas_compress.data.store.build import stored_or_read
+from nas_compress.data.store.pictures import Listing, PictureSource, class_folders, list_pictures
+from nas_compress.data.store.source import Notice, Progress
+from nas_compress.data.stratified_split import VALIDATION_SHARE, stratified_split
+from nas_compress.data.targets import LEAST_PER_CLASS
+from nas_compress.errors import refusal
+from nas_compress.tasks.classification import IMAGES, LABEL, Classification
+from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.signature import BATCH, TensorSpec
+
+DEFAULT_SIZE = 64
+"""Pixels of a side if the study names none."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Folder names of splits, in small letters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFolder:
+    """A folder that was found. root: its path. splits: pictures by split, only `train` if it has no splits."""
+
+    root: Path
+    splits: Mapping[str, Listing]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the training pictures, sorted."""
+        return tuple(sorted(set(self.splits["train"].classes)))
+
+
+def find_folder(folder: str, *, base: Path | None, where: str) -> PictureFolder:
+    """Find a folder of pictures and list its files, without decoding any.
+
+    base: place of a relative path; then the working folder. RequestError if there is no such folder, or if it has no
+    folders of classes.
+    """
+    places = list(dict.fromkeys(place.absolute() / folder for place in (base or Path(), Path())))
+    root = next((place for place in places if place.is_dir()), None)
+    if root is None:
+        looked = " and ".join(map(str, places))
+        raise refusal(f"folder must be a folder of pictures, but there is none at {looked}", where)
+    found: dict[str, str] = {}
+    names = class_folders(root)
+    for name in names:
+        split = next((split for split, known in NAMES.items() if name.lower() in known), None)
+        if split is not None:
+            found[split] = name
+    divided = "train" in found and len(found) == len(names) and bool(class_folders(root / found["train"]))
+    places_of = {split: found[split] for split in NAMES if split in found} if divided else {"train": ""}
+    splits = {split: list_pictures(root, name, where).in_random_order() for split, name in places_of.items()}
+    _require_classes(splits, where)
+    return PictureFolder(root=root, splits=splits)
+
+
+def read_pictures(
+    folder: PictureFolder, *, name: str, size: int, seed: int, where: str, progress: Progress, notice: Notice
+) -> Parts:
+    """Return the pictures as uint8 (N, C, size, size) with their classes, decoded once into a store.
+
+    seed: of the division if there are no folders of splits. RequestError with the name of a broken picture.
+    """
+    files = [file for each in folder.splits.values() for file in each.files]
+    number = {known: label for label, known in enumerate(folder.class_names)}
+    labels = [number[known] for each in folder.splits.values() for known in each.classes]
+    source = PictureSource(root=str(folder.root), files=tuple(files), labels=tuple(labels), size=size, where=where)
+    others = [file for each in folder.splits.values() for file in each.others]
+    if others:
+        notice(f"{len(others)} files in {folder.root} are no pictures and are left out, such as {others[0]}")
+    states = [state for each in folder.splits.values() for state in each.states]
+    stored = stored_or_read(
+        source,
+        source.open(),
+        key=source.identity(states)[:16],
+        name="pictures",
+        where=where,
+        progress=progress,
+        notice=notice,
+    )
+    ends = [0, *accumulate(len(each) for each in folder.splits.values())]
+    given: dict[str, Samples] = {}
+    for split, (start, end) in zip(folder.splits, pairwise(ends), strict=True):
+        pixels = as_input(stored.samples[start:end], split, where, identity=f"{stored.identity} {start}")
+        given[split] = {INPUT_NAME: pixels}, {LABEL: stored.targets[start:end]}
+    samples = _divided(given, seed=seed)
+    _require_samples(samples, folder.class_names, where)
+    spec = TensorSpec(name=INPUT_NAME, dtype="uint8", shape=(BATCH, *stored.samples.shape[1:]))
+    classes = folder.class_names
+    return Parts(
+        name=name,
+        task=Classification(inputs=(spec,), classes=len(classes), name=IMAGES, class_names=classes),
+        train=samples["train"],
+        validation=samples["validation"],
+        test=samples["test"],
+        numeric=(INPUT_NAME,),
+    )
+
+
+def _divided(given: Mapping[str, Samples], *, seed: int) -> dict[str, Samples]:
+    """Return all three splits; missing ones are drawn from the training pictures, for each class."""
+    missing = [split for split in ("validation", "test") if split not in given]
+    labels: NDArray[np.int64] = given["train"][1][LABEL]
+    count = max(1, round(VALIDATION_SHARE * len(labels)))
+    counts = [*[count] * len(missing), len(labels) - count * len(missing)]
+    parts = stratified_split(labels, counts=counts, seed=seed)
+    drawn = {split: subset(given["train"], index) for split, index in zip([*missing, "train"], parts, strict=True)}
+    return {**given, **drawn} if missing else dict(given)
+
+
+def _require_classes(splits: Mapping[str, Listing], where: str) -> None:
+    known = set(splits["train"].classes)
+    if len(known) < 2:
+        raise refusal(f"folder must hold at least 2 folders of classes, but got {', '.join(known)}", where)
+    for split, listing in splits.items():
+        different = sorted(set(listing.classes) ^ known)
+        if different:
+            raise refusal(f"every split must hold the classes of train, but {different[0]} differs in {split}", where)
+
+
+def _require_samples(samples: Mapping[str, Samples], names: tuple[str, ...], where: str) -> None:
+    for split in ("train", "validation"):
+        targets = samples[split][1]
+        counts = np.bincount(targets[LABEL], minlength=len(names))
+        if counts.min() < LEAST_PER_CLASS:
+            rule = f"{split} must have at least {LEAST_PER_CLASS} picture of each class"
+            found = f"{counts.min()} of {names[int(counts.argmin())]!r}"
+            raise refusal(f"{rule}, but got {found}; add pictures of this class", where)
