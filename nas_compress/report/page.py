@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.table import recorded_caution
 from nas_compress.files import json_text, write_text
 from nas_compress.plots import scales
@@ -64,6 +65,7 @@ def report_page(folder: RunFolder) -> str:
     return environment.get_template("page.html").render(
         title=spec.name,
         spec=spec,
+        augmentation=augmentation_words(spec.data.model_dump()),
         about=about,
         front=front,
         knee=knee,

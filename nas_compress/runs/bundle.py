@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import StudySpec
+from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
@@ -89,7 +90,7 @@ Metrics such as accuracy: this file under onnxruntime on the validation split. L
 {machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
 
 Candidate: {candidate}
-
+{augmentation}
 ```python
 {example}```
 
@@ -282,6 +283,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         if name in measured.figures
     )
     spec = folder.spec()
+    words = augmentation_words(spec.data.model_dump())
     return CARD.format(
         file=quoted(Path(record.model).name),
         study=spec.name,
@@ -295,6 +297,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         machine=quoted(str(folder.about()["machine"]["cpu"])),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
+        augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
 

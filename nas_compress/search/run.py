@@ -345,7 +345,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
     """Try candidates until the total is reached, in this process or in several worker processes."""
     parts, reporter, records = progress.parts, progress.reporter, progress.records
     if reads_answers(parts):
-        _ = teacher.answers  # before the first trial: they may be refused, and the workers find them in the cache
+        _ = teacher.answer_source  # before the first trial: they may be refused, and the workers find them in the cache
     clock = Clock(before=max((record.finished_s for record in records), default=0.0), started=time.monotonic())
     if workers <= 1:
         trials = Trials(

@@ -13,6 +13,8 @@ from statistics import median
 
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
+from nas_compress.data.augment.choose import PER_SAMPLE_NDIM
+from nas_compress.data.augment.mixing import MIXABLE
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
@@ -45,6 +47,9 @@ WIDE_IMAGE = 40
 
 LARGE_IMAGE = 20
 """Pixels along a side from which a first layer with a stride saves time."""
+
+SMALLEST_MASKED = 2
+"""Rows or columns from which a mask leaves a part of the input."""
 
 WEIGHTS = ("teacher.safetensors", "teacher.pt", "teacher.pth")
 """Default path of the teacher's weights."""
@@ -99,8 +104,21 @@ FEWER = """
 train_samples = {count}            # of {samples}, for a first run of minutes; remove this line to train on all"""
 
 OF_IMAGES = """
-# shift = 1                     # augmentation: moved by up to this many pixels
-# flip = true                   # augmentation: mirrored"""
+# shift = 1                     # augmentation of training samples: moved by up to this many pixels
+# flip = true                   # mirrored, if a mirrored image keeps its class
+# crop = 0.5                    # a part of at least this share of the area, resized
+# erase = 0.25                  # a rectangle of the mean, with this probability
+# cutmix = 1.0                  # a rectangle of another sample, with soft labels"""
+
+OF_SPECTROGRAMS = """
+# spec_augment = {{ frequency = {frequency}, time = {time} }}    # spectrograms: masks"""
+
+OF_AMOUNTS = """
+# mixup = 0.2                   # mixed with another sample, with soft targets"""
+
+OF_ANY = """
+# augment = "my_data:augment"   # your function of (batch, generator)
+# views = 16                    # random views of each sample, one for each epoch"""
 
 BUILT_IN_DATA = """\
 name = "{data}"                 # nas-compress list data
@@ -279,7 +297,9 @@ def _study_text(starter: Starter, task: Task, kind: Kind, samples: int) -> str:
     if starter.pictures is not None:
         data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
     if kind is IMAGES and not built_in:
-        data += _fewer(samples, task.classes or 1, prod(shape[1:])) + OF_IMAGES
+        data += _fewer(samples, task.classes or 1, prod(shape[1:]))
+    if not built_in:
+        data += _augmentation(task, kind)
     wide = kind is IMAGES and not built_in and max(shape[1:]) >= WIDE_IMAGE
     if starter.has_file_teacher:
         teacher = FILE_TEACHER.format(weights=_weights(starter))
@@ -312,6 +332,23 @@ def _study_text(starter: Starter, task: Task, kind: Kind, samples: int) -> str:
         metric=metric.name,
         limit=f"{Budget(name=metric.name, limit=1.0).rule} = 0.9",
     )
+
+
+def _augmentation(task: Task, kind: Kind) -> str:
+    """Return commented lines with the augmentation that fits the input."""
+    (spec,) = task.signature.inputs
+    if any(len(each.shape) > PER_SAMPLE_NDIM for each in task.targets):  # pixels must not move without their targets
+        return OF_ANY
+    lines = OF_IMAGES if kind is IMAGES else ""
+    if kind is SERIES or (kind is IMAGES and spec.shape[1] == 1 and spec.dtype.startswith("float")):
+        rows, columns = (int(size) for size in spec.shape[-2:])
+        lines += OF_SPECTROGRAMS.format(frequency=_mask(rows), time=_mask(columns))
+    return lines + (OF_AMOUNTS if spec.dtype in MIXABLE else "") + OF_ANY
+
+
+def _mask(size: int) -> int:
+    """Return a size of masks: an eighth of the whole, 0 if there is no room for one."""
+    return 0 if size < SMALLEST_MASKED else max(1, size // 8)
 
 
 def _name(folder: Path) -> str:

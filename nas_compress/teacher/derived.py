@@ -63,7 +63,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
             teacher,
             folder,
             architecture=assistant_architecture(teacher, size),
-            objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answers),
+            objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answer_source),
             called="assistant",
         ),
     )

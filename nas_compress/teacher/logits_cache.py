@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
-from nas_compress.tasks.batch import Batch, device_of, fitting, named_outputs
+from nas_compress.tasks.batch import Batch, device_of, fitting, free_sizes, named_outputs, zeros
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import BATCH, finite_rows, finite_rule
 from nas_compress.teacher.store import Notice
@@ -22,6 +22,9 @@ from nas_compress.training.runtime import keep_freed_memory
 
 PROBE = 64
 """Stored logits that are compared with fresh ones, spread over all samples and views."""
+
+MOST_BYTES = 2**30
+"""Largest size of the stored logits, in memory and on disk; above it the teacher answers each batch."""
 
 CLOSE, ROUNDING = 0.01, 1e-5
 """Allowed difference of stored and fresh logits: fractions of the largest distance from a maximum, and of the largest
@@ -43,6 +46,13 @@ class Answers:
 
     relative: Tensor
     maximum: Tensor
+
+
+def answers_bytes(samples: Split, augmentation: Augmentation, task: Task) -> int:
+    """Return the bytes of the logits of all samples in all views."""
+    sizes = free_sizes(samples.inputs, task.signature.inputs)
+    of_sample = task.logits(zeros(task.signature.outputs, 1, sizes=sizes)).numel()
+    return augmentation.count * len(samples) * of_sample * torch.float16.itemsize
 
 
 def compute_answers(

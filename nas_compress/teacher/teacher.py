@@ -27,11 +27,13 @@ from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.tasks.batch import split
 from nas_compress.tasks.task import Task
+from nas_compress.teacher import logits_cache
 from nas_compress.teacher.finite_answers import OWN_REMEDY
-from nas_compress.teacher.logits_cache import cached_answers
+from nas_compress.teacher.logits_cache import answers_bytes, cached_answers
 from nas_compress.teacher.runtime_network import RuntimeNetwork
 from nas_compress.teacher.store import ORIGIN, Notice, describe_stored, keep_weights, weights_file
 from nas_compress.teacher.tensor_file import digest_of_tensors
+from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.values.architecture import Architecture
 
 GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
@@ -96,6 +98,20 @@ class Teacher:
             on_view=lambda done, count: self.progress("teacher answers", done, count),
         )
         return answers.relative
+
+    @cached_property
+    def answer_source(self) -> Tensor | LiveAnswers:
+        """The stored answers, or the network itself if they would exceed MOST_BYTES; a notice then says so."""
+        samples, augmentation, task = self.train_samples, self.dataset.augmentation, self.dataset.task
+        size = answers_bytes(samples, augmentation, task)
+        if size <= logits_cache.MOST_BYTES:
+            return self.answers
+        self.notice(
+            f"The teacher's answers to {augmentation.count} views of {len(samples)} samples would take "
+            f"{size / 2**30:.3g} GiB, more than {logits_cache.MOST_BYTES / 2**30:.3g} GiB. They are not stored: the "
+            "teacher runs for each batch, and trials take longer. Fewer data.views avoid that."
+        )
+        return LiveAnswers([self.network], task)
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import ObservableNetwork, Observation, watch
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.task import Task
+from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.training.runtime import mixed_precision
 
 
@@ -39,16 +40,16 @@ class LossObjective:
     """The terms of a training loss, with a teacher if they need one.
 
     answers: the teacher's logits of every sample in every view, (views, N, C), or (views, N, members, C) of an
-    ensemble, on the samples' device. A constant may be missing in each row. teacher: the network itself, in eval mode;
-    it runs once per batch while an active term reads features. watched: submodules of a user's network; their outputs
-    are its features.
+    ensemble, on the samples' device; a constant may be missing in each row. Or networks that answer each batch.
+    teacher: the network itself, in eval mode; it runs once per batch while an active term reads features.
+    watched: submodules of a user's network; their outputs are its features.
     """
 
     def __init__(
         self,
         loss: TrainingLoss,
         *,
-        answers: Tensor | None = None,
+        answers: Tensor | LiveAnswers | None = None,
         teacher: nn.Module | None = None,
         watched: Sequence[str] = (),
     ) -> None:
@@ -71,8 +72,12 @@ class LossObjective:
             if self._teacher is not None and self._loss.reads_features(progress):
                 with torch.no_grad():
                     seen = observe(self._teacher, batch, self._loss.task, relations=relations, watched=watched)
-        answers = None if self._answers is None else self._answers[view].index_select(0, index)
-        terms: dict[str, Tensor] = self._loss(student, targets, seen, answers=answers, progress=progress)
+        answers = self._answers
+        if isinstance(answers, Tensor):
+            given: Tensor | None = answers[view].index_select(0, index)
+        else:
+            given = None if answers is None else answers(batch)
+        terms: dict[str, Tensor] = self._loss(student, targets, seen, answers=given, progress=progress)
         return terms
 
 

@@ -18,6 +18,7 @@ from nas_compress.tasks.batch import rows
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
+from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.trial.context import TrialContext
@@ -36,11 +37,11 @@ class Supervision:
     """Sources of a student's training besides the labels.
 
     answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble. A constant may be
-    missing in each row.
+    missing in each row. Networks that answer each batch, if the logits would take too much memory.
     network: for its features.
     """
 
-    answers: Tensor | None
+    answers: Tensor | LiveAnswers | None
     network: nn.Module | None
 
 
@@ -146,26 +147,33 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
         teacher = earlier(teacher, teaching.checkpoint or 1.0)
-    return Supervision(answers=teacher.answers if wanted else None, network=teacher.network)
+    return Supervision(answers=teacher.answer_source if wanted else None, network=teacher.network)
 
 
-def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor:
+def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor | LiveAnswers:
     """Answers of all members: their mean, or each by itself for averaging at the temperature of the loss term.
 
     Each member's are differences to its maximum; the mean differs from the mean of the logits by a constant per sample.
     """
-    members = [member(context.teacher, number).answers for number in range(candidate.teaching.members or 2)]
-    together = torch.stack(members, dim=2)
-    return below_maximum(together.float().mean(dim=2))[0] if candidate.teaching.average == "logits" else together
+    members = [member(context.teacher, number) for number in range(candidate.teaching.members or 2)]
+    averaged = candidate.teaching.average == "logits"
+    stored = [each.answer_source for each in members]
+    tensors = [each for each in stored if isinstance(each, Tensor)]
+    if len(tensors) < len(stored):
+        return LiveAnswers([each.network for each in members], context.dataset.task, averaged=averaged)
+    together = torch.stack(tensors, dim=2)
+    return below_maximum(together.float().mean(dim=2))[0] if averaged else together
 
 
 def _from_generation(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Supervision:
     """The supervision by the previous generation."""
-    answers = None
+    answers: Tensor | LiveAnswers | None = None
     if _reads_logits(candidate):
-        answers = compute_answers(
-            generation, context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
-        ).relative
+        samples, augmentation, task = context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
+        if isinstance(context.teacher.answer_source, LiveAnswers):
+            answers = LiveAnswers([generation], task)
+        else:
+            answers = compute_answers(generation, samples, augmentation, task).relative
     return Supervision(answers=answers, network=generation.eval())
 
 

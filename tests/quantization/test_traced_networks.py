@@ -176,6 +176,25 @@ def test_a_layer_without_an_integer_kernel_is_named(tmp_path: Path) -> None:
         )
 
 
+class Makes(Own):
+    """It makes a tensor each time that it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.head(self.pixels(samples).flatten(1) * torch.linspace(0, 1, 64))
+
+
+def test_a_tensor_that_the_network_makes_is_a_constant_of_both_modes() -> None:
+    own = Makes().eval()
+    samples = samples_of(own)
+    expected = own(samples)
+    again = traced(own)
+    assert torch.equal(again(samples), expected) and "_tensor_constant0" in dict(again.named_buffers())
+
+
 class Decides(Own):
     def forward(self, samples: Tensor) -> Tensor:
         if samples.float().mean() > 1e9:

@@ -89,6 +89,7 @@ def test_the_page_says_what_it_needs_from_nowhere_else(page: str) -> None:
     bare = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', bare) == []
     assert bare.count('src="data:image/png;base64,') == 2
+    assert "data digits (augmentation: shift 1)" in bare
     assert len(page) < 8_000_000
 
 

@@ -74,6 +74,7 @@ def test_the_card_tells_the_figures_and_prints_the_example(bundle: Path, run: Ru
         f"{measured.figures['latency_ms']:.4f}",
     ):
         assert shown in card
+    assert "Augmentation of training samples: `shift 1`." in card
     code = card.split("```python\n")[1].split("```")[0]
     assert code == (bundle / "example.py").read_text()
     assert len(code.splitlines()) <= 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from nas_compress.config.study_file import read_study
 from nas_compress.search.run import run_study
+from nas_compress.search.setup import gather
 from nas_compress.search.starter_study import Starter, write_starter
 from running import Command, command_in, quick_and_apart, snapshot
 
@@ -153,6 +155,43 @@ def test_it_fits_tables_series_and_sets_of_labels(
     (here / "mine" / "study.toml").write_text(text)
     front = run_study(here / "mine")
     assert len(front.points) == 1 and metric in front.points[0].figures
+
+
+AUGMENTED = """import numpy as np
+
+classes = np.arange(60) % 3
+
+def both(inputs):
+    return {"train": (inputs[:45], classes[:45]), "test": (inputs[45:], classes[45:])}
+
+random = np.random.default_rng(0)
+images = lambda: both(random.integers(0, 256, (60, 3, 16, 16)).astype("uint8"))
+spectrograms = lambda: both(random.normal(size=(60, 1, 16, 24)).astype("float32"))
+series = lambda: both(random.normal(size=(60, 8, 24)))
+table = lambda: both(random.normal(size=(60, 5)))
+counts = lambda: both(random.integers(0, 9, (60, 5)))
+augment = lambda batch, generator: batch
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("images", "shift flip crop erase cutmix mixup"),
+        pytest.param("spectrograms", "shift flip crop erase cutmix spec_augment mixup", marks=pytest.mark.slow),
+        pytest.param("series", "spec_augment mixup", marks=pytest.mark.slow),
+        ("table", "mixup"),
+        pytest.param("counts", "", marks=pytest.mark.slow),
+    ],
+)
+def test_its_commented_augmentation_fits_the_input(name: str, keys: str, here: Path) -> None:
+    (here / "my_data.py").write_text(AUGMENTED)
+    study, _ = write_starter(Starter(folder=here / "mine", data=f"my_data:{name}"))
+    head, data, rest = re.split(r"(\[data\].*?\n\n)", study.read_text(), flags=re.DOTALL)
+    study.write_text(head + data.replace("\n# ", "\n") + rest)
+    found = tomllib.loads(study.read_text())["data"]
+    assert list(found) == ["factory", *keys.split(), "augment", "views"]
+    gather(read_study(study))
 
 
 def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own: Path) -> None:

@@ -12,12 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas_compress.data.augment.choose import Drawing, drawn
 from nas_compress.data.augment.protocol import NoAugmentation
+from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.errors import UnfitCheckpointError
+from nas_compress.losses.table import TASK_LOSS
+from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.classification import Classification
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
+from nas_compress.training.objective import LossObjective
 from nas_compress.training.random_state import kept_random_states, random_states, seed_all
 from nas_compress.training.sparsity import Sparsifier
 
@@ -154,3 +160,35 @@ def test_work_of_a_cache_leaves_the_random_states() -> None:
     after = random_states(torch.device("cpu"))
     assert torch.equal(before["torch"]["cpu"], after["torch"]["cpu"])
     assert before["numpy"] == after["numpy"] and before["python"] == after["python"]
+
+
+def test_a_cut_training_continues_with_the_views_of_its_epochs(tmp_path: Path) -> None:
+    """Views and mixed targets follow from the number of the epoch, not from random numbers of the process."""
+    task = Classification.of_images(shape=(1, 4, 4), classes=2)
+    augmentation = drawn(ShiftAndFlip(shift=1), Drawing(mixup=1.0, cutmix=1.0, views=3), task=task, seed=0)
+    images = torch.randint(0, 256, (24, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    samples = Split(name="train", inputs={"input": images}, targets={"label": torch.arange(24) % 2})
+
+    class Pixels(nn.Linear):
+        def forward(self, batch: Tensor) -> Tensor:
+            return super().forward(batch.flatten(1).float() / 256)
+
+    def fit_cut(path: Path, cut: int | None) -> Tensor:
+        torch.manual_seed(0)
+        model = Pixels(16, 2)
+
+        def after(done: int, terms: Mapping[str, float]) -> None:
+            if done == cut:
+                raise Cut
+
+        train(
+            model, samples, augmentation, objective=LossObjective(TrainingLoss(task, TASK_LOSS)), epochs=5,
+            batch_size=7, learning_rate=0.01, weight_decay=0.0, seed=0, macs=1, on_epoch=after,
+            checkpoint=Checkpoint(path=path, identity={"candidate": "a"}),
+        )  # fmt: skip
+        return weights(model)
+
+    for cut in (3, 5):
+        with pytest.raises(Cut):
+            fit_cut(tmp_path / "state.pt", cut)
+    assert torch.equal(fit_cut(tmp_path / "state.pt", None), fit_cut(tmp_path / "whole.pt", None))

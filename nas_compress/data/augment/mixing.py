@@ -75,8 +75,8 @@ class Mixing:
         """Require inputs of amounts, and one image for cutmix."""
         for spec in inputs:
             if spec.dtype not in MIXABLE:
-                kinds = ", ".join(MIXABLE)
-                raise RequestError(f"{self.names} needs inputs of type {kinds}, but got {spec.name}: {spec.dtype}")
+                rule = f"{self.names} needs inputs of type {', '.join(MIXABLE)}"
+                raise RequestError(f"{rule}, but got {spec.name}: {spec.dtype}; return amounts as float32")
         if self.cutmix is not None:
             require_images(inputs, "cutmix")
             if len(inputs) > 1:

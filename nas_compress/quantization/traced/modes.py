@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas_compress.models.plain_attention import plain_attention
-from nas_compress.quantization.traced.values import UntraceableError, ValueTracer
+from nas_compress.quantization.traced.values import RESULTS, UntraceableError, ValueTracer
 
 MODE = "training"
 """Attribute of a module that is True in training."""
+
+MADE = "_tensor_constant"
+"""Beginning of the names of tensors that a network makes while it is recorded, by torch.fx."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,9 @@ def record(network: nn.Module, inputs: Sequence[Sequence[Tensor]]) -> Recorded:
         with _in_mode(network, training=training), plain_attention():
             graphs.append(tracer.record(network))
         tracers.append(tracer)
+        if training:  # so that both graphs give tensors made by the network the same names
+            for name in [name for name in vars(network) if name.startswith(MADE)]:
+                delattr(network, name)
     _join_(graphs[1], graphs[0])
     return Recorded(graph=graphs[1], parts=tracers[1].outputs_of)
 
@@ -68,6 +74,8 @@ def _join_(evaluation: fx.Graph, training: fx.Graph) -> None:
         where = f" ({different[0].name})" if different else ""
         raise UntraceableError(f"it runs other operations in training than in evaluation{where}")
     for one, other in pairs:
+        if str(one.target).startswith(MADE) and not torch.equal(one.meta[RESULTS][0], other.meta[RESULTS][0]):
+            raise UntraceableError("it makes other tensors in training than in evaluation")
         one.args = _joined(evaluation, one, one.args, other.args)
         one.kwargs = _joined(evaluation, one, one.kwargs, other.kwargs)
 
