@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session, read_content, start_session
 from nas_compress.errors import RequestError, describe
+from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import digest_of_file
 from nas_compress.measurement.onnx_macs import count_onnx_macs
-from nas_compress.models.macs import CountedNetwork, count_macs
+from nas_compress.models.macs import CountedNetwork
 from nas_compress.tasks.batch import Batch, to_arrays, to_device
 from nas_compress.teacher.chosen_output import KEY, pick
 from nas_compress.user_code import is_torchscript
@@ -48,22 +50,35 @@ class RuntimeNetwork(nn.Module):
         self.name, self.digest = path.name, digest_of_file(path)
 
 
+class _Traced:
+    """Owner of a function whose calls are in a trace, which would not keep it alive. Copies of it are empty."""
+
+    function: Any = None
+
+    def __deepcopy__(self, memo: Mapping[int, object]) -> _Traced:
+        return _Traced()
+
+
 class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
     """A program of `torch.jit.save`; its outputs become float32."""
 
-    def __init__(self, path: Path, output: str | int | None) -> None:
+    def __init__(self, path: Path, signature: Signature, output: str | int | None) -> None:
         super().__init__(path)
-        self.output = output
+        self.signature, self.output = signature, output
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates TorchScript
             self.program: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         # a parameter with a gradient would be the result of an operation after it was moved
         for parameter in self.program.parameters():
             parameter.requires_grad_(False)
+        self._last_traced = _Traced()
 
     def forward(self, *samples: Tensor) -> Any:
         """Run the program."""
-        returned = self.program(*samples)
+        program: Any = self.program
+        if torch._C._is_tracing():
+            program = self._last_traced.function = _function_of(self.program)
+        returned = program(*samples)
         if self.output is not None:
             returned = pick(returned, self.output)
         if isinstance(returned, Tensor):
@@ -75,8 +90,18 @@ class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
         return sum(parameter.numel() for parameter in self.program.parameters())
 
     def count_macs(self, batch: Batch) -> int:
-        """Count the multiply-adds of a batch of one sample."""
-        return count_macs(self.program, batch)
+        """Count the multiply-adds of a batch of one sample, on an ONNX file, because programs take no hooks of torch."""
+        with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
+            file = Path(folder) / "model.onnx"
+            export_onnx(self, self.signature, file)
+            return count_onnx_macs(file.read_bytes(), to_arrays(to_device(batch, "cpu")))
+
+
+def _function_of(program: nn.Module) -> Any:
+    """Return a program as a function with constant weights, because a trace refuses loaded programs as modules."""
+    graph = torch.jit.freeze(program.eval(), optimize_numerics=False).graph.copy()
+    graph.eraseInput(0)  # the module itself, of which a frozen program reads nothing
+    return torch._C._create_function_from_graph("program", graph)
 
 
 class OnnxNetwork(RuntimeNetwork, CountedNetwork):
@@ -125,7 +150,7 @@ def open_runtime_network(path: Path, signature: Signature, output: str | int | N
     try:
         if path.suffix == ".onnx":
             return OnnxNetwork(path, _renamed(path, signature, output), signature)
-        return TorchScriptNetwork(path, output)
+        return TorchScriptNetwork(path, signature, output)
     except RequestError as error:
         raise RequestError(f"{label}: teacher.weights: {error}") from error
     except Exception as error:  # torch and onnx raise many types for other files
