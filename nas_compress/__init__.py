@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas_compress.trial.run import run_trial as run_trial
     from nas_compress.values.candidate import Candidate as Candidate
     from nas_compress.values.candidate import LossTerm as LossTerm
-    from nas_compress.values.metrics import Objective as Objective
+    from nas_compress.values.metrics.table import Objective as Objective
     from nas_compress.values.outcome import Outcome as Outcome
     from nas_compress.values.pareto import hypervolume as hypervolume
 

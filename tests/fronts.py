@@ -7,7 +7,7 @@ from math import nan
 import pytest
 
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.metrics.table import Budget, Objective
 from nas_compress.values.point import Point
 
 

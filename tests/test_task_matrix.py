@@ -27,7 +27,7 @@ from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, LossTerm
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from processors import skip_if_saturated
 from teachers import quick_device, small_teacher_in
 

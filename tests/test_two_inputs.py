@@ -27,8 +27,8 @@ from nas_compress.tasks.batch import to_arrays
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metric import Metric
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.row import Metric
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.teaching import LossTerm
 from running import own_cache, write_study  # noqa: F401
 

@@ -68,7 +68,7 @@ def check(study: str) -> None:
 def _print_candidates(found: Forecast) -> None:
     """Print the three candidates and the teacher, with units."""
     from nas_compress.cli.tables import rich_table
-    from nas_compress.values.metrics import METRICS
+    from nas_compress.values.metrics.table import METRICS
 
     names = [
         name
@@ -91,7 +91,7 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
     """Print a verdict for each budget, its best candidate, and the share of the space within it."""
     from nas_compress.cli.tables import rich_table
     from nas_compress.plots.budget_lines import rule
-    from nas_compress.values.metrics import METRICS
+    from nas_compress.values.metrics.table import METRICS
 
     rows = []
     for reach, share in zip(found.reaches, found.shares, strict=True):

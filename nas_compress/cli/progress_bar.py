@@ -27,7 +27,7 @@ from nas_compress.errors import printable
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.search.reporter import Silence, trial_line
-from nas_compress.values.metrics import Objective
+from nas_compress.values.metrics.table import Objective
 
 EVERY_S = 15.0
 """Seconds between two plain lines about the running stages."""

@@ -202,7 +202,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
 
 
 def _figures_line(measured: Measured) -> str:
-    from nas_compress.values.metrics import METRICS
+    from nas_compress.values.metrics.table import METRICS
 
     known = [METRICS[name] for name in METRICS if name in measured.figures]
     words = [f"{metric.label} {metric.cell(measured.figures[metric.name])} {metric.unit}".strip() for metric in known]

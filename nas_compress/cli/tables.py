@@ -17,7 +17,7 @@ from nas_compress.errors import printable
 from nas_compress.files import json_text
 from nas_compress.runs.confirmation import Confirmation
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.point import Point
 
 NO_FASTER = (

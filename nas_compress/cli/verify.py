@@ -32,9 +32,9 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
     from nas_compress.confirm.measured_again import measure_files_again, needs_study
     from nas_compress.errors import RequestError, RunError
     from nas_compress.files import json_text
+    from nas_compress.runs.checks.verify import verify_files
     from nas_compress.runs.folder import open_run
     from nas_compress.runs.results import make_front
-    from nas_compress.runs.verify import verify_files
 
     if fast and study is not None:
         raise RequestError("--study must be given without --fast, which measures nothing")

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, SerializerFunctionWrapHandler, model_
 
 from nas_compress.config.section import Section
 from nas_compress.errors import RequestError
-from nas_compress.values.metrics import METRICS, Budget
+from nas_compress.values.metrics.table import METRICS, Budget
 
 
 class BudgetSection(Section):

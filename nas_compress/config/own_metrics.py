@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from nas_compress.config.section import Section
-from nas_compress.values.metric import Direction, Metric
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.row import Direction, Metric
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured
 
 TAKEN = ("trial", "model", "epochs_spent", "number_format", "conditions", "files", "reward")

@@ -24,8 +24,8 @@ from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metric import Direction
-from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, declare_metrics
+from nas_compress.values.metrics.row import Direction
+from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 
 
 class SpecAugmentSection(Section):

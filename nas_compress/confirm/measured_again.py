@@ -15,8 +15,8 @@ from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
+from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.records import Record
 from nas_compress.search.setup import gather, study_dataset
 from nas_compress.tasks.batch import free_sizes, to_arrays, to_rows

@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.files import make_folder
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.bundle import trained_record
+from nas_compress.runs.checks.model_files import TEACHER, digests, model_path, require_file, teacher_path
 from nas_compress.runs.confirmation import (
     STUDENT,
     Confirmation,
@@ -29,7 +30,6 @@ from nas_compress.runs.confirmation import (
     write_test_figures,
 )
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import TEACHER, digests, model_path, require_file, teacher_path
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
@@ -39,7 +39,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import in_words
+from nas_compress.values.metrics.table import in_words
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
 

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from scipy.stats import ttest_ind_from_stats
 
 from nas_compress.runs.confirmation import STUDENT, Summary
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured, Outcome
 
 LEVEL = 0.05

@@ -16,8 +16,8 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from nas_compress.errors import DamagedFileError, RequestError
 from nas_compress.plots.hypervolume_history import curve_picture
 from nas_compress.plots.pareto import front_picture
+from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import read_model
 from nas_compress.runs.records import Record, read_record
 from nas_compress.runs.results import read_front, read_spreads
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas_compress.errors import refusal, require_known
-from nas_compress.models.conv1d import Conv1d
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork
-from nas_compress.models.mlp import Perceptron
-from nas_compress.models.mobilenet import MobileNet
-from nas_compress.models.resnet import ResNet
-from nas_compress.models.unet import UNet
-from nas_compress.models.vit import ViT
+from nas_compress.models.networks.conv1d import Conv1d
+from nas_compress.models.networks.mlp import Perceptron
+from nas_compress.models.networks.mobilenet import MobileNet
+from nas_compress.models.networks.resnet import ResNet
+from nas_compress.models.networks.unet import UNet
+from nas_compress.models.networks.vit import ViT
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PRUNED
 from nas_compress.values.signature import Signature

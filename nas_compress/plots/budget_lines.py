@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nas_compress.plots import marks, scales
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import SIZE
-from nas_compress.values.metrics import METRICS, Budget
+from nas_compress.values.metrics.table import METRICS, Budget
 
 
 def budgets_in_view(front: DrawnFront, names: Sequence[str]) -> list[Budget]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.metrics.table import Budget, Objective
 from nas_compress.values.point import Point
 
 

@@ -17,7 +17,7 @@ from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.matplotlib_defaults import default_settings
 from nas_compress.plots.panel import axis_words
 from nas_compress.plots.scales import tick
-from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.point import Point
 
 

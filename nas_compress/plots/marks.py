@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.point import Point
 from nas_compress.values.precision import FLOAT32, SIMULATED, without_float32
 

@@ -17,7 +17,7 @@ from nas_compress.plots.budget_lines import budget_lines, draw_budgets, nearest_
 from nas_compress.plots.canvas import plain
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import put_label
-from nas_compress.values.metrics import METRICS, Objective
+from nas_compress.values.metrics.table import METRICS, Objective
 from nas_compress.values.pareto import non_dominated
 from nas_compress.values.point import Point
 

@@ -14,7 +14,7 @@ from nas_compress.plots.canvas import Picture
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.matplotlib_defaults import default_settings
 from nas_compress.plots.panel import Spreads, draw_panel, draw_spreads, draw_trials, visible
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.point import Point
 
 CAPTION = (

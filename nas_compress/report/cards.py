@@ -14,7 +14,7 @@ from nas_compress.runs.inherited import INHERITED, inherited_trials
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
-from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 
 from nas_compress.runs.records import Record
-from nas_compress.values.metrics import Objective
+from nas_compress.values.metrics.table import Objective
 
 FEWEST_TRIALS = 10
 """Smallest number of trained trials for a meaningful importance."""

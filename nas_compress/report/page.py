@@ -29,7 +29,7 @@ from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
 from nas_compress.runs.versions import several_versions
-from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
 ASSETS = Path(__file__).parent / "assets"

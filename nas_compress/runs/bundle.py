@@ -14,12 +14,12 @@ from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
+from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import read_model
 from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 

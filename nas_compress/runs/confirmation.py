@@ -9,11 +9,11 @@ from typing import Any
 
 from nas_compress.errors import DamagedFileError
 from nas_compress.files import read_sealed_json, write_sealed_json
+from nas_compress.runs.checks.plausible import require_numbers, require_plausible_files, require_plausible_outcome
 from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.plausible import require_numbers, require_plausible_files, require_plausible_outcome
 from nas_compress.runs.records import UNREADABLE, damaged, read_with_files
-from nas_compress.values.metrics import figures_apart, in_table_order
+from nas_compress.values.metrics.table import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
 
 STUDENT = "student"

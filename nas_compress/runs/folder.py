@@ -16,7 +16,7 @@ from nas_compress.errors import DamagedFileError, RequestError, RunError, neares
 from nas_compress.files import FileLock, in_use, removed_folder, tidy
 from nas_compress.runs.marker import WITHOUT_CHECKSUMS, format_of, read_marker, write_marker
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import chance_levels
+from nas_compress.values.metrics.table import chance_levels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 
 from nas_compress.errors import DamagedFileError, RequestError, first_line
 from nas_compress.files import read_sealed_json, write_sealed_json
+from nas_compress.runs.checks.plausible import (
+    require_plausible_figures,
+    require_plausible_files,
+    require_plausible_record,
+)
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.plausible import require_plausible_figures, require_plausible_files, require_plausible_record
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError, nearest, require_known
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import METRICS, Objective
+from nas_compress.values.metrics.table import METRICS, Objective
 from nas_compress.values.point import Point
 
 OPERATORS: dict[str, Callable[[object, object], bool]] = {

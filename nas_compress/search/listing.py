@@ -19,7 +19,7 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.stopping.table import RULES
 from nas_compress.tasks.table import TASKS
 from nas_compress.values.candidate import PRUNED
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import METHODS, precisions
 from nas_compress.values.teaching import TEACHER_SETTINGS, TEACHERS
 

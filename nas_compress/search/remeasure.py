@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import model_path, teacher_path
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
 from nas_compress.values.device_settings import DeviceSettings
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
 TIME_LIMIT_S = 30.0

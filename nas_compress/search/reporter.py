@@ -10,7 +10,7 @@ from nas_compress.errors import printable
 from nas_compress.files import append_text
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
-from nas_compress.values.metrics import in_words
+from nas_compress.values.metrics.table import in_words
 
 
 class Reporter(Protocol):

@@ -17,10 +17,10 @@ from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_values
-from nas_compress.runs.adopt import adopt
+from nas_compress.runs.checks.adopt import adopt
+from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
-from nas_compress.runs.model_files import model_path, teacher_path
 from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes
@@ -66,7 +66,7 @@ from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.values.metrics import METRICS, in_words
+from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
 

@@ -36,8 +36,8 @@ from nas_compress.models.macs import count_macs
 from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
 from nas_compress.pruning.value_check import WholeLayers
+from nas_compress.runs.checks.model_files import digests_of_teacher
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import digests_of_teacher
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
@@ -54,7 +54,7 @@ from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature

@@ -28,7 +28,7 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.store import Notice
-from nas_compress.values.metrics import METRICS, Budget
+from nas_compress.values.metrics.table import METRICS, Budget
 
 FIRST_RUN = 4_000_000
 """Pixels of all training samples from which `init` chooses a part of them: 976 pictures of 64 x 64."""

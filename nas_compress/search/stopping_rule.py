@@ -19,7 +19,7 @@ from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
 from nas_compress.tasks.task import Task
 from nas_compress.trial.monitor import Stopper
-from nas_compress.values.metrics import METRICS, Objective, Reward
+from nas_compress.values.metrics.table import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
 
 

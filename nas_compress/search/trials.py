@@ -16,8 +16,8 @@ from nas_compress.config.schema import StudySpec
 from nas_compress.config.search_section import PRUNERS
 from nas_compress.config.suggest import Suggest
 from nas_compress.errors import RequestError
+from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import Record, write_candidate, write_record
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup

@@ -15,7 +15,7 @@ from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import CLASSIFICATION
 from nas_compress.tasks.task import Task, chosen_metrics, weight_of
 from nas_compress.values.file_contract import INPUT_NAME, OUTPUT_NAME
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 IMAGES = "image_classification"

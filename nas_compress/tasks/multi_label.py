@@ -16,7 +16,7 @@ from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import MULTI_LABEL
 from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.file_contract import OUTPUT_NAME
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 LABELS = "labels"

@@ -16,7 +16,7 @@ from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
 from nas_compress.tasks.scores import REGRESSION
 from nas_compress.tasks.task import Task, chosen_metrics
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 

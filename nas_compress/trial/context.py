@@ -15,7 +15,7 @@ from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

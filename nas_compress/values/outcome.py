@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget, figures_apart
+from nas_compress.values.metrics.table import Budget, figures_apart
 from nas_compress.values.precision import with_float32
 
 State = Literal["trained", "over_budget", "failed", "stopped"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import nan
 
 from nas_compress.errors import require_known
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.errors import RequestError
 from nas_compress.search.storage.optuna_storage import study_identity
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 
 TEACHER = {"accuracy": 0.96, "latency_ms": 0.5, "size_bytes": 40_000.0, "mse": 2.0, "r2": 0.004}
 

@@ -12,7 +12,7 @@ from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.errors import RequestError
 from nas_compress.search.storage.optuna_storage import study_identity
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.metrics.table import Budget, Objective
 
 GOOD = 'name = "mine"\nspace = "cnn"\n[data]\nname = "digits"\n'
 

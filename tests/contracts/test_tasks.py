@@ -16,7 +16,7 @@ from nas_compress.tasks.agreement import Rounding
 from nas_compress.tasks.batch import require_fitting, to_arrays
 from nas_compress.tasks.table import TASKS
 from nas_compress.tasks.task import Task, task_chance
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.signature import TensorSpec
 
 SAMPLES = 64

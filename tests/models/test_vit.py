@@ -13,7 +13,7 @@ from image_files import image_macs
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.macs import count_parameters
-from nas_compress.models.vit import EMBEDDING_STD, VisionTransformer, default_patch_size
+from nas_compress.models.networks.vit import EMBEDDING_STD, VisionTransformer, default_patch_size
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.family_settings import TransformerSettings
 

@@ -12,7 +12,7 @@ from nas_compress.errors import RequestError
 from nas_compress.plots.panel import staircase
 from nas_compress.plots.pareto import pairs, plot_front
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import Budget, Objective
+from nas_compress.values.metrics.table import Budget, Objective
 from nas_compress.values.point import Point
 
 

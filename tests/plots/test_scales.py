@@ -11,7 +11,7 @@ from nas_compress.plots import scales
 from nas_compress.plots.labels import put_label
 from nas_compress.plots.marks import shapes
 from nas_compress.runs.front import Front
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 
 
 @pytest.mark.parametrize(

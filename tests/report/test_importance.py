@@ -8,7 +8,7 @@ import pytest
 from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
 from nas_compress.runs.records import Record
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Objective
+from nas_compress.values.metrics.table import Objective
 from nas_compress.values.outcome import Measured, Outcome
 
 OBJECTIVES = (Objective(name="accuracy"), Objective(name="size_bytes"))

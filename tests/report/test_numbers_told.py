@@ -17,9 +17,9 @@ from nas_compress.cli.show import show
 from nas_compress.plots.marks import legend_entries
 from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
+from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front_tables import write_front_csv, write_front_json
-from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.runs.results import read_front
 from nas_compress.search.reporter import trial_line

@@ -17,7 +17,7 @@ from nas_compress.report.cards import missing_confusion
 from nas_compress.report.page import report_page, write_report
 from nas_compress.report.rows import AFTER_FIGURES
 from nas_compress.runs.folder import RunFolder
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from running import quick_and_apart
 
 Make = Callable[..., RunFolder]

@@ -17,8 +17,8 @@ from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
 from nas_compress.export.xz_container import compress
 from nas_compress.runs.bundle import export_bundle, trained_record
+from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import read_record, read_records, write_record
 from nas_compress.search.run import default_folder, run_study
 from running import own_cache as own_cache

@@ -8,7 +8,7 @@ import pytest
 from nas_compress.errors import RequestError
 from nas_compress.runs.front import Front
 from nas_compress.runs.selection import OPERATORS, chosen_members, kept_members, parse_condition
-from nas_compress.values.metrics import Objective
+from nas_compress.values.metrics.table import Objective
 from nas_compress.values.point import Point
 
 

@@ -23,7 +23,7 @@ from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
 from nas_compress.stopping.rules import NoRule
-from nas_compress.values.metrics import Objective
+from nas_compress.values.metrics.table import Objective
 from nas_compress.values.outcome import Measured
 from running import Command, command_in, shared_cache, start, wait_until, write_study
 

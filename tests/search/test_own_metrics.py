@@ -20,7 +20,7 @@ from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
 from nas_compress.tasks.classification import Classification
-from nas_compress.values.metrics import METRICS, Objective, declare_metrics
+from nas_compress.values.metrics.table import METRICS, Objective, declare_metrics
 from nas_compress.values.signature import TensorSpec
 from running import Command, command_in, quick_and_apart
 

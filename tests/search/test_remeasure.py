@@ -9,12 +9,12 @@ import pytest
 
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import DamagedFileError
+from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import digests_of_trial
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.search.remeasure import amend, measure_again, noisy_members
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
 from timing import meter_with_level, save_net
 

@@ -17,7 +17,7 @@ from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import shaped, student_architecture
 from nas_compress.trial.validity import TeacherShape
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
 
 SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)

@@ -11,7 +11,7 @@ from nas_compress.trial.plan import candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.untrained_cost import SPARSE_PART
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 
 ZEROS = Candidate(
     family="resnet", depths=(1, 1, 1), width_multiplier=0.5, weight_bits=4, zero_pattern="one_shot", zero_fraction=0.8

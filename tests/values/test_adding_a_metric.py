@@ -21,10 +21,10 @@ from nas_compress.search.listing import catalogue
 from nas_compress.search.stopping_rule import learned_objective
 from nas_compress.search.storage.told_trials import constraints, told_values
 from nas_compress.tasks.classification import Classification
-from nas_compress.values import metrics
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metric import Metric
-from nas_compress.values.metrics import METRICS, Budget, Objective, Reward, chance_levels
+from nas_compress.values.metrics import table as metrics
+from nas_compress.values.metrics.row import Metric
+from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, chance_levels
 from nas_compress.values.outcome import Measured, Outcome
 
 ROWS = (

@@ -4,7 +4,7 @@ import pytest
 
 from nas_compress.errors import RequestError
 from nas_compress.values.device_settings import PERCENTILES, DeviceSettings
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.values.metrics import METRICS, Budget, Objective
+from nas_compress.values.metrics.table import METRICS, Budget, Objective
 from nas_compress.values.outcome import Measured
 
 

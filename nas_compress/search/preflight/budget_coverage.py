@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.feasibility import Sized, measure_untrained
 from nas_compress.search.setup import StudyParts
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 
 MOST_COUNTED, MOST_TIMED = 60, 8

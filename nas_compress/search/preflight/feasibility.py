@@ -30,7 +30,7 @@ from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, TeacherShape, require_layers
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 
 DRAWS = 400

@@ -15,7 +15,7 @@ from nas_compress.trial.plan import plan_trial
 from nas_compress.trial.untrained_cost import size_is_sure
 from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured
 
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_compress.search.samplers.proposals import Key, key_of
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.pareto import Floats, fronts, spread_subset
 
 FAILED = "failed"

@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_compress.errors import NasCompressError, describe
-from nas_compress.runs.plausible import require_plausible_record
+from nas_compress.runs.checks.plausible import require_plausible_record
 from nas_compress.runs.records import Record
 from nas_compress.search.samplers.proposals import Suggesting, point_of
 from nas_compress.search.storage.attributes import FILE, MACHINE, OUTCOME

@@ -20,7 +20,7 @@ from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.optuna_adapter import CURVE, curve_attribute
 from nas_compress.tasks.task import Task
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import METRICS, Budget
+from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Outcome
 
 STEADY = ("state", "seed", "epochs", "planned_epochs", "seconds", "model", "repeats")

@@ -13,7 +13,7 @@ from nas_compress.models.families import build_student
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import gather
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from running import quick_and_apart, write_study
 
 

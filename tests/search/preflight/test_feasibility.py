@@ -17,7 +17,7 @@ from nas_compress.search.setup import StudyParts, gather
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics import Budget
+from nas_compress.values.metrics.table import Budget
 from running import own_cache as own_cache
 from running import write_study
 

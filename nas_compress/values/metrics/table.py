@@ -11,8 +11,8 @@ from math import inf
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.metric import Direction, Metric
-from nas_compress.values.task_metrics import TASK_METRICS
+from nas_compress.values.metrics.row import Direction, Metric
+from nas_compress.values.metrics.task_rows import TASK_METRICS
 
 _ROWS = (
     *TASK_METRICS,

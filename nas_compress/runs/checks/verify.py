@@ -13,9 +13,9 @@ from typing import Any
 
 from nas_compress.errors import DamagedFileError, describe
 from nas_compress.files import read_json
+from nas_compress.runs.checks.model_files import require_file
 from nas_compress.runs.confirmation import read_confirmation, read_repetition, read_test_figures, repetition_remedy
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import require_file
 from nas_compress.runs.records import (
     Record,
     ignored_folders,

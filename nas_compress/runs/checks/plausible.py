@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from nas_compress.errors import RequestError
 from nas_compress.values.file_contract import FORMS
-from nas_compress.values.metrics import METRICS
+from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured, Outcome, State
 
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -31,7 +31,7 @@ class Metric:
     chance: the figure of a random answer by the number of classes, None if there is no such level.
     own: declared by a study, with a function of the user.
 
-    >>> from nas_compress.values.metrics import METRICS
+    >>> from nas_compress.values.metrics.table import METRICS
     >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
     ('61.3 kB', '61,300')
     """
@@ -63,7 +63,7 @@ class Metric:
     def axis(self, conditions: str = "") -> str:
         """The words of an axis. conditions: `DeviceSettings.conditions` of the study.
 
-        >>> from nas_compress.values.metrics import METRICS
+        >>> from nas_compress.values.metrics.table import METRICS
         >>> METRICS["latency_ms"].axis(), METRICS["latency_ms"].axis("batch of 8, p95")
         ('latency (ms, batch of 1)', 'latency (ms, batch of 8, p95)')
         """

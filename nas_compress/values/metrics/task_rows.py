@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from nas_compress.values.metric import Metric
+from nas_compress.values.metrics.row import Metric
 
 
 def _share(

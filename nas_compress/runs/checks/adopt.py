@@ -8,9 +8,9 @@ from typing import Any
 
 from nas_compress.errors import DamagedFileError
 from nas_compress.files import read_sealed_json, write_sealed_json
+from nas_compress.runs.checks.model_files import TEACHER, digests, digests_of_teacher, digests_of_trial
 from nas_compress.runs.confirmation import read_confirmation, read_repetition, read_test_figures
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.model_files import TEACHER, digests, digests_of_teacher, digests_of_trial
 from nas_compress.runs.records import (
     Record,
     read_baseline,

@@ -1,0 +1,1 @@
+"""Networks of the families: one module per family."""

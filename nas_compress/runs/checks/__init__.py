@@ -1,0 +1,1 @@
+"""Checks of a run folder: checksums, plausible figures and older formats."""
