@@ -32,7 +32,7 @@ _HOMES = {
     "Front": "runs.front",
     "LossTerm": "values.candidate",
     "NasCompressError": "errors",
-    "Objective": "values.metrics",
+    "Objective": "values.metrics.table",
     "Outcome": "values.outcome",
     "StudySpec": "config.schema",
     "build_student": "models.families",
