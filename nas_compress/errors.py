@@ -2,6 +2,8 @@
 
 NasCompressError
 ├── RequestError        the request is wrong, nothing was written (exit code 2)
+│   ├── UntraceableError    a network has no fixed graph for integer kernels
+│   └── NotBytesError       samples that were to be stored as bytes are none; they are stored as floats
 ├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
 │   └── DamagedFileError    a file does not match its checksum, or is none of ours
 │       └── UnfitCheckpointError    a whole checkpoint belongs to another training
@@ -34,6 +36,14 @@ class NasCompressError(Exception):
 
 class RequestError(NasCompressError):
     """The request is wrong. The message is one line: rule, value, file and key."""
+
+
+class UntraceableError(RequestError):
+    """A network decides something by numbers that are only known when it runs."""
+
+
+class NotBytesError(RequestError):
+    """Floats in steps of 1/255 were expected, but a sample has others."""
 
 
 class RunError(NasCompressError):

@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 
 from nas_compress.data.store.byte_values import exact_bytes
 from nas_compress.data.store.source import Pair, Reader
-from nas_compress.errors import refusal
+from nas_compress.errors import NotBytesError, refusal
 
 BLOCK = 16_000_000
 """Bytes of a block, about. A stop loses unfinished blocks only."""
 
 MOST_ROWS = 1024
 """Largest number of samples in a block."""
-
-
-class NotBytesError(Exception):
-    """Floats in steps of 1/255 were expected, but a sample has others."""
 
 
 @dataclass(frozen=True, kw_only=True)

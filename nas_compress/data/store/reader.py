@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from nas_compress.data.store.block import NotBytesError, Shape, read_block, write_block
+from nas_compress.data.store.block import Shape, read_block, write_block
 from nas_compress.data.store.source import Source
 from nas_compress.errors import RequestError, RunError, describe
 
@@ -35,7 +35,7 @@ class ReaderProcess:
     def read(self, block: int) -> tuple[str, NDArray[Any]]:
         """Let the process read and write a block; return its digest and its targets.
 
-        RequestError or NotBytesError of a sample, RunError if the process has ended.
+        RequestError of a sample, RunError if the process has ended.
         """
         try:
             stdin, stdout = _pipes(self._process)
@@ -81,7 +81,7 @@ def main() -> None:
                 samples, targets = read_block(reader, shape, block)
                 write_block(path, shape, block, samples)
                 answer: object = (hashlib.sha256(samples.tobytes()).hexdigest(), targets)
-            except (RequestError, NotBytesError) as error:
+            except RequestError as error:
                 answer = error
             except Exception as error:
                 answer = RunError(f"A process that reads the data failed: {describe(error)}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from nas_compress.errors import RequestError, first_line
+from nas_compress.errors import RequestError, UntraceableError, first_line
 from nas_compress.models.factorised import Factorised
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.models.plain_attention import plain_attention
@@ -19,7 +19,7 @@ from nas_compress.quantization.traced.modes import record
 from nas_compress.quantization.traced.operations import changes_values, operation
 from nas_compress.quantization.traced.placement import Placement, place
 from nas_compress.quantization.traced.rewrites import rewrite_
-from nas_compress.quantization.traced.values import RESULTS, UntraceableError
+from nas_compress.quantization.traced.values import RESULTS
 from nas_compress.tasks.batch import Batch, count
 
 CLIPPED = {"relu6": 6.0}

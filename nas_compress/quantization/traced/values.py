@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from nas_compress.errors import UntraceableError
 from nas_compress.models.layers import ActivationPoint, RawInput
 
 RESULTS = "results"
@@ -44,10 +45,6 @@ CONSTANTS = (
     "dim",
 )
 """Attributes of a tensor that do not depend on its numbers or its device."""
-
-
-class UntraceableError(Exception):
-    """A network decides something by numbers that are only known when it runs."""
 
 
 class ValueProxy(fx.Proxy):
