@@ -113,20 +113,28 @@ def fits(combination: dict[str, Any]) -> bool:
     return inputs is None or family is None or inputs in taken
 
 
-COMBINATIONS = pairwise(
-    {
-        "kind": list(KINDS),
-        "inputs": list(SHAPES),
-        "family": list(FAMILIES),
-        "loss": [name for name, term in TERMS.items() if getattr(term, "needs", "") not in ("tokens", "relations")],
-        "bits": list(FORMS),
-        "pruning": [(0.0, "uniform"), (0.5, "l1"), (0.5, "taylor")],
-    },
-    fits,
+FACTORS = {
+    "kind": list(KINDS),
+    "inputs": list(SHAPES),
+    "family": list(FAMILIES),
+    "loss": [name for name, term in TERMS.items() if getattr(term, "needs", "") not in ("tokens", "relations")],
+    "bits": list(FORMS),
+    "pruning": [(0.0, "uniform"), (0.5, "l1"), (0.5, "taylor")],
+}
+COMBINATIONS = pairwise(FACTORS, fits)
+FEW = pairwise(FACTORS, fits, {("family", "loss"), ("loss", "bits"), ("loss", "pruning")})
+"""Every loss with every task; test_matrix.py has the other pairs of losses for classes."""
+
+
+def name_of(combination: dict[str, Any]) -> str:
+    return " ".join(map(str, combination.values()))
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [*FEW, *(pytest.param(each, marks=pytest.mark.slow) for each in COMBINATIONS if each not in FEW)],
+    ids=name_of,
 )
-
-
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: " ".join(map(str, each.values())))
 def test_it_trains_ships_and_is_measured(combination: dict[str, Any], home: Path, tmp_path: Path) -> None:
     context = context_of(home, combination["kind"], combination["inputs"])
     (weight_bits, activation_bits), (ratio, criterion) = combination["bits"], combination["pruning"]
