@@ -90,7 +90,7 @@ class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
         return sum(parameter.numel() for parameter in self.program.parameters())
 
     def count_macs(self, batch: Batch) -> int:
-        """Count the multiply-adds of a batch of one sample, on an ONNX file, because programs take no hooks of torch."""
+        """Count the multiply-adds of a batch of one sample on an ONNX file; programs take no hooks of torch."""
         with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
             file = Path(folder) / "model.onnx"
             export_onnx(self, self.signature, file)
@@ -163,6 +163,9 @@ def _renamed(path: Path, signature: Signature, output: str | int | None) -> byte
     inputs, returned = _ends(session.get_inputs()), _ends(session.get_outputs())
     if len(inputs) != len(signature.inputs):
         raise RequestError(f"the file must take {_words(signature.inputs)}, but it takes {_words(inputs)}")
+    named = {end.name: end for end in inputs}
+    if all(name in named for name in signature.input_names):
+        inputs = tuple(named[name] for name in signature.input_names)
     for end, wanted in zip(inputs, signature.inputs, strict=True):
         _require_like(end, wanted, "take")
     outputs = _chosen(returned, signature, output)

@@ -25,7 +25,8 @@ from nas_compress.search.run import run_study
 from nas_compress.search.setup import find_teacher, gather
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import load_given_teacher
-from nas_compress.teacher.runtime_network import OnnxNetwork
+from nas_compress.teacher.runtime_network import OnnxNetwork, open_runtime_network
+from nas_compress.values.signature import Signature, TensorSpec
 from running import own_cache, sketch_pictures, write_study  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
@@ -119,6 +120,24 @@ def test_one_of_several_outputs_is_chosen(name: str, files: Path) -> None:
         torch.testing.assert_close(answers, network()(SAMPLES), rtol=1e-4, atol=1e-5)
     assert "choose one by teacher.output" in refused(files, name)
     assert "teacher.output must be an output of the module, but got 'logit'" in refused(files, name, output="logit")
+
+
+@pytest.mark.parametrize(("names", "expected"), [(("right", "left"), 1.0), (("b", "a"), -1.0)])
+def test_inputs_are_matched_by_their_names_or_else_by_their_order(
+    names: tuple[str, str], expected: float, tmp_path: Path
+) -> None:
+    first, second = names
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 1)) for name in (*names, "y")]
+    node = helper.make_node("Sub", [second, first], ["y"])  # left minus right, if they are named so
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", ends[:2], ends[2:]), opset_imports=opset, ir_version=8),
+        tmp_path / "two.onnx",
+    )
+    left, right, y = (TensorSpec(name=name, dtype="float32", shape=("N", 1)) for name in ("left", "right", "y"))
+    signature = Signature(inputs=(left, right), outputs=(y,))
+    runtime = open_runtime_network(tmp_path / "two.onnx", signature, None, "study.toml")
+    assert runtime(torch.full((2, 1), 3.0), torch.full((2, 1), 2.0)).flatten().tolist() == [expected] * 2
 
 
 def test_macs_and_parameters_of_an_onnx_file_are_those_of_the_module(files: Path) -> None:
