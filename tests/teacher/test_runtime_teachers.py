@@ -202,7 +202,9 @@ def study(folder: Path, weights: Path, changes: str = "") -> Path:
 @pytest.mark.parametrize("name", ["net.onnx", "net.pt"])
 def test_a_study_distils_its_answers(name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sketch_pictures(monkeypatch)
-    file = study(tmp_path / "study", files / name)
+    weights = tmp_path / name
+    weights.write_bytes((files / name).read_bytes())
+    file = study(tmp_path / "study", weights)
     run_study(file, out=tmp_path / "run")
     run = RunFolder(root=tmp_path / "run")
     (record,) = read_records(run)
@@ -211,6 +213,9 @@ def test_a_study_distils_its_answers(name: str, files: Path, tmp_path: Path, mon
     assert measured is not None and measured.figure("macs") == 64 * 8 * 10 + 128 * 10 + 10
     teacher = find_teacher(gather(read_study(file)), lambda *given: None)
     assert teacher.answers.shape == (9, 64, 10) and teacher.weights_digest == digest_of_file(files / name)
+    (write_onnx if name.endswith(".onnx") else write_script)(weights, Net().eval())
+    with pytest.raises(RequestError, match="must have the weights with which the run began, but they differ from"):
+        run_study(file, out=tmp_path / "run", trials=2)
 
 
 @pytest.mark.parametrize(
