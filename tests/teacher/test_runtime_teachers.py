@@ -140,6 +140,33 @@ def test_inputs_are_matched_by_their_names_or_else_by_their_order(
     assert runtime(torch.full((2, 1), 3.0), torch.full((2, 1), 2.0)).flatten().tolist() == [expected] * 2
 
 
+@pytest.mark.parametrize("condition", [True, False])
+def test_branches_of_a_file_read_the_values_around_them(condition: bool, tmp_path: Path) -> None:
+    def end(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 1))
+
+    def branch(operator: str, *inputs: str) -> onnx.GraphProto:
+        return helper.make_graph([helper.make_node(operator, inputs, [operator])], operator, [], [end(operator)])
+
+    stored = [
+        helper.make_tensor("two", onnx.TensorProto.FLOAT, (1,), [2.0]),
+        helper.make_tensor("chosen", onnx.TensorProto.BOOL, (), [condition]),
+    ]
+    node = helper.make_node(
+        "If", ["chosen"], ["y"], then_branch=branch("Mul", "x", "two"), else_branch=branch("Neg", "x")
+    )
+    graph = helper.make_graph([node], "g", [end("x")], [end("y")], stored)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "branches.onnx")
+    given, answer = (TensorSpec(name=name, dtype="float32", shape=("N", 1)) for name in ("input", "y"))
+    signature = Signature(inputs=(given,), outputs=(answer,))
+    runtime = open_runtime_network(tmp_path / "branches.onnx", signature, None, "study.toml")
+    assert runtime(torch.tensor([[3.0], [1.0]])).flatten().tolist() == ([6, 2] if condition else [-3, -1])
+    pair = Signature(inputs=(given,), outputs=(answer, TensorSpec(name="z", dtype="float32", shape=("N", 1))))
+    with pytest.raises(RequestError, match=r"teacher.output names one output, but the data need y float32 \(N, 1\), z"):
+        open_runtime_network(tmp_path / "branches.onnx", pair, 0, "study.toml")
+
+
 def test_macs_and_parameters_of_an_onnx_file_are_those_of_the_module(files: Path) -> None:
     teacher, module = load(files, "net.onnx"), network()
     assert isinstance(teacher, OnnxNetwork)
