@@ -153,8 +153,10 @@ def _problem(members: Sequence[nn.Module], owners: Mapping[nn.Module, str]) -> s
     other = next((owners[member] for member in members if member in owners), None)
     if other is not None:
         return f"its channels are mixed with a part of those of {other}"
-    if any(is_parametrized(member) for member in members):
-        return "its weight is computed by a parametrization"
+    if any(
+        is_parametrized(member) or not isinstance(getattr(member, "weight", None), nn.Parameter) for member in members
+    ):
+        return "its weight is computed by a parametrization"  # or by the older hooks, such as nn.utils.weight_norm
     return ""
 
 

@@ -28,7 +28,7 @@ from nas_compress.data.store.source import no_progress
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.files import make_folder, write_bytes
+from nas_compress.files import make_folder, read_sealed_json, write_bytes
 from nas_compress.measurement.own_metrics import require_sound_metrics, with_own_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
@@ -48,7 +48,7 @@ from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answe
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.runtime_network import OnnxNetwork
-from nas_compress.teacher.store import Notice
+from nas_compress.teacher.store import ORIGIN, Notice
 from nas_compress.teacher.teacher import Progress, Teacher
 from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
@@ -339,10 +339,12 @@ def _context(
 def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device) -> Measured:
     """Export and measure the teacher like a student, once per run. Its files are written into the run's teacher/.
 
-    RequestError is raised if an answer to a validation sample is not finite.
+    RequestError is raised if an answer to a validation sample is not finite, or if the run began with other weights of
+    the user's own teacher.
     """
     known = read_baseline(folder)
     if known is not None:
+        _require_first_weights(folder, teacher)
         return known
     validation = dataset.validation.to(device_of(teacher.train_samples.inputs))
     require_finite_answers(teacher.network, validation, dataset.task, name=teacher.name, remedy=teacher.remedy)
@@ -372,6 +374,18 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
     teacher.copy_to(folder.teacher)
     write_baseline(folder, measured, files=digests_of_teacher(folder))
     return measured
+
+
+def _require_first_weights(folder: RunFolder, teacher: Teacher) -> None:
+    """Refuse other weights of the user's own teacher: students of two teachers cannot be compared."""
+    path = folder.teacher / ORIGIN
+    if teacher.family is not None or not path.is_file():
+        return
+    if read_sealed_json(path)["made_by"]["weights"] != teacher.weights_digest:
+        raise RequestError(
+            f"{teacher.name} must have the weights with which the run began, but they differ from those in {path}; "
+            "restore them, or use another --out"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from nas_compress.errors import RequestError, nearest
 
@@ -17,16 +17,28 @@ KEY = "teacher.output"
 def choose_output(module: nn.Module, output: str | int | None, *, inputs: int = 1) -> nn.Module:
     """Let a module return only the output of this name or place; all of them if None.
 
-    The module gets a subclass of its own class, so that paths of its layers stay. RequestError in a pass if there is no
-    such output. inputs: number of inputs.
+    The module gets a subclass of its own class, so that paths of its layers stay; a graph of torch.fx gets one more
+    operation, because its copies would lose the class. RequestError in a pass if there is no such output.
+
+    inputs: number of inputs.
     """
     if output is None:
+        return module
+    if isinstance(module, fx.GraphModule):
+        _choose_in_graph_(module, output)
         return module
     own = type(module)
     first = _Chosen if inputs == 1 else _ChosenOfMany
     chosen = type(own.__name__, (first, own), {"__module__": own.__module__, "chosen_output": output})
     module.__class__ = cast(Any, chosen)
     return module
+
+
+def _choose_in_graph_(module: fx.GraphModule, output: str | int) -> None:
+    end = next(node for node in reversed(module.graph.nodes) if node.op == "output")
+    with module.graph.inserting_before(end):
+        end.args = (module.graph.call_function(pick, (end.args[0], output)),)
+    module.recompile()
 
 
 class _Chosen(nn.Module):

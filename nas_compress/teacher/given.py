@@ -15,6 +15,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.teacher.chosen_output import choose_output
 from nas_compress.teacher.libraries import (
     RawPictures,
+    hugging_face_description,
     hugging_face_folder,
     hugging_face_module,
     hugging_face_weights,
@@ -123,7 +124,10 @@ def _require_same(alone: Tensor, together: Tensor, name: str, label: str) -> Non
         )
 
 
-def describe_given(section: TeacherSection) -> dict[str, Any]:
-    """Return the keys and values that name the teacher, for its fingerprint."""
+def describe_given(section: TeacherSection, *, folder: Path, label: str) -> dict[str, Any]:
+    """Return the keys and values that name the teacher, for its fingerprint; the arguments are those of building it."""
     keys = ("factory", "timm", "hugging_face", "output")
-    return {key: getattr(section, key) for key in keys if getattr(section, key) is not None}
+    values = {key: getattr(section, key) for key in keys if getattr(section, key) is not None}
+    if section.hugging_face is not None:
+        values["described_by"] = hugging_face_description(hugging_face_folder(folder, section.hugging_face, label))
+    return values

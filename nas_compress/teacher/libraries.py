@@ -10,14 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError, describe
-from nas_compress.files import read_json
+from nas_compress.files import digest_of_file, read_json
 from nas_compress.optional_imports import optional_package
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.weights_file import find_path
 
-WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")
-"""Names of the weights in a folder of Hugging Face, whole or in parts; the first kind that is there is read."""
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+)
+"""Names of the weights in a folder of Hugging Face, whole or in parts; the first kind that is there is read.
+
+Variants, such as model.fp16.safetensors, are left out.
+"""
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+
+CENTRE = 0.5
+"""Mean and standard deviation of pictures from 0 to 1 if nothing names others."""
 
 
 class RawPictures(nn.Module):
@@ -48,6 +61,8 @@ def timm_module(name: str, task: Task, batch: Batch, label: str) -> nn.Module:
 
     Networks with a fixed size of pictures get the size of the data. Pictures of uint8 are normalised as timm does.
     """
+    if ":" in name or "/" in name:  # timm downloads the description of hf-hub:owner/name
+        raise RequestError(f"{label}: teacher.timm must be a name in timm itself, such as resnet18, but got {name!r}")
     timm = optional_package("timm", needed_for="teacher.timm", extra="timm")
     samples = next(iter(batch.values()))
     if len(batch) != 1 or samples.ndim != 4:
@@ -64,18 +79,20 @@ def timm_module(name: str, task: Task, batch: Batch, label: str) -> nn.Module:
             f"{label}: teacher.timm must name a network that fits the data, but {name!r} raised {describe(error)}"
         ) from error
     cfg = network.pretrained_cfg
-    return _on_raw(network, samples, cfg.get("mean", (0.5,)), cfg.get("std", (0.5,)))
+    return _on_raw(network, samples, cfg.get("mean", (CENTRE,)), cfg.get("std", (CENTRE,)))
 
 
 def hugging_face_module(folder: Path, batch: Batch, label: str) -> nn.Module:
     """Build the network of a local folder of transformers; RequestError if it cannot be built.
 
-    Pictures of uint8 are normalised by the folder's preprocessor_config.json. Code in the folder is not loaded.
+    Pictures of uint8 are normalised by the folder's PREPROCESSOR. Code in the folder is not loaded.
     """
     transformers = optional_package("transformers", needed_for="teacher.hugging_face", extra="hugging_face")
     try:
         config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         kind = getattr(transformers, (config.architectures or ["no architecture"])[0])
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            raise TypeError(f"{config.architectures[0]} is no network")
         with torch.random.fork_rng(devices=[]):
             network = kind(config)
     except Exception as error:  # transformers raises many types
@@ -83,11 +100,47 @@ def hugging_face_module(folder: Path, batch: Batch, label: str) -> nn.Module:
             f"{label}: teacher.hugging_face must be a folder with the config.json of a network of transformers, but "
             f"{folder} raised {describe(error)}"
         ) from error
-    preprocessor = folder / "preprocessor_config.json"
-    settings = read_json(preprocessor) if preprocessor.is_file() else {}
-    return _on_raw(
-        network, next(iter(batch.values())), settings.get("image_mean", (0.5,)), settings.get("image_std", (0.5,))
-    )
+    mean, std = pictures_normalisation(folder, label)
+    return _on_raw(network, next(iter(batch.values())), mean, std)
+
+
+def pictures_normalisation(folder: Path, label: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and standard deviation of pictures divided by 255, from PREPROCESSOR; CENTRE without the file.
+
+    RequestError if the file cannot be read, or reverses the order of colours.
+    """
+    path = folder / PREPROCESSOR
+    if not path.is_file():
+        return (CENTRE,), (CENTRE,)
+    try:
+        settings = read_json(path)
+        factor = float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0
+        normalised = settings.get("do_normalize", True)
+        mean = _numbers(settings.get("image_mean", CENTRE)) if normalised else [0.0]
+        std = _numbers(settings.get("image_std", CENTRE)) if normalised else [1.0]
+        if factor <= 0 or min(std) <= 0 or not mean:
+            raise ValueError("its factor and deviations must be above 0")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RequestError(
+            f"{label}: {path} must describe the pictures of the network, but it raised {describe(error)}"
+        ) from error
+    if settings.get("do_flip_channel_order"):
+        raise RequestError(
+            f"{label}: teacher.hugging_face must take colours in the order of the data, but {path} reverses them; use "
+            "teacher.factory with a forward that does so"
+        )
+    shift = 1.0 if settings.get("rescale_offset") else 0.0
+    # (factor x - shift - mean) / std, written for x / 255
+    return [(each + shift) / (255 * factor) for each in mean], [each / (255 * factor) for each in std]
+
+
+def _numbers(value: Any) -> list[float]:
+    return [float(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def hugging_face_description(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files that decide the network's answers, apart from its weights."""
+    return {name: digest_of_file(folder / name) for name in (CONFIG, PREPROCESSOR) if (folder / name).is_file()}
 
 
 def hugging_face_weights(folder: Path, label: str) -> list[Path]:
@@ -103,7 +156,7 @@ def hugging_face_weights(folder: Path, label: str) -> list[Path]:
 
 def hugging_face_folder(folder: Path, name: str, label: str) -> Path:
     """Return the folder, searched in `folder` and then in the working folder."""
-    return find_path(folder, f"{name}/config.json", f"{label}: teacher.hugging_face").parent
+    return find_path(folder, f"{name}/{CONFIG}", f"{label}: teacher.hugging_face").parent
 
 
 def _on_raw(network: nn.Module, samples: Tensor, mean: Sequence[float], std: Sequence[float]) -> nn.Module:

@@ -80,7 +80,7 @@ def obtain_teacher(
             section, folder=folder, task=dataset.task, batch=dataset.example, label=label, notice=lambda line: None
         )
         digest = network.digest if isinstance(network, RuntimeNetwork) else digest_of_tensors(network.state_dict())
-        made_by: dict[str, object] = {**describe_given(section), "weights": digest}
+        made_by: dict[str, object] = {**describe_given(section, folder=folder, label=label), "weights": digest}
         family: str | None = None
         base: tuple[int, ...] = ()
         depths: tuple[int, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import onnx
 import torch
-from onnx import compose, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session, read_content, start_session
@@ -90,7 +90,7 @@ class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
         return sum(parameter.numel() for parameter in self.program.parameters())
 
     def count_macs(self, batch: Batch) -> int:
-        """Count the multiply-adds of a batch of one sample, on an ONNX file: programs take no hooks of torch."""
+        """Count the multiply-adds of a batch of one sample on an ONNX file; programs take no hooks of torch."""
         with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
             file = Path(folder) / "model.onnx"
             export_onnx(self, self.signature, file)
@@ -163,14 +163,17 @@ def _renamed(path: Path, signature: Signature, output: str | int | None) -> byte
     inputs, returned = _ends(session.get_inputs()), _ends(session.get_outputs())
     if len(inputs) != len(signature.inputs):
         raise RequestError(f"the file must take {_words(signature.inputs)}, but it takes {_words(inputs)}")
+    named = {end.name: end for end in inputs}
+    if all(name in named for name in signature.input_names):
+        inputs = tuple(named[name] for name in signature.input_names)
     for end, wanted in zip(inputs, signature.inputs, strict=True):
         _require_like(end, wanted, "take")
     outputs = _chosen(returned, signature, output)
     for end, wanted in zip(outputs, signature.outputs, strict=True):
         _require_like(end, wanted, "return")
     model = onnx.load_model_from_string(read_content(path))
-    model = compose.add_prefix(model, PREFIX)
     graph = model.graph
+    _prefix_(graph)
     stored = {tensor.name for tensor in graph.initializer}
     first = [
         helper.make_node("Identity", [wanted.name], [PREFIX + end.name])
@@ -193,6 +196,23 @@ def _renamed(path: Path, signature: Signature, output: str | int | None) -> byte
     return content
 
 
+def _prefix_(graph: onnx.GraphProto) -> None:
+    """Put PREFIX before the names of all values, also in branches and loops, which read values around them.
+
+    `onnx.compose.add_prefix` leaves the names that branches read from outside.
+    """
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [PREFIX + name if name else "" for name in names]  # an empty name is an omitted argument
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _prefix_(inner)
+    sparse = [tensor.values for tensor in graph.sparse_initializer]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse):
+        value.name = PREFIX + value.name
+    del graph.quantization_annotation[:]  # notes of exporters with names of values; no runtime needs them
+
+
 def _ends(values: Sequence[Any]) -> tuple[_End, ...]:
     return tuple(_End(name=each.name, dtype=NUMPY_TYPES[each.type], shape=tuple(each.shape)) for each in values)
 
@@ -200,6 +220,8 @@ def _ends(values: Sequence[Any]) -> tuple[_End, ...]:
 def _chosen(ends: Sequence[_End], signature: Signature, output: str | int | None) -> tuple[_End, ...]:
     named = {end.name: end for end in ends}
     if output is not None:
+        if len(signature.outputs) != 1:
+            raise RequestError(f"{KEY} names one output, but the data need {_words(signature.outputs)}")
         return (pick(named, output),)
     if all(name in named for name in signature.output_names):
         return tuple(named[name] for name in signature.output_names)

@@ -156,6 +156,9 @@ def plain_module(module: nn.Module, batch: Batch) -> nn.Module:
     module = _unwrapped(module)
     for parent in list(module.modules()):
         parent._compiled_call_impl = None  # of Module.compile(), which wraps nothing
+        for name, value in list(vars(parent).items()):
+            if isinstance(value, Tensor) and not value.is_leaf:  # as of torch.nn.utils.weight_norm, for copies
+                vars(parent)[name] = value.detach()
         for name, child in list(parent.named_children()):
             inner = _unwrapped(child)
             if inner is not child:

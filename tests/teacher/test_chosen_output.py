@@ -126,6 +126,24 @@ def test_a_student_cut_from_the_module_has_the_choice(tmp_path: Path) -> None:
     assert built(SAMPLES).shape == (3, 10)
 
 
+def test_the_choice_of_a_graph_of_torch_fx_is_in_its_copies() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"samples": samples, "logits": self.head(samples)}
+
+    module, samples = Net(), torch.ones(2, 2)
+    for output in ("logits", 1):
+        graph = choose_output(fx.symbolic_trace(module), output)
+        expected = module(samples)["logits"]
+        assert torch.equal(graph(samples), expected) and torch.equal(copy.deepcopy(graph)(samples), expected)
+    with pytest.raises(RequestError, match=r"teacher.output must be an output of the module, but got 'logit'"):
+        choose_output(fx.symbolic_trace(module), "logit")(samples)
+
+
 def test_no_choice_changes_nothing() -> None:
     module = nn.Linear(2, 2)
     assert choose_output(module, None) is module and type(module) is nn.Linear

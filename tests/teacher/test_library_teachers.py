@@ -16,7 +16,12 @@ from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import build_given_module, load_given_teacher
-from nas_compress.teacher.libraries import RawPictures, hugging_face_weights
+from nas_compress.teacher.libraries import (
+    RawPictures,
+    hugging_face_description,
+    hugging_face_weights,
+    pictures_normalisation,
+)
 
 TASK = Classification.of_images(shape=(1, 8, 8), classes=10)
 SAMPLES = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -63,7 +68,7 @@ def test_a_folder_without_config_or_weights_is_refused(tmp_path: Path) -> None:
     assert "teacher.hugging_face must be a file, but" in refused(tmp_path, hugging_face="net")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "config.json").write_text("{}")
-    assert "must be a folder with model*.safetensors or pytorch_model*.bin, but" in refused(
+    assert "must be a folder with model.safetensors or model-*-of-*.safetensors or pytorch_model.bin or " in refused(
         tmp_path, hugging_face="net"
     )
 
@@ -73,6 +78,65 @@ def test_parts_of_weights_are_read_in_their_order(tmp_path: Path) -> None:
     for name in (*names, "pytorch_model.bin"):
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in hugging_face_weights(tmp_path, "study.toml")] == sorted(names)
+
+
+def test_other_weights_in_the_folder_are_left_out(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "model.fp16.safetensors", "model_ema.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in hugging_face_weights(tmp_path, "study.toml")] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:net", "timm/resnet18"])
+def test_a_name_that_timm_would_look_up_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"")
+    assert refused(tmp_path, timm=name, weights="w.pt") == (
+        f"study.toml: teacher.timm must be a name in timm itself, such as resnet18, but got {name!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "white"),
+    [
+        (None, (1 - 0.5) / 0.5),
+        ({"image_mean": [0.25], "image_std": [0.5]}, (1 - 0.25) / 0.5),
+        ({"image_mean": 0.25, "image_std": 0.5}, (1 - 0.25) / 0.5),
+        ({"image_mean": [0.25], "image_std": [0.5], "do_normalize": False}, 1),
+        ({"do_rescale": False, "image_mean": [55], "image_std": [100]}, 2),
+        ({"rescale_factor": 2 / 255, "rescale_offset": True, "do_normalize": False}, 1),
+    ],
+)
+def test_pictures_are_normalised_as_the_folder_says(
+    settings: dict[str, Any] | None, white: float, tmp_path: Path
+) -> None:
+    if settings is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    raw = RawPictures(nn.Identity(), *pictures_normalisation(tmp_path, "study.toml"), channels=1)
+    assert raw(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item() == pytest.approx(white)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no JSON", "must describe the pictures of the network, but it raised JSONDecodeError"),
+        ("[]", "must describe the pictures of the network, but it raised AttributeError"),
+        ('{"image_std": [0]}', "must be above 0"),
+        ('{"do_flip_channel_order": true}', "must take colours in the order of the data, but"),
+    ],
+)
+def test_other_descriptions_of_pictures_are_refused(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(RequestError) as caught:
+        pictures_normalisation(tmp_path, "study.toml")
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_changed_description_names_another_teacher(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    alone = hugging_face_description(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    both = hugging_face_description(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1]}')
+    assert len({str(each) for each in (alone, both, hugging_face_description(tmp_path))}) == 3
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -25,7 +25,8 @@ from nas_compress.search.run import run_study
 from nas_compress.search.setup import find_teacher, gather
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import load_given_teacher
-from nas_compress.teacher.runtime_network import OnnxNetwork
+from nas_compress.teacher.runtime_network import OnnxNetwork, open_runtime_network
+from nas_compress.values.signature import Signature, TensorSpec
 from running import own_cache, sketch_pictures, write_study  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
@@ -121,6 +122,51 @@ def test_one_of_several_outputs_is_chosen(name: str, files: Path) -> None:
     assert "teacher.output must be an output of the module, but got 'logit'" in refused(files, name, output="logit")
 
 
+@pytest.mark.parametrize(("names", "expected"), [(("right", "left"), 1.0), (("b", "a"), -1.0)])
+def test_inputs_are_matched_by_their_names_or_else_by_their_order(
+    names: tuple[str, str], expected: float, tmp_path: Path
+) -> None:
+    first, second = names
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 1)) for name in (*names, "y")]
+    node = helper.make_node("Sub", [second, first], ["y"])  # left minus right, if they are named so
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", ends[:2], ends[2:]), opset_imports=opset, ir_version=8),
+        tmp_path / "two.onnx",
+    )
+    left, right, y = (TensorSpec(name=name, dtype="float32", shape=("N", 1)) for name in ("left", "right", "y"))
+    signature = Signature(inputs=(left, right), outputs=(y,))
+    runtime = open_runtime_network(tmp_path / "two.onnx", signature, None, "study.toml")
+    assert runtime(torch.full((2, 1), 3.0), torch.full((2, 1), 2.0)).flatten().tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_branches_of_a_file_read_the_values_around_them(condition: bool, tmp_path: Path) -> None:
+    def end(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", 1))
+
+    def branch(operator: str, *inputs: str) -> onnx.GraphProto:
+        return helper.make_graph([helper.make_node(operator, inputs, [operator])], operator, [], [end(operator)])
+
+    stored = [
+        helper.make_tensor("two", onnx.TensorProto.FLOAT, (1,), [2.0]),
+        helper.make_tensor("chosen", onnx.TensorProto.BOOL, (), [condition]),
+    ]
+    node = helper.make_node(
+        "If", ["chosen"], ["y"], then_branch=branch("Mul", "x", "two"), else_branch=branch("Neg", "x")
+    )
+    graph = helper.make_graph([node], "g", [end("x")], [end("y")], stored)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "branches.onnx")
+    given, answer = (TensorSpec(name=name, dtype="float32", shape=("N", 1)) for name in ("input", "y"))
+    signature = Signature(inputs=(given,), outputs=(answer,))
+    runtime = open_runtime_network(tmp_path / "branches.onnx", signature, None, "study.toml")
+    assert runtime(torch.tensor([[3.0], [1.0]])).flatten().tolist() == ([6, 2] if condition else [-3, -1])
+    pair = Signature(inputs=(given,), outputs=(answer, TensorSpec(name="z", dtype="float32", shape=("N", 1))))
+    with pytest.raises(RequestError, match=r"teacher.output names one output, but the data need y float32 \(N, 1\), z"):
+        open_runtime_network(tmp_path / "branches.onnx", pair, 0, "study.toml")
+
+
 def test_macs_and_parameters_of_an_onnx_file_are_those_of_the_module(files: Path) -> None:
     teacher, module = load(files, "net.onnx"), network()
     assert isinstance(teacher, OnnxNetwork)
@@ -183,7 +229,9 @@ def study(folder: Path, weights: Path, changes: str = "") -> Path:
 @pytest.mark.parametrize("name", ["net.onnx", "net.pt"])
 def test_a_study_distils_its_answers(name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sketch_pictures(monkeypatch)
-    file = study(tmp_path / "study", files / name)
+    weights = tmp_path / name
+    weights.write_bytes((files / name).read_bytes())
+    file = study(tmp_path / "study", weights)
     run_study(file, out=tmp_path / "run")
     run = RunFolder(root=tmp_path / "run")
     (record,) = read_records(run)
@@ -192,6 +240,9 @@ def test_a_study_distils_its_answers(name: str, files: Path, tmp_path: Path, mon
     assert measured is not None and measured.figure("macs") == 64 * 8 * 10 + 128 * 10 + 10
     teacher = find_teacher(gather(read_study(file)), lambda *given: None)
     assert teacher.answers.shape == (9, 64, 10) and teacher.weights_digest == digest_of_file(files / name)
+    (write_onnx if name.endswith(".onnx") else write_script)(weights, Net().eval())
+    with pytest.raises(RequestError, match="must have the weights with which the run began, but they differ from"):
+        run_study(file, out=tmp_path / "run", trials=2)
 
 
 @pytest.mark.parametrize(

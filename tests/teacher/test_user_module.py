@@ -13,9 +13,13 @@ from torch import nn
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.pruning.kept_layers import layers_left_whole
+from nas_compress.pruning.pruned_family import build_pruned
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.teacher.user_module import plain_module
+from nas_compress.values.architecture import Architecture, Width
 from teachers import small_teacher_in
 
 SAMPLE = torch.randint(0, 17, (2, 1, 8, 8), dtype=torch.uint8)
@@ -184,3 +188,30 @@ def test_it_votes_and_answers_like_a_trained_one(place: Path) -> None:
     changed["out.bias"] += 1
     torch.save(changed, place / "net.pt")
     assert obtain(place).fingerprint != teacher.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_students_are_cut_from_a_module_with_the_older_weight_norm() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.utils.weight_norm(nn.Conv2d(1, 8, 3)), nn.Conv2d(8, 8, 3)
+            self.out = nn.Linear(8, 10)
+
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            return self.out(torch.relu(self.second(torch.relu(self.first(samples.float())))).mean((2, 3)))
+
+    example = {"input": SAMPLE}
+    (whole,) = layers_left_whole(plain_module(Net(), example), example)
+    assert str(whole) == "first (its weight is computed by a parametrization)"
+    task = Classification.of_images(shape=(1, 8, 8), classes=10)
+    architecture = Architecture(
+        family="pruned",
+        signature=task.signature,
+        normalisation={},
+        depths=(),
+        widths=(Width(layer="second", asked=4.0, channels=4),),
+    )
+    student = build_pruned(lambda: plain_module(Net(), example), architecture, example)
+    assert [tuple(layer.weight.shape) for layer in (student.first, student.second)] == [(8, 1, 3, 3), (4, 8, 3, 3)]
+    assert student(SAMPLE).shape == (2, 10)
