@@ -90,7 +90,7 @@ class TorchScriptNetwork(RuntimeNetwork, CountedNetwork):
         return sum(parameter.numel() for parameter in self.program.parameters())
 
     def count_macs(self, batch: Batch) -> int:
-        """Count the multiply-adds of a batch of one sample, on an ONNX file, because programs take no hooks of torch."""
+        """Count the multiply-adds of a batch of one sample on an ONNX file, because programs take no hooks of torch."""
         with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
             file = Path(folder) / "model.onnx"
             export_onnx(self, self.signature, file)
