@@ -34,8 +34,8 @@ def digest_of_pairs(pairs: Sequence[Pair]) -> str:
 def digest_of_object(value: object) -> str:
     """Return the SHA-256 of an object's pickle, its code, and the state of every file and folder that it names.
 
-    An object that cannot be pickled counts by its code and its files. Files count by size and time of change, those in
-    a named folder too.
+    Of an object that cannot be pickled, the attributes that can be are taken. Files count by size and time of change,
+    those in a named folder too.
     """
     digest = hashlib.sha256(_code(value))
     own = getattr(value, "_fingerprint", None)  # Hugging Face's own name of a data set
@@ -67,20 +67,41 @@ class _Pickler(pickle.Pickler):
             numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers.data).hexdigest()}",)
         if isinstance(value, FunctionType):
-            code = value.__code__
-            constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
             kept = [cell.cell_contents for cell in value.__closure__ or ()]
-            return tuple, ([value.__qualname__, code.co_code, code.co_names, constants, value.__defaults__, kept],)
+            defaults = (value.__defaults__, value.__kwdefaults__)
+            return tuple, ([value.__qualname__, _instructions(value.__code__), defaults, kept],)
         return NotImplemented
 
+    def persistent_id(self, value: object) -> Any:
+        """Describe sets, whose order differs from process to process."""
+        if not isinstance(value, set | frozenset):
+            return None
+        return sorted(repr(each) if isinstance(each, str | bytes | int) else _pickled(each).hex() for each in value)
 
-def _pickled(value: object) -> bytes:
+
+def _instructions(code: CodeType) -> list[object]:
+    """Return the instructions of a function and of the functions in it, with their names and constants."""
+    constants: list[object] = []
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            constants.append(_instructions(each))
+        else:
+            constants.append(sorted(map(repr, each)) if isinstance(each, frozenset) else repr(each))
+    return [code.co_code, code.co_names, constants]
+
+
+def _pickled(value: object, depth: int = 3) -> bytes:
+    """Return the digest of a pickle. depth: levels of attributes that are pickled one by one if the whole cannot be."""
     file = _Hashed()
     try:
         # arrays are hashed where they are, and not copied into the pickle
         _Pickler(file, protocol=5, buffer_callback=lambda each: file.digest.update(each.raw())).dump(value)
     except Exception:  # the user's objects may raise anything
-        return b"not pickled"
+        digest = hashlib.sha256(b"not pickled")
+        attributes = getattr(value, "__dict__", {}) if depth > 0 else {}
+        for name in sorted(attributes, key=str):
+            digest.update(f"{name}\n".encode(errors="surrogateescape") + _pickled(attributes[name], depth - 1))
+        return digest.digest()
     return file.digest.digest()
 
 
