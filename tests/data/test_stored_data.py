@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -268,6 +269,18 @@ def test_a_damaged_store_is_removed_by_the_process_that_makes_it_again(monkeypat
             return super().take(shared=shared)
 
     monkeypatch.setattr(build, "FileLock", Taken)
+    assert len(load().train) == 204
+
+
+def test_a_store_needs_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(240)
+    free = 1000
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(
+        RunError, match=r"The data need 0\.0 MB in .*stores, but 0\.0 MB are free\. Set NAS_COMPRESS_CACHE"
+    ):
+        load()
+    free = 8000  # samples of train have 3,840 bytes
     assert len(load().train) == 204
 
 

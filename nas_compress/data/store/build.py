@@ -58,7 +58,7 @@ PROBED = 8
 """Samples that are read to find floats in steps of 1/255 if the first one is black and white."""
 
 SPARE = 100_000_000
-"""Bytes of the disk that a store leaves free."""
+"""Bytes of the disk that a store leaves free; at most as many as it has itself."""
 
 STAGE = "data read"
 """Name of the stage for the progress bar."""
@@ -195,9 +195,9 @@ class _Build:
         shutil.rmtree(self._folder, ignore_errors=True)
         make_folder(self._folder / "blocks")
         free = shutil.disk_usage(self._folder).free
-        if free < size + SPARE:
+        if free < size + min(SPARE, size):
             raise RunError(
-                f"The data need {size / 1e9:.1f} GB in {self._folder.parent}, but {free / 1e9:.1f} GB are free. "
+                f"The data need {size / 1e6:,.1f} MB in {self._folder.parent}, but {free / 1e6:,.1f} MB are free. "
                 "Set NAS_COMPRESS_CACHE to another folder."
             )
         with self._path.open("wb") as file:
