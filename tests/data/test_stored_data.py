@@ -139,9 +139,12 @@ def test_files_and_folders_that_a_data_set_names_are_part_of_its_identity(tmp_pa
     (tmp_path / "pictures").mkdir()
     value = torch.utils.data.TensorDataset(torch.zeros(2))
     value.root = str(tmp_path / "pictures")  # type: ignore[attr-defined]
-    before = digest_of_object(value)
-    (tmp_path / "pictures" / "1.png").write_bytes(b"1")
-    assert digest_of_object(value) != before
+    (tmp_path / "pictures" / "nothing.png").symlink_to("nowhere")
+    digests = [digest_of_object(value)]
+    for number in range(5):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(b"1")
+        digests.append(digest_of_object(value))
+    assert len(set(digests)) == 6
 
 
 @pytest.mark.parametrize("name", ["samples", "targets", "store.json"])

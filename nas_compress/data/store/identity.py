@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -123,17 +124,32 @@ def _named_files(value: object) -> Iterator[str]:
 
 
 def _described(path: Path) -> Iterator[str]:
-    with suppress(OSError):
-        if path.is_file():
-            yield _state(path)
-        elif path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
-            files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-            for file in islice(files, MOST_FILES):
-                yield _state(file)
+    found = _stat(path)
+    if found is None:
+        return
+    if stat.S_ISREG(found.st_mode):
+        yield _line(path, found)
+    elif stat.S_ISDIR(found.st_mode) and not _holds_working_folder(path):
+        files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        for file in islice(files, MOST_FILES):
+            state = _stat(file)
+            yield f"{file}\n" if state is None else _line(file, state)
 
 
-def _state(path: Path) -> str:
-    found = path.stat()
+def _holds_working_folder(path: Path) -> bool:
+    with suppress(OSError):  # the working folder may be removed
+        return Path.cwd().is_relative_to(path.resolve())
+    return False
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # a link to nothing, or a text that is no path
+        return None
+
+
+def _line(path: Path, found: os.stat_result) -> str:
     return f"{path} {found.st_size} {found.st_mtime_ns}\n"
 
 
