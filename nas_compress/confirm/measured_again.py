@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.study_of_run import study_of_run
+from nas_compress.data.augment.words import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
@@ -77,7 +78,8 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
     if spec.data.source != "name":
         named = spec.data.factory or spec.data.folder
         raise RequestError(f"data from {named} need --study, because a run folder never supplies code or data")
-    without_code = spec.model_copy(update={"metrics": type(spec).model_fields["metrics"].default})
+    plain = spec.data.model_copy(update=dict.fromkeys(AUGMENTATION))  # of training samples only, and perhaps code
+    without_code = spec.model_copy(update={"data": plain, "metrics": type(spec).model_fields["metrics"].default})
     dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     return dataset, open_device(spec.target.name, spec.device_settings)
 

@@ -112,7 +112,7 @@ def load_dataset(
     function = None
     if wanted.augment is not None:
         # `where` names the key of the data
-        place = f"{where.partition('data.')[0]}data.augment" if where else ""
+        place = f"{where.rpartition('data.')[0]}data.augment" if where else ""
         function = load_user_function(wanted.augment, folder=folder, where=place)
     try:
         augmentation = drawn(augmentation, wanted, task=parts.task, seed=seed, function=function)

@@ -117,7 +117,10 @@ def _masks(specs: tuple[TensorSpec, ...], targets: Mapping[str, NDArray[Any]], w
     if len(known) < max(2, classes):
         gap = next((each for each in range(classes) if each not in known), 1)
         rule = f"the masks of train must have pixels of each class 0 to {max(1, classes - 1)}"
-        raise refusal(f"{rule}, but got none of class {gap}; {IGNORED} marks pixels without a label", where)
+        hint = (
+            "; use masks > 0 if it means class 1" if len(known) == classes == 1 and IGNORED in splits["train"] else ""
+        )
+        raise refusal(f"{rule}, but got none of class {gap}; {IGNORED} marks pixels without a label{hint}", where)
     task = Segmentation(inputs=specs, class_count=classes)
     return Targets(task=task, splits={split: {MASK: masks.astype(np.uint8)} for split, masks in splits.items()})
 

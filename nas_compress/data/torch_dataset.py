@@ -161,7 +161,12 @@ def _item(dataset: Any, index: int, split: str, where: str) -> Pair:
     array = np.asarray(target)
     if array.dtype.kind not in "iufbU":
         raise refusal(f"labels must be integers, numbers or words, but got {kind_of(item[1])} at {place}", where)
-    return _sample(item[0], place, where), array
+    sample = _sample(item[0], place, where)
+    if sample.dtype.kind not in "biuf":
+        raise refusal(f"{place} must be numbers, but got {sample.dtype}", where)
+    if sample.size == 0:
+        raise refusal(f"{place} must not be empty, but got a sample of shape {sample.shape}", where)
+    return sample, array
 
 
 def _pair_of(row: Mapping[Any, Any], place: str, where: str) -> tuple[Any, Any]:
@@ -187,6 +192,7 @@ def _sample(value: Any, place: str, where: str) -> NDArray[Any]:
 
 def _picture(picture: Any, place: str, where: str) -> NDArray[np.uint8]:
     if picture.mode not in ("L", "RGB"):
-        raise refusal(f"{place} must be a picture of mode L or RGB, but got {picture.mode}", where)
+        remedy = 'return picture.convert("RGB")'
+        raise refusal(f"{place} must be a picture of mode L or RGB, but got {picture.mode}; {remedy}", where)
     array = np.asarray(picture, dtype=np.uint8)
     return array if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -12,7 +12,7 @@ import pytest
 from nas_compress.files import read_sealed_json, write_json, write_sealed_json
 from nas_compress.runs.confirmation import Confirmation, write_confirmation
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.marker import WITHOUT_CHECKSUMS
+from nas_compress.runs.marker import WITHOUT_CHECKSUMS, read_marker, write_marker
 from nas_compress.runs.records import read_record
 from nas_compress.runs.results import read_front
 from running import Command, change_record, snapshot, write_study
@@ -127,6 +127,18 @@ def test_data_of_own_code_are_loaded_only_from_a_study_that_the_user_names(comma
     shutil.rmtree(tmp_path / "run" / "trials")
     answer = command("verify", tmp_path / "run", "--study", study)
     assert answer.code == 0 and "no figures are measured again: no trial is finished" in answer.out
+
+
+def test_a_function_that_augments_is_not_loaded_from_a_run(command: Command, run: Path) -> None:
+    values = read_marker(run / "run.json")
+    values["study"]["data"] |= {"augment": "augment_of_run:change", "views": 2}
+    write_marker(run / "run.json", values)
+    (run / "augment_of_run.py").write_text(
+        "from pathlib import Path\nPath('loaded').touch()\ndef change(images, generator): return images\n"
+    )
+    answer = command("verify", run)
+    assert answer.code == 0 and "measured again" in answer.out, answer
+    assert not Path("loaded").exists()
 
 
 def test_a_confirmation_without_its_test_figures_is_a_problem(command: Command, run: Path) -> None:

@@ -28,6 +28,7 @@ def smaller(): return both(images, masks[:, :4])
 def negative(): return both(images, np.where(masks == 2, -1, masks))
 def gap(): return both(images, np.where(masks == 2, 7, masks))
 def none(): return both(images, np.full_like(masks, 255))
+def white(): return both(images, np.where(masks == 0, 0, 255))
 def rows(): return both(images[:, :, 0, 0], masks)
 def other():
     made = both(images, masks)
@@ -71,6 +72,7 @@ def test_masks_of_whole_numbers_define_a_segmentation(name: str, home: Path) -> 
         ),
         ("gap", None, "the masks of train must have pixels of each class 0 to 7, but got none of class 2"),
         ("none", None, "the masks of train must have pixels of each class 0 to 1, but got none of class 0"),
+        ("white", None, "got none of class 1; 255 marks pixels without a label; use masks > 0 if it means class 1"),
         ("rows", None, "masks need one input of pictures (N, C, H, W), but got input ('N', 3)"),
         ("other", None, "must hold in the masks of test, but got 3"),
     ],

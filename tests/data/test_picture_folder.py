@@ -145,6 +145,10 @@ def _no_picture() -> None:
     Path("photos/a/x.jpg").write_text("no picture")
 
 
+def _link_to_nothing() -> None:
+    Path("photos/a/x.png").symlink_to("nowhere.png")
+
+
 def _deep() -> None:
     Image.new("I;16", (12, 10)).save("photos/a/7.png")
 
@@ -162,6 +166,7 @@ def _few() -> None:
     [
         (_broken, "every picture must be readable, but a/7.png is not"),
         (_no_picture, "every picture must be readable, but a/x.jpg is not: UnidentifiedImageError"),
+        (_link_to_nothing, "every picture must be readable, but a/x.png is not: FileNotFoundError"),
         (_deep, "must have 8 bits per channel, but a/7.png has Pillow's mode I;16"),
         (_empty, "photos/c has none"),
         (_few, "validation must have at least 1 picture of each class, but got 0 of 'c'; add pictures"),
@@ -172,6 +177,21 @@ def test_folders_that_are_refused(spoil: Callable[[], None], words: str) -> None
     paint("photos/b", 20, GREEN)
     spoil()
     assert words in refused()
+
+
+@pytest.mark.parametrize("more", ["more/a", "training/a"])
+def test_splits_are_never_taken_for_classes(more: str) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/b", more):
+        paint(f"photos/{name}", 3, RED)
+    words = "folders of splits must be one each of train, validation and test, without others, but got"
+    assert words in refused()
+
+
+def test_classes_may_have_names_of_splits() -> None:
+    paint("photos/train", 20, RED)
+    paint("photos/test", 20, GREEN)
+    task = load().task
+    assert isinstance(task, Classification) and task.class_names == ("test", "train")
 
 
 def test_folders_without_classes_are_refused() -> None:

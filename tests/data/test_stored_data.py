@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder and a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_COMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "ALONE_S", 1e9)  # however slow this machine is
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
@@ -107,13 +110,41 @@ def test_the_identity_follows_the_content_and_not_the_place_in_memory() -> None:
     assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
+def test_the_identity_does_not_depend_on_the_order_of_sets() -> None:
+    def held(numbers: list[int], test: str) -> object:
+        value = torch.utils.data.TensorDataset()
+        value.known, value.test = set(numbers), eval(test)  # type: ignore[attr-defined]
+        return value
+
+    # the order of a set of words changes with each process; that of 0 and 8 changes with their order of insertion
+    digests = [
+        digest_of_object(held(*each)) for each in (([0, 8], "lambda x: x in {0, 8}"), ([8, 0], "lambda x: x in {8, 0}"))
+    ]
+    assert digests[0] == digests[1]
+    assert digest_of_object(held([0, 9], "lambda x: x in {0, 8}")) != digests[0]
+    assert digest_of_object(held([0, 8], "lambda x: x in {0, 9}")) != digests[0]
+
+
+def test_the_identity_follows_the_parts_of_an_object_that_cannot_be_pickled() -> None:
+    def held(pixels: list[int]) -> object:
+        value = torch.utils.data.TensorDataset(torch.tensor(pixels))
+        value.lock = threading.Lock()  # type: ignore[attr-defined]
+        return torch.utils.data.Subset(value, [0])
+
+    digests = [digest_of_object(held(each)) for each in ([1, 2], [1, 2], [1, 3])]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_files_and_folders_that_a_data_set_names_are_part_of_its_identity(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     value = torch.utils.data.TensorDataset(torch.zeros(2))
     value.root = str(tmp_path / "pictures")  # type: ignore[attr-defined]
-    before = digest_of_object(value)
-    (tmp_path / "pictures" / "1.png").write_bytes(b"1")
-    assert digest_of_object(value) != before
+    (tmp_path / "pictures" / "nothing.png").symlink_to("nowhere")
+    digests = [digest_of_object(value)]
+    for number in range(5):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(b"1")
+        digests.append(digest_of_object(value))
+    assert len(set(digests)) == 6
 
 
 @pytest.mark.parametrize("name", ["samples", "targets", "store.json"])
@@ -143,6 +174,7 @@ def test_reading_continues_after_a_kill() -> None:
     write(3000, "os.kill(os.getpid(), 9) if index == 2500 and not Path('go').exists() else None")
     code = (
         "from pathlib import Path\nfrom nas_compress.data.load_dataset import load_dataset\n"
+        "from nas_compress.data.store import build\nbuild.ALONE_S = 1e9\n"
         "load_dataset(factory='my_data:load', folder=Path())"
     )
     found = subprocess.run([sys.executable, "-c", code])
@@ -178,6 +210,7 @@ def test_a_reading_process_that_is_killed_ends_the_reading(monkeypatch: pytest.M
     write(2100, f"os.kill(os.getpid(), 9) if index == 2000 and os.getpid() != {os.getpid()} else None")
     monkeypatch.setattr(build, "ALONE_S", 0.0)
     monkeypatch.setattr(build, "WORTH_S", 0.0)
+    monkeypatch.setattr(build, "_may_start_processes", lambda: True)
     with pytest.raises(RunError, match=r"ended by signal 9\. Run the same command to continue"):
         load()
     monkeypatch.setattr(build, "ALONE_S", 1e9)
@@ -199,6 +232,59 @@ def test_a_sample_that_does_not_fit_leaves_no_store() -> None:
     with pytest.raises(RequestError, match=r"must have one shape, \(1, 4, 4\) as the first, but got \(1, 3, 3\) at"):
         load()
     assert [path.suffix for path in Path("cache/data/stores").iterdir()] == [".lock"]
+
+
+SAMPLES = {
+    "np.array([{}] * 3), 0": r"train\[0\] must be numbers, but got object",
+    "torch.zeros(1, 0, 4), 0": r"train\[0\] must not be empty, but got a sample of shape \(1, 0, 4\)",
+    "Image.new('P', (4, 4)), 0": r'of mode L or RGB, but got P; return picture\.convert\("RGB"\)',
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_samples_that_no_network_takes_are_refused_at_once(sample: str) -> None:
+    write(240, f"from PIL import Image; return {sample}")
+    with pytest.raises(RequestError, match=SAMPLES[sample]):
+        load()
+
+
+def test_a_first_picture_without_grey_levels_does_not_hide_the_bytes_of_the_others() -> None:
+    write(240, "return torch.full((1, 4, 4), (index % 7) / 255), index % 3")
+    images = load().train.inputs["input"]
+    assert images.dtype == torch.uint8 and sorted(images.unique().tolist()) == list(range(7))
+
+
+def test_rows_of_a_table_in_steps_of_a_fifth_stay_floats() -> None:
+    write(240, "return torch.tensor([index % 6 / 5, index % 3 / 5]), index % 3")
+    rows = load().train.inputs["input"]
+    assert rows.dtype == torch.float32 and rows.max() == 1.0
+
+
+def test_a_damaged_store_is_removed_by_the_process_that_makes_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(240)
+    load()
+    for file in Path("cache").rglob("store.json"):
+        file.write_text("damaged")
+
+    class Taken(build.FileLock):
+        def take(self, *, shared: bool = False) -> bool:
+            assert self._path.with_suffix("").exists()
+            return super().take(shared=shared)
+
+    monkeypatch.setattr(build, "FileLock", Taken)
+    assert len(load().train) == 204
+
+
+def test_a_store_needs_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(240)
+    free = 1000
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(
+        RunError, match=r"The data need 0\.0 MB in .*stores, but 0\.0 MB are free\. Set NAS_COMPRESS_CACHE"
+    ):
+        load()
+    free = 8000  # samples of train have 3,840 bytes
+    assert len(load().train) == 204
 
 
 def test_large_data_stay_on_disk_and_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

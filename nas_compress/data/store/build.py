@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from multiprocessing import current_process
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.data.store.block import Shape, read_block, shape_of, write_block
-from nas_compress.data.store.byte_values import stored_bytes
+from nas_compress.data.store.byte_values import exact_bytes, stored_bytes
 from nas_compress.data.store.layout import (
     Stored,
     array_bytes,
@@ -53,8 +54,11 @@ WORTH_S = 5.0
 MOST_PROCESSES = 16
 """Largest number of processes that read."""
 
+PROBED = 8
+"""Samples that are read to find floats in steps of 1/255 if the first one is black and white."""
+
 SPARE = 100_000_000
-"""Bytes of the disk that a store leaves free."""
+"""Bytes of the disk that a store leaves free; at most as many as it has itself."""
 
 STAGE = "data read"
 """Name of the stage for the progress bar."""
@@ -90,9 +94,10 @@ def stored_or_read(
     """
     folder = stores_folder(notice) / key
     make_folder(folder.parent)
-    found = _opened(folder, notice)
-    if found is not None:
-        return found
+    with suppress(DamagedFileError):  # removed below: without the lock it may be a new one already
+        found = open_store(folder)
+        if found is not None:
+            return found
     lock = FileLock(folder.with_name(f"{key}.lock"))
     try:
         if not lock.take():
@@ -121,7 +126,7 @@ def _opened(folder: Path, notice: Notice) -> Stored | None:
 def _make(folder: Path, source: Source, reader: Reader, *, name: str, where: str, progress: Progress) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     first = reader.read(0)
-    shape = shape_of(reader, first, as_bytes=stored_bytes(first[0]) is not None, name=name, where=where)
+    shape = shape_of(reader, first, as_bytes=_are_bytes(reader, first[0]), name=name, where=where)
     try:
         try:
             digests, targets = _Build(unfinished, shape, source, reader, progress).run()
@@ -139,6 +144,17 @@ def _make(folder: Path, source: Source, reader: Reader, *, name: str, where: str
             f"Cannot write the data to {unfinished}: {error.strerror or error}. "
             "Set NAS_COMPRESS_CACHE to another folder."
         ) from error
+
+
+def _are_bytes(reader: Reader, first: NDArray[Any]) -> bool:
+    """Return True for pictures of floats in steps of 1/255. Rows of a table keep their numbers."""
+    if first.ndim < 2 or exact_bytes(first) is None:
+        return False
+    if stored_bytes(first) is not None:
+        return True
+    count = len(reader)
+    others = np.linspace(0, count - 1, min(PROBED, count)).astype(int).tolist()[1:]
+    return any(stored_bytes(reader.read(index)[0]) is not None for index in others)
 
 
 class _Build:
@@ -179,9 +195,9 @@ class _Build:
         shutil.rmtree(self._folder, ignore_errors=True)
         make_folder(self._folder / "blocks")
         free = shutil.disk_usage(self._folder).free
-        if free < size + SPARE:
+        if free < size + min(SPARE, size):
             raise RunError(
-                f"The data need {size / 1e9:.1f} GB in {self._folder.parent}, but {free / 1e9:.1f} GB are free. "
+                f"The data need {size / 1e6:,.1f} MB in {self._folder.parent}, but {free / 1e6:,.1f} MB are free. "
                 "Set NAS_COMPRESS_CACHE to another folder."
             )
         with self._path.open("wb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,8 +35,8 @@ def digest_of_pairs(pairs: Sequence[Pair]) -> str:
 def digest_of_object(value: object) -> str:
     """Return the SHA-256 of an object's pickle, its code, and the state of every file and folder that it names.
 
-    An object that cannot be pickled counts by its code and its files. Files count by size and time of change, those in
-    a named folder too.
+    Of an object that cannot be pickled, the attributes that can be are taken. Files count by size and time of change,
+    those in a named folder too.
     """
     digest = hashlib.sha256(_code(value))
     own = getattr(value, "_fingerprint", None)  # Hugging Face's own name of a data set
@@ -67,20 +68,41 @@ class _Pickler(pickle.Pickler):
             numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             return str, (f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(numbers.data).hexdigest()}",)
         if isinstance(value, FunctionType):
-            code = value.__code__
-            constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
             kept = [cell.cell_contents for cell in value.__closure__ or ()]
-            return tuple, ([value.__qualname__, code.co_code, code.co_names, constants, value.__defaults__, kept],)
+            defaults = (value.__defaults__, value.__kwdefaults__)
+            return tuple, ([value.__qualname__, _instructions(value.__code__), defaults, kept],)
         return NotImplemented
 
+    def persistent_id(self, value: object) -> Any:
+        """Describe sets, whose order differs from process to process."""
+        if not isinstance(value, set | frozenset):
+            return None
+        return sorted(repr(each) if isinstance(each, str | bytes | int) else _pickled(each).hex() for each in value)
 
-def _pickled(value: object) -> bytes:
+
+def _instructions(code: CodeType) -> list[object]:
+    """Return the instructions of a function and of the functions in it, with their names and constants."""
+    constants: list[object] = []
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            constants.append(_instructions(each))
+        else:
+            constants.append(sorted(map(repr, each)) if isinstance(each, frozenset) else repr(each))
+    return [code.co_code, code.co_names, constants]
+
+
+def _pickled(value: object, depth: int = 3) -> bytes:
+    """Return the digest of a pickle. depth: levels of attributes that are pickled one by one if the whole cannot be."""
     file = _Hashed()
     try:
         # arrays are hashed where they are, and not copied into the pickle
         _Pickler(file, protocol=5, buffer_callback=lambda each: file.digest.update(each.raw())).dump(value)
     except Exception:  # the user's objects may raise anything
-        return b"not pickled"
+        digest = hashlib.sha256(b"not pickled")
+        attributes = getattr(value, "__dict__", {}) if depth > 0 else {}
+        for name in sorted(attributes, key=str):
+            digest.update(f"{name}\n".encode(errors="surrogateescape") + _pickled(attributes[name], depth - 1))
+        return digest.digest()
     return file.digest.digest()
 
 
@@ -102,17 +124,32 @@ def _named_files(value: object) -> Iterator[str]:
 
 
 def _described(path: Path) -> Iterator[str]:
-    with suppress(OSError):
-        if path.is_file():
-            yield _state(path)
-        elif path.is_dir() and not Path.cwd().is_relative_to(path.resolve()):
-            files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-            for file in islice(files, MOST_FILES):
-                yield _state(file)
+    found = _stat(path)
+    if found is None:
+        return
+    if stat.S_ISREG(found.st_mode):
+        yield _line(path, found)
+    elif stat.S_ISDIR(found.st_mode) and not _holds_working_folder(path):
+        files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        for file in islice(files, MOST_FILES):
+            state = _stat(file)
+            yield f"{file}\n" if state is None else _line(file, state)
 
 
-def _state(path: Path) -> str:
-    found = path.stat()
+def _holds_working_folder(path: Path) -> bool:
+    with suppress(OSError):  # the working folder may be removed
+        return Path.cwd().is_relative_to(path.resolve())
+    return False
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # a link to nothing, or a text that is no path
+        return None
+
+
+def _line(path: Path, found: os.stat_result) -> str:
     return f"{path} {found.st_size} {found.st_mtime_ns}\n"
 
 

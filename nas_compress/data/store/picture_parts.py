@@ -64,6 +64,12 @@ def find_folder(folder: str, *, base: Path | None, where: str) -> PictureFolder:
         if split is not None:
             found[split] = name
     divided = "train" in found and len(found) == len(names) and bool(class_folders(root / found["train"]))
+    if not divided and "train" in found and class_folders(root / found["train"]):
+        splits_of = [name for name in names if any(name.lower() in known for known in NAMES.values())]
+        if len(splits_of) > 1:
+            more = next((name for name in names if name not in found.values()), names[-1])
+            rule = "folders of splits must be one each of train, validation and test, without others"
+            raise refusal(f"{rule}, but got {', '.join(splits_of[:4])} and {more} in {root}; move it away", where)
     places_of = {split: found[split] for split in NAMES if split in found} if divided else {"train": ""}
     splits = {split: list_pictures(root, name, where).in_random_order() for split, name in places_of.items()}
     _require_classes(splits, where)

@@ -72,7 +72,10 @@ def list_pictures(root: Path, folder: str, where: str) -> Listing:
             if path.suffix.lower() not in ENDINGS:
                 others.append(shown)
                 continue
-            found = path.stat()
+            try:
+                found = path.stat()
+            except OSError as error:  # a link to nothing
+                raise _broken(shown, error, where) from error
             files.append(shown)
             classes.append(name)
             states.append(f"{found.st_size} {found.st_mtime_ns}")

@@ -180,3 +180,8 @@ def test_a_result_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     (tmp_path / "my_later.py").write_text("")
     with pytest.raises(RequestError, match="must return finite values, but got inf or nan in left"):
         load_dataset(factory="my_aug:load", folder=tmp_path, drawing=Drawing(augment="my_aug:augment"))
+
+
+def test_an_error_names_the_study_file_whatever_its_name(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"\(my_data\.toml: data\.augment\)$"):
+        load_dataset(name="digits", drawing=Drawing(augment="no"), folder=tmp_path, where="my_data.toml: data.name")
