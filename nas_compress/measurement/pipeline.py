@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
@@ -26,7 +27,7 @@ from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, free_sizes, rows, to_arrays, to_device, to_rows
+from nas_compress.tasks.batch import Batch, chosen, device_of, free_sizes, rows, to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
@@ -193,8 +194,21 @@ def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int], pat
 
 
 def calibration_samples(train: Split) -> Batch:
-    """Return the first training samples, on the CPU. The split was shuffled when it was made."""
+    """Return the first training samples, on the CPU, or samples at equal distances if the first ones lack a class.
+
+    Data of a user may be sorted by class. Ranges of the first classes only would be too narrow for the others.
+    """
+    if any(_lacks_a_class(values) for values in train.targets.values()):
+        places = torch.linspace(0, len(train) - 1, min(CALIBRATION_SAMPLES, len(train)), dtype=torch.float64).long()
+        return to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")
     return to_device(rows(train.inputs, 0, CALIBRATION_SAMPLES), "cpu")
+
+
+def _lacks_a_class(targets: Tensor) -> bool:
+    """Return True if the first of one label per sample lack one of the others."""
+    if targets.ndim != 1 or targets.is_floating_point():
+        return False
+    return not bool(torch.isin(targets, targets[:CALIBRATION_SAMPLES]).all())
 
 
 def _check(path: Path, *, activation_bits: int, target: Device, watch: Stopwatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import ExportError
@@ -34,6 +35,13 @@ def test_calibration_takes_the_first_training_samples(context: TrialContext) -> 
     (samples,) = calibration_samples(context.dataset.train).values()
     assert len(samples) == 256 and torch.equal(samples, context.dataset.train.inputs["input"][:256])
     assert context.calibration["input"].device.type == "cpu"
+
+
+def test_calibration_takes_samples_of_every_class_of_sorted_data() -> None:
+    labels = torch.arange(4).repeat_interleave(100)
+    train = Split(name="train", inputs={"input": labels.float()[:, None]}, targets={"label": labels})
+    (samples,) = calibration_samples(train).values()
+    assert torch.equal(torch.bincount(samples[:, 0].long()), torch.tensor([64, 64, 64, 64]))
 
 
 @pytest.mark.parametrize("bits", [(32, 32), (8, 32), (8, 8)])
