@@ -105,7 +105,7 @@ def test_parameters_and_macs_are_counted_on_the_network_of_any_family(tmp_path: 
 def test_a_look_tells_no_size_that_depends_on_the_weights(context: TrialContext, tmp_path: Path) -> None:
     budgets = "size_bytes = { at_most = 1 }\nparameters = { at_most = 1 }"
     spec, rules = parts_of(tmp_path, space=ZEROS, budgets=budgets).spec, candidate_rules(context, seed=0)
-    look = CostLookup(spec=spec, context=context, rules=rules)
+    look = CostLookup(spec=spec, context=replace(context, budgets=spec.budget_list), rules=rules)
     assert look.knows_something
     for pattern, fraction, count in (("none", 0.0, 2), ("one_shot", 0.5, 1)):
         known = look(Candidate(family="resnet", depths=(1, 1, 1), zero_pattern=pattern, zero_fraction=fraction))
