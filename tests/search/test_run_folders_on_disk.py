@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from nas_compress.errors import DamagedFileError, RunError
 from nas_compress.files import digest_of_file, read_json, read_sealed_json, write_json
 from nas_compress.runs.folder import RunFolder, open_run
 from nas_compress.runs.marker import FORMAT, WITHOUT_CHECKSUMS
-from nas_compress.runs.records import read_record, read_records
+from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import versions
@@ -74,6 +75,11 @@ def test_a_teacher_that_was_removed_is_measured_again(study: Path, run: RunFolde
     assert digest_of_file(run.teacher / "model.onnx") == digest
 
 
+def lasting(records: Sequence[Record]) -> list[object]:
+    """Everything about trials that a later measurement of their latencies does not change."""
+    return [(record.trial, record.params, record.finished_s, record.files) for record in records]
+
+
 def test_a_folder_of_an_earlier_version_is_read_and_gets_checksums_from_run(study: Path, run: RunFolder) -> None:
     sealed, front = read_records(run), read_front(run).to_rows()
     as_an_earlier_version_wrote_it(run)
@@ -86,7 +92,7 @@ def test_a_folder_of_an_earlier_version_is_read_and_gets_checksums_from_run(stud
     assert sum("got checksums" in line for line in told.lines) == 1
     today = open_run(run.root)
     assert read_json(run.marker)["format"] == FORMAT and today.sealed
-    assert read_records(today) == sealed and read_front(today).to_rows() == front
+    assert lasting(read_records(today)) == lasting(sealed)
     told.lines.clear()
     run_study(study, out=run.root, trials=5, reporter=told)
     assert not any("got checksums" in line for line in told.lines)
