@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nas_compress.callbacks import Notice, Progress, no_progress
 from nas_compress.data.assemble import Parts, assemble
 from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
@@ -16,7 +17,6 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
-from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.user_data import read_factory

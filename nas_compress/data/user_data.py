@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
+from nas_compress.callbacks import Notice, Progress, no_progress
 from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
 from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
-from nas_compress.data.store.source import Notice, Progress, no_progress
 from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset

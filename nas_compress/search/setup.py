@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from nas_compress import __version__
+from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.schema import DataSection, StudySpec, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
@@ -24,7 +25,6 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.data.store.source import no_progress
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
@@ -48,8 +48,8 @@ from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answe
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.runtime_network import OnnxNetwork
-from nas_compress.teacher.store import ORIGIN, Notice
-from nas_compress.teacher.teacher import Progress, Teacher
+from nas_compress.teacher.store import ORIGIN
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
@@ -202,7 +202,7 @@ def _drawing(data: DataSection) -> Drawing:
     )
 
 
-def untrained_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> nn.Module:
+def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Module:
     """Return the teacher before its training, or the user's own teacher as it was given.
 
     notice: receives a line about weights that were found under another key or prefix.
@@ -229,7 +229,7 @@ CHECKED_SAMPLES = 512
 """Largest number of samples of a split on which a user's teacher is checked before anything is written."""
 
 
-def check_own_teacher(parts: StudyParts, notice: Notice = lambda line: None) -> None:
+def check_own_teacher(parts: StudyParts, notice: Notice = no_notice) -> None:
     """Build, run and export the user's own teacher before anything is written.
 
     notice: receives a line about weights that were found under another key or prefix.
@@ -312,7 +312,7 @@ def comparison_context(
         folder=folder,
         label="comparison",
         device=device,
-        progress=lambda what, done, count: None,
+        progress=no_progress,
     )
     return _context(dataset, obtained, training, target, device, ())
 

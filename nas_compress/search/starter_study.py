@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from statistics import median
 
+from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
 from nas_compress.data.augment.choose import PER_SAMPLE_NDIM
@@ -20,14 +21,12 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.store.picture_parts import find_folder
 from nas_compress.data.store.pictures import sizes_of
-from nas_compress.data.store.source import Progress, no_progress
 from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.models.families import family_named
 from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.setup import check_own_teacher, gather
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.store import Notice
 from nas_compress.values.metrics.table import METRICS, Budget
 
 FIRST_RUN = 4_000_000
@@ -200,7 +199,7 @@ class Starter:
         return self.model is None and self.weights is not None
 
 
-def write_starter(starter: Starter, notice: Notice = lambda line: None) -> list[Path]:
+def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
     """Write study.toml and space.py into the folder and check both. Return their paths.
 
     The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be

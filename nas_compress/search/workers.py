@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from nas_compress.callbacks import no_notice, no_progress
 from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import NasCompressError, RunError
 from nas_compress.runs.folder import RunFolder
@@ -184,10 +185,10 @@ def _search(connection: Connection[Any, Any], number: int, task: WorkerTask) -> 
         )
     parts = measured_against(parts, read_baseline(task.folder))
     with parts.target.busy():
-        context = make_context(parts, find_teacher(parts, lambda name, done, count: None, reporter.say))
+        context = make_context(parts, find_teacher(parts, no_progress, reporter.say))
     with opened_storage(task.storage, task.folder.journal) as storage:
         hosts = Hosts(
-            study=join_study(storage, parts.spec, space=parts.space.suggest, say=lambda line: None),  # the run says it
+            study=join_study(storage, parts.spec, space=parts.space.suggest, say=no_notice),  # the run says it
             folder=task.folder,
             run_id=task.run_id,
             machine=parts.target.fingerprint,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_compress.callbacks import Notice, no_notice
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, named_outputs, rows
@@ -22,7 +23,6 @@ from nas_compress.teacher.libraries import (
     timm_module,
 )
 from nas_compress.teacher.runtime_network import RuntimeNetwork, is_runtime_file, open_runtime_network
-from nas_compress.teacher.store import Notice
 from nas_compress.teacher.user_module import (
     build_own_module,
     check_features,
@@ -64,7 +64,7 @@ def load_given_teacher(
     task: Task,
     batch: Batch,
     label: str,
-    notice: Notice = lambda line: None,
+    notice: Notice = no_notice,
 ) -> nn.Module:
     """Load a study's own teacher with its weights, and check its outputs for a few raw samples.
 

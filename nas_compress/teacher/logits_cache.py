@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nas_compress.callbacks import Notice
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
 from nas_compress.tasks.batch import Batch, device_of, fitting, free_sizes, named_outputs, zeros
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import BATCH, finite_rows, finite_rule
-from nas_compress.teacher.store import Notice
 from nas_compress.teacher.tensor_file import read_tensors, write_tensors
 from nas_compress.training.random_state import kept_random_states
 from nas_compress.training.runtime import keep_freed_memory

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nas_compress.callbacks import Notice, Progress, no_notice
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
@@ -22,8 +23,8 @@ from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.given import build_given_module, describe_given, load_given_teacher
 from nas_compress.teacher.runtime_network import RuntimeNetwork
-from nas_compress.teacher.store import Notice, Training, describe_stored, stored_or_trained
-from nas_compress.teacher.teacher import Progress, Teacher
+from nas_compress.teacher.store import Training, describe_stored, stored_or_trained
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
@@ -77,7 +78,7 @@ def obtain_teacher(
     samples = dataset.train.to(device)
     if not section.is_trained:
         network = load_given_teacher(
-            section, folder=folder, task=dataset.task, batch=dataset.example, label=label, notice=lambda line: None
+            section, folder=folder, task=dataset.task, batch=dataset.example, label=label, notice=no_notice
         )
         digest = network.digest if isinstance(network, RuntimeNetwork) else digest_of_tensors(network.state_dict())
         made_by: dict[str, object] = {**describe_given(section, folder=folder, label=label), "weights": digest}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_compress.callbacks import Notice
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
@@ -22,9 +23,6 @@ from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.random_state import kept_random_states, seed_all
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.teaching import CHECKPOINTS
-
-Notice = Callable[[str], None]
-"""Receives a line for the user and the log, such as the name of a damaged file that is made again."""
 
 ORIGIN = "teacher.json"
 """Name of the file with a network's fingerprint and the values that decided it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from nas_compress.callbacks import Notice, Progress
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset, Split
@@ -31,7 +32,7 @@ from nas_compress.teacher import logits_cache
 from nas_compress.teacher.finite_answers import OWN_REMEDY
 from nas_compress.teacher.logits_cache import answers_bytes, cached_answers
 from nas_compress.teacher.runtime_network import RuntimeNetwork
-from nas_compress.teacher.store import ORIGIN, Notice, describe_stored, keep_weights, weights_file
+from nas_compress.teacher.store import ORIGIN, describe_stored, keep_weights, weights_file
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.values.architecture import Architecture
@@ -40,9 +41,6 @@ GRADIENT_BATCHES, GRADIENT_BATCH = 16, 32
 """Number of batches for gradients and losses of importance criteria, and samples per batch."""
 
 SENSITIVITY_SAMPLES = 256
-
-Progress = Callable[[str, int, int], None]
-"""(name of the work, finished steps, planned steps)."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.callbacks import Notice, Progress
 from nas_compress.data.store.block import Shape, read_block, shape_of, write_block
 from nas_compress.data.store.byte_values import exact_bytes, stored_bytes
 from nas_compress.data.store.layout import (
@@ -33,7 +34,7 @@ from nas_compress.data.store.layout import (
     seal,
 )
 from nas_compress.data.store.reader import ReaderProcess
-from nas_compress.data.store.source import Notice, Progress, Reader, Source
+from nas_compress.data.store.source import Reader, Source
 from nas_compress.errors import DamagedFileError, NotBytesError, RequestError, RunError
 from nas_compress.files import (
     FileLock,

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.callbacks import Notice, Progress
 from nas_compress.data.arrays import as_input
 from nas_compress.data.assemble import Parts, Samples, subset
 from nas_compress.data.store.build import stored_or_read
 from nas_compress.data.store.pictures import Listing, PictureSource, class_folders, list_pictures
-from nas_compress.data.store.source import Notice, Progress
 from nas_compress.data.stratified_split import VALIDATION_SHARE, stratified_split
 from nas_compress.data.targets import LEAST_PER_CLASS
 from nas_compress.errors import refusal

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Receives the name of a stage, its finished and all its steps."""
-
-Notice: TypeAlias = Callable[[str], None]
-"""Receives a line about something that was made again or left out."""
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 """A sample and its target."""
@@ -35,7 +28,3 @@ class Source(Protocol):
     def open(self) -> Reader:
         """Return a reader of the same samples in every process."""
         ...
-
-
-def no_progress(stage: str, done: int, count: int) -> None:
-    """Show nothing."""

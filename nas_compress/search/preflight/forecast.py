@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from nas_compress.callbacks import Notice, no_notice
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.setup import StudyParts, check_own_teacher
 from nas_compress.teacher.obtain import teacher_architecture
-from nas_compress.teacher.store import Notice
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.schedule import planned_epochs
@@ -52,7 +52,7 @@ class Forecast:
     study_s: float
 
 
-def forecast(parts: StudyParts, notice: Notice = lambda line: None) -> Forecast:
+def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
     """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept.
 
     notice: receives a line about weights of the teacher that were found under another key or prefix.

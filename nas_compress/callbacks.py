@@ -1,0 +1,20 @@
+"""Functions that receive the progress and the notices of long steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Receives the name of a stage, its finished and all its steps."""
+
+Notice: TypeAlias = Callable[[str], None]
+"""Receives a line about something that was made again, left out or found under another name."""
+
+
+def no_progress(stage: str, done: int, count: int) -> None:
+    """Show nothing."""
+
+
+def no_notice(line: str) -> None:
+    """Show nothing."""
