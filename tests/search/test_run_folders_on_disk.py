@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import versions
+from nas_compress.values.outcome import Measured
 from running import Told, change_record, snapshot, write_study
 
 
@@ -75,9 +77,19 @@ def test_a_teacher_that_was_removed_is_measured_again(study: Path, run: RunFolde
     assert digest_of_file(run.teacher / "model.onnx") == digest
 
 
-def lasting(records: Sequence[Record]) -> list[object]:
-    """Everything about trials that a later measurement of their latencies does not change."""
-    return [(record.trial, record.params, record.finished_s, record.files) for record in records]
+def lasting(records: Sequence[Record]) -> list[Record]:
+    """The records without the latencies of their files, which a later measurement changes."""
+    measured = [record.outcome.measured for record in records]
+    assert all(measured)
+    return [
+        replace(record, outcome=replace(record.outcome, measured=each and _with_latency(each, 0.0)))
+        for record, each in zip(records, measured, strict=True)
+    ]
+
+
+def _with_latency(measured: Measured, latency_ms: float) -> Measured:
+    timed = measured.with_figures({"latency_ms": latency_ms})
+    return replace(timed, latency_spread=0.0, latency_noisy=False, float32_latency_ms=None)
 
 
 def test_a_folder_of_an_earlier_version_is_read_and_gets_checksums_from_run(study: Path, run: RunFolder) -> None:
