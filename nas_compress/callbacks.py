@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Receives the name of a stage, its finished and all its steps."""
+"""Receives the name of a stage, the number of its finished steps and the number of all its steps."""
 
 Notice: TypeAlias = Callable[[str], None]
-"""Receives a line about something that was made again, left out or found under another name."""
+"""Receives a line for the user, such as the name of a damaged file that is made again."""
 
 
 def no_progress(stage: str, done: int, count: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas_compress.callbacks import no_progress
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
@@ -27,7 +28,7 @@ def small_teacher_in(folder: Path, section: TeacherSection, dataset: Dataset, *,
             folder=folder,
             label="study.toml",
             device=torch.device("cpu"),
-            progress=lambda what, done, count: None,
+            progress=no_progress,
         )
 
 

@@ -13,6 +13,7 @@ import optuna
 import pytest
 import torch
 
+from nas_compress.callbacks import no_progress
 from nas_compress.config.study_file import read_study
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
@@ -157,7 +158,7 @@ def written(folder: Path, *changes: tuple[str, str], extra: str = "") -> Path:
 @pytest.fixture
 def context(tmp_path: Path) -> TrialContext:
     parts = gather(read_study(written(tmp_path / "study")))
-    return make_context(parts, find_teacher(parts, lambda name, done, count: None))
+    return make_context(parts, find_teacher(parts, no_progress))
 
 
 @pytest.mark.parametrize("weight_bits", [32, 8])

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_compress.values.candidate import Candidate
+    from nas_compress.callbacks import no_progress
+from nas_compress.values.candidate import Candidate
 
 HERE = Path(__file__).parent
 NAMES = ("family", "depth_2", "width_multiplier", "pruning_percent", "precision", "teaching")
@@ -61,7 +62,7 @@ class Recorder:
 
         torch.set_num_threads(1)
         self.parts = gather(read_study(HERE / f"{table}.toml"))
-        teacher = find_teacher(self.parts, lambda name, done, count: None)
+        teacher = find_teacher(self.parts, no_progress)
         self.context = make_context(self.parts, teacher)
 
     def candidate(self, point: Point) -> Candidate:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from nas_compress.callbacks import no_progress
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.files import cache_folder
 from nas_compress.runs.folder import RunFolder
@@ -113,7 +114,7 @@ def open_workplace(study: str | Path, seed: int) -> Workplace:
     """Open the context of a search; train the teacher and compute its answers if they are missing."""
     torch.set_num_threads(1)
     parts = gather(contest_file(study, seed))
-    teacher = find_teacher(parts, lambda name, done, count: None)
+    teacher = find_teacher(parts, no_progress)
     return Workplace(parts=parts, context=make_context(parts, teacher))
 
 

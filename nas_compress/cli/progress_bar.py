@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nas_compress import callbacks
 from nas_compress.cli.terminal import print_line
 from nas_compress.errors import printable
 from nas_compress.runs.front import Front
@@ -45,7 +46,7 @@ def make_reporter(*, quiet: bool = False) -> BarReporter | LineReporter | QuietR
 
 
 @contextmanager
-def reading_shown() -> Iterator[Callable[[str, int, int], None]]:
+def reading_shown() -> Iterator[callbacks.Progress]:
     """Show the reading of data before there is a run: a bar in a terminal, plain lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 
+from nas_compress.callbacks import Notice
 from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError
@@ -229,7 +230,7 @@ def _open(
     stack: ExitStack,
     *,
     url: str | None,
-    say: Callable[[str], None],
+    say: Notice,
 ) -> optuna.Study:
     """Open the study in the storage, whose journal is repaired if necessary. RequestError if it is another study.
 

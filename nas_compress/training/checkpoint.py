@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_compress.callbacks import Notice
 from nas_compress.errors import DamagedFileError, UnfitCheckpointError, describe
 from nas_compress.files import read_sealed_bytes, write_sealed_bytes
 from nas_compress.training.random_state import random_states, set_random_states
@@ -88,7 +89,7 @@ class Checkpoint:
     path: Path
     identity: Mapping[str, str | int]
     notes: Callable[[], Mapping[str, Any]] = dict
-    notice: Callable[[str], None] = _log.warning
+    notice: Notice = _log.warning
     known: Mapping[str, Any] = field(default_factory=dict, init=False)
     before_s: float = field(default=0.0, init=False)
     _ended: list[dict[str, Any]] = field(default_factory=list, init=False)

@@ -56,10 +56,11 @@ def run_trial(
     checkpoint: file for the state of the training, written after epochs. The same call resumes from it and gives the
         same bits. The caller deletes it once the outcome is stored.
 
+    >>> from nas_compress.callbacks import no_progress
     >>> from nas_compress.config.study_file import read_study
     >>> from nas_compress.search.setup import find_teacher, gather, make_context
     >>> parts = gather(read_study("mine"))
-    >>> context = make_context(parts, find_teacher(parts, lambda name, done, count: None))
+    >>> context = make_context(parts, find_teacher(parts, no_progress))
     >>> half = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
     >>> run_trial(half, context, seed=0, model=Path("half.onnx")).state
     'trained'

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas_compress.callbacks import no_notice
 from nas_compress.data.augment.choose import Drawing, drawn
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student
@@ -31,7 +32,7 @@ def mixing(context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     data = context.dataset
     augmentation = drawn(data.augmentation, Drawing(mixup=0.5, views=2), task=data.task, seed=0)
     data = replace(data, augmentation=augmentation)
-    teacher = replace(context.teacher, dataset=data, folder=tmp_path, notice=lambda line: None)
+    teacher = replace(context.teacher, dataset=data, folder=tmp_path, notice=no_notice)
     return replace(context, dataset=data, teacher=teacher)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_compress.callbacks import Notice, no_notice
 from nas_compress.config.schema import StudySpec
 from nas_compress.errors import DamagedFileError, RunError
 from nas_compress.files import FileLock, in_use
@@ -39,10 +40,6 @@ LEAVE_S = 30.0
 """Limit of the wait for the processes of an earlier run, in seconds. They end with their run."""
 
 
-def _nothing(line: str) -> None:
-    """Ignore a line."""
-
-
 @dataclass(kw_only=True, eq=False)
 class Hosts:
     """One process of a run, among all processes of the study.
@@ -63,7 +60,7 @@ class Hosts:
     joined: bool = False
     shared: SharedStore | None = None
     space: Suggesting | None = None
-    say: Callable[[str], None] = _nothing
+    say: Notice = no_notice
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict, init=False)
     _without_record: set[int] = field(default_factory=set, init=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
+from nas_compress.callbacks import Notice
 from nas_compress.config.schema import StudySpec, TargetSection
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
@@ -129,7 +130,7 @@ def require_same_storage(folder: RunFolder, url: str | None) -> None:
 
 
 def open_study(
-    storage: BaseStorage, spec: StudySpec, identity: dict[str, Any], *, space: Suggesting, say: Callable[[str], None]
+    storage: BaseStorage, spec: StudySpec, identity: dict[str, Any], *, space: Suggesting, say: Notice
 ) -> optuna.Study:
     """Load or create the study, whose trials are checked when they are read.
 
@@ -166,7 +167,7 @@ def open_study(
     return join_study(storage, spec, space=space, say=say)
 
 
-def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say: Callable[[str], None]) -> optuna.Study:
+def join_study(storage: BaseStorage, spec: StudySpec, *, space: Suggesting, say: Notice) -> optuna.Study:
     """Load the opened study in another process; see `open_study`."""
 
     def faulty(number: int, fault: str) -> None:
