@@ -83,6 +83,9 @@ class Family(ABC, Generic[Settings]):
         """Heads of each attention; None for a family without attention."""
         return None
 
+    def require_activation_bits(self, bits: int, settings: FamilySettings) -> None:
+        """Raise RequestError if no file of the family has activations of fewer than 32 bits."""
+
     def reduction(self, settings: FamilySettings) -> int:
         """Factor by which the first layer divides height and width."""
         return 1

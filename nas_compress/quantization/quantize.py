@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.layers import RawInput
+from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
@@ -98,6 +99,10 @@ def quantize(
     by_error = ranges == "mse"
     stores = {"integer": _integers(by_error), "float8": _float8, "codebook": _shared(_integers(by_error))}
     _store_weights_(network, bits, stores[weight_format], samples, floats=activation_bits == 32)
+    if activation_bits < 32:
+        for layer in network.modules():
+            if isinstance(layer, RecurrentLayer):
+                layer.integer = layer.has_integer_kernel
     if activation_bits < 32 and samples is not None and count(samples):
         round_biases_(network.eval(), rows(samples, 0, 1))
     return network.eval()

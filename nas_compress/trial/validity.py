@@ -40,6 +40,8 @@ def check_candidate(candidate: Candidate) -> None:
     check_terms(candidate.losses)
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
+        family = FAMILIES[candidate.shape.family]
+        family.require_activation_bits(candidate.precision.activation_bits, candidate.shape.settings)
     settings = candidate.shape.settings
     if candidate.pruning.init == "inherit" and settings.shares_weights:
         raise RequestError(f"init='inherit' needs layers with weights of their own, but got {settings}")
