@@ -120,6 +120,7 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
     """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
     shape, pruning = candidate.shape, candidate.pruning
     same = shape.family == teacher.family
+    _require_channels(candidate, teacher.family)
     if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
         raise RequestError(
             f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
@@ -139,6 +140,23 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
         raise RequestError(
             "init='inherit' needs a student of the teacher's family and at most its depths, "
             f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
+        )
+
+
+def _require_channels(candidate: Candidate, family: str | None) -> None:
+    """Refuse a candidate that needs ranked channels of a teacher that has none."""
+    pruning = candidate.pruning
+    wanted = (
+        f"pruning_ratio={pruning.ratio:g}"
+        if pruning.ratio > 0
+        else "init='inherit'"
+        if pruning.init == "inherit"
+        else ""
+    )
+    if wanted and family is not None and family in FAMILIES and not FAMILIES[family].has_channels:
+        raise RequestError(
+            f"the teacher must have channels to rank, but got {wanted} with a teacher of family {family!r}; "
+            "width_multiplier makes its students narrower"
         )
 
 

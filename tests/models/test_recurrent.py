@@ -176,6 +176,21 @@ def test_integer_products_are_those_of_the_runtime_for_one_sample(
     assert optimised_operators(tmp_path / "model.onnx").count("DynamicQuantizeLSTM") == 2
 
 
+@pytest.mark.parametrize("left", ["weight_ih_l0_reverse", "weight_hh_l0"])
+def test_a_layer_with_a_float_weight_computes_in_floats(left: str, tmp_path: Path) -> None:
+    samples = ids()
+    network = network_of(TEXT, RecurrentSettings(), depth=2)
+    bits = {layer: 4 for layer in weight_layers(network) if layer != f"stages.0.0.{left}"}
+    small = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": samples}, layer_bits=bits)
+    with torch.no_grad():
+        wanted = small(samples).numpy()
+    session = exported(small, TEXT, tmp_path)
+    alone = np.concatenate([session(samples[row : row + 1]) for row in range(5)])
+    np.testing.assert_allclose(alone, wanted, rtol=0, atol=5e-3)
+    operators = optimised_operators(tmp_path / "model.onnx")
+    assert operators.count("LSTM") == operators.count("DynamicQuantizeLSTM") == 1
+
+
 def test_weights_of_few_bits_take_few_bytes(tmp_path: Path) -> None:
     sizes = {}
     for weight_bits, activation_bits in ((32, 32), (8, 32), (8, 8), (3, 8)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.errors import RequestError
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.macs import count_macs
 from nas_compress.tasks.batch import to_arrays
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization
 from nas_compress.values.family_settings import RecurrentSettings
@@ -97,3 +100,27 @@ def test_a_student_learns_ships_and_agrees(
     found = predict(path, to_arrays(validation.inputs))["logits"].argmax(axis=1)
     accuracy = float((found == validation.targets["label"].numpy()).mean())
     assert outcome.measured.figures["accuracy"] == accuracy > 0.8
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"), [({"pruning_ratio": 0.5}, "pruning_ratio=0.5"), ({"init": "inherit"}, "init='inherit'")]
+)
+def test_the_widths_of_a_recurrent_teacher_are_not_ranked(
+    values: dict[str, Any], wanted: str, context: TrialContext
+) -> None:
+    candidate = Candidate(family="recurrent", depths=(1,), losses=(LossTerm(name="task_loss"),), **values)
+    with pytest.raises(RequestError) as caught:
+        candidate_rules(context, seed=0).require(candidate)
+    assert str(caught.value) == (
+        f"the teacher must have channels to rank, but got {wanted} with a teacher of family 'recurrent'; "
+        "width_multiplier makes its students narrower"
+    )
+
+
+def test_integer_states_of_other_cells_are_refused(context: TrialContext) -> None:
+    candidate = Candidate(
+        family="recurrent", depths=(1,), settings=RecurrentSettings(cell="gru"), weight_bits=8, activation_bits=8,
+        losses=(LossTerm(name="task_loss"),),
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="activation_bits of a recurrent network must be 32, or 8 with cell='lstm'"):
+        candidate_rules(context, seed=0).require(candidate)

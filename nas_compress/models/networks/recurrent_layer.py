@@ -46,6 +46,11 @@ class RecurrentLayer(nn.RNNBase):
         return self.hidden_size
 
     @property
+    def weight_names(self) -> list[str]:
+        """Names of the weights of inputs and states, without biases."""
+        return [name for names in self._all_weights for name in names if name.startswith("weight")]
+
+    @property
     def weights(self) -> list[Tensor]:
         """The tensors of each direction in the order of PER_DIRECTION, forward first."""
         return [getattr(self, name) for names in self._all_weights for name in names]
