@@ -76,8 +76,12 @@ def _require_attention(candidate: Candidate) -> None:
 
 
 def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str = "") -> None:
-    """Refuse a candidate that uses layers of a teacher in an ONNX or TorchScript file. where: start of the error."""
+    """Refuse a candidate that uses layers or ranked channels that the teacher does not have.
+
+    where: start of the error.
+    """
     if not teacher.gives_answers_only:
+        _require_channels(candidate, teacher, where)
         return
     pruning, teaching = candidate.pruning, candidate.teaching
     features = feature_terms(candidate.losses) if teaching.teacher not in ("assistant", "mutual") else ()
@@ -103,6 +107,18 @@ def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str 
         )
 
 
+def _require_channels(candidate: Candidate, teacher: TeacherSection, where: str) -> None:
+    pruning = candidate.pruning
+    if not teacher.is_trained or FAMILIES[teacher.family].has_channels:
+        return
+    wanted = f"pruning_ratio={pruning.ratio:g}" if pruning.ratio > 0 else "init='inherit'"
+    if pruning.ratio > 0 or pruning.init == "inherit":
+        raise RequestError(
+            f"{where}the teacher must have channels to rank, but got {wanted} with a teacher of family "
+            f"{teacher.family!r}; width_multiplier makes its students narrower"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherShape:
     """The teacher's shape as far as it limits its students.
@@ -120,7 +136,6 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
     """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
     shape, pruning = candidate.shape, candidate.pruning
     same = shape.family == teacher.family
-    _require_channels(candidate, teacher.family)
     if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
         raise RequestError(
             f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
@@ -140,23 +155,6 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
         raise RequestError(
             "init='inherit' needs a student of the teacher's family and at most its depths, "
             f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
-        )
-
-
-def _require_channels(candidate: Candidate, family: str | None) -> None:
-    """Refuse a candidate that needs ranked channels of a teacher that has none."""
-    pruning = candidate.pruning
-    wanted = (
-        f"pruning_ratio={pruning.ratio:g}"
-        if pruning.ratio > 0
-        else "init='inherit'"
-        if pruning.init == "inherit"
-        else ""
-    )
-    if wanted and family is not None and family in FAMILIES and not FAMILIES[family].has_channels:
-        raise RequestError(
-            f"the teacher must have channels to rank, but got {wanted} with a teacher of family {family!r}; "
-            "width_multiplier makes its students narrower"
         )
 
 
