@@ -27,6 +27,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
+from nas_compress.search.preflight.accuracy_floor import require_floor_in_reach
 from nas_compress.search.preflight.cut_notes import cut_notes
 from nas_compress.search.preflight.feasibility import (
     draw_candidates,
@@ -156,6 +157,7 @@ def run_study(
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target)
             reporter.say(_teacher_line(figures))
+            require_floor_in_reach(parts.spec, figures)
         parts = measured_against(parts, figures)
         if any(budget.relative for budget in parts.budgets):
             reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
