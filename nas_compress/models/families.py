@@ -12,6 +12,7 @@ from nas_compress.models.networks.conv1d import Conv1d
 from nas_compress.models.networks.encoder import Encoder
 from nas_compress.models.networks.mlp import Perceptron
 from nas_compress.models.networks.mobilenet import MobileNet
+from nas_compress.models.networks.recurrent import Recurrent
 from nas_compress.models.networks.resnet import ResNet
 from nas_compress.models.networks.unet import UNet
 from nas_compress.models.networks.vit import ViT
@@ -27,6 +28,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "conv1d": Conv1d(),
     "unet": UNet(),
     "encoder": Encoder(),
+    "recurrent": Recurrent(),
 }
 """Every family by its name."""
 
