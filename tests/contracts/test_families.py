@@ -212,7 +212,9 @@ def test_fresh_weights_follow_the_seed(family: str) -> None:
         return flat(value for value in network.parameters() if value.ndim > 1)
 
     assert torch.equal(weights(1), weights(1))
-    assert bool((weights(1) != weights(2)).all())
+    # the row of padding in a table of tokens is 0
+    assert bool(((weights(1) != weights(2)) | (weights(1) == 0)).all())
+    assert (weights(1) == 0).sum() < 0.02 * len(weights(1))
 
 
 def flat(values: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -295,7 +297,7 @@ def builds(family: str, signature: Signature) -> bool:
 
 
 def test_a_family_that_does_not_fit_a_task_is_refused_with_those_that_do() -> None:
-    images, table = classifier(IMAGES[0]), classifier(OTHERS[-1])
+    images, table = classifier(IMAGES[0]), classifier(OTHERS[3])
     require_fitting("vit", images)
     require_fitting("pruned", table)
     with pytest.raises(RequestError) as caught:
