@@ -16,12 +16,12 @@ class DeviceEntry:
     """One kind of device.
 
     make: opens it with settings; RequestError for settings that it does not have.
-    make_by_command: opens a remote one with settings and the command that starts its agent, instead of `make`.
+    make_by_command: opens a remote one with settings and the command that starts its agent; such a kind has no `make`.
     integer_caution: returns a line about 8-bit kernels on a described device, or an empty string.
     """
 
     summary: str
-    make: Callable[[DeviceSettings], Device]
+    make: Callable[[DeviceSettings], Device] | None
     integer_caution: Callable[[Described], str]
     make_by_command: Callable[[DeviceSettings, tuple[str, ...]], Device] | None = None
 
@@ -58,10 +58,10 @@ def open_device(
     try:
         if entry.make_by_command is not None:
             if not command:
-                raise RequestError(f"a device of kind {name} needs a command, but got none")
+                raise RequestError(f"a device of kind {name} must have a command, but got none")
             return entry.make_by_command(settings, tuple(command))
-        if command:
-            raise RequestError(f"a command belongs to a remote device, but got one for a device of kind {name}")
+        if command or entry.make is None:
+            raise RequestError(f"a command must start the agent of a remote device, but the kind is {name}")
         return entry.make(settings)
     except RequestError as error:
         raise refusal(str(error), where) from error

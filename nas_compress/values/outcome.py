@@ -60,6 +60,22 @@ class Measured:
         """A copy with these figures added or replaced."""
         return replace(self, figures={**self.figures, **figures})
 
+    def timed(self, figures: Mapping[str, float], *, spread: float, noisy: bool, device: str = "") -> Measured:
+        """A copy with the timed figures of a device.
+
+        figures: under their full names. spread, noisy: of the latency. device: name of a named one; empty for the
+        study's own device.
+        """
+        measured = self.with_figures(figures)
+        if not device:
+            return replace(measured, latency_spread=spread, latency_noisy=noisy)
+        others = tuple(name for name in self.noisy_devices if name != device)
+        return replace(
+            measured,
+            device_spreads={**self.device_spreads, device: spread},
+            noisy_devices=(*others, *((device,) if noisy else ())),
+        )
+
     def broken_budgets(self, budgets: Iterable[Budget]) -> str:
         """Describe every broken budget; empty if none. Unmeasured figures break none."""
         broken = [
@@ -70,7 +86,7 @@ class Measured:
         return "; ".join(broken)
 
     def shortfall(self, budgets: Iterable[Budget]) -> str:
-        """Describe the broken budgets of a file to ship, and those on a device that was lost; empty if there are none."""
+        """Describe the broken budgets of a file to ship, also those on a lost device; empty if there are none."""
         budgets = tuple(budgets)
         lost = [f"{each.name} was not measured" for each in budgets if each.metric.device and self.lacks(each.name)]
         return "; ".join(filter(None, (self.broken_budgets(budgets), *lost)))
