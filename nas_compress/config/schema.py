@@ -223,11 +223,10 @@ class StudySpec(Section):
         return replace(self.devices[device].settings, counts_samples=on_device("samples_per_s", device) in named)
 
     @property
-    def conditions(self) -> dict[str, str]:
-        """The words of the conditions by device; the study's own one has the name "". Default words are left out."""
-        found = {"": self.target.settings.conditions}
-        found |= {name: section.settings.conditions for name, section in self.devices.items()}
-        return {name: words for name, words in found.items() if words}
+    def device_conditions(self) -> tuple[tuple[str, str], ...]:
+        """The conditions of named devices in words, by name; without the default ones."""
+        found = ((name, section.settings.conditions) for name, section in self.devices.items())
+        return tuple((name, words) for name, words in found if words)
 
     @property
     def objective_list(self) -> tuple[Objective, ...]:

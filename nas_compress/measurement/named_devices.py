@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nas_compress.callbacks import Notice
@@ -36,6 +37,13 @@ class NamedDevices:
     def ask_again(self) -> None:
         """Ask lost devices at the next measurement, without a rest."""
         self._lost = dict.fromkeys(self._lost, -self._rest_s)
+
+    @contextmanager
+    def provisional(self) -> Iterator[NamedDevices]:
+        """Yield the same devices with the known figures; new figures are forgotten at the end."""
+        with ExitStack() as stack:
+            opened = {name: stack.enter_context(device.provisional()) for name, device in self.devices.items()}
+            yield NamedDevices(opened, notice=self._notice, rest_s=self._rest_s)
 
     def timed(
         self,

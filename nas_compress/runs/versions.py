@@ -7,7 +7,6 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from nas_compress import __version__
 from nas_compress.runs.records import Record
 
 
@@ -89,5 +88,5 @@ def versions() -> dict[str, str]:
 @cache
 def _versions() -> tuple[tuple[str, str], ...]:
     names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
-    ours = {"python": platform.python_version(), "nas-compress": __version__}
+    ours = {"python": platform.python_version(), "nas-compress": importlib.metadata.version("nas-compress")}
     return tuple((ours | {name: importlib.metadata.version(name) for name in names}).items())

@@ -72,6 +72,7 @@ from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.values.metrics.row import ONE_SAMPLE
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -326,6 +327,8 @@ def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], t
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
     if parts.target.settings.conditions:
         reporter.say(f"latency of the study: {parts.target.settings.conditions}")
+    for name, device in parts.named.devices.items():
+        reporter.say(f"device {name}: {device.name}, {device.settings.conditions or ONE_SAMPLE}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
         reporter.say(f"warning: {warning}")
