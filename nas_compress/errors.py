@@ -5,8 +5,10 @@ NasCompressError
 │   ├── UntraceableError    a network has no fixed graph for integer kernels
 │   └── NotBytesError       samples that were to be stored as bytes are none; they are stored as floats
 ├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
-│   └── DamagedFileError    a file does not match its checksum, or is none of ours
-│       └── UnfitCheckpointError    a whole checkpoint belongs to another training
+│   ├── DamagedFileError    a file does not match its checksum, or is none of ours
+│   │   └── UnfitCheckpointError    a whole checkpoint belongs to another training
+│   └── DeviceError         a device reached by a command does not answer as agreed
+│       └── LostDeviceError     it does not answer, and may answer later
 └── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
     ├── MetricError
@@ -56,6 +58,24 @@ class DamagedFileError(RunError):
 
 class UnfitCheckpointError(DamagedFileError):
     """A whole checkpoint belongs to another training. Nothing was restored from it."""
+
+
+class DeviceError(RunError):
+    """A device that is reached by a command gave a wrong answer. The message has no words of the device."""
+
+
+class LostDeviceError(DeviceError):
+    """A device that is reached by a command did not answer. Nothing was measured, and a later try may succeed.
+
+    device: its name in the study. reason: half a sentence in fixed words.
+    """
+
+    def __init__(self, device: str, reason: str) -> None:
+        super().__init__(
+            f"Device {device} did not answer: {reason}. Its latency was not measured. "
+            "Try the command of the device in a terminal, then run the same command to continue."
+        )
+        self.reason = reason
 
 
 class TrialError(NasCompressError):
