@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
@@ -110,4 +111,27 @@ def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
 
 def _require_fitting(inputs: Batch, targets: Batch, task: Task) -> None:
     require_fitting(inputs, task.signature.inputs)
+    for spec in task.signature.inputs:
+        if spec.values is not None and count(inputs):
+            _require_tokens(inputs[spec.name], spec.name, spec.values)
     require_fitting(targets, task.targets, samples=count(inputs))
+
+
+def _require_tokens(ids: Tensor, name: str, values: int) -> None:
+    """Raise RequestError unless the ids are in range, each sample has a token, and padding is behind its tokens."""
+    if not ids.shape[1]:
+        raise RequestError(f"each sample must have a token, but got {name}: {tuple(ids.shape)}")
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0 or most >= values:
+        wrong = least if least < 0 else most
+        raise RequestError(f"0 <= {name} < {values} (size of the vocabulary) must hold for token ids, but got {wrong}")
+    padding = ids == 0
+    if bool(padding[:, 0].any()):
+        sample = int(padding[:, 0].nonzero()[0])
+        raise RequestError(f"each sample must begin with a token, but {name} {sample} begins with padding (0)")
+    broken = (padding[:, :-1] & ~padding[:, 1:]).any(dim=1)
+    if bool(broken.any()):
+        sample = int(broken.nonzero()[0])
+        raise RequestError(
+            f"padding (0) must be behind the tokens of a sample, but {name} {sample} has tokens after it"
+        )

@@ -1,4 +1,4 @@
-"""Small exact edits of an ONNX graph, in place, for uniform graphs from both exporters."""
+"""Small exact edits of an ONNX graph and of its branches, in place, for uniform graphs from both exporters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ Key = tuple[int, ...]
 
 def inline_constants_(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes, reshaped constants and aliases of stored tensors into initialisers, which are smaller."""
+    for part in every_graph(graph):
+        _inline_constants_(part)
+
+
+def _inline_constants_(graph: onnx.GraphProto) -> None:
     kept = []
+    outputs = {value.name for value in graph.output}  # the runtime wants a node behind each output of a branch
     stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         value = _constant_value(node, stored)
-        if value is None:
+        if value is None or outputs.intersection(node.output):
             kept.append(node)
         else:
             stored[node.output[0]] = value
@@ -30,6 +36,11 @@ def inline_constants_(graph: onnx.GraphProto) -> None:
 
 def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
     """Write a mean over height and width as GlobalAveragePool, which alone has an integer kernel."""
+    for part in every_graph(graph):
+        _pool_over_whole_planes_(part)
+
+
+def _pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
     values = initialisers(graph)
     for node in graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in values:
@@ -42,8 +53,14 @@ def pool_over_whole_planes_(graph: onnx.GraphProto) -> None:
 def share_halves_(graph: onnx.GraphProto) -> None:
     """Join all 16-bit tensors (n, 1, ...) that are only cast to 32 bits, cast them once and split the result.
 
-    The runtime folds both forms; the joint form saves two descriptions per tensor. No value changes.
+    The runtime folds both forms; the joint form saves two descriptions per tensor. No value changes. Tensors of a
+    branch are joined inside the branch.
     """
+    for part in every_graph(graph):
+        _share_halves_(part)
+
+
+def _share_halves_(graph: onnx.GraphProto) -> None:
     stored = initialisers(graph)
     groups: dict[Key, dict[str, onnx.NodeProto]] = {}
     instead: dict[str, str] = {}
@@ -59,7 +76,12 @@ def share_halves_(graph: onnx.GraphProto) -> None:
 
 
 def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
-    """Remove nodes without a reader among other nodes and outputs."""
+    """Remove nodes without a reader among other nodes and outputs; a node that only a branch reads stays."""
+    for part in every_graph(graph):
+        _drop_unread_nodes_(part)
+
+
+def _drop_unread_nodes_(graph: onnx.GraphProto) -> None:
     read = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -67,6 +89,52 @@ def drop_unread_nodes_(graph: onnx.GraphProto) -> None:
             read.update(read_names(node))
             kept.append(node)
     replace_nodes_(graph, kept[::-1])
+
+
+def every_graph(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """Return the graph and those of its branches and loops at any depth, inner ones first.
+
+    An edit that replaces the nodes of a graph ends the life of its inner graphs, so these must be edited before it.
+    """
+    inner = [part for node in graph.node for branch in inner_graphs(node) for part in every_graph(branch)]
+    return [*inner, graph]
+
+
+def separate_names_(graph: onnx.GraphProto) -> None:
+    """Give the tensors of each inner graph names that no other graph has.
+
+    Edits of two graphs may add tensors of one name, which a reader could take for each other.
+    """
+    taken = {value.name for value in (*graph.input, *graph.output)} | _made_names(graph)
+    _separate_names_(graph, {}, taken)
+
+
+def _separate_names_(graph: onnx.GraphProto, names: Mapping[str, str], taken: set[str]) -> None:
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        for place, name in enumerate(node.output):
+            node.output[place] = names.get(name, name)
+        for inner in inner_graphs(node):
+            own = dict(names)
+            for name in sorted(_made_names(inner) | {value.name for value in inner.input}):
+                own[name] = _free_name(name, taken)
+            for named in (*inner.initializer, *inner.input, *inner.output):
+                named.name = own.get(named.name, named.name)
+            _separate_names_(inner, own, taken)
+
+
+def _made_names(graph: onnx.GraphProto) -> set[str]:
+    computed = {name for node in graph.node for name in node.output if name}
+    return computed | {tensor.name for tensor in graph.initializer}
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number, free = number + 1, f"{name}~{number}"
+    taken.add(free)
+    return free
 
 
 def inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:

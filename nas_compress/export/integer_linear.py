@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from nas_compress.export.graph_edits import Array, drop_unread_nodes_, makers, stored_values
+from nas_compress.export.graph_edits import Array, drop_unread_nodes_, every_graph, makers, stored_values
 
 ADDED = "//"
 """Separator in the names of added tensors. Names of parameters and outputs do not contain it."""
@@ -26,9 +26,16 @@ Bias = tuple[str, bytes]
 
 
 def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
-    """Rewrite every product of quantized values and quantized weights."""
-    graph = model.graph
-    _rewrite_products_(model)
+    """Rewrite every product of quantized values and quantized weights, also in branches."""
+    found = [_products(part) for part in every_graph(model.graph)]
+    dimensions = _dimensions(model) if any(found) else {}
+    for part, products in zip(every_graph(model.graph), found, strict=True):
+        _rewrite_products_(part, products, dimensions)
+        _make_gemms_integer_(part)
+    drop_unread_nodes_(model.graph)
+
+
+def _make_gemms_integer_(graph: onnx.GraphProto) -> None:
     made_by = makers(graph)
     written: dict[Bias, str] = {}
     for gemm in [node for node in graph.node if node.op_type == "Gemm"]:
@@ -38,23 +45,29 @@ def make_linear_layers_integer_(model: onnx.ModelProto) -> None:
         _reshape_instead_of_flatten_(gemm, graph, made_by)
         _write_zero_point_(weights, graph)
         _write_integer_bias_(gemm, values, weights, graph, written)
-    drop_unread_nodes_(graph)
 
 
-def _rewrite_products_(model: onnx.ModelProto) -> None:
-    """Rewrite each MatMul of quantized values and the transpose of quantized weights, on rows as a Gemm."""
-    graph = model.graph
+Products = list[tuple[onnx.NodeProto, onnx.NodeProto]]
+"""Each MatMul of quantized values and the transpose of quantized weights, with the DequantizeLinear of its weights."""
+
+
+def _products(graph: onnx.GraphProto) -> Products:
     made_by = makers(graph)
     found = []
-    for node in (node for node in model.graph.node if node.op_type == "MatMul"):
+    for node in (node for node in graph.node if node.op_type == "MatMul"):
         turned = made_by.get(node.input[1])
         weights = made_by.get(turned.input[0]) if turned is not None and turned.op_type == "Transpose" else None
         if turned is None or weights is None or weights.op_type != "DequantizeLinear":
             continue
         if _dequantized(node.input[0], made_by) is not None:
             found.append((node, weights))
-    dimensions = _dimensions(model) if found else {}
-    for node, weights in found:
+    return found
+
+
+def _rewrite_products_(graph: onnx.GraphProto, products: Products, dimensions: Mapping[str, int]) -> None:
+    """Rewrite the products, on rows as a Gemm."""
+    made_by = makers(graph)
+    for node, weights in products:
         if dimensions.get(node.input[0]) == 2:
             node.CopyFrom(helper.make_node("Gemm", [node.input[0], weights.output[0]], [node.output[0]], transB=1))
         else:
@@ -76,8 +89,9 @@ def _transposed(weights: onnx.NodeProto, graph: onnx.GraphProto, made_by: dict[s
 
 def _dimensions(model: onnx.ModelProto) -> dict[str, int]:
     """Return the number of dimensions of each computed tensor, if shape inference finds it."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    return {value.name: len(value.type.tensor_type.shape.dim) for value in inferred if _has_shape(value)}
+    inferred = every_graph(onnx.shape_inference.infer_shapes(model).graph)
+    values = [value for graph in inferred for value in graph.value_info if _has_shape(value)]
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in values}
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:

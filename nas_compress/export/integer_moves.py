@@ -12,7 +12,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from nas_compress.export.graph_edits import drop_unread_nodes_, makers, replace_nodes_, stored_values
+from nas_compress.export.graph_edits import (
+    drop_unread_nodes_,
+    every_graph,
+    makers,
+    replace_nodes_,
+    stored_values,
+)
 
 MOVED = "//moved"
 """Ending of the names of moved integers. Names of parameters and outputs do not contain it."""
@@ -21,8 +27,13 @@ MOVED = "//moved"
 def move_integers_(graph: onnx.GraphProto) -> None:
     """Write a Pad, Slice or Concat of equally quantized values as one of integers, and dequantize its result.
 
-    Padding with zeros becomes padding with the zero point.
+    Padding with zeros becomes padding with the zero point. A move in a branch needs the rounding in the same branch.
     """
+    for part in every_graph(graph):
+        _move_integers_(part)
+
+
+def _move_integers_(graph: onnx.GraphProto) -> None:
     made_by, nodes = makers(graph), []
     for node in graph.node:
         sources = [made_by.get(name) for name in _moved(node, graph)]

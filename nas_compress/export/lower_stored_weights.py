@@ -18,6 +18,7 @@ from nas_compress.export.bit_packing import encode, levels, packed_bytes, zero_f
 from nas_compress.export.graph_edits import (
     Array,
     drop_unread_nodes_,
+    every_graph,
     initialisers,
     read_names,
     rename_inputs_,
@@ -71,7 +72,16 @@ class _Weight:
 
 
 def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
-    """Replace every node of DOMAIN by standard operators with the same output."""
+    """Replace every stored weight by standard operators with the same output, inside the branch that has it.
+
+    The runtime would take a weight outside for a computed tensor and run the unpacking and slower kernels.
+    """
+    for part in every_graph(graph):
+        _store_weights_(part, layout)
+    drop_unread_nodes_(graph)
+
+
+def _store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
     store = TensorStore(graph)
     found, rest = _each_once(graph)
     unpacked: Nodes = []
@@ -84,11 +94,15 @@ def store_weights_(graph: onnx.GraphProto, layout: Layout) -> None:
         unpacked += _unpack_together(members, layout, store)
     unpacked += _float8_weights([node for node in found if node.op_type == FLOAT8_WEIGHT], layout, store)
     replace_nodes_(graph, unpacked + rest)
-    drop_unread_nodes_(graph)
 
 
 def leave_out_zeros_(graph: onnx.GraphProto) -> None:
-    """Store matrices and kernels of one type as masks or gaps if that takes fewer bytes."""
+    """Store matrices and kernels of one type and branch as masks or gaps if that takes fewer bytes."""
+    for part in every_graph(graph):
+        _leave_out_zeros_(part)
+
+
+def _leave_out_zeros_(graph: onnx.GraphProto) -> None:
     store = TensorStore(graph)
     read = {name for node in graph.node for name in read_names(node)}
     stored = [tensor for name, tensor in initialisers(graph).items() if name in read]

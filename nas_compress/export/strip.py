@@ -9,7 +9,7 @@ from itertools import count, filterfalse, product
 import onnx
 from onnx import helper, numpy_helper
 
-from nas_compress.export.graph_edits import initialisers, inner_graphs, read_names
+from nas_compress.export.graph_edits import every_graph, initialisers, inner_graphs, read_names, separate_names_
 from nas_compress.values.file_contract import IR_VERSION, OPSET
 
 
@@ -19,7 +19,9 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     Needs inputs and outputs of known types. Tensors are numbered in the order of their first use. Only single integer
     zeros are shared, so the number of bytes depends on the architecture and not on the weights.
     """
-    graph = model.graph
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    separate_names_(graph)
     names = _short_names(graph)
     nodes = [_bare_node(node, names) for node in graph.node]
     tensors: dict[str, onnx.TensorProto] = {}
@@ -40,13 +42,13 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
     """Map old names to the shortest new ones, in the order of their first use."""
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     names[""] = ""
-    stored, zeros = initialisers(graph), dict[int, str]()
+    shared, zeros = _shared_zeros(graph), dict[tuple[int, int], str]()
     fresh = filterfalse(frozenset(names).__contains__, _shortest_names())
     for node in graph.node:
         for name in _names(node):
             if name in names:
                 continue
-            zero = _kind_of_zero(stored[name]) if name in stored else None
+            zero = shared.get(name)
             if zero in zeros:
                 names[name] = zeros[zero]
                 continue
@@ -70,6 +72,17 @@ def _shortest_names() -> Iterator[str]:
     """Yield `a`, `b`, ..., `Z`, `aa`, `ab`, and so on: a file repeats the name of each tensor two or three times."""
     for length in count(1):
         yield from map("".join, product(string.ascii_letters, repeat=length))
+
+
+def _shared_zeros(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
+    """Return the graph and the type of each single integer zero, by name: equal ones of one graph are stored once."""
+    found = {}
+    for place, part in enumerate(every_graph(graph)):
+        for tensor in part.initializer:
+            kind = _kind_of_zero(tensor)
+            if kind is not None:
+                found[tensor.name] = place, kind
+    return found
 
 
 def _kind_of_zero(tensor: onnx.TensorProto) -> int | None:
@@ -104,8 +117,12 @@ def _bare_graph(graph: onnx.GraphProto, names: dict[str, str]) -> onnx.GraphProt
         [helper.make_value_info(names[value.name], value.type) for value in ends]
         for ends in (graph.input, graph.output)
     )
-    tensors = [_bare_tensor(tensor, names[tensor.name]) for tensor in graph.initializer]
-    return helper.make_graph([_bare_node(node, names) for node in graph.node], "n", inputs, outputs, tensors)
+    read = {name for node in graph.node for name in read_names(node)} | {value.name for value in graph.output}
+    tensors: dict[str, onnx.TensorProto] = {}
+    for tensor in (tensor for tensor in graph.initializer if tensor.name in read):
+        tensors.setdefault(names[tensor.name], _bare_tensor(tensor, names[tensor.name]))
+    nodes = [_bare_node(node, names) for node in graph.node]
+    return helper.make_graph(nodes, "n", inputs, outputs, list(tensors.values()))
 
 
 def _is_default(operator: str, attribute: onnx.AttributeProto) -> bool:

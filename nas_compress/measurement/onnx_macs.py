@@ -6,8 +6,10 @@ from math import prod
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from nas_compress.devices.onnx_session import start_session
+from nas_compress.export.graph_edits import inner_graphs, replace_nodes_, separate_names_
 from nas_compress.tasks.batch import Arrays
 
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
@@ -22,22 +24,58 @@ Shape = tuple[int, ...]
 def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
     """Count the multiply-adds of one sample: convolutions, products and their biases.
 
-    Operators inside branches and loops do not count. content: bytes of the file. inputs: one sample.
+    Of the branches of an If, the one with the most counts; those of a file with early exits add up to a sample that
+    never exits. Operators inside loops do not count. content: bytes of the file. inputs: one sample.
     """
     model = onnx.load_model_from_string(content)
-    nodes = [node for node in model.graph.node if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+    graph = model.graph
+    separate_names_(graph)
+    flat, tensors = _without_branches(graph)
+    nodes = [node for node in flat if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
     if not nodes:
         return 0
     wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, node.output[0]) if name))
-    known = {each.name for each in (*model.graph.output, *model.graph.input)}
-    stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    known = {each.name for each in (*graph.output, *graph.input)}
+    stored = {tensor.name: tuple(tensor.dims) for tensor in tensors}
     seen = [name for name in wanted if name not in known and name not in stored]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen)
-    session = start_session(model.SerializeToString(), optimised=False)
+    runnable = onnx.ModelProto()
+    runnable.CopyFrom(model)
+    replace_nodes_(runnable.graph, flat)
+    del runnable.graph.initializer[:]
+    runnable.graph.initializer.extend(tensors)
+    runnable.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen)
+    session = start_session(runnable.SerializeToString(), optimised=False)
     names = [value.name for value in session.get_outputs()]
     values = dict(zip(names, session.run(names, dict(inputs)), strict=True))
     shapes = {name: tuple(np.shape(value)) for name, value in (*values.items(), *inputs.items())} | stored
-    return sum(_macs(node, shapes) for node in nodes)
+    return _graph_macs(graph, shapes)
+
+
+def _without_branches(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return nodes that compute every branch of each If, for the shapes of all tensors, and the stored tensors."""
+    nodes: list[onnx.NodeProto] = []
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        if node.op_type != "If":
+            nodes.append(node)
+            continue
+        for branch in inner_graphs(node):
+            inner, stored = _without_branches(branch)
+            nodes += inner
+            tensors += stored
+        nodes += [
+            helper.make_node("Identity", [value.name], [name])
+            for value, name in zip(branch.output, node.output, strict=True)
+        ]
+    return nodes, tensors
+
+
+def _graph_macs(graph: onnx.GraphProto, shapes: dict[str, Shape]) -> int:
+    own = [node for node in graph.node if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+    branches = [
+        [_graph_macs(part, shapes) for part in inner_graphs(node)] for node in graph.node if node.op_type == "If"
+    ]
+    return sum(_macs(node, shapes) for node in own) + sum(map(max, branches))
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:

@@ -103,11 +103,15 @@ def fitting(batch: Batch | InputRows, most: int) -> int:
 def zeros(
     specs: Iterable[TensorSpec], samples: int, *, sizes: Mapping[str, int] | None = None, free: int = 1
 ) -> dict[str, Tensor]:
-    """Tensors of zeros for shape checks. sizes: of free dimensions by name; others have `free` entries."""
+    """Tensors of zeros for shape checks; token ids are 1, because 0 is padding.
+
+    sizes: of free dimensions by name; others have `free` entries.
+    """
     known = sizes or {}
     return {
-        spec.name: torch.zeros(
+        spec.name: torch.full(
             (samples, *(size if isinstance(size, int) else known.get(size, free) for size in spec.sample_shape)),
+            0 if spec.values is None else 1,
             dtype=getattr(torch, spec.dtype),
         )
         for spec in specs

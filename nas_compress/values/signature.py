@@ -12,6 +12,9 @@ from nas_compress.errors import RequestError
 BATCH = "N"
 """Name of the free first dimension of every tensor."""
 
+TOKENS = "T"
+"""Name of the free dimension of a sequence of tokens."""
+
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
 """Types of inputs and outputs, named as in NumPy."""
 
@@ -22,6 +25,7 @@ class TensorSpec:
 
     shape: sizes in order, `N` first. A whole number is fixed; a name is free at run time, and equal names mean equal
     sizes.
+    values: number of ids of a tensor of token ids, which are 0 to `values` - 1; 0 is padding. None for other tensors.
 
     >>> TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)).sample_shape
     (1, 8, 8)
@@ -30,6 +34,7 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    values: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -46,6 +51,8 @@ class TensorSpec:
                 )
         if any(isinstance(size, int) and size < 1 for size in self.shape):
             raise RequestError(f"fixed sizes >= 1 must hold, but got {self.name}: {self.shape}")
+        if self.values is not None:
+            _require_token_ids(self, self.values)
 
     @property
     def free_dimensions(self) -> dict[int, str]:
@@ -85,6 +92,29 @@ class Signature:
             inputs=(TensorSpec(name="input", dtype="uint8", shape=(BATCH, *shape)),),
             outputs=(TensorSpec(name="logits", dtype="float32", shape=(BATCH, classes)),),
         )
+
+    @classmethod
+    def of_tokens(cls, *, vocabulary: int, classes: int) -> Signature:
+        """Token ids int32 (N, T) as `input`, both sizes free, and float32 (N, classes) as `logits`.
+
+        vocabulary: number of ids, padding included.
+
+        >>> Signature.of_tokens(vocabulary=100, classes=2).vocabulary
+        100
+        """
+        return cls(
+            inputs=(token_input(vocabulary),),
+            outputs=(TensorSpec(name="logits", dtype="float32", shape=(BATCH, classes)),),
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids of the only input; RequestError unless it is token ids (N, T)."""
+        spec = self.inputs[0]
+        if len(self.inputs) != 1 or spec.values is None:
+            found = ", ".join(f"{spec.name}: {spec.dtype} {spec.shape}" for spec in self.inputs)
+            raise RequestError(f"a network of tokens must have one input of token ids (N, T), but got {found}")
+        return spec.values
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -166,7 +196,7 @@ class Signature:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
         return {
-            kind: [{"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs]
+            kind: [_plain(spec) for spec in specs]
             for kind, specs in (("inputs", self.inputs), ("outputs", self.outputs))
         }
 
@@ -174,6 +204,22 @@ class Signature:
     def from_dict(cls, values: Mapping[str, Any]) -> Signature:
         """The inverse of `to_dict`."""
         return cls(inputs=_specs(values["inputs"]), outputs=_specs(values["outputs"]))
+
+
+def token_input(vocabulary: int) -> TensorSpec:
+    """The input of a network of tokens: ids int32 (N, T) of that many values."""
+    return TensorSpec(name="input", dtype="int32", shape=(BATCH, TOKENS), values=vocabulary)
+
+
+def _require_token_ids(spec: TensorSpec, values: int) -> None:
+    if values < 2 or spec.dtype not in ("int32", "int64") or len(spec.shape) != 2:
+        rule = "token ids must be int32 or int64 (N, T) of 2 values or more"
+        raise RequestError(f"{rule}, but got {spec.name}: {spec.dtype} {spec.shape} of {values} values")
+
+
+def _plain(spec: TensorSpec) -> dict[str, Any]:
+    values = {} if spec.values is None else {"values": spec.values}  # absent in other tensors, as in stored files
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), **values}
 
 
 def _named(specs: tuple[TensorSpec, ...], name: str, kind: str) -> TensorSpec:
@@ -185,4 +231,7 @@ def _named(specs: tuple[TensorSpec, ...], name: str, kind: str) -> TensorSpec:
 
 
 def _specs(values: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name=spec["name"], dtype=spec["dtype"], shape=tuple(spec["shape"])) for spec in values)
+    return tuple(
+        TensorSpec(name=spec["name"], dtype=spec["dtype"], shape=tuple(spec["shape"]), values=spec.get("values"))
+        for spec in values
+    )
