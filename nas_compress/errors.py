@@ -5,15 +5,14 @@ NasCompressError
 │   ├── UntraceableError    a network has no fixed graph for integer kernels
 │   └── NotBytesError       samples that were to be stored as bytes are none; they are stored as floats
 ├── RunError            the run cannot continue: disk, permission, storage (exit code 1)
-│   ├── DamagedFileError    a file does not match its checksum, or is none of ours
-│   │   └── UnfitCheckpointError    a whole checkpoint belongs to another training
-│   └── DeviceError         a device reached by a command does not answer as agreed
-│       └── LostDeviceError     it does not answer, and may answer later
+│   └── DamagedFileError    a file does not match its checksum, or is none of ours
+│       └── UnfitCheckpointError    a whole checkpoint belongs to another training
 └── TrialError          one trial failed; the study records the reason and continues
     ├── NonFiniteLossError
     ├── MetricError
     ├── ExportError
-    └── FloatKernelError
+    ├── FloatKernelError
+    └── DeviceLostError     a named device cannot measure now; its figures are missing and asked for later
 """
 
 from __future__ import annotations
@@ -60,24 +59,6 @@ class UnfitCheckpointError(DamagedFileError):
     """A whole checkpoint belongs to another training. Nothing was restored from it."""
 
 
-class DeviceError(RunError):
-    """A device that is reached by a command gave a wrong answer. The message has no words of the device."""
-
-
-class LostDeviceError(DeviceError):
-    """A device that is reached by a command did not answer. Nothing was measured, and a later try may succeed.
-
-    device: its name in the study. reason: half a sentence in fixed words.
-    """
-
-    def __init__(self, device: str, reason: str) -> None:
-        super().__init__(
-            f"Device {device} did not answer: {reason}. Its latency was not measured. "
-            "Try the command of the device in a terminal, then run the same command to continue."
-        )
-        self.reason = reason
-
-
 class TrialError(NasCompressError):
     """One trial cannot be finished; the study records the reason and continues."""
 
@@ -103,6 +84,13 @@ class FloatKernelError(TrialError):
     def __init__(self, message: str, shapes: Iterable[tuple[int, ...]] = ()) -> None:
         super().__init__(message)
         self.shapes = tuple(shapes)
+
+
+class DeviceLostError(TrialError):
+    """A named device cannot measure at the moment: out of reach, switched off, or with an answer that is not valid.
+
+    Measurements catch it: the figure is missing, and is asked for again later. No trial fails by it.
+    """
 
 
 def refusal(message: str, where: str) -> RequestError:

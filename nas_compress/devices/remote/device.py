@@ -15,27 +15,29 @@ from nas_compress.devices.onnx_session import read_content
 from nas_compress.devices.onnxruntime_cpu.device import FLOAT_BLOCK, INTEGER_BLOCK
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_graph
 from nas_compress.devices.protocol import NO_SIZES, Device, Latency
-from nas_compress.devices.remote.connection import WAITS_S, Connection
-from nas_compress.devices.remote.facts import REMEDY
+from nas_compress.devices.remote.connection import REST_S, Connection
 from nas_compress.devices.remote.link import DEFAULT_LIMITS, Limits, Link
 from nas_compress.devices.remote.meter import RemoteMeter
-from nas_compress.errors import DeviceError
-from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.errors import DeviceLostError
+from nas_compress.values.device_settings import DeviceSettings
+
+REMOTE_NAME = "remote"
+"""Name in the table of devices."""
 
 
 class RemoteDevice:
     """Another machine under onnxruntime. Nothing about the command is kept or shown.
 
-    name: of the device in the study. meter: has the connection and the settings.
+    meter: has the connection and the settings.
     """
 
-    def __init__(self, name: str, meter: RemoteMeter) -> None:
-        self._name, self._meter = name, meter
+    def __init__(self, meter: RemoteMeter) -> None:
+        self._meter = meter
 
     @property
     def name(self) -> str:
-        """Name in the study."""
-        return self._name
+        """Name in the table of devices."""
+        return REMOTE_NAME
 
     @property
     def fingerprint(self) -> str:
@@ -89,9 +91,7 @@ class RemoteDevice:
             cache, meter = Path(folder), self._meter
             with suppress(OSError):  # none is there
                 shutil.copyfile(meter.file, cache / meter.file.name)
-            yield RemoteDevice(
-                self.name, RemoteMeter(meter.connection, device=self.name, settings=self.settings, cache=cache)
-            )
+            yield RemoteDevice(RemoteMeter(meter.connection, settings=self.settings, cache=cache))
 
     def busy(self) -> AbstractContextManager[None]:
         """Return an empty context: computing here does not disturb a measurement there."""
@@ -109,22 +109,20 @@ class RemoteDevice:
         try:
             return onnx.load_model_from_string(optimised)
         except Exception as error:  # protobuf's own error: its package ships no types
-            raise DeviceError(f"Device {self.name} sent no optimised ONNX file. {REMEDY}") from error
+            raise DeviceLostError("the device sent no optimised ONNX file") from error
 
 
 def open_remote(
-    name: str,
+    settings: DeviceSettings,
     command: Sequence[str],
-    settings: DeviceSettings = DEFAULT_SETTINGS,
     *,
     limits: Limits = DEFAULT_LIMITS,
-    waits_s: Sequence[float] = WAITS_S,
+    rest_s: float = REST_S,
 ) -> RemoteDevice:
-    """Start the command of a device and ask for its facts.
+    """Start the command of a device and ask for its processor and runtime.
 
-    name: in the study. command: program and arguments, never a text for a shell. limits, waits_s: times in seconds.
-    RequestError if the command cannot be started or the device has too few cores, LostDeviceError if the device does
-    not answer, DeviceError if it answers wrongly.
+    command: program and arguments, never a text for a shell. rest_s: seconds after a loss without another try.
+    RequestError if the command cannot be started or the device has too few cores, DeviceLostError if the device does
+    not answer, or wrongly.
     """
-    connection = Connection(command, device=name, limits=limits, waits_s=waits_s)
-    return RemoteDevice(name, RemoteMeter(connection, device=name, settings=settings))
+    return RemoteDevice(RemoteMeter(Connection(command, limits=limits, rest_s=rest_s), settings=settings))

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas_compress.devices.onnxruntime_cpu.machine import KNOWN_FLAGS
 from nas_compress.devices.remote.agent import PROTOCOL
-from nas_compress.errors import DeviceError
+from nas_compress.errors import DeviceLostError
 from nas_compress.values.device_settings import DeviceSettings
 
 KIND = "onnxruntime"
@@ -51,14 +51,14 @@ class Facts:
         return self.fingerprint(DeviceSettings()) == other.fingerprint(DeviceSettings())
 
 
-def checked_facts(answer: Mapping[str, Any], *, device: str) -> Facts:
-    """Return the facts of an agent's first answer; DeviceError if it is of another version or not as agreed."""
+def checked_facts(answer: Mapping[str, Any]) -> Facts:
+    """Return the facts of an agent's first answer; DeviceLostError if it is of another version or not as agreed."""
     protocol = answer.get("protocol")
     if protocol != PROTOCOL:
         got = f"protocol {protocol}" if type(protocol) is int and 0 <= protocol < _MOST_CORES else "none"
-        raise DeviceError(
-            f"The agent of device {device} must speak protocol {PROTOCOL}, but it speaks {got}. "
-            "Write it again with `nas-compress agent --write agent.py` and copy it there."
+        raise DeviceLostError(
+            f"the agent there must speak protocol {PROTOCOL}, but it speaks {got}; "
+            "write it again with `nas-compress agent --write agent.py` and copy it there"
         )
     texts = {name: answer.get(name) for name in ("kind", "cpu", "system", "python", "runtime", "host", "boot")}
     cores, flags = answer.get("cores"), answer.get("flags")
@@ -71,12 +71,9 @@ def checked_facts(answer: Mapping[str, Any], *, device: str) -> Facts:
         or not 1 <= cores <= _MOST_CORES
         or not isinstance(flags, list)
     ):
-        raise DeviceError(f"Device {device} described itself in a way that the protocol does not have. {REMEDY}")
+        raise DeviceLostError("the device described itself in a way that the protocol does not have")
     return Facts(
         cores=cores,
         flags=tuple(name for name in KNOWN_FLAGS if name in flags),
         **{name: str(text) for name, text in texts.items()},
     )
-
-
-REMEDY = "Check that its command starts the agent of nas-compress, then run the same command to continue."

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import Block
 from nas_compress.devices.remote.agent import BODY_LIMIT, ERRORS, HEADER_LIMIT, MAGIC, MOST_RUNS, pack, read_frame
-from nas_compress.devices.remote.facts import REMEDY, checked_facts
+from nas_compress.devices.remote.facts import checked_facts
 from nas_compress.devices.remote.piped_command import PipedCommand
-from nas_compress.errors import DeviceError, LostDeviceError, NasCompressError, RequestError, TrialError
+from nas_compress.errors import DeviceLostError, NasCompressError, RequestError, TrialError
 
 Arrays = Mapping[str, NDArray[Any]]
 
-FIGURES_LIMIT = 2**24
+FIGURES_LIMIT = 2**25
 """Largest content of an answer with figures, in bytes."""
 
 LONGEST_MS = 3_600_000.0
@@ -64,13 +64,13 @@ class Recording:
 class Link:
     """A running agent. facts: its processor and runtime.
 
-    LostDeviceError if it does not answer, DeviceError if it answers wrongly, RequestError if its command cannot be
-    started, TrialError if it cannot run a model.
+    command: program and arguments. DeviceLostError if it does not answer, or wrongly, RequestError if its command cannot
+    be started, TrialError if it cannot run a model.
     """
 
-    def __init__(self, command: Sequence[str], *, device: str, limits: Limits = DEFAULT_LIMITS) -> None:
-        self._device, self._limits = device, limits
-        self._pipe = PipedCommand(command, device=device)
+    def __init__(self, command: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._pipe = PipedCommand(command)
         self._numbers = itertools.count(1)
         self._held: dict[str, str] = {}
         self._candidate, self._candidate_bytes = "", 0
@@ -79,10 +79,15 @@ class Link:
             number = self._send({"request": "hello"}, b"")
             self._pipe.skip_to(MAGIC, most=HEADER_LIMIT, end=end)
             header, _ = self._receive(number, "hello", body_limit=0, end=end)
-            self.facts = checked_facts(header, device=device)
+            self.facts = checked_facts(header)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def has_ended(self) -> bool:
+        """True after the end of the command."""
+        return self._pipe.has_ended
 
     def close(self) -> None:
         """End the agent."""
@@ -97,8 +102,7 @@ class Link:
         body = b"".join([model, *(array.tobytes() for array in arrays.values())])
         if len(body) > BODY_LIMIT:
             raise RequestError(
-                f"a model and its inputs must have at most {BODY_LIMIT} bytes on device {self._device}, "
-                f"but got {len(body)}"
+                f"a model and its inputs must have at most {BODY_LIMIT} bytes on a remote device, but got {len(body)}"
             )
         held = hashlib.sha256(repr(described).encode() + body).hexdigest()
         if self._held.get(role) == held:
@@ -131,10 +135,10 @@ class Link:
         self._require_model(answer, self._candidate)
         rows = answer.get("rows")
         if type(rows) is not int or rows < 1:
-            raise self._wrong("no blocks")
+            raise _wrong("no blocks")
         found = self._figures(content, rows=rows)
         if not 3 <= found.shape[1] <= 2 + MOST_RUNS:
-            raise self._wrong("no runs")
+            raise _wrong("no runs")
         return [
             Block(before_ms=before, after_ms=after, value_ms=median(runs), runs_ms=tuple(runs))
             for before, after, *runs in found.tolist()
@@ -148,50 +152,52 @@ class Link:
 
     def _send(self, ask: Mapping[str, Any], body: bytes) -> int:
         number = next(self._numbers)
-        seconds = self._limits.start_s + len(body) / self._limits.bytes_per_s
-        self._pipe.write(pack({**ask, "number": number}, body), seconds=seconds)
+        end = time.monotonic() + self._limits.start_s + len(body) / self._limits.bytes_per_s
+        self._pipe.write(pack({**ask, "number": number}, body), end=end)
         return number
 
     def _receive(self, number: int, request: str, *, body_limit: int, end: float) -> tuple[dict[str, Any], bytes]:
         try:
             header, body = read_frame(lambda count: self._pipe.read(count, end=end), body_limit=body_limit)
         except ValueError as error:
-            raise self._wrong(_UNBELIEVED.get(str(error), "no frame")) from None
+            raise _wrong(_UNBELIEVED.get(str(error), "no frame")) from None
         if "error" in header:
-            raise self._refused(header["error"])
+            raise _refused(header["error"])
         if header.get("number") != number or header.get("request") != request:
-            raise self._wrong("an answer to another request")
+            raise _wrong("an answer to another request")
         return header, body
 
     def _require_model(self, answer: Mapping[str, Any], digest: str) -> None:
         if answer.get("model") != digest:
-            raise self._wrong("an answer for another file")
+            raise _wrong("an answer for another file")
 
     def _figures(self, content: bytes, *, rows: int) -> NDArray[np.float64]:
-        """Return times in milliseconds (rows, n); DeviceError unless all are finite and positive."""
+        """Return times in milliseconds (rows, n); DeviceLostError unless all are finite and positive."""
         if not content or len(content) % (8 * rows):
-            raise self._wrong("figures that are cut off")
+            raise _wrong("figures that are cut off")
         found = np.frombuffer(content, "<f8").reshape(rows, -1)
         if not (np.isfinite(found) & (found > 0) & (found < LONGEST_MS)).all():
-            raise self._wrong("times that are not finite and positive")
+            raise _wrong("times that are not finite and positive")
         return found
 
-    def _wrong(self, what: str) -> DeviceError:
-        return DeviceError(f"Device {self._device} sent {what}. {REMEDY}")
 
-    def _refused(self, code: object) -> NasCompressError:
-        device = self._device
-        match code if code in ERRORS else "":
-            case "no_runtime":
-                return DeviceError(f"Device {device} has no onnxruntime. Install onnxruntime and numpy there.")
-            case "provider":
-                return RequestError(f"providers must be installed on device {device}, but onnxruntime lacks one there")
-            case "cannot_load":
-                return TrialError(f"the model must load in the onnxruntime of device {device}, but it does not")
-            case "cannot_run":
-                return TrialError(f"the model must run on device {device}, but it does not")
-            case "memory":
-                return TrialError(f"the model must fit into the memory of device {device}, but it does not")
-            case "in_use":
-                return LostDeviceError(device, "another program measures on it")
-        return self._wrong("an error that no request of this version has")
+def _wrong(what: str) -> DeviceLostError:
+    return DeviceLostError(f"the device sent {what}; check that its command starts the agent of nas-compress")
+
+
+def _refused(code: object) -> NasCompressError:
+    """Return the error for an agent's own one."""
+    match code if code in ERRORS else "":
+        case "no_runtime":
+            return DeviceLostError("the device has no onnxruntime; install onnxruntime and numpy there")
+        case "provider":
+            return RequestError("providers must be installed on the device, but its onnxruntime lacks one of them")
+        case "cannot_load":
+            return TrialError("the model must load in the onnxruntime of the device, but it does not")
+        case "cannot_run":
+            return TrialError("the model must run on the device, but it does not")
+        case "memory":
+            return TrialError("the model must fit into the memory of the device, but it does not")
+        case "in_use":
+            return DeviceLostError("another program measures on the device")
+    return _wrong("an error that no request of this version has")

@@ -36,18 +36,15 @@ _TAIL_RUNS = 5
 class RemoteMeter:
     """Measures as `LatencyMeter` does, in blocks between blocks of the reference net, on another machine.
 
-    device: name in messages. cache: folder, `latency` in the cache folder by default. RequestError for more threads
-    than the device has cores.
+    cache: folder, `latency` in the cache folder by default. RequestError for more threads than the device has cores.
     """
 
-    def __init__(
-        self, connection: Connection, *, device: str, settings: DeviceSettings, cache: Path | None = None
-    ) -> None:
-        self.connection, self.settings, self._device = connection, settings, device
+    def __init__(self, connection: Connection, *, settings: DeviceSettings, cache: Path | None = None) -> None:
+        self.connection, self.settings = connection, settings
         cores = connection.facts.cores
         if settings.threads > cores:
             raise RequestError(
-                f"threads <= {cores} must hold, the cores of device {device}, but got threads={settings.threads}"
+                f"threads <= {cores} must hold, the cores of the device, but got threads={settings.threads}"
             )
         self.fingerprint = connection.facts.fingerprint(settings)
         self.file = (cache or cache_folder() / "latency") / f"{self.fingerprint}.json"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
+import selectors
 import signal
 import subprocess
-import sys
-import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import IO
 
 from nas_compress.devices.remote.why_lost import why_ended
-from nas_compress.errors import LostDeviceError, RequestError
+from nas_compress.errors import DeviceLostError, RequestError
 
 CHUNK = 2**16
-WAITING_CHUNKS = 64
-"""Chunks read ahead; then the command waits."""
+
+MOST_UNREAD = 2**20
+"""Bytes of output kept before they are asked for; then the command waits."""
 
 KEPT_ERRORS = 2**13
 """Bytes kept of the end of standard error."""
@@ -27,14 +27,13 @@ _END_S = 1.0
 
 
 class PipedCommand:
-    """A running command. Standard error is read for `why_ended` only, and never shown.
+    """A running command. Its standard error is read for `why_ended` only, and never shown.
 
-    command: program and arguments, without a shell. device: its name in messages. RequestError if there is no such
-    program. The process ends with this object.
+    command: program and arguments, without a shell. RequestError if there is no such program. The process ends with
+    this object. Times `end` are those of `time.monotonic`.
     """
 
-    def __init__(self, command: Sequence[str], *, device: str) -> None:
-        self._device = device
+    def __init__(self, command: Sequence[str]) -> None:
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -47,128 +46,112 @@ class PipedCommand:
         except (OSError, ValueError) as error:
             # without the command, which may name a user or a host
             raise RequestError(
-                f"the command of device {device} must start with a program of this machine, "
+                "the command of a device must start with a program of this machine, "
                 f"but it cannot be started: {_why_not_started(error)}"
             ) from None
-        self._buffer = bytearray()
-        self._chunks: queue.Queue[bytes] = queue.Queue(WAITING_CHUNKS)
-        self._errors = bytearray()
-        closed = threading.Event()
-        _start(_read_ahead, self._process, self._chunks, closed)
-        self._listener = _start(_keep_end, self._process, self._errors)
-        self.close = weakref.finalize(self, _end, self._process, closed)
+        self.close = weakref.finalize(self, _end, self._process, os.getpid())
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin is not None and stdout is not None and stderr is not None
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        self._kept: dict[IO[bytes], bytearray] = {stdout: bytearray(), stderr: bytearray()}
+        self._open = {stdout, stderr}
+        for pipe in (stdin, stdout, stderr):
+            os.set_blocking(pipe.fileno(), False)
 
-    def write(self, content: bytes, *, seconds: float) -> None:
-        """Write all bytes; LostDeviceError if the command ends, or does not read them in time."""
-        failed: list[OSError] = []
-        thread = _start(_write_all, self._process, content, failed)
-        thread.join(seconds)
-        if thread.is_alive():
-            raise self._lost(f"it did not take a request within {seconds:.0f} s")
-        if failed:
-            raise self._ended()
+    @property
+    def has_ended(self) -> bool:
+        """True after the end of the process."""
+        return self._process.poll() is not None
+
+    def write(self, content: bytes, *, end: float) -> None:
+        """Write all bytes; DeviceLostError if the command ends, or does not read them until `end`."""
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._step(end, rest) :]
 
     def read(self, count: int, *, end: float) -> bytes:
-        """Return this number of bytes; LostDeviceError if the command ends before, or at the time `end`."""
-        while len(self._buffer) < count:
-            self._more(end)
-        content = bytes(self._buffer[:count])
-        del self._buffer[:count]
+        """Return this number of bytes; DeviceLostError if the command ends before, or at `end`."""
+        output = self._kept[self._stdout]
+        while len(output) < count:
+            self._step(end, most=count)
+        content = bytes(output[:count])
+        del output[:count]
         return content
 
     def skip_to(self, mark: bytes, *, most: int, end: float) -> None:
-        """Skip what is printed before a mark, such as a greeting; LostDeviceError without one in `most` bytes."""
-        while (place := self._buffer.find(mark)) < 0:
-            if len(self._buffer) > most:
-                raise self._lost("its command prints something else than the agent's answers")
-            self._more(end)
-        del self._buffer[:place]
+        """Skip what is printed before a mark, such as a greeting; DeviceLostError without one in `most` bytes."""
+        output = self._kept[self._stdout]
+        while (place := output.find(mark)) < 0:
+            if len(output) > most:
+                raise DeviceLostError("the command prints something else than the agent's answers")
+            self._step(end)
+        del output[:place]
 
-    def _more(self, end: float) -> None:
-        try:
-            chunk = self._chunks.get(timeout=max(0.0, end - time.monotonic()))
-        except queue.Empty:
-            raise self._lost("it did not answer in time") from None
-        if not chunk:
-            self._chunks.put(b"")  # for the next call
+    def _step(self, end: float, rest: memoryview | bytes = b"", *, most: int = MOST_UNREAD) -> int:
+        """Wait until the command prints or takes something. Return the number of bytes taken from `rest`."""
+        if self._stdout not in self._open:
             raise self._ended()
-        self._buffer += chunk
+        full = {self._stdout} if len(self._kept[self._stdout]) >= most else set()
+        ready = _ready(self._open - full, {self._stdin} if rest else set(), end)
+        if not ready:
+            raise DeviceLostError("the device did not answer in time")
+        for pipe in self._open & ready:
+            self._keep(pipe)
+        if self._stdin not in ready:
+            return 0
+        try:
+            return os.write(self._stdin.fileno(), rest[:CHUNK])
+        except BlockingIOError:
+            return 0
+        except OSError:  # nothing reads it any more
+            raise self._ended() from None
 
-    def _ended(self) -> LostDeviceError:
+    def _keep(self, pipe: IO[bytes]) -> None:
+        chunk = pipe.read(CHUNK)
+        if chunk == b"":
+            self._open.discard(pipe)
+        self._kept[pipe] += chunk or b""
+        if pipe is self._stderr:
+            del self._kept[pipe][:-KEPT_ERRORS]
+
+    def _ended(self) -> DeviceLostError:
+        """Return the error of a command that closed its output or input, with the reason that it printed."""
+        end = time.monotonic() + _END_S
+        while self._open & {self._stderr} and _ready({self._stderr}, set(), end):
+            self._keep(self._stderr)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_S)
-        self._listener.join(_END_S)
-        return self._lost(why_ended(self._process.poll(), self._errors.decode(errors="replace")))
+            self._process.wait(max(0.0, end - time.monotonic()))
+        reason = why_ended(self._process.poll(), self._kept[self._stderr].decode(errors="replace"))
+        return DeviceLostError(f"the device did not answer: {reason}")
 
-    def _lost(self, reason: str) -> LostDeviceError:
-        return LostDeviceError(self._device, reason)
+
+def _ready(reading: set[IO[bytes]], writing: set[IO[bytes]], end: float) -> set[IO[bytes]]:
+    """Return the pipes that can be read or written; none at the time `end`."""
+    left = end - time.monotonic()
+    if left <= 0:
+        return set()
+    with selectors.DefaultSelector() as selector:
+        for pipes, event in ((reading, selectors.EVENT_READ), (writing, selectors.EVENT_WRITE)):
+            for pipe in pipes:
+                selector.register(pipe, event)
+        ready = {key.fd for key, _ in selector.select(left)}
+    return {pipe for pipe in reading | writing if pipe.fileno() in ready}
 
 
 def _why_not_started(error: Exception) -> str:
     return (error.strerror or "no reason is known").lower() if isinstance(error, OSError) else "it holds a null byte"
 
 
-def _start(function: Callable[..., None], *arguments: object) -> threading.Thread:
-    thread = threading.Thread(target=function, args=arguments, daemon=True)
-    thread.start()
-    return thread
-
-
-def _write_all(process: subprocess.Popen[bytes], content: bytes, failed: list[OSError]) -> None:
-    assert process.stdin is not None
-    rest = memoryview(content)
-    try:
-        while rest:
-            rest = rest[os.write(process.stdin.fileno(), rest[:CHUNK]) :]
-    except (OSError, ValueError) as error:  # ValueError: closed here
-        failed.append(error if isinstance(error, OSError) else OSError())
-
-
-def _read_ahead(process: subprocess.Popen[bytes], chunks: queue.Queue[bytes], closed: threading.Event) -> None:
-    """Read standard output to its end, which is an empty chunk."""
-    assert process.stdout is not None
-    chunk = b"-"
-    while chunk:
-        try:
-            chunk = process.stdout.read(CHUNK) or b""
-        except (OSError, ValueError):
-            chunk = b""
-        while not closed.is_set():
-            with contextlib.suppress(queue.Full):
-                chunks.put(chunk, timeout=0.1)
-                break
-        if closed.is_set():
-            return
-
-
-def _keep_end(process: subprocess.Popen[bytes], kept: bytearray) -> None:
-    assert process.stderr is not None
-    with contextlib.suppress(OSError, ValueError):
-        while chunk := process.stderr.read(CHUNK):
-            kept += chunk
-            del kept[:-KEPT_ERRORS]
-
-
-def _end(process: subprocess.Popen[bytes], closed: threading.Event) -> None:
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
     """End the command: first by the end of its input, then by a signal to all its processes."""
-    closed.set()
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.close()
+    if os.getpid() != owner:  # a fork, which shares the command with the process that started it
+        return
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
     try:
         process.wait(_END_S)
     except subprocess.TimeoutExpired:
-        _kill(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    for pipe in (process.stdout, process.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            if pipe is not None:
-                pipe.close()
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
