@@ -56,8 +56,8 @@ CPU_PROVIDERS = ["CPUExecutionProvider"]
 
 Ask = Mapping[str, Any]
 
-FAILURES = ("no_runtime", "provider", "no_model", "cannot_load", "cannot_run", "in_use", "memory")
-ERRORS = ("frame", "too_large", "hash", "request", *FAILURES)
+ERRORS = ("frame", "too_large", "hash", "request")
+ERRORS += ("no_runtime", "provider", "no_model", "cannot_load", "cannot_run", "in_use", "memory")
 """Texts of the ValueErrors that are answers.
 
 frame, too_large, hash: the frame is wrong, and the agent ends. request: unknown, or with a wrong value.
@@ -132,15 +132,15 @@ def _runtime() -> Any:
         raise ValueError("no_runtime") from error
 
 
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else "unknown"
+
+
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip().strip("\0")
     except OSError:
         return ""
-
-
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else "unknown"
 
 
 class Net:
@@ -209,10 +209,10 @@ class Agent:
             return {"model": self._digest("candidate")}, path.read_bytes()
 
     def _level(self, ask: Ask, body: bytes) -> tuple[dict[str, Any], bytes]:
-        seconds, reference = _number(ask, "seconds", 20), self._net("reference", ask, CPU_PROVIDERS)
+        seconds, reference, seen = _number(ask, "seconds", 20), self._net("reference", ask, CPU_PROVIDERS), []
         with _turn():
-            end, seen = time.perf_counter() + seconds, [reference.block_ms()]
-            while time.perf_counter() < end:
+            end = time.perf_counter() + seconds
+            while not seen or time.perf_counter() < end:
                 seen.append(reference.block_ms())
         return {}, _doubles(seen)
 
@@ -220,18 +220,19 @@ class Agent:
         """Answer with rows of the reference before, the reference after, and the runs of the candidate."""
         candidate = self._net("candidate", ask, _providers(ask))
         reference, rows = self._net("reference", ask, CPU_PROVIDERS), []
-        blocks, limit_ms = _count(ask, "blocks", 1000), _number(ask, "limit_ms", 1e6)
+        blocks, fast_ms, gate = _count(ask, "blocks", 1000), _number(ask, "fast_ms", 1e7), _number(ask, "gate", 10)
         patience, time_limit = _number(ask, "patience_s", 60), _number(ask, "time_limit_s", 60)
         with _turn():
             started = time.perf_counter()
-            before, count, hopeful = reference.block_ms(), 0, started + patience
+            seen, count, hopeful = [reference.block_ms()], 0, started + patience
             while count < blocks:
                 runs, after = candidate.runs_ms(), reference.block_ms()
-                rows.append([before, after, *runs])
-                now = time.perf_counter()
-                if max(before, after) <= limit_ms:
-                    count, hopeful = count + 1, now + patience
-                before = after
+                rows.append([seen[-1], after, *runs])
+                seen.append(after)
+                if len(seen) > 2:  # a single outlier cannot set the level
+                    fast_ms = min(fast_ms, sorted(seen)[2])
+                fast, now = sum(max(row[:2]) <= gate * fast_ms for row in rows), time.perf_counter()
+                count, hopeful = fast, now + patience if fast > count else hopeful
                 if now >= min(hopeful, started + time_limit):
                     break
         return {"model": self._digest("candidate"), "rows": len(rows)}, _doubles(rows)

@@ -91,7 +91,7 @@ class RemoteDevice:
             cache, meter = Path(folder), self._meter
             with suppress(OSError):  # none is there
                 shutil.copyfile(meter.file, cache / meter.file.name)
-            yield RemoteDevice(RemoteMeter(meter.connection, settings=self.settings, cache=cache))
+            yield RemoteDevice(meter.with_cache(cache))
 
     def busy(self) -> AbstractContextManager[None]:
         """Return an empty context: computing here does not disturb a measurement there."""

@@ -56,7 +56,8 @@ class Recording:
     reference_block_ms: float
     fewest: int
     blocks: int
-    limit_ms: float
+    fast_ms: float
+    gate: float
     patience_s: float
     time_limit_s: float
 
@@ -64,8 +65,8 @@ class Recording:
 class Link:
     """A running agent. facts: its processor and runtime.
 
-    command: program and arguments. DeviceLostError if it does not answer, or wrongly, RequestError if its command cannot
-    be started, TrialError if it cannot run a model.
+    command: program and arguments. DeviceLostError if it does not answer, or wrongly. RequestError if its command
+    cannot be started. TrialError if it cannot run a model.
     """
 
     def __init__(self, command: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> None:

@@ -27,8 +27,7 @@ from nas_compress.values.device_settings import DeviceSettings
 
 _CANDIDATE_BLOCK_MS, _REFERENCE_BLOCK_MS = 4.0, 2.0
 _LEARN_S = 1.5
-_PATIENCE_S, _TIME_LIMIT_S = 0.15, 4.0
-_BLOCKS = 12
+_PATIENCE_S = 0.15
 _TAIL_RUNS = 5
 """Fewest runs of a block for a percentile above the median: 60 in 12 blocks."""
 
@@ -36,11 +35,20 @@ _TAIL_RUNS = 5
 class RemoteMeter:
     """Measures as `LatencyMeter` does, in blocks between blocks of the reference net, on another machine.
 
-    cache: folder, `latency` in the cache folder by default. RequestError for more threads than the device has cores.
+    cache, time_limit_s, blocks: as of `LatencyMeter`. RequestError for more threads than the device has cores.
     """
 
-    def __init__(self, connection: Connection, *, settings: DeviceSettings, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        settings: DeviceSettings,
+        cache: Path | None = None,
+        time_limit_s: float = 4.0,
+        blocks: int = 12,
+    ) -> None:
         self.connection, self.settings = connection, settings
+        self._time_limit_s, self._blocks = time_limit_s, blocks
         cores = connection.facts.cores
         if settings.threads > cores:
             raise RequestError(
@@ -66,6 +74,12 @@ class RemoteMeter:
 
         return self.connection.do(task)
 
+    def with_cache(self, cache: Path) -> RemoteMeter:
+        """Return the same meter with another cache."""
+        return RemoteMeter(
+            self.connection, settings=self.settings, cache=cache, time_limit_s=self._time_limit_s, blocks=self._blocks
+        )
+
     @property
     def _cache(self) -> LatencyCache:
         return LatencyCache(self.file, boot=self.connection.facts.boot, reference=REFERENCE_NAME)
@@ -82,14 +96,15 @@ class RemoteMeter:
                 block_ms=_CANDIDATE_BLOCK_MS,
                 reference_block_ms=_REFERENCE_BLOCK_MS,
                 fewest=1 if self.settings.percentile in ("median", "mean") else _TAIL_RUNS,
-                blocks=_BLOCKS,
-                limit_ms=GATE * level.fast_ms,
-                patience_s=_TIME_LIMIT_S if patient else _PATIENCE_S,
-                time_limit_s=_TIME_LIMIT_S,
+                blocks=self._blocks,
+                fast_ms=level.fast_ms,
+                gate=GATE,
+                patience_s=self._time_limit_s if patient else _PATIENCE_S,
+                time_limit_s=self._time_limit_s,
             )
         )
         level = after_measurement(level, recorded, now=time.time())
-        latency = settle(recorded, level, blocks=_BLOCKS, percentile=self.settings.percentile)
+        latency = settle(recorded, level, blocks=self._blocks, percentile=self.settings.percentile)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency
 
