@@ -49,15 +49,13 @@ TIMED_OUT = 3
 """Exit code after one of these times."""
 
 MOST_RUNS = 10_000  # of a block
-
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 ROLES = ("candidate", "reference")
 CPU_PROVIDERS = ["CPUExecutionProvider"]
-
 Ask = Mapping[str, Any]
 
-ERRORS = ("frame", "too_large", "hash", "request")
-ERRORS += ("no_runtime", "provider", "no_model", "cannot_load", "cannot_run", "in_use", "memory")
+_WRONG_FRAME, _WRONG_ASK = ("frame", "too_large", "hash"), ("request", "no_model")
+ERRORS = (*_WRONG_FRAME, *_WRONG_ASK, "no_runtime", "provider", "cannot_load", "cannot_run", "in_use", "memory")
 """Texts of the ValueErrors that are answers.
 
 frame, too_large, hash: the frame is wrong, and the agent ends. request: unknown, or with a wrong value.
@@ -209,7 +207,8 @@ class Agent:
             return {"model": self._digest("candidate")}, path.read_bytes()
 
     def _level(self, ask: Ask, body: bytes) -> tuple[dict[str, Any], bytes]:
-        seconds, reference, seen = _number(ask, "seconds", 20), self._net("reference", ask, CPU_PROVIDERS), []
+        seconds, reference = _number(ask, "seconds", 20), self._net("reference", ask, CPU_PROVIDERS)
+        seen: list[float] = []
         with _turn():
             end = time.perf_counter() + seconds
             while not seen or time.perf_counter() < end:
