@@ -26,13 +26,13 @@ from nas_compress.runs.results import read_front, write_front
 from nas_compress.runs.savings import savings
 from running import Command, change_record, quick_and_apart
 
-LOOKING = ("status", "show", "verify", "plot", "export", "measure", "list")
+LOOKING = ("status", "show", "verify", "plot", "export", "measure", "agent", "list")
 """Commands of at most a second."""
 
 TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
 """Commands run by the slow tests in tests/docs."""
 
-ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd", "export")
+ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd", "export", "scp", "ssh", "ssh-keygen")
 """Other programs; CI and the slow tests run these lines."""
 
 

@@ -22,6 +22,9 @@ HELD = {
     "`init` loads": "search/test_starter_study.py::test_a_study_of_ones_own_model_and_data_runs_unchanged",
     "`run config.json` loads": "cli/test_code_is_named.py::"
     "test_a_bundle_trains_again_with_code_beside_it_or_in_the_working_folder",
+    "start the commands": "search/test_remote_study.py::test_a_wrong_command_is_refused_in_one_line",
+    "Answers of a remote device": "devices/test_lying_devices.py::test_times_must_be_finite_and_positive",
+    "Commands of devices": "search/test_remote_study.py::test_its_latency_is_an_objective_and_its_command_is_nowhere",
     "`python -m nas_compress` imports": "cli/test_reading_loads_no_code.py::"
     "test_only_python_m_imports_from_the_working_folder",
     "import no code": "cli/test_reading_loads_no_code.py::test_no_reading_command_imports_code",
