@@ -79,7 +79,7 @@ def test_every_statement_has_a_test_and_every_test_a_statement() -> None:
     found = {item: [phrase for phrase in HELD if phrase in item] for item in statements()}
     assert [item for item, phrases in found.items() if len(phrases) != 1] == []
     assert sorted(phrase for phrases in found.values() for phrase in phrases) == sorted(HELD)
-    assert len(found) <= 40
+    assert len(found) <= 45
 
 
 def test_all_statements_are_items_of_lists() -> None:
