@@ -25,7 +25,8 @@ from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.models.families import family_named
 from nas_compress.search.preflight.feasibility import draw_candidates
-from nas_compress.search.setup import check_own_teacher, gather
+from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.setup import gather
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget
 

@@ -286,7 +286,10 @@ PIECES = [
         "but there are none for validation and test; return {",
     ),
     ("{**good, 'groups': {'test': labels}}", "groups must be given for each split, because one may be in two"),
-    ("{**good, 'groups': {'train': labels, 'tset': labels}}", "must be a known name, but got 'tset' (study.toml: data.factory); did you mean 'test'?"),
+    (
+        "{**good, 'groups': {'train': labels, 'tset': labels}}",
+        "must be a known name, but got 'tset' (study.toml: data.factory); did you mean 'test'?",
+    ),
     ("{**good, 'groups': labels * 0}", "at least 2 groups to draw a validation split, but got 1"),
     (
         "{**good, 'train': (images * 0 + 7, labels)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +13,8 @@ from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
-from nas_compress.search.setup import StudyParts, check_own_teacher
+from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -78,6 +80,20 @@ def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
         trial_s=trial_s,
         study_s=teacher_s + parts.spec.trials * trial_s,
     )
+
+
+def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
+    """Return the seconds of a study from a few timed batches of its middle candidate; no file is measured.
+
+    sized: candidates of the space by size.
+    """
+    section, middle = parts.spec.teacher, sized[len(sized) // 2]
+    teacher_s = 0.0
+    if section.is_trained:
+        architecture = teacher_architecture(section, parts.dataset, parts.file.label)
+        teacher_s = section.epochs * _epoch_seconds(architecture, parts)
+    epochs = parts.spec.training.epochs * middle.candidate.teaching.trainings
+    return teacher_s + parts.spec.trials * (OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts))
 
 
 def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:
