@@ -85,15 +85,28 @@ def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
 def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
     """Return the seconds of a study from a few timed batches of its middle candidate; no file is measured.
 
-    sized: candidates of the space by size.
+    parts: their data may have more training samples than the study uses. sized: candidates of the space by size.
     """
     section, middle = parts.spec.teacher, sized[len(sized) // 2]
+    samples = len(parts.dataset.train)
+    share = min(samples, parts.spec.data.train_samples or samples) / samples
     teacher_s = 0.0
     if section.is_trained:
         architecture = teacher_architecture(section, parts.dataset, parts.file.label)
-        teacher_s = section.epochs * _epoch_seconds(architecture, parts)
-    epochs = parts.spec.training.epochs * middle.candidate.teaching.trainings
+        teacher_s = share * section.epochs * _epoch_seconds(architecture, parts)
+    epochs = share * parts.spec.training.epochs * middle.candidate.teaching.trainings
     return teacher_s + parts.spec.trials * (OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts))
+
+
+def duration_in_words(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    >>> duration_in_words(40), duration_in_words(600), duration_in_words(9000)
+    ('40 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:
