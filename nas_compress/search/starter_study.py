@@ -242,8 +242,9 @@ def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
 
 
 def _fit_to_teacher(study: Path, space: Path, dataset: Dataset) -> tuple[StudyParts, list[Sized]]:
-    """Draw from the space as `run` does, and return the candidates by size. Leave out the criterion `bn_scale` if the teacher has no batch normalisation.
+    """Draw from the space as `run` does, and return the candidates by size.
 
+    The criterion `bn_scale` is left out if the teacher has no batch normalisation.
     RequestError is raised if the space does not fit the study for another reason.
     """
     try:
