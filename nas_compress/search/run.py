@@ -36,6 +36,7 @@ from nas_compress.search.preflight.feasibility import (
     within_reach,
 )
 from nas_compress.search.preflight.float_weights import float_weights_note
+from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import (
@@ -50,7 +51,6 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
     StudyParts,
     baseline,
-    check_own_teacher,
     find_teacher,
     gather,
     make_context,
