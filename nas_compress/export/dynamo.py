@@ -72,6 +72,9 @@ def _translations() -> dict[Any, Any]:
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
 
+    def own_range(floats: Any) -> Any:
+        return op.DequantizeLinear(*op.DynamicQuantizeLinear(floats))
+
     rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits",))
     rows_op = values.Op(ours, STORED_ROWS, rows_schema)
 
@@ -87,6 +90,7 @@ def _translations() -> dict[Any, Any]:
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
         torch.ops.nas_compress.stored_rows.default: rows,
+        torch.ops.nas_compress.round_in_own_range.default: own_range,
         torch.ops.nas_compress.integer_bias.default: bias,
     }
 

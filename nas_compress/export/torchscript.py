@@ -89,6 +89,7 @@ def _give_meaning_to_integer_operators() -> None:
         ("stored_weight", _stored_weight),
         ("float8_weight", _float8_weight),
         ("stored_rows", _stored_rows),
+        ("round_in_own_range", _round_in_own_range),
         ("integer_bias", _integer_bias),
         ("recurrent", _recurrent),
         ("integer_lstm", _integer_lstm),
@@ -139,6 +140,13 @@ def _stored_rows(
     width = cast(Any, integers.type()).sizes()[1]
     if sizes is not None:
         made.setType(cast(Any, scale.type()).with_sizes([*sizes, width]))
+    return made
+
+
+def _round_in_own_range(graph: Graph, values: torch.Value) -> torch.Value:
+    parts = cast(Any, graph.op("DynamicQuantizeLinear", values, outputs=3))
+    made = graph.op("DequantizeLinear", *parts)
+    made.setType(values.type())
     return made
 
 

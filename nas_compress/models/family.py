@@ -85,6 +85,12 @@ class Family(ABC, Generic[Settings]):
         """Heads of each attention; None for a family without attention."""
         return None
 
+    def require_dynamic_ranges(self) -> None:
+        """Raise RequestError unless files of the family may find the ranges of activations while they run."""
+        raise RequestError(
+            "ranges='dynamic' needs family 'encoder', but got another family; use another rule of ranges"
+        )
+
     def require_activation_bits(self, bits: int, settings: FamilySettings) -> None:
         """Raise RequestError if no file of the family has activations of fewer than 32 bits."""
 

@@ -26,6 +26,20 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
     return (integers - zero_point) * scale
 
 
+@torch.library.custom_op("nas_compress::round_in_own_range", mutates_args=())
+def round_in_own_range(values: Tensor) -> Tensor:
+    """Round each sample of a batch to 8 bits in its own range, as ONNX DynamicQuantizeLinear does for one sample.
+
+    The range includes 0. values: float32 (B, ...); so is the result.
+    """
+    dimensions = tuple(range(1, values.ndim))
+    lowest = values.amin(dimensions, keepdim=True).clamp(max=0)
+    highest = values.amax(dimensions, keepdim=True).clamp(min=0)
+    scale = torch.where(highest > lowest, (highest - lowest) / 255, 1.0)
+    zero_point = (-lowest / scale).clamp(0, 255).round()
+    return ((values / scale).round() + zero_point).clamp(0, 255).sub(zero_point) * scale
+
+
 @torch.library.custom_op("nas_compress::stored_weight", mutates_args=())
 def stored_weight(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_float: bool) -> Tensor:
     """Weights of a file with `bits`-bit integers: int8 (outputs, ...) times scale (outputs,), in float32.
@@ -74,6 +88,11 @@ def _(samples: Tensor, scale: float, zero_point: int) -> Tensor:
 
 @fake_quantize_activation.register_fake
 def _(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
+    return torch.empty_like(values)
+
+
+@round_in_own_range.register_fake
+def _(values: Tensor) -> Tensor:
     return torch.empty_like(values)
 
 

@@ -15,6 +15,7 @@ from nas_compress.models.integer_ops import (
     fake_quantize_activation,
     float8_weight,
     integer_bias,
+    round_in_own_range,
     stored_rows,
     stored_weight,
 )
@@ -197,6 +198,20 @@ class QuantizedActivation(nn.Module):
         """Return rounded float32 values of the same shape."""
         rounded = fake_quantize_activation(values, self.scale, self.zero_point, self.highest)
         return cast(Tensor, rounded)
+
+
+class DynamicActivation(nn.Module):
+    """Round each sample's tensor between two layers to 8 bits in its own range, which the file finds while it runs.
+
+    In training, gradients pass unchanged (Bengio et al. 2013, arXiv 1308.3432).
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return rounded float32 values (B, ...) of the same shape."""
+        floats = values.float()
+        if not (torch.is_grad_enabled() and floats.requires_grad):
+            return cast(Tensor, round_in_own_range(floats))
+        return floats + cast(Tensor, round_in_own_range(floats.detach()) - floats.detach())
 
 
 StoredLayer = StoredConv2d | StoredLinear

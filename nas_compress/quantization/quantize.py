@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.detached_copy import detached_copy
-from nas_compress.models.layers import RawInput
+from nas_compress.models.layers import ActivationPoint, RawInput
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, weight_layers
 from nas_compress.quantization.modules import (
+    DynamicActivation,
     Float8Weight,
     HalfWeight,
     IntegerWeight,
@@ -36,7 +37,7 @@ from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
 from nas_compress.quantization.weights import Weight, find_weights, has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch, count, rows, to_device
-from nas_compress.values.precision import Quantization, check_bits
+from nas_compress.values.precision import DYNAMIC, Quantization, check_bits
 
 
 def quantize(
@@ -59,7 +60,8 @@ def quantize(
     (simulated for 4 bits), which needs `calibration`. A network without activation points is traced.
     calibration: a batch of training samples. The first one also finds the layers with integer biases.
     weight_format: `integer` with a scale per output channel, `float8` (e4m3) or `codebook` (shared values).
-    ranges: rule for activation ranges, a name in RANGE_RULES; with `mse` also for weights.
+    ranges: rule for activation ranges, a name in RANGE_RULES; with `mse` also for weights. `dynamic`: the file finds
+    them for each call; it needs a network whose activation points have samples as their first dimension.
     layer_bits: bits by path instead of `weight_bits`; other layers stay float.
 
     RequestError for invalid bits, unknown paths, a single layer as the model, or missing samples. NonFiniteLossError if
@@ -95,7 +97,9 @@ def quantize(
     freeze_(network, computed_as_float=activation_bits == 32)
     fold_batch_norm_(network)
     if activation_bits < 32:
-        if not is_aware:
+        if ranges == DYNAMIC:
+            replace_modules_(network, ActivationPoint, lambda _: DynamicActivation())
+        elif not is_aware:
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))
     by_error = ranges == "mse"

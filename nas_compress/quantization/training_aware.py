@@ -14,11 +14,12 @@ from torch import Tensor, fx, nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.factorised import last_layer
-from nas_compress.models.layers import ConvUnit
+from nas_compress.models.layers import ActivationPoint, ConvUnit
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import pass_on_, traced_pairs
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.modules import (
+    DynamicActivation,
     IntegerWeight,
     QuantizedActivation,
     StoredConv2d,
@@ -43,7 +44,7 @@ from nas_compress.quantization.weight_quantizers import (
 )
 from nas_compress.quantization.weights import has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.precision import END_BITS, METHODS
+from nas_compress.values.precision import DYNAMIC, END_BITS, METHODS
 
 
 def make_aware_(
@@ -64,12 +65,14 @@ def make_aware_(
     method: `lsq` or `ste`.
     bits: weight bits of each layer by path; layers of 16 and 32 bits stay unchanged.
     calibration: a batch on the network's device, for the first ranges of activations of fewer than 32 bits.
-    ranges: rule for these ranges, a name in RANGE_RULES.
+    ranges: rule for these ranges, a name in RANGE_RULES, or `dynamic` for those of each sample.
     weight_format: with `codebook`, layers of fewer than 8 bits share values.
     with_zeros: add the value 0 to each codebook, for weights to be pruned later.
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
-    if activation_bits < 32:
+    if ranges == DYNAMIC and activation_bits < 32:
+        replace_modules_(network, ActivationPoint, lambda _: DynamicActivation())
+    elif activation_bits < 32:
         make = _learned_activation if method == "lsq" else _running_range
         was_training, device = network.training, next(network.parameters()).device
         calibrate_(network.eval(), calibration, bits=activation_bits, ranges=ranges, make=make(activation_bits, device))

@@ -28,6 +28,7 @@ from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate, Teaching
+from nas_compress.values.precision import DYNAMIC
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -38,9 +39,13 @@ def check_candidate(candidate: Candidate) -> None:
     require_ranking(candidate.pruning.ranking)
     require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
+    if candidate.shape.family == PRUNED and candidate.precision.quantization.ranges == DYNAMIC:
+        raise RequestError("ranges='dynamic' needs family 'encoder', but got family 'pruned'")
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
         family = FAMILIES[candidate.shape.family]
+        if candidate.precision.quantization.ranges == DYNAMIC:
+            family.require_dynamic_ranges()
         family.require_activation_bits(candidate.precision.activation_bits, candidate.shape.settings)
     settings = candidate.shape.settings
     if candidate.pruning.init == "inherit" and settings.shares_weights:

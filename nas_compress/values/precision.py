@@ -28,8 +28,11 @@ METHODS = {
 }
 """Ways of rounding."""
 
-RANGES = ("min_max", "percentile", "mse")
-"""Ways to choose the range of a tensor in calibration."""
+DYNAMIC = "dynamic"
+"""The file finds the range of each tensor while it runs."""
+
+RANGES = ("min_max", "percentile", "mse", DYNAMIC)
+"""Ways to choose the range of a tensor: in calibration, or in the file for each call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,8 @@ class Quantization:
 
     method: one of METHODS. Methods in training round over the last quarter of the epochs.
     ranges: one of RANGES, for the calibration of activations or the start of their training; `mse` chooses the scales
-        of weights too. Default `min_max` for `calibrate`, else `mse`.
+        of weights too; `dynamic` leaves the ranges to the file (8 bits, family `encoder`).
+        Default `min_max` for `calibrate`, else `mse`.
     weight_format: one of WEIGHT_FORMATS.
     stage_bits: weight bits of each stage, instead of one width for all.
     end_bits: bits of the first layer and the classifier, if the others have 8 or fewer.
@@ -175,6 +179,11 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
         )
     if quantization is None:
         return
+    if quantization.ranges == DYNAMIC and activation_bits == 4:
+        raise RequestError(
+            "activation_bits=8 must hold for ranges='dynamic', because the runtime finds ranges of 8 bits only, "
+            f"but got {activation_bits=}"
+        )
     float8 = quantization.weight_format == "float8"
     if float8 and (weight_bits, activation_bits, quantization.is_trained) != (8, 32, False):
         raise RequestError(
@@ -266,5 +275,5 @@ class Precision:
         """Reset `ranges` to its default without activation bits, unless it scales the weights."""
         chosen = self.quantization
         fixed = chosen.is_trained or self.weight_bits > END_BITS or chosen.weight_format == "float8"
-        if self.activation_bits == 32 and (fixed or chosen.ranges == "percentile"):
+        if self.activation_bits == 32 and (fixed or chosen.ranges in ("percentile", DYNAMIC)):
             object.__setattr__(self, "quantization", replace(chosen, ranges=""))

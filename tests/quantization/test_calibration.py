@@ -5,11 +5,11 @@ import torch
 
 from nas_compress.quantization.arithmetic import activation_range, largest_activation, nearest_scale, quantize_weights
 from nas_compress.quantization.calibration import RANGE_RULES, RangeObserver, min_max, mse, percentile
-from nas_compress.values.precision import RANGES
+from nas_compress.values.precision import DYNAMIC, RANGES
 
 
 def test_the_table_has_every_name_that_a_candidate_may_use() -> None:
-    assert tuple(RANGE_RULES) == RANGES
+    assert (*RANGE_RULES, DYNAMIC) == RANGES
 
 
 def test_one_outlier_of_a_hundred_thousand_counts_for_min_max_alone() -> None:

@@ -73,6 +73,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
         ({}, (32, 32), "calibrate", "kd"),
         ({"norm": "pre", "positions": "rotary", "pooling": "max"}, (4, 32), "lsq", "hidden_state"),
         ({"embedding_width": 8, "pooling": "first"}, (8, 8), "ste", "rkd_distance"),
+        ({"norm": "pre"}, (4, 8), "dynamic", "minilm_relations"),
         ({"sharing": "all", "max_tokens": 7}, (2, 32), "calibrate", "attention_matrix"),
     ],
     ids=str,
@@ -86,8 +87,13 @@ def test_a_student_learns_ships_and_agrees(
         settings=EncoderSettings(heads=2, **settings),  # type: ignore[arg-type]
         weight_bits=bits[0],
         activation_bits=bits[1],
-        quantization=Quantization(method=method),
-        losses=tuple(LossTerm(name=name) for name in dict.fromkeys(["task_loss", loss])),
+        quantization=Quantization(method="lsq", ranges=method, end_bits=6)
+        if method == "dynamic"
+        else Quantization(method=method),
+        losses=tuple(
+            LossTerm(name=name, settings={"relation_heads": 2.0} if name == "minilm_relations" else {})
+            for name in dict.fromkeys(["task_loss", loss])
+        ),
     )
     outcome = run_trial(candidate, context, seed=0, model=path)
     skip_if_saturated(outcome)

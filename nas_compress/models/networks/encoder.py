@@ -207,6 +207,9 @@ class Encoder(Family[EncoderSettings]):
         """Return True if a free layer has the weights of the first encoder layer."""
         return repeats_layer(layer, self.own(settings).sharing)
 
+    def require_dynamic_ranges(self) -> None:
+        """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
+
     def heads(self, settings: FamilySettings) -> int:
         """Heads of each attention before any of them is removed."""
         return self.own(settings).heads or HEADS
