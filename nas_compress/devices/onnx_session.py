@@ -17,6 +17,7 @@ from nas_compress.devices.onnx_parts import lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import require_regular
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import DTYPES, Signature, TensorSpec
 
@@ -44,7 +45,8 @@ def open_session(
 ) -> ort.InferenceSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
-    signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
+    signature: required names of inputs and outputs, in order; a file with early exits has the output `exit` as well.
+    optimised_path: receives the graph after the runtime's
     optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
     roundings, and no integer kernel runs. settings: its threads and providers are used.
     """
@@ -58,7 +60,8 @@ def open_session(
             raise RequestError(f"inputs and outputs must be tensors of numbers, but got {path} with {value.type}")
     if signature is not None:
         _require_names("inputs", signature.input_names, [value.name for value in session.get_inputs()], path)
-        _require_names("outputs", signature.output_names, [value.name for value in session.get_outputs()], path)
+        outputs = [value.name for value in session.get_outputs() if value.name != EXIT]
+        _require_names("outputs", [name for name in signature.output_names if name != EXIT], outputs, path)
     return session
 
 
@@ -93,7 +96,10 @@ def read_content(path: Path) -> bytes:
 
 
 def file_signature(path: Path) -> Signature:
-    """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers."""
+    """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers.
+
+    Optional inputs are left out.
+    """
     graph = read_model(path).graph
     stored = {tensor.name for tensor in graph.initializer}
     try:

@@ -45,7 +45,7 @@ def check_agreement(
             expected = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     finally:
         model.train(was_training)
-    rounding = _rounding(path)
+    rounding = rounding_of(path)
 
     def compare(file: File) -> Agreement:
         found = predict(file, to_arrays(inputs))
@@ -67,7 +67,7 @@ def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) ->
     return True
 
 
-def _rounding(path: Path) -> Rounding:
+def rounding_of(path: Path) -> Rounding:
     """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
     nodes = flat_graph(read_model(path)).nodes
     made_by = {name: node.op_type for node in nodes for name in node.output}

@@ -15,6 +15,7 @@ from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
 from nas_compress.errors import NasCompressError, RequestError, first_line
 from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.signature import Signature
 
 BATCH = 256
@@ -33,13 +34,22 @@ def predict(
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
+    A file for one sample, such as one with early exits, runs sample by sample.
+
     signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
+    return _run(session, file, inputs, compact)
+
+
+def _run(
+    session: ort.InferenceSession, file: File, inputs: InputRows, compact: Callable[[Arrays], Arrays] | None
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of a session on all samples. file: named in errors if it is a path."""
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
-    size = fitting(inputs, BATCH)
+    size = _batch_size(session, inputs)
     starts = range(0, _count(inputs), size)
     try:
         parts = []
@@ -47,7 +57,7 @@ def predict(
             batch = {name: rows[start : start + size] for name, rows in inputs.items()}
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except NasCompressError:
         raise
     except Exception as error:  # the runtime's exceptions have no common root
@@ -62,7 +72,7 @@ def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Array
 
 
 def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:
-    """Return every output of a file on a whole split, as `Task.compact` keeps it.
+    """Return every output of a file on a whole split, as `Task.compact` keeps it, and the exit of each sample.
 
     RequestError if the file does not fit the task.
     """
@@ -72,14 +82,23 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
 
     def compact(outputs: Arrays) -> Arrays:
-        tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+        own = {name: values for name, values in outputs.items() if name != EXIT}
+        tensors = {name: torch.from_numpy(values) for name, values in own.items()}
         require_fitting(tensors, task.signature.outputs, samples=min(size, samples - len(seen) * size))
         seen.append(None)
-        return task.compact(outputs)
+        exits = {EXIT: outputs[EXIT]} if EXIT in outputs else {}
+        return {**task.compact(own), **exits}
 
     seen: list[None] = []
-    size = fitting(inputs, BATCH)
-    return predict(file, inputs, signature=task.signature, compact=compact)
+    session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=task.signature)
+    size = _batch_size(session, inputs)
+    return _run(session, file, inputs, compact)
+
+
+def _batch_size(session: ort.InferenceSession, inputs: InputRows) -> int:
+    """Return the samples of a run: 1 if the file allows no more."""
+    one = all(value.shape[:1] == [1] for value in session.get_inputs())
+    return 1 if one else fitting(inputs, BATCH)
 
 
 def _count(inputs: InputRows) -> int:

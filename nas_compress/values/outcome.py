@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.exits.figures import ExitFigures
 from nas_compress.values.metrics.table import Budget, figures_apart
 from nas_compress.values.precision import with_float32
 
@@ -29,6 +30,7 @@ class Measured:
     steps: bytes of the network in each storage form of `export.layout.STEPS`, if weights are zero or shared.
     confusion: answers of the file by label on the validation split, see `measurement.confusion`. Empty before training,
     in older records, and for tasks without classes or with more than 100.
+    exits: cost and use of early exits, None without them.
 
     >>> measured = Measured(figures={"latency_ms": 0.2, "size_bytes": 900}, latency_spread=0.0, latency_noisy=False)
     >>> Measured.from_dict(measured.to_dict()) == measured
@@ -45,6 +47,7 @@ class Measured:
     float32_latency_ms: float | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     confusion: tuple[str, ...] = ()
+    exits: ExitFigures | None = None
 
     def figure(self, name: str) -> float:
         """One figure by the name of its metric; ValueError if it was not measured."""
@@ -68,6 +71,8 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""
         others = asdict(self) | {"confusion": list(self.confusion)}
+        if self.exits is None:
+            del others["exits"]
         return {**others.pop("figures"), **others}
 
     @classmethod
@@ -75,6 +80,8 @@ class Measured:
         """The inverse of `to_dict`. Older records write null for an unmeasured figure."""
         figures, own = figures_apart(values, (item.name for item in fields(cls)))
         own["confusion"] = tuple(own.get("confusion", ()))
+        if own.get("exits") is not None:
+            own["exits"] = ExitFigures.from_dict(own["exits"])
         return cls(figures=figures, **own)
 
 
