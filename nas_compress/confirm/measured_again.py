@@ -96,5 +96,7 @@ def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Dev
     ratio = None
     if latency:
         sizes = free_sizes(dataset.train.inputs, task.signature.inputs)
-        ratio = measure_latency(path, target, sizes=sizes).latency_ms / known.figure("latency_ms")
+        rates = () if known.exits is None else known.exits.rates
+        latency_ms = measure_latency(path, target, sizes=sizes, rates=rates).latency_ms
+        ratio = latency_ms / known.figure("latency_ms")
     return MeasuredAgain(name=name, figures=figures, differences=differences, latency_ratio=ratio)

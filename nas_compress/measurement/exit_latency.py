@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from nas_compress.devices.onnx_session import read_model
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.files import TEMPORARY
 from nas_compress.values.exits.figures import equal_rates, expected

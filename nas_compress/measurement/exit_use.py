@@ -71,8 +71,10 @@ class ExitAnswers:
         )
 
 
-def check_exits(network: EarlyExits, path: Path, found: Mapping[str, NDArray[Any]], inputs: Batch, task: Task) -> Agreement:
-    """Compare the exits and the answers of a file with those of its module; ExportError if rounding does not explain it.
+def check_exits(
+    network: EarlyExits, path: Path, found: Mapping[str, NDArray[Any]], inputs: Batch, task: Task
+) -> Agreement:
+    """Compare exits and answers of a file with those of its module; ExportError for more than rounding explains.
 
     found: outputs of the file for the samples. Answers are compared on the samples that left at the same exit.
     """
@@ -89,7 +91,9 @@ def check_exits(network: EarlyExits, path: Path, found: Mapping[str, NDArray[Any
     return task.agreement({name: found[name][same]}, {name: expected_answers[same]}, rounding=rounding, name=path.name)
 
 
-def exit_use(cost: ExitFigures, network: EarlyExits, found: Mapping[str, NDArray[Any]], answers: ExitAnswers) -> ExitFigures:
+def exit_use(
+    cost: ExitFigures, network: EarlyExits, found: Mapping[str, NDArray[Any]], answers: ExitAnswers
+) -> ExitFigures:
     """Return the figures with the rates of a file on all validation samples, its thresholds and changed answers.
 
     cost: of the untrained file. found: outputs of the trained file.

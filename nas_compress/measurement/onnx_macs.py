@@ -37,7 +37,7 @@ def count_exit_macs(content: bytes, inputs: Arrays) -> tuple[int, ...]:
     model = onnx.load_model_from_string(content)
     separate_names_(model.graph)
     shapes, graph = _shapes(model, inputs), model.graph
-    found = []
+    found: list[int] = []
     while True:
         gates = [node for node in graph.node if node.op_type == "If"]
         found.append((found[-1] if found else 0) + _own_macs(graph, shapes))

@@ -233,7 +233,9 @@ def _measure_exits(
     inputs, labels = to_device(validation.inputs, "cpu"), to_device(validation.targets, "cpu")
     with watch.stage("accuracy"):
         targets = to_arrays(labels)
-        outputs = predict_split(open_session(path, signature=task.signature), task, inputs=to_rows(inputs), targets=targets)
+        outputs = predict_split(
+            open_session(path, signature=task.signature), task, inputs=to_rows(inputs), targets=targets
+        )
         answers = {name: values for name, values in outputs.items() if name != EXIT}
         metrics, confusion = task.measure(answers, targets), confusion_rows(task, answers, targets)
     with watch.stage("agreement"):

@@ -68,7 +68,8 @@ def _run(
 
 def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
-    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+    outputs = predict_split(file, task, inputs=inputs, targets=targets)
+    return task.measure({name: values for name, values in outputs.items() if name != EXIT}, targets)
 
 
 def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.onnx_session import read_model
 from nas_compress.errors import RequestError, require_known
+from nas_compress.measurement.exit_latency import ExitLatency, count_exits
+from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.pipeline import measure_latency
-from nas_compress.measurement.predictions import measure_metrics
+from nas_compress.measurement.predictions import predict_split
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
+from nas_compress.values.exits.settings import EXIT
 
 
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the study's device, if they are not the default.
+    `conditions` has the settings of the study's device, if they are not the default. With early exits,
+    latency_ms is the mean over the samples of the split, and `exit_rates` and `exit_latency_ms` have one entry per exit,
+    the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -34,8 +40,13 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     parts = gather(study if isinstance(study, StudyFile) else read_study(study))
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    metrics = measure_metrics(model, dataset.task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
-    latency = measure_latency(model, parts.target, sizes=parts.sizes)
+    targets = to_arrays(samples.targets)
+    outputs = predict_split(model, dataset.task, inputs=to_rows(samples.inputs), targets=targets)
+    taken = outputs.pop(EXIT, None)
+    metrics = dataset.task.measure(outputs, targets)
+    rates = () if taken is None else exit_rates(taken, count_exits(read_model(model)) + 1)
+    latency = measure_latency(model, parts.target, sizes=parts.sizes, rates=rates)
+    exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
     conditions = parts.target.settings.conditions
     return {
         "model": str(model),
@@ -46,5 +57,6 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
+        **exits,
         **({"conditions": conditions} if conditions else {}),
     }

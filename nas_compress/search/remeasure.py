@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nas_compress.devices.protocol import Device, Latency
+from nas_compress.measurement.exit_latency import ExitLatency
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
@@ -54,7 +55,7 @@ def measure_again(
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         if record.model and time.monotonic() < end:
-            latency = measure_latency(model_path(folder, record), target, sizes=sizes)
+            latency = measure_latency(model_path(folder, record), target, sizes=sizes, rates=_rates(record.outcome))
             if not latency.noisy:
                 steady[record.trial] = _with_latency(record.outcome, latency, target.settings, budgets)
     return steady
@@ -102,4 +103,12 @@ def _with_latency(outcome: Outcome, latency: Latency, settings: DeviceSettings, 
 
 def _timed(measured: Measured, latency: Latency, settings: DeviceSettings) -> Measured:
     timed = measured.with_figures(settings.figures(latency.latency_ms))
-    return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)
+    exits = timed.exits
+    if exits is not None and isinstance(latency, ExitLatency):
+        exits = replace(exits, latency_ms=latency.exits_ms)
+    return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy, exits=exits)
+
+
+def _rates(outcome: Outcome) -> tuple[float, ...]:
+    exits = None if outcome.measured is None else outcome.measured.exits
+    return () if exits is None else exits.rates

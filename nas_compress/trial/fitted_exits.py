@@ -12,7 +12,7 @@ from nas_compress.errors import RequestError
 from nas_compress.measurement.exit_use import ExitAnswers
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.exits.fitting import fit_exits_
-from nas_compress.models.exits.network import EarlyExits, ExitHead, exit_bits
+from nas_compress.models.exits.network import EarlyExits, ExitHead, exit_bits, first_input
 from nas_compress.models.features import OneInputNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
@@ -25,13 +25,6 @@ from nas_compress.values.precision import END_BITS
 
 FIT_SAMPLES = 16_384
 """Training samples for the fit of the exits, at equal distances."""
-
-
-def first_input(batch: Batch) -> Tensor:
-    """Return two samples of the only input; RequestError if there are several inputs."""
-    if len(batch) != 1:
-        raise RequestError(f"exits need a network with one input, but got {', '.join(batch)}")
-    return next(iter(batch.values()))[:2].cpu()
 
 
 def exit_layer_bits(candidate: Candidate, layer_bits: Mapping[str, int]) -> dict[str, int]:

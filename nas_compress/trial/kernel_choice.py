@@ -15,11 +15,11 @@ from torch import nn
 
 from nas_compress.devices.protocol import EQUAL_WITHIN, Device
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
-from nas_compress.models.exits.network import EarlyExits, exit_signature
+from nas_compress.models.exits.network import EarlyExits, exit_signature, first_input
 from nas_compress.models.transformer_layers import mixes_kernels
 from nas_compress.tasks.batch import Batch
 from nas_compress.training.sparsity import with_zeros
-from nas_compress.trial.fitted_exits import exit_layer_bits, first_input
+from nas_compress.trial.fitted_exits import exit_layer_bits
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 from nas_compress.values.signature import Signature

@@ -27,7 +27,7 @@ def fit_exits_(network: EarlyExits, frozen: OneInputNetwork, samples: Tensor, la
     answers: list[Tensor] = []
     heads = [head for head in network.heads if isinstance(head, ExitHead)]
     with torch.no_grad():
-        for batch in samples.split(BATCH):
+        for batch in torch.split(samples, BATCH):
             seen = frozen.observe(batch)
             for parts, name, head in zip(pooled, exits.after, heads, strict=True):
                 parts.append(head.pooled(seen.features[name]))
@@ -40,7 +40,7 @@ def fit_exits_(network: EarlyExits, frozen: OneInputNetwork, samples: Tensor, la
 def exit_answers(network: EarlyExits, samples: Tensor) -> list[Tensor]:
     """Return the answers (N, K) of every exit to all samples, those of the end last."""
     with torch.no_grad():
-        parts = [network.answers(batch) for batch in samples.split(BATCH)]
+        parts = [network.answers(batch) for batch in torch.split(samples, BATCH)]
     return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
@@ -70,4 +70,3 @@ def _fit_(layer: nn.Linear, features: Tensor, targets: Tensor, *, hinge: bool) -
     with torch.no_grad():
         layer.weight.copy_(weight / deviation)
         layer.bias.copy_(bias - (weight / deviation) @ mean)
-

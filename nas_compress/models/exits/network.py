@@ -12,6 +12,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.exits.branching import early_exit, last_exit
 from nas_compress.models.features import BEFORE_STAGES, OneInputNetwork
 from nas_compress.models.layers import ActivationPoint
+from nas_compress.tasks.batch import Batch
 from nas_compress.values.exits.settings import EXIT, THRESHOLD, Exits
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
@@ -19,31 +20,31 @@ BACKBONE = "backbone"
 """Attribute of `EarlyExits` with the whole network, and the start of the paths of its layers."""
 
 
-def _max_probability(logits: Tensor) -> Tensor:
+def _max_probability(logits: Tensor, classes: int) -> Tensor:
     return logits.softmax(1).amax(1)
 
 
-def _low_entropy(logits: Tensor) -> Tensor:
+def _low_entropy(logits: Tensor, classes: int) -> Tensor:
     logs = logits.log_softmax(1)
-    return 1 + (logs.exp() * logs).sum(1) / math.log(logits.shape[1])
+    return 1 + (logs.exp() * logs).sum(1) / math.log(classes)
 
 
-def _margin(logits: Tensor) -> Tensor:
+def _margin(logits: Tensor, classes: int) -> Tensor:
     first, second = logits.softmax(1).topk(2, dim=1).values.unbind(1)
     return first - second
 
 
-def _largest_score(logits: Tensor) -> Tensor:
+def _largest_score(logits: Tensor, classes: int) -> Tensor:
     return logits.amax(1)
 
 
-CONFIDENCE: Mapping[str, Callable[[Tensor], Tensor]] = {
+CONFIDENCE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "max_probability": _max_probability,
     "entropy": _low_entropy,
     "margin": _margin,
     "hinge": _largest_score,
 }
-"""From answers (N, K) to confidences (N,), by the names in CONFIDENCES of `values.exits.settings`."""
+"""From answers (N, K) and K to confidences (N,), by the names in CONFIDENCES of `values.exits.settings`."""
 
 
 class ExitHead(nn.Module):
@@ -93,7 +94,7 @@ class EarlyExits(nn.Module):
         backbone.train(was_training)
         answers, features = seen.outputs[backbone.output], seen.features
         _require_stages(exits, tuple(features), tuple(answers.shape))
-        self.backbone, self.exits = backbone, exits
+        self.backbone, self.exits, self._classes = backbone, exits, answers.shape[1]
         widths = [features[name].shape[1 if features[name].ndim == 4 else 2] for name in exits.after]
         self.heads = nn.ModuleList(ExitHead(width, answers.shape[1]) for width in widths)
         for number in range(len(widths)):
@@ -117,7 +118,7 @@ class EarlyExits(nn.Module):
 
     def confidence(self, answers: Tensor) -> Tensor:
         """Return the confidence (N,) in the answers (N, K) of an exit."""
-        return CONFIDENCE[self.exits.confidence](answers)
+        return CONFIDENCE[self.exits.confidence](answers, self._classes)
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Map raw samples (N, ...) to answers (N, K) and numbers of exits int64 (N,)."""
@@ -125,10 +126,15 @@ class EarlyExits(nn.Module):
         exit_ = last_exit(chosen, len(early))
         for number in reversed(range(len(early))):
             threshold = self.get_buffer(f"{THRESHOLD}{number}")
-            chosen, exit_ = early_exit(
-                self.confidence(early[number]), threshold, early[number], chosen, exit_, number
-            )
+            chosen, exit_ = early_exit(self.confidence(early[number]), threshold, early[number], chosen, exit_, number)
         return chosen, exit_
+
+
+def first_input(batch: Batch, *, device: str = "cpu") -> Tensor:
+    """Return two samples of the only input; RequestError if there are several inputs."""
+    if len(batch) != 1:
+        raise RequestError(f"exits need a network with one input, but got {', '.join(batch)}")
+    return next(iter(batch.values()))[:2].to(device)
 
 
 def exit_signature(signature: Signature) -> Signature:
