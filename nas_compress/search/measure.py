@@ -19,9 +19,8 @@ from nas_compress.values.exits.settings import EXIT
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the study's device, if they are not the default. With early exits,
-    latency_ms is the mean over the samples of the split, and `exit_rates` and `exit_latency_ms` have one entry per exit,
-    the end last.
+    `conditions` has the settings of the study's device, if they are not the default. With early exits, latency_ms is
+    the mean over the samples of the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
