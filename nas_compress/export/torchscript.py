@@ -18,6 +18,7 @@ from torch.onnx import symbolic_helper
 
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.export.nested_exits import EARLY_EXIT, LAST_EXIT
+from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -31,7 +32,7 @@ class Graph(Protocol):
     """The graph under construction by the exporter."""
 
     def op(self, operator: str, *inputs: torch.Value, **attributes: object) -> torch.Value:
-        """Add a node. An attribute's suffix gives its type, as in `axis_i`."""
+        """Add a node. An attribute's suffix gives its type, as in `axis_i`. With `outputs=2` there are two results."""
         ...
 
 
@@ -90,6 +91,8 @@ def _give_meaning_to_integer_operators() -> None:
         ("integer_bias", _integer_bias),
         ("early_exit", _early_exit),
         ("last_exit", _last_exit),
+        ("recurrent", _recurrent),
+        ("integer_lstm", _integer_lstm),
     ):
         onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
 
@@ -155,6 +158,31 @@ def _last_exit(graph: Graph, answers: torch.Value, number: torch.Value) -> torch
     exit_ = graph.op(f"{DOMAIN}::{LAST_EXIT}", answers, number_i=helper._get_const(number, "i", "number"))
     exit_.setType(cast(Any, answers.type()).with_sizes([None]).with_dtype(torch.int64))
     return exit_
+
+
+def _recurrent(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value, cell: torch.Value
+) -> tuple[torch.Value, torch.Value]:
+    return _layer(graph, values, lengths, weights, cell=helper._get_const(cell, "s", "cell"), integer=False)
+
+
+def _integer_lstm(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value
+) -> tuple[torch.Value, torch.Value]:
+    return _layer(graph, values, lengths, weights, cell="lstm", integer=True)
+
+
+def _layer(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value, *, cell: str, integer: bool
+) -> tuple[torch.Value, torch.Value]:
+    given = [] if helper._is_none(lengths) else [lengths]
+    parts = helper._unpack_list(weights)
+    how = {"cell_s": cell, "has_lengths_i": len(given), "integer_i": int(integer)}
+    states, last = cast(Any, graph.op(f"{DOMAIN}::{RECURRENT}", values, *given, *parts, outputs=2, **how))
+    kind = cast(Any, values.type())
+    states.setType(kind.with_sizes([None] * 3))
+    last.setType(kind.with_sizes([None] * 2))
+    return states, last
 
 
 def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.onnx_session import open_session, read_content, read_model
-from nas_compress.devices.protocol import Device, Latency
+from nas_compress.devices.onnx_session import open_session, read_content
+from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
-from nas_compress.measurement.exit_latency import ExitLatency, count_exits, exit_latency
 from nas_compress.measurement.exit_use import ExitAnswers, check_exits, exit_use
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_contents
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.exits.network import EarlyExits
@@ -119,9 +119,8 @@ def measure_cost(
     Parameters and macs are those of the float network. With early exits, latency and macs are the mean over the exits;
     each exit and the end are assumed to take the same share of the samples.
 
-    signature, activation_bits: of the file. sample: a batch of at
-    least one sample. patient: see `Device.latency`. Raises FloatKernelError if the device would compute an integer file
-    in float.
+    signature, activation_bits: of the file. sample: a batch of at least one sample. patient: see `Device.latency`.
+    Raises FloatKernelError if the device would compute an integer file in float.
     """
     try:
         _check(path, activation_bits=activation_bits, target=target, watch=watch)
@@ -161,12 +160,13 @@ def measure_file(
     validation: Split,
     target: Device,
     watch: Stopwatch,
+    named: NamedDevices | None = None,
     patient: bool = False,
 ) -> Measured:
     """Measure all figures of a trained file; ExportError if its outputs differ from those of `deployable`.
 
-    cost: of the untrained file. Its latency is measured again if it is noisy or of another graph. patient: see
-    `Device.latency`.
+    cost: of the untrained file. Its latencies are measured again if they are noisy or of another graph. named: further
+    devices that time the file. patient: see `Device.latency`.
     """
     if isinstance(deployable, EarlyExits) and cost.exits is not None:
         return _measure_exits(
@@ -179,6 +179,7 @@ def measure_file(
             validation=validation,
             target=target,
             watch=watch,
+            named=named,
             patient=patient,
         )
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
@@ -199,14 +200,16 @@ def measure_file(
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
         contents = weight_contents(path)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **metrics})
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=free_sizes(inputs, task.signature.inputs), patient=patient)
-    timed = target.settings.figures(latency.latency_ms)
-    trained = {**timed, "size_bytes": path.stat().st_size, **metrics}
+        sizes = free_sizes(inputs, task.signature.inputs)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient)
+        figures = target.settings.figures(latency.latency_ms)
+        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
+        if named is not None:
+            trained = named.timed(trained, path, sizes=sizes, patient=patient)
     return replace(
-        cost.with_figures(trained),
-        latency_spread=latency.spread,
-        latency_noisy=latency.noisy,
+        trained,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=contents.zero_fraction,
@@ -226,6 +229,7 @@ def _measure_exits(
     validation: Split,
     target: Device,
     watch: Stopwatch,
+    named: NamedDevices | None,
     patient: bool,
 ) -> Measured:
     """Measure a trained file with early exits; see `measure_file`. exits: of the untrained file."""
@@ -243,17 +247,19 @@ def _measure_exits(
         used = exit_use(exits, deployable, outputs, ExitAnswers(deployable, inputs, labels, task))
     with watch.stage("count"):
         contents = weight_contents(path)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, "macs": round(used.expected_macs), **metrics})
+    trained = replace(trained, exits=used)
     with watch.stage("latency"):
         sizes = free_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates)
+        figures = target.settings.figures(latency.latency_ms)
+        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
+        if named is not None:
+            trained = named.timed(trained, path, sizes=sizes, patient=patient)
     if isinstance(latency, ExitLatency):
         used = replace(used, latency_ms=latency.exits_ms)
-    timed = target.settings.figures(latency.latency_ms)
-    trained = {**timed, "size_bytes": path.stat().st_size, "macs": round(used.expected_macs), **metrics}
     return replace(
-        cost.with_figures(trained),
-        latency_spread=latency.spread,
-        latency_noisy=latency.noisy,
+        trained,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=contents.zero_fraction,
@@ -266,20 +272,6 @@ def _measure_exits(
 def _agreement_samples(signature: Signature) -> int:
     sizes = [math.prod(size for size in spec.sample_shape if isinstance(size, int)) for spec in signature.outputs]
     return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
-
-
-def measure_latency(
-    path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True, rates: Sequence[float] = ()
-) -> Latency:
-    """Measure a file once per graph and sizes; see `Device.latency`.
-
-    A file with early exits is measured at each exit. Its latency is the mean, an `ExitLatency`. rates: fraction of the
-    samples per exit of such a file; equal ones by default, as an assumption.
-    """
-    key, model = structure_key(path), read_model(path)
-    if not count_exits(model):
-        return target.latency(path, sizes=sizes, key=key, patient=patient)
-    return exit_latency(path, model, target, sizes=sizes, key=key, patient=patient, rates=rates)
 
 
 def calibration_samples(train: Split) -> Batch:

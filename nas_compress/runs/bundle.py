@@ -108,7 +108,8 @@ them, {inputs}, and returns {outputs}.
 {rows}
 
 Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: {conditions}, on
-{machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
+{machine}.{devices}{simulated} The search chose this model by its validation figures, so expect a little less on new
+data.
 
 {exits}Candidate: {candidate}
 {augmentation}
@@ -164,6 +165,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             {
                 "trial": trial,
                 "machine": about["machine"],
+                **({"devices": about["devices"]} if "devices" in about else {}),
                 "sha256": hashlib.sha256(content).hexdigest(),
                 **{key: outcome[key] for key in keys},
             },
@@ -335,11 +337,22 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         conditions=spec.target.settings.conditions or "batch 1, one thread",
         machine=quoted(str(folder.about()["machine"]["cpu"])),
         exits="" if measured.exits is None else exits_in_markdown(measured.exits),
+        devices=_devices_line(folder.about().get("devices", {})),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _devices_line(devices: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the processor, kind and conditions of each named device; empty without any."""
+    words = [
+        f"{quoted(name)} is {quoted(device.get('cpu', 'unknown'))} under {quoted(device.get('device', 'unknown'))} "
+        f"({device.get('conditions') or 'batch 1, one thread'})"
+        for name, device in devices.items()
+    ]
+    return f" Behind an @, {'; '.join(words)}." if words else ""
 
 
 def _needs(spec: StudySpec) -> str:

@@ -5,26 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.named import open_one
 from nas_compress.devices.onnx_session import read_model
 from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.exit_latency import ExitLatency, count_exits
 from nas_compress.measurement.exit_use import exit_rates
-from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
 from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.metrics.device_rows import figures_on
 
 
-def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
+def measure(
+    model: Path | str, study: StudyFile | Path | str, *, split: str = "validation", device: str | None = None
+) -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the study's device, if they are not the default. With early exits, latency_ms is
-    the mean over the samples of the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
+    `conditions` has the settings of the device, if they are not the default. With early exits, latency_ms is the mean
+    over the samples of the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
-    RequestError is raised if there is no such file or it does not fit the data.
+    device: name of a device of the study, whose latency is measured instead, as `latency_ms@NAME`.
+    RequestError is raised if there is no such file or it does not fit the data, DeviceLostError if the device cannot be
+    reached.
 
     >>> from nas_compress import run_study
     >>> front = run_study("mine", trials=1)
@@ -36,7 +41,9 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     model = Path(model)
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is not a file")
-    parts = gather(study if isinstance(study, StudyFile) else read_study(study))
+    file = study if isinstance(study, StudyFile) else read_study(study)
+    timed_on = None if device is None else open_one(file.spec, device, label=file.label)
+    parts = gather(file)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     targets = to_arrays(samples.targets)
@@ -44,15 +51,16 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     taken = outputs.pop(EXIT, None)
     metrics = dataset.task.measure(outputs, targets)
     rates = () if taken is None else exit_rates(taken, count_exits(read_model(model)) + 1)
-    latency = measure_latency(model, parts.target, sizes=parts.sizes, rates=rates)
+    used = timed_on or parts.target
+    latency = measure_latency(model, used, sizes=parts.sizes, rates=rates)
     exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
-    conditions = parts.target.settings.conditions
+    figures, conditions = used.settings.figures(latency.latency_ms), used.settings.conditions
     return {
         "model": str(model),
         "split": split,
         "samples": len(samples),
         **metrics,
-        **parts.target.settings.figures(latency.latency_ms),
+        **(figures if device is None else figures_on(device, figures)),
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,

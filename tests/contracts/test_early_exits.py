@@ -14,7 +14,7 @@ import torch
 from nas_compress.devices.onnx_session import file_signature, open_session, start_session
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
-from nas_compress.measurement.exit_latency import count_exits
+from nas_compress.measurement.file_latency import count_exits
 from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.exits.network import EarlyExits, exit_signature

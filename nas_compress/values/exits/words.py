@@ -16,7 +16,7 @@ def exits_in_markdown(exits: ExitFigures) -> str:
     """Return the part of the card about early exits: their costs, and what other thresholds give."""
     lines = [
         "The file takes one sample (N = 1) and stops at the first exit that is confident enough. Latency is the mean",
-        f"over the validation samples. {exits.changed or 0:.1%} of them get another answer than from the whole network.",
+        f"over the validation samples, of which the exits change the answer of {exits.changed or 0:.1%}.",
         "",
         "| exit | samples | latency (ms) | multiply-adds | threshold |",
         "|---|---|---|---|---|",

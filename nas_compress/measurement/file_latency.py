@@ -1,4 +1,4 @@
-"""Latency of a file with early exits: of a sample that leaves at each exit, and the mean over samples."""
+"""Latency of a file; with early exits that of each exit, and the mean over samples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from nas_compress.devices.onnx_session import read_model
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.files import TEMPORARY
+from nas_compress.measurement.graph_key import structure_key
 from nas_compress.values.exits.figures import equal_rates, expected
 from nas_compress.values.exits.settings import EXIT, THRESHOLD
 
@@ -32,7 +34,21 @@ def count_exits(model: onnx.ModelProto) -> int:
     return sum(value.name.startswith(THRESHOLD) for value in model.graph.input)
 
 
-def exit_latency(
+def measure_latency(
+    path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True, rates: Sequence[float] = ()
+) -> Latency:
+    """Measure a file once per graph and sizes; see `Device.latency`.
+
+    A file with early exits is measured at each exit. Its latency is the mean, an `ExitLatency`. rates: fraction of the
+    samples per exit of such a file; equal ones by default, as an assumption.
+    """
+    key, model = structure_key(path), read_model(path)
+    if not count_exits(model):
+        return target.latency(path, sizes=sizes, key=key, patient=patient)
+    return _exit_latency(path, model, target, sizes=sizes, key=key, patient=patient, rates=rates)
+
+
+def _exit_latency(
     path: Path,
     model: onnx.ModelProto,
     target: Device,
