@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
+from nas_compress.models.detached_copy import detached_copy
 from nas_compress.models.layers import RawInput
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
@@ -23,11 +24,12 @@ from nas_compress.quantization.modules import (
     QuantizedActivation,
     QuantizedInput,
     StoredConv2d,
+    StoredEmbedding,
     StoredLinear,
     replace_modules_,
     round_biases_,
 )
-from nas_compress.quantization.parametrized import is_stored, store_parameter_, stored_form
+from nas_compress.quantization.parametrized import StoredParameter, is_stored, store_parameter_, stored_form
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
@@ -75,7 +77,7 @@ def quantize(
         raise RequestError(
             f"a model must contain its layers, but got a {type(model).__name__} by itself; nn.Sequential holds it"
         )
-    network = _copy(model)
+    network = detached_copy(model).cpu().eval().requires_grad_(False)
     samples = None if calibration is None else to_device(calibration, "cpu")
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
     if activation_bits < 32 and not is_aware and samples is not None and count(samples):
@@ -99,6 +101,7 @@ def quantize(
     by_error = ranges == "mse"
     stores = {"integer": _integers(by_error), "float8": _float8, "codebook": _shared(_integers(by_error))}
     _store_weights_(network, bits, stores[weight_format], samples, floats=activation_bits == 32)
+    _look_up_stored_rows_(network)
     if activation_bits < 32:
         _multiply_integers_(network)
     if activation_bits < 32 and samples is not None and count(samples):
@@ -191,21 +194,23 @@ def _multiply_integers_(network: nn.Module) -> None:
             layer.integer = all(isinstance(each, IntegerWeight) and not each.computed_as_float for each in stored)
 
 
+def _look_up_stored_rows_(network: nn.Module) -> None:
+    """Let every embedding with a stored table of its own unpack single rows; a table with another reader stays."""
+    readers = Counter(id(part.stored) for part in network.modules() if isinstance(part, StoredParameter))
+    for path, module in list(network.named_modules()):
+        if not isinstance(module, nn.Embedding) or module.max_norm is not None or not is_stored(module, "weight"):
+            continue
+        functions = module.get_submodule("parametrizations.weight")
+        last = functions[0] if isinstance(functions, nn.ModuleList) and len(functions) == 1 else None
+        table = last.stored if isinstance(last, StoredParameter) else None
+        is_plain = isinstance(table, HalfWeight) or (isinstance(table, IntegerWeight) and not table.codebook.numel())
+        if path and is_plain and readers[id(table)] == 1:
+            network.set_submodule(path, StoredEmbedding(cast(IntegerWeight | HalfWeight, table)))
+
+
 def _store_bias_(weight: Weight) -> None:
     """Store the bias next to a weight as 16-bit floats, as in plain layers."""
     name = weight.name.replace("weight", "bias")
     bias = getattr(weight.module, name, None)
     if name != weight.name and isinstance(bias, nn.Parameter) and bias.ndim == 1:
         store_parameter_(weight.module, name, HalfWeight(bias))
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU in evaluation mode, without gradients."""
-    known: dict[int, Any] = {}
-    for module in model.modules():
-        # tensors computed from parameters, such as those of a weight norm, cannot be copied with their gradients
-        for value in vars(module).values():
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, Tensor) and not each.is_leaf:
-                    known[id(each)] = each.detach()
-    return deepcopy(model, known).cpu().eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.devices.named import open_one
 from nas_compress.devices.onnx_session import read_model
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
 from nas_compress.measurement.predictions import predict_split
@@ -52,7 +52,10 @@ def measure(
     metrics = dataset.task.measure(outputs, targets)
     rates = () if taken is None else exit_rates(taken, count_exits(read_model(model)) + 1)
     used = timed_on or parts.target
-    latency = measure_latency(model, used, sizes=parts.sizes, rates=rates)
+    try:
+        latency = measure_latency(model, used, sizes=parts.sizes, rates=rates)
+    except DeviceLostError as error:
+        raise DeviceLostError(f"device {device}: {error}") from error
     exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
     figures, conditions = used.settings.figures(latency.latency_ms), used.settings.conditions
     return {

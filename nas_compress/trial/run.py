@@ -23,7 +23,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import exit_layer_bits, set_thresholds_, with_fitted_exits
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
-from nas_compress.trial.shape import fresh_networks, fresh_student
+from nas_compress.trial.shape import fresh_networks, fresh_student, layers_kept_whole
 from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
@@ -145,6 +145,7 @@ def _run(
         measured=plan.cost,
         architecture=plan.architecture,
         integer_latency_ms=plan.integer_latency_ms,
+        whole_layers=layers_kept_whole(candidate, context.teacher),
     )
 
     # cost
