@@ -10,10 +10,10 @@ from typing import Any
 from nas_compress.devices.onnx_session import read_content, start_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
-from nas_compress.devices.onnxruntime_cpu.timed_session import Array, InputForm, input_forms
+from nas_compress.devices.onnxruntime_cpu.timed_session import Array, random_batch
 from nas_compress.devices.openvino.compiled import CompiledModel, compile_file, openvino
 from nas_compress.devices.openvino.kernels import require_integer_kernels
-from nas_compress.errors import RequestError
+from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import CPU_PROVIDER, DEFAULT_SETTINGS, DeviceSettings
 
 NAME = "openvino"
@@ -34,7 +34,7 @@ class OpenVinoCpu(OnnxruntimeCpu):
             raise RequestError(f"providers belong to onnxruntime, but got {list(settings.providers)} for {NAME}")
         openvino()
         version = metadata.version("openvino")
-        super().__init__(LatencyMeter(settings=settings, device=NAME, runtime=version, opened=_opened, cache=cache))
+        super().__init__(LatencyMeter(settings=settings, device=NAME, runtime=version, open_net=_opened, cache=cache))
         self._version = version
 
     @property
@@ -63,13 +63,14 @@ class OpenVinoCpu(OnnxruntimeCpu):
         return OpenVinoCpu(self.settings, cache=cache)
 
 
-def _opened(
-    source: Path | bytes, settings: DeviceSettings, make_batch: Callable[[list[InputForm]], dict[str, Array]]
-) -> Callable[[], object]:
+def _opened(source: Path | bytes, settings: DeviceSettings, sizes: Mapping[str, int]) -> Callable[[], object]:
     """Compile a file for the shapes of one batch, and return the call that runs it."""
-    content = source if isinstance(source, bytes) else read_content(source)
-    batch = make_batch(input_forms(start_session(content)))
-    compiled = CompiledModel(
-        content, settings=settings, shapes={name: values.shape for name, values in batch.items()}, name=str(source)
-    )
+    content, name = (source, "a net") if isinstance(source, bytes) else (read_content(source), str(source))
+    try:
+        session = start_session(content)
+    except Exception as error:  # the runtime's exceptions share no narrower root
+        raise RequestError(f"the model must load in onnxruntime, but got {name}: {first_line(error)}") from error
+    batch = random_batch(session, settings.batch, sizes, name)
+    shapes = {given: values.shape for given, values in batch.items()}
+    compiled = CompiledModel(content, settings=settings, shapes=shapes, name=name)
     return compiled.bound(batch)
