@@ -48,8 +48,9 @@ class LatencyMeter:
 
     cache: folder, `latency` in the cache folder by default. time_limit_s: longest measurement. blocks: number of
     accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net. settings: conditions
-    of the latencies. device: name of the device. runtime: version of a runtime other than onnxruntime, and open_net: opens
-    a file in it; the reference net is always run by onnxruntime. RequestError for more threads than cores, or an unknown provider.
+    of the latencies. device: name of the device. runtime, open_net: version of a runtime other than onnxruntime, and
+    the function that opens a file in it; onnxruntime always runs the reference net. RequestError for more threads than
+    cores, or an unknown provider.
 
     A measurement that is not patient also ends after 0.15 s without an accepted block: slow states last for seconds, so
     a later try does better. The first measurement after a boot takes 1.5 s more to learn the machine's fast level.

@@ -94,9 +94,26 @@ class CompiledModel:
         return [{key: node[key].astype(str) if key in node else "" for key in keys} for node in nodes]
 
 
-def compile_file(path: Path, *, settings: DeviceSettings = DEFAULT_SETTINGS) -> CompiledModel:
-    """Compile a file with free dimensions, compressed if the name ends in `.xz`; RequestError if it cannot be."""
-    return CompiledModel(read_content(path), settings=settings, name=str(path))
+class FileAnswers:
+    """Answers of a file under OpenVINO, from a batch of inputs to the outputs, by name.
+
+    It is compiled for the shapes of each batch: with free dimensions, OpenVINO 2026.4 answered wrongly for small
+    transformers of 8-bit activations, which fixed shapes compute as onnxruntime does.
+    path: compressed if the name ends in `.xz`.
+    """
+
+    def __init__(self, path: Path, *, settings: DeviceSettings = DEFAULT_SETTINGS) -> None:
+        self._content, self._name, self._settings = read_content(path), str(path), settings
+        self._compiled: dict[tuple[tuple[str, tuple[int, ...]], ...], CompiledModel] = {}
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of one batch. RequestError if the file cannot be compiled for its shapes."""
+        shapes = tuple((name, values.shape) for name, values in inputs.items())
+        if shapes not in self._compiled:
+            self._compiled[shapes] = CompiledModel(
+                self._content, settings=self._settings, shapes=dict(shapes), name=self._name
+            )
+        return self._compiled[shapes].run(inputs)
 
 
 def _options(settings: DeviceSettings) -> dict[str, object]:

@@ -11,7 +11,7 @@ from nas_compress.devices.onnx_session import read_content, start_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.timed_session import Array, random_batch
-from nas_compress.devices.openvino.compiled import CompiledModel, compile_file, openvino
+from nas_compress.devices.openvino.compiled import CompiledModel, FileAnswers, openvino
 from nas_compress.devices.openvino.kernels import require_integer_kernels
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import CPU_PROVIDER, DEFAULT_SETTINGS, DeviceSettings
@@ -23,7 +23,7 @@ FLOAT_BLOCK, INTEGER_BLOCK = 8, 8
 
 
 class OpenVinoCpu(OnnxruntimeCpu):
-    """This machine under OpenVINO, timed between the blocks of the same reference net as under onnxruntime.
+    """The machine under OpenVINO, timed between the blocks of the same reference net as under onnxruntime.
 
     settings: threads, batch and percentile. cache: folder of the latencies, by default as for onnxruntime.
     RequestError if the package is missing, or for execution providers of onnxruntime.
@@ -57,7 +57,7 @@ class OpenVinoCpu(OnnxruntimeCpu):
 
     def answers(self, path: Path) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
         """Return the function of a file under OpenVINO, from a batch of inputs to the outputs, by name."""
-        return compile_file(path, settings=self.settings).run
+        return FileAnswers(path, settings=self.settings)
 
     def _again(self, cache: Path) -> OpenVinoCpu:
         return OpenVinoCpu(self.settings, cache=cache)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas_compress.devices.openvino.compiled import compile_file
+from nas_compress.devices.onnx_session import file_signature, read_content
+from nas_compress.devices.openvino.compiled import CompiledModel
 from nas_compress.errors import FloatKernelError
 
 PRODUCTS = frozenset({"Convolution", "FullyConnected", "Deconvolution"})
@@ -15,7 +16,10 @@ INTEGERS = frozenset({"i8", "u8"})
 
 def weight_products(path: Path) -> tuple[tuple[str, str, str], ...]:
     """Return layer type, precision and kernel of each product with weights, in the order of execution."""
-    found = compile_file(path).operations()
+    specs = file_signature(path).inputs
+    fixed = all(isinstance(size, int) for spec in specs for size in spec.sample_shape)
+    shapes = {spec.name: (1, *(int(size) for size in spec.sample_shape)) for spec in specs} if fixed else None
+    found = CompiledModel(read_content(path), shapes=shapes, name=str(path)).operations()
     return tuple(
         (node["layerType"], node["runtimePrecision"], node["primitiveType"])
         for node in found
