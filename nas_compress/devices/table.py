@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nas_compress.config.device_section import REMOTE
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
 from nas_compress.devices.protocol import Described, Device
 from nas_compress.errors import RequestError, refusal, require_known
@@ -39,6 +40,12 @@ def _openvino(settings: DeviceSettings) -> Device:
     return OpenVinoCpu(settings)
 
 
+def _remote(settings: DeviceSettings, command: tuple[str, ...]) -> Device:
+    from nas_compress.devices.remote.device import open_remote
+
+    return open_remote(settings, command)
+
+
 DEFAULT_DEVICE = "onnxruntime_cpu"
 """Device of runs without a device in their record."""
 
@@ -51,6 +58,12 @@ DEVICES: Mapping[str, DeviceEntry] = {
     "openvino": DeviceEntry(
         summary="this machine's CPU under OpenVINO; needs the extra [openvino]",
         make=_openvino,
+        integer_caution=integer_caution,
+    ),
+    REMOTE: DeviceEntry(
+        summary="another machine under onnxruntime, reached by the command of a table [device.NAME], such as ssh",
+        make=None,
+        make_by_command=_remote,
         integer_caution=integer_caution,
     ),
 }
