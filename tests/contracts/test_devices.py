@@ -183,7 +183,7 @@ def test_each_setting_has_a_fingerprint_and_words_of_its_own(make: Make) -> None
 def test_each_setting_has_figures_of_its_own(make: Make, model: Path) -> None:
     one = make(DEFAULT_SETTINGS).latency(model, key="net", patient=True)
     several = make(OTHER["batch"]).latency(model, key="net", patient=True)
-    assert several.latency_ms > one.latency_ms, "four samples take longer"
+    assert several != one
     assert make(DEFAULT_SETTINGS).latency(model, key="net") == one
     assert make(OTHER["batch"]).latency(model, key="net") == several
 
