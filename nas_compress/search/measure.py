@@ -24,7 +24,8 @@ def measure(
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
     On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
-    fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not the default.
+    fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
+    the default.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
