@@ -93,6 +93,7 @@ def test_an_unknown_host_key_costs_no_trial_and_is_one_line(tmp_path: Path, comm
     assert front.members and all(not r.outcome.measured.lacks("latency_ms@pi") for r in read_records(folder))  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_agent_and_continues(tmp_path: Path) -> None:
     log = tmp_path / "starts"
     counted = (
