@@ -2,10 +2,10 @@
 
     python benchmarks/devices.py [--quick] [--command WORD ...]
 
-Three convolution stacks are measured 20 times each (5 with --quick), patient as at the end of a study: on each installed
-device of `nas-compress list devices`, and by an agent as a process of this machine. `--command`, the last option, adds
-the device of a command, such as `--command ssh -T pi@raspberrypi 'python3 agent.py'`. Percentages are of the median.
-The first figure, before which a device is started and learns its fast level, is apart.
+Three convolution stacks are measured 20 times each (5 with --quick), patient as at the end of a study, on each
+installed device of `nas-compress list devices` and by an agent as a process of this machine. `--command`, the last
+option, adds the device of a command, such as `--command ssh -T pi@raspberrypi 'python3 agent.py'`. Percentages are of
+the median. The first figure, before which a device is started and learns its fast level, is apart.
 """
 
 from __future__ import annotations
