@@ -22,7 +22,7 @@ from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, MEMORY_METRICS, DeviceSettings
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.row import Direction
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
@@ -246,9 +246,10 @@ class StudySpec(Section):
 
     @property
     def device_settings(self) -> DeviceSettings:
-        """The conditions of the target device. Samples per second are counted if the study names them."""
-        named = {*self.objectives, *self.budgets}
-        return replace(self.target.settings, counts_samples="samples_per_s" in named)
+        """The conditions of the target device. Samples per second and memory are figures if the study names them."""
+        named = {*self.objectives, *self.budgets, *(() if self.reward is None else (self.reward.figure,))}
+        memory = tuple(name for name in MEMORY_METRICS if name in named)
+        return replace(self.target.settings, counts_samples="samples_per_s" in named, memory=memory)
 
     @property
     def objective_list(self) -> tuple[Objective, ...]:

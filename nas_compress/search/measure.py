@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.errors import RequestError, require_known
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
@@ -15,7 +16,7 @@ from nas_compress.tasks.batch import to_arrays, to_rows
 def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the study's device, if they are not the default.
+    Metrics of memory follow if the study names them. `conditions` has the settings of the study's device, if they are not the default.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -46,5 +47,6 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
+        **memory_figures(model, parts.target.settings, sizes=parts.sizes),
         **({"conditions": conditions} if conditions else {}),
     }

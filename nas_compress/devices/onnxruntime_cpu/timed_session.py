@@ -42,7 +42,7 @@ class TimedNet:
         settings: DeviceSettings = DEFAULT_SETTINGS,
     ) -> None:
         session = _open(source, settings)
-        batch = _batch(session, settings.batch, sizes, _name(source))
+        batch = sample_batch(session, settings.batch, sizes, _name(source))
         self._run: Callable[[], object] = lambda: session.run(None, batch)
         self._clock = _clock(settings)
         _try(self._run, source, settings.batch)
@@ -99,8 +99,13 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _batch(session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
-    """Make a batch (count, ...) of every input; the same values each time."""
+def sample_batch(
+    session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str
+) -> dict[str, Array]:
+    """Make a batch (count, ...) of every input; the same values each time.
+
+    sizes: of free dimensions other than the batch. where: name of the file, for the RequestError of an unknown size.
+    """
     generator = np.random.default_rng(0)
     shapes = {node.name: (node.type, _shape(node, count, sizes, where)) for node in session.get_inputs()}
     return {name: _values(kind, shape, generator) for name, (kind, shape) in shapes.items()}
