@@ -1,7 +1,7 @@
 """Compare the computed memory of exported files with the memory that onnxruntime takes.
 
-Each file runs in a fresh process, whose arena takes exactly the requested bytes and logs its size. The last column is
-the private memory that the process gained by loading the file and running it.
+The arena column is the smallest arena in which the file runs, found by bisection. The last column is the private memory
+that a fresh process gained by loading the file.
 
 Run: python benchmarks/memory.py
 """
@@ -30,64 +30,72 @@ CHILD = '''
 import sys
 import numpy as np
 import onnxruntime as ort
-from onnx import helper
 
-ort.set_default_logger_severity(0)
+model, batch, arena, limit = sys.argv[1], *map(int, sys.argv[2:])
+ort.set_default_logger_severity(0 if arena == 0 else 4)
 ort.set_default_logger_verbosity(1)
-exact = ort.OrtArenaCfg({"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1})
+sizes = {"max_mem": limit, "arena_extend_strategy": 0, "initial_chunk_size_bytes": arena, "max_dead_bytes_per_chunk": 256} if arena else {}
 where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-ort.create_and_register_allocator(where, exact)
-freeing = ort.RunOptions()
-freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-
-def opened(model):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+ort.create_and_register_allocator(where, ort.OrtArenaCfg(sizes))
 
 def private():
     lines = open("/proc/self/status").read().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
-# The arena never frees its first region, which a small run takes.
-one = [helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
-graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "small", one[:1], one[1:])
-small = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-opened(small.SerializeToString()).run(None, {"x": np.zeros(1, np.float32)}, freeing)
-
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+options.add_session_config_entry("session.use_env_allocators", "1")
+options.log_severity_level = 4
 before = private()
-session = opened(sys.argv[1])
-loaded = private() - before
+session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+print(private() - before)
 feeds = {
-    node.name: np.ones([int(sys.argv[2]), *node.shape[1:]], node.type[7:-1].replace("float", "float32"))
+    node.name: np.ones([batch, *node.shape[1:]], node.type[7:-1].replace("float", "float32"))
     for node in session.get_inputs()
 }
-for number in range(3):
-    print("RUN", number, file=sys.stderr, flush=True)
-    session.run(None, feeds, freeing)
-print(loaded)
+for _ in range(3):
+    session.run(None, feeds)
 '''
+
+PRECISION = 1.01
+"""Largest ratio of an arena in which a file runs to one in which it does not."""
+
+SLACK = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """Bytes that onnxruntime took: its arena during a run, without weights, and private memory after load."""
+    """Bytes of the smallest arena in which a file runs, without weights, and private memory after load."""
 
     arena: int
     loaded: int
 
 
 def taken(path: Path, *, batch: int) -> Taken:
-    """Run a file in a fresh process and read the log of its arena. The second run has a plan of all tensors."""
-    words = [sys.executable, "-W", "ignore", "-c", CHILD, str(path), str(batch)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    before, _, *planned = re.split(r"^RUN \d$", done.stderr, flags=re.MULTILINE)
-    reserved = sum(map(int, re.findall(r"Reserving memory in BFCArena for Cpu size: (\d+)", before)))
-    first = int(re.findall(r"Total allocated bytes: (\d+)", before)[0])
-    most = [int(total) for run in planned for total in re.findall(r"Total allocated bytes: (\d+)", run)]
-    return Taken(arena=max(most) - reserved - first, loaded=int(done.stdout))
+    """Find the smallest arena by bisection, in a fresh process for each size."""
+    done = _child(path, batch=batch, arena=0, limit=0)
+    done.check_returncode()
+    weights = sum(map(int, re.findall(r"Reserving memory in BFCArena for Cpu size: (\d+)", done.stderr)))
+    runs, fails = 2**14, 1
+    while not _runs(path, batch=batch, arena=runs, weights=weights):
+        runs, fails = 2 * runs, runs
+    while runs > PRECISION * fails + 256:
+        middle = (runs + fails) // 2
+        if _runs(path, batch=batch, arena=middle, weights=weights):
+            runs = middle
+        else:
+            fails = middle
+    return Taken(arena=runs, loaded=int(done.stdout))
+
+
+def _runs(path: Path, *, batch: int, arena: int, weights: int) -> bool:
+    # Weights are counted, but not limited.
+    return _child(path, batch=batch, arena=arena, limit=arena + weights + SLACK).returncode == 0
+
+
+def _child(path: Path, *, batch: int, arena: int, limit: int) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-W", "ignore", "-c", CHILD, str(path), *map(str, (batch, arena, limit))]
+    return subprocess.run(words, capture_output=True, text=True)
 
 
 class Scaled(nn.Module):

@@ -21,7 +21,8 @@ from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
 from nas_compress.export.graph_edits import inner_graphs
 from nas_compress.files import TEMPORARY
-from nas_compress.measurement.memory.liveness import OVERWRITING, Step, peak_bytes
+from nas_compress.measurement.memory.kernel_buffers import kernel_buffer
+from nas_compress.measurement.memory.liveness import ONNXRUNTIME, PORTABLE, Rules, Size, Step, peak_bytes
 
 FOUR_BITS = frozenset({TensorProto.INT4, TensorProto.UINT4})
 TWO_BITS = frozenset({TensorProto.INT2, TensorProto.UINT2})
@@ -41,15 +42,6 @@ class GraphMemory:
     activations: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rules:
-    """Sharing of buffers in a run. name: of the file, for errors."""
-
-    keep_inputs: bool
-    overwriting: Mapping[str, int]
-    name: str
-
-
 def runtime_memory(path: Path, *, batch: int = 1, sizes: Mapping[str, int] = NO_SIZES) -> GraphMemory:
     """Return the memory of a run by onnxruntime on the CPU.
 
@@ -59,8 +51,7 @@ def runtime_memory(path: Path, *, batch: int = 1, sizes: Mapping[str, int] = NO_
     batch: samples of the run, 1 by default. sizes: of other free dimensions. RequestError if the file does not run, or
     has a loop.
     """
-    rules = _Rules(keep_inputs=True, overwriting=OVERWRITING, name=path.name)
-    return _memory(path, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, rules, batch=batch, sizes=sizes)
+    return _memory(path, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ONNXRUNTIME, batch=batch, sizes=sizes)
 
 
 def portable_memory(path: Path, *, sizes: Mapping[str, int] = NO_SIZES) -> GraphMemory:
@@ -69,74 +60,82 @@ def portable_memory(path: Path, *, sizes: Mapping[str, int] = NO_SIZES) -> Graph
     No operator overwrites its input. The input of the graph is free after its last reader. RequestError as in
     `runtime_memory`.
     """
-    rules = _Rules(keep_inputs=False, overwriting={}, name=path.name)
-    return _memory(path, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, rules, batch=1, sizes=sizes)
+    return _memory(path, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, PORTABLE, batch=1, sizes=sizes)
 
 
 def _memory(
-    path: Path, level: ort.GraphOptimizationLevel, rules: _Rules, *, batch: int, sizes: Mapping[str, int]
+    path: Path, level: ort.GraphOptimizationLevel, rules: Rules, *, batch: int, sizes: Mapping[str, int]
 ) -> GraphMemory:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         optimised = Path(folder) / "optimised.onnx"
         session = _session(read_content(path), level, str(path), optimised=optimised)
         model = read_model(optimised)
     inputs = sample_batch(session, batch, sizes, str(path))
-    weights, peak = _graph_memory(model, model.graph, inputs, rules)
-    return GraphMemory(weights=weights, activations=peak)
+    return _Run(model=model, where=path.name).memory(model.graph, inputs, rules)
 
 
-def _graph_memory(model: onnx.ModelProto, graph: onnx.GraphProto, given: Values, rules: _Rules) -> tuple[int, int]:
-    """Return the bytes of stored tensors at any depth, and the peak of the others. given: input values."""
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    values = {**given, **_computed(model, graph, given, rules.name)}
-    weights = sum(map(tensor_bytes, stored.values()))
-    steps = []
-    for node in graph.node:
-        inner, reads = 0, [name if name in values else "" for name in node.input]
-        for branch in inner_graphs(node):
-            if node.op_type != "If":
-                rule = "memory is computed of graphs without loops"
-                raise RequestError(f"{rule}, but got {node.op_type} in {rules.name}")
-            needed = _captured(branch)
-            outer = {name: values[name] for name in needed if name in values}
-            shared = [stored[name] for name in needed if name in stored]
-            part = onnx.GraphProto()
-            part.CopyFrom(branch)
-            part.initializer.extend(shared)
-            own, peak = _graph_memory(model, part, outer, replace(rules, keep_inputs=True))
-            weights += own - sum(map(tensor_bytes, shared))
-            inner = max(inner, peak - sum(each.nbytes for each in outer.values()))
-            reads += [name for name in outer if name not in reads]
-        writes = tuple(name for name in node.output if name)
-        inner = max(0, inner - sum(values[name].nbytes for name in writes)) if inner else 0
-        steps.append(Step(operator=node.op_type, reads=tuple(reads), writes=writes, inner=inner))
-    peak = peak_bytes(
-        steps,
-        {name: int(value.nbytes) for name, value in values.items()},
-        inputs=list(given),
-        outputs=[value.name for value in graph.output if value.name in values],
-        keep_inputs=rules.keep_inputs,
-        overwriting=rules.overwriting,
-    )
-    return weights, peak
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run of a model. where: name of its file, for errors."""
 
+    model: onnx.ModelProto
+    where: str
 
-def _computed(model: onnx.ModelProto, graph: onnx.GraphProto, given: Values, name: str) -> dict[str, NDArray[Any]]:
-    """Run a graph, and return the values of all its tensors that are not stored."""
-    names = [output for node in graph.node for output in node.output if output]
-    if not names:
-        return {}
-    part = onnx.GraphProto()
-    part.CopyFrom(graph)
-    del part.output[:], part.input[:]
-    part.input.extend(
-        helper.make_tensor_value_info(given_name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for given_name, value in given.items()
-    )
-    part.output.extend(onnx.ValueInfoProto(name=output) for output in names)
-    whole = helper.make_model(part, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    session = _session(whole.SerializeToString(), ort.GraphOptimizationLevel.ORT_DISABLE_ALL, name)
-    return dict(zip(names, map(np.asarray, session.run(names, dict(given))), strict=True))
+    def memory(self, graph: onnx.GraphProto, given: Values, rules: Rules) -> GraphMemory:
+        """Return the memory of a graph and its branches. given: input values."""
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        values = {**given, **self._computed(graph, given)}
+        sizes = {name: Size(shape=value.shape, width=value.itemsize) for name, value in values.items()}
+        known = sizes | {name: Size(shape=tuple(each.dims), width=0) for name, each in stored.items()}
+        weights, steps = sum(map(tensor_bytes, stored.values())), []
+        for node in graph.node:
+            inner = kernel_buffer(node, known) if rules.kernels else 0
+            reads = [name if name in values else "" for name in node.input]
+            for branch in inner_graphs(node):
+                outer, part = self._branch(node, branch, values, stored)
+                found = self.memory(part, outer, replace(rules, keep_inputs=True))
+                weights += found.weights
+                inner = max(inner, found.activations - sum(each.nbytes for each in outer.values()))
+                reads += [name for name in outer if name not in reads]
+            writes = tuple(filter(None, node.output))
+            steps.append(Step(operator=node.op_type, reads=tuple(reads), writes=writes, inner=inner))
+        outputs = [value.name for value in graph.output if value.name in values]
+        peak = peak_bytes(steps, sizes, inputs=list(given), outputs=outputs, rules=rules)
+        return GraphMemory(weights=weights, activations=peak)
+
+    def _branch(
+        self, node: onnx.NodeProto, branch: onnx.GraphProto, values: Values, stored: Mapping[str, TensorProto]
+    ) -> tuple[Values, onnx.GraphProto]:
+        """Return the outer values that a branch reads, and a graph with the outer weights as constants."""
+        if node.op_type != "If":
+            raise RequestError(
+                f"memory is computed of graphs without loops, but got {node.op_type} in {self.where}; leave memory out"
+            )
+        needed = _captured(branch)
+        part = onnx.GraphProto()
+        part.CopyFrom(branch)
+        for name in needed:
+            if name in stored:  # a constant, because weights of the outer graph are counted there
+                part.node.insert(0, helper.make_node("Constant", [], [name], value=stored[name]))
+        return {name: values[name] for name in needed if name in values}, part
+
+    def _computed(self, graph: onnx.GraphProto, given: Values) -> dict[str, NDArray[Any]]:
+        """Run a graph, and return the values of all its tensors that are not stored."""
+        nodes = [node for node in graph.node if node.op_type != "Constant"]
+        names = [name for node in nodes for name in node.output if name]
+        if not names:
+            return {}
+        part = onnx.GraphProto()
+        part.CopyFrom(graph)
+        del part.output[:], part.input[:]
+        part.input.extend(
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            for name, value in given.items()
+        )
+        part.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        whole = helper.make_model(part, opset_imports=list(self.model.opset_import), ir_version=self.model.ir_version)
+        session = _session(whole.SerializeToString(), ort.GraphOptimizationLevel.ORT_DISABLE_ALL, self.where)
+        return dict(zip(names, map(np.asarray, session.run(names, dict(given))), strict=True))
 
 
 def _captured(branch: onnx.GraphProto) -> list[str]:

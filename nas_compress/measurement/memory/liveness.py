@@ -1,11 +1,11 @@
-"""Peak of the tensors alive at once while the nodes of a graph run in order."""
+"""Peak of the buffers in use at once while the nodes of a graph run in order."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, prod
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """Operators whose output is their first input under another shape."""
@@ -17,8 +17,25 @@ OVERWRITING: Mapping[str, int] = {
 }
 """Input that an operator of onnxruntime's CPU kernels overwrites if nothing else reads it; 3 is the added tensor.
 
-Arithmetic such as Add, Mul, Exp and Gelu has no such input.
+Arithmetic such as Add, Mul, Exp and Gelu overwrites none.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Shape and bytes of a number of a tensor.
+
+    >>> Size(shape=(2, 3), width=4).bytes
+    24
+    """
+
+    shape: tuple[int, ...]
+    width: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all numbers."""
+        return prod(self.shape) * self.width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +43,8 @@ class Step:
     """One node.
 
     operator: its type. reads: names of inputs in the order of the node, with empty names for stored tensors; then the
-    tensors that only its branches read. writes: names of outputs. inner: bytes alive at once inside its branches,
-    without reads and writes, 0 by default.
+    tensors that only its branches read. writes: names of outputs. inner: bytes that only the node itself needs, inside
+    its branches or its kernel, 0 by default.
     """
 
     operator: str
@@ -36,90 +53,124 @@ class Step:
     inner: int = 0
 
 
-class _Buffers:
-    """Buffers in use: bytes of each, and the number of reads to come of all tensors in it."""
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Sharing of buffers in a runtime.
 
-    def __init__(self, sizes: Mapping[str, int], reads: Mapping[str, float]) -> None:
-        self.sizes, self.reads = sizes, reads
-        self._home: dict[str, str] = {}
-        self._bytes: dict[str, int] = {}
-        self._waiting: dict[str, float] = {}
+    keep_inputs: inputs of the graph belong to the caller, so they live to the end and are never overwritten.
+    overwriting: input that an operator overwrites by type, if shapes are equal and nothing else reads it.
+    recycle: a tensor takes the last freed buffer of its shape. That buffer stays allocated between the two.
+    kernels: buffers of the kernels of onnxruntime are counted.
+    """
 
-    @property
-    def total(self) -> int:
-        """Bytes in use."""
-        return sum(self._bytes.values())
+    keep_inputs: bool
+    overwriting: Mapping[str, int]
+    recycle: bool
+    kernels: bool
 
-    def add(self, name: str) -> None:
+
+ONNXRUNTIME = Rules(keep_inputs=True, overwriting=OVERWRITING, recycle=True, kernels=True)
+PORTABLE = Rules(keep_inputs=False, overwriting={}, recycle=False, kernels=False)
+"""Each tensor has a buffer from its node to its last reader, as in planners of microcontrollers."""
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """Buffers by the name of their first tensor, and the nodes between which each is in use."""
+
+    sizes: Mapping[str, Size]
+    reads: Mapping[str, float]
+    home: dict[str, str] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, float] = field(default_factory=dict)
+    free: list[str] = field(default_factory=list)
+
+    def add(self, name: str, place: int) -> None:
         """Give a tensor a buffer of its own."""
-        self._home[name], self._bytes[name], self._waiting[name] = name, self.sizes[name], self.reads[name]
+        self.home[name], self.first[name], self.last[name] = name, place, place
+        self.waiting[name] = self.reads[name]
 
-    def share(self, name: str, other: str) -> None:
-        """Put a tensor into the buffer of another one."""
-        home = self._home[name] = self._home[other]
-        self._waiting[home] += self.reads[name]
+    def share(self, name: str, other: str, place: int) -> None:
+        """Put a tensor into the buffer of another one, which may be free."""
+        home = self.home[name] = self.home[other]
+        if home in self.free:
+            self.free.remove(home)
+            self.waiting[home] = 0
+        self.waiting[home] += self.reads[name]
+        self.last[home] = place
 
-    def last_read(self, name: str) -> bool:
-        """Return True if only one read of a tensor's buffer is left."""
-        return self._waiting[self._home[name]] == 1
+    def recyclable(self, name: str) -> str | None:
+        """Return the last freed buffer of the same shape."""
+        return next((home for home in reversed(self.free) if self.sizes[home] == self.sizes[name]), None)
 
-    def release(self, names: Iterable[str], *, reads: int) -> None:
-        """Count reads of tensors, and free the buffers that nothing reads any more."""
-        for name in names:
-            home = self._home[name]
-            self._waiting[home] -= reads
-            if self._waiting[home] <= 0:
-                self._bytes.pop(home, None)
+    def read(self, name: str, place: int, *, count: int) -> None:
+        """Count reads of a tensor. Its buffer is free after the last one."""
+        home = self.home[name]
+        self.waiting[home] -= count
+        self.last[home] = place
+        if self.waiting[home] <= 0 and home not in self.free:
+            self.free.append(home)
 
 
 def peak_bytes(
     steps: Sequence[Step],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, Size],
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    keep_inputs: bool,
-    overwriting: Mapping[str, int] = OVERWRITING,
+    rules: Rules,
 ) -> int:
     """Return the largest sum of the bytes of buffers in use during a node.
 
     A tensor lives from its node to its last reader, and an output of the graph to the end. An output of VIEWS shares
     the buffer of its input. Outputs of the graph have buffers of their own.
 
-    sizes: bytes by name. keep_inputs: inputs of the graph belong to the caller, so they live to the end and are never
-    overwritten. overwriting: input that an operator overwrites by type, if the sizes are equal and nothing else reads
-    it.
+    sizes: of all tensors that are not stored, by name.
 
     >>> chain = [Step(operator="Conv", reads=("x",), writes=("y",)), Step(operator="Conv", reads=("y",), writes=("z",))]
-    >>> peak_bytes(chain, {"x": 4, "y": 8, "z": 2}, inputs=["x"], outputs=["z"], keep_inputs=False)
+    >>> sizes = {name: Size(shape=(count,), width=1) for name, count in (("x", 4), ("y", 8), ("z", 2))}
+    >>> peak_bytes(chain, sizes, inputs=["x"], outputs=["z"], rules=PORTABLE)
     12
+    >>> peak_bytes(chain, sizes, inputs=["x"], outputs=["z"], rules=ONNXRUNTIME)  # the caller keeps x
+    14
     """
-    reads: Counter[str] = Counter(name for step in steps for name in {*step.reads} - {""})
-    held = {*outputs, *(inputs if keep_inputs else ())}
-    buffers = _Buffers(sizes, {name: inf if name in held else reads[name] for name in sizes})
+    counted = Counter(name for step in steps for name in set(step.reads) - {""})
+    held = {*outputs, *(inputs if rules.keep_inputs else ())}
+    plan = _Plan(sizes=sizes, reads={name: inf if name in held else counted[name] for name in sizes})
     for name in inputs:
-        buffers.add(name)
-    peak = buffers.total
-    for step in steps:
+        plan.add(name, 0)
+    for place, step in enumerate(steps):
         for name in step.writes:
-            source = None if name in outputs else _shared(step, sizes, buffers, overwriting)
+            source = None if name in outputs else _source(name, step, plan, rules)
             if source is None:
-                buffers.add(name)
+                plan.add(name, place)
             else:
-                buffers.share(name, source)
-        peak = max(peak, buffers.total + step.inner)
-        buffers.release({*step.reads} - {""}, reads=1)
-        buffers.release(step.writes, reads=0)  # frees outputs that nothing reads
-    return peak
+                plan.share(name, source, place)
+        for name in dict.fromkeys(step.reads):
+            if name:
+                plan.read(name, place, count=1)
+        for name in step.writes:
+            plan.read(name, place, count=0)  # frees outputs that nothing reads
+    return _most(plan, steps)
 
 
-def _shared(step: Step, sizes: Mapping[str, int], buffers: _Buffers, overwriting: Mapping[str, int]) -> str | None:
-    """Return the input whose buffer the output takes; None if there is none."""
-    if len(step.writes) != 1:
-        return None
-    if step.operator in VIEWS:
-        return step.reads[0] or None
-    place = overwriting.get(step.operator, len(step.reads))
-    source = step.reads[place] if place < len(step.reads) else ""
-    fits = source and sizes[source] == sizes[step.writes[0]] and buffers.last_read(source)
-    return source if fits else None
+def _source(name: str, step: Step, plan: _Plan, rules: Rules) -> str | None:
+    """Return the tensor whose buffer an output takes; None if it takes a new one."""
+    if len(step.writes) == 1:
+        if step.operator in VIEWS and step.reads[0]:
+            return step.reads[0]
+        place = rules.overwriting.get(step.operator, len(step.reads))
+        source = step.reads[place] if place < len(step.reads) else ""
+        if source and plan.sizes[source] == plan.sizes[name] and plan.waiting[plan.home[source]] == 1:
+            return source
+    return plan.recyclable(name) if rules.recycle else None
+
+
+def _most(plan: _Plan, steps: Sequence[Step]) -> int:
+    total = [step.inner for step in steps] or [0]
+    for home, first in plan.first.items():
+        last = len(total) - 1 if plan.waiting[home] == inf else plan.last[home]
+        for place in range(first, last + 1):
+            total[place] += plan.sizes[home].bytes
+    return max(total)
