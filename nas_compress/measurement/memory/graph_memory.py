@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.devices.onnx_session import ERRORS_ONLY, read_content, read_model
 from nas_compress.devices.onnxruntime_cpu.timed_session import sample_batch
@@ -85,11 +85,15 @@ class _Run:
         """Return the memory of a graph and its branches. given: input values."""
         stored = {tensor.name: tensor for tensor in graph.initializer}
         values = {**given, **self._computed(graph, given)}
-        sizes = {name: Size(shape=value.shape, width=value.itemsize) for name, value in values.items()}
+        loose = _loose(graph, stored)
+        sizes = {
+            name: Size(shape=value.shape, width=value.itemsize, fixed=name not in loose)
+            for name, value in values.items()
+        }
         known = sizes | {name: Size(shape=tuple(each.dims), width=0) for name, each in stored.items()}
         weights, steps = sum(map(tensor_bytes, stored.values())), []
         for node in graph.node:
-            inner = kernel_buffer(node, known) if rules.kernels else 0
+            inner = 0
             reads = [name if name in values else "" for name in node.input]
             for branch in inner_graphs(node):
                 outer, part = self._branch(node, branch, values, stored)
@@ -101,7 +105,8 @@ class _Run:
             steps.append(Step(operator=node.op_type, reads=tuple(reads), writes=writes, inner=inner))
         outputs = [value.name for value in graph.output if value.name in values]
         peak = peak_bytes(steps, sizes, inputs=list(given), outputs=outputs, rules=rules)
-        return GraphMemory(weights=weights, activations=peak)
+        kernels = max((kernel_buffer(node, known) for node in graph.node), default=0) if rules.kernels else 0
+        return GraphMemory(weights=weights, activations=peak + kernels)
 
     def _branch(
         self, node: onnx.NodeProto, branch: onnx.GraphProto, values: Values, stored: Mapping[str, TensorProto]
@@ -136,6 +141,18 @@ class _Run:
         whole = helper.make_model(part, opset_imports=list(self.model.opset_import), ir_version=self.model.ir_version)
         session = _session(whole.SerializeToString(), ort.GraphOptimizationLevel.ORT_DISABLE_ALL, self.where)
         return dict(zip(names, map(np.asarray, session.run(names, dict(given))), strict=True))
+
+
+def _loose(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> set[str]:
+    """Return the tensors of a shape unknown before a run: those made by Reshape with a free size, and from them."""
+    found: set[str] = set()
+    for node in graph.node:
+        free = node.op_type == "Reshape" and not node.domain
+        if free and node.input[1] in stored:
+            free = -1 in numpy_helper.to_array(stored[node.input[1]])
+        if free or found.intersection(node.input):
+            found.update(node.output)
+    return found
 
 
 def _captured(branch: onnx.GraphProto) -> list[str]:

@@ -15,6 +15,9 @@ SUM = 4
 
 POINTER = 8
 
+CHANNELS = 4
+"""Step of the input channels of the kernels without a buffer of sums."""
+
 
 def kernel_buffer(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> int:
     """Return the bytes of the buffers of an integer or transposed convolution; 0 for other operators.
@@ -36,14 +39,13 @@ def _integer_convolution(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> int
     settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     channels_last = bool(settings.get("channels_last"))
     pixels = prod(outputs.shape[1:-1] if channels_last else outputs.shape[2:])
-    found = SUM * weights[0] * pixels
-    if not channels_last:
-        found += (samples.bytes + outputs.bytes) // samples.shape[0]
+    found = 0 if channels_last else (samples.bytes + outputs.bytes) // samples.shape[0]
     depthwise = weights[1] == 1 and weights[0] == settings.get("group", 1)
     pointwise = prod(weights[2:]) == 1 and max(settings.get("strides", [1])) == 1 and not any(settings.get("pads", []))
-    if depthwise:
-        return int(found + POINTER * prod(weights[2:]) * pixels)
-    return int(found if pointwise else found + prod(weights[1:]) * pixels)
+    if depthwise or weights[1] % CHANNELS == 0:  # kernels that add and round at once, and read pixels by pointers
+        return found if pointwise else found + POINTER * prod(weights[2:]) * pixels
+    patches = 0 if pointwise else prod(weights[1:]) * pixels
+    return found + SUM * weights[0] * pixels + patches
 
 
 def _transposed_convolution(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> int:

@@ -23,7 +23,7 @@ Arithmetic such as Add, Mul, Exp and Gelu overwrites none.
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Shape and bytes of a number of a tensor.
+    """Shape of a tensor and bytes of each number. fixed: the runtime knows the shape before a run, apart from the batch.
 
     >>> Size(shape=(2, 3), width=4).bytes
     24
@@ -31,6 +31,7 @@ class Size:
 
     shape: tuple[int, ...]
     width: int
+    fixed: bool = True
 
     @property
     def bytes(self) -> int:
@@ -43,8 +44,8 @@ class Step:
     """One node.
 
     operator: its type. reads: names of inputs in the order of the node, with empty names for stored tensors; then the
-    tensors that only its branches read. writes: names of outputs. inner: bytes that only the node itself needs, inside
-    its branches or its kernel, 0 by default.
+    tensors that only its branches read. writes: names of outputs. inner: bytes of the tensors inside its branches, 0 by
+    default.
     """
 
     operator: str
@@ -102,7 +103,11 @@ class _Plan:
 
     def recyclable(self, name: str) -> str | None:
         """Return the last freed buffer of the same shape."""
-        return next((home for home in reversed(self.free) if self.sizes[home] == self.sizes[name]), None)
+        return next((home for home in reversed(self.free) if self.alike(home, name)), None)
+
+    def alike(self, one: str, other: str) -> bool:
+        """Return True if the runtime knows that two tensors need the same buffer."""
+        return self.sizes[one] == self.sizes[other] and self.sizes[one].fixed
 
     def read(self, name: str, place: int, *, count: int) -> None:
         """Count reads of a tensor. Its buffer is free after the last one."""
@@ -162,7 +167,7 @@ def _source(name: str, step: Step, plan: _Plan, rules: Rules) -> str | None:
             return step.reads[0]
         place = rules.overwriting.get(step.operator, len(step.reads))
         source = step.reads[place] if place < len(step.reads) else ""
-        if source and plan.sizes[source] == plan.sizes[name] and plan.waiting[plan.home[source]] == 1:
+        if source and plan.alike(source, name) and plan.waiting[plan.home[source]] == 1:
             return source
     return plan.recyclable(name) if rules.recycle else None
 
