@@ -3,7 +3,7 @@
 The arena column is the smallest arena in which the file runs, found by bisection. The last column is the private memory
 that a fresh process gained by loading the file.
 
-Run: python benchmarks/memory.py
+Run: python benchmarks/memory.py [NETWORK ...]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nas_compress.quantization.quantize import quantize
 from nas_compress.values.signature import Signature
 from nets import architecture, random_samples
 
-CHILD = '''
+CHILD = """
 import sys
 import numpy as np
 import onnxruntime as ort
@@ -35,7 +35,9 @@ model, batch, arena, limit = sys.argv[1], *map(int, sys.argv[2:])
 ort.set_default_logger_severity(0 if arena == 0 else 4)
 ort.set_default_logger_verbosity(1)
 exact = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1}
-sizes = {"max_mem": limit, "arena_extend_strategy": 0, "initial_chunk_size_bytes": arena, "max_dead_bytes_per_chunk": 256} if arena else exact
+whole = {"max_mem": limit, "arena_extend_strategy": 0, "initial_chunk_size_bytes": arena}
+whole["max_dead_bytes_per_chunk"] = 256
+sizes = whole if arena else exact
 where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
 ort.create_and_register_allocator(where, ort.OrtArenaCfg(sizes))
 
@@ -57,7 +59,7 @@ feeds = {
 }
 for _ in range(3):
     session.run(None, feeds)
-'''
+"""
 
 PRECISION = 1.02
 """Largest ratio of an arena in which a file runs to one in which it does not."""
@@ -163,9 +165,9 @@ def cases() -> Iterator[Case]:
     yield Case(name="perceptron", network=dense, shape=small, bits=(32, 32), batch=64)
 
 
-def files(folder: Path) -> Iterator[tuple[Case, Path]]:
-    """Export each network."""
-    for number, case in enumerate(cases()):
+def files(folder: Path, names: list[str]) -> Iterator[tuple[Case, Path]]:
+    """Export the networks of some names; all if there are none."""
+    for number, case in enumerate(case for case in cases() if not names or case.name in names):
         inputs = random_samples(16, case.shape).inputs
         weight_bits, activation_bits = case.bits
         module = quantize(
@@ -195,12 +197,12 @@ def outside_inputs(case: Case, computed: GraphMemory) -> int:
 
 def main() -> None:
     print(
-        "| network | input | W/A | batch | tensors, bytes | arena, bytes | computed / arena | weights, bytes "
-        "| private memory after load |"
+        "| network | input | W/A | batch | tensors and buffers, bytes | smallest arena, bytes | computed / arena "
+        "| weights, bytes | private memory after load |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for case, path in files(Path(folder)):
+        for case, path in files(Path(folder), sys.argv[1:]):
             print(row(case, runtime_memory(path, batch=case.batch), taken(path, batch=case.batch)), flush=True)
 
 

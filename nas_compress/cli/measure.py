@@ -18,7 +18,8 @@ from nas_compress.cli.terminal import print_line
     default="validation",
     help="`test` is held out from every search: read it once, for the final model.",
 )
-def measure(model: Path, study: str, split: str) -> None:
+@click.option("--device", help="A device of the study, as in `[device.NAME]`; by default the study's own one.")
+def measure(model: Path, study: str, split: str, device: str | None) -> None:
     """Measure any ONNX file with the code that measures trials.
 
     Prints the accuracy on the study's data, the latency and the size as JSON.
@@ -33,4 +34,4 @@ def measure(model: Path, study: str, split: str) -> None:
     file = read_study(study)
     for code in named_code(file):
         print_line(str(code), err=True)
-    click.echo(json_text(measure_file(model, file, split=split)))
+    click.echo(json_text(measure_file(model, file, split=split, device=device)))

@@ -24,6 +24,7 @@ from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.memory.figures import memory_figures
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
@@ -145,12 +146,13 @@ def measure_file(
     validation: Split,
     target: Device,
     watch: Stopwatch,
+    named: NamedDevices | None = None,
     patient: bool = False,
 ) -> Measured:
     """Measure all figures of a trained file; ExportError if its outputs differ from those of `deployable`.
 
-    cost: of the untrained file. Its latency is measured again if it is noisy or of another graph. patient: see
-    `Device.latency`.
+    cost: of the untrained file. Its latencies are measured again if they are noisy or of another graph. named: further
+    devices that time the file. patient: see `Device.latency`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     inputs = to_device(validation.inputs, "cpu")
@@ -171,14 +173,15 @@ def measure_file(
     with watch.stage("count"):
         contents, sizes = weight_contents(path), free_sizes(inputs, task.signature.inputs)
         memory = memory_figures(path, target.settings, sizes=sizes)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
-    timed = target.settings.figures(latency.latency_ms)
-    trained = {**timed, "size_bytes": path.stat().st_size, **memory, **metrics}
+        figures = target.settings.figures(latency.latency_ms)
+        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
+        if named is not None:
+            trained = named.timed(trained, path, sizes=sizes, patient=patient)
     return replace(
-        cost.with_figures(trained),
-        latency_spread=latency.spread,
-        latency_noisy=latency.noisy,
+        trained,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=contents.zero_fraction,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 
@@ -24,7 +24,7 @@ from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
-from nas_compress.runs.versions import continuation_notes
+from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
 from nas_compress.search.preflight.cut_notes import cut_notes
@@ -37,7 +37,13 @@ from nas_compress.search.preflight.feasibility import (
 from nas_compress.search.preflight.float_weights import float_weights_note
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
-from nas_compress.search.remeasure import mark_noisy, measure_members_again, time_teacher_again
+from nas_compress.search.remeasure import (
+    described_devices,
+    measure_members_again,
+    measure_missing,
+    measure_teacher_missing,
+    take_over,
+)
 from nas_compress.search.reporter import Logged, Reporter, Silence
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
@@ -48,7 +54,6 @@ from nas_compress.search.setup import (
     gather,
     make_context,
     measured_against,
-    versions,
 )
 from nas_compress.search.start_points import queue_start_points
 from nas_compress.search.storage.hosts import Hosts, wait_for_workers
@@ -64,9 +69,11 @@ from nas_compress.search.storage.recovery import repeat_lost, require_same_trial
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
-from nas_compress.search.workers import Workers, WorkerTask
+from nas_compress.search.workers.count import AUTO, worker_count
+from nas_compress.search.workers.processes import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.values.metrics.row import ONE_SAMPLE
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -78,7 +85,7 @@ def run_study(
     trials: int | None = None,
     storage: str | None = None,
     shared: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     reporter: Reporter | None = None,
 ) -> Front:
     """Run a study to its total of `trials` and return its front. Finished trials are not repeated.
@@ -88,7 +95,8 @@ def run_study(
     storage: URL of a database, instead of the journal in the run folder. The same call on other hosts, each with its
     own run folder, joins the study.
     shared: folder in reach of all hosts, or `s3://bucket/prefix`, for the exchange of files.
-    workers: number of training processes, with one thread each. With 1, this process trains.
+    workers: number of training processes, with one thread each, or `auto`: one per physical core, as far as the memory
+    permits. With 1, this process trains.
     RequestError is raised before anything is written if the request is wrong, and RunError if the run cannot continue.
 
     >>> front = run_study("mine", trials=1)
@@ -97,7 +105,7 @@ def run_study(
     """
     if trials is not None and trials < 1:
         raise RequestError(f"trials >= 1 must hold, but got trials={trials}")
-    if workers < 1:
+    if workers != AUTO and workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     if shared is not None and storage is None:
         raise RequestError(f"--shared needs --storage, a database for several hosts, but got --shared {shared} alone")
@@ -119,6 +127,7 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
+    count = worker_count(workers, trials=total, dataset=parts.dataset, device=parts.device.type)
     with folder.locked(), known_errors(storage), ExitStack() as stack:
         wait_for_workers(folder)
         folder.tidy()
@@ -132,7 +141,7 @@ def run_study(
             records = read_records(folder)
         require_same_trials(opened, folder, records)
         if storage is None:
-            records = _take_over(folder, parts, records, reporter)
+            records = take_over(folder, parts, records, reporter.say)
         hosts = _join(opened, parts, folder, url=storage, total=max(total, len(records)), shared=store)
         hosts.say = reporter.say
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
@@ -151,8 +160,9 @@ def run_study(
         else:
             _announce(parts, folder, records, total, reporter)
             teacher = find_teacher(parts, reporter.stage, reporter.say)
-            figures = baseline(folder, teacher, parts.dataset, parts.target)
+            figures = baseline(folder, teacher, parts.dataset, parts.target, parts.named)
             reporter.say(_teacher_line(figures))
+        figures = measure_teacher_missing(folder, parts) or figures
         parts = measured_against(parts, figures)
         if any(budget.relative for budget in parts.budgets):
             reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
@@ -166,13 +176,15 @@ def run_study(
         progress = Progress(
             parts=parts, folder=folder, reporter=reporter, total=total, teacher=figures, records=records
         )
+        measure_missing(progress)
         progress.write(progress.front)
         with hosts.beating():
             if teacher is None:
                 progress.take_in(hosts)
             else:
-                _search(progress, hosts, teacher, workers=min(workers, total - len(records)), storage=storage)
+                _search(progress, hosts, teacher, workers=min(count, total - len(records)), storage=storage)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        measure_missing(progress)
         measure_members_again(progress)
         compare_members(progress)
         progress.close()
@@ -286,6 +298,7 @@ def _join(
             "storage": shown_url(url),
             "versions": versions(),
             "machine": parts.target.describe(),
+            **described_devices(folder, parts),
         }
     )
     return Hosts(
@@ -297,25 +310,6 @@ def _join(
         shared=shared,
         space=parts.space.suggest,
     )
-
-
-def _take_over(folder: RunFolder, parts: StudyParts, records: list[Record], reporter: Reporter) -> list[Record]:
-    """Mark latencies as noisy if the run was started on another machine, because they are not comparable.
-
-    Return the records as they are then.
-    """
-    target, about = parts.target, folder.about() if folder.marker.is_file() else {}
-    before = about.get("machine", {})
-    if before.get("key", target.fingerprint) == target.fingerprint:
-        return records
-    reporter.say(
-        f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
-        "latencies on its front are measured again here"
-    )
-    marked = mark_noisy(folder, records)
-    time_teacher_again(folder, target, sizes=parts.sizes)
-    folder.start({**about, "machine": target.describe()})
-    return marked
 
 
 def _require_files(folder: RunFolder, parts: StudyParts, teacher: Measured | None, records: Sequence[Record]) -> None:
@@ -336,6 +330,8 @@ def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], t
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
     if parts.target.settings.conditions:
         reporter.say(f"latency of the study: {parts.target.settings.conditions}")
+    for name, device in parts.named.devices.items():
+        reporter.say(f"device {name}: {device.name}, {device.settings.conditions or ONE_SAMPLE}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
         reporter.say(f"warning: {warning}")
@@ -361,7 +357,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         )
         search(trials)
         return
-    reporter.say(f"{workers} workers; all pause while one of them measures a latency")
+    reporter.say(f"{workers} workers, one thread each; all pause while one of them measures a latency")
     task = WorkerTask(
         file=parts.file,
         folder=progress.folder,

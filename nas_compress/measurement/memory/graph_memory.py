@@ -46,7 +46,7 @@ def runtime_memory(path: Path, *, batch: int = 1, sizes: Mapping[str, int] = NO_
     """Return the memory of a run by onnxruntime on the CPU.
 
     Its graph is the one after all optimisations, with weights unpacked. The inputs belong to the caller and live to the
-    end. Buffers that kernels take for themselves are not counted.
+    end. The buffers of integer and transposed convolutions count as activations.
 
     batch: samples of the run, 1 by default. sizes: of other free dimensions. RequestError if the file does not run, or
     has a loop.
@@ -71,7 +71,7 @@ def _memory(
         session = _session(read_content(path), level, str(path), optimised=optimised)
         model = read_model(optimised)
     inputs = sample_batch(session, batch, sizes, str(path))
-    return _Run(model=model, where=path.name).memory(model.graph, inputs, rules)
+    return _Run(model=model, where=path.name).memory(model.graph, inputs, rules, outer={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,12 @@ class _Run:
     model: onnx.ModelProto
     where: str
 
-    def memory(self, graph: onnx.GraphProto, given: Values, rules: Rules) -> GraphMemory:
-        """Return the memory of a graph and its branches. given: input values."""
-        stored = {tensor.name: tensor for tensor in graph.initializer}
+    def memory(
+        self, graph: onnx.GraphProto, given: Values, rules: Rules, *, outer: Mapping[str, TensorProto]
+    ) -> GraphMemory:
+        """Return the memory of a graph and its branches. given: input values. outer: stored tensors around the graph."""
+        own = {tensor.name: tensor for tensor in graph.initializer}
+        stored = {**outer, **own}
         values = {**given, **self._computed(graph, given)}
         loose = _loose(graph, stored)
         sizes = {
@@ -91,21 +94,22 @@ class _Run:
             for name, value in values.items()
         }
         known = sizes | {name: Size(shape=tuple(each.dims), width=0) for name, each in stored.items()}
-        weights, steps = sum(map(tensor_bytes, stored.values())), []
-        for node in graph.node:
+        weights, steps = sum(map(tensor_bytes, own.values())), []
+        nodes = [node for node in graph.node if node.op_type != "Constant"]
+        for node in nodes:
             inner = 0
             reads = [name if name in values else "" for name in node.input]
             for branch in inner_graphs(node):
-                outer, part = self._branch(node, branch, values, stored)
-                found = self.memory(part, outer, replace(rules, keep_inputs=True))
+                captured, part = self._branch(node, branch, values, stored)
+                found = self.memory(part, captured, replace(rules, keep_inputs=True), outer=stored)
                 weights += found.weights
-                inner = max(inner, found.activations - sum(each.nbytes for each in outer.values()))
-                reads += [name for name in outer if name not in reads]
+                inner = max(inner, found.activations - sum(each.nbytes for each in captured.values()))
+                reads += [name for name in captured if name not in reads]
             writes = tuple(filter(None, node.output))
             steps.append(Step(operator=node.op_type, reads=tuple(reads), writes=writes, inner=inner))
         outputs = [value.name for value in graph.output if value.name in values]
         peak = peak_bytes(steps, sizes, inputs=list(given), outputs=outputs, rules=rules)
-        kernels = max((kernel_buffer(node, known) for node in graph.node), default=0) if rules.kernels else 0
+        kernels = max((kernel_buffer(node, known) for node in nodes), default=0) if rules.planned else 0
         return GraphMemory(weights=weights, activations=peak + kernels)
 
     def _branch(
@@ -120,7 +124,7 @@ class _Run:
         part = onnx.GraphProto()
         part.CopyFrom(branch)
         for name in needed:
-            if name in stored:  # a constant, because weights of the outer graph are counted there
+            if name in stored:  # no initialiser, because weights of the outer graph are counted there
                 part.node.insert(0, helper.make_node("Constant", [], [name], value=stored[name]))
         return {name: values[name] for name in needed if name in values}, part
 

@@ -23,7 +23,9 @@ Arithmetic such as Add, Mul, Exp and Gelu overwrites none.
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Shape of a tensor and bytes of each number. fixed: the runtime knows the shape before a run, apart from the batch.
+    """Shape of a tensor and bytes of each number.
+
+    fixed: the runtime knows the shape before a run, apart from the batch.
 
     >>> Size(shape=(2, 3), width=4).bytes
     24
@@ -56,22 +58,22 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Sharing of buffers in a runtime.
+    """Buffers in a runtime.
 
     keep_inputs: inputs of the graph belong to the caller, so they live to the end and are never overwritten.
     overwriting: input that an operator overwrites by type, if shapes are equal and nothing else reads it.
     recycle: a tensor takes the last freed buffer of its shape. That buffer stays allocated between the two.
-    kernels: buffers of the kernels of onnxruntime are counted.
+    planned: all buffers lie in one block, at the places of onnxruntime's planner, and those of its kernels follow.
     """
 
     keep_inputs: bool
     overwriting: Mapping[str, int]
     recycle: bool
-    kernels: bool
+    planned: bool
 
 
-ONNXRUNTIME = Rules(keep_inputs=True, overwriting=OVERWRITING, recycle=True, kernels=True)
-PORTABLE = Rules(keep_inputs=False, overwriting={}, recycle=False, kernels=False)
+ONNXRUNTIME = Rules(keep_inputs=True, overwriting=OVERWRITING, recycle=True, planned=True)
+PORTABLE = Rules(keep_inputs=False, overwriting={}, recycle=False, planned=False)
 """Each tensor has a buffer from its node to its last reader, as in planners of microcontrollers."""
 
 
@@ -104,6 +106,10 @@ class _Plan:
     def recyclable(self, name: str) -> str | None:
         """Return the last freed buffer of the same shape."""
         return next((home for home in reversed(self.free) if self.alike(home, name)), None)
+
+    def end(self, home: str, steps: int) -> int:
+        """Return the last node of a buffer."""
+        return steps - 1 if self.waiting[home] == inf else self.last[home]
 
     def alike(self, one: str, other: str) -> bool:
         """Return True if the runtime knows that two tensors need the same buffer."""
@@ -157,6 +163,8 @@ def peak_bytes(
                 plan.read(name, place, count=1)
         for name in step.writes:
             plan.read(name, place, count=0)  # frees outputs that nothing reads
+    if rules.planned:
+        return _packed(plan, steps, apart={*inputs, *(name for name in outputs if name in plan.first)})
     return _most(plan, steps)
 
 
@@ -175,7 +183,29 @@ def _source(name: str, step: Step, plan: _Plan, rules: Rules) -> str | None:
 def _most(plan: _Plan, steps: Sequence[Step]) -> int:
     total = [step.inner for step in steps] or [0]
     for home, first in plan.first.items():
-        last = len(total) - 1 if plan.waiting[home] == inf else plan.last[home]
-        for place in range(first, last + 1):
+        for place in range(first, plan.end(home, len(total)) + 1):
             total[place] += plan.sizes[home].bytes
     return max(total)
+
+
+def _packed(plan: _Plan, steps: Sequence[Step], *, apart: set[str]) -> int:
+    """Return the bytes of one block with all buffers at the places of onnxruntime's planner, and of those `apart`.
+
+    A buffer takes the smallest gap in which it fits, or the end of the block.
+    """
+    taken: dict[str, tuple[int, int]] = {}
+    block = 0
+    for place in range(len(steps)):
+        for home in (name for name, first in plan.first.items() if first == place and name not in apart):
+            size, position, waste, best = plan.sizes[home].bytes, 0, inf, -1
+            for start, end in [*sorted(taken.values()), (block, block)]:
+                if size <= start - position and start - position - size < waste:
+                    waste, best = start - position - size, position
+                position = max(position, end)
+            start = best if best >= 0 else max((end for _, end in taken.values()), default=0)
+            taken[home] = start, start + size
+            block = max(block, start + size)
+        for home in [name for name in taken if plan.end(name, len(steps)) == place]:
+            del taken[home]
+    inner = max((step.inner for step in steps), default=0)
+    return block + sum(plan.sizes[name].bytes for name in apart) + inner

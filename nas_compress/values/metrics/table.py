@@ -86,9 +86,9 @@ _ROWS = (
         digits=0,
         known_before_training=True,
     ),
-    _memory("peak_memory_bytes", "peak memory", "bytes of weights and tensors alive at once in a run by onnxruntime"),
-    _memory("flash_bytes", "flash", "bytes of weights as stored and graph, for microcontrollers"),
-    _memory("ram_bytes", "RAM", "bytes of activations alive at once for one sample, for microcontrollers"),
+    _memory("peak_memory_bytes", "peak memory", "bytes of weights, tensors and buffers in a run by onnxruntime"),
+    _memory("flash_bytes", "flash", "bytes of weights as kernels read them, for microcontrollers"),
+    _memory("ram_bytes", "RAM", "bytes of activations in use at once for one sample, for microcontrollers"),
 )
 
 _TABLE = {metric.name: metric for metric in _ROWS}
