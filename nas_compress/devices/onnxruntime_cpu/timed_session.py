@@ -42,7 +42,7 @@ class TimedNet:
         settings: DeviceSettings = DEFAULT_SETTINGS,
     ) -> None:
         session = _open(source, settings)
-        batch = sample_batch(session, settings.batch, sizes, _name(source))
+        batch = random_batch(session, settings.batch, sizes, _name(source))
         self._run: Callable[[], object] = lambda: session.run(None, batch)
         self._clock = _clock(settings)
         _try(self._run, source, settings.batch)
@@ -99,12 +99,12 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def sample_batch(
+def random_batch(
     session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str
 ) -> dict[str, Array]:
     """Make a batch (count, ...) of every input; the same values each time.
 
-    sizes: of free dimensions other than the batch. where: name of the file, for the RequestError of an unknown size.
+    sizes: of free dimensions other than the batch, by name. where: name of the model in a RequestError.
     """
     generator = np.random.default_rng(0)
     shapes = {node.name: (node.type, _shape(node, count, sizes, where)) for node in session.get_inputs()}

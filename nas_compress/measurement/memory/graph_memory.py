@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.devices.onnx_session import ERRORS_ONLY, read_content, read_model
-from nas_compress.devices.onnxruntime_cpu.timed_session import sample_batch
+from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
 from nas_compress.export.graph_edits import inner_graphs
@@ -70,7 +70,7 @@ def _memory(
         optimised = Path(folder) / "optimised.onnx"
         session = _session(read_content(path), level, str(path), optimised=optimised)
         model = read_model(optimised)
-    inputs = sample_batch(session, batch, sizes, str(path))
+    inputs = random_batch(session, batch, sizes, str(path))
     return _Run(model=model, where=path.name).memory(model.graph, inputs, rules, outer={})
 
 
@@ -84,7 +84,10 @@ class _Run:
     def memory(
         self, graph: onnx.GraphProto, given: Values, rules: Rules, *, outer: Mapping[str, TensorProto]
     ) -> GraphMemory:
-        """Return the memory of a graph and its branches. given: input values. outer: stored tensors around the graph."""
+        """Return the memory of a graph and its branches.
+
+        given: input values. outer: stored tensors of the graphs around it.
+        """
         own = {tensor.name: tensor for tensor in graph.initializer}
         stored = {**outer, **own}
         values = {**given, **self._computed(graph, given)}
