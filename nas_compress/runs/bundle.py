@@ -78,7 +78,7 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. {file} takes raw samples as the data set stores
+A student found by nas-compress, {start}. {file} takes raw samples as the data set stores
 them, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
@@ -91,7 +91,7 @@ Metrics such as accuracy: this file under onnxruntime on the validation split. L
 data.
 
 Candidate: {candidate}
-{augmentation}
+{whole}{augmentation}
 ```python
 {example}```
 
@@ -284,12 +284,15 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         for name in METRICS
         if name in measured.figures
     )
+    inherited = record.outcome.candidate.pruning.init == "inherit"
     spec = folder.spec()
     words = augmentation_words(spec.data.model_dump())
     return CARD.format(
         file=quoted(Path(record.model).name),
         study=spec.name,
         trial=record.trial,
+        start="trained from its teacher's weights" if inherited else "trained from scratch",
+        whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
         outputs=_words(signature.outputs),
         rows=rows,
@@ -303,6 +306,11 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _whole_line(layers: Sequence[str]) -> str:
+    """Name the layers of the user's network that keep all their channels; empty without any."""
+    return f"\nLayers with all their channels: {', '.join(map(quoted, layers))}.\n" if layers else ""
 
 
 def _devices_line(devices: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,12 +6,8 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.devices.named import open_one
-<<<<<<< HEAD
-from nas_compress.errors import RequestError, require_known
-from nas_compress.measurement.memory.figures import memory_figures
-=======
 from nas_compress.errors import DeviceLostError, RequestError, require_known
->>>>>>> main
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
