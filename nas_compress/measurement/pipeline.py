@@ -25,6 +25,7 @@ from nas_compress.measurement.exit_use import ExitAnswers, check_exits, exit_use
 from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.file_latency import ExitLatency, measure_latency
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict_split
@@ -129,9 +130,10 @@ def measure_cost(
         raise _with_layers(error, network) from error
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
-        contents = weight_contents(path)
+        contents, sizes = weight_contents(path), free_sizes(sample, signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=sizes)
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient)
     exits = None
     if isinstance(latency, ExitLatency):
         parts = count_exit_macs(read_content(path), to_arrays(rows(sample, 0, 1)))
@@ -143,6 +145,7 @@ def measure_cost(
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
+            **memory,
         },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
@@ -201,10 +204,10 @@ def measure_file(
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        contents = weight_contents(path)
-    trained = cost.with_figures({"size_bytes": path.stat().st_size, **metrics})
+        contents, sizes = weight_contents(path), free_sizes(inputs, task.signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=sizes)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
-        sizes = free_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
         figures = target.settings.figures(latency.latency_ms)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)

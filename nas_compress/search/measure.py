@@ -12,6 +12,7 @@ from nas_compress.devices.protocol import Answering, Device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
@@ -27,8 +28,8 @@ def measure(
 
     On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
     fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
-    the default. With early exits, latency_ms is the mean over the samples of the split, and `exit_rates` and
-    `exit_latency_ms` have one entry per exit, the end last.
+    the default. Memory is measured if the study names it. With early exits, latency_ms is the mean over the samples of
+    the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -70,6 +71,7 @@ def measure(
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
         **exits,
+        **memory_figures(model, parts.target.settings, sizes=parts.sizes),
         **({"conditions": conditions} if conditions else {}),
     }
 
