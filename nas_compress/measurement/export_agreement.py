@@ -11,8 +11,9 @@ from torch import nn
 
 from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import RANGES_AT_RUN_TIME, open_session, read_model
+from nas_compress.devices.protocol import Answers
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.measurement.predictions import File, predict
+from nas_compress.measurement.predictions import File, answered, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Batch, fitting, named_outputs, split, to_arrays
 from nas_compress.tasks.task import Task
@@ -45,7 +46,7 @@ def check_agreement(
             expected = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     finally:
         model.train(was_training)
-    rounding = _rounding(path)
+    rounding = rounding_of(path)
 
     def compare(file: File) -> Agreement:
         found = predict(file, to_arrays(inputs))
@@ -62,6 +63,18 @@ def check_agreement(
         raise
 
 
+def check_answers(
+    answers: Answers, path: Path, inputs: Batch, task: Task, *, session: ort.InferenceSession, device: str
+) -> Agreement:
+    """Compare a file's answers on a device with those of onnxruntime; ExportError if rounding does not explain them.
+
+    session: of the file. device: its name, for the error.
+    """
+    arrays = to_arrays(inputs)
+    found, expected = answered(answers, arrays, session=session), predict(session, arrays)
+    return task.agreement(found, expected, rounding=rounding_of(path), name=f"{path.name} on device {device}")
+
+
 def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:
     try:
         compare(open_session(path, optimised=False))
@@ -74,7 +87,7 @@ def _has_ranges_at_run_time(path: Path) -> bool:
     return any(node.op_type in RANGES_AT_RUN_TIME for node in flat_graph(read_model(path)).nodes)
 
 
-def _rounding(path: Path) -> Rounding:
+def rounding_of(path: Path) -> Rounding:
     """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
     if _has_ranges_at_run_time(path):
         return "integers"
