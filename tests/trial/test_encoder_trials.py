@@ -73,7 +73,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
         ({}, (32, 32), "calibrate", "kd"),
         ({"norm": "pre", "positions": "rotary", "pooling": "max"}, (4, 32), "lsq", "hidden_state"),
         ({"embedding_width": 8, "pooling": "first"}, (8, 8), "ste", "rkd_distance"),
-        ({"norm": "pre"}, (4, 8), "dynamic", "minilm_relations"),
+        pytest.param({"norm": "pre"}, (4, 8), "dynamic", "minilm_relations", marks=pytest.mark.slow),
         ({"sharing": "all", "max_tokens": 7}, (2, 32), "calibrate", "attention_matrix"),
     ],
     ids=str,
