@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.protocol import Device, Latency
+from nas_compress.devices.protocol import Answering, Device, Latency
 from nas_compress.devices.table import recorded_caution
-from nas_compress.errors import FloatKernelError
+from nas_compress.errors import FloatKernelError, RequestError, TrialError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
-from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.named_devices import NamedDevices
@@ -163,6 +164,7 @@ def measure_file(
             session=session,
             integer_caution=recorded_caution(target.describe()),
         )
+        agreements = _agreements_elsewhere(path, inputs, task, target=target, named=named, session=session)
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
@@ -184,7 +186,28 @@ def measure_file(
         zero_fraction=contents.zero_fraction,
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
+        device_agreements=agreements,
     )
+
+
+def _agreements_elsewhere(
+    path: Path, inputs: Batch, task: Task, *, target: Device, named: NamedDevices | None, session: InferenceSession
+) -> dict[str, float]:
+    """Return the agreement with onnxruntime of each device with answers of its own, by name.
+
+    ExportError if rounding does not explain a difference, TrialError if a runtime cannot run the file.
+    """
+    devices = {target.name: target, **({} if named is None else named.devices)}
+    few = rows(inputs, 0, _agreement_samples(task.signature))
+    found = {}
+    for name, device in devices.items():
+        if isinstance(device, Answering):
+            try:
+                compared = check_answers(device.answers(path), path, few, task, session=session, device=name)
+            except RequestError as error:
+                raise TrialError(f"device {name}: {error}") from error
+            found[name] = compared.agreement
+    return found
 
 
 def _agreement_samples(signature: Signature) -> int:

@@ -27,6 +27,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
+from nas_compress.search.preflight.accuracy_floor import require_floor_in_reach
 from nas_compress.search.preflight.cut_notes import cut_notes
 from nas_compress.search.preflight.feasibility import (
     draw_candidates,
@@ -162,6 +163,7 @@ def run_study(
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target, parts.named)
             reporter.say(_teacher_line(figures))
+            require_floor_in_reach(parts.spec, figures)
         figures = measure_teacher_missing(folder, parts) or figures
         parts = measured_against(parts, figures)
         if any(budget.relative for budget in parts.budgets):

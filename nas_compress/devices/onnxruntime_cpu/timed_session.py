@@ -19,6 +19,9 @@ from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 Array = NDArray[Any]
 
+OpenNet = Callable[[Path | bytes, DeviceSettings, Mapping[str, int]], Callable[[], object]]
+"""Opens a path or the bytes of a file, for sizes of free dimensions. The result runs one batch."""
+
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
 _TAIL_RUNS = 5
@@ -29,8 +32,8 @@ class TimedNet:
     """A model that runs one fixed batch repeatedly.
 
     source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of free dimensions other than the
-    batch, by name. settings: threads, batch and providers of a run. RequestError if the model cannot run one batch, or
-    if onnxruntime does not use the providers.
+    batch, by name. settings: threads, batch and providers of a run. open_net: opens it in a runtime other than
+    onnxruntime. RequestError if the model cannot run one batch, or if onnxruntime does not use the providers.
     """
 
     def __init__(
@@ -40,10 +43,9 @@ class TimedNet:
         block_ms: float,
         sizes: Mapping[str, int] = NO_SIZES,
         settings: DeviceSettings = DEFAULT_SETTINGS,
+        open_net: OpenNet | None = None,
     ) -> None:
-        session = _open(source, settings)
-        batch = random_batch(session, settings.batch, sizes, _name(source))
-        self._run: Callable[[], object] = lambda: session.run(None, batch)
+        self._run = (open_net or _in_onnxruntime)(source, settings, sizes)
         self._clock = _clock(settings)
         _try(self._run, source, settings.batch)
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
@@ -97,6 +99,12 @@ def _try(run: Callable[[], object], source: Path | bytes, batch: int) -> None:
 
 def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
+
+
+def _in_onnxruntime(source: Path | bytes, settings: DeviceSettings, sizes: Mapping[str, int]) -> Callable[[], object]:
+    session = _open(source, settings)
+    batch = random_batch(session, settings.batch, sizes, _name(source))
+    return lambda: session.run(None, batch)
 
 
 def random_batch(
