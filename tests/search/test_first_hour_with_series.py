@@ -41,7 +41,7 @@ def motions():
 
 def spectrograms():
     random, labels = np.random.default_rng(0), np.arange(80) % 2
-    return halves(random.normal(size=(80, 1, 16, 24)).astype(np.float32) + labels[:, None, None, None], labels)
+    return halves(random.normal(size=(80, 1, 16, 24)).astype(np.float32) + labels[:, None, None, None], np.array(["low", "high"])[labels])
 '''
 
 
@@ -65,7 +65,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         pytest.param(
             "motions", (6, 100), "conv1d", {"Standing", "Running", "Walking", "Badminton"}, marks=pytest.mark.slow
         ),
-        pytest.param("spectrograms", (1, 16, 24), "resnet", {"0", "1"}, marks=pytest.mark.slow),
+        pytest.param("spectrograms", (1, 16, 24), "resnet", {"low", "high"}, marks=pytest.mark.slow),
     ],
 )
 def test_from_series_to_an_exported_file(
