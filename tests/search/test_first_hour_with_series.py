@@ -41,7 +41,8 @@ def motions():
 
 def spectrograms():
     random, labels = np.random.default_rng(0), np.arange(80) % 2
-    return halves(random.normal(size=(80, 1, 16, 24)).astype(np.float32) + labels[:, None, None, None], np.array(["low", "high"])[labels])
+    samples = random.normal(size=(80, 1, 16, 24)) + labels[:, None, None, None]
+    return halves(samples.astype(np.float32), np.array(["low", "high"])[labels])
 '''
 
 
