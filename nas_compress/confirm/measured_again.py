@@ -20,7 +20,7 @@ from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_pa
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.search.setup import gather, study_dataset
-from nas_compress.tasks.batch import free_sizes, to_arrays, to_rows
+from nas_compress.tasks.batch import timed_sizes, to_arrays, to_rows
 from nas_compress.values.outcome import Measured
 
 TOLERANCE = 1e-9
@@ -95,6 +95,6 @@ def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Dev
     )
     ratio = None
     if latency:
-        sizes = free_sizes(dataset.train.inputs, task.signature.inputs)
+        sizes = timed_sizes(dataset.train.inputs, task.signature.inputs)
         ratio = measure_latency(path, target, sizes=sizes).latency_ms / known.figure("latency_ms")
     return MeasuredAgain(name=name, figures=figures, differences=differences, latency_ratio=ratio)

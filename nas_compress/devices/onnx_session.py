@@ -6,7 +6,8 @@ A model is one file. A file is refused if any of its tensors, at any depth, has 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from nas_compress.files import require_regular
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import DTYPES, Signature, TensorSpec
+from nas_compress.values.text.word_pieces import WordPieces
 
 ERRORS_ONLY = 3
 
@@ -94,11 +96,12 @@ def read_content(path: Path) -> bytes:
 
 def file_signature(path: Path) -> Signature:
     """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers."""
-    graph = read_model(path).graph
+    model = read_model(path)
+    graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
     stored = {tensor.name for tensor in graph.initializer}
     try:
         return Signature(
-            inputs=tuple(_spec(value) for value in graph.input if value.name not in stored),
+            inputs=tuple(_with_pieces(_spec(value), metadata) for value in graph.input if value.name not in stored),
             outputs=tuple(map(_spec, graph.output)),
         )
     except RequestError as error:
@@ -141,6 +144,14 @@ def _decompressed(path: Path) -> bytes:
 def _require_size(size: int, path: Path) -> None:
     if size > MODEL_LIMIT:
         raise RequestError(f"a model must have at most {MODEL_LIMIT} bytes, also after decompression, but got {path}")
+
+
+def _with_pieces(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
+    """Return the specification of token ids with the word pieces in a file, if it has them."""
+    if spec.dtype != "int32" or "word_pieces" not in metadata:
+        return spec
+    pieces = WordPieces.from_metadata(metadata)
+    return replace(spec, values=len(pieces.pieces), pieces=pieces)
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -27,11 +27,22 @@ from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, chosen, device_of, free_sizes, rows, to_arrays, to_device, to_rows
+from nas_compress.tasks.batch import (
+    Batch,
+    chosen,
+    device_of,
+    one_sample,
+    rows,
+    timed_sizes,
+    to_arrays,
+    to_device,
+    to_rows,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
-from nas_compress.values.signature import Signature
+from nas_compress.values.signature import Lengths, Signature
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -115,13 +126,13 @@ def measure_cost(
     except FloatKernelError as error:
         raise _with_layers(error, network) from error
     with watch.stage("count"):
-        parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
+        parameters, macs = count_parameters(network), count_macs(network, one_sample(sample, signature.inputs))
         contents = weight_contents(path)
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
+        latency = measure_latency(path, target, sizes=timed_sizes(sample, signature.inputs), patient=patient)
     return Measured(
         figures={
-            **target.settings.figures(latency.latency_ms),
+            **latency.figures(target.settings),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
@@ -156,7 +167,7 @@ def measure_file(
         agreement = check_agreement(
             deployable,
             path,
-            rows(inputs, 0, _agreement_samples(task.signature)),
+            unpadded(rows(inputs, 0, _agreement_samples(task.signature)), validation.tokens),
             task,
             session=session,
             integer_caution=recorded_caution(target.describe()),
@@ -168,9 +179,8 @@ def measure_file(
     with watch.stage("count"):
         contents = weight_contents(path)
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=free_sizes(inputs, task.signature.inputs), patient=patient)
-    timed = target.settings.figures(latency.latency_ms)
-    trained = {**timed, "size_bytes": path.stat().st_size, **metrics}
+        latency = measure_latency(path, target, sizes=timed_sizes(inputs, task.signature.inputs), patient=patient)
+    trained = {**latency.figures(target.settings), "size_bytes": path.stat().st_size, **metrics}
     return replace(
         cost.with_figures(trained),
         latency_spread=latency.spread,
@@ -188,9 +198,20 @@ def _agreement_samples(signature: Signature) -> int:
     return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
 
 
-def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True) -> Latency:
-    """Measure a file once per graph and sizes; see `Device.latency`."""
-    return target.latency(path, sizes=sizes, key=structure_key(path), patient=patient)
+def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int | Lengths], patient: bool = True) -> Latency:
+    """Measure a file once per graph and sizes; see `Device.latency`.
+
+    sizes: of free dimensions by name. With lengths, the latency is the mean over their strata, and a second
+    measurement gives that of a long sample.
+    """
+    key = structure_key(path)
+    each = {name: size.strata if isinstance(size, Lengths) else size for name, size in sizes.items()}
+    latency = target.latency(path, sizes=each, key=key, patient=patient)
+    if each == sizes:
+        return latency
+    long = {name: size.p95 if isinstance(size, Lengths) else size for name, size in sizes.items()}
+    other = target.latency(path, sizes=long, key=key, patient=patient)
+    return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
 
 
 def calibration_samples(train: Split) -> Batch:
@@ -200,8 +221,9 @@ def calibration_samples(train: Split) -> Batch:
     """
     if any(_lacks_a_class(values) for values in train.targets.values()):
         places = torch.linspace(0, len(train) - 1, min(CALIBRATION_SAMPLES, len(train)), dtype=torch.float64).long()
-        return to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")
-    return to_device(rows(train.inputs, 0, CALIBRATION_SAMPLES), "cpu")
+        samples = unpadded(chosen(train.inputs, places.to(device_of(train.inputs))), train.tokens)
+        return to_device(samples, "cpu")
+    return to_device(train.first(CALIBRATION_SAMPLES).inputs, "cpu")
 
 
 def _lacks_a_class(targets: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
 from nas_compress.errors import NasCompressError, RequestError, first_line
-from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
+from nas_compress.tasks.batch import (
+    Arrays,
+    InputRows,
+    by_length,
+    fitting,
+    require_fitting,
+    to_arrays,
+    to_tensors,
+    token_names,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import Signature
 
@@ -30,10 +40,12 @@ def predict(
     *,
     signature: Signature | None = None,
     compact: Callable[[Arrays], Arrays] | None = None,
+    tokens: Sequence[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
     signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
+    tokens: inputs of token ids; batches are cut to their longest sample.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
     session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
@@ -45,6 +57,8 @@ def predict(
         parts = []
         for start in starts:
             batch = {name: rows[start : start + size] for name, rows in inputs.items()}
+            if tokens:
+                batch = to_arrays(unpadded(to_tensors(batch), tokens))
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -78,8 +92,14 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
         return task.compact(outputs)
 
     seen: list[None] = []
+    tokens = token_names(task.signature.inputs)
+    places: Any = slice(None)
+    if tokens:
+        ordered, places = by_length(to_tensors(inputs), tokens)
+        inputs = to_arrays(ordered)
     size = fitting(inputs, BATCH)
-    return predict(file, inputs, signature=task.signature, compact=compact)
+    found = predict(file, inputs, signature=task.signature, compact=compact, tokens=tokens)
+    return {name: values[places] for name, values in found.items()}
 
 
 def _count(inputs: InputRows) -> int:

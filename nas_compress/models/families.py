@@ -12,6 +12,8 @@ from nas_compress.models.networks.conv1d import Conv1d
 from nas_compress.models.networks.mlp import Perceptron
 from nas_compress.models.networks.mobilenet import MobileNet
 from nas_compress.models.networks.resnet import ResNet
+from nas_compress.models.networks.text_bag import TextBag
+from nas_compress.models.networks.text_cnn import TextCNN
 from nas_compress.models.networks.unet import UNet
 from nas_compress.models.networks.vit import ViT
 from nas_compress.values.architecture import Architecture
@@ -25,6 +27,8 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "mlp": Perceptron(),
     "conv1d": Conv1d(),
     "unet": UNet(),
+    "text_bag": TextBag(),
+    "text_cnn": TextCNN(),
 }
 """Every family by its name."""
 

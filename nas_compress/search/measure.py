@@ -42,7 +42,7 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
         "split": split,
         "samples": len(samples),
         **metrics,
-        **parts.target.settings.figures(latency.latency_ms),
+        **latency.figures(parts.target.settings),
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,

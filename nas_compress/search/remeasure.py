@@ -18,6 +18,7 @@ from nas_compress.search.progress import Progress
 from nas_compress.values.device_settings import DeviceSettings
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
+from nas_compress.values.signature import Lengths
 
 TIME_LIMIT_S = 30.0
 """Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
@@ -45,7 +46,12 @@ def measure_members_again(progress: Progress) -> None:
 
 
 def measure_again(
-    folder: RunFolder, noisy: Sequence[Record], target: Device, budgets: tuple[Budget, ...], *, sizes: Mapping[str, int]
+    folder: RunFolder,
+    noisy: Sequence[Record],
+    target: Device,
+    budgets: tuple[Budget, ...],
+    *,
+    sizes: Mapping[str, int | Lengths],
 ) -> dict[int, Outcome]:
     """Measure the latency of each record's file again. Return the steady outcomes by trial.
 
@@ -79,7 +85,7 @@ def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> list[Record]:
     return amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
 
 
-def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int]) -> None:
+def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int | Lengths]) -> None:
     """Measure the latency of the run's teacher here. Its other figures are kept."""
     known = read_baseline(folder)
     if known is not None:
@@ -101,5 +107,5 @@ def _with_latency(outcome: Outcome, latency: Latency, settings: DeviceSettings, 
 
 
 def _timed(measured: Measured, latency: Latency, settings: DeviceSettings) -> Measured:
-    timed = measured.with_figures(settings.figures(latency.latency_ms))
+    timed = measured.with_figures(latency.figures(settings))
     return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)

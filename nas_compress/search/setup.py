@@ -25,6 +25,8 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.text.parts import TextSettings
+from nas_compress.data.text.tables import TextFiles
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
@@ -41,7 +43,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
-from nas_compress.tasks.batch import Batch, device_of, free_sizes
+from nas_compress.tasks.batch import Batch, device_of, one_sample, timed_sizes
 from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
@@ -57,7 +59,7 @@ from nas_compress.values.architecture import Architecture
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
-from nas_compress.values.signature import Signature
+from nas_compress.values.signature import Lengths, Signature
 
 _log = logging.getLogger(__name__)
 
@@ -102,9 +104,9 @@ class StudyParts:
         return self.spec.budgets_against(self.teacher_figures)
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | Lengths]:
         """Sizes of the free dimensions of a sample by name, without the batch."""
-        return free_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
+        return timed_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Build a student with fresh weights, before there is a teacher."""
@@ -123,6 +125,8 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         factory=spec.data.factory,
         pictures=spec.data.folder,
         image_size=spec.data.image_size,
+        texts=_text_files(spec.data),
+        text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
         folder=file.folder,
         seed=spec.data.seed,
         shift=spec.data.shift,
@@ -187,6 +191,13 @@ def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
             rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
             raise RequestError(f"{where}{rule}; use class_weight")
     return task
+
+
+def _text_files(data: DataSection) -> TextFiles | None:
+    if data.text is None:
+        return None
+    label = "label" if data.label_column is None else data.label_column
+    return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
 
 
 def _drawing(data: DataSection) -> Drawing:
@@ -328,7 +339,9 @@ def _context(
     return TrialContext(
         dataset=dataset,
         teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.train.first(1).inputs),
+        teacher_macs=count_macs(
+            teacher.network, one_sample(dataset.train.first(1).inputs, dataset.task.signature.inputs)
+        ),
         target=target,
         training=training,
         budgets=budgets,

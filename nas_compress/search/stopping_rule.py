@@ -69,6 +69,9 @@ def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
                     f"{where}{key} must be metrics of the task {task.name} ({', '.join(task.metrics)}) or known before "
                     f"training, but got {name}"
                 )
+            if name == "latency_p95_ms" and not any(spec.lengths for spec in task.signature.inputs):
+                rule = f"{where}{key}: latency_p95_ms needs samples of several lengths"
+                raise RequestError(f"{rule}, but got the task {task.name}; use latency_ms")
     epochs, primary = spec.training.epochs, task.metrics[0]
     learned = learned_objective(spec.objectives) if reward is None else reward.quality
     stops = any(study_rule(spec).wants(epoch, epochs) for epoch in range(1, epochs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
-from nas_compress.devices.protocol import NO_SIZES
+from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
@@ -26,11 +26,11 @@ _TAIL_RUNS = 5
 
 
 class TimedNet:
-    """A model that runs one fixed batch repeatedly.
+    """A model that runs one fixed batch repeatedly, or one after the other for several sizes.
 
-    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of free dimensions other than the
-    batch, by name. settings: threads, batch and providers of a run. RequestError if the model cannot run one batch, or
-    if onnxruntime does not use the providers.
+    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: see `devices.protocol.Sizes`; with
+    several sizes, a run is the mean over one run of each. settings: threads, batch and providers of a run. RequestError
+    if the model cannot run one batch, or if onnxruntime does not use the providers.
     """
 
     def __init__(
@@ -38,14 +38,16 @@ class TimedNet:
         source: Path | bytes,
         *,
         block_ms: float,
-        sizes: Mapping[str, int] = NO_SIZES,
+        sizes: Sizes = NO_SIZES,
         settings: DeviceSettings = DEFAULT_SETTINGS,
     ) -> None:
         session = _open(source, settings)
-        batch = _batch(session, settings.batch, sizes, _name(source))
-        self._run: Callable[[], object] = lambda: session.run(None, batch)
+        batches = [_batch(session, settings.batch, each, _name(source)) for each in _each(sizes)]
+        self._batches = batches
+        self._run: Callable[[dict[str, Array]], object] = lambda batch: session.run(None, batch)
         self._clock = _clock(settings)
-        _try(self._run, source, settings.batch)
+        for batch in batches:
+            _try(lambda batch=batch: self._run(batch), source, settings.batch)  # type: ignore[misc]
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
         self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
 
@@ -59,15 +61,23 @@ class TimedNet:
 
     def _seconds(self) -> float:
         start = self._clock()
-        self._run()
-        return self._clock() - start
+        for batch in self._batches:
+            self._run(batch)
+        return (self._clock() - start) / len(self._batches)
 
     def _warm_up_ms(self) -> float:
         # A rough figure is enough; a very slow net runs only once.
         times: list[float] = []
-        while len(times) < _WARM_UP_RUNS and sum(times) < _WARM_UP_S:
+        while len(times) < _WARM_UP_RUNS and sum(times) * len(self._batches) < _WARM_UP_S:
             times.append(self._seconds())
-        return max(min(times) * 1e3, 1e-3)
+        return max(min(times) * len(self._batches) * 1e3, 1e-3)
+
+
+def _each(sizes: Sizes) -> Iterator[dict[str, int]]:
+    """Yield the sizes of each batch; equal places of several sizes belong together."""
+    several = [size for size in sizes.values() if isinstance(size, tuple)]
+    for place in range(min(map(len, several), default=1)):
+        yield {name: size[place] if isinstance(size, tuple) else size for name, size in sizes.items()}
 
 
 def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
@@ -102,8 +112,14 @@ def _name(source: Path | bytes) -> str:
 def _batch(session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
     """Make a batch (count, ...) of every input; the same values each time."""
     generator = np.random.default_rng(0)
-    shapes = {node.name: (node.type, _shape(node, count, sizes, where)) for node in session.get_inputs()}
-    return {name: _values(kind, shape, generator) for name, (kind, shape) in shapes.items()}
+    batch = {}
+    for node in session.get_inputs():
+        shape, dtype = _shape(node, count, sizes, where), np.dtype(NUMPY_TYPES[node.type])
+        if dtype in (np.int32, np.int64) and any(size in sizes for size in node.shape[1:]):
+            batch[node.name] = np.ones(shape, dtype)  # token ids: 0 is padding, which some networks leave out
+        else:
+            batch[node.name] = _values(node.type, shape, generator)
+    return batch
 
 
 def _shape(node: onnxruntime.NodeArg, count: int, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:
