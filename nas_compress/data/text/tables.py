@@ -132,6 +132,9 @@ def _table_rows(content: str, path: Path, files: TextFiles) -> Any:
         if names is None and not all(isinstance(column, int) for column in (*files.text, files.label)):
             names = [*row]
         elif row:
+            if names is not None and len(row) > len(names):
+                rule = f"{len(row)} columns in line {reader.line_num} for {len(names)} names"
+                raise ValueError(f"{rule}; texts with commas need quotes")
             yield reader.line_num, dict(zip(names or range(1, len(row) + 1), row, strict=False))
 
 
