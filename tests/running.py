@@ -31,6 +31,7 @@ from nas_compress.search.reporter import Silence
 # two threads on nets of this size only wait for each other where the machine is busy
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["NAS_COMPRESS_WORKERS"] = "1"  # processes cost more than these small trainings
 
 STUDY = """
 name = "tiny"

@@ -105,11 +105,15 @@ def fits(combination: dict[str, Any]) -> bool:
         return False
     if combination.get("loss") == "teacher_targets" and (kind not in (None, "regression") or family == "unet"):
         return False
-    if isinstance(term, FeatureTerm) and term.needs == "maps" and (family in ("mlp", "vit") or inputs == "table"):
+    if (
+        isinstance(term, FeatureTerm)
+        and term.needs == "maps"
+        and (family in ("mlp", "vit", "recurrent") or inputs == "table")
+    ):
         return False
     if isinstance(term, FeatureTerm) and term.needs in ("tokens", "relations"):
         return False  # between transformers only, in test_matrix.py
-    taken = {"mlp": list(SHAPES), "conv1d": ["series"]}.get(family or "", ["image"])
+    taken = {"mlp": list(SHAPES), "conv1d": ["series"], "recurrent": ["series"]}.get(family or "", ["image"])
     return inputs is None or family is None or inputs in taken
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from nas_compress.cli.terminal import print_line
+
+
+def _workers(context: click.Context, parameter: click.Parameter, given: str) -> int | Literal["auto"]:
+    """Return the number of workers, or `auto`."""
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise click.BadParameter(f"a number >= 1 or auto must be given, but got {given!r}")
+    return int(given)
 
 
 @click.command()
@@ -30,9 +40,12 @@ from nas_compress.cli.terminal import print_line
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    help="Processes that train at the same time, one thread each.",
+    metavar="NUMBER|auto",
+    callback=_workers,
+    envvar="NAS_COMPRESS_WORKERS",
+    default="auto",
+    help="Processes that train at the same time, one thread each. Default: the environment variable "
+    "NAS_COMPRESS_WORKERS, or auto: one per physical core, if the memory permits it. With 1, the run itself trains.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/<study name>.")
 @click.option("--quiet", is_flag=True, help="Print errors only; run.log in the run folder has every line.")
@@ -42,7 +55,7 @@ def run(
     storage: str | None,
     shared: str | None,
     on: str | None,
-    workers: int,
+    workers: int | Literal["auto"],
     out: Path | None,
     quiet: bool,
 ) -> None:
@@ -56,8 +69,8 @@ def run(
     from nas_compress.cli.tables import print_front
     from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
-    from nas_compress.search.dask import run_on_dask
     from nas_compress.search.run import default_folder, run_study
+    from nas_compress.search.workers.dask import run_on_dask
 
     file = read_study(study)
     with make_reporter(quiet=quiet) as reporter:
@@ -65,7 +78,14 @@ def run(
             for code in named_code(file):
                 reporter.say(str(code))
             front = run_on_dask(
-                study, on=on, out=out, trials=trials, storage=storage, shared=shared, workers=workers, reporter=reporter
+                study,
+                on=on,
+                out=out,
+                trials=trials,
+                storage=storage,
+                shared=shared,
+                workers=1 if workers == "auto" else workers,
+                reporter=reporter,
             )
         else:
             front = run_study(

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from nas_compress.devices.onnx_parts import lies_outside, tensors
+from nas_compress.devices.onnx_parts import flat_graph, lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import require_regular
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
@@ -36,6 +36,16 @@ NUMPY_TYPES = {f"tensor({kind})": kind for kind in ("uint8", "int8", "int16", "i
 """NumPy name of each onnxruntime type."""
 
 
+RANGES_AT_RUN_TIME = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"})
+"""Operators that round in the range of a whole batch, so that an answer depends on the other samples."""
+
+
+class FileSession(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime ships no types
+    """An open file. one_by_one: answers depend on the batch, so samples are measured one at a time."""
+
+    one_by_one: bool = False
+
+
 def open_session(
     path: Path,
     *,
@@ -43,18 +53,19 @@ def open_session(
     optimised_path: Path | None = None,
     optimised: bool = True,
     settings: DeviceSettings = DEFAULT_SETTINGS,
-) -> ort.InferenceSession:
+) -> FileSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
     signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
     optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
     roundings, and no integer kernel runs. settings: its threads and providers are used.
     """
-    content = read_content(path)
+    content, model = _read(path)
     try:
         session = start_session(content, optimised_path=optimised_path, optimised=optimised, settings=settings)
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
+    session.one_by_one = not RANGES_AT_RUN_TIME.isdisjoint(node.op_type for node in flat_graph(model).nodes)
     for value in (*session.get_inputs(), *session.get_outputs()):
         if value.type not in NUMPY_TYPES:
             raise RequestError(f"inputs and outputs must be tensors of numbers, but got {path} with {value.type}")
@@ -70,7 +81,7 @@ def start_session(
     optimised_path: Path | None = None,
     optimised: bool = True,
     settings: DeviceSettings = DEFAULT_SETTINGS,
-) -> ort.InferenceSession:
+) -> FileSession:
     """Open a model's bytes or path without checks. The runtime's own exceptions pass through."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = settings.threads, 1
@@ -81,7 +92,7 @@ def start_session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimised_path is not None:
         options.optimized_model_filepath = str(optimised_path)
-    return ort.InferenceSession(model, options, providers=list(settings.providers))
+    return FileSession(model, options, providers=list(settings.providers))
 
 
 def read_model(path: Path) -> onnx.ModelProto:

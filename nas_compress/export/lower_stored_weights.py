@@ -116,13 +116,17 @@ def _each_once(graph: onnx.GraphProto) -> tuple[Nodes, Nodes]:
     """Return one node of DOMAIN per stored weight, even with several readers, and all other nodes."""
     kept: dict[tuple[str, ...], onnx.NodeProto] = {}
     instead: dict[str, str] = {}
-    for node in (node for node in graph.node if node.domain == DOMAIN):
+    for node in (node for node in graph.node if _is_weight(node)):
         first = kept.setdefault(tuple(node.input), node)
         instead[node.output[0]] = first.output[0]
-    rest = [node for node in graph.node if node.domain != DOMAIN]
+    rest = [node for node in graph.node if not _is_weight(node)]
     for node in rest:
         rename_inputs_(node, instead)
     return list(kept.values()), rest
+
+
+def _is_weight(node: onnx.NodeProto) -> bool:
+    return bool(node.domain == DOMAIN and node.op_type in (STORED_WEIGHT, FLOAT8_WEIGHT))
 
 
 def _read(node: onnx.NodeProto, store: TensorStore) -> _Weight:

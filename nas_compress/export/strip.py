@@ -31,11 +31,17 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
             if name in stored:
                 tensors.setdefault(names[name], _bare_tensor(stored[name], names[name]))
     bare = helper.make_graph(nodes, "n", graph.input, graph.output, list(tensors.values()))
-    stripped = helper.make_model(
-        bare, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=""
-    )
+    others = sorted(_domains(graph) - {"", "ai.onnx"})
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in others)]
+    stripped = helper.make_model(bare, ir_version=IR_VERSION, opset_imports=opsets, producer_name="")
     del stripped.metadata_props[:]
     return stripped
+
+
+def _domains(graph: onnx.GraphProto) -> set[str]:
+    """Return the domains of all nodes, also in branches."""
+    inside = [_domains(inner) for node in graph.node for inner in inner_graphs(node)]
+    return {node.domain for node in graph.node}.union(*inside)
 
 
 def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
@@ -101,7 +107,7 @@ def _bare_node(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
     bare.input.extend(names[name] for name in node.input)
     bare.output.extend(names[name] for name in node.output)
     for attribute in node.attribute:
-        if _is_default(node.op_type, attribute):
+        if not node.domain and _is_default(node.op_type, attribute):
             continue
         kept = bare.attribute.add()
         kept.CopyFrom(attribute)

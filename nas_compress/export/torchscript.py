@@ -17,6 +17,7 @@ from torch import nn
 from torch.onnx import symbolic_helper
 
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -30,7 +31,7 @@ class Graph(Protocol):
     """The graph under construction by the exporter."""
 
     def op(self, operator: str, *inputs: torch.Value, **attributes: object) -> torch.Value:
-        """Add a node. An attribute's suffix gives its type, as in `axis_i`."""
+        """Add a node. An attribute's suffix gives its type, as in `axis_i`. With `outputs=2` there are two results."""
         ...
 
 
@@ -87,6 +88,8 @@ def _give_meaning_to_integer_operators() -> None:
         ("stored_weight", _stored_weight),
         ("float8_weight", _float8_weight),
         ("integer_bias", _integer_bias),
+        ("recurrent", _recurrent),
+        ("integer_lstm", _integer_lstm),
     ):
         onnx_exporter.register_custom_op_symbolic(f"nas_compress::{name}", symbolic, OPSET)
 
@@ -128,6 +131,31 @@ def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torc
 
 def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_scale: torch.Value) -> torch.Value:
     return graph.op("Cast", bias, to_i=onnx.TensorProto.FLOAT)
+
+
+def _recurrent(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value, cell: torch.Value
+) -> tuple[torch.Value, torch.Value]:
+    return _layer(graph, values, lengths, weights, cell=helper._get_const(cell, "s", "cell"), integer=False)
+
+
+def _integer_lstm(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value
+) -> tuple[torch.Value, torch.Value]:
+    return _layer(graph, values, lengths, weights, cell="lstm", integer=True)
+
+
+def _layer(
+    graph: Graph, values: torch.Value, lengths: torch.Value, weights: torch.Value, *, cell: str, integer: bool
+) -> tuple[torch.Value, torch.Value]:
+    given = [] if helper._is_none(lengths) else [lengths]
+    parts = helper._unpack_list(weights)
+    how = {"cell_s": cell, "has_lengths_i": len(given), "integer_i": int(integer)}
+    states, last = cast(Any, graph.op(f"{DOMAIN}::{RECURRENT}", values, *given, *parts, outputs=2, **how))
+    kind = cast(Any, values.type())
+    states.setType(kind.with_sizes([None] * 3))
+    last.setType(kind.with_sizes([None] * 2))
+    return states, last
 
 
 def _float_like(made: torch.Value, stored: torch.Value) -> torch.Value:

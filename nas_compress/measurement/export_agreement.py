@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nas_compress.devices.onnx_parts import flat_graph
-from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_session import RANGES_AT_RUN_TIME, open_session, read_model
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.predictions import File, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
@@ -54,6 +54,9 @@ def check_agreement(
     try:
         return compare(session or path)
     except ExportError as error:
+        if integer_caution and _has_ranges_at_run_time(path):
+            # these operators are integer ones also in a graph that is not optimised
+            raise ExportError(f"{error}. It multiplies integers of 8 bits: {integer_caution}") from error
         if integer_caution and rounding == "integers" and _agrees_without_kernels(path, compare):
             raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
         raise
@@ -67,8 +70,14 @@ def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) ->
     return True
 
 
+def _has_ranges_at_run_time(path: Path) -> bool:
+    return any(node.op_type in RANGES_AT_RUN_TIME for node in flat_graph(read_model(path)).nodes)
+
+
 def _rounding(path: Path) -> Rounding:
     """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
+    if _has_ranges_at_run_time(path):
+        return "integers"
     nodes = flat_graph(read_model(path)).nodes
     made_by = {name: node.op_type for node in nodes for name in node.output}
     rounded = {made_by.get(node.input[0]) for node in nodes if node.op_type == "QuantizeLinear"}

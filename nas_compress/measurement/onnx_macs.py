@@ -13,7 +13,9 @@ from nas_compress.export.graph_edits import inner_graphs, replace_nodes_, separa
 from nas_compress.tasks.batch import Arrays
 
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm")
+COUNTED = (*CONVOLUTIONS, *PRODUCTS, *RECURRENT)
 
 WEIGHT_PLACE = {"QLinearConv": 3, "QLinearMatMul": 3}
 """Place of the weight among the inputs; 1 for other operators."""
@@ -22,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
-    """Count the multiply-adds of one sample: convolutions, products and their biases.
+    """Count the multiply-adds of one sample: convolutions, products and their biases, and recurrent weights per step.
 
     Of the branches of an If, the one with the most counts; those of a file with early exits add up to a sample that
     never exits. Operators inside loops do not count. content: bytes of the file. inputs: one sample.
@@ -31,10 +33,10 @@ def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
     graph = model.graph
     separate_names_(graph)
     flat, tensors = _without_branches(graph)
-    nodes = [node for node in flat if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+    nodes = [node for node in flat if node.op_type in COUNTED]
     if not nodes:
         return 0
-    wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, node.output[0]) if name))
+    wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, _output(node)) if name))
     known = {each.name for each in (*graph.output, *graph.input)}
     stored = {tensor.name: tuple(tensor.dims) for tensor in tensors}
     seen = [name for name in wanted if name not in known and name not in stored]
@@ -71,15 +73,21 @@ def _without_branches(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], lis
 
 
 def _graph_macs(graph: onnx.GraphProto, shapes: dict[str, Shape]) -> int:
-    own = [node for node in graph.node if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+    own = [node for node in graph.node if node.op_type in COUNTED]
     branches = [
         [_graph_macs(part, shapes) for part in inner_graphs(node)] for node in graph.node if node.op_type == "If"
     ]
     return sum(_macs(node, shapes) for node in own) + sum(map(max, branches))
 
 
+def _output(node: onnx.NodeProto) -> str:
+    return next(str(name) for name in node.output if name)
+
+
 def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:
     left, weight = shapes[node.input[0]], shapes[node.input[WEIGHT_PLACE.get(node.op_type, 1)]]
+    if node.op_type in RECURRENT:
+        return prod(left[:2]) * (prod(weight) + prod(shapes[node.input[2]]))
     out = prod(shapes[node.output[0]])
     if node.op_type in CONVOLUTIONS:
         has_bias = node.op_type != "ConvInteger" and len(node.input) > (8 if node.op_type == "QLinearConv" else 2)

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session
+from nas_compress.devices.onnx_session import NUMPY_TYPES, FileSession, open_session
 from nas_compress.errors import NasCompressError, RequestError, first_line
 from nas_compress.tasks.batch import (
     Arrays,
@@ -48,10 +48,22 @@ def predict(
     tokens: inputs of token ids; batches are cut to their longest sample.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
-    session = file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
+    path = file if isinstance(file, Path) else None
+    return _answers(_opened(file, signature), inputs, compact=compact, tokens=tokens, path=path)
+
+
+def _answers(
+    session: ort.InferenceSession,
+    inputs: InputRows,
+    *,
+    compact: Callable[[Arrays], Arrays] | None,
+    tokens: Sequence[str],
+    path: Path | None,
+) -> dict[str, NDArray[Any]]:
+    """Run a session on all samples. tokens: see `predict`. path: of its file, for an error text."""
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
-    size = fitting(inputs, BATCH)
+    size = _size(session, inputs)
     starts = range(0, _count(inputs), size)
     try:
         parts = []
@@ -65,9 +77,9 @@ def predict(
     except NasCompressError:
         raise
     except Exception as error:  # the runtime's exceptions have no common root
-        if not isinstance(file, Path):
+        if path is None:
             raise
-        raise RequestError(f"a model file must run on the samples, but got {file}: {first_line(error)}") from error
+        raise RequestError(f"a model file must run on the samples, but got {path}: {first_line(error)}") from error
 
 
 def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
@@ -97,9 +109,21 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
     if tokens:
         ordered, places = by_length(to_tensors(inputs), tokens)
         inputs = to_arrays(ordered)
-    size = fitting(inputs, BATCH)
-    found = predict(file, inputs, signature=task.signature, compact=compact, tokens=tokens)
+    session = _opened(file, task.signature)
+    size = _size(session, inputs)
+    path = file if isinstance(file, Path) else None
+    found = _answers(session, inputs, compact=compact, tokens=tokens, path=path)
     return {name: values[places] for name, values in found.items()}
+
+
+def _opened(file: File, signature: Signature | None) -> ort.InferenceSession:
+    return file if isinstance(file, ort.InferenceSession) else open_session(file, signature=signature)
+
+
+def _size(session: ort.InferenceSession, inputs: InputRows) -> int:
+    """Return the samples of a call: one if the file's answers depend on the batch."""
+    one_by_one = isinstance(session, FileSession) and session.one_by_one
+    return 1 if one_by_one else fitting(inputs, BATCH)
 
 
 def _count(inputs: InputRows) -> int:

@@ -11,6 +11,7 @@ from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.networks.conv1d import Conv1d
 from nas_compress.models.networks.mlp import Perceptron
 from nas_compress.models.networks.mobilenet import MobileNet
+from nas_compress.models.networks.recurrent import Recurrent
 from nas_compress.models.networks.resnet import ResNet
 from nas_compress.models.networks.text_bag import TextBag
 from nas_compress.models.networks.text_cnn import TextCNN
@@ -27,6 +28,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "mlp": Perceptron(),
     "conv1d": Conv1d(),
     "unet": UNet(),
+    "recurrent": Recurrent(),
     "text_bag": TextBag(),
     "text_cnn": TextCNN(),
 }

@@ -29,6 +29,7 @@ class Family(ABC, Generic[Settings]):
     base_widths, base_depths: default channels and blocks of each stage.
     settings: class of the family's settings, as in `values.family_settings.SETTINGS`.
     has_attention: True if pruning may remove attention heads.
+    has_channels: False if no channels of a network can be ranked and removed; its widths are searched only.
     """
 
     summary: ClassVar[str]
@@ -37,6 +38,7 @@ class Family(ABC, Generic[Settings]):
     base_depths: ClassVar[tuple[int, ...]]
     settings: type[Settings]
     has_attention: ClassVar[bool] = False
+    has_channels: ClassVar[bool] = True
 
     def fits(self, signature: Signature) -> bool:
         """Return True if the family builds networks of these inputs and outputs: one image to a vector by default."""
@@ -82,6 +84,9 @@ class Family(ABC, Generic[Settings]):
     def heads(self, settings: FamilySettings) -> int | None:
         """Heads of each attention; None for a family without attention."""
         return None
+
+    def require_activation_bits(self, bits: int, settings: FamilySettings) -> None:
+        """Raise RequestError if no file of the family has activations of fewer than 32 bits."""
 
     def reduction(self, settings: FamilySettings) -> int:
         """Factor by which the first layer divides height and width."""

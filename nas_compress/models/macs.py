@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import _disable_current_modes
 
 from nas_compress.errors import RequestError
 from nas_compress.models.plain_attention import plain_attention
@@ -39,6 +43,17 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def recurrent_macs(layer: nn.RNNBase, steps: int) -> int:
+    """Count the multiply-adds of a recurrent layer: each weight once per step, and no biases.
+
+    steps: of all sequences together.
+
+    >>> recurrent_macs(nn.LSTM(3, 2, bidirectional=True), steps=5) == 2 * 5 * 4 * 2 * (3 + 2)
+    True
+    """
+    return steps * sum(value.numel() for name, value in layer.named_parameters() if name.startswith("weight"))
+
+
 class _Positional(nn.Module):
     """A network that takes its tensors as one batch, because ptflops passes one argument."""
 
@@ -55,13 +70,17 @@ def count_macs(model: nn.Module, batch: Batch) -> int:
     """Count the multiply-adds of a batch of one sample, by ptflops on the operations of one pass.
 
     Convolutions, products and their biases count (n for the bias of a linear layer of n outputs). Normalisation,
-    activations, additions and pooling do not.
+    activations, additions and pooling do not. Recurrent layers count by `recurrent_macs`.
     RequestError if the model cannot run the batch.
     """
     if isinstance(model, CountedNetwork):
         return model.count_macs(batch)
     network = _Positional(deepcopy(model).cpu().eval())
     tensors = tuple(to_device(batch, "cpu").values())
+    by_hand: list[int] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.forward = _counted_by_hand(layer, by_hand)  # ptflops counts 0 for an LSTM
 
     # ptflops prints errors and returns None; the CPU's fused attention would count as 0
     printed = io.StringIO()
@@ -84,4 +103,17 @@ def count_macs(model: nn.Module, batch: Batch) -> int:
         lines = [line for line in printed.getvalue().splitlines() if line.strip()]
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in batch.items())
         raise RequestError(f"a model must accept inputs of shape {shapes}, but got {lines[-1]}")
-    return int(macs)
+    return int(macs) + sum(by_hand)
+
+
+def _counted_by_hand(layer: nn.RNNBase, counts: list[int]) -> Callable[..., Any]:
+    """Return the layer's forward without the counter, which appends the multiply-adds of each call instead."""
+    forward = layer.forward
+
+    def call(values: Tensor | PackedSequence, *given: Any) -> Any:
+        data = values.data if isinstance(values, PackedSequence) else values
+        counts.append(recurrent_macs(layer, data.shape[:-1].numel()))
+        with _disable_current_modes():
+            return forward(values, *given)
+
+    return call

@@ -16,16 +16,17 @@ class StandardisedInput(nn.Module):
     """Raw numbers of any type to normalised floats, `(x - mean) / std`, and an activation point.
 
     mean, std: one number, or one per entry of dimension 1. ndim: dimensions of the values with the batch.
+    rounded: False: no activation point, for layers that round their inputs themselves.
     """
 
     mean: Tensor
     factor: Tensor
 
-    def __init__(self, normalisation: Normalisation, *, ndim: int) -> None:
+    def __init__(self, normalisation: Normalisation, *, ndim: int, rounded: bool = True) -> None:
         super().__init__()
         self.register_buffer("mean", _along_channels(normalisation.mean, ndim), persistent=False)
         self.register_buffer("factor", 1 / _along_channels(normalisation.std, ndim), persistent=False)
-        self.point = ActivationPoint()
+        self.point = ActivationPoint() if rounded else nn.Identity()
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return float32 values of the samples' shape."""
@@ -48,17 +49,18 @@ class OutputScale(nn.Module):
         return values.float() * self.std + self.mean
 
 
-def raw_input(architecture: Architecture, *, ndim: int | None = None) -> nn.Module:
+def raw_input(architecture: Architecture, *, ndim: int | None = None, rounded: bool = True) -> nn.Module:
     """Return the first module of a network of one input.
 
     Bytes with one mean and one deviation get a `RawInput`, which integer kernels read directly.
     ndim: dimensions of the values with the batch, if the network reshapes its input; by default those of the signature.
+    rounded: see `StandardisedInput`.
     """
     (spec,) = architecture.signature.inputs
     values = architecture.normalisation_of(spec.name)
     if spec.dtype == "uint8" and not isinstance(values.mean, tuple) and not isinstance(values.std, tuple):
         return RawInput(int(values.mean), values.std)
-    return StandardisedInput(values, ndim=len(spec.shape) if ndim is None else ndim)
+    return StandardisedInput(values, ndim=len(spec.shape) if ndim is None else ndim, rounded=rounded)
 
 
 def output_scale(architecture: Architecture) -> nn.Module:

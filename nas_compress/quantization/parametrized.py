@@ -88,7 +88,13 @@ class _Constant(nn.Module):
 
 def is_stored(module: nn.Module, name: str) -> bool:
     """Return True if a parameter is replaced by stored weights."""
-    return parametrize.is_parametrized(module, name) and isinstance(_functions(module, name)[-1], StoredParameter)
+    return stored_form(module, name) is not None
+
+
+def stored_form(module: nn.Module, name: str) -> nn.Module | None:
+    """Return the module with the stored weights of a parameter; None if it is not stored."""
+    last = _functions(module, name)[-1] if parametrize.is_parametrized(module, name) else None
+    return last.stored if isinstance(last, StoredParameter) else None
 
 
 @torch.no_grad()

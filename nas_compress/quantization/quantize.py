@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.layers import RawInput
+from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
@@ -26,7 +27,7 @@ from nas_compress.quantization.modules import (
     replace_modules_,
     round_biases_,
 )
-from nas_compress.quantization.parametrized import is_stored, store_parameter_
+from nas_compress.quantization.parametrized import is_stored, store_parameter_, stored_form
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
@@ -98,6 +99,8 @@ def quantize(
     by_error = ranges == "mse"
     stores = {"integer": _integers(by_error), "float8": _float8, "codebook": _shared(_integers(by_error))}
     _store_weights_(network, bits, stores[weight_format], samples, floats=activation_bits == 32)
+    if activation_bits < 32:
+        _multiply_integers_(network)
     if activation_bits < 32 and samples is not None and count(samples):
         round_biases_(network.eval(), rows(samples, 0, 1))
     return network.eval()
@@ -178,6 +181,14 @@ def _store_weights_(
                 shared[tensor] = stored(weight.module, tensor, few)
             store_parameter_(weight.module, weight.name, shared[tensor])
         _store_bias_(weight)
+
+
+def _multiply_integers_(network: nn.Module) -> None:
+    """Let each recurrent layer multiply integers if the runtime has a kernel and all its weights are integers."""
+    for layer in network.modules():
+        if isinstance(layer, RecurrentLayer) and layer.has_integer_kernel:
+            stored = [stored_form(layer, name) for name in layer.weight_names]
+            layer.integer = all(isinstance(each, IntegerWeight) and not each.computed_as_float for each in stored)
 
 
 def _store_bias_(weight: Weight) -> None:

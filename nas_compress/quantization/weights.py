@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
 from nas_compress.quantization.weight_flow import WeightFlow, own_name, weight_flow
 from nas_compress.tasks.batch import Batch, count, rows
@@ -102,6 +103,8 @@ def with_bits(network: nn.Module, bits: Mapping[str, int], samples: Batch | None
 
 def has_integer_kernel(module: nn.Module) -> bool:
     """Return True if a runtime may multiply by a module's integers; it looks up and transforms floats."""
+    if isinstance(module, RecurrentLayer):
+        return module.has_integer_kernel
     return isinstance(module, _ConvNd | nn.Linear | nn.MultiheadAttention | FakeQuantConv2d | FakeQuantLinear)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 
@@ -64,7 +64,8 @@ from nas_compress.search.storage.recovery import repeat_lost, require_same_trial
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.storage.urls import shown_url
 from nas_compress.search.trials import Clock, Trials
-from nas_compress.search.workers import Workers, WorkerTask
+from nas_compress.search.workers.count import AUTO, worker_count
+from nas_compress.search.workers.processes import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics.table import METRICS, in_words
@@ -78,7 +79,7 @@ def run_study(
     trials: int | None = None,
     storage: str | None = None,
     shared: str | Path | None = None,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     reporter: Reporter | None = None,
 ) -> Front:
     """Run a study to its total of `trials` and return its front. Finished trials are not repeated.
@@ -88,7 +89,8 @@ def run_study(
     storage: URL of a database, instead of the journal in the run folder. The same call on other hosts, each with its
     own run folder, joins the study.
     shared: folder in reach of all hosts, or `s3://bucket/prefix`, for the exchange of files.
-    workers: number of training processes, with one thread each. With 1, this process trains.
+    workers: number of training processes, with one thread each, or `auto`: one per physical core, as far as the memory
+    permits. With 1, this process trains.
     RequestError is raised before anything is written if the request is wrong, and RunError if the run cannot continue.
 
     >>> front = run_study("mine", trials=1)
@@ -97,7 +99,7 @@ def run_study(
     """
     if trials is not None and trials < 1:
         raise RequestError(f"trials >= 1 must hold, but got trials={trials}")
-    if workers < 1:
+    if workers != AUTO and workers < 1:
         raise RequestError(f"workers >= 1 must hold, but got workers={workers}")
     if shared is not None and storage is None:
         raise RequestError(f"--shared needs --storage, a database for several hosts, but got --shared {shared} alone")
@@ -119,6 +121,7 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
+    count = worker_count(workers, trials=total, dataset=parts.dataset, device=parts.device.type)
     with folder.locked(), known_errors(storage), ExitStack() as stack:
         wait_for_workers(folder)
         folder.tidy()
@@ -171,7 +174,7 @@ def run_study(
             if teacher is None:
                 progress.take_in(hosts)
             else:
-                _search(progress, hosts, teacher, workers=min(workers, total - len(records)), storage=storage)
+                _search(progress, hosts, teacher, workers=min(count, total - len(records)), storage=storage)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         measure_members_again(progress)
         compare_members(progress)
@@ -361,7 +364,7 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
         )
         search(trials)
         return
-    reporter.say(f"{workers} workers; all pause while one of them measures a latency")
+    reporter.say(f"{workers} workers, one thread each; all pause while one of them measures a latency")
     task = WorkerTask(
         file=parts.file,
         folder=progress.folder,

@@ -40,6 +40,8 @@ def check_candidate(candidate: Candidate) -> None:
     check_terms(candidate.losses)
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
+        family = FAMILIES[candidate.shape.family]
+        family.require_activation_bits(candidate.precision.activation_bits, candidate.shape.settings)
     settings = candidate.shape.settings
     if candidate.pruning.init == "inherit" and settings.shares_weights:
         raise RequestError(f"init='inherit' needs layers with weights of their own, but got {settings}")
@@ -74,8 +76,12 @@ def _require_attention(candidate: Candidate) -> None:
 
 
 def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str = "") -> None:
-    """Refuse a candidate that uses layers of a teacher in an ONNX or TorchScript file. where: start of the error."""
+    """Refuse a candidate that uses layers or ranked channels that the teacher does not have.
+
+    where: start of the error.
+    """
     if not teacher.gives_answers_only:
+        _require_channels(candidate, teacher, where)
         return
     pruning, teaching = candidate.pruning, candidate.teaching
     features = feature_terms(candidate.losses) if teaching.teacher not in ("assistant", "mutual") else ()
@@ -98,6 +104,18 @@ def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str 
         raise RequestError(
             f"{where}{wanted} needs the layers of a teacher, but teacher.{teacher.source} gives answers only; use a "
             "family without pruning and losses on logits"
+        )
+
+
+def _require_channels(candidate: Candidate, teacher: TeacherSection, where: str) -> None:
+    pruning = candidate.pruning
+    if not teacher.is_trained or FAMILIES[teacher.family].has_channels:
+        return
+    wanted = f"pruning_ratio={pruning.ratio:g}" if pruning.ratio > 0 else "init='inherit'"
+    if pruning.ratio > 0 or pruning.init == "inherit":
+        raise RequestError(
+            f"{where}the teacher must have channels to rank, but got {wanted} with a teacher of family "
+            f"{teacher.family!r}; width_multiplier makes its students narrower"
         )
 
 

@@ -20,6 +20,12 @@ STEM_STRIDES = (1, 2, 4)
 POOLINGS = ("class_token", "mean")
 """Input of a transformer's classifier: a learned token, or the mean of the patches."""
 
+CELLS = ("rnn", "lstm", "gru")
+"""Cells of a recurrent layer."""
+
+STATE_POOLINGS = ("last", "mean", "max")
+"""Input of a recurrent network's head: the last states, or the mean or maximum of all states of a sequence."""
+
 SHARINGS = ("none", "attention", "mlp", "all")
 """Weights shared by all layers of a transformer."""
 
@@ -158,6 +164,30 @@ class SeriesSettings(FamilySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecurrentSettings(FamilySettings):
+    """Settings of a recurrent network.
+
+    cell: one of CELLS. bidirectional: a second cell reads each sequence backwards.
+    pooling: one of STATE_POOLINGS; None: `max`.
+    embedding_width: numbers per token; a series has its channels instead.
+    """
+
+    cell: str = "lstm"
+    bidirectional: bool = True
+    pooling: str | None = None
+    embedding_width: int = 64
+
+    def __post_init__(self) -> None:
+        require_known("cell", self.cell, CELLS)
+        given: object = self.bidirectional
+        if not isinstance(given, bool):
+            raise RequestError(f"bidirectional must be true or false, but got bidirectional={given!r}")
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, STATE_POOLINGS)
+        object.__setattr__(self, "embedding_width", whole_number("embedding_width", self.embedding_width))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BagSettings(FamilySettings):
     """A mean of embeddings has no settings."""
 
@@ -185,6 +215,7 @@ SETTINGS: Mapping[str, type[FamilySettings]] = {
     "mlp": PerceptronSettings,
     "conv1d": SeriesSettings,
     "unet": ConvolutionalSettings,
+    "recurrent": RecurrentSettings,
     "text_bag": BagSettings,
     "text_cnn": TextConvolutionSettings,
 }

@@ -38,7 +38,7 @@ OTHER_MODULES = (
     "nas_compress.confirm.run",
     "nas_compress.dashboard.server",
     "nas_compress.report.page",
-    "nas_compress.search.dask",
+    "nas_compress.search.workers.dask",
     "optuna_dashboard",
     "optuna._gp.gp",
 )

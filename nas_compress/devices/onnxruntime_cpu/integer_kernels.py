@@ -15,7 +15,7 @@ from nas_compress.files import TEMPORARY
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 FLOAT_KERNELS = frozenset(
-    {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
+    {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum", "LSTM", "GRU", "RNN"}
 )
 """Float products in the optimised graph; integer kernels have names of their own."""
 

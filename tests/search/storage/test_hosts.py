@@ -18,12 +18,12 @@ from nas_compress.errors import DamagedFileError, RequestError, RunError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
-from nas_compress.search.dask import run_on_dask
 from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.attributes import DEATHS
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import repeat
+from nas_compress.search.workers.dask import run_on_dask
 from running import shared_cache, start, wait_until, write_study
 
 STEADY = ("trials = 3", 'trials = 3\nobjectives = ["accuracy", "size_bytes"]')

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import pytest
 
 from nas_compress.errors import RequestError, RunError
-from nas_compress.search.dask import HostTask
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.optuna_storage import known_errors, open_storage
 from nas_compress.search.storage.shared_files import open_shared
 from nas_compress.search.storage.urls import database_address, shown_url, without_secrets
+from nas_compress.search.workers.dask import HostTask
 from postgres import postgres_server
 from running import Told, write_study
 
