@@ -11,7 +11,8 @@ NasCompressError
     ├── NonFiniteLossError
     ├── MetricError
     ├── ExportError
-    └── FloatKernelError
+    ├── FloatKernelError
+    └── DeviceLostError     a named device cannot measure now; its figures are missing and asked for later
 """
 
 from __future__ import annotations
@@ -83,6 +84,13 @@ class FloatKernelError(TrialError):
     def __init__(self, message: str, shapes: Iterable[tuple[int, ...]] = ()) -> None:
         super().__init__(message)
         self.shapes = tuple(shapes)
+
+
+class DeviceLostError(TrialError):
+    """A named device cannot measure at the moment: out of reach, switched off, or with an answer that is not valid.
+
+    Measurements catch it: the figure is missing, and is asked for again later. No trial fails by it.
+    """
 
 
 def refusal(message: str, where: str) -> RequestError:

@@ -143,6 +143,9 @@ def _implementation(made: Callable[..., Any], name: str) -> tuple[str, ...]:
     return tuple(inspect.getdoc(value) or "" for value in values)
 
 
+WORDS = 32
+"""Tokens of a sample, for the costs of families of tokens."""
+
 SHOWN = {
     words: Signature(
         inputs=(TensorSpec(name="input", dtype=dtype, shape=("N", *shape)),),
@@ -154,7 +157,7 @@ SHOWN = {
         ("on 16 columns", "float32", (16,), ()),
         ("on 8 x 8 pixels with a class each", "uint8", (1, 8, 8), (8, 8)),
     )
-}
+} | {f"on {WORDS} tokens of 1,000": Signature.of_tokens(vocabulary=1000, classes=10)}
 """Inputs and outputs for the costs of families; each family takes the first ones that it fits."""
 
 
@@ -171,7 +174,7 @@ def _families() -> Iterator[Method]:
         )
         network = build_student(asked)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        macs = count_macs(network, zeros(asked.signature.inputs, 1))
+        macs = count_macs(network, zeros(asked.signature.inputs, 1, free=WORDS))
         module = sys.modules[type(network).__module__]
         yield Method(
             name=name,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas_compress.config.schema import StudySpec
     from nas_compress.search.preflight.budget_coverage import Share
     from nas_compress.search.preflight.forecast import Forecast
+    from nas_compress.values.outcome import Measured
 
 
 @click.command()
@@ -47,6 +48,8 @@ def check(study: str) -> None:
     )
     if parts.target.settings.conditions:
         print_line(f"latency: {parts.target.settings.conditions}")
+    for name, words in spec.device_conditions:
+        print_line(f"latency on {name}: {words}")
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         print_line(f"note: {note}")
@@ -73,18 +76,24 @@ def _print_candidates(found: Forecast) -> None:
     names = [
         name
         for name, metric in METRICS.items()
-        if metric.known_before_training and name in found.samples[0].measured.figures
+        if metric.known_before_training and any(not sample.measured.lacks(name) for sample in found.samples)
     ]
     rows = [
         [sample.label, f"W{sample.weight_bits}A{sample.activation_bits}"]
-        + [METRICS[name].shown(sample.measured.figure(name)) for name in names]
+        + [_figure(sample.measured, name) for name in names]
         + [_duration(sample.trial_s)]
         for sample in found.samples
     ]
     if found.teacher is not None:
-        figures = [METRICS[name].shown(found.teacher.figure(name)) for name in names]
+        figures = [_figure(found.teacher, name) for name in names]
         rows.append(["teacher", "W32A32", *figures, _duration(found.teacher_s)])
     rich_table(["candidate", "bits", *(METRICS[name].label for name in names), "training"], rows)
+
+
+def _figure(measured: Measured, name: str) -> str:
+    from nas_compress.values.metrics.table import METRICS
+
+    return "-" if measured.lacks(name) else METRICS[name].shown(measured.figure(name))
 
 
 def _print_budgets(found: Forecast, spec: StudySpec) -> None:
@@ -94,9 +103,21 @@ def _print_budgets(found: Forecast, spec: StudySpec) -> None:
     from nas_compress.values.metrics.table import METRICS
 
     rows = []
-    for reach, share in zip(found.reaches, found.shares, strict=True):
+    shares = {share.budget.name: share for share in found.shares}
+    for reach in found.reaches:
+        share = shares.get(reach.budget.name)
         verdict = "within reach" if reach.met else "perhaps, once trained" if reach.possible else "OUT OF REACH"
-        rows.append([rule(reach.budget), verdict, reach.budget.metric.shown(reach.best), _share(share, found.points)])
+        rows.append(
+            [
+                rule(reach.budget),
+                verdict,
+                reach.budget.metric.shown(reach.best),
+                _share(share, found.points) if share else "",
+            ]
+        )
+    known = [budget for budget in spec.budget_list if budget.metric.known_before_training]
+    lost = [each for each in known if each.name not in {reach.budget.name for reach in found.reaches}]
+    rows += [[rule(budget), f"not measured: {budget.metric.device} is lost", "", ""] for budget in lost]
     later = [budget for budget in spec.budget_list if not budget.metric.known_before_training]
     rows += [[rule(budget), "known after training", "", ""] for budget in later]
     relative = [name for name, section in spec.budgets.items() if section.is_relative]

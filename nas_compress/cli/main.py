@@ -18,7 +18,7 @@ from nas_compress.cli.dashboard import dashboard
 from nas_compress.cli.export import export
 from nas_compress.cli.init import init
 from nas_compress.cli.listing import list_command
-from nas_compress.cli.measure import measure
+from nas_compress.cli.measure import agent, measure
 from nas_compress.cli.run import run
 from nas_compress.cli.show import plot, report, show, status
 from nas_compress.cli.terminal import accept_any_text, print_line
@@ -51,6 +51,7 @@ for command in (
     verify,
     export,
     measure,
+    agent,
     list_command,
 ):
     commands.add_command(command)

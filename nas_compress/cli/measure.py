@@ -1,4 +1,4 @@
-"""The command `measure`: measure any ONNX file."""
+"""The commands `measure`, which measures any ONNX file, and `agent`, which makes another machine measure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from nas_compress.cli.terminal import print_line
     default="validation",
     help="`test` is held out from every search: read it once, for the final model.",
 )
-def measure(model: Path, study: str, split: str) -> None:
+@click.option("--device", help="A device of the study, as in `[device.NAME]`; by default the study's own one.")
+def measure(model: Path, study: str, split: str, device: str | None) -> None:
     """Measure any ONNX file with the code that measures trials.
 
     Prints the accuracy on the study's data, the latency and the size as JSON.
@@ -33,4 +34,22 @@ def measure(model: Path, study: str, split: str) -> None:
     file = read_study(study)
     for code in named_code(file):
         print_line(str(code), err=True)
-    click.echo(json_text(measure_file(model, file, split=split)))
+    click.echo(json_text(measure_file(model, file, split=split, device=device)))
+
+
+@click.command()
+@click.option("--write", "path", type=click.Path(path_type=Path), required=True, help="File to write or replace.")
+def agent(path: Path) -> None:
+    """Write the agent that measures ONNX files on another machine.
+
+    It is one file, which needs Python 3.9, onnxruntime and numpy there. It opens no port: the command of a device, such
+    as ssh, starts it. Prints how to restrict a key of ssh to it.
+
+    Example: nas-compress agent --write agent.py
+    """
+    from nas_compress.devices.remote.agent_file import restricted_key, write_agent
+
+    write_agent(path)
+    print_line(f"{path} is written. Copy it into the home folder of the device. In ~/.ssh/authorized_keys there, put")
+    print_line(restricted_key(path))
+    print_line("before a public key made for this purpose: the key can then do nothing but start the agent.")

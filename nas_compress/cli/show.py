@@ -60,10 +60,10 @@ def status(run: str, as_json: bool) -> None:
         "planned": folder.spec().trials,
         "states": dict(states),
         "front": len(front.members),
-        "hypervolume": round(front.hypervolume(), 6) if front.teacher else None,
+        "hypervolume": round(front.hypervolume(), 6) if front.teacher and front.reference else None,
         "stopping": asdict(saved),
-        "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.latency_noisy) for r in records),
-        **({"conditions": front.conditions} if front.conditions else {}),
+        "noisy_latencies": sum(bool(r.outcome.measured and r.outcome.measured.any_noisy) for r in records),
+        **({"conditions": front.all_conditions} if front.all_conditions else {}),
         "budgets": [str(budget) for budget in front.budgets],
         "failures": {r.trial: r.outcome.reason for r in records if r.outcome.state == "failed"},
         "versions": [{"versions": known, "trials": trials} for known, trials in version_groups(records)],
@@ -77,8 +77,8 @@ def status(run: str, as_json: bool) -> None:
     )
     if values["hypervolume"] is not None:
         print_line(f"hypervolume {values['hypervolume']:.4f}")
-    if front.conditions:
-        print_line(f"latency: {front.conditions}")
+    if front.all_conditions:
+        print_line(f"latency: {front.all_conditions}")
     for budget in front.budgets:
         print_line(f"budget: {budget}")
     if saved.stopped or saved.would_stop:
@@ -174,11 +174,13 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     """Print one trained trial: figures, parameters, speed against float32, bytes step by step."""
     from nas_compress.cli.tables import print_table
     from nas_compress.files import json_text
+    from nas_compress.runs.front import conditions_in_words
     from nas_compress.runs.results import byte_steps
     from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
 
     outcome, measured, steps = record.outcome, record.outcome.measured, byte_steps(folder, record)
-    conditions = folder.spec().target.settings.conditions
+    spec = folder.spec()
+    conditions = conditions_in_words({"": spec.target.settings.conditions, **dict(spec.device_conditions)})
     if as_json:
         known = {"trial": record.trial, "params": dict(record.params), "candidate": outcome.candidate.to_dict()}
         known |= {"number_format": outcome.number_format, "versions": dict(record.versions)}

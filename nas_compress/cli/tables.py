@@ -60,7 +60,7 @@ def print_front(
         [*shown, *searched],
         [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
     )
-    _print_conditions(front.conditions)
+    _print_conditions(front.all_conditions)
     if with_zeros:
         print_line(NO_FASTER)
 

@@ -11,19 +11,20 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
 from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
+from nas_compress.config.device_section import DeviceName, DeviceSection, TargetSection
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.values.device_settings import DeviceSettings
 from nas_compress.values.file_contract import FORMS
+from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 
@@ -170,58 +171,10 @@ class ExportSection(Section):
     form: Literal["onnx", "compressed"] = "onnx"
 
 
-class TargetSection(Section):
-    """`[target]`: the device of the latencies and their conditions. `target = "name"` chooses the device alone.
-
-    name: of `nas-compress list devices`.
-    threads, batch, percentile, providers: see `values.device_settings`. Each value has latencies of its own.
-    """
-
-    name: str = "onnxruntime_cpu"
-    threads: PositiveInt = DEFAULT_SETTINGS.threads
-    batch: PositiveInt = DEFAULT_SETTINGS.batch
-    percentile: str = DEFAULT_SETTINGS.percentile
-    providers: tuple[str, ...] = DEFAULT_SETTINGS.providers
-
-    @property
-    def settings(self) -> DeviceSettings:
-        """The conditions as a value."""
-        return DeviceSettings(
-            threads=self.threads, batch=self.batch, percentile=self.percentile, providers=self.providers
-        )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, values: Any) -> Any:
-        if isinstance(values, str):
-            return {"name": values}
-        # the result is validated in strict Python mode, which refuses a list for a tuple
-        if isinstance(values, dict) and isinstance(values.get("providers"), list):
-            return {**values, "providers": tuple(values["providers"])}
-        return values
-
-    @field_validator("percentile")
-    @classmethod
-    def _one_name(cls, percentile: str) -> str:
-        return ALIASES.get(percentile, percentile)
-
-    @model_validator(mode="after")
-    def _known_values(self) -> Self:
-        try:
-            _ = self.settings
-        except RequestError as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    @model_serializer(mode="wrap")
-    def _name_alone(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any] | str:
-        # the form of studies from before the settings, which keeps their identity
-        values: dict[str, Any] = plain(self)
-        return self.name if self.settings.are_default else values
-
-
 class StudySpec(Section):
     """A whole study file, frozen.
+
+    devices: further devices by name; a study file writes them as `[device.NAME]`. `device` trains the networks.
 
     >>> StudySpec(name="mine", space="cnn", data=DataSection(name="digits")).trials
     24
@@ -234,6 +187,7 @@ class StudySpec(Section):
     objectives: tuple[str, ...] = ("accuracy", "latency_ms", "size_bytes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     target: TargetSection = TargetSection()
+    devices: dict[DeviceName, DeviceSection] = Field(default={})
     data: DataSection
     teacher: TeacherSection = TeacherSection()
     training: TrainingSection = TrainingSection()
@@ -247,6 +201,9 @@ class StudySpec(Section):
     def _known_figures(self) -> Self:
         try:
             self.declare()
+            for kind, names in self._named_figures.items():
+                for name in names:
+                    require_named(kind, name, self.devices)
             for name in self.objectives:
                 require_known("an entry of objectives", name, METRICS)
             for name in self.budgets:
@@ -268,7 +225,17 @@ class StudySpec(Section):
 
     def declare(self) -> None:
         """Add the study's own metrics to the table of this process."""
-        declare_metrics(own_rows(self.metrics))
+        declare_metrics((*own_rows(self.metrics), *device_rows(self.devices)))
+
+    @property
+    def _named_figures(self) -> dict[str, tuple[str, ...]]:
+        """Names of metrics by the words of their place, for messages."""
+        reward = () if self.search.reward is None else (self.search.reward.figure,)
+        return {
+            "an entry of objectives": self.objectives,
+            "a key of budgets": tuple(self.budgets),
+            "search.reward.figure": reward,
+        }
 
     @property
     def metric_functions(self) -> tuple[str, ...]:
@@ -286,6 +253,17 @@ class StudySpec(Section):
         """The conditions of the target device. Samples per second are counted if the study names them."""
         named = {*self.objectives, *self.budgets}
         return replace(self.target.settings, counts_samples="samples_per_s" in named)
+
+    def settings_of(self, device: str) -> DeviceSettings:
+        """The conditions of a named device. Samples per second are counted if the study names them."""
+        named = {*self.objectives, *self.budgets}
+        return replace(self.devices[device].settings, counts_samples=on_device("samples_per_s", device) in named)
+
+    @property
+    def device_conditions(self) -> tuple[tuple[str, str], ...]:
+        """The conditions of named devices in words, by name; without the default ones."""
+        found = ((name, section.settings.conditions) for name, section in self.devices.items())
+        return tuple((name, words) for name, words in found if words)
 
     @property
     def objective_list(self) -> tuple[Objective, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_compress.config.budget_section import BudgetSection
+from nas_compress.config.device_section import DeviceSection
 from nas_compress.config.own_metrics import MetricSection
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.section import Section
@@ -49,10 +50,20 @@ def read_study(study: str | Path) -> StudyFile:
 def parse_spec(values: Mapping[str, Any], label: str) -> StudySpec:
     """Check plain values against the schema; the first mistake becomes a RequestError. label: the file's name."""
     require_plain(values, label)
+    values = _with_devices(values, label)
     try:
         return StudySpec.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise RequestError(f"{label}: {printable(_first_mistake(error))}") from error
+
+
+def _with_devices(values: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """Move the tables `[device.NAME]` to the key `devices`: as text, `device` is where networks are trained."""
+    if not isinstance(values.get("device"), Mapping):
+        return values
+    if "devices" in values:
+        raise RequestError(f"{label}: devices must be tables of one kind, but got [device] and [devices]; use one")
+    return {**{name: value for name, value in values.items() if name != "device"}, "devices": values["device"]}
 
 
 def _find(study: str | Path) -> Path:
@@ -124,6 +135,8 @@ def _keys_beside(place: list[str]) -> list[str]:
     for part in place:
         field = section.model_fields.get(part)
         inner = field.annotation if field else None
+        if part == "devices":
+            return DeviceSection.key_names()
         if not (isinstance(inner, type) and issubclass(inner, Section)):
             return [name for kind in (BudgetSection, MetricSection) for name in kind.key_names()]
         section = inner

@@ -30,6 +30,7 @@ from nas_compress.runs.confirmation import (
     write_test_figures,
 )
 from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.front import conditions_in_words
 from nas_compress.runs.records import Record, read_baseline
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import StudyParts, find_teacher, gather, make_context
@@ -116,7 +117,9 @@ def confirm_run(
             teacher_validation=_teacher_figure(folder, metric),
             teacher_test=test[TEACHER],
             metric=metric,
-            conditions=parts.target.settings.conditions,
+            conditions=conditions_in_words(
+                {"": parts.target.settings.conditions, **dict(parts.spec.device_conditions)}
+            ),
         )
         write_confirmation(folder, confirmation)
     return confirmation

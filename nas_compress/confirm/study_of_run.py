@@ -20,6 +20,8 @@ def study_of_run(folder: RunFolder, candidate: Candidate, *, own: StudyFile | No
     spec, label = folder.spec(), str(folder.marker)
     if own is not None:
         _require_same(own, StudyFile(spec=spec, folder=own.folder, label=label))
+        devices = {name: own.spec.devices.get(name, device) for name, device in spec.devices.items()}
+        spec = spec.model_copy(update={"devices": devices})  # a run folder holds no commands
         return StudyFile(spec=spec, folder=own.folder, label=own.label, candidate=candidate)
     study = StudyFile(spec=spec, folder=Path(folder.about()["study_folder"]), label=label, candidate=candidate)
     root = folder.root.resolve()

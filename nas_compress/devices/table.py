@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
@@ -16,12 +16,14 @@ class DeviceEntry:
     """One kind of device.
 
     make: opens it with settings; RequestError for settings that it does not have.
+    make_by_command: opens a remote one with settings and the command that starts its agent; such a kind has no `make`.
     integer_caution: returns a line about 8-bit kernels on a described device, or an empty string.
     """
 
     summary: str
-    make: Callable[[DeviceSettings], Device]
+    make: Callable[[DeviceSettings], Device] | None
     integer_caution: Callable[[Described], str]
+    make_by_command: Callable[[DeviceSettings, tuple[str, ...]], Device] | None = None
 
 
 def _onnxruntime_cpu(settings: DeviceSettings) -> Device:
@@ -44,14 +46,23 @@ DEVICES: Mapping[str, DeviceEntry] = {
 """Devices by their name in study files."""
 
 
-def open_device(name: str, settings: DeviceSettings = DEFAULT_SETTINGS, where: str = "") -> Device:
-    """Open the device of that name; RequestError if there is none, or if it does not have the settings.
+def open_device(
+    name: str, settings: DeviceSettings = DEFAULT_SETTINGS, where: str = "", *, command: Sequence[str] = ()
+) -> Device:
+    """Open the device of that kind; RequestError if there is none, or if it does not have the settings.
 
-    where: file and key for the message.
+    where: file and key for the message. command: starts the agent of a kind that has one.
     """
     require_known("a target device", name, DEVICES, where)
+    entry = DEVICES[name]
     try:
-        return DEVICES[name].make(settings)
+        if entry.make_by_command is not None:
+            if not command:
+                raise RequestError(f"a device of kind {name} must have a command, but got none")
+            return entry.make_by_command(settings, tuple(command))
+        if command or entry.make is None:
+            raise RequestError(f"a command must start the agent of a remote device, but the kind is {name}")
+        return entry.make(settings)
     except RequestError as error:
         raise refusal(str(error), where) from error
 

@@ -23,6 +23,7 @@ from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
@@ -42,7 +43,8 @@ from nas_compress.tasks.batch import (
 from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
-from nas_compress.values.signature import Lengths, Signature
+from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import SampleSizes, at_long_samples, at_strata
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -153,12 +155,13 @@ def measure_file(
     validation: Split,
     target: Device,
     watch: Stopwatch,
+    named: NamedDevices | None = None,
     patient: bool = False,
 ) -> Measured:
     """Measure all figures of a trained file; ExportError if its outputs differ from those of `deployable`.
 
-    cost: of the untrained file. Its latency is measured again if it is noisy or of another graph. patient: see
-    `Device.latency`.
+    cost: of the untrained file. Its latencies are measured again if they are noisy or of another graph. named: further
+    devices that time the file. patient: see `Device.latency`.
     """
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     inputs = to_device(validation.inputs, "cpu")
@@ -178,13 +181,16 @@ def measure_file(
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
         contents = weight_contents(path)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **metrics})
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=timed_sizes(inputs, task.signature.inputs), patient=patient)
-    trained = {**latency.figures(target.settings), "size_bytes": path.stat().st_size, **metrics}
+        sizes = timed_sizes(inputs, task.signature.inputs)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient)
+        figures = latency.figures(target.settings)
+        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
+        if named is not None:
+            trained = named.timed(trained, path, sizes=sizes, patient=patient)
     return replace(
-        cost.with_figures(trained),
-        latency_spread=latency.spread,
-        latency_noisy=latency.noisy,
+        trained,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=contents.zero_fraction,
@@ -198,18 +204,17 @@ def _agreement_samples(signature: Signature) -> int:
     return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
 
 
-def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int | Lengths], patient: bool = True) -> Latency:
+def measure_latency(path: Path, target: Device, *, sizes: SampleSizes, patient: bool = True) -> Latency:
     """Measure a file once per graph and sizes; see `Device.latency`.
 
     sizes: of free dimensions by name. With lengths, the latency is the mean over their strata, and a second
     measurement gives that of a long sample.
     """
     key = structure_key(path)
-    each = {name: size.strata if isinstance(size, Lengths) else size for name, size in sizes.items()}
-    latency = target.latency(path, sizes=each, key=key, patient=patient)
-    if each == sizes:
+    latency = target.latency(path, sizes=at_strata(sizes), key=key, patient=patient)
+    long = at_long_samples(sizes)
+    if long is None:
         return latency
-    long = {name: size.p95 if isinstance(size, Lengths) else size for name, size in sizes.items()}
     other = target.latency(path, sizes=long, key=key, patient=patient)
     return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
 

@@ -9,6 +9,7 @@ from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.models.networks.conv1d import Conv1d
+from nas_compress.models.networks.encoder import Encoder
 from nas_compress.models.networks.mlp import Perceptron
 from nas_compress.models.networks.mobilenet import MobileNet
 from nas_compress.models.networks.recurrent import Recurrent
@@ -28,6 +29,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "mlp": Perceptron(),
     "conv1d": Conv1d(),
     "unet": UNet(),
+    "encoder": Encoder(),
     "recurrent": Recurrent(),
     "text_bag": TextBag(),
     "text_cnn": TextCNN(),

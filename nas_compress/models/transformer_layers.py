@@ -1,8 +1,8 @@
-"""The parts of a vision transformer's encoder (Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.1).
+"""The parts of a transformer's encoder (Vaswani et al. 2017, arXiv 1706.03762; Dosovitskiy et al. 2021, 2010.11929).
 
-Inside the encoder all tokens of a batch are rows of one matrix, (B * tokens, width), so that every linear layer is one
-plain product. The input of every linear layer passes an activation point. Normalisation, attention scores and residual
-sums stay float.
+In a vision transformer all tokens of a batch are rows of one matrix, (B * tokens, width), so that every linear layer is
+one plain product. In a network of sequences of any length they are (B, tokens, width). The input of every linear layer
+passes an activation point. Normalisation, attention scores and residual sums stay float.
 """
 
 from __future__ import annotations
@@ -14,29 +14,107 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from nas_compress.errors import RequestError
 from nas_compress.models.features import Relations
 from nas_compress.models.layers import ActivationPoint
+from nas_compress.values.architecture import Architecture
+
+SHARED_PARTS = {"none": (), "attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}
+"""Shared parts of the encoder layers, by `sharing`."""
+
+
+ROTATION_BASE = 10_000.0
+"""Largest period of rotary positions, in units of 2 pi tokens."""
+
+
+def repeats_layer(layer: str, sharing: str) -> bool:
+    """Return True if a free layer has the weights of the first encoder layer."""
+    place, number, part, *_ = [*layer.split("."), "", ""]
+    return place == "layers" and number != "0" and part in SHARED_PARTS[sharing]
+
+
+def require_whole_heads(architecture: Architecture, attentions: Sequence[str], heads: int) -> None:
+    """Raise RequestError unless each attention has a whole number of channels per head.
+
+    attentions: their free layers. heads: of each, unless the architecture has other numbers.
+    """
+    for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
+        channels = architecture.channels(layer)
+        if count < 1 or channels % count:
+            raise RequestError(
+                f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
+            )
+
+
+class Rotation(nn.Module):
+    """Rotary positions: pairs of channels turn by an angle that grows with the position.
+
+    Su et al. 2021, arXiv 2104.09864, equation 34; channel c is paired with c + size / 2. An odd last channel stays.
+    The angles are computed from a few stored numbers; the runtime does it once, when it loads the file.
+
+    size: channels of a head. longest: largest number of tokens.
+    """
+
+    places: Tensor
+    speeds: Tensor
+    signs: Tensor
+    partners: Tensor
+
+    def __init__(self, size: int, *, longest: int) -> None:
+        super().__init__()
+        pairs, rest = size // 2, [0.0] * (size % 2)
+        speeds = [ROTATION_BASE ** (-pair / pairs) for pair in range(pairs)]
+        channels = list(range(size))
+        partners = channels[pairs : 2 * pairs] + channels[:pairs] + channels[2 * pairs :]
+        # persistent: the exporter would store what it computes from other buffers
+        self.register_buffer("places", torch.arange(longest))
+        self.register_buffer("speeds", torch.tensor(speeds * 2 + rest), persistent=False)
+        self.register_buffer("signs", torch.tensor([-1.0] * pairs + [1.0] * pairs + rest), persistent=False)
+        self.register_buffer("partners", torch.tensor(partners), persistent=False)
+
+    def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn both, (B, heads, tokens, size)."""
+        angles = self.places.float().unsqueeze(1) * self.speeds
+        cosines, sines = angles.cos()[: queries.shape[2]], (angles.sin() * self.signs)[: queries.shape[2]]
+        turned = [values * cosines + values.index_select(3, self.partners) * sines for values in (queries, keys)]
+        return turned[0], turned[1]
 
 
 class Attention(nn.Module):
-    """Self-attention. `inner`: channels of all heads together; they may differ from the stream's."""
+    """Self-attention.
 
-    def __init__(self, width: int, inner: int, *, heads: int, tokens: int) -> None:
+    inner: channels of all heads together; they may differ from the stream's.
+    tokens: of each sample if they are rows of one matrix; None: the batch is (B, tokens, width).
+    longest: largest number of tokens of rotary positions; None without them.
+    """
+
+    def __init__(self, width: int, inner: int, *, heads: int, tokens: int | None, longest: int | None = None) -> None:
         super().__init__()
         self.heads, self.tokens, self.head_width = heads, tokens, inner // heads
         self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
+        self.rotation = None if longest is None else Rotation(self.head_width, longest=longest)
         self.point = ActivationPoint()
         self.output = nn.Linear(inner, width)
 
-    def forward(self, values: Tensor) -> tuple[Tensor, Relations]:
-        """Map (B * tokens, width) to the same shape; also queries, keys and values."""
-        relations = self._heads(self.query(values)), self._heads(self.key(values)), self._heads(self.value(values))
-        mixed = F.scaled_dot_product_attention(*relations, scale=self.head_width**-0.5)
-        merged = mixed.transpose(1, 2).reshape(-1, self.heads * self.head_width)
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Relations]:
+        """Map values to the same shape; also queries, keys and values.
+
+        mask: added to the scores, (B, 1, 1, tokens).
+        """
+        queries, keys = self._heads(self.query(values)), self._heads(self.key(values))
+        if self.rotation is not None:
+            queries, keys = self.rotation(queries, keys)
+        relations = queries, keys, self._heads(self.value(values))
+        mixed = F.scaled_dot_product_attention(*relations, attn_mask=mask, scale=self.head_width**-0.5)
+        rows = mixed.transpose(1, 2)
+        inner = self.heads * self.head_width
+        merged = rows.reshape(-1, inner) if self.tokens else rows.reshape(*rows.shape[:2], inner)
         return cast(Tensor, self.output(self.point(merged))), relations
 
     def _heads(self, values: Tensor) -> Tensor:
-        return values.reshape(-1, self.tokens, self.heads, self.head_width).transpose(1, 2)
+        # sizes of the tensor itself: the exported file then copies them
+        shape = (-1, self.tokens) if self.tokens else values.shape[:2]
+        return values.reshape(*shape, self.heads, self.head_width).transpose(1, 2)
 
 
 class Perceptron(nn.Module):
@@ -50,17 +128,32 @@ class Perceptron(nn.Module):
         self.outer = nn.Linear(inner, width)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map (B * tokens, width) to the same shape."""
+        """Map (..., width) to the same shape."""
         return cast(Tensor, self.outer(self.point(self.gelu(self.inner(values)))))
 
 
 class EncoderLayer(nn.Module):
-    """Attention and perceptron, each on normalised values and added to its input (pre-norm)."""
+    """Attention and perceptron, each added to its input.
 
-    def __init__(self, width: int, *, attention: int, mlp: int, heads: int, tokens: int) -> None:
+    post_norm: the sums are normalised (Vaswani et al. 2017); otherwise the inputs of both parts are (pre-norm).
+    tokens, longest: see `Attention`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        attention: int,
+        mlp: int,
+        heads: int,
+        tokens: int | None,
+        longest: int | None = None,
+        post_norm: bool = False,
+    ) -> None:
         super().__init__()
+        self.post_norm = post_norm
         self.attention_norm, self.attention_point = nn.LayerNorm(width), ActivationPoint()
-        self.attention = Attention(width, attention, heads=heads, tokens=tokens)
+        self.attention = Attention(width, attention, heads=heads, tokens=tokens, longest=longest)
         self.mlp_norm, self.mlp_point = nn.LayerNorm(width), ActivationPoint()
         self.mlp = Perceptron(width, mlp)
 
@@ -73,11 +166,32 @@ class EncoderLayer(nn.Module):
             for name in (f"{part}_norm", f"{part}_point", part):
                 setattr(self, name, getattr(other, name))
 
-    def forward(self, values: Tensor) -> tuple[Tensor, Relations]:
-        """Map (B * tokens, width) to the same shape; also queries, keys and values."""
-        attended, relations = self.attention(self.attention_point(self.attention_norm(values)))
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Relations]:
+        """Map values to the same shape; also queries, keys and values. mask: see `Attention`."""
+        if self.post_norm:
+            attended, relations = self.attention(self.attention_point(values), mask)
+            values = self.attention_norm(values + attended)
+            return self.mlp_norm(values + self.mlp(self.mlp_point(values))), relations
+        attended, relations = self.attention(self.attention_point(self.attention_norm(values)), mask)
         values = values + attended
         return values + self.mlp(self.mlp_point(self.mlp_norm(values))), relations
+
+
+class Classifier(nn.Module):
+    """Normalisation, an activation point, and the linear classifier. Its outputs stay float.
+
+    scale: last module, see `models.scaling.output_scale`.
+    """
+
+    def __init__(self, width: int, outputs: int, *, scale: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.point = nn.LayerNorm(width), ActivationPoint()
+        self.linear, self.scale = nn.Linear(width, outputs), scale
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (B, width) to (B, outputs)."""
+        answer: Tensor = self.scale(self.linear(self.point(self.norm(values))))
+        return answer
 
 
 class PatchEmbedding(nn.Module):

@@ -36,6 +36,13 @@ class DrawnFront(Protocol):
         """The conditions of the latencies in words; empty for the default ones."""
 
     @property
+    def all_conditions(self) -> str:
+        """The conditions on all devices in one line."""
+
+    def conditions_of(self, metric: str) -> str:
+        """The conditions of one timed metric."""
+
+    @property
     def members(self) -> tuple[Point, ...]:
         """The points on the front, best first."""
 

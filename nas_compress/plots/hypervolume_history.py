@@ -99,7 +99,7 @@ def _time_unit(seconds: float) -> tuple[str, float]:
 def _caption(front: DrawnFront, reference: Sequence[tuple[str, float]]) -> str:
     parts = ["decades" if METRICS[name].log_scale else METRICS[name].label for name, _ in reference]
     origin = in_words(dict(reference), [name for name, _ in reference])
-    conditions = f" Latency: {front.conditions}." if front.conditions else ""
+    conditions = f" Latency: {front.all_conditions}." if front.all_conditions else ""
     source = "" if front.reference_figures else " (chance and the teacher's costs)"
     return (
         f"Hypervolume: the space that the front gains over {origin}{source}.\n"

@@ -47,8 +47,8 @@ def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     """Draw the front in the metrics `x` and `y`: points, staircase, budgets and labels."""
     scales.dress(axes.xaxis, x, *scales.limits(front, x))
     scales.dress(axes.yaxis, y, *scales.limits(front, y))
-    axes.set_xlabel(axis_words(x, front.conditions), fontsize=9)
-    axes.set_ylabel(axis_words(y, front.conditions), fontsize=9)
+    axes.set_xlabel(axis_words(x, front.conditions_of(x)), fontsize=9)
+    axes.set_ylabel(axis_words(y, front.conditions_of(y)), fontsize=9)
     plain(axes)
     draw_budgets(axes, front, x, y)
     stairs = staircase(
@@ -71,7 +71,7 @@ def draw_trials(axes: Axes, front: DrawnFront, objective: Objective) -> None:
     axes.set_xlim(0.4, count + max(0.6, 0.03 * count))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.set_xlabel("finished trials, in order", fontsize=9)
-    axes.set_ylabel(axis_words(name, front.conditions), fontsize=9)
+    axes.set_ylabel(axis_words(name, front.conditions_of(name)), fontsize=9)
     plain(axes)
     draw_budgets(axes, front, None, name)
     places = [(float(order), point.figure(name), point) for order, point in enumerate(front.points, 1)]

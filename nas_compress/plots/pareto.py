@@ -84,7 +84,7 @@ def _caption(front: DrawnFront, spreads: Spreads) -> str:
         names = [objective.metric.label for objective in front.objectives]
         all_of = f"{', '.join(names[:-1])} and {names[-1]}"
         lines.append(f"On the front: no other student is as good or better in {all_of} at once.")
-    notes = [f"Latency: {front.conditions}."] if front.conditions else []
+    notes = [f"Latency: {front.all_conditions}."] if front.all_conditions else []
     if front.budgets:
         notes.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
     stopped = sum(point.stopped for point in front.points)

@@ -167,7 +167,7 @@ def _axis(front: Front, name: str) -> dict[str, Any]:
     log = metric.log_scale
     ticks = scales.log_ticks(low, high) if log else []
     return {
-        "words": axis_words(name, front.conditions),
+        "words": axis_words(name, front.conditions_of(name)),
         "rule": "at_least" if metric.direction == "maximize" else "at_most",
         "log": log,
         "percent": metric.notation == "percent",

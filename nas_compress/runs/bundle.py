@@ -111,7 +111,8 @@ A student found by nas-compress, trained from scratch. {file} takes {samples}, {
 {rows}
 
 Metrics such as accuracy: this file under onnxruntime on the validation split. Latency: {conditions}, on
-{machine}.{simulated} The search chose this model by its validation figures, so expect a little less on new data.
+{machine}.{devices}{simulated} The search chose this model by its validation figures, so expect a little less on new
+data.
 
 Candidate: {candidate}
 {augmentation}
@@ -167,6 +168,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             {
                 "trial": trial,
                 "machine": about["machine"],
+                **({"devices": about["devices"]} if "devices" in about else {}),
                 "sha256": hashlib.sha256(content).hexdigest(),
                 **{key: outcome[key] for key in keys},
             },
@@ -341,11 +343,22 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
         conditions=spec.target.settings.conditions or "batch 1, one thread",
         machine=quoted(str(folder.about()["machine"]["cpu"])),
+        devices=_devices_line(folder.about().get("devices", {})),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _devices_line(devices: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the processor, kind and conditions of each named device; empty without any."""
+    words = [
+        f"{quoted(name)} is {quoted(device.get('cpu', 'unknown'))} under {quoted(device.get('device', 'unknown'))} "
+        f"({device.get('conditions') or 'batch 1, one thread'})"
+        for name, device in devices.items()
+    ]
+    return f" Behind an @, {'; '.join(words)}." if words else ""
 
 
 def _needs(spec: StudySpec) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, isnan, log10, nan
@@ -31,6 +31,7 @@ class Front:
     reference_figures: start of the hypervolume by objective, instead of the chance level and the teacher's
     costs.
     conditions: of the latencies, in words as in `DeviceSettings.conditions`; empty for the default ones.
+    device_conditions: those of named devices, by name; without the default ones.
 
     >>> def student(trial, accuracy, size_bytes):
     ...     return Point(trial=trial, figures={"accuracy": accuracy, "size_bytes": size_bytes})
@@ -51,6 +52,7 @@ class Front:
     reference_figures: tuple[tuple[str, float], ...] = ()
     chance: tuple[tuple[str, float], ...] = ()
     conditions: str = ""
+    device_conditions: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.objectives]
@@ -64,6 +66,21 @@ class Front:
             if not isfinite(value):
                 raise RequestError(f"a reference figure must be finite, but got {name}={value}")
             METRICS[name].require(value, " as a reference figure")
+
+    def conditions_of(self, metric: str) -> str:
+        """The conditions of a timed metric in words; empty for the default ones."""
+        device = METRICS[metric].device
+        return dict(self.device_conditions).get(device, "") if device else self.conditions
+
+    @property
+    def all_conditions(self) -> str:
+        """The conditions of the latencies on all devices in one line; empty if all are the default ones.
+
+        >>> conditions = (("here", "batch of 1, 4 threads"),)
+        >>> Front(objectives=(Objective(name="accuracy"),), points=(), device_conditions=conditions).all_conditions
+        'on here: batch of 1, 4 threads'
+        """
+        return conditions_in_words({"": self.conditions, **dict(self.device_conditions)})
 
     @cached_property
     def members(self) -> tuple[Point, ...]:
@@ -173,7 +190,7 @@ class Front:
     def fixed_columns(self) -> tuple[str, ...]:
         """The columns before those of the searched parameters."""
         own = ("trial", *self.figure_names, "epochs_spent", "model", "number_format")
-        return (*own, "conditions") if self.conditions else own
+        return (*own, "conditions") if self.all_conditions else own
 
     @cached_property
     def figure_names(self) -> tuple[str, ...]:
@@ -212,8 +229,15 @@ class Front:
 
     def _row(self, point: Point) -> dict[str, object]:
         searched = dict(point.searched)
-        row = point_values(point, self.figure_names) | ({"conditions": self.conditions} if self.conditions else {})
+        words = self.all_conditions
+        row = point_values(point, self.figure_names) | ({"conditions": words} if words else {})
         return row | {self._column(name): searched.get(name) for name in self._searched}
+
+
+def conditions_in_words(conditions: Mapping[str, str]) -> str:
+    """Conditions by device in one line; the study's own device has no name. Empty words are left out."""
+    known = {name: words for name, words in conditions.items() if words}
+    return "; ".join(f"on {name}: {words}" if name else words for name, words in known.items())
 
 
 def point_values(point: Point, figure_names: Sequence[str]) -> dict[str, object]:

@@ -31,7 +31,7 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
         "teacher": _values(front, front.teacher) if front.teacher else None,
         "hypervolume": front.hypervolume() if reference else None,
         "reference": dict(reference) if reference else None,
-        **({"conditions": front.conditions} if front.conditions else {}),
+        **({"conditions": front.all_conditions} if front.all_conditions else {}),
         **({} if stopping is None else {"stopping": dict(stopping)}),
     }
     write_json(path, summary)

@@ -56,6 +56,7 @@ def make_front(
         points=tuple(points),
         chance=tuple(chance.items()),
         conditions=spec.target.settings.conditions,
+        device_conditions=spec.device_conditions,
         teacher=teacher,
     )
 
@@ -112,18 +113,25 @@ def read_spreads(folder: RunFolder) -> Spreads:
 
 
 def write_history(folder: RunFolder, front: Front, records: Sequence[Record], title: str) -> None:
-    """Write hypervolume.png: the growth of the front over trials and time."""
+    """Write hypervolume.png: the growth of the front. None while a lost device leaves out the teacher."""
+    if front.reference is None and front.teacher is not None:
+        return
     _plot_history(front, records, folder.root / "hypervolume.png", title)
 
 
 def draw(folder: RunFolder, out: Path | None) -> list[Path]:
-    """Draw the front to `out`, by default front.png, and its history next to it; return both paths."""
+    """Draw the front to `out`, by default front.png, and its history next to it; return the paths.
+
+    Without the teacher's figures on a lost device there is no history.
+    """
     front, records, title = read_front(folder), read_records(folder), folder.spec().name
     picture = out or folder.root / "front.png"
     history = picture.with_name(
         f"hypervolume{picture.suffix}" if out is None else f"{picture.stem}-hypervolume{picture.suffix}"
     )
     plot_front(front, picture, title=title, spreads=read_spreads(folder))
+    if front.reference is None and front.teacher is not None:
+        return [picture]
     _plot_history(front, records, history, title)
     return [picture, history]
 

@@ -43,7 +43,7 @@ class Condition:
 
 def parse_condition(text: str, columns: Sequence[str]) -> Condition:
     """Parse one `--where`; RequestError for an unknown column or a missing operator."""
-    match = re.fullmatch(r"\s*([\w.-]+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*", text)
+    match = re.fullmatch(r"\s*([\w.@-]+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*", text)
     if match is None:
         raise RequestError(
             f"--where must be 'column operator value' with one of {', '.join(OPERATORS)}, but got {text!r}"

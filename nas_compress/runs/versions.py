@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from nas_compress.runs.records import Record
 
@@ -75,3 +78,15 @@ def trial_words(trials: Iterable[int]) -> str:
             ranges.append([number])
     words = [str(part[0]) if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in ranges]
     return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of packages with influence on results."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+    ours = {"python": platform.python_version(), "nas-compress": importlib.metadata.version("nas-compress")}
+    return tuple((ours | {name: importlib.metadata.version(name) for name in names}).items())

@@ -5,21 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.devices.named import open_one
 from nas_compress.errors import RequestError, require_known
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
+from nas_compress.values.metrics.device_rows import figures_on
 
 
-def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "validation") -> dict[str, object]:
+def measure(
+    model: Path | str, study: StudyFile | Path | str, *, split: str = "validation", device: str | None = None
+) -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the study's device, if they are not the default.
+    `conditions` has the settings of the device, if they are not the default.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
-    RequestError is raised if there is no such file or it does not fit the data.
+    device: name of a device of the study, whose latency is measured instead, as `latency_ms@NAME`.
+    RequestError is raised if there is no such file or it does not fit the data, DeviceLostError if the device cannot be
+    reached.
 
     >>> from nas_compress import run_study
     >>> front = run_study("mine", trials=1)
@@ -31,18 +37,21 @@ def measure(model: Path | str, study: StudyFile | Path | str, *, split: str = "v
     model = Path(model)
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is not a file")
-    parts = gather(study if isinstance(study, StudyFile) else read_study(study))
+    file = study if isinstance(study, StudyFile) else read_study(study)
+    timed_on = None if device is None else open_one(file.spec, device, label=file.label)
+    parts = gather(file)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     metrics = measure_metrics(model, dataset.task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
-    latency = measure_latency(model, parts.target, sizes=parts.sizes)
-    conditions = parts.target.settings.conditions
+    used = timed_on or parts.target
+    latency = measure_latency(model, used, sizes=parts.sizes)
+    figures, conditions = latency.figures(used.settings), used.settings.conditions
     return {
         "model": str(model),
         "split": split,
         "samples": len(samples),
         **metrics,
-        **latency.figures(parts.target.settings),
+        **(figures if device is None else figures_on(device, figures)),
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,

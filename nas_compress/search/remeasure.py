@@ -1,4 +1,4 @@
-"""Repeated measurement of noisy latencies after the trials.
+"""Latencies measured again: noisy ones, those of another machine, and those that a lost device did not give.
 
 The values reported to the sampler stay unchanged.
 """
@@ -6,19 +6,25 @@ The values reported to the sampler stay unchanged.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from nas_compress.devices.protocol import Device, Latency
+from nas_compress.callbacks import Notice
+from nas_compress.devices.protocol import Device
+from nas_compress.errors import TrialError
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
-from nas_compress.values.device_settings import DeviceSettings
+from nas_compress.search.setup import StudyParts
+from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
-from nas_compress.values.signature import Lengths
+from nas_compress.values.text.lengths import SampleSizes
 
 TIME_LIMIT_S = 30.0
 """Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
@@ -30,7 +36,7 @@ def noisy_members(records: Sequence[Record], members: Iterable[int | str]) -> li
     return [
         record
         for record in records
-        if record.trial in wanted and record.outcome.measured is not None and record.outcome.measured.latency_noisy
+        if record.trial in wanted and record.outcome.measured is not None and record.outcome.measured.any_noisy
     ]
 
 
@@ -41,7 +47,9 @@ def measure_members_again(progress: Progress) -> None:
         progress.reporter.say(f"measuring noisy latencies of the front again: {len(noisy)}")
         tried.update(record.trial for record in noisy)
         parts = progress.parts
-        steady = measure_again(progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes)
+        steady = measure_again(
+            progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes, named=parts.named
+        )
         progress.records = amend(progress.folder, progress.records, steady)
 
 
@@ -51,19 +59,55 @@ def measure_again(
     target: Device,
     budgets: tuple[Budget, ...],
     *,
-    sizes: Mapping[str, int | Lengths],
+    sizes: SampleSizes,
+    named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
-    """Measure the latency of each record's file again. Return the steady outcomes by trial.
+    """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
 
-    sizes: sizes of free dimensions by name. DamagedFileError for a file other than the measured one.
+    sizes: sizes of free dimensions by name. named: the study's further devices. DamagedFileError for a file other than
+    the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
-        if record.model and time.monotonic() < end:
-            latency = measure_latency(model_path(folder, record), target, sizes=sizes)
-            if not latency.noisy:
-                steady[record.trial] = _with_latency(record.outcome, latency, target.settings, budgets)
+        known = record.outcome.measured
+        if record.model and known is not None and time.monotonic() < end:
+            path = model_path(folder, record)
+            found = _steadier(known, path, target, sizes=sizes, named=named or NamedDevices())
+            if found is not known:
+                steady[record.trial] = _with_figures(record.outcome, found, budgets)
     return steady
+
+
+def measure_missing(progress: Progress) -> None:
+    """Ask named devices for figures that they did not give for trained files and the teacher."""
+    parts, folder = progress.parts, progress.folder
+    parts.named.ask_again()
+    progress.teacher = measure_teacher_missing(folder, parts) or progress.teacher
+    found = {}
+    for record in progress.records:
+        known, lacking = record.outcome.measured, _lacking(record.outcome.measured, parts.named)
+        if known is None or not lacking or not record.model or record.repeats is not None:
+            continue
+        try:
+            measured = parts.named.timed(known, model_path(folder, record), sizes=parts.sizes, only=lacking)
+        except TrialError as error:
+            progress.reporter.say(f"trial {record.trial}: {error}")
+            continue
+        if measured is not known:
+            found[record.trial] = _with_figures(record.outcome, measured, parts.budgets)
+    progress.records = amend(folder, progress.records, found)
+
+
+def measure_teacher_missing(folder: RunFolder, parts: StudyParts) -> Measured | None:
+    """Ask named devices for figures that they did not give for the run's teacher. Return the teacher's figures."""
+    known = read_baseline(folder)
+    lacking = _lacking(known, parts.named)
+    if known is None or not lacking:
+        return known
+    measured = parts.named.timed(known, teacher_path(folder), sizes=parts.sizes, only=lacking)
+    if measured is not known:
+        write_baseline(folder, measured, files=read_teacher_files(folder))
+    return measured
 
 
 def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, Outcome]) -> list[Record]:
@@ -77,35 +121,93 @@ def amend(folder: RunFolder, records: Sequence[Record], outcomes: Mapping[int, O
     return amended
 
 
-def mark_noisy(folder: RunFolder, records: Sequence[Record]) -> list[Record]:
-    """Mark every latency as noisy, because latencies of another machine are not comparable. Return the records.
+def take_over(folder: RunFolder, parts: StudyParts, records: list[Record], say: Notice) -> list[Record]:
+    """Mark latencies as noisy if they were measured by other devices than today's: they are not comparable.
 
-    The float32 latencies are removed and measured again for the front.
+    Return the records as they are then. The teacher is timed again at once.
     """
-    return amend(folder, records, {record.trial: _noisy(record.outcome) for record in records})
+    target, about = parts.target, folder.about() if folder.marker.is_file() else {}
+    before, devices = about.get("machine", {}), about.get("devices", {})
+    other = before.get("key", target.fingerprint) != target.fingerprint
+    described = parts.named.described(devices)
+    changed = [name for name in devices if name in described and described[name].get("key") != devices[name].get("key")]
+    if other:
+        say(
+            f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
+            "latencies on its front are measured again here"
+        )
+    if changed:
+        say(f"not the same device as before: {', '.join(changed)}; its latencies on the front are measured again")
+    if other or changed:
+        records = mark_noisy(folder, records, target=other, devices=changed)
+        _time_teacher_again(folder, parts, target=other, devices=changed)
+        folder.start({**about, "machine": target.describe(), **({"devices": described} if described else {})})
+    return records
 
 
-def time_teacher_again(folder: RunFolder, target: Device, *, sizes: Mapping[str, int | Lengths]) -> None:
-    """Measure the latency of the run's teacher here. Its other figures are kept."""
+def described_devices(folder: RunFolder, parts: StudyParts) -> dict[str, Any]:
+    """Return the entry of run.json with the named devices; empty without any."""
+    before = folder.about().get("devices", {}) if folder.marker.is_file() else {}
+    described = parts.named.described(before)
+    return {"devices": described} if described else {}
+
+
+def mark_noisy(
+    folder: RunFolder, records: Sequence[Record], *, target: bool = True, devices: Collection[str] = ()
+) -> list[Record]:
+    """Mark latencies as noisy, because those of another machine are not comparable. Return the records.
+
+    target: those of the study's own device. Its float32 latencies are removed and measured again for the front.
+    devices: names of the further devices.
+    """
+    marked = {record.trial: _noisy(record.outcome, target=target, devices=devices) for record in records}
+    return amend(folder, records, marked)
+
+
+def _time_teacher_again(folder: RunFolder, parts: StudyParts, *, target: bool, devices: Collection[str]) -> None:
+    """Measure latencies of the run's teacher here. Its other figures are kept."""
     known = read_baseline(folder)
-    if known is not None:
-        latency = measure_latency(teacher_path(folder), target, sizes=sizes)
-        write_baseline(folder, _timed(known, latency, target.settings), files=read_teacher_files(folder))
+    if known is None:
+        return
+    path, sizes = teacher_path(folder), parts.sizes
+    measured = _timed(known, path, parts.target, sizes=sizes) if target else known
+    measured = parts.named.timed(measured, path, sizes=sizes, patient=True, only=devices)
+    write_baseline(folder, measured, files=read_teacher_files(folder))
 
 
-def _noisy(outcome: Outcome) -> Outcome:
-    if outcome.measured is None:
+def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
+    """Return the devices without a latency among the figures."""
+    figures = {} if measured is None else measured.figures
+    return [name for name in named.devices if on_device("latency_ms", name) not in figures]
+
+
+def _steadier(known: Measured, path: Path, target: Device, *, sizes: SampleSizes, named: NamedDevices) -> Measured:
+    """Return the figures with each noisy latency that is steady now; the same object if none is."""
+    found = known
+    if known.latency_noisy:
+        again = _timed(known, path, target, sizes=sizes)
+        found = found if again.latency_noisy else again
+    for name in known.noisy_devices:
+        again = named.timed(found, path, sizes=sizes, patient=True, only=[name])
+        found = found if name in again.noisy_devices else again
+    return found
+
+
+def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -> Measured:
+    latency = measure_latency(path, target, sizes=sizes)
+    return known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
+
+
+def _with_figures(outcome: Outcome, measured: Measured, budgets: tuple[Budget, ...]) -> Outcome:
+    return replace(outcome, measured=measured, reason=measured.shortfall(budgets) or None)
+
+
+def _noisy(outcome: Outcome, *, target: bool, devices: Collection[str]) -> Outcome:
+    measured = outcome.measured
+    if measured is None:
         return outcome
-    return replace(outcome, measured=replace(outcome.measured, latency_noisy=True, float32_latency_ms=None))
-
-
-def _with_latency(outcome: Outcome, latency: Latency, settings: DeviceSettings, budgets: tuple[Budget, ...]) -> Outcome:
-    if outcome.measured is None:
-        raise ValueError("a trial without figures has no latency to measure again")
-    measured = _timed(outcome.measured, latency, settings)
-    return replace(outcome, measured=measured, reason=measured.broken_budgets(budgets) or None)
-
-
-def _timed(measured: Measured, latency: Latency, settings: DeviceSettings) -> Measured:
-    timed = measured.with_figures(latency.figures(settings))
-    return replace(timed, latency_spread=latency.spread, latency_noisy=latency.noisy)
+    timed = [name for name in devices if name in measured.device_spreads]
+    measured = replace(measured, noisy_devices=tuple(dict.fromkeys((*measured.noisy_devices, *timed))))
+    if target:
+        measured = replace(measured, latency_noisy=True, float32_latency_ms=None)
+    return replace(outcome, measured=measured)

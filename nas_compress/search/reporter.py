@@ -87,7 +87,9 @@ def trial_line(record: Record, front: Front, finished: int, total: int) -> str:
     elif outcome.state == "over_budget":
         told = f"over budget before training: {outcome.reason}"
     else:
-        noisy = " (noisy latency)" if measured.latency_noisy else ""
+        noisy = " (noisy latency)" if measured.any_noisy else ""
+        lost = [objective.name for objective in front.objectives if measured.lacks(objective.name)]
+        noisy += f" ({', '.join(lost)} not measured)" if lost else ""
         shown = in_words(measured.figures, [objective.name for objective in front.objectives])
         told = f"{shown}{noisy}, {outcome.number_format}"
         told += f"  over budget: {outcome.reason}" if outcome.reason else ""

@@ -24,7 +24,7 @@ from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
-from nas_compress.runs.versions import continuation_notes
+from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
 from nas_compress.search.preflight.cut_notes import cut_notes
@@ -37,7 +37,13 @@ from nas_compress.search.preflight.feasibility import (
 from nas_compress.search.preflight.float_weights import float_weights_note
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
-from nas_compress.search.remeasure import mark_noisy, measure_members_again, time_teacher_again
+from nas_compress.search.remeasure import (
+    described_devices,
+    measure_members_again,
+    measure_missing,
+    measure_teacher_missing,
+    take_over,
+)
 from nas_compress.search.reporter import Logged, Reporter, Silence
 from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
@@ -48,7 +54,6 @@ from nas_compress.search.setup import (
     gather,
     make_context,
     measured_against,
-    versions,
 )
 from nas_compress.search.start_points import queue_start_points
 from nas_compress.search.storage.hosts import Hosts, wait_for_workers
@@ -68,6 +73,7 @@ from nas_compress.search.workers.count import AUTO, worker_count
 from nas_compress.search.workers.processes import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.values.metrics.row import ONE_SAMPLE
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 
@@ -135,7 +141,7 @@ def run_study(
             records = read_records(folder)
         require_same_trials(opened, folder, records)
         if storage is None:
-            records = _take_over(folder, parts, records, reporter)
+            records = take_over(folder, parts, records, reporter.say)
         hosts = _join(opened, parts, folder, url=storage, total=max(total, len(records)), shared=store)
         hosts.say = reporter.say
         repeated = hosts.settle_cut(parts.spec, task=parts.dataset.task, died=True)
@@ -154,8 +160,9 @@ def run_study(
         else:
             _announce(parts, folder, records, total, reporter)
             teacher = find_teacher(parts, reporter.stage, reporter.say)
-            figures = baseline(folder, teacher, parts.dataset, parts.target)
+            figures = baseline(folder, teacher, parts.dataset, parts.target, parts.named)
             reporter.say(_teacher_line(figures))
+        figures = measure_teacher_missing(folder, parts) or figures
         parts = measured_against(parts, figures)
         if any(budget.relative for budget in parts.budgets):
             reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
@@ -169,6 +176,7 @@ def run_study(
         progress = Progress(
             parts=parts, folder=folder, reporter=reporter, total=total, teacher=figures, records=records
         )
+        measure_missing(progress)
         progress.write(progress.front)
         with hosts.beating():
             if teacher is None:
@@ -176,6 +184,7 @@ def run_study(
             else:
                 _search(progress, hosts, teacher, workers=min(count, total - len(records)), storage=storage)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        measure_missing(progress)
         measure_members_again(progress)
         compare_members(progress)
         progress.close()
@@ -289,6 +298,7 @@ def _join(
             "storage": shown_url(url),
             "versions": versions(),
             "machine": parts.target.describe(),
+            **described_devices(folder, parts),
         }
     )
     return Hosts(
@@ -300,25 +310,6 @@ def _join(
         shared=shared,
         space=parts.space.suggest,
     )
-
-
-def _take_over(folder: RunFolder, parts: StudyParts, records: list[Record], reporter: Reporter) -> list[Record]:
-    """Mark latencies as noisy if the run was started on another machine, because they are not comparable.
-
-    Return the records as they are then.
-    """
-    target, about = parts.target, folder.about() if folder.marker.is_file() else {}
-    before = about.get("machine", {})
-    if before.get("key", target.fingerprint) == target.fingerprint:
-        return records
-    reporter.say(
-        f"the run was started on another machine ({before.get('cpu')}) or with another onnxruntime: "
-        "latencies on its front are measured again here"
-    )
-    marked = mark_noisy(folder, records)
-    time_teacher_again(folder, target, sizes=parts.sizes)
-    folder.start({**about, "machine": target.describe()})
-    return marked
 
 
 def _require_files(folder: RunFolder, parts: StudyParts, teacher: Measured | None, records: Sequence[Record]) -> None:
@@ -339,6 +330,8 @@ def _announce(parts: StudyParts, folder: RunFolder, records: Sequence[Record], t
     reporter.say(f"study {parts.spec.name}: {total} trials on {parts.device}, in {folder.root}")
     if parts.target.settings.conditions:
         reporter.say(f"latency of the study: {parts.target.settings.conditions}")
+    for name, device in parts.named.devices.items():
+        reporter.say(f"device {name}: {device.name}, {device.settings.conditions or ONE_SAMPLE}")
     warning = SAMPLERS[parts.spec.search.sampler].warning
     if warning is not None:
         reporter.say(f"warning: {warning}")

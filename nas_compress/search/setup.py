@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from nas_compress import __version__
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.schema import StudySpec, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
@@ -22,10 +19,12 @@ from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
+from nas_compress.devices.named import open_named
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.files import make_folder, read_sealed_json, write_bytes
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.own_metrics import require_sound_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
@@ -53,7 +52,8 @@ from nas_compress.values.architecture import Architecture
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
-from nas_compress.values.signature import Lengths, Signature
+from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 class StudyParts:
     """Checked parts of a study file. Nothing is trained or written yet.
 
-    teacher_figures: figures of the teacher's file, None before it was measured.
+    named: the study's further devices. teacher_figures: figures of the teacher's file, None before it was measured.
     """
 
     file: StudyFile
@@ -70,6 +70,7 @@ class StudyParts:
     dataset: Dataset
     device: torch.device
     target: Device
+    named: NamedDevices = field(default_factory=NamedDevices)
     teacher_figures: Mapping[str, float] | None = None
 
     @property
@@ -98,7 +99,7 @@ class StudyParts:
         return self.spec.budgets_against(self.teacher_figures)
 
     @property
-    def sizes(self) -> dict[str, int | Lengths]:
+    def sizes(self) -> SampleSizes:
         """Sizes of the free dimensions of a sample by name, without the batch."""
         return timed_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
 
@@ -135,6 +136,7 @@ def gather(
         choose_device(spec.device),
         open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
     )
+    opened = open_named(spec, label=file.label, recorded=file.candidate is not None)
     if dataset is None:
         dataset = study_dataset(file, progress=progress, notice=notice)
     require_metrics(spec, dataset.task, where)
@@ -142,7 +144,8 @@ def gather(
         architecture = teacher_architecture(spec.teacher, dataset, file.label)
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
-    return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target)
+    named = NamedDevices(opened, notice=notice)
+    return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target, named=named)
 
 
 def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Module:
@@ -237,7 +240,8 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
 def make_context(parts: StudyParts, teacher: Teacher) -> TrialContext:
     """Return the context of the trials."""
     spec = parts.spec
-    return _context(parts.dataset, teacher, spec.training, parts.target, parts.device, parts.budgets)
+    context = _context(parts.dataset, teacher, spec.training, parts.target, parts.device, parts.budgets)
+    return replace(context, named=parts.named)
 
 
 def comparison_context(
@@ -281,7 +285,9 @@ def _context(
     )
 
 
-def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device) -> Measured:
+def baseline(
+    folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Device, named: NamedDevices | None = None
+) -> Measured:
     """Export and measure the teacher like a student, once per run. Its files are written into the run's teacher/.
 
     RequestError is raised if an answer to a validation sample is not finite, or if the run began with other weights of
@@ -312,6 +318,7 @@ def baseline(folder: RunFolder, teacher: Teacher, dataset: Dataset, target: Devi
         cost=cost,
         validation=dataset.validation,
         target=target,
+        named=named,
         watch=watch,
         patient=True,
     )
@@ -331,15 +338,3 @@ def _require_first_weights(folder: RunFolder, teacher: Teacher) -> None:
             f"{teacher.name} must have the weights with which the run began, but they differ from those in {path}; "
             "restore them, or use another --out"
         )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of packages with influence on results."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    names = ("torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
-    ours = {"python": platform.python_version(), "nas-compress": __version__}
-    return tuple((ours | {name: importlib.metadata.version(name) for name in names}).items())

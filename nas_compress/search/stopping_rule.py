@@ -69,7 +69,7 @@ def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
                     f"{where}{key} must be metrics of the task {task.name} ({', '.join(task.metrics)}) or known before "
                     f"training, but got {name}"
                 )
-            if name == "latency_p95_ms" and not any(spec.lengths for spec in task.signature.inputs):
+            if name == "latency_p95_ms" and not any(each.lengths for each in task.signature.inputs):
                 rule = f"{where}{key}: latency_p95_ms needs samples of several lengths"
                 raise RequestError(f"{rule}, but got the task {task.name}; use latency_ms")
     epochs, primary = spec.training.epochs, task.metrics[0]
@@ -120,8 +120,8 @@ class PrunerStopper:
     _cost: float = field(default=math.nan, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """Keep the cost of the untrained file."""
-        self._cost = cost.figure(self.reward.figure)
+        """Keep the cost of the untrained file; nan if a device was lost, and then nothing stops the training."""
+        self._cost = cost.figures.get(self.reward.figure, math.nan)
 
     def wants(self, epoch: int) -> bool:
         """Read every epoch."""
@@ -129,6 +129,8 @@ class PrunerStopper:
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Report the reward and ask the pruner."""
+        if math.isnan(self._cost):
+            return None
         with suppress(StorageInternalError):  # as with a rule
             self.trial.report(self.reward.value(accuracy, self._cost), epoch)
             if self.trial.should_prune():
@@ -147,11 +149,19 @@ class RuleStopper:
     _watch: Watch | None = field(default=None, init=False)
     _planned: int = field(default=0, init=False)
     _cost: float = field(default=math.nan, init=False)
+    _blind: bool = field(default=False, init=False)
 
     def begin(self, cost: Measured, planned: int) -> None:
-        """Keep the costs of the untrained file as the known objectives."""
+        """Keep the costs of the untrained file as the known objectives.
+
+        Nothing stops the training if a device was lost and left one of them open.
+        """
         names = [objective.name for objective in self.objectives]
         self._planned = planned
+        asked = names if self.reward is None else [self.reward.figure]
+        self._blind = any(METRICS[name].device and cost.lacks(name) for name in asked)
+        if self._blind:
+            return
         if self.reward is not None:
             self._cost = cost.figure(self.reward.figure)
             self._watch = Watch(trial=self.trial, rule=self.rule, known=(), planned=planned)
@@ -169,7 +179,7 @@ class RuleStopper:
 
     def wants(self, epoch: int) -> bool:
         """Return True if the rule reads this epoch."""
-        return self.rule.wants(epoch, self._planned)
+        return not self._blind and self.rule.wants(epoch, self._planned)
 
     def stop_reason(self, epoch: int, accuracy: float) -> str | None:
         """Ask the rule."""

@@ -19,10 +19,11 @@ from nas_compress.errors import RequestError
 from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, write_candidate, write_record
+from nas_compress.runs.versions import versions
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
-from nas_compress.search.setup import StudyParts, versions
+from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
 from nas_compress.search.stopping_rule import make_stopper, study_rule
 from nas_compress.search.storage.attributes import CANDIDATE

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nas_compress.errors import RequestError
 from nas_compress.tasks.mapped import MappedRows, MappedTensor, Rows
-from nas_compress.values.signature import Lengths, TensorSpec
+from nas_compress.values.signature import TensorSpec
+from nas_compress.values.text.lengths import Lengths, SampleSizes
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Tensors by name, in signature order; each has one row per sample."""
@@ -129,7 +130,7 @@ def free_sizes(batch: Batch, specs: Iterable[TensorSpec]) -> dict[str, int]:
     }
 
 
-def timed_sizes(batch: Batch, specs: Sequence[TensorSpec]) -> dict[str, int | Lengths]:
+def timed_sizes(batch: Batch, specs: Sequence[TensorSpec]) -> SampleSizes:
     """Sizes at which a file is timed: those of the batch, or the lengths of samples of several lengths."""
     known = {
         name: spec.lengths for spec in specs if spec.lengths for place, name in spec.free_dimensions.items() if place

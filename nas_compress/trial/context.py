@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.class_weights import sampling_weights
@@ -23,7 +24,7 @@ class TrialContext:
     """Data, teacher, target device and settings of a study.
 
     teacher_macs: multiply-adds of the teacher for one sample; budget `scratch_b` trains with its compute.
-    budgets: limits on the figures of a trial. target: checks and times the files.
+    budgets: limits on the figures of a trial. target: checks and times the files. named: devices that time them too.
     device: trains the networks.
     """
 
@@ -34,6 +35,7 @@ class TrialContext:
     training: TrainingSection
     budgets: tuple[Budget, ...]
     device: torch.device
+    named: NamedDevices = field(default_factory=NamedDevices)
 
     @cached_property
     def validation(self) -> Split:

@@ -14,9 +14,10 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.devices.protocol import EQUAL_WITHIN, Device
+from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.transformer_layers import mixes_kernels
-from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.batch import Batch, timed_sizes
 from nas_compress.training.sparsity import with_zeros
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -46,6 +47,7 @@ def choose_kernels(
     calibration: Batch,
     target: Device,
     watch: Stopwatch,
+    named: NamedDevices | None = None,
 ) -> KernelChoice:
     """Write the untrained student with each kind of kernels, and choose the fastest.
 
@@ -53,13 +55,14 @@ def choose_kernels(
     `patient=True`: noise must not change the choice between runs.
 
     student: on the CPU. folder: keeps the files. name: file name of the model, compressed if it ends in `.xz`.
-    signature: of the file. calibration: training samples.
+    signature: of the file. calibration: training samples. named: further devices, which time the chosen file only.
     """
     untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
     candidates = [candidate]
     if candidate.precision.activation_bits == 8 and mixes_kernels(student):
         candidates.append(replace(candidate, precision=replace(candidate.precision, activation_bits=32)))
     found = []
+    paths = []
     for each in candidates:
         path = folder / f"{each.precision.activation_bits}-{name}"
         write_file(
@@ -83,8 +86,14 @@ def choose_kernels(
             patient=len(candidates) > 1,
         )
         found.append(KernelChoice(candidate=each, cost=cost))
+        paths.append(path)
     own, best = found[0], found[-1]
     fastest, integer = (choice.cost.figure("latency_ms") for choice in (best, own))
+    chosen, path = own, paths[0]
     if fastest < (1 - EQUAL_WITHIN) * integer:
-        return replace(best, integer_latency_ms=integer)
-    return own
+        chosen, path = replace(best, integer_latency_ms=integer), paths[-1]
+    if named is None:
+        return chosen
+    with watch.stage("latency"):
+        cost = named.timed(chosen.cost, path, sizes=timed_sizes(calibration, signature.inputs))
+    return replace(chosen, cost=cost)

@@ -65,6 +65,7 @@ def plan_trial(
         signature=context.dataset.task.signature,
         calibration=context.calibration,
         target=context.target,
+        named=context.named,
         watch=watch,
     )
     epochs = planned_epochs(

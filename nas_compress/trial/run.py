@@ -182,7 +182,7 @@ def _run(
 
     # measurement
     measured = _measure(plan, student, generations, context, model=model, watch=watch)
-    return replace(trained, measured=measured, reason=measured.broken_budgets(context.budgets) or None)
+    return replace(trained, measured=measured, reason=measured.shortfall(context.budgets) or None)
 
 
 def _train(
@@ -257,6 +257,7 @@ def _measure(
         cost=plan.cost,
         validation=validation,
         target=context.target,
+        named=context.named,
         watch=watch,
     )
     if candidate.sparsity.pattern != "none" or candidate.precision.quantization.weight_format == "codebook":

@@ -20,6 +20,15 @@ STEM_STRIDES = (1, 2, 4)
 POOLINGS = ("class_token", "mean")
 """Input of a transformer's classifier: a learned token, or the mean of the patches."""
 
+TOKEN_POOLINGS = ("first", "mean", "max")
+"""Input of an encoder's classifier: the first token, or the mean or maximum of all tokens of a sample."""
+
+NORMS = ("post", "pre")
+"""Normalisation of the sums of an encoder layer, or of the inputs of its parts."""
+
+POSITIONS = ("learned", "rotary")
+"""Positions of tokens: a table added to the embedding, or turned queries and keys."""
+
 CELLS = ("rnn", "lstm", "gru")
 """Cells of a recurrent layer."""
 
@@ -104,16 +113,53 @@ class TransformerSettings(FamilySettings):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if self.mlp_ratio is not None:
-            ratio: object = self.mlp_ratio
-            if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < math.inf:
-                raise RequestError(f"0 < mlp_ratio < inf must hold, but got mlp_ratio={ratio!r}")
-            object.__setattr__(self, "mlp_ratio", float(ratio))
+            object.__setattr__(self, "mlp_ratio", _ratio("mlp_ratio", self.mlp_ratio))
         if self.pooling is not None:
             require_known("pooling", self.pooling, POOLINGS)
         token: object = self.distillation_token
         if not isinstance(token, bool):
             raise RequestError(f"distillation_token must be true or false, but got distillation_token={token!r}")
         require_known("sharing", self.sharing, SHARINGS)
+
+    @property
+    def shares_weights(self) -> bool:
+        """True if `sharing` is on."""
+        return self.sharing != "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings(FamilySettings):
+    """Settings of an encoder of tokens. If a value is None, the family chooses it.
+
+    heads, mlp_ratio, sharing: as in a vision transformer.
+    pooling: one of TOKEN_POOLINGS.
+    norm: one of NORMS. positions: one of POSITIONS.
+    embedding_width: numbers per token of a factorised embedding; None: the width of the stream.
+    max_tokens: tokens that the network reads; the rest of a longer sample is left out.
+    """
+
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    pooling: str | None = None
+    sharing: str = "none"
+    norm: str = "post"
+    positions: str = "learned"
+    embedding_width: int | None = None
+    max_tokens: int = 128
+
+    students_only: ClassVar[tuple[str, ...]] = ("sharing",)
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "embedding_width", "max_tokens"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if self.mlp_ratio is not None:
+            object.__setattr__(self, "mlp_ratio", _ratio("mlp_ratio", self.mlp_ratio))
+        if self.pooling is not None:
+            require_known("pooling", self.pooling, TOKEN_POOLINGS)
+        require_known("sharing", self.sharing, SHARINGS)
+        require_known("norm", self.norm, NORMS)
+        require_known("positions", self.positions, POSITIONS)
 
     @property
     def shares_weights(self) -> bool:
@@ -215,6 +261,7 @@ SETTINGS: Mapping[str, type[FamilySettings]] = {
     "mlp": PerceptronSettings,
     "conv1d": SeriesSettings,
     "unet": ConvolutionalSettings,
+    "encoder": EncoderSettings,
     "recurrent": RecurrentSettings,
     "text_bag": BagSettings,
     "text_cnn": TextConvolutionSettings,
@@ -276,3 +323,9 @@ def whole_number(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < math.inf or value % 1:
         raise RequestError(f"{name} must be a whole number of at least 1, but got {name}={value!r}")
     return int(value)
+
+
+def _ratio(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise RequestError(f"0 < {name} < inf must hold, but got {name}={value!r}")
+    return float(value)

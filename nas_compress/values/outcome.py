@@ -22,6 +22,8 @@ class Measured:
     figures: values by their name in METRICS; training adds the metrics not known before it.
     latency_spread: interquartile range of the latency blocks over their median.
     latency_noisy: the machine never reached its fast state while the latency was measured.
+    device_spreads: as `latency_spread`, by named device of the study.
+    noisy_devices: named devices with a noisy latency.
     agreement: fraction of samples on which file and torch module agree; max_difference: the largest difference.
     zero_fraction: fraction of zeros among the weights of convolutions and products, None before training.
     float32_fraction: fraction of these weights in tensors of 32-bit floats, None in older records.
@@ -45,6 +47,8 @@ class Measured:
     float32_latency_ms: float | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     confusion: tuple[str, ...] = ()
+    device_spreads: Mapping[str, float] = field(default_factory=dict)
+    noisy_devices: tuple[str, ...] = ()
 
     def figure(self, name: str) -> float:
         """One figure by the name of its metric; ValueError if it was not measured."""
@@ -56,6 +60,22 @@ class Measured:
         """A copy with these figures added or replaced."""
         return replace(self, figures={**self.figures, **figures})
 
+    def timed(self, figures: Mapping[str, float], *, spread: float, noisy: bool, device: str = "") -> Measured:
+        """A copy with the timed figures of a device.
+
+        figures: under their full names. spread, noisy: of the latency. device: name of a named one; empty for the
+        study's own device.
+        """
+        measured = self.with_figures(figures)
+        if not device:
+            return replace(measured, latency_spread=spread, latency_noisy=noisy)
+        others = tuple(name for name in self.noisy_devices if name != device)
+        return replace(
+            measured,
+            device_spreads={**self.device_spreads, device: spread},
+            noisy_devices=(*others, *((device,) if noisy else ())),
+        )
+
     def broken_budgets(self, budgets: Iterable[Budget]) -> str:
         """Describe every broken budget; empty if none. Unmeasured figures break none."""
         broken = [
@@ -65,16 +85,35 @@ class Measured:
         ]
         return "; ".join(broken)
 
+    def shortfall(self, budgets: Iterable[Budget]) -> str:
+        """Describe the broken budgets of a file to ship, also those on a lost device; empty if there are none."""
+        budgets = tuple(budgets)
+        lost = [f"{each.name} was not measured" for each in budgets if each.metric.device and self.lacks(each.name)]
+        return "; ".join(filter(None, (self.broken_budgets(budgets), *lost)))
+
+    def lacks(self, name: str) -> bool:
+        """True if a figure was not measured."""
+        return name not in self.figures
+
+    @property
+    def any_noisy(self) -> bool:
+        """True if a latency on any device is noisy."""
+        return self.latency_noisy or bool(self.noisy_devices)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""
-        others = asdict(self) | {"confusion": list(self.confusion)}
+        others = asdict(self) | {"confusion": list(self.confusion), "noisy_devices": list(self.noisy_devices)}
+        for name in ("device_spreads", "noisy_devices"):
+            if not others[name]:
+                del others[name]  # the form of records of studies without named devices
         return {**others.pop("figures"), **others}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measured:
         """The inverse of `to_dict`. Older records write null for an unmeasured figure."""
         figures, own = figures_apart(values, (item.name for item in fields(cls)))
-        own["confusion"] = tuple(own.get("confusion", ()))
+        for name in ("confusion", "noisy_devices"):
+            own[name] = tuple(own.get(name, ()))
         return cls(figures=figures, **own)
 
 

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from nas_compress.errors import RequestError
+from nas_compress.values.text.lengths import Lengths
 from nas_compress.values.text.word_pieces import WordPieces
 
 BATCH = "N"
@@ -18,19 +19,6 @@ TOKENS = "T"
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool")
 """Types of inputs and outputs, named as in NumPy."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Lengths of the samples of a split, as far as costs depend on them.
-
-    strata: lengths in the middle of equal parts of the sorted samples; their mean cost is near that of all samples.
-    mean: rounded. p95: length that 95 % of the samples do not exceed.
-    """
-
-    strata: tuple[int, ...]
-    mean: int
-    p95: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import cache
 from math import isfinite
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from fake_device import FakeDevice
 from image_files import export_images
 from nas_compress.devices.onnxruntime_cpu.machine import usable_cores
 from nas_compress.devices.protocol import Device
+from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.table import DEVICES, open_device, recorded_caution
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
+from remote_devices import AGENT, PATIENT, learned_level_of, quick_device
 from running import own_cache  # noqa: F401
 from timing import learned_level_in
 
@@ -24,8 +27,16 @@ SHAPE = (1, 8, 8)
 
 Make = Callable[[DeviceSettings], Device]
 
+
+@cache
+def _agent() -> Connection:
+    """Start an agent on this machine, for all devices of this module: each start takes a second."""
+    return Connection(AGENT, limits=PATIENT)
+
+
 MAKERS: dict[str, Make] = {name: lambda settings, name=name: open_device(name, settings) for name in DEVICES} | {
-    "fake": lambda settings: FakeDevice(settings=settings)
+    "fake": lambda settings: FakeDevice(settings=settings),
+    "agent": lambda settings: quick_device(_agent(), settings),
 }
 OTHER = {
     "threads": DeviceSettings(threads=min(2, usable_cores())),
@@ -48,6 +59,7 @@ def _steady(own_cache: None) -> None:  # noqa: F811
     """A fast level that every state of the machine reaches, so that a first figure is not noisy."""
     for settings in (DEFAULT_SETTINGS, *OTHER.values()):
         learned_level_in(fast_ms=1000.0, settings=settings)
+        learned_level_of(_agent(), settings)
 
 
 @pytest.fixture
@@ -103,7 +115,7 @@ def test_provisional_figures_are_forgotten(row: str, model: Path) -> None:
         assert (other.name, other.fingerprint) == (device.name, device.fingerprint)
         assert other.latency(model, key="kept") == kept
         other.latency(model, key="tried")
-    if row.split()[0] in DEVICES:
+    if row.split()[0] != "fake":
         model.unlink()
         assert device.latency(model, key="kept") == kept
         with pytest.raises(Exception, match=r"model\.onnx"):

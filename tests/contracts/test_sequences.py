@@ -44,6 +44,7 @@ ROWS = (
     Row(family="text_cnn", depths=(2,), settings={"kernel_sizes": (2, 5)}),
     Row(family="recurrent", depths=(2,)),
     Row(family="recurrent", settings={"cell": "gru", "pooling": "last"}),
+    Row(family="encoder", depths=(2,)),
 )
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
@@ -153,5 +154,5 @@ def test_it_learns_from_padded_texts(row: Row) -> None:
 
 
 def test_families_of_images_are_refused_for_token_ids() -> None:
-    with pytest.raises(RequestError, match=r"fitting families: recurrent, text_bag, text_cnn.*pruned"):
+    with pytest.raises(RequestError, match=r"fitting families: .*text_bag, text_cnn.*pruned"):
         require_fitting("resnet", TOKENS)

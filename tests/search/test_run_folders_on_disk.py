@@ -15,8 +15,8 @@ from nas_compress.runs.folder import RunFolder, open_run
 from nas_compress.runs.marker import FORMAT, WITHOUT_CHECKSUMS
 from nas_compress.runs.records import Record, read_record, read_records
 from nas_compress.runs.results import read_front
+from nas_compress.runs.versions import versions
 from nas_compress.search.run import run_study
-from nas_compress.search.setup import versions
 from nas_compress.values.outcome import Measured
 from running import Told, change_record, snapshot, write_study
 

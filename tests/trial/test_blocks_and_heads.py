@@ -128,7 +128,7 @@ def test_layers_that_share_attention_have_one_number_of_heads(vit_context: Trial
         ({"family": "mobilenet"}, "kept_blocks='last' needs a student of the teacher's family, resnet, but got mobile"),
         (
             {"head_ratio": 0.5},
-            "needs a family with attention (vit), but got head_ratio=0.5 for family 'resnet'",
+            "needs a family with attention (vit, encoder), but got head_ratio=0.5 for family 'resnet'",
         ),
         ({"kept_blocks": "best"}, "kept_blocks must be a known name, but got 'best'"),
         (

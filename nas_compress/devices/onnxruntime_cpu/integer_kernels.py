@@ -31,12 +31,12 @@ def float_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> tu
     Products of computed tensors in a transformer (queries with keys, attention with values), its softmax, GELU and
     layer normalisation stay float and are not listed. settings: its providers are used.
     """
-    return tuple(name for name, _ in _float_products(path, settings))
+    return tuple(name for name, _ in _float_products(_optimised(path, settings)))
 
 
-def _float_products(path: Path, settings: DeviceSettings) -> list[tuple[str, tuple[int, ...]]]:
+def _float_products(optimised: onnx.ModelProto) -> list[tuple[str, tuple[int, ...]]]:
     """Return each operator with the shape of its weights."""
-    graph = flat_graph(_optimised(path, settings))
+    graph = flat_graph(optimised)
     constant: dict[str, tuple[int, ...]] = {"": ()}
     constant |= {name: tuple(tensor.dims) for name, tensor in graph.stored.items()}
     found = []
@@ -59,7 +59,12 @@ def _optimised(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> onnx.
 
 def require_integer_kernels(path: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> None:
     """Raise FloatKernelError with the operators' names if an integer file would partly compute in float."""
-    found = _float_products(path, settings)
+    require_integer_graph(_optimised(path, settings), path)
+
+
+def require_integer_graph(optimised: onnx.ModelProto, path: Path) -> None:
+    """Raise FloatKernelError if an optimised graph multiplies weights in float. path: names the file."""
+    found = _float_products(optimised)
     if found:
         names = ", ".join(name for name, _ in found)
         raise FloatKernelError(

@@ -28,7 +28,7 @@ from nas_compress.devices.onnxruntime_cpu.machine import (
     settings_key,
     usable_cores,
 )
-from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
+from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
 from nas_compress.devices.protocol import NO_SIZES, Sizes
@@ -72,7 +72,7 @@ class LatencyMeter:
         self._time_limit_s, self._blocks, self.settings, self.device = time_limit_s, blocks, settings, device
         self.folder = cache or cache_folder() / "latency"
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
-        self.window = QuietWindow(self.folder / machine)
+        self.window = shared_window(self.folder / machine)
         self.fingerprint = settings_key(machine, device, settings)
         self.file = self.folder / f"{self.fingerprint}.json"
         self._cache = LatencyCache(self.file, boot=boot_name(), reference=REFERENCE_NAME)

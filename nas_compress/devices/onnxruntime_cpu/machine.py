@@ -19,6 +19,8 @@ DEFAULT_NAME = "onnxruntime_cpu"
 
 _X86_FLAGS = "avx2 fma avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 amx_bf16"
 _ARM_FLAGS = "asimd asimddp i8mm bf16 sve"
+KNOWN_FLAGS = tuple(f"{_X86_FLAGS} {_ARM_FLAGS}".split())
+"""Features of processors that kernels use, as /proc/cpuinfo names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ def describe_machine() -> Machine:
     return Machine(
         cpu=cpu,
         cores=os.cpu_count() or 1,
-        flags=tuple(name for name in f"{_X86_FLAGS} {_ARM_FLAGS}".split() if name in present),
+        flags=tuple(name for name in KNOWN_FLAGS if name in present),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         onnxruntime=runtime,

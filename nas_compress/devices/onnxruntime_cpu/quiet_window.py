@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,6 +22,23 @@ PAUSE_EVERY_S = 0.005
 
 TURN_S = 60.0
 """Seconds that a process waits while others measure, so that a stopped process cannot block all."""
+
+
+_windows = threading.local()
+
+
+def shared_window(folder: Path) -> QuietWindow:
+    """Return the window of this thread for a folder.
+
+    Devices of one thread share it: a busy block of one of them makes way for the measurement of another.
+    """
+    known: weakref.WeakValueDictionary[Path, QuietWindow] | None = getattr(_windows, "known", None)
+    if known is None:
+        known = _windows.known = weakref.WeakValueDictionary()
+    window = known.get(folder)
+    if window is None:
+        window = known[folder] = QuietWindow(folder)
+    return window
 
 
 class QuietWindow:

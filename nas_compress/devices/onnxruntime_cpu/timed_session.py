@@ -42,7 +42,7 @@ class TimedNet:
         settings: DeviceSettings = DEFAULT_SETTINGS,
     ) -> None:
         session = _open(source, settings)
-        batches = [_batch(session, settings.batch, each, _name(source)) for each in _each(sizes)]
+        batches = [random_batch(session, settings.batch, each, _name(source)) for each in _each(sizes)]
         self._batches = batches
         self._run: Callable[[dict[str, Array]], object] = lambda batch: session.run(None, batch)
         self._clock = _clock(settings)
@@ -109,8 +109,13 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _batch(session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str) -> dict[str, Array]:
-    """Make a batch (count, ...) of every input; the same values each time."""
+def random_batch(
+    session: onnxruntime.InferenceSession, count: int, sizes: Mapping[str, int], where: str
+) -> dict[str, Array]:
+    """Make a batch (count, ...) of every input; the same values each time.
+
+    sizes: of free dimensions other than the batch, by name. where: name of the model in a RequestError.
+    """
     generator = np.random.default_rng(0)
     batch = {}
     for node in session.get_inputs():

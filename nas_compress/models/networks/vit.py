@@ -16,9 +16,16 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import ObservableNetwork, Observation, OneInputNetwork, Relations
-from nas_compress.models.layers import ActivationPoint, initialise_
+from nas_compress.models.layers import initialise_
 from nas_compress.models.scaling import output_scale, raw_input
-from nas_compress.models.transformer_layers import EncoderLayer, PatchEmbedding
+from nas_compress.models.transformer_layers import (
+    SHARED_PARTS,
+    Classifier,
+    EncoderLayer,
+    PatchEmbedding,
+    repeats_layer,
+    require_whole_heads,
+)
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, TransformerSettings
 
@@ -33,9 +40,6 @@ EMBEDDING_STD = 0.5
 Positions start as strong as patches. With the usual 0.02 and patches of 1 the network learns positions late: after 14
 epochs of handwritten digits its accuracy is 0.57 instead of 0.95.
 """
-
-SHARED_PARTS = {"none": (), "attention": ("attention",), "mlp": ("mlp",), "all": ("attention", "mlp")}
-"""Shared parts of the encoder layers, by `sharing`."""
 
 
 class ViT(Family[TransformerSettings]):
@@ -91,13 +95,9 @@ class ViT(Family[TransformerSettings]):
                 f"patch_size must divide height and width of the input, but got patch_size={size} for {height}x{width}"
             )
         heads = self.heads(settings)
-        attentions = list(self.multiples([width.layer for width in architecture.widths], settings))
-        for layer, count in zip(attentions, architecture.layer_heads or (heads,) * len(attentions), strict=True):
-            channels = architecture.channels(layer)
-            if count < 1 or channels % count:
-                raise RequestError(
-                    f"heads must divide the channels of each attention, but got heads={count} for {channels} of {layer}"
-                )
+        require_whole_heads(
+            architecture, list(self.multiples([width.layer for width in architecture.widths], settings)), heads
+        )
         filled = replace(settings, heads=heads, patch_size=size, pooling=settings.pooling or POOLING)
         return replace(architecture, settings=filled)
 
@@ -113,7 +113,7 @@ class ViT(Family[TransformerSettings]):
         >>> ViT().repeats("layers.1.attention.query", shared), ViT().repeats("layers.0.attention.query", shared)
         (True, False)
         """
-        return _repeats(layer, self.own(settings))
+        return repeats_layer(layer, self.own(settings).sharing)
 
     def heads(self, settings: FamilySettings) -> int:
         """Heads of each attention before any of them is removed."""
@@ -133,11 +133,6 @@ def default_patch_size(height: int, width: int) -> int:
     return max(
         size for size in range(1, math.isqrt(min(height, width)) + 1) if height % size == 0 and width % size == 0
     )
-
-
-def _repeats(layer: str, settings: TransformerSettings) -> bool:
-    place, number, part, *_ = [*layer.split("."), "", ""]
-    return place == "layers" and number != "0" and part in SHARED_PARTS[settings.sharing]
 
 
 class VisionTransformer(OneInputNetwork):
@@ -166,7 +161,10 @@ class VisionTransformer(OneInputNetwork):
     def _layer(self, number: int, shape: Architecture, settings: TransformerSettings) -> EncoderLayer:
         """A layer of its own; parts to be shared have the shape of the first layer's."""
         places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
-        first = [f"layers.0.{place.split('.', 2)[2]}" if _repeats(place, settings) else place for place in places]
+        first = [
+            f"layers.0.{place.split('.', 2)[2]}" if repeats_layer(place, settings.sharing) else place
+            for place in places
+        ]
         attention, mlp = (shape.channels(place) for place in first)
         heads = (shape.layer_heads or (self.heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
         return EncoderLayer(self.width, attention=attention, mlp=mlp, heads=heads, tokens=self.tokens)
@@ -193,23 +191,6 @@ class VisionTransformer(OneInputNetwork):
             teacher_head=None if taught is None else {self.output: taught},
             patches=self.embedding.patches,
         )
-
-
-class Classifier(nn.Module):
-    """Normalisation, an activation point, and the linear classifier. Its outputs stay float.
-
-    scale: last module, see `models.scaling.output_scale`.
-    """
-
-    def __init__(self, width: int, outputs: int, *, scale: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.point = nn.LayerNorm(width), ActivationPoint()
-        self.linear, self.scale = nn.Linear(width, outputs), scale
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map (B, width) to (B, outputs)."""
-        answer: Tensor = self.scale(self.linear(self.point(self.norm(values))))
-        return answer
 
 
 def _initialise_(network: VisionTransformer) -> None:

@@ -87,6 +87,10 @@ def require_plausible_figures(measured: Measured) -> None:
             _number(name, getattr(measured, name), 0, high)
     if measured.float32_latency_ms is not None:
         _number("float32_latency_ms", measured.float32_latency_ms, 0, above=True)
+    for device, spread in _mapping("device_spreads", measured.device_spreads).items():
+        _number(f"device_spreads.{device}", spread, 0)
+    for device in measured.noisy_devices:
+        _require(isinstance(device, str), "noisy_devices must have names of devices", device)
     for row in measured.confusion:
         _require(isinstance(row, str), "confusion must have rows of text", row)
     for name, size in _mapping("steps", measured.steps).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 
 from scipy.stats import binomtest
 
@@ -42,18 +43,23 @@ class Share:
 
 
 def budget_shares(parts: StudyParts, sized: Sequence[Sized]) -> tuple[Share, ...]:
-    """Return the share of each budget with a metric known before training. `sized` is ordered by size."""
+    """Return the share of each budget with a metric known before training. `sized` is ordered by size.
+
+    A budget on a lost device is left out.
+    """
     known = [budget for budget in parts.budgets if budget.metric.known_before_training]
-    return tuple(_share(budget, parts, sized) for budget in known)
+    shares = (_share(budget, parts, sized) for budget in known)
+    return tuple(share for share in shares if share is not None)
 
 
-def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share:
-    measured = (lambda item: _untrained(item, parts).figure(budget.name), MOST_TIMED, "measured")
+def _share(budget: Budget, parts: StudyParts, sized: Sequence[Sized]) -> Share | None:
+    measured = (lambda item: _untrained(item, parts).figures.get(budget.name, nan), MOST_TIMED, "measured")
     timed = (measured[0], MOST_TIMED, "timed")
     cost, most, how = timed if budget.metric.timed else _costs(parts).get(budget.name, measured)
     few = _evenly(sized, most)
-    kept = sum(budget.violation(cost(item)) <= 0 for item in few)
-    return Share(budget=budget, kept=kept, counted=len(few), how=how)
+    found = [figure for figure in map(cost, few) if not isnan(figure)]
+    kept = sum(budget.violation(figure) <= 0 for figure in found)
+    return Share(budget=budget, kept=kept, counted=len(found), how=how) if found else None
 
 
 Cost = Callable[[Sized], float]

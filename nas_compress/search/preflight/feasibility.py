@@ -113,14 +113,18 @@ class Reach:
 
 
 def within_reach(parts: StudyParts, sized: list[Sized]) -> tuple[Reach, ...]:
-    """Return each budget known before training with the best figure of the smallest candidates."""
+    """Return each budget known before training with the best figure of the smallest candidates.
+
+    A budget on a lost device is left out.
+    """
     budgets = [budget for budget in parts.budgets if budget.metric.known_before_training]
     found, least = [], []
     for item in extremes(sized) if budgets else ():
         figures = measure_untrained(item.candidate, item.architecture, parts)
         found.append(figures)
         least.append(least_cost(figures, parts.spec.file_name, zero_pattern=item.candidate.sparsity.pattern))
-    return tuple(Reach(budget=budget, best=_best(found, budget), least=_best(least, budget)) for budget in budgets)
+    known = [budget for budget in budgets if not any(figures.lacks(budget.name) for figures in found)]
+    return tuple(Reach(budget=budget, best=_best(found, budget), least=_best(least, budget)) for budget in known)
 
 
 def refuse_out_of_reach(parts: StudyParts, reaches: Sequence[Reach]) -> None:
@@ -173,6 +177,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
             signature=parts.dataset.task.signature,
             calibration=samples,
             target=parts.target,
+            named=parts.named,
             watch=Stopwatch(),
         )
     return form.cost

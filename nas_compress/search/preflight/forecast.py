@@ -60,8 +60,8 @@ def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
     check_own_teacher(parts, notice)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with parts.target.provisional() as target:
-        parts = replace(parts, target=target)
+    with parts.target.provisional() as target, parts.named.provisional() as named:
+        parts = replace(parts, target=target, named=named)
         teacher, teacher_s = _teacher_cost(parts)
         teacher_macs = int(teacher.figure("macs")) if teacher else 0
         samples = tuple(_sample(label, item, parts, teacher_macs) for label, item in chosen.items())

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.errors import RequestError, is_of_one_trial
+from nas_compress.errors import DeviceLostError, RequestError, is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
@@ -34,13 +34,19 @@ class CostLookup:
         return bool(self._sure(self._budgets | objectives, zero_pattern="none"))
 
     def __call__(self, candidate: object) -> Known | None:
-        """Return the figures independent of training; None if the candidate cannot be exported."""
+        """Return the figures independent of training; None if the candidate cannot be exported.
+
+        DeviceLostError if a named device did not give its figure.
+        """
         if not isinstance(candidate, Candidate):
             raise TypeError(f"a space makes candidates, but got {type(candidate).__name__}")
         cost = self._measured(candidate)
         if cost is None:
             return None
         sure = self._sure({*self.spec.objectives, *self._budgets}, zero_pattern=candidate.sparsity.pattern)
+        lost = [name for name in sorted(sure) if METRICS[name].device and cost.lacks(name)]
+        if lost:
+            raise DeviceLostError(f"{lost[0]} was not measured")
         values = {name: cost.figure(name) for name in sure}
         objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
         return Known(

@@ -12,11 +12,12 @@ from typing import Any
 
 from optuna.study import Study
 
+from nas_compress.errors import DeviceLostError
 from nas_compress.search.samplers.observations import Known
 from nas_compress.search.samplers.proposals import Key, SpacePoint, key_of
 
 Costs = Callable[[object], Known | None]
-"""Looks up a candidate before training; None if its costs cannot be found."""
+"""Looks up a candidate before training; None if its costs cannot be found, DeviceLostError if they cannot now."""
 
 PREFIX = "known_costs:"
 """Prefix of the study's attributes for looked-up costs."""
@@ -27,6 +28,8 @@ MOST_DEATHS = 2
 
 class KnownCosts:
     """Known costs by parameters; `look_up` finds more. Without `costs` nothing more is looked up.
+
+    Nor is it once a device is lost. That lookup leaves no trace: the candidate may be looked up for a later proposal.
 
     They are kept in the study's user attributes, for resumed studies and other workers.
     """
@@ -67,6 +70,10 @@ class KnownCosts:
         self._note(point, begun + 1)
         try:
             known = costs(point.candidate)
+        except DeviceLostError:
+            self._note(point, begun)
+            self._costs = None
+            return
         except BaseException:
             self._note(point, begun)
             raise

@@ -218,7 +218,8 @@ class Hosts:
         if not is_told(trial, outcome.state):
             return None
         if outcome.measured is not None and foreign.machine != self.machine and self.counts:
-            outcome = replace(outcome, measured=replace(outcome.measured, latency_noisy=True))
+            noisy = tuple(outcome.measured.device_spreads)
+            outcome = replace(outcome, measured=replace(outcome.measured, latency_noisy=True, noisy_devices=noisy))
         if record.repeats is None:
             record = self._with_file(record, foreign.file)
         record = replace(record, outcome=outcome)

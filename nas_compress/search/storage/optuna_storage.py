@@ -17,7 +17,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from nas_compress.callbacks import Notice
-from nas_compress.config.schema import StudySpec, TargetSection
+from nas_compress.config.device_section import TargetSection
+from nas_compress.config.schema import StudySpec
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.samplers.proposals import Suggesting
@@ -194,6 +195,8 @@ def study_identity(
     values = spec.model_dump(mode="json", exclude={"trials", "device"})
     if spec.target == TargetSection():
         del values["target"]  # keeps the identity of studies from before this key
+    if not spec.devices:
+        del values["devices"]  # the same
     if not spec.pruning.keep:
         del values["pruning"]  # the same
     if not spec.metrics:

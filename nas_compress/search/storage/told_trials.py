@@ -48,11 +48,23 @@ def ended_state(record: Record, spec: StudySpec) -> TrialState:
     """Return the state of the trial of a record.
 
     failed: FAIL. over budget: COMPLETE but infeasible. stopped: COMPLETE, or PRUNED if Optuna's pruner stopped it.
+    PRUNED too if a lost device left a value open: Optuna admits no complete trial without one.
     """
     if record.outcome.state == "failed":
         return TrialState.FAIL
+    if _left_open(record, spec):
+        return TrialState.PRUNED
     pruned = record.outcome.state == "stopped" and spec.search.stop in PRUNERS and record.repeats is None
     return TrialState.PRUNED if pruned else TrialState.COMPLETE
+
+
+def _left_open(record: Record, spec: StudySpec) -> bool:
+    """True if the sampler got no values because a named device was lost. Figures measured later change nothing."""
+    if record.told is not None:
+        return not record.told.values
+    measured = record.outcome.measured
+    asked = spec.objectives if spec.reward is None else (spec.reward.figure,)
+    return measured is not None and any(METRICS[name].device and measured.lacks(name) for name in asked)
 
 
 def told_of(record: Record, spec: StudySpec, *, budgets: Sequence[Budget], task: Task) -> Told:
@@ -113,7 +125,9 @@ def difference(trial: FrozenTrial, expected: FrozenTrial, record: Record, spec: 
         return "values"
     if record.told is not None and trial.constraints != expected.constraints:
         return "constraints"
-    if spec.reward is None and not _same_points(trial.user_attrs.get(CURVE), expected.user_attrs.get(CURVE)):
+    curves = trial.user_attrs.get(CURVE), expected.user_attrs.get(CURVE)
+    without = curves[0] is None and bool(spec.devices)  # a device was lost before the training only
+    if spec.reward is None and not without and not _same_points(*curves):
         return f"attribute {CURVE}"
     return _different_attribute(trial.user_attrs, expected.user_attrs, record)
 
@@ -145,7 +159,11 @@ def _figure(outcome: Outcome, name: str, task: Task) -> float:
     measured = outcome.measured
     if measured is None:
         raise ValueError("a failed trial has no figures")
-    if name in measured.figures or METRICS[name].known_before_training:
+    if name in measured.figures:
+        return measured.figure(name)
+    if METRICS[name].device:
+        return METRICS[name].worst  # of a constraint: infeasible until it is measured
+    if METRICS[name].known_before_training:
         return measured.figure(name)
     if outcome.curve and name == task.metrics[0] and not isnan(outcome.curve[-1][1]):
         return outcome.curve[-1][1]
@@ -182,6 +200,8 @@ def _curve(record: Record, spec: StudySpec, told: Told) -> dict[str, Any]:
 def _reported(record: Record, spec: StudySpec) -> dict[int, float]:
     """Return the values that Optuna's pruner got after each epoch."""
     if spec.search.stop not in PRUNERS or record.repeats is not None or record.outcome.measured is None:
+        return {}
+    if spec.reward is not None and record.outcome.measured.lacks(spec.reward.figure):
         return {}
     return {epoch: _learned(record, spec, value) for epoch, value in record.outcome.curve}
 

@@ -30,6 +30,7 @@ class Metric:
     bounds: smallest and largest value. (0, inf) excludes 0 and gets a logarithmic scale.
     chance: the figure of a random answer by the number of classes, None if there is no such level.
     own: declared by a study, with a function of the user.
+    device: named device of the study that is timed; empty for the study's own device.
 
     >>> from nas_compress.values.metrics.table import METRICS
     >>> METRICS["size_bytes"].shown(61_300), METRICS["size_bytes"].cell(61_300)
@@ -49,6 +50,7 @@ class Metric:
     bounds: tuple[float, float] = (0.0, inf)
     chance: Callable[[int], float] | None = None
     own: bool = False
+    device: str = ""
 
     @property
     def log_scale(self) -> bool:

@@ -1,0 +1,124 @@
+"""Encoders of tokens, from a teacher of their own family, through whole trials."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from nas_compress.config.schema import TrainingSection
+from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.models.macs import count_macs
+from nas_compress.trial.context import TrialContext
+from nas_compress.trial.run import run_trial
+from nas_compress.trial.shape import new_student, student_architecture
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization
+from nas_compress.values.family_settings import EncoderSettings
+from processors import skip_if_saturated
+from teachers import quick_device, small_teacher_in
+
+MODULE = '''
+import numpy as np
+
+from nas_compress.tasks.classification import Classification
+from nas_compress.values.signature import token_input
+
+
+def split(samples):
+    """Sentences of 3 to 9 tokens; the class says which of the tokens 2 and 3 is in it."""
+    generator = np.random.default_rng(samples)
+    ids = generator.integers(4, 12, (samples, 9), dtype="int32")
+    lengths, classes = generator.integers(3, 10, samples), generator.integers(0, 2, samples)
+    for row, (length, label) in enumerate(zip(lengths, classes)):
+        ids[row, generator.integers(length)] = 2 + label
+        ids[row, length:] = 0
+    return {"input": ids}, {"label": classes.astype("int64")}
+
+
+def load():
+    return {"task": Classification(inputs=(token_input(12),), classes=2), "train": split(320), "test": split(60)}
+'''
+SMALL = Candidate(family="encoder", depths=(1,), heads=2, width_multiplier=1.0)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
+    home = tmp_path_factory.mktemp("encoder")
+    (home / "words.py").write_text(MODULE)
+    data = load_dataset(factory="words:load", folder=home)
+    section = TeacherSection(
+        family="encoder", widths=(16,), depths=(2,), epochs=4, learning_rate=1e-2, settings=EncoderSettings(heads=2)
+    )
+    teacher = small_teacher_in(home, section, data)
+    return TrialContext(
+        dataset=data,
+        teacher=teacher,
+        teacher_macs=count_macs(teacher.network, data.train.first(1).inputs),
+        target=quick_device(home),
+        training=TrainingSection(epochs=3, batch_size=16, learning_rate=1e-2),
+        budgets=(),
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits", "method", "loss"),
+    [
+        ({}, (32, 32), "calibrate", "kd"),
+        ({"norm": "pre", "positions": "rotary", "pooling": "max"}, (4, 32), "lsq", "task_loss"),
+        ({"embedding_width": 8, "pooling": "first"}, (8, 8), "ste", "rkd_distance"),
+        ({"sharing": "all", "max_tokens": 7}, (2, 32), "calibrate", "similarity_preserving"),
+    ],
+    ids=str,
+)
+def test_a_student_learns_ships_and_agrees(
+    settings: dict[str, object], bits: tuple[int, int], method: str, loss: str, context: TrialContext, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    candidate = replace(
+        SMALL,
+        settings=EncoderSettings(heads=2, **settings),  # type: ignore[arg-type]
+        weight_bits=bits[0],
+        activation_bits=bits[1],
+        quantization=Quantization(method=method),
+        losses=tuple(LossTerm(name=name) for name in dict.fromkeys(["task_loss", loss])),
+    )
+    outcome = run_trial(candidate, context, seed=0, model=path)
+    skip_if_saturated(outcome)
+    assert outcome.state == "trained" and outcome.measured is not None, outcome.reason
+    figures, parameters = outcome.measured.figures, outcome.measured.figures["parameters"]
+    assert outcome.measured.max_difference is not None
+    assert outcome.measured.max_difference < (1e-5 if bits[1] == 32 else 0.2)
+    assert figures["size_bytes"] == path.stat().st_size < parameters * bits[0] / 8 + 20_000
+    assert figures["latency_ms"] > 0 and figures["accuracy"] > (0.7 if bits[0] > 2 else 0.4)
+
+    session = onnxruntime.InferenceSession(path)
+    samples = context.dataset.validation.inputs["input"][:12].numpy()
+    whole = session.run(None, {"input": samples})[0]
+    for row, answer in zip(samples, whole, strict=True):
+        alone = session.run(None, {"input": row[row > 0][None]})[0][0]
+        np.testing.assert_allclose(alone, answer, rtol=0, atol=1e-5 if bits[1] == 32 else 0.2)
+
+
+def test_fewer_layers_and_heads_are_inherited(context: TrialContext) -> None:
+    samples = context.dataset.validation.inputs["input"][:16]
+    teacher = replace(context.teacher, network=deepcopy(context.teacher.network))
+    with torch.no_grad():  # one of four heads that nobody reads
+        teacher.network.layers[1].attention.output.weight[:, :8] = 0
+    cut = replace(SMALL, depths=(2,), head_ratio=0.25, init="inherit", round_to=1)
+    shape = student_architecture(cut, replace(context, teacher=teacher), seed=0)
+    assert shape.layer_heads == (2, 1)
+    student = new_student(cut, shape, teacher, seed=0).eval()
+    torch.testing.assert_close(student(samples), teacher.network(samples), rtol=1e-4, atol=1e-4)
+    pruned = replace(SMALL, pruning_ratio=0.5, pruning_criterion="l1", round_to=2, kept_blocks="last", depths=(1,))
+    shape = student_architecture(pruned, context, seed=0)
+    assert [width.channels for width in shape.widths] == [
+        width.channels for width in shape.widths if width.channels < 32
+    ]
+    new_student(pruned, shape, teacher, seed=0)(samples)
