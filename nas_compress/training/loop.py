@@ -18,7 +18,7 @@ from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
 from nas_compress.training.length_buckets import bucketed
 from nas_compress.training.objective import TrainingObjective
-from nas_compress.training.runtime import fitting_threads, keep_freed_memory
+from nas_compress.training.runtime import fitting_threads, keep_freed_memory, memory_format_for
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.training.sparsity import Sparsifier
 
@@ -82,13 +82,14 @@ def train(
     steps_per_epoch = len(samples) // batch_size
     steps = epochs * steps_per_epoch
     learners = nn.ModuleList([model, *objective.learners]).to(device)
-    learners.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = memory_format_for(model, rows(samples.inputs, 0, 2))
+    learners.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     learners.train()
     with (
         fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size, macs=macs),
         safe_backward(learners),
-        _optimizer(learners, weight_decay) as optimizer,
+        _optimizer(learners, weight_decay, memory_format) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)
         begin, means = (0, {}) if checkpoint is None else checkpoint.begin(state, epochs)
@@ -148,7 +149,9 @@ def _views(augmentation: Augmentation, of_epoch: int | None, steps: int, shuffle
 
 
 @contextmanager
-def _optimizer(model: nn.Module, weight_decay: float) -> Iterator[torch.optim.Optimizer]:
+def _optimizer(
+    model: nn.Module, weight_decay: float, memory_format: torch.memory_format
+) -> Iterator[torch.optim.Optimizer]:
     """AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101); biases and normalisation are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = (
@@ -157,7 +160,7 @@ def _optimizer(model: nn.Module, weight_decay: float) -> Iterator[torch.optim.Op
     )
     with ExitStack() as stack:
         groups = [
-            {"params": [stack.enter_context(flattened(parameters))], "weight_decay": decay}
+            {"params": [stack.enter_context(flattened(parameters, memory_format))], "weight_decay": decay}
             for decay, parameters in decayed
             if parameters
         ]

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Iterator
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ THREADED_MACS = 500_000_000
 microseconds; threads then wait longer than they work, and many times longer if another program occupies a core. A
 count decides, not a timing, because the same training must give the same bits."""
 
+MOST_SIDES = 4
+"""Dimensions of a kernel of images."""
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -57,6 +60,22 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)) and any(
         mallopt(_M_MMAP_THRESHOLD, size) for size in _MMAP_BYTES
     )
+
+
+def memory_format_for(model: nn.Module, samples: Batch) -> torch.memory_format:
+    """Return channels_last, the faster order of images, if the model runs with it; else the contiguous order.
+
+    A user's `hidden.view(-1, 1024)` needs the contiguous order. samples: a few rows on the model's device.
+    """
+    if any(parameter.ndim > MOST_SIDES for parameter in model.parameters()):  # kernels of volumes
+        return torch.contiguous_format
+    tried = deepcopy(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            tried(*samples.values())
+    except RuntimeError as error:
+        return torch.contiguous_format if "view size" in str(error) else torch.channels_last
+    return torch.channels_last
 
 
 @contextlib.contextmanager

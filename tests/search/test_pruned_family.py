@@ -83,8 +83,15 @@ def test_a_study_cuts_the_users_module_to_a_front(tmp_path: Path) -> None:
     assert all(first[1] >= second[1] for first, second in itertools.pairwise(sizes))
 
 
-def test_a_cut_module_has_integer_kernels(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("factorization", "fraction"), [("none", 1.0), ("low_rank", 0.5)])
+def test_a_cut_module_has_integer_kernels(factorization: str, fraction: float, tmp_path: Path) -> None:
     study = written(tmp_path, activation_bits=8)
+    space = tmp_path / "space.py"
+    space.write_text(
+        space.read_text().replace(
+            "Candidate(", f'Candidate(factorization="{factorization}", rank_fraction={fraction}, '
+        )
+    )
     with quick_and_apart():
         run_study(study, out=tmp_path / "run", trials=1)
     (record,) = read_records(RunFolder(root=tmp_path / "run"))

@@ -1,0 +1,1 @@
+"""A folder that search spaces of earlier versions import."""
