@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ Column = str | int
 class TextFiles:
     """A file of texts, or a folder with a file for each split.
 
-    path: a relative one starts at the study's folder, then at the working folder.
+    path: a relative one starts at the study's folder, at the working folder, then at the folder NAS_COMPRESS_DATA.
     text: columns of the text, joined by a space. label: column of the target.
     test_share: share of the samples of a single file that is drawn as test split; None for no test split.
     """
@@ -70,7 +71,8 @@ def read_texts(files: TextFiles, *, base: Path | None, numbers: bool, seed: int,
 
 
 def _find(path: str, base: Path | None, where: str) -> Path:
-    places = [place / path for place in (base, Path()) if place is not None]
+    chosen = os.environ.get("NAS_COMPRESS_DATA")
+    places = [place / path for place in (base, Path(), Path(chosen) if chosen else None) if place is not None]
     for place in places:
         if place.is_dir() or (place.is_file() and place.suffix in SUFFIXES):
             return place

@@ -62,14 +62,14 @@ class RemoteMeter:
         self, model: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> GatedLatency:
         """Measure a file; see `LatencyMeter.measure`. The mean of several sizes is measured in place of each."""
-        sizes = {name: size if isinstance(size, int) else round(fmean(size)) for name, size in sizes.items()}
-        if key is not None and sizes:
-            key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"
+        means = {name: size if isinstance(size, int) else round(fmean(size)) for name, size in sizes.items()}
+        if key is not None and means:
+            key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(means.items()))}"
         kept = self._cache.find(key) if key is not None else None
         if kept is not None:
             return kept
         content = read_content(model)
-        inputs = _inputs(content, self.settings.batch, sizes, model)
+        inputs = _inputs(content, self.settings.batch, means, model)
 
         def task(link: Link) -> GatedLatency:
             return self._measure(link, content, inputs, key=key, patient=patient)
@@ -88,7 +88,7 @@ class RemoteMeter:
 
     def _measure(self, link: Link, content: bytes, inputs: Arrays, *, key: str | None, patient: bool) -> GatedLatency:
         net = reference_net()
-        link.give("reference", net, _inputs(net, 1, NO_SIZES, "the reference net"))
+        link.give("reference", net, _inputs(net, 1, {}, "the reference net"))
         link.give("candidate", content, inputs)
         level = self._cache.level() or self._learned(link)
         recorded = link.record(
