@@ -43,11 +43,9 @@ def changed_agent(folder: Path, change: str) -> list[str]:
     return [sys.executable, str(script)]
 
 
-def remote_device(
-    command: Sequence[str] = AGENT, settings: DeviceSettings = DEFAULT_SETTINGS, *, rest_s: float = 0.0
-) -> RemoteDevice:
-    """Open a device whose first figure is not noisy."""
-    connection = Connection(command, limits=PATIENT, rest_s=rest_s)
+def remote_device(command: Sequence[str] = AGENT, settings: DeviceSettings = DEFAULT_SETTINGS) -> RemoteDevice:
+    """Start a device whose first figure is not noisy."""
+    connection = Connection(command, limits=PATIENT)
     learned_level_of(connection, settings)
     return quick_device(connection, settings)
 

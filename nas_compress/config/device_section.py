@@ -20,6 +20,9 @@ from nas_compress.values.device_settings import ALIASES, DEFAULT_SETTINGS, Devic
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 """Name of a device of the study, behind the @ of its metrics."""
 
+REMOTE = "remote"
+"""Kind of a device that is reached by a command."""
+
 
 class _Conditions(Section):
     threads: PositiveInt = DEFAULT_SETTINGS.threads
@@ -72,9 +75,9 @@ class TargetSection(_Conditions):
 class DeviceSection(_Conditions):
     """`[device.NAME]`: a further device of the study. Its metrics are `latency_ms@NAME` and `samples_per_s@NAME`.
 
-    kind: of `nas-compress list devices`; by default the name of the table.
-    command: starts the agent on a remote device. It is in no run folder, report or bundle, because it may name hosts
-    and keys, and is not part of the study's identity.
+    kind: of `nas-compress list devices`; by default `remote` if there is a command, else the name of the table.
+    command: program and arguments that start the agent on a remote device. It is in no run folder, report or bundle,
+    because it may name hosts and keys, and is not part of the study's identity.
     threads, batch, percentile, providers: as in `[target]`.
     """
 
@@ -84,6 +87,8 @@ class DeviceSection(_Conditions):
     @model_validator(mode="before")
     @classmethod
     def _lists(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("command") and values.get("kind") is None:
+            values = {**values, "kind": REMOTE}  # the form that a run folder keeps, which has no command
         return _with_tuples(values)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nas_compress.config.device_section import REMOTE
 from nas_compress.devices.onnxruntime_cpu.machine import integer_caution
 from nas_compress.devices.protocol import Described, Device
 from nas_compress.errors import RequestError, refusal, require_known
@@ -33,6 +34,12 @@ def _onnxruntime_cpu(settings: DeviceSettings) -> Device:
     return OnnxruntimeCpu(LatencyMeter(settings=settings))
 
 
+def _remote(settings: DeviceSettings, command: tuple[str, ...]) -> Device:
+    from nas_compress.devices.remote.device import open_remote
+
+    return open_remote(settings, command)
+
+
 DEFAULT_DEVICE = "onnxruntime_cpu"
 """Device of runs without a device in their record."""
 
@@ -40,6 +47,12 @@ DEVICES: Mapping[str, DeviceEntry] = {
     DEFAULT_DEVICE: DeviceEntry(
         summary="this machine's CPU under onnxruntime: batch 1, one thread, or as in [target]",
         make=_onnxruntime_cpu,
+        integer_caution=integer_caution,
+    ),
+    REMOTE: DeviceEntry(
+        summary="another machine under onnxruntime, reached by the command of a table [device.NAME], such as ssh",
+        make=None,
+        make_by_command=_remote,
         integer_caution=integer_caution,
     ),
 }

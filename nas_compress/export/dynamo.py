@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -71,6 +72,12 @@ def _translations() -> dict[Any, Any]:
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
 
+    rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits",))
+    rows_op = values.Op(ours, STORED_ROWS, rows_schema)
+
+    def rows(ids: Any, integers: Any, scale: Any, bits: int) -> Any:
+        return rows_op(op.Cast(ids, to=onnx.TensorProto.INT64), integers, scale, bits=bits)
+
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)
 
@@ -79,6 +86,7 @@ def _translations() -> dict[Any, Any]:
         torch.ops.nas_compress.fake_quantize_activation.default: activation,
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
+        torch.ops.nas_compress.stored_rows.default: rows,
         torch.ops.nas_compress.integer_bias.default: bias,
     }
 

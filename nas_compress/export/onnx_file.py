@@ -26,6 +26,7 @@ from nas_compress.export.integer_moves import move_integers_
 from nas_compress.export.layout import PACKED, STEPS, Layout
 from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_nodes_
+from nas_compress.export.sequences.embedding_rows import store_rows_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
@@ -127,6 +128,7 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     inline_constants_(graph)
     order_gates_(graph)
     store_weights_(graph, layout)
+    store_rows_(graph, layout)
     write_recurrent_nodes_(graph)
     pool_over_whole_planes_(graph)
     move_integers_(graph)

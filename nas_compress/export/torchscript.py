@@ -18,6 +18,7 @@ from torch.onnx import symbolic_helper
 
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.export.recurrent_nodes import RECURRENT
+from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -87,6 +88,7 @@ def _give_meaning_to_integer_operators() -> None:
         ("fake_quantize_activation", _fake_quantize_activation),
         ("stored_weight", _stored_weight),
         ("float8_weight", _float8_weight),
+        ("stored_rows", _stored_rows),
         ("integer_bias", _integer_bias),
         ("recurrent", _recurrent),
         ("integer_lstm", _integer_lstm),
@@ -127,6 +129,17 @@ def _stored_weight(
 
 def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torch.Value:
     return _float_like(graph.op(f"{DOMAIN}::{FLOAT8_WEIGHT}", codes, scale), codes)
+
+
+def _stored_rows(
+    graph: Graph, ids: torch.Value, integers: torch.Value, scale: torch.Value, bits: torch.Value
+) -> torch.Value:
+    made = graph.op(f"{DOMAIN}::{STORED_ROWS}", ids, integers, scale, bits_i=helper._get_const(bits, "i", "bits"))
+    sizes = cast(Any, ids.type()).varyingSizes()
+    width = cast(Any, integers.type()).sizes()[1]
+    if sizes is not None:
+        made.setType(cast(Any, scale.type()).with_sizes([*sizes, width]))
+    return made
 
 
 def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_scale: torch.Value) -> torch.Value:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.layer_matching import by_relative_depth, common_tokens, stages
+from nas_compress.losses.layer_matching import CommonTokens, by_relative_depth, common_tokens, stages
 from nas_compress.losses.term_kinds import FeatureLoss
 from nas_compress.models.features import Observation, Relations
+
+NO_RELATION = -1e9
+"""Score of padding; finite, so that the divergence is."""
 
 
 class TokenLoss(FeatureLoss):
@@ -24,7 +27,8 @@ class TokenLoss(FeatureLoss):
 
     def __init__(self, student: Observation, teacher: Observation, pairs: list[tuple[str, str]], loss: str) -> None:
         super().__init__(student, teacher)
-        self.pairs, self.tokens = pairs, common_tokens(student, teacher, loss)
+        common_tokens(student, teacher, loss)
+        self.pairs, self.loss = pairs, loss
         self.projections = nn.ModuleList(
             nn.Linear(student.features[ours].shape[2], teacher.features[theirs].shape[2], bias=False)
             for ours, theirs in pairs
@@ -32,11 +36,13 @@ class TokenLoss(FeatureLoss):
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""
-        losses = []
+        losses, common = [], common_tokens(student, teacher, self.loss)
         for (ours, theirs), project in zip(self.pairs, self.projections, strict=True):
-            seen = student.features[ours][:, -self.tokens :].float()
-            target = teacher.features[theirs][:, -self.tokens :].detach().float()
-            losses.append(F.mse_loss(_norm(cast(Tensor, project(seen)).float()), _norm(target)))
+            seen = student.features[ours][:, common.places].float()
+            target = teacher.features[theirs][:, common.places].detach().float()
+            losses.append(
+                common.mean(F.mse_loss(_norm(cast(Tensor, project(seen)).float()), _norm(target), reduction="none"))
+            )
         return torch.stack(losses).mean()
 
 
@@ -80,20 +86,22 @@ class AttentionMatrix(FeatureLoss):
                 f"but got {heads[0]} and {heads[1]}; minilm_relations needs no equal heads"
             )
         self.pairs = by_relative_depth(list(student.relations), list(teacher.relations))
-        self.tokens = common_tokens(student, teacher, "attention_matrix")
+        common_tokens(student, teacher, "attention_matrix")
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""
-        losses = [
-            F.mse_loss(self._scores(student.relations[ours]), self._scores(teacher.relations[theirs]).detach())
-            for ours, theirs in self.pairs
-        ]
+        common = common_tokens(student, teacher, "attention_matrix")
+        losses = []
+        for ours, theirs in self.pairs:
+            seen, target = _scores(student.relations[ours], common), _scores(teacher.relations[theirs], common)
+            losses.append(common.mean_of_pairs(F.mse_loss(seen, target.detach(), reduction="none")))
         return torch.stack(losses).mean()
 
-    def _scores(self, relations: Relations) -> Tensor:
-        queries, keys = relations[0][:, :, -self.tokens :].float(), relations[1][:, :, -self.tokens :].float()
-        scores: Tensor = queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5
-        return scores
+
+def _scores(relations: Relations, common: CommonTokens) -> Tensor:
+    queries, keys = (part[:, :, common.places].float() for part in relations[:2])
+    scores: Tensor = queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5
+    return scores
 
 
 class MinilmRelations(FeatureLoss):
@@ -104,7 +112,8 @@ class MinilmRelations(FeatureLoss):
 
     def __init__(self, student: Observation, teacher: Observation, *, relation_heads: float) -> None:
         super().__init__(student, teacher)
-        self.heads, self.tokens = int(relation_heads), common_tokens(student, teacher, "minilm_relations")
+        common_tokens(student, teacher, "minilm_relations")
+        self.heads = int(relation_heads)
         for seen, role in ((student, "student"), (teacher, "teacher")):
             _, count, _, size = _last_relations(seen)[0].shape
             if count * size % self.heads:
@@ -115,30 +124,41 @@ class MinilmRelations(FeatureLoss):
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""
+        common = common_tokens(student, teacher, "minilm_relations")
         pairs = zip(_last_relations(student), _last_relations(teacher), strict=True)
         losses = [
-            minilm_relations(ours[:, :, -self.tokens :], theirs[:, :, -self.tokens :].detach(), heads=self.heads)
+            minilm_relations(
+                ours[:, :, common.places], theirs[:, :, common.places].detach(), heads=self.heads, mask=common.mask
+            )
             for ours, theirs in pairs
         ]
         return torch.stack(losses).sum()
 
 
-def minilm_relations(student: Tensor, teacher: Tensor, *, heads: int) -> Tensor:
+def minilm_relations(student: Tensor, teacher: Tensor, *, heads: int, mask: Tensor | None = None) -> Tensor:
     """Mean over batch, relation heads and tokens of `KL(R_teacher || R_student)`, `R = softmax(X X^T / sqrt(d_r))`.
 
     student (B, h, L, d), teacher (B, k, L, e): queries, keys or values. Both are split again into `heads` relation
-    heads of d_r channels, so heads and widths may differ. Wang et al. 2021, arXiv 2012.15828, equations 4-6.
+    heads of d_r channels, so heads and widths may differ. mask: bool (B, L), False at padding, which has no relations.
+    Wang et al. 2021, arXiv 2012.15828, equations 4-6.
     """
-    ours, theirs = _relations(student, heads), _relations(teacher, heads)
-    return F.kl_div(ours, theirs, reduction="sum", log_target=True) / ours[..., 0].numel()
+    ours, theirs = _relations(student, heads, mask), _relations(teacher, heads, mask)
+    divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=3)
+    if mask is None:
+        return divergence.mean()
+    shares = mask.unsqueeze(1).to(divergence.dtype)
+    return (divergence * shares).sum() / (shares.sum() * heads)
 
 
-def _relations(vectors: Tensor, heads: int) -> Tensor:
+def _relations(vectors: Tensor, heads: int, mask: Tensor | None) -> Tensor:
     """Log-probabilities (B, heads, L, L)."""
     batch, count, tokens, size = vectors.shape
     joined = vectors.float().transpose(1, 2).reshape(batch, tokens, count * size)
     split = joined.view(batch, tokens, heads, -1).transpose(1, 2)
-    return F.log_softmax(split @ split.transpose(2, 3) * split.shape[3] ** -0.5, dim=3)
+    scores = split @ split.transpose(2, 3) * split.shape[3] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None, None], NO_RELATION)
+    return F.log_softmax(scores, dim=3)
 
 
 def _last_relations(observation: Observation) -> Relations:

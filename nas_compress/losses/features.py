@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.losses.layer_matching import by_relative_depth, pooled_embedding, same_size, stages
+from nas_compress.losses.layer_matching import by_relative_depth, pooled_embedding, same_size, stages, without_padding
 from nas_compress.losses.term_kinds import FeatureLoss
 from nas_compress.models.features import Observation
 
@@ -70,7 +70,7 @@ class SimilarityPreserving(FeatureLoss):
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""
-        ours, theirs = (list(seen.features.values())[-1] for seen in (student, teacher))
+        ours, theirs = (without_padding(list(seen.features.values())[-1], seen.mask) for seen in (student, teacher))
         return similarity_preserving(ours, theirs.detach())
 
 

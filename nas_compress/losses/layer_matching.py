@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import BEFORE_STAGES, Observation
+from nas_compress.models.tokens import masked_mean
 
 
 def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
@@ -31,10 +33,12 @@ def stages(features: Mapping[str, Tensor]) -> list[str]:
 
 
 def pooled_embedding(observation: Observation) -> Tensor:
-    """Last feature, averaged over its positions if it has any: (B, channels or width), float32."""
+    """Last feature, averaged over its positions, without padding, if it has any: (B, channels or width), float32."""
     last = observation.features[list(observation.features)[-1]].float()
     if last.ndim == 2:
         return last
+    if last.ndim == 3 and observation.mask is not None:
+        return masked_mean(last, observation.mask)
     return last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3))
 
 
@@ -48,16 +52,50 @@ def _shrunk(maps: Tensor, height: int, width: int) -> Tensor:
     return maps if maps.shape[2:] == (height, width) else F.adaptive_avg_pool2d(maps, (height, width))
 
 
-def common_tokens(student: Observation, teacher: Observation, loss: str) -> int:
-    """Number of last tokens that correspond: all, or the patches if only one network has special tokens.
+def without_padding(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Set features (B, tokens, width) to 0 at padding. mask: see `Observation`."""
+    return features if mask is None or features.ndim != 3 else features * mask.unsqueeze(2)
 
-    RequestError if the two cut the image into different patches.
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CommonTokens:
+    """Tokens of a batch that a student and a teacher both have.
+
+    places: of these tokens in both. mask: bool (B, tokens), False at padding; None without padding.
     """
+
+    places: slice
+    mask: Tensor | None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of values (B, tokens, width) over all but padding."""
+        if self.mask is None:
+            return values.mean()
+        shares = self.mask.unsqueeze(2).to(values.dtype)
+        return (values * shares).sum() / (shares.sum() * values.shape[2])
+
+    def mean_of_pairs(self, values: Tensor) -> Tensor:
+        """Mean of values (B, heads, tokens, tokens) over pairs without padding."""
+        if self.mask is None:
+            return values.mean()
+        shares = (self.mask.unsqueeze(1) & self.mask.unsqueeze(2)).unsqueeze(1).to(values.dtype)
+        return (values * shares).sum() / (shares.sum() * values.shape[1])
+
+
+def common_tokens(student: Observation, teacher: Observation, loss: str) -> CommonTokens:
+    """Tokens that correspond: all, or the patches if only one network has special tokens.
+
+    Of token ids, those that both networks read. RequestError if the two cut the image into different patches.
+    """
+    mask = student.mask if student.mask is not None else teacher.mask
     counts = [next(iter(seen.features.values())).shape[1] for seen in (student, teacher)]
+    if mask is not None:
+        first = min(*counts, mask.shape[1])
+        return CommonTokens(places=slice(first), mask=mask[:, :first])
     if counts[0] == counts[1]:
-        return int(counts[0])
+        return CommonTokens(places=slice(None), mask=None)
     if student.patches == teacher.patches > 0:
-        return student.patches
+        return CommonTokens(places=slice(-student.patches, None), mask=None)
     raise RequestError(
         f"loss {loss!r} needs a student and a teacher that cut the image into the same patches, "
         f"but got {student.patches} and {teacher.patches}"

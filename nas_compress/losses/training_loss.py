@@ -164,8 +164,8 @@ def _require_features(name: str, term: FeatureTerm, seen: Observation | None, ro
 _WORDS = {
     "features": "named features",
     "maps": "feature maps, as convolutional families have",
-    "tokens": "tokens, as the vit family has",
-    "relations": "attention layers, as the vit family has",
+    "tokens": "tokens, as transformers have",
+    "relations": "attention layers, as transformers have",
 }
 
 

@@ -35,6 +35,8 @@ class Observation:
     al. 2021, arXiv 2012.12877); `outputs` are then the mean of both.
 
     patches: number of last tokens that belong to the image; the tokens before them are special.
+
+    mask: of a network of token ids, bool (B, tokens), False at padding; features (B, tokens, width) have its tokens.
     """
 
     outputs: Batch
@@ -43,6 +45,7 @@ class Observation:
     label_head: Batch | None = None
     teacher_head: Batch | None = None
     patches: int = 0
+    mask: Tensor | None = None
 
     @property
     def for_labels(self) -> Batch:

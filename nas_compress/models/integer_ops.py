@@ -42,6 +42,15 @@ def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
     return codes.view(torch.float8_e4m3fn).to(torch.float32) * _per_output(scale, codes)
 
 
+@torch.library.custom_op("nas_compress::stored_rows", mutates_args=())
+def stored_rows(ids: Tensor, integers: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Rows of a table of `bits`-bit integers: int8 (rows, width) times scale (rows,), float32 (*ids.shape, width).
+
+    The file unpacks the rows of the ids alone.
+    """
+    return integers[ids.long()].to(torch.float32) * scale[ids.long()].unsqueeze(-1)
+
+
 @torch.library.custom_op("nas_compress::integer_bias", mutates_args=())
 def integer_bias(bias: Tensor, scale: Tensor, input_scale: float) -> Tensor:
     """Biases (outputs,) of integer kernels: the nearest int32 multiples of input scale x weight scale.
@@ -76,6 +85,11 @@ def _(integers: Tensor, scale: Tensor, codebook: Tensor, bits: int, computed_as_
 @float8_weight.register_fake
 def _(codes: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(codes, dtype=torch.float32)
+
+
+@stored_rows.register_fake
+def _(ids: Tensor, integers: Tensor, scale: Tensor, bits: int) -> Tensor:
+    return scale.new_empty((*ids.shape, integers.shape[1]), dtype=torch.float32)
 
 
 @integer_bias.register_fake

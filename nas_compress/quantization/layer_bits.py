@@ -12,6 +12,9 @@ from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import END_BITS, WEIGHT_BITS
 
+TABLES = ("embedding.table", "embedding.position")
+"""Weights of families of tokens that are looked up."""
+
 _STAGE = re.compile(r"stages\.(\d+)\.")
 
 
@@ -74,9 +77,16 @@ def bits_by_layer(
 
 
 def end_layers(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the first layer, all layers in modules named `...head`, and the last layer."""
+    """Return the first layer, all layers in modules named `...head`, and the last layer.
+
+    Tables of tokens and positions are no first layer: they have most of the bytes of a network, and multiply nothing.
+
+    >>> end_layers(("embedding.table", "layers.0", "layers.1", "head.linear"))
+    ('layers.0', 'head.linear')
+    """
+    products = [layer for layer in layers if layer not in TABLES] or list(layers)
     heads = [layer for layer in layers if layer.split(".")[0].endswith("head")]
-    return tuple(dict.fromkeys((*layers[:1], *heads, *layers[-1:])))
+    return tuple(dict.fromkeys((*products[:1], *heads, *layers[-1:])))
 
 
 def _stage_bits(layer: str, stage_bits: tuple[int, ...]) -> int | None:

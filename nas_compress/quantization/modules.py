@@ -15,6 +15,7 @@ from nas_compress.models.integer_ops import (
     fake_quantize_activation,
     float8_weight,
     integer_bias,
+    stored_rows,
     stored_weight,
 )
 from nas_compress.quantization import arithmetic
@@ -136,6 +137,29 @@ class StoredLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
         return F.linear(values, self.weight(), _runtime_bias(self.bias, self.weight, self.input_scale))
+
+
+class StoredEmbedding(nn.Module):
+    """A look-up of rows of stored integers or 16-bit floats. The file unpacks rows, and not the table.
+
+    stored: module that returns the whole table.
+    """
+
+    def __init__(self, stored: IntegerWeight | HalfWeight) -> None:
+        super().__init__()
+        self.stored = stored
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole table in float32."""
+        return cast(Tensor, self.stored())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids (...) to float32 (..., width)."""
+        if isinstance(self.stored, HalfWeight):
+            return F.embedding(ids, self.stored.halves).to(torch.float32)
+        table = self.stored
+        return cast(Tensor, stored_rows(ids, table.integers, table.scale, table.bits))
 
 
 def _runtime_bias(bias: Tensor | None, weight: nn.Module, input_scale: float | None) -> Tensor | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,12 @@ from nas_compress.quantization.modules import (
     QuantizedActivation,
     QuantizedInput,
     StoredConv2d,
+    StoredEmbedding,
     StoredLinear,
     replace_modules_,
     round_biases_,
 )
-from nas_compress.quantization.parametrized import is_stored, store_parameter_, stored_form
+from nas_compress.quantization.parametrized import StoredParameter, is_stored, store_parameter_, stored_form
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
@@ -99,6 +101,7 @@ def quantize(
     by_error = ranges == "mse"
     stores = {"integer": _integers(by_error), "float8": _float8, "codebook": _shared(_integers(by_error))}
     _store_weights_(network, bits, stores[weight_format], samples, floats=activation_bits == 32)
+    _look_up_stored_rows_(network)
     if activation_bits < 32:
         _multiply_integers_(network)
     if activation_bits < 32 and samples is not None and count(samples):
@@ -189,6 +192,20 @@ def _multiply_integers_(network: nn.Module) -> None:
         if isinstance(layer, RecurrentLayer) and layer.has_integer_kernel:
             stored = [stored_form(layer, name) for name in layer.weight_names]
             layer.integer = all(isinstance(each, IntegerWeight) and not each.computed_as_float for each in stored)
+
+
+def _look_up_stored_rows_(network: nn.Module) -> None:
+    """Let every embedding with a stored table of its own unpack single rows; a table with another reader stays."""
+    readers = Counter(id(part.stored) for part in network.modules() if isinstance(part, StoredParameter))
+    for path, module in list(network.named_modules()):
+        if not isinstance(module, nn.Embedding) or module.max_norm is not None or not is_stored(module, "weight"):
+            continue
+        functions = module.get_submodule("parametrizations.weight")
+        last = functions[0] if isinstance(functions, nn.ModuleList) and len(functions) == 1 else None
+        table = last.stored if isinstance(last, StoredParameter) else None
+        is_plain = isinstance(table, HalfWeight) or (isinstance(table, IntegerWeight) and not table.codebook.numel())
+        if path and is_plain and readers[id(table)] == 1:
+            network.set_submodule(path, StoredEmbedding(cast(IntegerWeight | HalfWeight, table)))
 
 
 def _store_bias_(weight: Weight) -> None:

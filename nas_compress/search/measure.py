@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.devices.named import open_one
-from nas_compress.errors import RequestError, require_known
+from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
@@ -44,7 +44,10 @@ def measure(
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     metrics = measure_metrics(model, dataset.task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     used = timed_on or parts.target
-    latency = measure_latency(model, used, sizes=parts.sizes)
+    try:
+        latency = measure_latency(model, used, sizes=parts.sizes)
+    except DeviceLostError as error:
+        raise DeviceLostError(f"device {device}: {error}") from error
     figures, conditions = latency.figures(used.settings), used.settings.conditions
     return {
         "model": str(model),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -17,22 +16,21 @@ from sklearn.datasets import load_digits
 
 from documented import ROOT, Block, blocks, command_lines
 from nas_compress.cli.main import commands
-from nas_compress.config.schema import StudySpec
 from nas_compress.config.search_space import load_space, sample_space
-from nas_compress.config.study_file import read_study
+from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front, write_front
 from nas_compress.runs.savings import savings
 from running import Command, change_record, quick_and_apart
 
-LOOKING = ("status", "show", "verify", "plot", "export", "measure", "list")
+LOOKING = ("status", "show", "verify", "plot", "export", "measure", "agent", "list")
 """Commands of at most a second."""
 
 TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
 """Commands run by the slow tests in tests/docs."""
 
-ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd", "export")
+ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd", "export", "scp", "ssh", "ssh-keygen")
 """Other programs; CI and the slow tests run these lines."""
 
 
@@ -102,8 +100,8 @@ def test_every_study_file_and_every_section_is_valid(block: Block, tmp_path: Pat
     (tmp_path / "study.toml").write_text(block.text)
     if {"name", "space", "data"} <= values.keys():
         assert read_study(tmp_path / "study.toml").spec.name == values["name"]
-    spec = StudySpec.model_validate_json(json.dumps(whole))
-    assert values.keys() <= spec.model_fields_set
+    spec = parse_spec(whole, "study.toml")
+    assert {"devices" if name == "device" else name for name in values} <= spec.model_fields_set
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("python") if not b.text.startswith("# my_")], ids=str)

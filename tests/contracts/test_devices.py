@@ -34,7 +34,8 @@ def _agent() -> Connection:
     return Connection(AGENT, limits=PATIENT)
 
 
-MAKERS: dict[str, Make] = {name: lambda settings, name=name: open_device(name, settings) for name in DEVICES} | {
+LOCAL = [name for name, entry in DEVICES.items() if entry.make is not None]
+MAKERS: dict[str, Make] = {name: lambda settings, name=name: open_device(name, settings) for name in LOCAL} | {
     "fake": lambda settings: FakeDevice(settings=settings),
     "agent": lambda settings: quick_device(_agent(), settings),
 }

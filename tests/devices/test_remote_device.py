@@ -86,22 +86,21 @@ def test_an_agent_that_ended_without_requests_is_started_again(tmp_path: Path, n
     assert log.read_text() == "xx"
 
 
-def test_a_lost_device_is_asked_again_after_a_rest(tmp_path: Path, net: Path) -> None:
+def test_each_question_to_a_lost_device_starts_its_command_again(tmp_path: Path, net: Path) -> None:
     log = tmp_path / "starts"
-    dies = f"if os.path.getsize({str(log)!r}) > 1: os._exit(7)\n"
-    command = changed_agent(tmp_path, COUNTED.format(path=str(log)) + dies + ENDING.format(request="time", code=9))
-    patient = remote_device(command, rest_s=3600.0)
-    for _ in range(3):
-        with pytest.raises(DeviceLostError, match=r"^the device did not answer: its command ended with exit code 9$"):
-            patient.latency(net)
-    assert log.read_text() == "x", "it is not started again in the rest"
-    log.write_text("")
-    hasty = remote_device(command)
-    with pytest.raises(DeviceLostError, match="exit code 9"):
-        hasty.latency(net)
-    with pytest.raises(DeviceLostError, match="exit code 7"):
-        hasty.latency(net)
-    assert log.read_text() == "xx"
+    dies = f"if os.path.getsize({str(log)!r}) == 2: os._exit(7)\n"
+    once = f"if os.path.getsize({str(log)!r}) > 2: answer = honest\n"
+    command = changed_agent(
+        tmp_path, COUNTED.format(path=str(log)) + dies + ENDING.format(request="time", code=9) + once
+    )
+    device = remote_device(command)
+    for code in (9, 7):
+        with pytest.raises(
+            DeviceLostError, match=f"^the device did not answer: its command ended with exit code {code}$"
+        ):
+            device.latency(net)
+    assert device.latency(net).latency_ms > 0
+    assert log.read_text() == "xxx"
 
 
 def test_known_figures_need_no_device(net: Path) -> None:
@@ -112,6 +111,24 @@ def test_known_figures_need_no_device(net: Path) -> None:
     assert device.latency(net, key="known") == found
     with pytest.raises(RequestError, match="cannot be started: no such file or directory"):
         device.latency(net, key="unknown")
+
+
+def test_nothing_is_started_before_the_first_question(tmp_path: Path) -> None:
+    log = tmp_path / "starts"
+    device = open_remote(DEFAULT_SETTINGS, changed_agent(tmp_path, COUNTED.format(path=str(log))), limits=PATIENT)
+    assert device.settings == DEFAULT_SETTINGS and device.name == "remote" and not log.exists()
+    assert device.describe()["device"] == "remote" and log.read_text() == "x"
+
+
+@pytest.mark.parametrize("command", [[], ["/nowhere/secret"], ["secret.txt"], ["./secret.txt"], ["a\0secret"]])
+def test_a_program_that_cannot_be_started_is_a_wrong_request(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.txt").write_text("no program")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match="must start with a program of this machine") as caught:
+        open_remote(DEFAULT_SETTINGS, command)
+    assert "secret" not in str(caught.value)
 
 
 def test_another_machine_in_place_of_the_device_is_refused(tmp_path: Path, net: Path) -> None:
@@ -138,7 +155,7 @@ def test_settings_that_the_device_lacks_are_refused(net: Path) -> None:
     with pytest.raises(
         RequestError, match=r"^threads <= \d+ must hold, the cores of the device, but got threads=4097$"
     ):
-        open_remote(DeviceSettings(threads=4097), AGENT, limits=PATIENT)
+        open_remote(DeviceSettings(threads=4097), AGENT, limits=PATIENT).describe()
     with pytest.raises(RequestError, match="providers must be installed on the device"):
         remote_device(settings=DeviceSettings(providers=("MIGraphXExecutionProvider",))).latency(net)
 
@@ -181,10 +198,10 @@ def test_both_sides_send_the_same_graph(net: Path) -> None:
     link.close()
 
 
-def test_a_device_opens_with_short_limits_only_if_it_answers(tmp_path: Path) -> None:
+def test_a_device_that_says_nothing_is_lost(tmp_path: Path) -> None:
     stalls = changed_agent(tmp_path, "time.sleep(3600)")
     with pytest.raises(DeviceLostError, match=r"^the device did not answer in time$"):
-        open_remote(DEFAULT_SETTINGS, stalls, limits=Limits(start_s=0.2))
+        open_remote(DEFAULT_SETTINGS, stalls, limits=Limits(start_s=0.2)).describe()
 
 
 def test_it_describes_no_part_of_its_command(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ HELD = {
     "`init` loads": "search/test_starter_study.py::test_a_study_of_ones_own_model_and_data_runs_unchanged",
     "`run config.json` loads": "cli/test_code_is_named.py::"
     "test_a_bundle_trains_again_with_code_beside_it_or_in_the_working_folder",
+    "start the commands": "search/test_remote_study.py::test_a_wrong_command_is_refused_in_one_line",
+    "Answers of a remote device": "devices/test_lying_devices.py::test_times_must_be_finite_and_positive",
+    "Commands of devices": "search/test_remote_study.py::test_its_latency_is_an_objective_and_its_command_is_nowhere",
     "`python -m nas_compress` imports": "cli/test_reading_loads_no_code.py::"
     "test_only_python_m_imports_from_the_working_folder",
     "import no code": "cli/test_reading_loads_no_code.py::test_no_reading_command_imports_code",
@@ -76,7 +79,7 @@ def test_every_statement_has_a_test_and_every_test_a_statement() -> None:
     found = {item: [phrase for phrase in HELD if phrase in item] for item in statements()}
     assert [item for item, phrases in found.items() if len(phrases) != 1] == []
     assert sorted(phrase for phrases in found.values() for phrase in phrases) == sorted(HELD)
-    assert len(found) <= 40
+    assert len(found) <= 45
 
 
 def test_all_statements_are_items_of_lists() -> None:

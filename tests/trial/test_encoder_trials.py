@@ -71,9 +71,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
     ("settings", "bits", "method", "loss"),
     [
         ({}, (32, 32), "calibrate", "kd"),
-        ({"norm": "pre", "positions": "rotary", "pooling": "max"}, (4, 32), "lsq", "task_loss"),
+        ({"norm": "pre", "positions": "rotary", "pooling": "max"}, (4, 32), "lsq", "hidden_state"),
         ({"embedding_width": 8, "pooling": "first"}, (8, 8), "ste", "rkd_distance"),
-        ({"sharing": "all", "max_tokens": 7}, (2, 32), "calibrate", "similarity_preserving"),
+        ({"sharing": "all", "max_tokens": 7}, (2, 32), "calibrate", "attention_matrix"),
     ],
     ids=str,
 )

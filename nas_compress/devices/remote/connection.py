@@ -1,45 +1,44 @@
-"""The link to a device, made again after it was lost."""
+"""The link to a device, started at its first task, and again after its command has ended."""
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from nas_compress.devices.remote.facts import Facts
 from nas_compress.devices.remote.link import DEFAULT_LIMITS, Limits, Link
-from nas_compress.errors import DeviceLostError
-
-REST_S = 60.0
-"""Seconds after a loss in which the device is not asked, so that a study does not wait for each candidate."""
+from nas_compress.errors import DeviceLostError, RequestError
 
 Result = TypeVar("Result")
 
 
 class Connection:
-    """Tasks on a device. Each process has one per device. facts: processor and runtime of the device.
+    """Tasks on a device. Each process has one per device, and nothing is started before the first task.
 
-    command: program and arguments. rest_s: seconds after a loss in which every task is refused at once.
-    RequestError if the command cannot be started, DeviceLostError if the device does not answer, or wrongly.
+    command: program and arguments. RequestError if this machine has no such program.
     """
 
-    def __init__(self, command: Sequence[str], *, limits: Limits = DEFAULT_LIMITS, rest_s: float = REST_S) -> None:
-        self._command, self._limits, self._rest_s = tuple(command), limits, rest_s
-        self._lost = ""
-        self._asked_after = 0.0
-        self._link: Link | None = Link(self._command, limits=limits)
-        self.facts: Facts = self._link.facts
+    def __init__(self, command: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._command, self._limits = tuple(command), limits
+        if not command or shutil.which(command[0]) is None:
+            # without its words, which may name a user or a host
+            raise RequestError(
+                "the command of a device must start with a program of this machine that may be executed, "
+                f"but its first of {len(command)} words is none"
+            )
+        self._link: Link | None = None
+        self._facts: Facts | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """Processor and runtime of the device; DeviceLostError if it was never reached, and is not now."""
+        return self._started().facts if self._facts is None else self._facts
 
     def do(self, task: Callable[[Link], Result]) -> Result:
-        """Perform a task, after a new start of the command if it has ended. DeviceLostError if the device is lost."""
-        if self._lost and time.monotonic() < self._asked_after:
-            raise DeviceLostError(self._lost)
+        """Perform a task. DeviceLostError if the device does not answer, or wrongly; the next task starts it again."""
         try:
             return task(self._started())
-        except DeviceLostError as error:
-            self.close()
-            self._lost, self._asked_after = str(error), time.monotonic() + self._rest_s
-            raise
         except BaseException:
             self.close()  # its answer would be taken for that of the next request
             raise
@@ -55,8 +54,8 @@ class Connection:
             self.close()
         if self._link is None:
             link = Link(self._command, limits=self._limits)
-            if not link.facts.is_same_machine(self.facts):
+            if self._facts is not None and not link.facts.is_same_machine(self._facts):
                 link.close()
                 raise DeviceLostError("another machine or another onnxruntime answers in place of the device")
-            self._link, self.facts = link, link.facts
+            self._link, self._facts = link, link.facts
         return self._link

@@ -11,18 +11,16 @@ from typing import Any
 
 import onnx
 
+from nas_compress.config.device_section import REMOTE
 from nas_compress.devices.onnx_session import read_content
 from nas_compress.devices.onnxruntime_cpu.device import FLOAT_BLOCK, INTEGER_BLOCK
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_graph
 from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sizes
-from nas_compress.devices.remote.connection import REST_S, Connection
+from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.link import DEFAULT_LIMITS, Limits, Link
 from nas_compress.devices.remote.meter import RemoteMeter
 from nas_compress.errors import DeviceLostError
 from nas_compress.values.device_settings import DeviceSettings
-
-REMOTE_NAME = "remote"
-"""Name in the table of devices."""
 
 
 class RemoteDevice:
@@ -37,7 +35,7 @@ class RemoteDevice:
     @property
     def name(self) -> str:
         """Name in the table of devices."""
-        return REMOTE_NAME
+        return REMOTE
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +45,7 @@ class RemoteDevice:
     @property
     def summary(self) -> str:
         """Processor, cores, runtime, system and conditions."""
-        return ", ".join(filter(None, (str(self._meter.connection.facts), self.settings.conditions)))
+        return ", ".join(filter(None, (str(self._meter.facts), self.settings.conditions)))
 
     @property
     def settings(self) -> DeviceSettings:
@@ -56,7 +54,7 @@ class RemoteDevice:
 
     def describe(self) -> dict[str, Any]:
         """Return the processor, the system and the runtime as the agent names them."""
-        facts, conditions = self._meter.connection.facts, self.settings.conditions
+        facts, conditions = self._meter.facts, self.settings.conditions
         described = {
             "device": self.name,
             "cpu": facts.cpu,
@@ -110,17 +108,10 @@ class RemoteDevice:
             raise DeviceLostError("the device sent no optimised ONNX file") from error
 
 
-def open_remote(
-    settings: DeviceSettings,
-    command: Sequence[str],
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-    rest_s: float = REST_S,
-) -> RemoteDevice:
-    """Start the command of a device and ask for its processor and runtime.
+def open_remote(settings: DeviceSettings, command: Sequence[str], *, limits: Limits = DEFAULT_LIMITS) -> RemoteDevice:
+    """Make the device of a command, which is started at the first question.
 
-    command: program and arguments, never a text for a shell. rest_s: seconds after a loss without another try.
-    RequestError if the command cannot be started or the device has too few cores, DeviceLostError if the device does
-    not answer, or wrongly.
+    command: program and arguments, never a text for a shell. RequestError if this machine has no such program. Later,
+    DeviceLostError if the device does not answer, or wrongly, and RequestError if it has too few cores.
     """
-    return RemoteDevice(RemoteMeter(Connection(command, limits=limits, rest_s=rest_s), settings=settings))
+    return RemoteDevice(RemoteMeter(Connection(command, limits=limits), settings=settings))

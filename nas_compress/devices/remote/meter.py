@@ -21,6 +21,7 @@ from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, r
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.devices.remote.connection import Connection
+from nas_compress.devices.remote.facts import Facts
 from nas_compress.devices.remote.link import Arrays, Link, Recording
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import cache_folder
@@ -36,7 +37,7 @@ _TAIL_RUNS = 5
 class RemoteMeter:
     """Measures as `LatencyMeter` does, in blocks between blocks of the reference net, on another machine.
 
-    cache, time_limit_s, blocks: as of `LatencyMeter`. RequestError for more threads than the device has cores.
+    cache, time_limit_s, blocks: as of `LatencyMeter`. `facts` is asked for when it is needed first.
     """
 
     def __init__(
@@ -50,13 +51,27 @@ class RemoteMeter:
     ) -> None:
         self.connection, self.settings = connection, settings
         self._time_limit_s, self._blocks = time_limit_s, blocks
-        cores = connection.facts.cores
-        if settings.threads > cores:
+        self._folder = cache or cache_folder() / "latency"
+
+    @property
+    def facts(self) -> Facts:
+        """Processor and runtime of the device; RequestError if the settings have more threads than it has cores."""
+        facts = self.connection.facts
+        if self.settings.threads > facts.cores:
             raise RequestError(
-                f"threads <= {cores} must hold, the cores of the device, but got threads={settings.threads}"
+                f"threads <= {facts.cores} must hold, the cores of the device, but got threads={self.settings.threads}"
             )
-        self.fingerprint = connection.facts.fingerprint(settings)
-        self.file = (cache or cache_folder() / "latency") / f"{self.fingerprint}.json"
+        return facts
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the host, the processor and the runtime there, and of the settings."""
+        return self.facts.fingerprint(self.settings)
+
+    @property
+    def file(self) -> Path:
+        """File of the latency cache."""
+        return self._folder / f"{self.fingerprint}.json"
 
     def measure(
         self, model: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False
@@ -84,7 +99,7 @@ class RemoteMeter:
 
     @property
     def _cache(self) -> LatencyCache:
-        return LatencyCache(self.file, boot=self.connection.facts.boot, reference=REFERENCE_NAME)
+        return LatencyCache(self.file, boot=self.facts.boot, reference=REFERENCE_NAME)
 
     def _measure(self, link: Link, content: bytes, inputs: Arrays, *, key: str | None, patient: bool) -> GatedLatency:
         net = reference_net()

@@ -34,8 +34,6 @@ class PipedCommand:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        if not command:
-            raise RequestError("the command of a device must have a program, but got an empty list")
         try:
             self._process = subprocess.Popen(
                 list(command),

@@ -123,6 +123,7 @@ class TokenEncoder(OneInputNetwork):
             outputs={self.output: self.head(_pooled(tokens, mask, self.pooling))},
             features=features,
             relations=seen if relations else {},
+            mask=mask,
         )
 
 

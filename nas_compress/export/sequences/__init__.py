@@ -1,0 +1,1 @@
+"""Parts of files that read sequences of tokens."""
