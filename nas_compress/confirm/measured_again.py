@@ -14,7 +14,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
-from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.latency import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.folder import RunFolder

@@ -11,10 +11,10 @@ from pathlib import Path
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device
 from nas_compress.errors import DeviceLostError, RequestError, TrialError
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.latency import measure_latency
 from nas_compress.values.metrics.device_rows import figures_on
 from nas_compress.values.outcome import Measured
-from nas_compress.values.text.lengths import SampleSizes, at_strata
+from nas_compress.values.text.lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +63,10 @@ class NamedDevices:
         default. TrialError if a device cannot run the file.
         """
         asked = [name for name in (self.devices if only is None else only) if self._may_be_asked(name)]
-        key = structure_key(path) if asked else None
         for name in asked:
             device = self.devices[name]
             try:
-                latency = device.latency(path, sizes=at_strata(sizes), key=key, patient=patient)
+                latency = measure_latency(path, device, sizes=sizes, patient=patient)
             except DeviceLostError as error:
                 self._lose(name, str(error))
                 continue
@@ -75,7 +74,7 @@ class NamedDevices:
                 raise TrialError(f"device {name}: {error}") from error
             if self._lost.pop(name, None) is not None:
                 self._notice(f"device {name} answers again")
-            figures = figures_on(name, device.settings.figures(latency.latency_ms))
+            figures = figures_on(name, latency.figures(device.settings))
             measured = measured.timed(figures, spread=latency.spread, noisy=latency.noisy, device=name)
         return measured
 

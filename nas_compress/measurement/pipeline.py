@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.protocol import Device, Latency
+from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError
 from nas_compress.export.layout import Layout
@@ -22,7 +22,7 @@ from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.file_contents import weight_contents
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.latency import measure_latency
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
@@ -44,7 +44,6 @@ from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
-from nas_compress.values.text.lengths import SampleSizes, at_long_samples, at_strata
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -202,21 +201,6 @@ def measure_file(
 def _agreement_samples(signature: Signature) -> int:
     sizes = [math.prod(size for size in spec.sample_shape if isinstance(size, int)) for spec in signature.outputs]
     return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
-
-
-def measure_latency(path: Path, target: Device, *, sizes: SampleSizes, patient: bool = True) -> Latency:
-    """Measure a file once per graph and sizes; see `Device.latency`.
-
-    sizes: of free dimensions by name. With lengths, the latency is the mean over their strata, and a second
-    measurement gives that of a long sample.
-    """
-    key = structure_key(path)
-    latency = target.latency(path, sizes=at_strata(sizes), key=key, patient=patient)
-    long = at_long_samples(sizes)
-    if long is None:
-        return latency
-    other = target.latency(path, sizes=long, key=key, patient=patient)
-    return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
 
 
 def calibration_samples(train: Split) -> Batch:

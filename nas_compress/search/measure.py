@@ -7,7 +7,7 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.devices.named import open_one
 from nas_compress.errors import DeviceLostError, RequestError, require_known
-from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.latency import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows

@@ -14,8 +14,8 @@ from typing import Any
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device
 from nas_compress.errors import TrialError
+from nas_compress.measurement.latency import measure_latency
 from nas_compress.measurement.named_devices import NamedDevices
-from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record

@@ -119,7 +119,7 @@ def test_padding_changes_no_gradient(row: Row) -> None:
         network(padded(texts(), further)).square().sum().backward()
         found.append([value.grad for value in network.parameters() if value.grad is not None])
     for short, long in zip(*found, strict=True):
-        torch.testing.assert_close(short, long, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(short, long, atol=1e-3 * max(1.0, float(long.abs().max())), rtol=1e-4)
 
 
 @every_row

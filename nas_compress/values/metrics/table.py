@@ -33,7 +33,7 @@ _ROWS = (
         "latency_ms is the mean over 16 lengths of the validation split",
         direction="minimize",
         label="latency of a long sample",
-        axis_label="latency at the p95 length (ms, {conditions})",
+        axis_label="latency of a long sample (ms, {conditions})",
         notation="plain",
         unit="ms",
         known_before_training=True,
