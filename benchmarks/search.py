@@ -24,6 +24,7 @@ import csv
 import importlib.util
 import statistics
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from scipy.stats import wilcoxon
 
 from nas_compress.search.samplers.observations import Known
@@ -160,6 +162,8 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
     table = read_table(name)
     rule = make_rule(rule_name, steps=table.planned)
     study = optuna.create_study(directions=["maximize", "minimize", "minimize"])
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        study.set_metric_names(["accuracy", "latency_ms", "size_bytes"])
     progress = Progress(table)
     told: dict[tuple[str, ...], tuple[float, float, float]] = {}
     cut: set[tuple[str, ...]] = set()

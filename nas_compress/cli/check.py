@@ -31,7 +31,7 @@ def check(study: str) -> None:
     from nas_compress.search.preflight.cut_notes import cut_notes
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.float_weights import float_weights_note
-    from nas_compress.search.preflight.forecast import forecast
+    from nas_compress.search.preflight.forecast import duration_in_words, forecast
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
 
@@ -60,10 +60,10 @@ def check(study: str) -> None:
         print_line(f"warning: {floats}")
     if spec.budgets:
         _print_budgets(found, spec)
-    once = "given" if found.teacher is None else f"teacher {_duration(found.teacher_s)} unless trained before"
+    once = "given" if found.teacher is None else f"teacher {duration_in_words(found.teacher_s)} unless trained before"
     print_line(
-        f"expected: {_duration(found.study_s)} for {spec.trials} trials ({once}, "
-        f"then {_duration(found.trial_s)} a trial on average)"
+        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trials ({once}, "
+        f"then {duration_in_words(found.trial_s)} a trial on average)"
     )
     refuse_out_of_reach(parts, found.reaches)
 
@@ -71,6 +71,7 @@ def check(study: str) -> None:
 def _print_candidates(found: Forecast) -> None:
     """Print the three candidates and the teacher, with units."""
     from nas_compress.cli.tables import rich_table
+    from nas_compress.search.preflight.forecast import duration_in_words
     from nas_compress.values.metrics.table import METRICS
 
     names = [
@@ -81,12 +82,12 @@ def _print_candidates(found: Forecast) -> None:
     rows = [
         [sample.label, f"W{sample.weight_bits}A{sample.activation_bits}"]
         + [_figure(sample.measured, name) for name in names]
-        + [_duration(sample.trial_s)]
+        + [duration_in_words(sample.trial_s)]
         for sample in found.samples
     ]
     if found.teacher is not None:
         figures = [_figure(found.teacher, name) for name in names]
-        rows.append(["teacher", "W32A32", *figures, _duration(found.teacher_s)])
+        rows.append(["teacher", "W32A32", *figures, duration_in_words(found.teacher_s)])
     rich_table(["candidate", "bits", *(METRICS[name].label for name in names), "training"], rows)
 
 
@@ -138,9 +139,3 @@ def _points(points: float) -> str:
     if math.isinf(points):
         return "infinitely many points"
     return f"{points:,.0f} points" if points == round(points) else f"about {float(f'{points:.2g}'):,.0f} points"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

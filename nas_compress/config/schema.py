@@ -25,7 +25,7 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import DeviceSettings
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
-from nas_compress.values.metrics.row import Direction
+from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 
 SOURCES = ("name", "factory", "folder", "text")
@@ -213,6 +213,7 @@ class StudySpec(Section):
             _ = self.budget_list, self.reward
         except RequestError as error:
             raise ValueError(str(error)) from error
+        self._require_floor()
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
@@ -222,6 +223,17 @@ class StudySpec(Section):
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be at least one figure, each named once, but got {self.objectives}")
         return self
+
+    def _require_floor(self) -> None:
+        floor, quality = self.search.accuracy_floor, self.quality
+        if floor is None:
+            return
+        if self.search.sampler != "ehvi" or quality is None or self.search.reward is not None:
+            rule = "search.accuracy_floor needs the sampler ehvi and an objective such as accuracy, without a reward"
+            raise ValueError(f"{rule}, but got sampler={self.search.sampler!r}, objectives={list(self.objectives)}")
+        low, high = quality.bounds
+        if not low < floor < high:
+            raise ValueError(f"{low:g} < search.accuracy_floor < {high:g} ({quality.name}) must hold, but got {floor}")
 
     def declare(self) -> None:
         """Add the study's own metrics to the table of this process."""
@@ -271,13 +283,18 @@ class StudySpec(Section):
         return tuple(Objective(name=name) for name in self.objectives)
 
     @property
+    def quality(self) -> Metric | None:
+        """The first maximised objective that training determines; None without one."""
+        metrics = (objective.metric for objective in self.objective_list)
+        return next((each for each in metrics if each.direction == "maximize" and not each.known_before_training), None)
+
+    @property
     def reward(self) -> Reward | None:
         """The sampler's single number instead of the objectives, as a value."""
         section = self.search.reward
         if section is None:
             return None
-        learned = [o.metric for o in self.objective_list if not o.metric.known_before_training]
-        quality = next((metric.name for metric in learned if metric.direction == "maximize"), "accuracy")
+        quality = "accuracy" if self.quality is None else self.quality.name
         return Reward(kind=section.kind, figure=section.figure, target=section.target, quality=quality)
 
     @property

@@ -31,6 +31,9 @@ class SearchSection(Section):
     start: candidates to try first. The smallest and the largest of 400 random ones in bytes, and the nearest to the
     teacher's shape.
     enqueue: start points of the user, as searched parameters by name. The sampler fills open ones.
+    accuracy_floor: smallest value of interest of the first maximised objective that training determines, such as
+    accuracy = 0.95. The sampler `ehvi` then looks for smaller and faster students above it only. Without it, every
+    second proposal looks near the best one.
     stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough for
     a rung, and the sampler is not ehvi, because no rule was found to pay with it. `shadow` trains every trial to its
     end and reports the savings and costs of the rule named by `shadow`.
@@ -45,6 +48,7 @@ class SearchSection(Section):
     startup_trials: PositiveInt = 10
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
+    accuracy_floor: float | None = None
     stop: Literal["auto", "none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "auto"
     shadow: Literal["moasha", "behind", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None

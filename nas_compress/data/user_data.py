@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_
 from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
-from nas_compress.errors import RequestError, describe, refusal
+from nas_compress.errors import RequestError, describe, refusal, require_known
 from nas_compress.tasks.batch import InputRows
 from nas_compress.tasks.classification import LABEL, Classification
+from nas_compress.tasks.mapped import Rows
 from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
 from nas_compress.values.file_contract import INPUT_NAME
@@ -66,14 +68,14 @@ def read_factory(
     _require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
+    groups = _groups(returned.get("groups"), {name: len(_first(each)) for name, each in samples.items()}, where)
     if "validation" not in samples:
         labels = strata(found.task, samples["train"])
-        groups = _groups(returned.get("groups"), len(labels), where)
         try:
             validation, train = (
                 validation_and_train(labels, seed=seed)
                 if groups is None
-                else validation_and_train_of_groups(labels, groups, seed=seed)
+                else validation_and_train_of_groups(labels, groups["train"], seed=seed)
             )
         except RequestError as error:
             raise refusal(str(error), where) from error
@@ -96,15 +98,40 @@ def _named(task: Task, names: tuple[str, ...]) -> Task:
     return task
 
 
-def _groups(value: object, samples: int, where: str) -> NDArray[Any] | None:
-    """Return the group of each training sample, None if there are none."""
+def _groups(value: object, lengths: Mapping[str, int], where: str) -> dict[str, NDArray[Any]] | None:
+    """Return the group of each sample by split, None if there are none; refuse a group in two splits.
+
+    value: an array for train, or a mapping from splits to arrays. lengths: samples of each split.
+    """
     if value is None:
         return None
+    by_split = value if isinstance(value, Mapping) else {"train": value}
+    lacking = [split for split in lengths if split not in by_split]
+    if "train" in lacking or ("validation" in lengths and lacking):
+        example = ", ".join(f'"{split}": ...' for split in lengths)
+        rule = "groups must be given for each split, because one may be in two"
+        raise refusal(f"{rule}, but there are none for {' and '.join(lacking)}; return {{{example}}}", where)
+    for split in by_split:
+        require_known("a split of groups", str(split), tuple(lengths), where)
+    groups = {split: _group_of_each(by_split[split], split, lengths[split], where) for split in by_split}
+    for first, second in combinations(groups, 2):
+        both = np.intersect1d(groups[first].astype(str), groups[second].astype(str))
+        if len(both):
+            rule = "a group must be in one split"
+            raise refusal(f"{rule}, but group {both[0]} is in {first} and {second} ({len(both)} such groups)", where)
+    return groups
+
+
+def _group_of_each(value: object, split: str, samples: int, where: str) -> NDArray[Any]:
     groups = np.asarray(value)
     if groups.shape != (samples,) or groups.dtype.kind not in "iubUSO":
-        rule = f"groups must be {samples} numbers or words, one for each sample of train"
+        rule = f"groups must be {samples} numbers or words, one for each sample of {split}"
         raise refusal(f"{rule}, but got {groups.dtype} {groups.shape}", where)
     return groups.astype(str) if groups.dtype.kind == "O" else groups
+
+
+def _first(samples: Samples) -> Rows:
+    return next(iter(samples[0].values()))
 
 
 def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
+from nas_compress.models.detached_copy import detached_copy
 from nas_compress.models.layers import RawInput
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
@@ -77,7 +77,7 @@ def quantize(
         raise RequestError(
             f"a model must contain its layers, but got a {type(model).__name__} by itself; nn.Sequential holds it"
         )
-    network = _copy(model)
+    network = detached_copy(model).cpu().eval().requires_grad_(False)
     samples = None if calibration is None else to_device(calibration, "cpu")
     is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
     if activation_bits < 32 and not is_aware and samples is not None and count(samples):
@@ -214,15 +214,3 @@ def _store_bias_(weight: Weight) -> None:
     bias = getattr(weight.module, name, None)
     if name != weight.name and isinstance(bias, nn.Parameter) and bias.ndim == 1:
         store_parameter_(weight.module, name, HalfWeight(bias))
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU in evaluation mode, without gradients."""
-    known: dict[int, Any] = {}
-    for module in model.modules():
-        # tensors computed from parameters, such as those of a weight norm, cannot be copied with their gradients
-        for value in vars(module).values():
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, Tensor) and not each.is_leaf:
-                    known[id(each)] = each.detach()
-    return deepcopy(model, known).cpu().eval().requires_grad_(False)

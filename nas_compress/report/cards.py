@@ -40,6 +40,7 @@ def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True)
         "words": in_words(point.figures, METRICS),
         "speed": "\n".join(speed_notes([record], [record.trial])),
         "weights": INHERITED if inherited_trials([record], [record.trial]) else "",
+        "whole_layers": outcome.whole_layers,
         "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,
         "number_format": outcome.number_format,

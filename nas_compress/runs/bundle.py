@@ -103,7 +103,7 @@ word_pieces.py turns texts into ids, and vocab.txt is a copy of the vocabulary. 
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, trained from scratch. {file} takes {samples}, {inputs}, and returns {outputs}.
+A student found by nas-compress, {start}. {file} takes {samples}, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
 |---|---|---|
@@ -115,7 +115,7 @@ Metrics such as accuracy: this file under onnxruntime on the validation split. L
 data.
 
 Candidate: {candidate}
-{augmentation}
+{whole}{augmentation}
 ```python
 {example}```
 
@@ -329,6 +329,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         for name in METRICS
         if name in measured.figures
     )
+    inherited = record.outcome.candidate.pruning.init == "inherit"
     spec = folder.spec()
     words = augmentation_words(spec.data.model_dump())
     return CARD.format(
@@ -336,6 +337,8 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         study=spec.name,
         trial=record.trial,
         samples=OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES,
+        start="trained from its teacher's weights" if inherited else "trained from scratch",
+        whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
         outputs=_words(signature.outputs),
         rows=rows,
@@ -349,6 +352,11 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _whole_line(layers: Sequence[str]) -> str:
+    """Name the layers of the user's network that keep all their channels; empty without any."""
+    return f"\nLayers with all their channels: {', '.join(map(quoted, layers))}.\n" if layers else ""
 
 
 def _devices_line(devices: Mapping[str, Mapping[str, Any]]) -> str:

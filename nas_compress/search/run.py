@@ -27,6 +27,7 @@ from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
+from nas_compress.search.preflight.accuracy_floor import require_floor_in_reach
 from nas_compress.search.preflight.cut_notes import cut_notes
 from nas_compress.search.preflight.feasibility import (
     draw_candidates,
@@ -35,6 +36,7 @@ from nas_compress.search.preflight.feasibility import (
     within_reach,
 )
 from nas_compress.search.preflight.float_weights import float_weights_note
+from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import (
@@ -49,7 +51,6 @@ from nas_compress.search.samplers.table import SAMPLERS
 from nas_compress.search.setup import (
     StudyParts,
     baseline,
-    check_own_teacher,
     find_teacher,
     gather,
     make_context,
@@ -162,6 +163,7 @@ def run_study(
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target, parts.named)
             reporter.say(_teacher_line(figures))
+            require_floor_in_reach(parts.spec, figures)
         figures = measure_teacher_missing(folder, parts) or figures
         parts = measured_against(parts, figures)
         if any(budget.relative for budget in parts.budgets):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.devices.named import open_named
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
-from nas_compress.errors import ExportError, RequestError
+from nas_compress.errors import RequestError
 from nas_compress.files import make_folder, read_sealed_json, write_bytes
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.own_metrics import require_sound_metrics
@@ -39,7 +38,7 @@ from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.batch import Batch, device_of, one_sample, timed_sizes
-from nas_compress.teacher.finite_answers import OWN_REMEDY, require_finite_answers
+from nas_compress.teacher.finite_answers import require_finite_answers
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.runtime_network import OnnxNetwork
@@ -62,6 +61,7 @@ _log = logging.getLogger(__name__)
 class StudyParts:
     """Checked parts of a study file. Nothing is trained or written yet.
 
+    find_whole: finds the layers of the user's own teacher that keep all their channels, at most once.
     named: the study's further devices. teacher_figures: figures of the teacher's file, None before it was measured.
     """
 
@@ -70,6 +70,7 @@ class StudyParts:
     dataset: Dataset
     device: torch.device
     target: Device
+    find_whole: Callable[[], tuple[WholeLayers, ...]]
     named: NamedDevices = field(default_factory=NamedDevices)
     teacher_figures: Mapping[str, float] | None = None
 
@@ -78,20 +79,13 @@ class StudyParts:
         """The study's specification."""
         return self.file.spec
 
-    @cached_property
+    @property
     def whole_layers(self) -> tuple[WholeLayers, ...]:
-        """Layers of the user's own teacher that keep all their channels; none of a family. Computed once.
+        """Layers of the user's own teacher that keep all their channels; none of a family.
 
         RequestError if torch-pruning cannot trace the network, or pruning.keep matches nothing.
         """
-        if self.spec.teacher.is_trained:
-            return ()
-        return layers_left_whole(
-            untrained_teacher(self),
-            self.dataset.example,
-            keep=self.spec.pruning.keep,
-            where=f"{self.file.label}: pruning.keep",
-        )
+        return self.find_whole()
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -145,7 +139,23 @@ def gather(
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     named = NamedDevices(opened, notice=notice)
-    return StudyParts(file=file, space=space, dataset=dataset, device=device, target=target, named=named)
+    data = dataset
+    return StudyParts(
+        file=file,
+        space=space,
+        dataset=dataset,
+        device=device,
+        target=target,
+        find_whole=cache(lambda: _whole_layers(file, data)),
+        named=named,
+    )
+
+
+def _whole_layers(file: StudyFile, dataset: Dataset) -> tuple[WholeLayers, ...]:
+    if file.spec.teacher.is_trained:
+        return ()
+    where = f"{file.label}: pruning.keep"
+    return layers_left_whole(_given_teacher(file, dataset), dataset.example, keep=file.spec.pruning.keep, where=where)
 
 
 def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Module:
@@ -156,12 +166,16 @@ def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Modul
     section = parts.spec.teacher
     if section.is_trained:
         return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
+    return _given_teacher(parts.file, parts.dataset, notice)
+
+
+def _given_teacher(file: StudyFile, dataset: Dataset, notice: Notice = no_notice) -> nn.Module:
     return load_given_teacher(
-        section,
-        folder=parts.file.folder,
-        task=parts.dataset.task,
-        batch=parts.dataset.example,
-        label=parts.file.label,
+        file.spec.teacher,
+        folder=file.folder,
+        task=dataset.task,
+        batch=dataset.example,
+        label=file.label,
         notice=notice,
     )
 
@@ -171,45 +185,7 @@ def measured_against(parts: StudyParts, teacher: Measured | None) -> StudyParts:
     return parts if teacher is None else replace(parts, teacher_figures=teacher.figures)
 
 
-CHECKED_SAMPLES = 512
-"""Largest number of samples of a split on which a user's teacher is checked before anything is written."""
-
-
-def check_own_teacher(parts: StudyParts, notice: Notice = no_notice) -> None:
-    """Build, run and export the user's own teacher before anything is written.
-
-    notice: receives a line about weights that were found under another key or prefix.
-    RequestError is raised if it cannot be built or exported, or if answers to a part of the samples are not finite.
-    """
-    section = parts.spec.teacher
-    if section.is_trained:
-        return
-    label, samples = parts.file.label, calibration_samples(parts.dataset.train)
-    network = untrained_teacher(parts, notice)
-    for split in (parts.dataset.train, parts.dataset.validation):
-        require_finite_answers(
-            network,
-            split,
-            parts.dataset.task,
-            name=f"{label}: teacher.{section.source}",
-            remedy=OWN_REMEDY,
-            at_most=CHECKED_SAMPLES,
-        )
-    require_sound_metrics(network, parts.dataset.validation, parts.dataset.task, label=label)
-    with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
-        try:
-            _write_teacher(
-                network,
-                Path(folder) / "model.onnx",
-                signature=parts.dataset.task.signature,
-                calibration=samples,
-                watch=Stopwatch(),
-            )
-        except ExportError as error:
-            raise RequestError(f"{label}: teacher.{section.source} must be a network for ONNX, but {error}") from error
-
-
-def _write_teacher(
+def write_teacher(
     network: nn.Module, path: Path, *, signature: Signature, calibration: Batch, watch: Stopwatch
 ) -> nn.Module:
     """Write the teacher's file, and return the network that it must agree with. An ONNX teacher is its own file."""
@@ -233,7 +209,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
         device=parts.device,
         progress=progress,
         notice=notice,
-        find_whole=lambda: parts.whole_layers,
+        find_whole=parts.find_whole,
     )
 
 
@@ -306,7 +282,7 @@ def baseline(
     device = device_of(teacher.train_samples.inputs)
     network = teacher.network.cpu()
     signature = dataset.task.signature
-    deployable = _write_teacher(network, path, signature=signature, calibration=calibration, watch=watch)
+    deployable = write_teacher(network, path, signature=signature, calibration=calibration, watch=watch)
     cost = measure_cost(
         network, path, signature=signature, activation_bits=32, sample=calibration, target=target, watch=watch
     )

@@ -24,8 +24,10 @@ from nas_compress.data.store.pictures import sizes_of
 from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.models.families import family_named
-from nas_compress.search.preflight.feasibility import draw_candidates
-from nas_compress.search.setup import check_own_teacher, gather
+from nas_compress.search.preflight.feasibility import Sized, draw_candidates
+from nas_compress.search.preflight.forecast import duration_in_words, quick_forecast
+from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget
 
@@ -205,7 +207,8 @@ def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
     The folder is made if needed. RequestError is raised if a file is in the way or the user's model or data cannot be
     used. Then nothing is left behind.
 
-    notice: receives a line about weights of the teacher that were found under another key or prefix.
+    notice: receives a line about weights of the teacher that were found under another key or prefix, and the time of
+    the first run.
     """
     study, space = starter.folder / "study.toml", starter.folder / "space.py"
     for path in (study, space):
@@ -226,27 +229,32 @@ def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
         sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
         if starter.space is None and kind is IMAGES and max(sides, default=0) >= LARGE_IMAGE:
             write_text(space, _space_text(starter, "strided_cnn"))
-        _fit_to_teacher(study, space, dataset)
+        parts, sized = _fit_to_teacher(study, space, dataset)
     except BaseException:
         for path in (study, space):
             path.unlink(missing_ok=True)
         if made and starter.folder.is_dir():
             starter.folder.rmdir()
         raise
+    expected = duration_in_words(quick_forecast(parts, sized))
+    notice(f"expected: about {expected} for {parts.spec.trials} trials on this machine; check says more")
     return [study, space]
 
 
-def _fit_to_teacher(study: Path, space: Path, dataset: Dataset) -> None:
-    """Draw from the space as `run` does. Leave out the criterion `bn_scale` if the teacher has no batch normalisation.
+def _fit_to_teacher(study: Path, space: Path, dataset: Dataset) -> tuple[StudyParts, list[Sized]]:
+    """Draw from the space as `run` does, and return the candidates by size.
 
+    The criterion `bn_scale` is left out if the teacher has no batch normalisation.
     RequestError is raised if the space does not fit the study for another reason.
     """
     try:
-        draw_candidates(gather(read_study(study), dataset=dataset))
+        parts = gather(read_study(study), dataset=dataset)
+        return parts, draw_candidates(parts)[0]
     except RequestError:
         fitting = space.read_text(encoding="utf-8").replace(f"{BN_CRITERION}, ", "").replace(f", {BN_CRITERION}", "")
         write_text(space, fitting)
-        draw_candidates(gather(read_study(study), dataset=dataset))
+        parts = gather(read_study(study), dataset=dataset)
+        return parts, draw_candidates(parts)[0]
 
 
 def _dataset(starter: Starter) -> Dataset:

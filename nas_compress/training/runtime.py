@@ -6,12 +6,12 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Iterator
-from copy import deepcopy
 
 import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
+from nas_compress.models.detached_copy import detached_copy
 from nas_compress.models.macs import count_macs
 from nas_compress.tasks.batch import Batch, device_of
 
@@ -69,7 +69,7 @@ def memory_format_for(model: nn.Module, samples: Batch) -> torch.memory_format:
     """
     if any(parameter.ndim > MOST_SIDES for parameter in model.parameters()):  # kernels of volumes
         return torch.contiguous_format
-    tried = deepcopy(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    tried = detached_copy(model).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     try:
         with torch.no_grad(), torch.random.fork_rng():
             tried(*samples.values())

@@ -21,7 +21,7 @@ from nas_compress.trial.born_again import write_ensemble
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
-from nas_compress.trial.shape import fresh_networks, fresh_student
+from nas_compress.trial.shape import fresh_networks, fresh_student, layers_kept_whole
 from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
@@ -143,6 +143,7 @@ def _run(
         measured=plan.cost,
         architecture=plan.architecture,
         integer_latency_ms=plan.integer_latency_ms,
+        whole_layers=layers_kept_whole(candidate, context.teacher),
     )
 
     # cost

@@ -59,6 +59,11 @@ def is_pruned(candidate: Candidate) -> bool:
     return candidate.pruning.ratio > 0 or candidate.pruning.head_ratio > 0 or candidate.shape.family == PRUNED
 
 
+def layers_kept_whole(candidate: Candidate, teacher: Teacher) -> tuple[str, ...]:
+    """Name the layers that family `pruned` leaves whole, each group with its reason; none of other families."""
+    return tuple(map(str, teacher.whole_layers)) if candidate.shape.family == PRUNED else ()
+
+
 def new_student(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     seed_all(seed)

@@ -131,6 +131,7 @@ class Outcome:
     front does not.
     stopped_at: epoch at which the stopping rule stopped the trial, or would have stopped it in the shadow.
     integer_latency_ms: latency of the version with integer kernels, if the float version is faster and ships instead.
+    whole_layers: layers of a user's network that keep all their channels, each group with its reason.
 
     >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
     >>> Outcome.from_dict(outcome.to_dict()) == outcome
@@ -152,6 +153,7 @@ class Outcome:
     stopped_at: int | None = None
     integer_latency_ms: float | None = None
     teacher_epochs: int = 0
+    whole_layers: tuple[str, ...] = ()
 
     @property
     def epochs_spent(self) -> int:
@@ -189,6 +191,8 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the inverse of `from_dict`."""
         values = asdict(self)
+        if not self.whole_layers:
+            del values["whole_layers"]  # the form of records without such layers
         values["spoke_at"] = values.pop("stopped_at")  # the name in every published record
         values["candidate"] = self.candidate.to_dict()
         values["architecture"] = None if self.architecture is None else self.architecture.to_dict()
@@ -211,6 +215,7 @@ class Outcome:
         if known.get("architecture") is not None:
             known["architecture"] = Architecture.from_dict(known["architecture"])
         known["curve"] = tuple((epoch, _number(figure)) for epoch, figure in known.get("curve", ()))
+        known["whole_layers"] = tuple(known.get("whole_layers", ()))
         known["losses"] = {name: _number(loss) for name, loss in known.get("losses", {}).items()}
         return cls(**known)
 

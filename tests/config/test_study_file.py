@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pydantic
@@ -36,6 +37,11 @@ MISTAKES = {
     GOOD + 'nam = "x"': "every key must be known, but got data.nam; did you mean 'name'?",
     GOOD + "[training]\nepoch = 3": "but got training.epoch; did you mean 'epochs'?",
     GOOD + '[teacher]\nfamly = "x"': "but got teacher.famly; did you mean 'family'?",
+    GOOD + "[search]\naccuracy_floor = 95": "0 < search.accuracy_floor < 1 (accuracy) must hold, but got 95",
+    GOOD + '[search]\naccuracy_floor = 0.9\nsampler = "tpe"': "search.accuracy_floor needs the sampler ehvi",
+    GOOD.replace("[data]", 'objectives = ["size_bytes"]\n[data]') + "[search]\naccuracy_floor = 0.9": (
+        "an objective such as accuracy, without a reward, but got sampler='ehvi', objectives=['size_bytes']"
+    ),
     GOOD + '[search]\nsamplr = "x"': "but got search.samplr; did you mean 'sampler'?",
     GOOD + "[budgets.latency_ms]\nat_mot = 3": "but got budgets.latency_ms.at_mot; did you mean 'at_most'?",
     GOOD + "[budgetz.latency_ms]\nat_most = 3": "but got budgetz; did you mean 'budgets'?",
@@ -330,3 +336,9 @@ def test_other_json_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(text, encoding="latin-1")
     assert "must be the config.json of an exported bundle" in refused(path)
+
+
+def test_a_floor_makes_another_study_and_no_floor_keeps_the_identity_of_earlier_ones(tmp_path: Path) -> None:
+    plain, floor = (parse_spec(tomllib.loads(GOOD + more), "a") for more in ("", "[search]\naccuracy_floor = 0.9"))
+    one, other = (study_identity(spec, space_hash="", data_fingerprint="") for spec in (plain, floor))
+    assert "accuracy_floor" not in one["search"] and other["search"]["accuracy_floor"] == 0.9

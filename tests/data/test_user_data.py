@@ -281,6 +281,15 @@ PIECES = [
     ("{**good, 'train': (images[:4], labels[:4])}", "validation (15% of train) must have samples of each class 0 to 2"),
     ("{**good, 'validation': (images[:2], labels[:2])}", "validation must have samples of each class 0 to 2"),
     ("{**good, 'groups': labels[:7]}", "groups must be 60 numbers or words, one for each sample of train, but got"),
+    (
+        "{**good, 'validation': good['test'], 'groups': labels}",
+        "but there are none for validation and test; return {",
+    ),
+    ("{**good, 'groups': {'test': labels}}", "groups must be given for each split, because one may be in two"),
+    (
+        "{**good, 'groups': {'train': labels, 'tset': labels}}",
+        "must be a known name, but got 'tset' (study.toml: data.factory); did you mean 'test'?",
+    ),
     ("{**good, 'groups': labels * 0}", "at least 2 groups to draw a validation split, but got 1"),
     (
         "{**good, 'train': (images * 0 + 7, labels)}",
@@ -350,6 +359,15 @@ def test_groups_of_the_user_stay_whole_in_a_drawn_validation_split(tmp_path: Pat
     data = load(tmp_path, f"{code}    return {{**good, 'groups': [f'speaker {{each}}' for each in {groups}]}}\n")
     validation, train = (set(split.inputs["input"][:, 0, 0, 0].tolist()) for split in (data.validation, data.train))
     assert validation and not validation & train and len(data.validation) + len(data.train) == 60
+
+
+def test_a_group_in_two_given_splits_is_refused(tmp_path: Path) -> None:
+    given = "'validation': (images[:6], labels[:6]), 'groups': {'train': np.arange(60), 'validation': VALUES}"
+    code = returning(f"{{'train': (images, labels), {given}}}")
+    (tmp_path / "apart").mkdir()
+    load(tmp_path / "apart", code.replace("VALUES", "np.arange(60, 66)"))
+    message = "a group must be in one split, but group 59 is in train and validation (1 such groups)"
+    assert message in refused(tmp_path, code.replace("VALUES", "np.arange(59, 65)"))
 
 
 def test_a_missing_test_split_is_asked_for_when_it_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
+from nas_compress.report.page import report_page
+from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.preflight.feasibility import draw_candidates
@@ -111,6 +113,20 @@ def test_a_module_that_cannot_be_traced_is_refused_before_training(tmp_path: Pat
         RequestError, match="needs a network that can be traced, but got Net: it decides by the numbers"
     ):
         draw_candidates(gather(read_study(study.parent)))
+
+
+def test_layers_left_whole_are_named_in_record_report_and_bundle(tmp_path: Path) -> None:
+    study = written(tmp_path)
+    text = (study.parent / "study.toml").read_text()
+    (study.parent / "study.toml").write_text(f'{text}[pruning]\nkeep = ["mix"]\n')
+    with quick_and_apart():
+        run_study(study, out=tmp_path / "run", trials=1)
+    folder = RunFolder(root=tmp_path / "run")
+    (record,) = read_records(folder)
+    assert record.outcome.whole_layers == ("mix (pruning.keep)",)
+    export_bundle(folder, 0, tmp_path / "bundle")
+    assert "Layers with all their channels: `mix (pruning.keep)`." in (tmp_path / "bundle" / "README.md").read_text()
+    assert "Layers with all their channels:</b> mix (pruning.keep).</p>" in report_page(folder)
 
 
 DECIDES = """        if samples.max() > 300:

@@ -188,7 +188,7 @@ def test_a_rare_infinity_is_found_before_the_first_trial(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One validation sample when the teacher is measured; some shifted training samples when it answers them."""
-    monkeypatch.setattr("nas_compress.search.setup.CHECKED_SAMPLES", 1)
+    monkeypatch.setattr("nas_compress.search.preflight.teacher_check.CHECKED_SAMPLES", 1)
     data = gather(read_study(study(tmp_path / "study", "Plain"))).dataset
     ink = data.validation.inputs["input"].sum((1, 2, 3))
     least, most = (0, int(ink.max()) - 1) if kind == "validation" else (int(ink.min()), 10_000)

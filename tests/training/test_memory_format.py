@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Split
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.quantization.parametrized import round_parameter_
+from nas_compress.quantization.weight_quantizers import LargestWeight
 from nas_compress.tasks.classification import Classification
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -83,3 +85,22 @@ def test_the_faster_order_is_chosen_if_the_network_runs_with_it(model: nn.Module
 
 def test_a_network_over_volumes_is_trained() -> None:
     trained(Volumes(), epochs=1)
+
+
+class Heard(nn.Module):
+    """An LSTM behind a convolution, with rounded weights of its states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.cells, self.linear = nn.Conv2d(1, 4, 3), nn.LSTM(16, 8, batch_first=True), nn.Linear(8, 4)
+        round_parameter_(self.cells, "weight_hh_l0", LargestWeight(4))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        states, _ = self.cells(self.conv(samples.float() / 64).flatten(2))
+        logits: Tensor = self.linear(states[:, -1])
+        return logits
+
+
+def test_rounded_recurrent_layers_are_tried_too() -> None:
+    assert memory_format_for(Heard(), {"input": torch.zeros(2, 1, 6, 6, dtype=torch.uint8)}) == torch.channels_last
+    assert all(bool(weights.isfinite().all()) for weights in trained(Heard(), epochs=1).parameters())

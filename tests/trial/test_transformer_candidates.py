@@ -132,7 +132,7 @@ def test_a_transformers_vote_shapes_either_family(few_digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"heads": 2}, "heads is a setting of vit, but got heads=2 for family 'resnet'"),
+        ({"heads": 2}, "heads is a setting of vit and encoder, but got heads=2 for family 'resnet'"),
         ({"mlp_ratio": 2.0}, "mlp_ratio is a setting of vit, but got mlp_ratio=2.0 for family 'resnet'"),
         ({"patch_size": 2}, "patch_size is a setting of vit"),
         ({"pooling": "mean"}, "pooling is a setting of vit, but got pooling='mean'"),

@@ -183,7 +183,7 @@ def test_it_is_frozen() -> None:
         ),
         ({"quantization": Quantization(method="lsq")}, "weight_bits <= 8 must hold for method='lsq'"),
         ({"min_heads": 0}, "min_heads must be a whole number of at least 1, but got min_heads=0"),
-        ({"heads": 2}, "heads is a setting of vit, but got heads=2 for family 'resnet'"),
+        ({"heads": 2}, "heads is a setting of vit and encoder, but got heads=2 for family 'resnet'"),
         ({"losses": ()}, "losses must name at least one term"),
         ({"losses": (LossTerm(name="kd"), LossTerm(name="kd", weight=2))}, "each term once, but got kd, kd"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +13,8 @@ from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
-from nas_compress.search.setup import StudyParts, check_own_teacher
+from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -78,6 +80,33 @@ def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
         trial_s=trial_s,
         study_s=teacher_s + parts.spec.trials * trial_s,
     )
+
+
+def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
+    """Return the seconds of a study from a few timed batches of its middle candidate; no file is measured.
+
+    parts: their data may have more training samples than the study uses. sized: candidates of the space by size.
+    """
+    section, middle = parts.spec.teacher, sized[len(sized) // 2]
+    samples = len(parts.dataset.train)
+    share = min(samples, parts.spec.data.train_samples or samples) / samples
+    teacher_s = 0.0
+    if section.is_trained:
+        architecture = teacher_architecture(section, parts.dataset, parts.file.label)
+        teacher_s = share * section.epochs * _epoch_seconds(architecture, parts)
+    epochs = share * parts.spec.training.epochs * middle.candidate.teaching.trainings
+    return teacher_s + parts.spec.trials * (OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts))
+
+
+def duration_in_words(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours.
+
+    >>> duration_in_words(40), duration_in_words(600), duration_in_words(9000)
+    ('40 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:

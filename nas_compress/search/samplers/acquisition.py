@@ -26,6 +26,8 @@ FITTED = 60
 """Number of observations for a model's hyperparameters if too few are settled."""
 BEYOND = 0.1
 """Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
+NEAR = 0.03
+"""Distance from the best quality of the worst candidates that count as near to it, for metrics from 0 to 1."""
 SURE = 1e-6
 """Standard deviation of known values, for an extent of 1."""
 
@@ -35,9 +37,18 @@ class Acquisition:
 
     distributions: parameters of the models. Candidates of running trials count with their predicted means (Ginsbourger
     et al. 2010, the kriging believer).
+    near: count the volume of candidates near the best quality only, within `NEAR` of it.
+    floor: count the volume of candidates above this quality only.
     """
 
-    def __init__(self, observed: Observed, distributions: Mapping[str, BaseDistribution]) -> None:
+    def __init__(
+        self,
+        observed: Observed,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        near: bool = False,
+        floor: float | None = None,
+    ) -> None:
         self._distributions = distributions
         self._places, self._unordered = features(observed.params, distributions)
         self._apart = differences(self._places, self._places, self._unordered)
@@ -55,7 +66,7 @@ class Acquisition:
             self._costs = _Figures(values=values, variances=observed.variances)
             front = np.concatenate([front, running])
         self._best, self._extent = best, extent
-        corner = np.full(len(best), 1 + BEYOND)
+        corner = _corner(observed, best, extent, near=near, floor=floor)
         members = (self._costs.values[front] - best) / extent
         members = members[(members < corner).all(axis=1)]
         self._boxes = free_boxes(members[non_dominated(members)], corner)
@@ -129,6 +140,17 @@ def _range(observed: Observed) -> tuple[Floats, Floats]:
     best = np.array([column.min() if len(column) else 0.0 for column in found])
     extent = np.array([np.ptp(column) if len(column) else 0.0 for column in found])
     return best, np.where(extent > 0, extent, 1.0)
+
+
+def _corner(observed: Observed, best: Floats, extent: Floats, *, near: bool, floor: float | None) -> Floats:
+    """Return the worst costs of a candidate that counts, scaled to a best of 0 and an extent of 1."""
+    corner = np.full(len(best), 1 + BEYOND)
+    column = observed.quality
+    if column is not None and floor is not None:
+        corner[column] = min(corner[column], (-floor - best[column]) / extent[column])
+    elif column is not None and near and observed.is_share:
+        corner[column] = min(corner[column], NEAR / extent[column])
+    return corner
 
 
 def free_boxes(front: Floats, corner: Floats) -> tuple[Floats, Floats]:

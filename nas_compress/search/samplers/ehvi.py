@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from nas_compress.search.samplers.acquisition import Acquisition
 from nas_compress.search.samplers.gaussian_process import differences
 from nas_compress.search.samplers.known_costs import Costs, KnownCosts
-from nas_compress.search.samplers.observations import fullest, is_closed, observe
+from nas_compress.search.samplers.observations import Observed, fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
     Key,
     SpacePoint,
@@ -34,13 +35,18 @@ START = 3
 """Number of trials before the models are used. Their candidates are far apart. Three were best in replays."""
 SURVEY = 24
 """Number of candidates whose costs are looked up before the models are used."""
+NEAR_EVERY = 2
+"""One of this many proposals counts the candidates near the best quality only.
+
+People need those, and the volume of the whole front hardly values them. Every proposal so lost a tenth of the volume.
+"""
 CHOICES = 3
 """Number of choices if other workers start the proposed candidate meanwhile. A choice takes seconds."""
 LOOKS = 8
 """Limit of cost lookups for one proposal."""
 DRAWN = 96
 """Number of points drawn from the space for one proposal."""
-NEAR = 40
+NEIGHBOURS = 40
 """Number of neighbours of the front's members, and again of the best `BEST` points."""
 BEST = 16
 
@@ -56,6 +62,9 @@ class EHVISampler(BaseSampler):
     used. Then, as a rule, only candidates with known costs are proposed. The costs are kept in the study's user
     attributes.
     startup_trials: number of first trials, at most `START`. Their candidates are far apart.
+    floor: smallest quality of interest. Without it, every second proposal improves the front near its best quality,
+    within `acquisition.NEAR`, and the others the whole front. The quality is the first maximised objective that
+    training determines.
 
     Trained, running and failed candidates are not proposed. Running candidates count with the models' mean
     (Ginsbourger et al. 2010, the kriging believer). If no candidate is left, a proposal is random. Without a `space`,
@@ -63,12 +72,18 @@ class EHVISampler(BaseSampler):
     """
 
     def __init__(
-        self, *, seed: int, startup_trials: int, space: Suggesting | None = None, costs: Costs | None = None
+        self,
+        *,
+        seed: int,
+        startup_trials: int,
+        space: Suggesting | None = None,
+        costs: Costs | None = None,
+        floor: float | None = None,
     ) -> None:
         self._seed = seed
         self._uniform = RandomSampler(seed=seed)
         self._startup_trials = min(startup_trials, START)
-        self._space, self._costs = space, costs
+        self._space, self._costs, self._floor = space, costs, floor
         self._chosen: tuple[int, SpacePoint | None] | None = None
 
     def reseed_rng(self) -> None:
@@ -122,7 +137,9 @@ class EHVISampler(BaseSampler):
         known = KnownCosts(study, self._costs)
         known.look_up(drawn, enough=SURVEY)
         with threadpool_limits(1):  # small tables: a second thread costs more than it saves
-            return self._best(fresh, space, random, given, known, trials, study.directions, study.metric_names)
+            observed = partial(observe, trials, known.found, study.directions, study.metric_names)
+            near = trial.number % NEAR_EVERY == 0
+            return self._best(fresh, space, random, given, known, trials, observed, near=near)
 
     def _best(
         self,
@@ -132,27 +149,31 @@ class EHVISampler(BaseSampler):
         given: Mapping[str, object],
         known: KnownCosts,
         trials: Mapping[Key, FrozenTrial],
-        directions: Sequence[StudyDirection],
-        names: Sequence[str] | None,
+        look: Callable[[], Observed],
+        *,
+        near: bool,
     ) -> SpacePoint | None:
-        """Return the best point with known costs, among the drawn ones, their neighbours and those of the front."""
-        observed = observe(trials, known.found, directions, names)
+        """Return the best point with known costs, among the drawn ones, their neighbours and those of the front.
+
+        look: returns what is known by now. near: improve the front near the best quality.
+        """
+        observed = look()
         front = [observed.params[row] for row in observed.front] or [point.params for point in drawn]
-        near = [neighbour(space, random, random.choice(front), given) for _ in range(NEAR if front else 0)]
-        points = _fresh([*drawn, *near], trials)
+        others = [neighbour(space, random, random.choice(front), given) for _ in range(NEIGHBOURS if front else 0)]
+        points = _fresh([*drawn, *others], trials)
         if not points:
             return None
         seen = {name: kind for point in points for name, kind in point.distributions.items()}
-        models = Acquisition(observed, seen)
+        models = Acquisition(observed, seen, near=near, floor=self._floor)
         best = _ranked(points, models)[:BEST]
-        near = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEAR)]
-        points = _fresh([*best, *near], trials)
+        others = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEIGHBOURS)]
+        points = _fresh([*best, *others], trials)
         for _ in range(LOOKS):
             first = _ranked(points, models)[0]
             if not known.lacks(first):
                 return first
             known.look_up([first])
-            models = Acquisition(observe(trials, known.found, directions, names), seen)
+            models = Acquisition(look(), seen, near=near, floor=self._floor)
         return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
 
 

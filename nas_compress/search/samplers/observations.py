@@ -44,6 +44,8 @@ class Observed:
     costs: (n, m), nan if unknown. variances: (n, m), of extrapolated costs. excess: (n, c), violations of the
     constraints, nan if unknown. front: rows on the front. running: rows of running trials. settled: (n,), rows fixed
     until the number of candidates has grown by an eighth.
+    quality: column of the first maximised objective that training determines, None without one. is_share: the quality
+    is a metric from 0 to 1.
     """
 
     keys: list[Key]
@@ -54,6 +56,8 @@ class Observed:
     front: NDArray[np.intp]
     running: NDArray[np.intp]
     settled: NDArray[np.bool_]
+    quality: int | None
+    is_share: bool
 
 
 def observe(
@@ -86,7 +90,18 @@ def observe(
         before = _known_row(*known[key], signs, limits) if key in known else None
         rows.append(before if key not in trials else _row(trials[key], before, signs, limits, learned))
     found = [row for row in rows if row is not None]
-    return _table(kept, found, signs, limits, front, settled, logarithmic=logarithmic)
+    qualities = np.flatnonzero(learned & (signs < 0))
+    return _table(
+        kept,
+        found,
+        signs,
+        limits,
+        front,
+        settled,
+        logarithmic=logarithmic,
+        quality=int(qualities[0]) if len(qualities) else None,
+        names=names,
+    )
 
 
 def fullest(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
@@ -206,11 +221,13 @@ def _table(
     keys: list[Key],
     rows: list[_Row],
     signs: Floats,
-    names: Sequence[str],
+    limits: Sequence[str],
     front: set[Key],
     settled: NDArray[np.bool_],
     *,
     logarithmic: NDArray[np.bool_],
+    quality: int | None,
+    names: Sequence[str] | None,
 ) -> Observed:
     costs = np.array([row.costs for row in rows]).reshape(len(rows), len(signs))
     variances = np.zeros_like(costs)
@@ -232,11 +249,17 @@ def _table(
         params=[row.params for row in rows],
         costs=costs,
         variances=variances,
-        excess=np.array([row.excess for row in rows]).reshape(len(rows), len(names)),
+        excess=np.array([row.excess for row in rows]).reshape(len(rows), len(limits)),
         front=np.array([number for number, key in enumerate(keys) if key in front], dtype=np.intp),
         running=np.array([number for number, row in enumerate(rows) if row.running], dtype=np.intp),
         settled=settled,
+        quality=quality,
+        is_share=quality is not None and names is not None and _is_share(names[quality]),
     )
+
+
+def _is_share(name: str) -> bool:
+    return name in METRICS and METRICS[name].bounds == (0.0, 1.0)
 
 
 def _extrapolated(curve: Curve, gains: Mapping[int, Sequence[float]]) -> tuple[float, float]:

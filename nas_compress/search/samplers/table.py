@@ -36,6 +36,7 @@ class SamplerContext:
     startup_trials: number of random trials before a model is used.
     space: the function of the search space, if known.
     costs: looks up a candidate's costs before training, if they can be known.
+    floor: smallest quality of interest, for samplers that can use it.
     """
 
     seed: int
@@ -43,6 +44,7 @@ class SamplerContext:
     startup_trials: int
     space: Suggesting | None = None
     costs: Costs | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,11 @@ class SamplerKind:
 
 def _ehvi(context: SamplerContext) -> BaseSampler:
     return EHVISampler(
-        seed=context.seed, startup_trials=context.startup_trials, space=context.space, costs=context.costs
+        seed=context.seed,
+        startup_trials=context.startup_trials,
+        space=context.space,
+        costs=context.costs,
+        floor=context.floor,
     )
 
 
@@ -183,6 +189,7 @@ def proposal_context(
     startup_trials: int,
     space: Suggesting | None = None,
     costs: Costs | None = None,
+    floor: float | None = None,
 ) -> SamplerContext:
     """Return the sampler's input for the proposal after `finished` trials.
 
@@ -194,4 +201,5 @@ def proposal_context(
         startup_trials=startup_trials,
         space=space,
         costs=costs,
+        floor=floor,
     )

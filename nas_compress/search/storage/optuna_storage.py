@@ -201,6 +201,8 @@ def study_identity(
         del values["pruning"]  # the same
     if not spec.metrics:
         del values["metrics"]  # the same
+    if spec.search.accuracy_floor is None:
+        del values["search"]["accuracy_floor"]  # the same
     for key in LATER_KEYS_OF_DATA:
         if values["data"][key] is None:
             del values["data"][key]  # the same

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers import ehvi
-from nas_compress.search.samplers.acquisition import Acquisition, expected_improvement, free_boxes
+from nas_compress.search.samplers.acquisition import NEAR, Acquisition, expected_improvement, free_boxes
 from nas_compress.search.samplers.ehvi import EHVISampler
 from nas_compress.search.samplers.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.search.samplers.observations import FAILED, Known, fullest, observe
@@ -289,6 +289,36 @@ def test_an_improvement_is_large_where_it_should_be() -> None:
     wide = np.array([point.params["width"] > 23 for point in points])
     assert found[:20].sum() > 3 * found[20:].sum(), "a good kind may push the front, a bad one hardly"
     assert found[wide].max() < 0.1 * found[:20].max(), "and one that breaks a constraint is no improvement"
+
+
+def test_a_floor_or_the_neighbourhood_of_the_best_moves_the_interest() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
+
+    def suggest(trial: Suggest) -> tuple[float, float]:
+        width = trial.suggest_int("width", 1, 30)
+        return width / 30, float(width)
+
+    study.optimize(suggest, n_trials=12)  # type: ignore[arg-type]
+    points = [draw(suggest, Random(seed), {"width": width}) for seed, width in enumerate(range(1, 31))]
+    observed = observe(fullest(study.trials), {}, study.directions, ("accuracy", "size_bytes"))
+    assert observed.quality == 0 and observed.is_share
+    accuracy = np.array([point.params["width"] / 30 for point in points])
+    best = -float(observed.costs[:, 0].min())
+    seen = dict(points[0].distributions)
+
+    def below(limit: float, *, near: bool = False, floor: float | None = None) -> float:
+        found = Acquisition(observed, seen, near=near, floor=floor).improvements(points)
+        return float(found[accuracy < limit - 0.1].max() / found.max())
+
+    assert below(best - NEAR) > 0.01, "the whole front counts"
+    assert below(best - NEAR, near=True) < 0.01
+    assert below(0.8, floor=0.8) < 0.01
+
+
+def test_costs_known_before_training_are_no_quality() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
+    study.optimize(lambda trial: (trial.suggest_float("x", 1, 2), 1.0), n_trials=3)
+    assert observe(fullest(study.trials), {}, study.directions, ("samples_per_s", "size_bytes")).quality is None
 
 
 def test_it_finds_a_better_front_than_chance() -> None:
