@@ -158,10 +158,13 @@ def _require_size(size: int, path: Path) -> None:
 
 
 def _with_pieces(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
-    """Return the specification of token ids with the word pieces in a file, if it has them."""
+    """Return the specification of token ids with the word pieces in a file, if it has them; RequestError if broken."""
     if spec.dtype != "int32" or "word_pieces" not in metadata:
         return spec
-    pieces = WordPieces.from_metadata(metadata)
+    try:
+        pieces = WordPieces.from_metadata(metadata)
+    except (KeyError, ValueError) as error:
+        raise RequestError(f"a vocabulary in a file must have pieces and a length, but got {error!r}") from error
     return replace(spec, values=len(pieces.pieces), pieces=pieces)
 
 

@@ -136,6 +136,16 @@ def test_the_bundle_reads_raw_text_without_packages_beside_onnxruntime_and_numpy
                         "dataclasses", "functools"}  # fmt: skip
 
 
+def test_a_file_with_half_a_vocabulary_is_refused_in_one_line(run: RunFolder, tmp_path: Path) -> None:
+    model = onnx.load(run.root / read_records(run)[0].model)
+    for entry in model.metadata_props:
+        if entry.key == "longest":
+            entry.value = "many"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(RequestError, match="a vocabulary in a file must have pieces and a length, but got ValueError"):
+        file_signature(tmp_path / "model.onnx")
+
+
 def _imports(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
 
