@@ -35,16 +35,21 @@ def save_net(path: Path, *, channels: int = 8, side: int = 8, input_type: int = 
     return path
 
 
-def cache_in(folder: Path, settings: DeviceSettings = DEFAULT_SETTINGS) -> LatencyCache:
-    path = folder / f"{settings_key(describe_machine().key, DEFAULT_NAME, settings)}.json"
+def cache_in(folder: Path, settings: DeviceSettings = DEFAULT_SETTINGS, fingerprint: str | None = None) -> LatencyCache:
+    """The latency cache of a device, by default of onnxruntime with these settings."""
+    path = folder / f"{fingerprint or settings_key(describe_machine().key, DEFAULT_NAME, settings)}.json"
     return LatencyCache(path, boot=boot_name(), reference=REFERENCE_NAME)
 
 
 def learned_level_in(
-    folder: Path | None = None, *, fast_ms: float, settings: DeviceSettings = DEFAULT_SETTINGS
+    folder: Path | None = None,
+    *,
+    fast_ms: float,
+    settings: DeviceSettings = DEFAULT_SETTINGS,
+    fingerprint: str | None = None,
 ) -> None:
     """Keep a fast level in a latency cache; the user's own if `folder` is None."""
-    cache_in(folder or cache_folder() / "latency", settings).keep(FastLevel(fast_ms=fast_ms), {})
+    cache_in(folder or cache_folder() / "latency", settings, fingerprint).keep(FastLevel(fast_ms=fast_ms), {})
 
 
 def meter_with_level(folder: Path, fast_ms: float, *, blocks: int = SAFE_BLOCKS) -> LatencyMeter:

@@ -34,6 +34,12 @@ def _onnxruntime_cpu(settings: DeviceSettings) -> Device:
     return OnnxruntimeCpu(LatencyMeter(settings=settings))
 
 
+def _openvino(settings: DeviceSettings) -> Device:
+    from nas_compress.devices.openvino.device import OpenVinoCpu
+
+    return OpenVinoCpu(settings)
+
+
 def _remote(settings: DeviceSettings, command: tuple[str, ...]) -> Device:
     from nas_compress.devices.remote.device import open_remote
 
@@ -47,6 +53,11 @@ DEVICES: Mapping[str, DeviceEntry] = {
     DEFAULT_DEVICE: DeviceEntry(
         summary="this machine's CPU under onnxruntime: batch 1, one thread, or as in [target]",
         make=_onnxruntime_cpu,
+        integer_caution=integer_caution,
+    ),
+    "openvino": DeviceEntry(
+        summary="this machine's CPU under OpenVINO; needs the extra [openvino]",
+        make=_openvino,
         integer_caution=integer_caution,
     ),
     REMOTE: DeviceEntry(

@@ -85,8 +85,7 @@ MISTAKES = {
     GOOD + "shift = -1": "but got data.shift=-1",
     GOOD + "[teacher]\ndepths = []": "teacher.depths:",
     # settings of families
-    GOOD
-    + "[teacher]\nheads = 2": "teacher: heads is a setting of vit and encoder, but got heads=2 for family 'resnet'",
+    GOOD + "[teacher]\nheads = 2": "heads is a setting of vit and encoder, but got heads=2 for family 'resnet'",
     GOOD
     + '[teacher]\nfamily = "vit"\nstem_stride = 2': "stem_stride is a setting of resnet, mobilenet, conv1d and unet",
     GOOD + '[teacher]\nfamily = "vit"\nheads = 0': "teacher: heads must be a whole number of at least 1",

@@ -75,7 +75,11 @@ class OnnxruntimeCpu:
             cache = Path(folder)
             with suppress(OSError):  # none is there
                 shutil.copyfile(self._meter.file, cache / self._meter.file.name)
-            yield OnnxruntimeCpu(LatencyMeter(cache=cache, settings=self.settings, device=self.name))
+            yield self._again(cache)
+
+    def _again(self, cache: Path) -> Device:
+        """Return the same device with its latencies in another folder."""
+        return OnnxruntimeCpu(LatencyMeter(cache=cache, settings=self.settings, device=self.name))
 
     def busy(self) -> AbstractContextManager[None]:
         """Share the machine with other training processes of the same latency cache."""

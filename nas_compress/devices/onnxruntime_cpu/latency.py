@@ -30,7 +30,7 @@ from nas_compress.devices.onnxruntime_cpu.machine import (
 )
 from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
-from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
+from nas_compress.devices.onnxruntime_cpu.timed_session import OpenNet, TimedNet
 from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import cache_folder
@@ -47,7 +47,9 @@ class LatencyMeter:
 
     cache: folder, `latency` in the cache folder by default. time_limit_s: longest measurement. blocks: number of
     accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net. settings: conditions
-    of the latencies. device: name of the device. RequestError for more threads than cores, or an unknown provider.
+    of the latencies. device: name of the device. runtime, open_net: version of a runtime other than onnxruntime, and
+    the function that opens a file in it; onnxruntime always runs the reference net. RequestError for more threads than
+    cores, or an unknown provider.
 
     A measurement that is not patient also ends after 0.15 s without an accepted block: slow states last for seconds, so
     a later try does better. The first measurement after a boot takes 1.5 s more to learn the machine's fast level.
@@ -63,6 +65,8 @@ class LatencyMeter:
         blocks: int = 12,
         settings: DeviceSettings = DEFAULT_SETTINGS,
         device: str = DEFAULT_NAME,
+        runtime: str = "",
+        open_net: OpenNet | None = None,
     ) -> None:
         if not time_limit_s > 0:
             raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
@@ -73,7 +77,8 @@ class LatencyMeter:
         self.folder = cache or cache_folder() / "latency"
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
         self.window = shared_window(self.folder / machine)
-        self.fingerprint = settings_key(machine, device, settings)
+        self.fingerprint = settings_key(machine, f"{device} {runtime}".strip(), settings)
+        self._open_net = open_net
         self.file = self.folder / f"{self.fingerprint}.json"
         self._cache = LatencyCache(self.file, boot=boot_name(), reference=REFERENCE_NAME)
 
@@ -97,7 +102,9 @@ class LatencyMeter:
         kept = self._kept(key)
         if kept is not None:
             return kept
-        candidate = TimedNet(model, block_ms=_CANDIDATE_BLOCK_MS, sizes=sizes, settings=self.settings)
+        candidate = TimedNet(
+            model, block_ms=_CANDIDATE_BLOCK_MS, sizes=sizes, settings=self.settings, open_net=self._open_net
+        )
         with self.window.still() as alone:
             kept = self._kept(key)  # another process may have measured it while this one waited
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
 Array = NDArray[Any]
 
+OpenNet = Callable[[Path | bytes, DeviceSettings, Mapping[str, int]], Callable[[], object]]
+"""Opens a path or the bytes of a file, for sizes of free dimensions. The result runs one batch."""
+
 _WARM_UP_RUNS = 5
 _WARM_UP_S = 0.02
 _TAIL_RUNS = 5
@@ -29,8 +33,9 @@ class TimedNet:
     """A model that runs one fixed batch repeatedly, or one after the other for several sizes.
 
     source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: see `devices.protocol.Sizes`; with
-    several sizes, a run is the mean over one run of each. settings: threads, batch and providers of a run. RequestError
-    if the model cannot run one batch, or if onnxruntime does not use the providers.
+    several sizes, a run is the mean over one run of each. settings: threads, batch and providers of a run. open_net:
+    opens it in a runtime other than onnxruntime. RequestError if the model cannot run one batch, or if onnxruntime does
+    not use the providers.
     """
 
     def __init__(
@@ -40,14 +45,16 @@ class TimedNet:
         block_ms: float,
         sizes: Sizes = NO_SIZES,
         settings: DeviceSettings = DEFAULT_SETTINGS,
+        open_net: OpenNet | None = None,
     ) -> None:
-        session = _open(source, settings)
-        batches = [random_batch(session, settings.batch, each, _name(source)) for each in _each(sizes)]
-        self._batches = batches
-        self._run: Callable[[dict[str, Array]], object] = lambda batch: session.run(None, batch)
+        each = list(_each(sizes))
+        if open_net is None:
+            self._runs = _in_onnxruntime(source, settings, each)
+        else:
+            self._runs = [open_net(source, settings, one) for one in each]
         self._clock = _clock(settings)
-        for batch in batches:
-            _try(lambda batch=batch: self._run(batch), source, settings.batch)  # type: ignore[misc]
+        for run in self._runs:
+            _try(run, source, settings.batch)
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
         self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
 
@@ -61,16 +68,16 @@ class TimedNet:
 
     def _seconds(self) -> float:
         start = self._clock()
-        for batch in self._batches:
-            self._run(batch)
-        return (self._clock() - start) / len(self._batches)
+        for run in self._runs:
+            run()
+        return (self._clock() - start) / len(self._runs)
 
     def _warm_up_ms(self) -> float:
         # A rough figure is enough; a very slow net runs only once.
         times: list[float] = []
-        while len(times) < _WARM_UP_RUNS and sum(times) * len(self._batches) < _WARM_UP_S:
+        while len(times) < _WARM_UP_RUNS and sum(times) * len(self._runs) < _WARM_UP_S:
             times.append(self._seconds())
-        return max(min(times) * len(self._batches) * 1e3, 1e-3)
+        return max(min(times) * len(self._runs) * 1e3, 1e-3)
 
 
 def _each(sizes: Sizes) -> Iterator[dict[str, int]]:
@@ -107,6 +114,15 @@ def _try(run: Callable[[], object], source: Path | bytes, batch: int) -> None:
 
 def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
+
+
+def _in_onnxruntime(
+    source: Path | bytes, settings: DeviceSettings, sizes: Sequence[Mapping[str, int]]
+) -> list[Callable[[], object]]:
+    """Open a file once, and return a run of each size."""
+    session = _open(source, settings)
+    batches = [random_batch(session, settings.batch, each, _name(source)) for each in sizes]
+    return [partial(session.run, None, batch) for batch in batches]
 
 
 def random_batch(

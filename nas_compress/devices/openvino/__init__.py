@@ -1,0 +1,1 @@
+"""The local CPU under OpenVINO; needs the extra `openvino`."""
