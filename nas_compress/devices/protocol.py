@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from nas_compress.values.device_settings import DeviceSettings
 
@@ -87,6 +87,18 @@ class Device(Protocol):
 
     def pause(self) -> None:
         """Wait while another process measures. It is called between batches, so it must be cheap."""
+
+
+Answers = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Arrays of the outputs of one batch of inputs, by name."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A device of another runtime than onnxruntime on this machine, whose answers may differ."""
+
+    def answers(self, path: Path) -> Answers:
+        """Open a file; RequestError if the runtime cannot. So does the returned function for a batch."""
 
 
 Described = Mapping[str, Any]

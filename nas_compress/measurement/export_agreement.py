@@ -11,8 +11,9 @@ from torch import nn
 
 from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import RANGES_AT_RUN_TIME, open_session, read_model
+from nas_compress.devices.protocol import Answers
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.measurement.predictions import File, predict
+from nas_compress.measurement.predictions import File, answered, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Batch, fitting, named_outputs, split, to_arrays
 from nas_compress.tasks.task import Task
@@ -60,6 +61,18 @@ def check_agreement(
         if integer_caution and rounding == "integers" and _agrees_without_kernels(path, compare):
             raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
         raise
+
+
+def check_answers(
+    answers: Answers, path: Path, inputs: Batch, task: Task, *, session: ort.InferenceSession, device: str
+) -> Agreement:
+    """Compare a file's answers on a device with those of onnxruntime; ExportError if rounding does not explain them.
+
+    session: of the file. device: its name, for the error.
+    """
+    arrays = to_arrays(inputs)
+    found, expected = answered(answers, arrays, session=session), predict(session, arrays)
+    return task.agreement(found, expected, rounding=_rounding(path), name=f"{path.name} on device {device}")
 
 
 def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.graph_key import structure_key
-from nas_compress.values.text.lengths import SampleSizes, at_long_samples, at_strata
+from nas_compress.values.text.lengths import SampleSizes, at_most, at_strata, have_lengths
 
 
 def measure_latency(path: Path, target: Device, *, sizes: SampleSizes, patient: bool = True) -> Latency:
@@ -18,8 +18,7 @@ def measure_latency(path: Path, target: Device, *, sizes: SampleSizes, patient: 
     """
     key = structure_key(path)
     latency = target.latency(path, sizes=at_strata(sizes), key=key, patient=patient)
-    long = at_long_samples(sizes)
-    if long is None:
+    if not have_lengths(sizes):
         return latency
-    other = target.latency(path, sizes=long, key=key, patient=patient)
+    other = target.latency(path, sizes=at_most(sizes), key=key, patient=patient)
     return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)

@@ -10,19 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.protocol import Device
+from nas_compress.devices.protocol import Answering, Device
 from nas_compress.devices.table import recorded_caution
-from nas_compress.errors import FloatKernelError
+from nas_compress.errors import FloatKernelError, RequestError, TrialError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
-from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.latency import measure_latency
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
@@ -44,6 +46,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import at_most
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -128,15 +131,17 @@ def measure_cost(
         raise _with_layers(error, network) from error
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, one_sample(sample, signature.inputs))
-        contents = weight_contents(path)
+        contents, sizes = weight_contents(path), timed_sizes(sample, signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=timed_sizes(sample, signature.inputs), patient=patient)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient)
     return Measured(
         figures={
             **latency.figures(target.settings),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
+            **memory,
         },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
@@ -174,15 +179,16 @@ def measure_file(
             session=session,
             integer_caution=recorded_caution(target.describe()),
         )
+        agreements = _agreements_elsewhere(path, inputs, task, target=target, named=named, session=session)
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        contents = weight_contents(path)
-    trained = cost.with_figures({"size_bytes": path.stat().st_size, **metrics})
+        contents, sizes = weight_contents(path), timed_sizes(inputs, task.signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
-        sizes = timed_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
         figures = latency.figures(target.settings)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
@@ -195,7 +201,28 @@ def measure_file(
         zero_fraction=contents.zero_fraction,
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
+        device_agreements=agreements,
     )
+
+
+def _agreements_elsewhere(
+    path: Path, inputs: Batch, task: Task, *, target: Device, named: NamedDevices | None, session: InferenceSession
+) -> dict[str, float]:
+    """Return the agreement with onnxruntime of each device with answers of its own, by name.
+
+    ExportError if rounding does not explain a difference, TrialError if a runtime cannot run the file.
+    """
+    devices = {target.name: target, **({} if named is None else named.devices)}
+    few = rows(inputs, 0, _agreement_samples(task.signature))
+    found = {}
+    for name, device in devices.items():
+        if isinstance(device, Answering):
+            try:
+                compared = check_answers(device.answers(path), path, few, task, session=session, device=name)
+            except RequestError as error:
+                raise TrialError(f"device {name}: {error}") from error
+            found[name] = compared.agreement
+    return found
 
 
 def _agreement_samples(signature: Signature) -> int:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, FileSession, open_session
+from nas_compress.devices.protocol import Answers
 from nas_compress.errors import NasCompressError, RequestError, first_line
 from nas_compress.tasks.batch import (
     Arrays,
@@ -80,6 +81,14 @@ def _answers(
         if path is None:
             raise
         raise RequestError(f"a model file must run on the samples, but got {path}: {first_line(error)}") from error
+
+
+def answered(answers: Answers, inputs: InputRows, *, session: ort.InferenceSession) -> dict[str, NDArray[Any]]:
+    """Return every output of a file under another runtime. session: of the same file, for the size of batches."""
+    size = _size(session, inputs)
+    starts = range(0, _count(inputs), size)
+    parts = [answers({name: rows[start : start + size] for name, rows in inputs.items()}) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:

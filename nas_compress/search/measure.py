@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.data.dataset import Split
 from nas_compress.devices.named import open_one
+from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.protocol import Answering, Device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.latency import measure_latency
-from nas_compress.measurement.predictions import measure_metrics
+from nas_compress.measurement.memory.figures import memory_figures
+from nas_compress.measurement.predictions import answered, measure_metrics, predict
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
+from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.device_rows import figures_on
+from nas_compress.values.text.lengths import at_most
 
 
 def measure(
@@ -19,7 +25,9 @@ def measure(
 ) -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
-    `conditions` has the settings of the device, if they are not the default.
+    On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
+    fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
+    the default. Memory is measured if the study names it.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -42,8 +50,8 @@ def measure(
     parts = gather(file)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
-    metrics = measure_metrics(model, dataset.task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     used = timed_on or parts.target
+    metrics = _metrics(model, dataset.task, samples, used)
     try:
         latency = measure_latency(model, used, sizes=parts.sizes)
     except DeviceLostError as error:
@@ -58,5 +66,18 @@ def measure(
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
+        **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
     }
+
+
+def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[str, float]:
+    """Return the task's metrics of a file, and its agreement with onnxruntime on a device of another runtime."""
+    inputs, targets = to_rows(samples.inputs), to_arrays(samples.targets)
+    metrics = measure_metrics(model, task, inputs=inputs, targets=targets)
+    if not isinstance(device, Answering):
+        return metrics
+    session = open_session(model, signature=task.signature)
+    found, expected = answered(device.answers(model), inputs, session=session), predict(session, inputs)
+    compared = task.agreement(found, expected, rounding="few_bits", name=model.name)
+    return task.measure(task.compact(found), targets) | {"agreement": compared.agreement}

@@ -24,6 +24,7 @@ class Measured:
     latency_noisy: the machine never reached its fast state while the latency was measured.
     device_spreads: as `latency_spread`, by named device of the study.
     noisy_devices: named devices with a noisy latency.
+    device_agreements: fraction of samples with the answer of onnxruntime, by device with another runtime.
     agreement: fraction of samples on which file and torch module agree; max_difference: the largest difference.
     zero_fraction: fraction of zeros among the weights of convolutions and products, None before training.
     float32_fraction: fraction of these weights in tensors of 32-bit floats, None in older records.
@@ -49,6 +50,7 @@ class Measured:
     confusion: tuple[str, ...] = ()
     device_spreads: Mapping[str, float] = field(default_factory=dict)
     noisy_devices: tuple[str, ...] = ()
+    device_agreements: Mapping[str, float] = field(default_factory=dict)
 
     def figure(self, name: str) -> float:
         """One figure by the name of its metric; ValueError if it was not measured."""
@@ -103,7 +105,7 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""
         others = asdict(self) | {"confusion": list(self.confusion), "noisy_devices": list(self.noisy_devices)}
-        for name in ("device_spreads", "noisy_devices"):
+        for name in ("device_spreads", "noisy_devices", "device_agreements"):
             if not others[name]:
                 del others[name]  # the form of records of studies without named devices
         return {**others.pop("figures"), **others}

@@ -89,6 +89,8 @@ def require_plausible_figures(measured: Measured) -> None:
         _number("float32_latency_ms", measured.float32_latency_ms, 0, above=True)
     for device, spread in _mapping("device_spreads", measured.device_spreads).items():
         _number(f"device_spreads.{device}", spread, 0)
+    for device, share in _mapping("device_agreements", measured.device_agreements).items():
+        _number(f"device_agreements.{device}", share, 0, 1)
     for device in measured.noisy_devices:
         _require(isinstance(device, str), "noisy_devices must have names of devices", device)
     for row in measured.confusion:

@@ -33,8 +33,15 @@ def at_strata(sizes: SampleSizes) -> dict[str, int | tuple[int, ...]]:
     return {name: size.strata if isinstance(size, Lengths) else size for name, size in sizes.items()}
 
 
-def at_long_samples(sizes: SampleSizes) -> dict[str, int] | None:
-    """Return the sizes of a long sample; None if samples have no lengths."""
-    if not any(isinstance(size, Lengths) for size in sizes.values()):
-        return None
+def at_most(sizes: SampleSizes) -> dict[str, int]:
+    """Return the sizes of a long sample, at which 95 % of the samples need no more memory.
+
+    >>> at_most({"T": Lengths(strata=(2, 9), mean=5, p95=9), "S": 3})
+    {'T': 9, 'S': 3}
+    """
     return {name: size.p95 if isinstance(size, Lengths) else size for name, size in sizes.items()}
+
+
+def have_lengths(sizes: SampleSizes) -> bool:
+    """Return True if samples have several lengths."""
+    return any(isinstance(size, Lengths) for size in sizes.values())
