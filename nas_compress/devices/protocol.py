@@ -17,7 +17,7 @@ EQUAL_WITHIN = 0.02
 Sizes = Mapping[str, int | tuple[int, ...]]
 """Sizes of free dimensions other than the batch, by name. Several sizes: the mean over one run of each."""
 
-NO_SIZES: Sizes = {}
+NO_SIZES: Mapping[str, int] = {}
 """Sizes of a file whose only free dimension is the batch."""
 
 
