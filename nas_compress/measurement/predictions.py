@@ -26,6 +26,7 @@ from nas_compress.tasks.batch import (
     unpadded,
 )
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.signature import Signature
 
 BATCH = 256
@@ -44,6 +45,8 @@ def predict(
     tokens: Sequence[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
+
+    A file for one sample, such as one with early exits, runs sample by sample.
 
     signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
     tokens: inputs of token ids; batches are cut to their longest sample.
@@ -74,7 +77,7 @@ def _answers(
                 batch = to_arrays(unpadded(to_tensors(batch), tokens))
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except NasCompressError:
         raise
     except Exception as error:  # the runtime's exceptions have no common root
@@ -93,11 +96,12 @@ def answered(answers: Answers, inputs: InputRows, *, session: ort.InferenceSessi
 
 def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
-    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+    outputs = predict_split(file, task, inputs=inputs, targets=targets)
+    return task.measure({name: values for name, values in outputs.items() if name != EXIT}, targets)
 
 
 def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:
-    """Return every output of a file on a whole split, as `Task.compact` keeps it.
+    """Return every output of a file on a whole split, as `Task.compact` keeps it, and the exit of each sample.
 
     RequestError if the file does not fit the task.
     """
@@ -107,10 +111,12 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
 
     def compact(outputs: Arrays) -> Arrays:
-        tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+        own = {name: values for name, values in outputs.items() if name != EXIT}
+        tensors = {name: torch.from_numpy(values) for name, values in own.items()}
         require_fitting(tensors, task.signature.outputs, samples=min(size, samples - len(seen) * size))
         seen.append(None)
-        return task.compact(outputs)
+        exits = {EXIT: outputs[EXIT]} if EXIT in outputs else {}
+        return {**task.compact(own), **exits}
 
     seen: list[None] = []
     tokens = token_names(task.signature.inputs)
@@ -130,8 +136,9 @@ def _opened(file: File, signature: Signature | None) -> ort.InferenceSession:
 
 
 def _size(session: ort.InferenceSession, inputs: InputRows) -> int:
-    """Return the samples of a call: one if the file's answers depend on the batch."""
+    """Return the samples of a call: one if the file takes no more, or if its answers depend on the batch."""
     one_by_one = isinstance(session, FileSession) and session.one_by_one
+    one_by_one = one_by_one or all(value.shape[:1] == [1] for value in session.get_inputs())
     return 1 if one_by_one else fitting(inputs, BATCH)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device
 from nas_compress.errors import TrialError
-from nas_compress.measurement.latency import measure_latency
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
@@ -194,8 +194,12 @@ def _steadier(known: Measured, path: Path, target: Device, *, sizes: SampleSizes
 
 
 def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -> Measured:
-    latency = measure_latency(path, target, sizes=sizes)
-    return known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
+    rates = () if known.exits is None else known.exits.rates
+    latency = measure_latency(path, target, sizes=sizes, rates=rates)
+    timed = known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
+    if timed.exits is not None and isinstance(latency, ExitLatency):
+        timed = replace(timed, exits=replace(timed.exits, latency_ms=latency.exits_ms))
+    return timed
 
 
 def _with_figures(outcome: Outcome, measured: Measured, budgets: tuple[Budget, ...]) -> Outcome:
