@@ -25,7 +25,7 @@ from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 from nas_compress.values.text import word_pieces
-from nas_compress.values.text.example import text_example
+from nas_compress.values.text.example import OF_SAMPLES, OF_TEXTS, text_example
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
@@ -98,12 +98,6 @@ model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
 }
 """Code that opens the file, by its name."""
-
-OF_SAMPLES = "raw samples as the data set stores\nthem"
-
-OF_TEXTS = """ids of
-word pieces with 0 as padding behind shorter texts. The file holds its vocabulary, whose bytes are part of its size.
-word_pieces.py turns texts into ids, and vocab.txt is a copy of the vocabulary. The input is"""
 
 CARD = """# {study}, trial {trial}
 
@@ -291,13 +285,8 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
 
 def _text_example(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str:
     (spec,), (output,) = signature.inputs, signature.outputs
-    return text_example(
-        loader,
-        input_name=_literal(spec.name),
-        output=_literal(output.name),
-        classes=classes if output.sample_shape == (classes,) else None,
-        names=[*map(_literal, names)],
-    )
+    ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
+    return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
 
 
 def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:

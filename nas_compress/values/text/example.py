@@ -22,8 +22,14 @@ print(names[int(outputs[0].argmax())], dict(zip(names, outputs[0].round(2).tolis
 
 SHOWN_VALUES = """print(outputs[0].round(2).tolist())"""
 
+OF_SAMPLES = "raw samples as the data set stores\nthem"
 
-def text_example(loader: str, *, input_name: str, output: str, classes: int | None, names: Sequence[str]) -> str:
+OF_TEXTS = """ids of
+word pieces with 0 as padding behind shorter texts. The file holds its vocabulary, whose bytes are part of its size.
+word_pieces.py turns texts into ids, and vocab.txt is a copy of the vocabulary. The input is"""
+
+
+def text_example(loader: str, input_name: str, output: str, *, classes: int | None, names: Sequence[str]) -> str:
     """Return the example. loader: opens the file. classes: None for numbers. Names are literals of Python."""
     shown = SHOWN_VALUES
     if classes is not None:
