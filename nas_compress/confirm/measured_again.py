@@ -14,7 +14,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
-from nas_compress.measurement.pipeline import measure_latency
+from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
@@ -96,5 +96,7 @@ def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Dev
     ratio = None
     if latency:
         sizes = free_sizes(dataset.train.inputs, task.signature.inputs)
-        ratio = measure_latency(path, target, sizes=sizes).latency_ms / known.figure("latency_ms")
+        rates = () if known.exits is None else known.exits.rates
+        latency_ms = measure_latency(path, target, sizes=sizes, rates=rates).latency_ms
+        ratio = latency_ms / known.figure("latency_ms")
     return MeasuredAgain(name=name, figures=figures, differences=differences, latency_ratio=ratio)

@@ -11,7 +11,7 @@ from pathlib import Path
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import NO_SIZES, Device
 from nas_compress.errors import DeviceLostError, RequestError, TrialError
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.values.metrics.device_rows import figures_on
 from nas_compress.values.outcome import Measured
 
@@ -60,11 +60,11 @@ class NamedDevices:
         cannot run the file.
         """
         asked = [name for name in (self.devices if only is None else only) if self._may_be_asked(name)]
-        key = structure_key(path) if asked else None
+        rates = () if measured.exits is None else measured.exits.rates
         for name in asked:
             device = self.devices[name]
             try:
-                latency = device.latency(path, sizes=sizes, key=key, patient=patient)
+                latency = measure_latency(path, device, sizes=sizes, patient=patient, rates=rates)
             except DeviceLostError as error:
                 self._lose(name, str(error))
                 continue

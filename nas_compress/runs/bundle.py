@@ -18,6 +18,8 @@ from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.exits.words import exits_in_markdown
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
@@ -58,6 +60,25 @@ for name, values in zip({outputs}, outputs, strict=True):
     print(name, values[0].round(2).tolist())
 '''
 
+EARLY_EXITS = '''"""Classify one raw sample with this model; needs onnxruntime and numpy only.
+
+The model stops at the first exit that is confident enough. `python example.py 0.9` sets another threshold for every
+exit: a larger one is more accurate and slower, `inf` never stops early.
+"""
+import sys
+
+{loader}
+names = {names}
+sample = np.zeros({shape}, dtype={dtype})  # put your own raw sample here; the model takes one at a time
+inputs = {{{name}: sample}}
+for threshold in session.get_overridable_initializers():
+    if len(sys.argv) > 1:
+        inputs[threshold.name] = np.array([float(sys.argv[1])], dtype=np.float32)
+logits, taken = session.run([{output}, "exit"], inputs)
+place = int(logits[0].argmax())
+print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
+'''
+
 LOADERS = {
     FORMS["onnx"]: """from pathlib import Path
 
@@ -90,7 +111,7 @@ Metrics such as accuracy: this file under onnxruntime on the validation split. L
 {machine}.{devices}{simulated} The search chose this model by its validation figures, so expect a little less on new
 data.
 
-Candidate: {candidate}
+{exits}Candidate: {candidate}
 {whole}{augmentation}
 ```python
 {example}```
@@ -227,6 +248,8 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
             classes=count,
             last=max(1, count - 1),
         )
+    if EXIT in signature.output_names and len(signature.inputs) == 1:
+        return _exits_code(signature, loader, names)
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs
@@ -245,6 +268,22 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
     )
     outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
     return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
+
+
+def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
+    (spec,), output = signature.inputs, next(each for each in signature.outputs if each.name != EXIT)
+    quiet = "options = onnxruntime.SessionOptions()\noptions.log_severity_level = 3  # thresholds are meant to change\n"
+    options = loader.replace("session = onnxruntime", f"{quiet}session = onnxruntime").replace(
+        'providers=["CPUExecutionProvider"]', 'options, providers=["CPUExecutionProvider"]'
+    )
+    return EARLY_EXITS.format(
+        loader=options,
+        names=f"[{', '.join(map(_literal, names))}]",
+        shape=_one_sample(spec),
+        dtype=_literal(spec.dtype),
+        name=_literal(spec.name),
+        output=_literal(output.name),
+    )
 
 
 def _literal(text: str) -> str:
@@ -300,6 +339,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         simulated=f" Here: {SIMULATION}." if SIMULATED in record.outcome.number_format else "",
         conditions=spec.target.settings.conditions or "batch 1, one thread",
         machine=quoted(str(folder.about()["machine"]["cpu"])),
+        exits="" if measured.exits is None else exits_in_markdown(measured.exits),
         devices=_devices_line(folder.about().get("devices", {})),
         candidate=", ".join(quoted(f"{key} {value}") for key, value in record.params.items()),
         example=example,

@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from nas_compress.devices.protocol import Device, Latency
-from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_latency, write_file
+from nas_compress.measurement.file_latency import measure_latency
+from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, write_file
 from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import quantized_members, speed_notes
 from nas_compress.search.progress import Progress

@@ -14,8 +14,8 @@ from typing import Any
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device
 from nas_compress.errors import TrialError
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency
 from nas_compress.measurement.named_devices import NamedDevices
-from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
@@ -195,8 +195,12 @@ def _steadier(
 
 
 def _timed(known: Measured, path: Path, target: Device, *, sizes: Mapping[str, int]) -> Measured:
-    latency = measure_latency(path, target, sizes=sizes)
-    return known.timed(target.settings.figures(latency.latency_ms), spread=latency.spread, noisy=latency.noisy)
+    rates = () if known.exits is None else known.exits.rates
+    latency = measure_latency(path, target, sizes=sizes, rates=rates)
+    timed = known.timed(target.settings.figures(latency.latency_ms), spread=latency.spread, noisy=latency.noisy)
+    if timed.exits is not None and isinstance(latency, ExitLatency):
+        timed = replace(timed, exits=replace(timed.exits, latency_ms=latency.exits_ms))
+    return timed
 
 
 def _with_figures(outcome: Outcome, measured: Measured, budgets: tuple[Budget, ...]) -> Outcome:
