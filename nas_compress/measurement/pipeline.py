@@ -24,6 +24,7 @@ from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.macs import count_macs, count_parameters
@@ -118,15 +119,17 @@ def measure_cost(
         raise _with_layers(error, network) from error
     with watch.stage("count"):
         parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
-        contents = weight_contents(path)
+        contents, sizes = weight_contents(path), free_sizes(sample, signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=sizes)
     with watch.stage("latency"):
-        latency = measure_latency(path, target, sizes=free_sizes(sample, signature.inputs), patient=patient)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient)
     return Measured(
         figures={
             **target.settings.figures(latency.latency_ms),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
+            **memory,
         },
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
@@ -170,10 +173,10 @@ def measure_file(
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        contents = weight_contents(path)
-    trained = cost.with_figures({"size_bytes": path.stat().st_size, **metrics})
+        contents, sizes = weight_contents(path), free_sizes(inputs, task.signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=sizes)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
-        sizes = free_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
         figures = target.settings.figures(latency.latency_ms)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)

@@ -10,6 +10,7 @@ from nas_compress.devices.named import open_one
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.protocol import Answering, Device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
+from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
 from nas_compress.search.setup import gather
@@ -25,7 +26,7 @@ def measure(
 
     On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
     fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
-    the default.
+    the default. Memory is measured if the study names it.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -64,6 +65,7 @@ def measure(
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
+        **memory_figures(model, parts.target.settings, sizes=parts.sizes),
         **({"conditions": conditions} if conditions else {}),
     }
 

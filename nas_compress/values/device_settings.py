@@ -14,6 +14,9 @@ CPU_PROVIDER = "CPUExecutionProvider"
 PERCENTILES: Mapping[str, float | None] = {"median": 50.0, "mean": None, "p90": 90.0, "p95": 95.0}
 """Statistics over the runs of a file by name, in percent; None is their mean."""
 
+MEMORY_METRICS = ("peak_memory_bytes", "flash_bytes", "ram_bytes")
+"""Metrics of memory, computed only for studies that name them."""
+
 ALIASES = {"p50": "median"}
 
 
@@ -26,6 +29,7 @@ class DeviceSettings:
     percentile: statistic over the runs of a file, one of PERCENTILES or `p50`, `median` by default.
     providers: execution providers of onnxruntime, the preferred one first; the CPU by default.
     counts_samples: `samples_per_s` is a figure too; always True for a batch of several samples.
+    memory: metrics of MEMORY_METRICS that are figures too.
 
     >>> DeviceSettings(threads=4, percentile="p95").conditions
     'batch of 1, 4 threads, p95'
@@ -38,6 +42,7 @@ class DeviceSettings:
     percentile: str = "median"
     providers: tuple[str, ...] = (CPU_PROVIDER,)
     counts_samples: bool = False
+    memory: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch"):
@@ -52,7 +57,7 @@ class DeviceSettings:
     @property
     def are_default(self) -> bool:
         """True if latencies are those of one sample and one thread on the CPU, by their median."""
-        return replace(self, counts_samples=False) == DeviceSettings()
+        return replace(self, counts_samples=False, memory=()) == DeviceSettings()
 
     @property
     def conditions(self) -> str:

@@ -14,6 +14,22 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.task_rows import TASK_METRICS
 
+
+def _memory(name: str, label: str, summary: str) -> Metric:
+    """A number of bytes known before training, small is good."""
+    return Metric(
+        name=name,
+        summary=f"{summary}; measured if a study names it",
+        direction="minimize",
+        label=label,
+        axis_label=label,
+        notation="prefix",
+        unit="B",
+        digits=0,
+        known_before_training=True,
+    )
+
+
 _ROWS = (
     *TASK_METRICS,
     Metric(
@@ -70,6 +86,9 @@ _ROWS = (
         digits=0,
         known_before_training=True,
     ),
+    _memory("peak_memory_bytes", "peak memory", "bytes of weights, tensors and buffers in a run by onnxruntime"),
+    _memory("flash_bytes", "flash", "bytes of weights as kernels read them, for microcontrollers"),
+    _memory("ram_bytes", "RAM", "bytes of activations in use at once for one sample, for microcontrollers"),
 )
 
 _TABLE = {metric.name: metric for metric in _ROWS}

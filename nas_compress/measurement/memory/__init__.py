@@ -1,0 +1,1 @@
+"""Memory of one run of a file, computed from its graph."""
