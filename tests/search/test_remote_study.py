@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
+from dying import Death, run_and_die
 from nas_compress.devices.remote import meter
 from nas_compress.devices.remote.agent_file import write_agent
 from nas_compress.runs.bundle import export_bundle
@@ -15,6 +18,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
+from remote_devices import changed_agent
 from running import Command, Told, command_in, write_study
 from running import own_cache as own_cache
 
@@ -87,6 +91,29 @@ def test_an_unknown_host_key_costs_no_trial_and_is_one_line(tmp_path: Path, comm
     write_study(tmp_path / "s", OBJECTIVES, extra=pi(agent_in(tmp_path / "agent")))
     front = run_study(study, out=folder.root, trials=2)
     assert front.members and all(not r.outcome.measured.lacks("latency_ms@pi") for r in read_records(folder))  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_agent_and_continues(tmp_path: Path) -> None:
+    log = tmp_path / "starts"
+    counted = (
+        f"import atexit\nlog = open({str(log)!r}, 'a', buffering=1)\nlog.write('+')\natexit.register(log.write, '-')\n"
+    )
+    agent = changed_agent(tmp_path, counted)
+    study = write_study(tmp_path / "s", OBJECTIVES, extra=pi(*agent[1:]))
+    death = Death(module="nas_compress.search.trials", function="write_record", call=2)
+    arguments = ["run", study, "--out", tmp_path / "run", "--workers", 1]
+    assert run_and_die(arguments, death, cwd=tmp_path, cache=tmp_path / "cache", log=tmp_path / "log") == -SIGKILL
+    folder, end = RunFolder(root=tmp_path / "run"), time.monotonic() + 300
+    assert len(read_records(folder)) in (1, 2)
+    while log.read_text() != "+-":
+        assert time.monotonic() < end, "the agent of a killed run still runs"
+        time.sleep(0.01)
+    front = run_study(study, out=folder.root, trials=3)
+    assert {point.trial for point in front.points} == {0, 1, 2}
+    for record in read_records(folder):
+        measured = record.outcome.measured
+        assert measured is not None and measured.figure("latency_ms@pi") > 0 and measured.figure("latency_ms") > 0
 
 
 @pytest.mark.parametrize(
