@@ -177,6 +177,7 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     from nas_compress.runs.front import conditions_in_words
     from nas_compress.runs.results import byte_steps
     from nas_compress.runs.speed_notes import NOT_COMPARED, speed_notes
+    from nas_compress.values.exits.words import exits_in_words
 
     outcome, measured, steps = record.outcome, record.outcome.measured, byte_steps(folder, record)
     spec = folder.spec()
@@ -192,6 +193,8 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     print_line(", ".join(f"{name} {value}" for name, value in record.params.items()))
     if measured is not None:
         print_line(_figures_line(measured) + (f"; latency: {conditions}" if conditions else ""))
+        if measured.exits is not None:
+            print_line(exits_in_words(measured.exits))
         notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
         if measured.float32_latency_ms is not None and not notes:
             notes = ["not slower than its float32 version"]

@@ -6,7 +6,8 @@ A model is one file. A file is refused if any of its tensors, at any depth, has 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from nas_compress.devices.onnx_parts import flat_graph, lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import require_regular
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import COMPRESSED
-from nas_compress.values.signature import DTYPES, Signature, TensorSpec
+from nas_compress.values.signature import BATCH, DTYPES, Signature, TensorSpec
+from nas_compress.values.text.word_pieces import WordPieces
 
 ERRORS_ONLY = 3
 
@@ -54,7 +57,8 @@ def open_session(
 ) -> FileSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
 
-    signature: required names of inputs and outputs, in order. optimised_path: receives the graph after the runtime's
+    signature: required names of inputs and outputs, in order; a file with early exits has the output `exit` as well.
+    optimised_path: receives the graph after the runtime's
     optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
     roundings, and no integer kernel runs. settings: its threads and providers are used.
     """
@@ -69,7 +73,8 @@ def open_session(
             raise RequestError(f"inputs and outputs must be tensors of numbers, but got {path} with {value.type}")
     if signature is not None:
         _require_names("inputs", signature.input_names, [value.name for value in session.get_inputs()], path)
-        _require_names("outputs", signature.output_names, [value.name for value in session.get_outputs()], path)
+        outputs = [value.name for value in session.get_outputs() if value.name != EXIT]
+        _require_names("outputs", [name for name in signature.output_names if name != EXIT], outputs, path)
     return session
 
 
@@ -104,13 +109,22 @@ def read_content(path: Path) -> bytes:
 
 
 def file_signature(path: Path) -> Signature:
-    """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers."""
-    graph = read_model(path).graph
+    """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers.
+
+    Optional inputs are left out. A file with early exits runs one sample; its first dimensions count as free.
+    """
+    model = read_model(path)
+    graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
+    one = any(value.name == EXIT for value in graph.output)
     stored = {tensor.name for tensor in graph.initializer}
     try:
         return Signature(
-            inputs=tuple(_spec(value) for value in graph.input if value.name not in stored),
-            outputs=tuple(map(_spec, graph.output)),
+            inputs=tuple(
+                _with_pieces(_spec(value, one_sample=one), metadata)
+                for value in graph.input
+                if value.name not in stored
+            ),
+            outputs=tuple(_spec(value, one_sample=one) for value in graph.output),
         )
     except RequestError as error:
         raise RequestError(f"{error} ({path})") from error
@@ -154,17 +168,29 @@ def _require_size(size: int, path: Path) -> None:
         raise RequestError(f"a model must have at most {MODEL_LIMIT} bytes, also after decompression, but got {path}")
 
 
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+def _with_pieces(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
+    """Return the specification of token ids with the word pieces in a file, if it has them; RequestError if broken."""
+    if spec.dtype != "int32" or "word_pieces" not in metadata:
+        return spec
+    try:
+        pieces = WordPieces.from_metadata(metadata)
+    except (KeyError, ValueError) as error:
+        raise RequestError(f"a vocabulary in a file must have pieces and a length, but got {error!r}") from error
+    return replace(spec, values=len(pieces.pieces), pieces=pieces)
+
+
+def _spec(value: onnx.ValueInfoProto, *, one_sample: bool) -> TensorSpec:
     kind = value.type.tensor_type
     dtypes: dict[int, str] = {onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)): name for name in DTYPES}
     if not value.type.HasField("tensor_type") or kind.elem_type not in dtypes:
         raise RequestError(
             f"inputs and outputs must be tensors of {', '.join(DTYPES)}, but got {value.name!r} of {_kind(value.type)}"
         )
+    shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
     return TensorSpec(
         name=value.name,
         dtype=dtypes[kind.elem_type],
-        shape=tuple(size.dim_param or size.dim_value for size in kind.shape.dim),
+        shape=(BATCH, *shape[1:]) if one_sample and shape[:1] == (1,) else shape,
     )
 
 

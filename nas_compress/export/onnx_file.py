@@ -25,6 +25,7 @@ from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.integer_moves import move_integers_
 from nas_compress.export.layout import PACKED, STEPS, Layout
 from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
+from nas_compress.export.nested_exits import nest_exits_, threshold_inputs
 from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_nodes_
 from nas_compress.export.sequences.embedding_rows import store_rows_
 from nas_compress.export.strip import strip
@@ -55,7 +56,8 @@ def export_onnx(
     """Write `model` in evaluation mode to one stripped file; `model` stays unchanged.
 
     The file has the inputs and outputs of `signature`. `model` takes the inputs positionally and returns the outputs in
-    order. The same weights give the same bytes. The file is written whole or not at all.
+    order. The same weights give the same bytes. The file is written whole or not at all. A network with early exits
+    (`models.exits`) gets a file for one sample, N = 1, that runs no further than the exit of the sample.
 
     path: a name that ends in `.xz` gets an xz container (`export.xz_container`) of packed weights or of one byte per
     weight, whichever is smaller.
@@ -125,6 +127,7 @@ def _is_ready(model: nn.Module) -> bool:
 def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> bytes:
     """Return the bytes of the stripped file; `exported` is changed in place."""
     graph = exported.graph
+    one_sample = nest_exits_(graph)
     inline_constants_(graph)
     order_gates_(graph)
     store_weights_(graph, layout)
@@ -137,9 +140,17 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
         leave_out_zeros_(graph)
     share_halves_(graph)
     drop_unread_nodes_(graph)
-    _describe_ends_(graph, signature)
-    content: bytes = strip(exported).SerializeToString(deterministic=True)
+    _describe_ends_(graph, signature, one_sample=one_sample)
+    shipped = strip(exported)
+    helper.set_model_props(shipped, _vocabulary(signature))
+    content: bytes = shipped.SerializeToString(deterministic=True)
     return content
+
+
+def _vocabulary(signature: Signature) -> dict[str, str]:
+    """Return the word pieces of the input, which the file needs to read a text. Their bytes are part of its size."""
+    found = [spec.pieces.metadata() for spec in signature.inputs if spec.pieces is not None]
+    return found[0] if found else {}
 
 
 def _copy(exported: onnx.ModelProto) -> onnx.ModelProto:
@@ -158,10 +169,16 @@ def _require_outputs(network: nn.Module, samples: Batch, signature: Signature) -
         raise RequestError(f"a network must return a tensor per output ({names}), but got {type(returned).__name__}")
 
 
-def _describe_ends_(graph: onnx.GraphProto, signature: Signature) -> None:
-    """Replace the exporter's description of inputs and outputs, which may lack shapes."""
+def _describe_ends_(graph: onnx.GraphProto, signature: Signature, *, one_sample: bool) -> None:
+    """Replace the exporter's description of inputs and outputs, which may lack shapes.
+
+    one_sample: the first dimension is 1, because a batch would share one decision.
+    """
     for ends, specs in ((graph.input, signature.inputs), (graph.output, signature.outputs)):
         del ends[:]
         for spec in specs:
             kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-            ends.append(helper.make_tensor_value_info(spec.name, kind, spec.shape))
+            shape = (1, *spec.sample_shape) if one_sample else spec.shape
+            ends.append(helper.make_tensor_value_info(spec.name, kind, shape))
+    if one_sample:
+        graph.input.extend(threshold_inputs(graph))

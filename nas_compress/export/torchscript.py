@@ -17,6 +17,7 @@ from torch import nn
 from torch.onnx import symbolic_helper
 
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.nested_exits import EARLY_EXIT, LAST_EXIT
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.tasks.batch import Batch
@@ -90,6 +91,8 @@ def _give_meaning_to_integer_operators() -> None:
         ("float8_weight", _float8_weight),
         ("stored_rows", _stored_rows),
         ("integer_bias", _integer_bias),
+        ("early_exit", _early_exit),
+        ("last_exit", _last_exit),
         ("recurrent", _recurrent),
         ("integer_lstm", _integer_lstm),
     ):
@@ -144,6 +147,30 @@ def _stored_rows(
 
 def _integer_bias(graph: Graph, bias: torch.Value, scale: torch.Value, input_scale: torch.Value) -> torch.Value:
     return graph.op("Cast", bias, to_i=onnx.TensorProto.FLOAT)
+
+
+def _early_exit(
+    graph: Graph,
+    confidence: torch.Value,
+    threshold: torch.Value,
+    early: torch.Value,
+    late: torch.Value,
+    late_exit: torch.Value,
+    number: torch.Value,
+) -> tuple[torch.Value, torch.Value]:
+    which = helper._get_const(number, "i", "number")
+    inputs = (confidence, threshold, early, late, late_exit)
+    made = graph.op(f"{DOMAIN}::{EARLY_EXIT}", *inputs, number_i=which, outputs=2)
+    answers, exit_ = cast(tuple[torch.Value, torch.Value], made)
+    answers.setType(early.type())
+    exit_.setType(late_exit.type())
+    return answers, exit_
+
+
+def _last_exit(graph: Graph, answers: torch.Value, number: torch.Value) -> torch.Value:
+    exit_ = graph.op(f"{DOMAIN}::{LAST_EXIT}", answers, number_i=helper._get_const(number, "i", "number"))
+    exit_.setType(cast(Any, answers.type()).with_sizes([None]).with_dtype(torch.int64))
+    return exit_
 
 
 def _recurrent(

@@ -46,7 +46,7 @@ def check_agreement(
             expected = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     finally:
         model.train(was_training)
-    rounding = _rounding(path)
+    rounding = rounding_of(path)
 
     def compare(file: File) -> Agreement:
         found = predict(file, to_arrays(inputs))
@@ -72,7 +72,7 @@ def check_answers(
     """
     arrays = to_arrays(inputs)
     found, expected = answered(answers, arrays, session=session), predict(session, arrays)
-    return task.agreement(found, expected, rounding=_rounding(path), name=f"{path.name} on device {device}")
+    return task.agreement(found, expected, rounding=rounding_of(path), name=f"{path.name} on device {device}")
 
 
 def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:
@@ -87,7 +87,7 @@ def _has_ranges_at_run_time(path: Path) -> bool:
     return any(node.op_type in RANGES_AT_RUN_TIME for node in flat_graph(read_model(path)).nodes)
 
 
-def _rounding(path: Path) -> Rounding:
+def rounding_of(path: Path) -> Rounding:
     """Return the rounding of the file's computed tensors. A Clip before it means fewer bits than the kernels have."""
     if _has_ranges_at_run_time(path):
         return "integers"

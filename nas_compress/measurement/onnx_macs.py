@@ -30,12 +30,31 @@ def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
     never exits. Operators inside loops do not count. content: bytes of the file. inputs: one sample.
     """
     model = onnx.load_model_from_string(content)
+    separate_names_(model.graph)
+    return _graph_macs(model.graph, _shapes(model, inputs))
+
+
+def count_exit_macs(content: bytes, inputs: Arrays) -> tuple[int, ...]:
+    """Count the multiply-adds of one sample that leaves at each exit of a file, the end last."""
+    model = onnx.load_model_from_string(content)
+    separate_names_(model.graph)
+    shapes, graph = _shapes(model, inputs), model.graph
+    found: list[int] = []
+    while True:
+        gates = [node for node in graph.node if node.op_type == "If"]
+        found.append((found[-1] if found else 0) + _own_macs(graph, shapes))
+        if not gates:
+            return tuple(found)
+        graph = max(inner_graphs(gates[0]), key=lambda branch: len(branch.node))
+
+
+def _shapes(model: onnx.ModelProto, inputs: Arrays) -> dict[str, Shape]:
+    """Return the shapes of all tensors that convolutions and products read or make."""
     graph = model.graph
-    separate_names_(graph)
     flat, tensors = _without_branches(graph)
     nodes = [node for node in flat if node.op_type in COUNTED]
     if not nodes:
-        return 0
+        return {}
     wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, _output(node)) if name))
     known = {each.name for each in (*graph.output, *graph.input)}
     stored = {tensor.name: tuple(tensor.dims) for tensor in tensors}
@@ -49,8 +68,7 @@ def count_onnx_macs(content: bytes, inputs: Arrays) -> int:
     session = start_session(runnable.SerializeToString(), optimised=False)
     names = [value.name for value in session.get_outputs()]
     values = dict(zip(names, session.run(names, dict(inputs)), strict=True))
-    shapes = {name: tuple(np.shape(value)) for name, value in (*values.items(), *inputs.items())} | stored
-    return _graph_macs(graph, shapes)
+    return {name: tuple(np.shape(value)) for name, value in (*values.items(), *inputs.items())} | stored
 
 
 def _without_branches(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -72,12 +90,15 @@ def _without_branches(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], lis
     return nodes, tensors
 
 
+def _own_macs(graph: onnx.GraphProto, shapes: dict[str, Shape]) -> int:
+    return sum(_macs(node, shapes) for node in graph.node if node.op_type in COUNTED)
+
+
 def _graph_macs(graph: onnx.GraphProto, shapes: dict[str, Shape]) -> int:
-    own = [node for node in graph.node if node.op_type in COUNTED]
     branches = [
         [_graph_macs(part, shapes) for part in inner_graphs(node)] for node in graph.node if node.op_type == "If"
     ]
-    return sum(_macs(node, shapes) for node in own) + sum(map(max, branches))
+    return _own_macs(graph, shapes) + sum(map(max, branches))
 
 
 def _output(node: onnx.NodeProto) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,27 +14,44 @@ from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.protocol import Answering, Device, Latency
+from nas_compress.devices.onnx_session import open_session, read_content
+from nas_compress.devices.protocol import Answering, Device
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError, RequestError, TrialError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
+from nas_compress.measurement.exit_use import ExitAnswers, check_exits, exit_use
 from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
-from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.named_devices import NamedDevices
+from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict_split
+from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, chosen, device_of, free_sizes, rows, to_arrays, to_device, to_rows
+from nas_compress.tasks.batch import (
+    Batch,
+    chosen,
+    device_of,
+    one_sample,
+    rows,
+    timed_sizes,
+    to_arrays,
+    to_device,
+    to_rows,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.figures import ExitFigures, equal_rates
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import at_most
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -75,11 +92,13 @@ def write_file(
     watch: Stopwatch,
     layer_bits: Mapping[str, int] | None = None,
     sparse: bool = False,
+    adjust: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Quantize and export a network on the CPU; return the exported module as reference for the file's outputs.
 
     signature: inputs and outputs of the file. calibration: training samples that set the ranges of activations.
     layer_bits: weight bits by path if layers differ. sparse: leave zeros out of the file if it gets smaller.
+    adjust: changes the quantized module before its export.
     """
     with watch.stage("quantize"):
         deployable = quantize(
@@ -91,6 +110,8 @@ def write_file(
             ranges=precision.quantization.ranges,
             layer_bits=layer_bits,
         )
+    if adjust is not None:
+        adjust(deployable)
     with watch.stage("export"):
         export_onnx(deployable, signature, path, layout=Layout(sparse=sparse))
     return deployable
@@ -109,23 +130,30 @@ def measure_cost(
 ) -> Measured:
     """Measure all figures of an untrained network: the file's latency and size, parameters and macs.
 
-    Parameters and macs are those of the float network. signature, activation_bits: of the file. sample: a batch of at
-    least one sample. patient: see `Device.latency`. Raises FloatKernelError if the device would compute an integer file
-    in float.
+    Parameters and macs are those of the float network. With early exits, latency and macs are the mean over the exits;
+    each exit and the end are assumed to take the same share of the samples.
+
+    signature, activation_bits: of the file. sample: a batch of at least one sample. patient: see `Device.latency`.
+    Raises FloatKernelError if the device would compute an integer file in float.
     """
     try:
         _check(path, activation_bits=activation_bits, target=target, watch=watch)
     except FloatKernelError as error:
         raise _with_layers(error, network) from error
     with watch.stage("count"):
-        parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
-        contents, sizes = weight_contents(path), free_sizes(sample, signature.inputs)
-        memory = memory_figures(path, target.settings, sizes=sizes)
+        parameters, macs = count_parameters(network), count_macs(network, one_sample(sample, signature.inputs))
+        contents, sizes = weight_contents(path), timed_sizes(sample, signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
+    exits = None
+    if isinstance(latency, ExitLatency):
+        parts = count_exit_macs(read_content(path), to_arrays(rows(sample, 0, 1)))
+        exits = ExitFigures(latency_ms=latency.exits_ms, macs=parts, rates=equal_rates(len(parts) - 1))
+        macs = round(exits.expected_macs)
     return Measured(
         figures={
-            **target.settings.figures(latency.latency_ms),
+            **latency.figures(target.settings),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
@@ -134,6 +162,7 @@ def measure_cost(
         latency_spread=latency.spread,
         latency_noisy=latency.noisy,
         float32_fraction=contents.float32_fraction,
+        exits=exits,
     )
 
 
@@ -155,6 +184,20 @@ def measure_file(
     cost: of the untrained file. Its latencies are measured again if they are noisy or of another graph. named: further
     devices that time the file. patient: see `Device.latency`.
     """
+    if isinstance(deployable, EarlyExits) and cost.exits is not None:
+        return _measure_exits(
+            deployable,
+            path,
+            cost.exits,
+            task=task,
+            activation_bits=activation_bits,
+            cost=cost,
+            validation=validation,
+            target=target,
+            watch=watch,
+            named=named,
+            patient=patient,
+        )
     _check(path, activation_bits=activation_bits, target=target, watch=watch)
     inputs = to_device(validation.inputs, "cpu")
     with watch.stage("agreement"):
@@ -162,7 +205,7 @@ def measure_file(
         agreement = check_agreement(
             deployable,
             path,
-            rows(inputs, 0, _agreement_samples(task.signature)),
+            unpadded(rows(inputs, 0, _agreement_samples(task.signature)), validation.tokens),
             task,
             session=session,
             integer_caution=recorded_caution(target.describe()),
@@ -173,12 +216,12 @@ def measure_file(
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        contents, sizes = weight_contents(path), free_sizes(inputs, task.signature.inputs)
-        memory = memory_figures(path, target.settings, sizes=sizes)
+        contents, sizes = weight_contents(path), timed_sizes(inputs, task.signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
     trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
-        figures = target.settings.figures(latency.latency_ms)
+        figures = latency.figures(target.settings)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
         if named is not None:
             trained = named.timed(trained, path, sizes=sizes, patient=patient)
@@ -190,6 +233,57 @@ def measure_file(
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
         device_agreements=agreements,
+    )
+
+
+def _measure_exits(
+    deployable: EarlyExits,
+    path: Path,
+    exits: ExitFigures,
+    *,
+    task: Task,
+    activation_bits: int,
+    cost: Measured,
+    validation: Split,
+    target: Device,
+    watch: Stopwatch,
+    named: NamedDevices | None,
+    patient: bool,
+) -> Measured:
+    """Measure a trained file with early exits; see `measure_file`. exits: of the untrained file."""
+    _check(path, activation_bits=activation_bits, target=target, watch=watch)
+    inputs, labels = to_device(validation.inputs, "cpu"), to_device(validation.targets, "cpu")
+    with watch.stage("accuracy"):
+        targets = to_arrays(labels)
+        outputs = predict_split(
+            open_session(path, signature=task.signature), task, inputs=to_rows(inputs), targets=targets
+        )
+        answers = {name: values for name, values in outputs.items() if name != EXIT}
+        metrics, confusion = task.measure(answers, targets), confusion_rows(task, answers, targets)
+    with watch.stage("agreement"):
+        agreement = check_exits(deployable, path, outputs, inputs, task)
+        used = exit_use(exits, deployable, outputs, ExitAnswers(deployable, inputs, labels, task))
+    with watch.stage("count"):
+        contents = weight_contents(path)
+    trained = cost.with_figures({"size_bytes": path.stat().st_size, "macs": round(used.expected_macs), **metrics})
+    trained = replace(trained, exits=used)
+    with watch.stage("latency"):
+        sizes = timed_sizes(inputs, task.signature.inputs)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates)
+        figures = latency.figures(target.settings)
+        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
+        if named is not None:
+            trained = named.timed(trained, path, sizes=sizes, patient=patient)
+    if isinstance(latency, ExitLatency):
+        used = replace(used, latency_ms=latency.exits_ms)
+    return replace(
+        trained,
+        agreement=agreement.agreement,
+        max_difference=agreement.max_difference,
+        zero_fraction=contents.zero_fraction,
+        float32_fraction=contents.float32_fraction,
+        confusion=confusion,
+        exits=used,
     )
 
 
@@ -218,11 +312,6 @@ def _agreement_samples(signature: Signature) -> int:
     return max(1, min(AGREEMENT_SAMPLES, AGREEMENT_NUMBERS // max(sizes)))
 
 
-def measure_latency(path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True) -> Latency:
-    """Measure a file once per graph and sizes; see `Device.latency`."""
-    return target.latency(path, sizes=sizes, key=structure_key(path), patient=patient)
-
-
 def calibration_samples(train: Split) -> Batch:
     """Return the first training samples, on the CPU, or samples at equal distances if the first ones lack a class.
 
@@ -230,8 +319,9 @@ def calibration_samples(train: Split) -> Batch:
     """
     if any(_lacks_a_class(values) for values in train.targets.values()):
         places = torch.linspace(0, len(train) - 1, min(CALIBRATION_SAMPLES, len(train)), dtype=torch.float64).long()
-        return to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")
-    return to_device(rows(train.inputs, 0, CALIBRATION_SAMPLES), "cpu")
+        samples = unpadded(chosen(train.inputs, places.to(device_of(train.inputs))), train.tokens)
+        return to_device(samples, "cpu")
+    return to_device(train.first(CALIBRATION_SAMPLES).inputs, "cpu")
 
 
 def _lacks_a_class(targets: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 from nas_compress.devices.onnx_session import NUMPY_TYPES, FileSession, open_session
 from nas_compress.devices.protocol import Answers
 from nas_compress.errors import NasCompressError, RequestError, first_line
-from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
+from nas_compress.tasks.batch import (
+    Arrays,
+    InputRows,
+    by_length,
+    fitting,
+    require_fitting,
+    to_arrays,
+    to_tensors,
+    token_names,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.signature import Signature
 
 BATCH = 256
@@ -31,19 +42,29 @@ def predict(
     *,
     signature: Signature | None = None,
     compact: Callable[[Arrays], Arrays] | None = None,
+    tokens: Sequence[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
+    A file for one sample, such as one with early exits, runs sample by sample.
+
     signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
+    tokens: inputs of token ids; batches are cut to their longest sample.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
-    return _answers(_opened(file, signature), inputs, compact=compact, path=file if isinstance(file, Path) else None)
+    path = file if isinstance(file, Path) else None
+    return _answers(_opened(file, signature), inputs, compact=compact, tokens=tokens, path=path)
 
 
 def _answers(
-    session: ort.InferenceSession, inputs: InputRows, *, compact: Callable[[Arrays], Arrays] | None, path: Path | None
+    session: ort.InferenceSession,
+    inputs: InputRows,
+    *,
+    compact: Callable[[Arrays], Arrays] | None,
+    tokens: Sequence[str],
+    path: Path | None,
 ) -> dict[str, NDArray[Any]]:
-    """Run a session on all samples. path: of its file, for an error text."""
+    """Run a session on all samples. tokens: see `predict`. path: of its file, for an error text."""
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
     size = _size(session, inputs)
@@ -52,9 +73,11 @@ def _answers(
         parts = []
         for start in starts:
             batch = {name: rows[start : start + size] for name, rows in inputs.items()}
+            if tokens:
+                batch = to_arrays(unpadded(to_tensors(batch), tokens))
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except NasCompressError:
         raise
     except Exception as error:  # the runtime's exceptions have no common root
@@ -73,11 +96,12 @@ def answered(answers: Answers, inputs: InputRows, *, session: ort.InferenceSessi
 
 def measure_metrics(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, float]:
     """Return the task's metrics of a file on a whole split; RequestError if the file does not fit the task."""
-    return task.measure(predict_split(file, task, inputs=inputs, targets=targets), targets)
+    outputs = predict_split(file, task, inputs=inputs, targets=targets)
+    return task.measure({name: values for name, values in outputs.items() if name != EXIT}, targets)
 
 
 def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays) -> dict[str, NDArray[Any]]:
-    """Return every output of a file on a whole split, as `Task.compact` keeps it.
+    """Return every output of a file on a whole split, as `Task.compact` keeps it, and the exit of each sample.
 
     RequestError if the file does not fit the task.
     """
@@ -87,15 +111,24 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
             raise RequestError(f"one {name} per sample must hold, but got {len(values)} of {samples} samples")
 
     def compact(outputs: Arrays) -> Arrays:
-        tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+        own = {name: values for name, values in outputs.items() if name != EXIT}
+        tensors = {name: torch.from_numpy(values) for name, values in own.items()}
         require_fitting(tensors, task.signature.outputs, samples=min(size, samples - len(seen) * size))
         seen.append(None)
-        return task.compact(outputs)
+        exits = {EXIT: outputs[EXIT]} if EXIT in outputs else {}
+        return {**task.compact(own), **exits}
 
     seen: list[None] = []
+    tokens = token_names(task.signature.inputs)
+    places: Any = slice(None)
+    if tokens:
+        ordered, places = by_length(to_tensors(inputs), tokens)
+        inputs = to_arrays(ordered)
     session = _opened(file, task.signature)
     size = _size(session, inputs)
-    return _answers(session, inputs, compact=compact, path=file if isinstance(file, Path) else None)
+    path = file if isinstance(file, Path) else None
+    found = _answers(session, inputs, compact=compact, tokens=tokens, path=path)
+    return {name: values[places] for name, values in found.items()}
 
 
 def _opened(file: File, signature: Signature | None) -> ort.InferenceSession:
@@ -103,8 +136,9 @@ def _opened(file: File, signature: Signature | None) -> ort.InferenceSession:
 
 
 def _size(session: ort.InferenceSession, inputs: InputRows) -> int:
-    """Return the samples of a call: one if the file's answers depend on the batch."""
+    """Return the samples of a call: one if the file takes no more, or if its answers depend on the batch."""
     one_by_one = isinstance(session, FileSession) and session.one_by_one
+    one_by_one = one_by_one or all(value.shape[:1] == [1] for value in session.get_inputs())
     return 1 if one_by_one else fitting(inputs, BATCH)
 
 

@@ -14,7 +14,7 @@ SIMULATION = f"{SIMULATED} with float kernels: the latency is of the simulation,
 
 
 def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -> list[Record]:
-    """The records of the front members with weights of fewer than 32 bits."""
+    """The records of the front members without exits and with weights of fewer than 32 bits."""
     wanted = set(members)
     return [
         record
@@ -22,6 +22,7 @@ def quantized_members(records: Sequence[Record], members: Iterable[int | str]) -
         if record.trial in wanted
         and record.outcome.candidate.precision.weight_bits < 32
         and record.outcome.measured is not None
+        and record.outcome.candidate.exits is None  # the float32 version would have other thresholds and rates
     ]
 
 

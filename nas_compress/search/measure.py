@@ -7,16 +7,19 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.data.dataset import Split
 from nas_compress.devices.named import open_one
-from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.devices.protocol import Answering, Device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
+from nas_compress.measurement.exit_use import exit_rates
+from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
 from nas_compress.measurement.memory.figures import memory_figures
-from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
 from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_rows
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
+from nas_compress.values.text.lengths import at_most
 
 
 def measure(
@@ -26,7 +29,8 @@ def measure(
 
     On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
     fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
-    the default. Memory is measured if the study names it.
+    the default. Memory is measured if the study names it. With early exits, latency_ms is the mean over the samples of
+    the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`.
     split: `validation` or `test`.
@@ -49,13 +53,15 @@ def measure(
     parts = gather(file)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
+    rates = _rates(model, samples)
     used = timed_on or parts.target
     metrics = _metrics(model, dataset.task, samples, used)
     try:
-        latency = measure_latency(model, used, sizes=parts.sizes)
+        latency = measure_latency(model, used, sizes=parts.sizes, rates=rates)
     except DeviceLostError as error:
         raise DeviceLostError(f"device {device}: {error}") from error
-    figures, conditions = used.settings.figures(latency.latency_ms), used.settings.conditions
+    exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
+    figures, conditions = latency.figures(used.settings), used.settings.conditions
     return {
         "model": str(model),
         "split": split,
@@ -65,7 +71,8 @@ def measure(
         "latency_spread": latency.spread,
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
-        **memory_figures(model, parts.target.settings, sizes=parts.sizes),
+        **exits,
+        **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
     }
 
@@ -80,3 +87,9 @@ def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[st
     found, expected = answered(device.answers(model), inputs, session=session), predict(session, inputs)
     compared = task.agreement(found, expected, rounding="few_bits", name=model.name)
     return task.measure(task.compact(found), targets) | {"agreement": compared.agreement}
+
+
+def _rates(model: Path, samples: Split) -> tuple[float, ...]:
+    """Return the fraction of the samples per exit of a file; empty without early exits."""
+    exits = count_exits(read_model(model))
+    return exit_rates(predict(model, to_rows(samples.inputs))[EXIT], exits + 1) if exits else ()

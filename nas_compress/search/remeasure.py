@@ -14,8 +14,8 @@ from typing import Any
 from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device
 from nas_compress.errors import TrialError
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency
 from nas_compress.measurement.named_devices import NamedDevices
-from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
@@ -24,6 +24,7 @@ from nas_compress.search.setup import StudyParts
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
+from nas_compress.values.text.lengths import SampleSizes
 
 TIME_LIMIT_S = 30.0
 """Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
@@ -58,7 +59,7 @@ def measure_again(
     target: Device,
     budgets: tuple[Budget, ...],
     *,
-    sizes: Mapping[str, int],
+    sizes: SampleSizes,
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
@@ -180,9 +181,7 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
     return [name for name in named.devices if on_device("latency_ms", name) not in figures]
 
 
-def _steadier(
-    known: Measured, path: Path, target: Device, *, sizes: Mapping[str, int], named: NamedDevices
-) -> Measured:
+def _steadier(known: Measured, path: Path, target: Device, *, sizes: SampleSizes, named: NamedDevices) -> Measured:
     """Return the figures with each noisy latency that is steady now; the same object if none is."""
     found = known
     if known.latency_noisy:
@@ -194,9 +193,13 @@ def _steadier(
     return found
 
 
-def _timed(known: Measured, path: Path, target: Device, *, sizes: Mapping[str, int]) -> Measured:
-    latency = measure_latency(path, target, sizes=sizes)
-    return known.timed(target.settings.figures(latency.latency_ms), spread=latency.spread, noisy=latency.noisy)
+def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -> Measured:
+    rates = () if known.exits is None else known.exits.rates
+    latency = measure_latency(path, target, sizes=sizes, rates=rates)
+    timed = known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
+    if timed.exits is not None and isinstance(latency, ExitLatency):
+        timed = replace(timed, exits=replace(timed.exits, latency_ms=latency.exits_ms))
+    return timed
 
 
 def _with_figures(outcome: Outcome, measured: Measured, budgets: tuple[Budget, ...]) -> Outcome:

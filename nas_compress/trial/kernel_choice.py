@@ -16,9 +16,11 @@ from torch import nn
 from nas_compress.devices.protocol import EQUAL_WITHIN, Device
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
+from nas_compress.models.exits.network import EarlyExits, exit_signature, first_input
 from nas_compress.models.transformer_layers import mixes_kernels
-from nas_compress.tasks.batch import Batch, free_sizes
+from nas_compress.tasks.batch import Batch, timed_sizes
 from nas_compress.training.sparsity import with_zeros
+from nas_compress.trial.fitted_exits import exit_layer_bits
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 from nas_compress.values.signature import Signature
@@ -58,6 +60,10 @@ def choose_kernels(
     signature: of the file. calibration: training samples. named: further devices, which time the chosen file only.
     """
     untrained = with_zeros(student, pattern=candidate.sparsity.pattern, fraction=candidate.sparsity.fraction)
+    measured = student
+    if candidate.exits is not None:
+        measured = untrained = EarlyExits(untrained, candidate.exits, sample=first_input(calibration))
+        layer_bits, signature = exit_layer_bits(candidate, layer_bits), exit_signature(signature)
     candidates = [candidate]
     if candidate.precision.activation_bits == 8 and mixes_kernels(student):
         candidates.append(replace(candidate, precision=replace(candidate.precision, activation_bits=32)))
@@ -76,7 +82,7 @@ def choose_kernels(
             watch=watch,
         )
         cost = measure_cost(
-            student,
+            measured,
             path,
             signature=signature,
             activation_bits=each.precision.activation_bits,
@@ -95,5 +101,5 @@ def choose_kernels(
     if named is None:
         return chosen
     with watch.stage("latency"):
-        cost = named.timed(chosen.cost, path, sizes=free_sizes(calibration, signature.inputs))
+        cost = named.timed(chosen.cost, path, sizes=timed_sizes(calibration, signature.inputs))
     return replace(chosen, cost=cost)

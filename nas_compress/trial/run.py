@@ -16,9 +16,11 @@ from nas_compress.errors import UnfitCheckpointError, describe, is_of_one_trial,
 from nas_compress.export.onnx_file import size_steps
 from nas_compress.files import TEMPORARY, make_folder
 from nas_compress.measurement.pipeline import Stopwatch, measure_file, write_file
+from nas_compress.models.exits.network import exit_signature
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.trial.born_again import write_ensemble
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.fitted_exits import exit_layer_bits, set_thresholds_, with_fitted_exits
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.shape import fresh_networks, fresh_student, layers_kept_whole
@@ -240,6 +242,8 @@ def _measure(
 ) -> Measured:
     """Write the trained student to `model`, with its earlier generations next to it; return the student's figures."""
     candidate, validation, task = plan.candidate, context.dataset.validation, context.dataset.task
+    exits = candidate.exits
+    signature = task.signature if exits is None else exit_signature(task.signature)
     write = functools.partial(
         write_file,
         precision=candidate.precision,
@@ -249,7 +253,17 @@ def _measure(
         calibration=context.calibration,
         watch=watch,
     )
-    deployable = write(student.cpu(), model)
+    if exits is None:
+        deployable = write(student.cpu(), model)
+    else:
+        network = with_fitted_exits(student, plan.candidate, plan.layer_bits, context, watch=watch)
+        deployable = write(
+            network,
+            model,
+            signature=signature,
+            layer_bits=exit_layer_bits(candidate, plan.layer_bits),
+            adjust=functools.partial(set_thresholds_, exits=exits, cost=plan.cost, context=context, watch=watch),
+        )
     measured = measure_file(
         deployable,
         model,
@@ -263,7 +277,7 @@ def _measure(
     )
     if candidate.sparsity.pattern != "none" or candidate.precision.quantization.weight_format == "codebook":
         with watch.stage("steps"):
-            measured = replace(measured, steps=size_steps(deployable, task.signature))
+            measured = replace(measured, steps=size_steps(deployable, signature))
     if generations:
         write_ensemble(generations, model, write=write, validation=validation, task=task, watch=watch)
     return measured

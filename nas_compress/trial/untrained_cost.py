@@ -46,6 +46,14 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
 
 
 def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
-    """Lower bounds of the trained file's figures, from the untrained file's."""
-    size = least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern)
-    return cost.with_figures({"size_bytes": size})
+    """Lower bounds of the trained file's figures, from the untrained file's.
+
+    With early exits, every sample may leave at the first one.
+    """
+    least = {"size_bytes": float(least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern))}
+    if cost.exits is not None:
+        first = cost.exits.latency_ms[0]
+        least |= {"latency_ms": first, "macs": cost.exits.macs[0]}
+        if "samples_per_s" in cost.figures:
+            least["samples_per_s"] = cost.figure("samples_per_s") * cost.figure("latency_ms") / first
+    return cost.with_figures(least)

@@ -16,6 +16,8 @@ from nas_compress.errors import RequestError, require_known
 from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
 from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.measurement.exit_use import require_exits_task
+from nas_compress.models.exits.network import EarlyExits, first_input
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
 from nas_compress.pruning.depth import KEPT_BLOCKS
@@ -27,7 +29,7 @@ from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
-from nas_compress.values.candidate import PRUNED, Candidate, Teaching
+from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -208,7 +210,7 @@ class CandidateRules:
 
     teacher: section of the study file, named `label` in errors. own_network: builds the module of a teacher with a
     `factory`. build: builds a network of an architecture. shape, peer_shape: shape a candidate, and its peers in mutual
-    learning; RequestError if they have no shape.
+    learning; RequestError if they have no shape. samples_per_run: of the target device.
     """
 
     def __init__(
@@ -222,7 +224,9 @@ class CandidateRules:
         build: Callable[[Architecture], nn.Module],
         shape: Callable[[Candidate], Architecture],
         peer_shape: Callable[[Candidate], Architecture],
+        samples_per_run: int,
     ) -> None:
+        self._samples_per_run = samples_per_run
         self._dataset, self._batch_size = dataset, min(batch_size, len(dataset.train))
         self._teacher, self._label, self._own_network = teacher, label, own_network
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
@@ -251,7 +255,24 @@ class CandidateRules:
                 sparse_layers(self._build(architecture), candidate.sparsity.pattern)
         if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
+        if candidate.exits is not None:
+            self._require_exits(candidate.exits, architecture)
         return CheckedCandidate(candidate=candidate, architecture=architecture, peer=peer)
+
+    def _require_exits(self, exits: Exits, architecture: Architecture) -> None:
+        """Require stages for exits, one class per sample, and a device that runs one sample at a time."""
+        require_exits_task(self._dataset.task)
+        if self._samples_per_run != 1:
+            raise RequestError(
+                "a device that runs one sample at a time must be given for exits, which decide for a whole batch, "
+                f"but got target.batch={self._samples_per_run}"
+            )
+        if ("exits", exits, architecture) in self._passed:
+            return
+        with torch.device("meta"):
+            sample = first_input(zeros(self._dataset.task.signature.inputs, 2), device="meta")
+            EarlyExits(self._build(architecture).eval(), exits, sample=sample)
+        self._passed.add(("exits", exits, architecture))
 
     def _require_batch(self, candidate: Candidate) -> None:
         """Require enough samples per batch for losses on pairs and triples."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from nas_compress.errors import RequestError
+from nas_compress.values.exits.settings import Exits as Exits
 from nas_compress.values.family_settings import PRUNED as PRUNED
 from nas_compress.values.family_settings import (
     FamilySettings,
@@ -46,6 +47,7 @@ class Candidate:
     sparsity: zero_pattern, zero_fraction.
     teaching: the teacher and its schedule.
     losses: terms of the training loss, each once.
+    exits: early exits, None for a network without them.
 
     >>> candidate = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5, weight_bits=8)
     >>> candidate.pruning.ratio, candidate.precision.weight_bits
@@ -60,6 +62,7 @@ class Candidate:
     sparsity: Sparsity
     teaching: Teaching
     losses: tuple[LossTerm, ...]
+    exits: Exits | None
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Candidate:
         sparsity: Sparsity | None = None,
         teaching: Teaching | None = None,
         losses: Iterable[LossTerm] | None = None,
+        exits: Exits | None = None,
         family: str | None = None,
         depths: Iterable[int] | None = None,
         width_multiplier: float | None = None,
@@ -140,12 +144,15 @@ class Candidate:
             "sparsity": _changed(sparsity or Sparsity(), {"pattern": zero_pattern, "fraction": zero_fraction}),
             "teaching": teaching or Teaching(),
             "losses": cross_entropy() if losses is None else tuple(losses),
+            "exits": exits,
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
         self._check()
 
     def _check(self) -> None:
+        if self.exits is not None and self.shape.family == PRUNED:
+            raise RequestError(f"exits need a family with stages or layers, but got {PRUNED!r}")
         stage_bits, depths = self.precision.quantization.stage_bits, self.shape.depths
         if stage_bits and len(stage_bits) != len(depths):
             raise RequestError(
@@ -195,6 +202,7 @@ class Candidate:
             "head_ratio": pruning.head_ratio,
             "min_heads": pruning.min_heads,
             **flat_settings(shape.settings),
+            **({} if self.exits is None else {"exits": asdict(self.exits)}),
         }
 
     @classmethod
@@ -209,6 +217,7 @@ class Candidate:
         )
         known["teaching"] = Teaching(**known.get("teaching", {}))
         known["quantization"] = Quantization(**known.get("quantization", {}))
+        known["exits"] = Exits(**known["exits"]) if known.get("exits") is not None else None
         return cls(**known)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.exits.figures import ExitFigures
 from nas_compress.values.metrics.table import Budget, figures_apart
 from nas_compress.values.precision import with_float32
 
@@ -32,6 +33,7 @@ class Measured:
     steps: bytes of the network in each storage form of `export.layout.STEPS`, if weights are zero or shared.
     confusion: answers of the file by label on the validation split, see `measurement.confusion`. Empty before training,
     in older records, and for tasks without classes or with more than 100.
+    exits: cost and use of early exits, None without them.
 
     >>> measured = Measured(figures={"latency_ms": 0.2, "size_bytes": 900}, latency_spread=0.0, latency_noisy=False)
     >>> Measured.from_dict(measured.to_dict()) == measured
@@ -48,6 +50,7 @@ class Measured:
     float32_latency_ms: float | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
     confusion: tuple[str, ...] = ()
+    exits: ExitFigures | None = None
     device_spreads: Mapping[str, float] = field(default_factory=dict)
     noisy_devices: tuple[str, ...] = ()
     device_agreements: Mapping[str, float] = field(default_factory=dict)
@@ -108,6 +111,8 @@ class Measured:
         for name in ("device_spreads", "noisy_devices", "device_agreements"):
             if not others[name]:
                 del others[name]  # the form of records of studies without named devices
+        if self.exits is None:
+            del others["exits"]
         return {**others.pop("figures"), **others}
 
     @classmethod
@@ -116,6 +121,8 @@ class Measured:
         figures, own = figures_apart(values, (item.name for item in fields(cls)))
         for name in ("confusion", "noisy_devices"):
             own[name] = tuple(own.get(name, ()))
+        if own.get("exits") is not None:
+            own["exits"] = ExitFigures.from_dict(own["exits"])
         return cls(figures=figures, **own)
 
 

@@ -13,8 +13,8 @@ from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.measurement.graph_key import structure_key
-from nas_compress.measurement.pipeline import measure_latency
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.models.macs import count_macs

@@ -8,6 +8,7 @@ from math import inf, isfinite
 from typing import Any, get_args
 
 from nas_compress.errors import RequestError
+from nas_compress.values.exits.figures import ExitFigures
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured, Outcome, State
@@ -95,8 +96,28 @@ def require_plausible_figures(measured: Measured) -> None:
         _require(isinstance(device, str), "noisy_devices must have names of devices", device)
     for row in measured.confusion:
         _require(isinstance(row, str), "confusion must have rows of text", row)
+    if measured.exits is not None:
+        _require_plausible_exits(measured.exits)
     for name, size in _mapping("steps", measured.steps).items():
         _whole(f"steps.{name}", size)
+
+
+def _require_plausible_exits(exits: ExitFigures) -> None:
+    count = len(exits.latency_ms)
+    _require(count > 1 and len(exits.macs) == len(exits.rates) == count, "exits must have equal lists", exits.macs)
+    for latency_ms, macs, rate in zip(exits.latency_ms, exits.macs, exits.rates, strict=True):
+        _number("exits.latency_ms", latency_ms, 0, above=True)
+        _whole("exits.macs", macs)
+        _number("exits.rates", rate, 0, 1.0)
+    for threshold in exits.thresholds:
+        if threshold is not None:
+            _number("exits.thresholds", threshold)
+    if exits.changed is not None:
+        _number("exits.changed", exits.changed, 0, 1.0)
+    for point in exits.points:
+        _number("exits.points.accuracy_loss", point.accuracy_loss, 0, 1.0)
+        _number("exits.points.accuracy", point.accuracy, 0, 1.0)
+        _number("exits.points.latency_ms", point.latency_ms, 0, above=True)
 
 
 def require_numbers(values: Mapping[str, Any], *, texts: Collection[str] = ()) -> None:

@@ -235,6 +235,7 @@ def _candidate_rules(parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> Can
         build=parts.build,
         shape=shape,
         peer_shape=lambda candidate: peer_shape(candidate, parts.target, shape),
+        samples_per_run=parts.target.settings.batch,
     )
 
 

@@ -18,6 +18,9 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured
 
+OF_EXITS = frozenset({"latency_ms", "samples_per_s", "macs"})
+"""Figures of a candidate with early exits that depend on its training; the look-up assumes equal rates of the exits."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostLookup:
@@ -48,13 +51,14 @@ class CostLookup:
         if lost:
             raise DeviceLostError(f"{lost[0]} was not measured")
         values = {name: cost.figure(name) for name in sure}
+        forecast = OF_EXITS if candidate.exits is not None else frozenset()  # by assumed rates: no reason to refuse
         objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
         return Known(
             values=tuple(values.get(name) for name in objectives),
             constraints={
                 budget.key: budget.violation(values[budget.name])
                 for budget in self.context.budgets
-                if budget.name in values
+                if budget.name in values and budget.name not in forecast
             },
         )
 

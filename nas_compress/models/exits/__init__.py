@@ -1,0 +1,1 @@
+"""Early exits of networks: branches, classifiers, gates and thresholds."""

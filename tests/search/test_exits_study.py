@@ -1,0 +1,94 @@
+"""A study with searched exits: front, bundle, example, `show`, `measure`, `verify`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas_compress.confirm.measured_again import measure_files_again
+from nas_compress.runs.bundle import export_bundle
+from nas_compress.runs.checks.verify import verify_files
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import read_record
+from nas_compress.search.measure import measure
+from nas_compress.search.run import run_study
+from running import Command, command_in, own_cache, quick_and_apart, write_study
+
+SPACE = '''"""One network with exits at two places, and without."""
+from nas_compress.values.candidate import Candidate, Exits
+
+
+def suggest(trial):
+    """Propose one student."""
+    after = trial.suggest_categorical("exits", ["none", "stage0", "stage1"])
+    exits = None if after == "none" else Exits(after=(after,), accuracy_loss=0.02)
+    return Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, weight_bits=8, exits=exits)
+'''
+
+__all__ = ["own_cache"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study and its run of four trials."""
+    folder = tmp_path_factory.mktemp("exits")
+    with quick_and_apart():
+        run_study(
+            write_study(folder / "study", space=SPACE),
+            out=folder / "run",
+            trials=4,
+        )
+    return folder
+
+
+def trial_with_exits(folder: RunFolder) -> int:
+    for trial in range(4):
+        record = read_record(folder, trial)
+        if record is not None and record.outcome.candidate.exits is not None and record.outcome.state == "trained":
+            return trial
+    raise AssertionError("no trial has exits")
+
+
+def test_a_run_with_exits_is_whole_and_repeats_its_figures(run: Path) -> None:
+    folder = RunFolder(root=run / "run")
+    assert verify_files(folder).problems == []
+    record = read_record(folder, trial_with_exits(folder))
+    assert record is not None
+    (again,) = measure_files_again(folder, [record], None)
+    assert again.differences == ()
+    found = measure(folder.root / record.model, run / "study")
+    measured = record.outcome.measured
+    assert measured is not None
+    assert measured.exits is not None
+    assert found["accuracy"] == measured.figure("accuracy")
+    assert found["exit_rates"] == measured.exits.rates
+
+
+def test_a_bundle_prints_the_exit_and_takes_a_threshold(run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(root=run / "run")
+    export_bundle(folder, trial_with_exits(folder), tmp_path / "small")
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "| exit | samples | latency (ms) |" in card
+    assert "| 2.00% |" in card
+
+    def exit_at(threshold: str) -> str:
+        command = [sys.executable, str(tmp_path / "small" / "example.py"), threshold]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout
+
+    assert "at exit 0" in exit_at("0")
+    assert "at exit 1" in exit_at("inf")
+
+
+def test_show_prints_the_rate_of_each_exit(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command: Command = command_in(monkeypatch, capfd)
+    trial = trial_with_exits(RunFolder(root=run / "run"))
+    shown = command("show", run / "run", "--trial", trial)
+    assert "exits: " in shown.out
+    assert "p95" in shown.out
