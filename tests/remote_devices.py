@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
-from nas_compress.devices.remote import agent
+from nas_compress.devices.remote import agent, meter
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.device import RemoteDevice
 from nas_compress.devices.remote.link import Limits
@@ -22,6 +24,13 @@ AGENT = [sys.executable, agent.__file__]
 
 PATIENT = Limits(start_s=300.0, answer_s=300.0)
 """No honest agent reaches these times, however busy the machine is."""
+
+
+def measure_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Read latencies of remote devices quickly, for tests that compare none."""
+    patch.setattr(meter, "_LEARN_S", 0.1)
+    patch.setitem(RemoteMeter.__init__.__kwdefaults__, "time_limit_s", 0.2)
+    patch.setitem(RemoteMeter.__init__.__kwdefaults__, "blocks", SAFE_BLOCKS)
 
 
 def changed_agent(folder: Path, change: str) -> list[str]:

@@ -28,6 +28,15 @@ from nas_compress.values.metrics.device_rows import device_rows, on_device, requ
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 
+SOURCES = ("name", "factory", "folder", "text")
+"""Keys of `[data]` that name the data."""
+
+OF_TEXT_FILES = ("text_column", "label_column", "test_share")
+"""Keys of `[data]` for files of texts."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens")
+"""Keys of `[data]` that are saved only if they are given."""
+
 
 class SpecAugmentSection(Section):
     """`spec_augment` of `[data]`: largest masks on spectrograms, in rows and columns, and their number."""
@@ -40,7 +49,13 @@ class SpecAugmentSection(Section):
 
 
 class DataSection(Section):
-    """`[data]`: a built-in data set by `name`, or the user's own by `factory = "module:callable"` or by `folder`.
+    """`[data]`: a built-in data set by `name`, or the user's own by `factory`, `folder` or `text`.
+
+    factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
+    train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
+    label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
+    single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
+    text, by default 128; further ones are left out.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
@@ -53,6 +68,12 @@ class DataSection(Section):
     name: str | None = None
     factory: str | None = None
     folder: str | None = None
+    text: str | None = None
+    text_column: str | int | tuple[str | int, ...] | None = None
+    label_column: str | int | None = None
+    test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
+    vocabulary: PositiveInt | None = None
+    max_tokens: PositiveInt | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
@@ -69,17 +90,33 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if [self.name, self.factory, self.folder].count(None) != 2:
-            got = f"name={self.name!r}, factory={self.factory!r}, folder={self.folder!r}"
-            raise ValueError(f"exactly one of name, factory and folder must be given, but got {got}")
+        given = [f"{key}={getattr(self, key)!r}" for key in SOURCES if getattr(self, key) is not None]
+        if len(given) != 1:
+            got = ", ".join(given) or "none"
+            raise ValueError(f"exactly one of {', '.join(SOURCES)} must be given, but got {got}")
+        for key in OF_TEXT_FILES:
+            if getattr(self, key) is not None and self.text is None:
+                raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
         if self.image_size is not None and self.folder is None:
             raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
         return self
 
     @property
     def source(self) -> str:
-        """Key that names the data: `name`, `factory` or `folder`."""
-        return next(key for key in ("name", "factory", "folder") if getattr(self, key) is not None)
+        """Key that names the data: `name`, `factory`, `folder` or `text`."""
+        return next(key for key in SOURCES if getattr(self, key) is not None)
+
+    @property
+    def text_columns(self) -> tuple[str | int, ...]:
+        """Columns of the text in files of texts."""
+        given = ("text",) if self.text_column is None else self.text_column
+        return given if isinstance(given, tuple) else (given,)
+
+    @model_serializer(mode="wrap")
+    def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the form of studies from before these keys, which keeps their identity
+        values: dict[str, Any] = plain(self)
+        return {key: value for key, value in values.items() if key not in LATER_KEYS or value is not None}
 
 
 class TrainingSection(Section):

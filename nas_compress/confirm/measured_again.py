@@ -19,8 +19,9 @@ from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
-from nas_compress.search.setup import gather, study_dataset
-from nas_compress.tasks.batch import free_sizes, to_arrays, to_rows
+from nas_compress.search.setup import gather
+from nas_compress.search.study_data import study_dataset
+from nas_compress.tasks.batch import timed_sizes, to_arrays, to_rows
 from nas_compress.values.outcome import Measured
 
 TOLERANCE = 1e-9
@@ -45,7 +46,7 @@ class MeasuredAgain:
 
 
 def needs_study(folder: RunFolder) -> bool:
-    """Return True if the data of a run come from the user's code or pictures."""
+    """Return True if the data of a run come from code or files of the user."""
     return folder.spec().data.source != "name"
 
 
@@ -76,7 +77,7 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
         return parts.dataset, parts.target
     spec = folder.spec()
     if spec.data.source != "name":
-        named = spec.data.factory or spec.data.folder
+        named = spec.data.factory or spec.data.folder or spec.data.text
         raise RequestError(f"data from {named} need --study, because a run folder never supplies code or data")
     plain = spec.data.model_copy(update=dict.fromkeys(AUGMENTATION))  # of training samples only, and perhaps code
     without_code = spec.model_copy(update={"data": plain, "metrics": type(spec).model_fields["metrics"].default})
@@ -95,7 +96,7 @@ def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Dev
     )
     ratio = None
     if latency:
-        sizes = free_sizes(dataset.train.inputs, task.signature.inputs)
+        sizes = timed_sizes(dataset.train.inputs, task.signature.inputs)
         rates = () if known.exits is None else known.exits.rates
         latency_ms = measure_latency(path, target, sizes=sizes, rates=rates).latency_ms
         ratio = latency_ms / known.figure("latency_ms")

@@ -16,7 +16,7 @@ from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
-from nas_compress.tasks.batch import Arrays, InputRows, to_tensors
+from nas_compress.tasks.batch import Arrays, InputRows, to_tensors, token_names
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
@@ -72,15 +72,17 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         for name, values in parts.train[0].items()
         if name in parts.numeric
     }
+    train, validation, test = (
+        (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
+    )
+    tokens = token_names(parts.task.signature.inputs)
     try:
         return Dataset(
             name=parts.name,
             task=parts.task,
-            train=Split(name="train", inputs=to_tensors(parts.train[0]), targets=to_tensors(parts.train[1])),
-            validation=Split(
-                name="validation", inputs=to_tensors(parts.validation[0]), targets=to_tensors(parts.validation[1])
-            ),
-            test=HeldOutSplit(inputs=to_tensors(parts.test[0]), targets=to_tensors(parts.test[1])),
+            train=Split(name="train", inputs=train[0], targets=train[1], tokens=tokens),
+            validation=Split(name="validation", inputs=validation[0], targets=validation[1], tokens=tokens),
+            test=HeldOutSplit(inputs=test[0], targets=test[1], tokens=tokens),
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
@@ -114,6 +116,9 @@ def no_samples(samples: Samples) -> Samples:
 def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
     """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
+    for spec in parts.task.signature.inputs:
+        if spec.pieces is not None:
+            digest.update(json.dumps(spec.pieces.metadata()).encode())
     for inputs, targets in (parts.train, parts.validation):
         for values in inputs.values():
             digest.update(f"{values.shape}".encode())

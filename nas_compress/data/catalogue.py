@@ -8,18 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """One data set: content, source, and default augmentation (`shift`, `flip`).
+    """One data set: content, source, and default augmentation of images (`shift`, `flip`).
 
+    input_shape: of a sample; `T` is the number of word pieces of a text.
     mirrors: a mirrored image still shows its class; otherwise flip=True is refused.
     """
 
     summary: str
     source: str
     classes: int
-    input_shape: tuple[int, int, int]
-    shift: int
-    flip: bool
-    mirrors: bool
+    input_shape: tuple[int | str, ...]
+    shift: int = 0
+    flip: bool = False
+    mirrors: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """True for texts, which have no augmentation of images."""
+        return self.input_shape == ("T",)
 
 
 DATASETS: Mapping[str, DatasetInfo] = {
@@ -40,6 +46,12 @@ DATASETS: Mapping[str, DatasetInfo] = {
         shift=1,
         flip=True,
         mirrors=True,
+    ),
+    "sst2": DatasetInfo(
+        summary="9,613 sentences of film reviews, positive or negative, split 6,920/872/1,821; needs the extra [text]",
+        source="Stanford Sentiment Treebank (Socher et al. 2013), CSV files read from NAS_COMPRESS_DATA",
+        classes=2,
+        input_shape=("T",),
     ),
 }
 """Data sets by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device
+from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device, unpadded
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
 
@@ -21,11 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Samples with their targets: tensors by name, in the order of the task's signature and targets."""
+    """Samples with their targets: tensors by name, in the order of the task's signature and targets.
+
+    tokens: names of the inputs that are token ids; batches need no more padding than their longest sample.
+    """
 
     name: Literal["train", "validation", "test"]
     inputs: Batch
     targets: Batch
+    tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_equal_lengths(self.inputs, self.targets)
@@ -35,22 +39,24 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device."""
-        return Split(name=self.name, inputs=to_device(self.inputs, device), targets=to_device(self.targets, device))
+        return replace(self, inputs=to_device(self.inputs, device), targets=to_device(self.targets, device))
 
     def first(self, samples: int) -> Split:
-        """The first samples, at most as many as there are."""
-        return Split(name=self.name, inputs=rows(self.inputs, 0, samples), targets=rows(self.targets, 0, samples))
+        """The first samples, at most as many as there are, without padding behind all of them."""
+        inputs = unpadded(rows(self.inputs, 0, samples), self.tokens)
+        return replace(self, inputs=inputs, targets=rows(self.targets, 0, samples))
 
 
 class HeldOutSplit:
     """The test split; only `reveal` returns its samples, to keep search code from using them by accident."""
 
-    __slots__ = ("_inputs", "_targets")
+    __slots__ = ("_inputs", "_targets", "_tokens")
 
-    def __init__(self, *, inputs: Batch, targets: Batch) -> None:
+    def __init__(self, *, inputs: Batch, targets: Batch, tokens: tuple[str, ...] = ()) -> None:
         _require_equal_lengths(inputs, targets)
         self._inputs = inputs
         self._targets = targets
+        self._tokens = tokens
 
     def __len__(self) -> int:
         return count(self._inputs)
@@ -65,7 +71,7 @@ class HeldOutSplit:
         if not purpose.strip():
             raise RequestError(f"purpose must say why the test split is read, but got purpose={purpose!r}")
         _log.info("test split (%d samples) revealed: %s", len(self), purpose)
-        return Split(name="test", inputs=self._inputs, targets=self._targets)
+        return Split(name="test", inputs=self._inputs, targets=self._targets, tokens=self._tokens)
 
     def require_fitting(self, task: Task) -> None:
         """Raise RequestError unless the samples are of the task's types and shapes."""

@@ -66,11 +66,11 @@ def download_folder() -> Path:
     return cache_folder() / "data" / "fashion-mnist"
 
 
-def search_folders() -> tuple[Path, ...]:
-    """Return the folders to search, in order: NAS_COMPRESS_DATA, the cache, the system's data sets."""
+def search_folders(name: str = "fashion-mnist") -> tuple[Path, ...]:
+    """Return the folders to search for a data set: NAS_COMPRESS_DATA, the cache, the system's data sets."""
     chosen = os.environ.get("NAS_COMPRESS_DATA")
-    own = (Path(chosen), Path(chosen) / "fashion-mnist") if chosen else ()
-    return (*own, download_folder(), Path("/usr/share/datasets/fashion-mnist"))
+    own = (Path(chosen), Path(chosen) / name) if chosen else ()
+    return (*own, cache_folder() / "data" / name, Path("/usr/share/datasets") / name)
 
 
 def find_contents(
@@ -81,7 +81,7 @@ def find_contents(
     A broken file is skipped with a warning. RunError if the download fails too.
     """
     return {
-        name: _found(name, sha256, folders) or _downloaded(name, sha256, folders, download_folder, home)
+        name: found_content(name, sha256, folders) or _downloaded(name, sha256, folders, download_folder, home)
         for name, sha256 in hashes.items()
     }
 
@@ -93,7 +93,8 @@ def to_samples(contents: Mapping[str, bytes], kind: str) -> Images:
     return images[:, None], labels.astype(np.int64)
 
 
-def _found(name: str, sha256: str, folders: Sequence[Path]) -> bytes | None:
+def found_content(name: str, sha256: str, folders: Sequence[Path]) -> bytes | None:
+    """Return the verified content of a file, plain or compressed, from the first folder with an intact copy."""
     for path in (folder / file for folder in folders for file in (f"{name}.gz", name)):
         try:
             if path.is_file():

@@ -19,6 +19,9 @@ from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
+from nas_compress.data.text.parts import TextSettings, text_parts
+from nas_compress.data.text.sst2 import read_sst2
+from nas_compress.data.text.tables import TextFiles, read_texts
 from nas_compress.data.user_data import read_factory
 from nas_compress.errors import RequestError, refusal, require_known
 
@@ -30,7 +33,10 @@ READERS: Mapping[str, Callable[[int], Parts]] = {
     "digits": read_digits,
     "fashion-mnist": read_fashion_mnist,
 }
-"""Readers of the data sets in the table; each takes the seed of the division."""
+"""Readers of the images in the table; each takes the seed of the division."""
+
+TEXT_READERS = {"sst2": read_sst2}
+"""Readers of the texts in the table."""
 
 
 def load_dataset(
@@ -39,6 +45,8 @@ def load_dataset(
     factory: str | None = None,
     pictures: str | None = None,
     image_size: int | None = None,
+    texts: TextFiles | None = None,
+    text_settings: TextSettings | None = None,
     folder: Path | None = None,
     seed: int = 0,
     shift: int | None = None,
@@ -53,8 +61,9 @@ def load_dataset(
     """Load one data set.
 
     name: a key of DATASETS. factory: "module:callable" of the user. pictures: folder with a folder of
-    pictures for each class. Exactly one of the three must be given.
+    pictures for each class. texts: files of texts. Exactly one of the four must be given.
     image_size: pixels of a side of the pictures, None for 64.
+    text_settings: of texts, see `TextSettings`.
     folder: first place on sys.path while the factory is imported, and of a relative path of pictures.
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
@@ -75,16 +84,30 @@ def load_dataset(
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.
     """
-    if [name, factory, pictures].count(None) != 2:
-        got = f"{name=}, {factory=} and {pictures=}"
-        raise refusal(f"exactly one of name, factory and pictures must be given, but got {got}", where)
+    if [name, factory, pictures, texts].count(None) != 3:
+        got = f"{name=}, {factory=}, {pictures=} and {texts=}"
+        raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     augmentation: Augmentation
     if name is not None:
         require_known("a data set", name, DATASETS, where)
         augmentation = _augmentation_of(name, shift, flip, where)
-        parts = READERS[name](seed)
+        if name in TEXT_READERS:
+            parts = TEXT_READERS[name](seed, settings=text_settings or TextSettings(), where=where, notice=notice)
+        else:
+            parts = READERS[name](seed)
+    elif texts is not None:
+        augmentation = _no_augmentation(shift, flip, where)
+        parts = text_parts(
+            name=texts.path,
+            splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
+            settings=text_settings or TextSettings(),
+            kind=task,
+            seed=seed,
+            where=where,
+            notice=notice,
+        )
     elif pictures is not None:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_pictures(
@@ -125,11 +148,19 @@ def load_dataset(
     return dataset
 
 
-def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> ShiftAndFlip:
+def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> Augmentation:
     info = DATASETS[name]
+    if info.is_text:
+        return _no_augmentation(shift, flip, where)
     if flip and not info.mirrors:
         raise refusal(f"flip must be false for {name} (a mirrored image is another or no class), but got true", where)
     return _augmentation(info.shift if shift is None else shift, info.flip if flip is None else flip, where)
+
+
+def _no_augmentation(shift: int | None, flip: bool | None, where: str) -> NoAugmentation:
+    if shift or flip:
+        raise refusal(f"shift and flip are for images, but got {shift=}, {flip=} for texts; leave them out", where)
+    return NoAugmentation()
 
 
 def _augmentation(shift: int, flip: bool, where: str) -> ShiftAndFlip:

@@ -6,7 +6,8 @@ A model is one file. A file is refused if any of its tensors, at any depth, has 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import BATCH, DTYPES, Signature, TensorSpec
+from nas_compress.values.text.word_pieces import WordPieces
 
 ERRORS_ONLY = 3
 
@@ -111,12 +113,17 @@ def file_signature(path: Path) -> Signature:
 
     Optional inputs are left out. A file with early exits runs one sample; its first dimensions count as free.
     """
-    graph = read_model(path).graph
+    model = read_model(path)
+    graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
     one = any(value.name == EXIT for value in graph.output)
     stored = {tensor.name for tensor in graph.initializer}
     try:
         return Signature(
-            inputs=tuple(_spec(value, one_sample=one) for value in graph.input if value.name not in stored),
+            inputs=tuple(
+                _with_pieces(_spec(value, one_sample=one), metadata)
+                for value in graph.input
+                if value.name not in stored
+            ),
             outputs=tuple(_spec(value, one_sample=one) for value in graph.output),
         )
     except RequestError as error:
@@ -159,6 +166,17 @@ def _decompressed(path: Path) -> bytes:
 def _require_size(size: int, path: Path) -> None:
     if size > MODEL_LIMIT:
         raise RequestError(f"a model must have at most {MODEL_LIMIT} bytes, also after decompression, but got {path}")
+
+
+def _with_pieces(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
+    """Return the specification of token ids with the word pieces in a file, if it has them; RequestError if broken."""
+    if spec.dtype != "int32" or "word_pieces" not in metadata:
+        return spec
+    try:
+        pieces = WordPieces.from_metadata(metadata)
+    except (KeyError, ValueError) as error:
+        raise RequestError(f"a vocabulary in a file must have pieces and a length, but got {error!r}") from error
+    return replace(spec, values=len(pieces.pieces), pieces=pieces)
 
 
 def _spec(value: onnx.ValueInfoProto, *, one_sample: bool) -> TensorSpec:

@@ -14,6 +14,9 @@ EQUAL_WITHIN = 0.02
 """Latencies that differ by at most this fraction count as equal. Steady figures repeat within it on every device."""
 
 
+Sizes = Mapping[str, int | tuple[int, ...]]
+"""Sizes of free dimensions other than the batch, by name. Several sizes: the mean over one run of each."""
+
 NO_SIZES: Mapping[str, int] = {}
 """Sizes of a file whose only free dimension is the batch."""
 
@@ -23,12 +26,18 @@ class Latency:
     """Milliseconds of one run under the settings of the device; of one sample by default.
 
     spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
-    repeat within `EQUAL_WITHIN`; measure again.
+    repeat within `EQUAL_WITHIN`; measure again. long_ms: of a long sample, if samples have several lengths.
     """
 
     latency_ms: float
     spread: float
     noisy: bool
+    long_ms: float | None = None
+
+    def figures(self, settings: DeviceSettings) -> dict[str, float]:
+        """The metrics of the latency under the settings of a device."""
+        long = {} if self.long_ms is None else {"latency_p95_ms": self.long_ms}
+        return settings.figures(self.latency_ms) | long
 
 
 class Device(Protocol):
@@ -62,12 +71,10 @@ class Device(Protocol):
     def check(self, path: Path, *, activation_bits: int) -> None:
         """Raise FloatKernelError if the device would compute an integer file in float."""
 
-    def latency(
-        self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
-    ) -> Latency:
+    def latency(self, path: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False) -> Latency:
         """Measure a file under the device's settings, in its own exclusive window.
 
-        sizes: of free dimensions other than the batch, by name. key: of the file's graph; a figure without noise is
+        sizes: see `Sizes`. key: of the file's graph; a figure without noise is
         measured once per key and sizes. patient: wait longer for a steady state. RequestError if the file cannot be
         timed.
         """

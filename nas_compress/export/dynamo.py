@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
+from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
@@ -81,7 +82,18 @@ def _translations() -> dict[Any, Any]:
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)
 
+    layer_op = values.Op(ours, RECURRENT, _layer_schema())
+
+    def layer(steps: Any, lengths: Any, weights: Any, cell: str, *, integer: int = 0) -> Any:
+        given = [] if lengths is None else [lengths]
+        return layer_op(steps, *given, *weights, cell=cell, has_lengths=len(given), integer=integer)
+
+    def integer_layer(steps: Any, lengths: Any, weights: Any) -> Any:
+        return layer(steps, lengths, weights, "lstm", integer=1)
+
     return {
+        torch.ops.nas_compress.recurrent.default: layer,
+        torch.ops.nas_compress.integer_lstm.default: integer_layer,
         torch.ops.nas_compress.dequantize_input.default: input_,
         torch.ops.nas_compress.fake_quantize_activation.default: activation,
         torch.ops.nas_compress.stored_weight.default: weight,
@@ -102,6 +114,25 @@ def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> 
         inputs=[parameter(f"input_{place}", kind) for place, kind in enumerate(inputs)],
         outputs=[parameter("weight", "tensor(float)")],
         attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
+    )
+
+
+def _layer_schema() -> Any:
+    """Return the schema of RECURRENT, with any number of inputs."""
+    schema: Any = onnx.defs.OpSchema
+    parameter, kinds = schema.FormalParameter, schema.AttrType
+    inputs = parameter("inputs", "T", param_option=schema.FormalParameterOption.Variadic, is_homogeneous=False)
+    return schema(
+        RECURRENT,
+        DOMAIN,
+        1,
+        inputs=[inputs],
+        outputs=[parameter("states", "tensor(float)"), parameter("last", "tensor(float)")],
+        type_constraints=[("T", ["tensor(float)", "tensor(int32)"], "")],
+        attributes=[
+            schema.Attribute("cell", kinds.STRING),
+            *(schema.Attribute(name, kinds.INT) for name in ("has_lengths", "integer")),
+        ],
     )
 
 

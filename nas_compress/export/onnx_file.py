@@ -141,8 +141,16 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     share_halves_(graph)
     drop_unread_nodes_(graph)
     _describe_ends_(graph, signature, one_sample=one_sample)
-    content: bytes = strip(exported).SerializeToString(deterministic=True)
+    shipped = strip(exported)
+    helper.set_model_props(shipped, _vocabulary(signature))
+    content: bytes = shipped.SerializeToString(deterministic=True)
     return content
+
+
+def _vocabulary(signature: Signature) -> dict[str, str]:
+    """Return the word pieces of the input, which the file needs to read a text. Their bytes are part of its size."""
+    found = [spec.pieces.metadata() for spec in signature.inputs if spec.pieces is not None]
+    return found[0] if found else {}
 
 
 def _copy(exported: onnx.ModelProto) -> onnx.ModelProto:

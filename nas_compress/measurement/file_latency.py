@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from nas_compress.files import TEMPORARY
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.values.exits.figures import equal_rates, expected
 from nas_compress.values.exits.settings import EXIT, THRESHOLD
+from nas_compress.values.text.lengths import SampleSizes, at_most, at_strata, have_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,24 @@ def count_exits(model: onnx.ModelProto) -> int:
 
 
 def measure_latency(
-    path: Path, target: Device, *, sizes: Mapping[str, int], patient: bool = True, rates: Sequence[float] = ()
+    path: Path, target: Device, *, sizes: SampleSizes, patient: bool = True, rates: Sequence[float] = ()
 ) -> Latency:
     """Measure a file once per graph and sizes; see `Device.latency`.
 
     A file with early exits is measured at each exit. Its latency is the mean, an `ExitLatency`. rates: fraction of the
     samples per exit of such a file; equal ones by default, as an assumption.
+
+    sizes: of free dimensions by name. With lengths, the latency is the mean over their strata, and a second
+    measurement gives that of a long sample.
     """
     key, model = structure_key(path), read_model(path)
     if not count_exits(model):
-        return target.latency(path, sizes=sizes, key=key, patient=patient)
-    return _exit_latency(path, model, target, sizes=sizes, key=key, patient=patient, rates=rates)
+        latency = target.latency(path, sizes=at_strata(sizes), key=key, patient=patient)
+        if not have_lengths(sizes):
+            return latency
+        other = target.latency(path, sizes=at_most(sizes), key=key, patient=patient)
+        return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
+    return _exit_latency(path, model, target, sizes=at_most(sizes), key=key, patient=patient, rates=rates)
 
 
 def _exit_latency(

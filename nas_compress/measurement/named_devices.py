@@ -9,13 +9,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nas_compress.callbacks import Notice
-from nas_compress.devices.protocol import NO_SIZES, Device
+from nas_compress.devices.protocol import Device
 from nas_compress.errors import DeviceLostError, RequestError, TrialError
 from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.values.metrics.device_rows import figures_on
 from nas_compress.values.outcome import Measured
+from nas_compress.values.text.lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
+
+NO_SAMPLE_SIZES: SampleSizes = {}
 
 REST_S = 60.0
 """Seconds without a question to a lost device: each one may wait for a connection."""
@@ -50,14 +53,14 @@ class NamedDevices:
         measured: Measured,
         path: Path,
         *,
-        sizes: Mapping[str, int] = NO_SIZES,
+        sizes: SampleSizes = NO_SAMPLE_SIZES,
         patient: bool = False,
         only: Iterable[str] | None = None,
     ) -> Measured:
         """Return the figures of a file with those on the devices; figures on a lost device stay as they were.
 
-        sizes, patient: see `Device.latency`. only: names of the devices to ask, all by default. TrialError if a device
-        cannot run the file.
+        sizes: of free dimensions by name. patient: see `Device.latency`. only: names of the devices to ask, all by
+        default. TrialError if a device cannot run the file.
         """
         asked = [name for name in (self.devices if only is None else only) if self._may_be_asked(name)]
         rates = () if measured.exits is None else measured.exits.rates
@@ -72,7 +75,7 @@ class NamedDevices:
                 raise TrialError(f"device {name}: {error}") from error
             if self._lost.pop(name, None) is not None:
                 self._notice(f"device {name} answers again")
-            figures = figures_on(name, device.settings.figures(latency.latency_ms))
+            figures = figures_on(name, latency.figures(device.settings))
             measured = measured.timed(figures, spread=latency.spread, noisy=latency.noisy, device=name)
         return measured
 

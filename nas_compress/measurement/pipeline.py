@@ -33,13 +33,25 @@ from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.macs import count_macs, count_parameters
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.weights import find_weights
-from nas_compress.tasks.batch import Batch, chosen, device_of, free_sizes, rows, to_arrays, to_device, to_rows
+from nas_compress.tasks.batch import (
+    Batch,
+    chosen,
+    device_of,
+    one_sample,
+    rows,
+    timed_sizes,
+    to_arrays,
+    to_device,
+    to_rows,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import ExitFigures, equal_rates
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import at_most
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -129,9 +141,9 @@ def measure_cost(
     except FloatKernelError as error:
         raise _with_layers(error, network) from error
     with watch.stage("count"):
-        parameters, macs = count_parameters(network), count_macs(network, rows(sample, 0, 1))
-        contents, sizes = weight_contents(path), free_sizes(sample, signature.inputs)
-        memory = memory_figures(path, target.settings, sizes=sizes)
+        parameters, macs = count_parameters(network), count_macs(network, one_sample(sample, signature.inputs))
+        contents, sizes = weight_contents(path), timed_sizes(sample, signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
     exits = None
@@ -141,7 +153,7 @@ def measure_cost(
         macs = round(exits.expected_macs)
     return Measured(
         figures={
-            **target.settings.figures(latency.latency_ms),
+            **latency.figures(target.settings),
             "size_bytes": path.stat().st_size,
             "parameters": parameters,
             "macs": macs,
@@ -193,7 +205,7 @@ def measure_file(
         agreement = check_agreement(
             deployable,
             path,
-            rows(inputs, 0, _agreement_samples(task.signature)),
+            unpadded(rows(inputs, 0, _agreement_samples(task.signature)), validation.tokens),
             task,
             session=session,
             integer_caution=recorded_caution(target.describe()),
@@ -204,12 +216,12 @@ def measure_file(
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         metrics, confusion = task.measure(outputs, targets), confusion_rows(task, outputs, targets)
     with watch.stage("count"):
-        contents, sizes = weight_contents(path), free_sizes(inputs, task.signature.inputs)
-        memory = memory_figures(path, target.settings, sizes=sizes)
+        contents, sizes = weight_contents(path), timed_sizes(inputs, task.signature.inputs)
+        memory = memory_figures(path, target.settings, sizes=at_most(sizes))
     trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
-        figures = target.settings.figures(latency.latency_ms)
+        figures = latency.figures(target.settings)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
         if named is not None:
             trained = named.timed(trained, path, sizes=sizes, patient=patient)
@@ -256,9 +268,9 @@ def _measure_exits(
     trained = cost.with_figures({"size_bytes": path.stat().st_size, "macs": round(used.expected_macs), **metrics})
     trained = replace(trained, exits=used)
     with watch.stage("latency"):
-        sizes = free_sizes(inputs, task.signature.inputs)
+        sizes = timed_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates)
-        figures = target.settings.figures(latency.latency_ms)
+        figures = latency.figures(target.settings)
         trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
         if named is not None:
             trained = named.timed(trained, path, sizes=sizes, patient=patient)
@@ -307,8 +319,9 @@ def calibration_samples(train: Split) -> Batch:
     """
     if any(_lacks_a_class(values) for values in train.targets.values()):
         places = torch.linspace(0, len(train) - 1, min(CALIBRATION_SAMPLES, len(train)), dtype=torch.float64).long()
-        return to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")
-    return to_device(rows(train.inputs, 0, CALIBRATION_SAMPLES), "cpu")
+        samples = unpadded(chosen(train.inputs, places.to(device_of(train.inputs))), train.tokens)
+        return to_device(samples, "cpu")
+    return to_device(train.first(CALIBRATION_SAMPLES).inputs, "cpu")
 
 
 def _lacks_a_class(targets: Tensor) -> bool:

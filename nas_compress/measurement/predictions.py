@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from nas_compress.devices.onnx_session import NUMPY_TYPES, FileSession, open_session
 from nas_compress.devices.protocol import Answers
 from nas_compress.errors import NasCompressError, RequestError, first_line
-from nas_compress.tasks.batch import Arrays, InputRows, fitting, require_fitting
+from nas_compress.tasks.batch import (
+    Arrays,
+    InputRows,
+    by_length,
+    fitting,
+    require_fitting,
+    to_arrays,
+    to_tensors,
+    token_names,
+    unpadded,
+)
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.signature import Signature
@@ -32,21 +42,29 @@ def predict(
     *,
     signature: Signature | None = None,
     compact: Callable[[Arrays], Arrays] | None = None,
+    tokens: Sequence[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return every output of a file for at least one sample, in the file's order.
 
     A file for one sample, such as one with early exits, runs sample by sample.
 
     signature: required names of inputs and outputs of a file by path. compact: applied to the outputs of each batch.
+    tokens: inputs of token ids; batches are cut to their longest sample.
     RequestError if names, types or shapes differ from the file's inputs, or if the runtime fails on a file by path.
     """
-    return _answers(_opened(file, signature), inputs, compact=compact, path=file if isinstance(file, Path) else None)
+    path = file if isinstance(file, Path) else None
+    return _answers(_opened(file, signature), inputs, compact=compact, tokens=tokens, path=path)
 
 
 def _answers(
-    session: ort.InferenceSession, inputs: InputRows, *, compact: Callable[[Arrays], Arrays] | None, path: Path | None
+    session: ort.InferenceSession,
+    inputs: InputRows,
+    *,
+    compact: Callable[[Arrays], Arrays] | None,
+    tokens: Sequence[str],
+    path: Path | None,
 ) -> dict[str, NDArray[Any]]:
-    """Run a session on all samples. path: of its file, for an error text."""
+    """Run a session on all samples. tokens: see `predict`. path: of its file, for an error text."""
     _require_inputs(session, inputs)
     names = [value.name for value in session.get_outputs()]
     size = _size(session, inputs)
@@ -55,6 +73,8 @@ def _answers(
         parts = []
         for start in starts:
             batch = {name: rows[start : start + size] for name, rows in inputs.items()}
+            if tokens:
+                batch = to_arrays(unpadded(to_tensors(batch), tokens))
             outputs: Arrays = dict(zip(names, map(np.atleast_1d, session.run(names, batch)), strict=True))
             parts.append(outputs if compact is None else compact(outputs))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -99,9 +119,16 @@ def predict_split(file: File, task: Task, *, inputs: InputRows, targets: Arrays)
         return {**task.compact(own), **exits}
 
     seen: list[None] = []
+    tokens = token_names(task.signature.inputs)
+    places: Any = slice(None)
+    if tokens:
+        ordered, places = by_length(to_tensors(inputs), tokens)
+        inputs = to_arrays(ordered)
     session = _opened(file, task.signature)
     size = _size(session, inputs)
-    return _answers(session, inputs, compact=compact, path=file if isinstance(file, Path) else None)
+    path = file if isinstance(file, Path) else None
+    found = _answers(session, inputs, compact=compact, tokens=tokens, path=path)
+    return {name: values[places] for name, values in found.items()}
 
 
 def _opened(file: File, signature: Signature | None) -> ort.InferenceSession:

@@ -14,6 +14,8 @@ from nas_compress.models.networks.mlp import Perceptron
 from nas_compress.models.networks.mobilenet import MobileNet
 from nas_compress.models.networks.recurrent import Recurrent
 from nas_compress.models.networks.resnet import ResNet
+from nas_compress.models.networks.text_bag import TextBag
+from nas_compress.models.networks.text_cnn import TextCNN
 from nas_compress.models.networks.unet import UNet
 from nas_compress.models.networks.vit import ViT
 from nas_compress.values.architecture import Architecture
@@ -29,6 +31,8 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "unet": UNet(),
     "encoder": Encoder(),
     "recurrent": Recurrent(),
+    "text_bag": TextBag(),
+    "text_cnn": TextCNN(),
 }
 """Every family by its name."""
 

@@ -14,6 +14,9 @@ from nas_compress.models.features import Observation, OneInputNetwork
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
 
+EMBEDDING_SCALE = 0.1
+"""Standard deviation of fresh embeddings. With 1, as in torch, a CNN of 6,920 sentences is 8 points worse."""
+
 
 class ActivationPoint(nn.Module):
     """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself.
@@ -179,6 +182,8 @@ def initialise_(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             module.reset_parameters()
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=EMBEDDING_SCALE)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             nn.init.zeros_(module.bias)

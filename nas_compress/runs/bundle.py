@@ -24,6 +24,8 @@ from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
+from nas_compress.values.text import word_pieces
+from nas_compress.values.text.example import OF_SAMPLES, OF_TEXTS, text_example
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
@@ -99,8 +101,7 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 
 CARD = """# {study}, trial {trial}
 
-A student found by nas-compress, {start}. {file} takes raw samples as the data set stores
-them, {inputs}, and returns {outputs}.
+A student found by nas-compress, {start}. {file} takes {samples}, {inputs}, and returns {outputs}.
 
 | figure | this model | teacher |
 |---|---|---|
@@ -173,7 +174,16 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         signature = file_signature(model)
         example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
         write_text(out / "example.py", example)
+        _write_word_pieces(out, signature)
         write_text(out / "README.md", _card(folder, record, signature, example))
+
+
+def _write_word_pieces(out: Path, signature: Signature) -> None:
+    """Write the code that reads texts, and a copy of the vocabulary in the file for other tokenizers."""
+    for spec in signature.inputs:
+        if spec.pieces is not None:
+            write_text(out / "word_pieces.py", Path(word_pieces.__file__).read_text(encoding="utf-8"))
+            write_text(out / "vocab.txt", "".join(f"{piece}\n" for piece in spec.pieces.pieces))
 
 
 def _portable(spec: StudySpec) -> dict[str, Any]:
@@ -183,8 +193,9 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
         values["teacher"]["weights"] = _relative(spec.teacher.weights)
     if spec.teacher.hugging_face is not None:
         values["teacher"]["hugging_face"] = _relative(spec.teacher.hugging_face)
-    if spec.data.folder is not None:
-        values["data"]["folder"] = _relative(spec.data.folder)
+    for key in ("folder", "text"):
+        if values["data"].get(key) is not None:
+            values["data"][key] = _relative(values["data"][key])
     return {**values, "space": _relative(spec.space)}
 
 
@@ -236,6 +247,8 @@ def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
 def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
     """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
     loader = LOADERS[model]
+    if len(signature.inputs) == len(signature.outputs) == 1 and signature.inputs[0].pieces is not None:
+        return _text_example(signature, loader, classes=classes, names=names)
     if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
         (spec,), (output,) = signature.inputs, signature.outputs
         count = int(output.sample_shape[0])
@@ -268,6 +281,12 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
     )
     outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
     return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
+
+
+def _text_example(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str:
+    (spec,), (output,) = signature.inputs, signature.outputs
+    ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
+    return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
 
 
 def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
@@ -330,6 +349,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         file=quoted(Path(record.model).name),
         study=spec.name,
         trial=record.trial,
+        samples=OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES,
         start="trained from its teacher's weights" if inherited else "trained from scratch",
         whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
@@ -365,11 +385,11 @@ def _devices_line(devices: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
-    pictures = [] if spec.data.folder is None else [_relative(spec.data.folder)]
+    samples = [_relative(path) for path in (spec.data.folder, spec.data.text) if path is not None]
     weights = [_relative(path) for path in (spec.teacher.weights, spec.teacher.hugging_face) if path is not None]
     functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
-    names = ", ".join(map(quoted, dict.fromkeys([*modules, *pictures, *weights])))
+    names = ", ".join(map(quoted, dict.fromkeys([*modules, *samples, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""
 
 

@@ -17,7 +17,7 @@ from nas_compress.runs.records import Record
 from nas_compress.runs.speed_notes import quantized_members, speed_notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import amend
-from nas_compress.tasks.batch import Batch, free_sizes
+from nas_compress.tasks.batch import Batch, timed_sizes
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.outcome import Outcome
 from nas_compress.values.precision import Precision
@@ -84,4 +84,4 @@ def _latency(network: nn.Module, signature: Signature, calibration: Batch, targe
             calibration=calibration,
             watch=Stopwatch(),
         )
-        return measure_latency(path, target, sizes=free_sizes(calibration, signature.inputs))
+        return measure_latency(path, target, sizes=timed_sizes(calibration, signature.inputs))

@@ -19,6 +19,7 @@ from nas_compress.tasks.batch import to_arrays, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
+from nas_compress.values.text.lengths import at_most
 
 
 def measure(
@@ -60,7 +61,7 @@ def measure(
     except DeviceLostError as error:
         raise DeviceLostError(f"device {device}: {error}") from error
     exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
-    figures, conditions = used.settings.figures(latency.latency_ms), used.settings.conditions
+    figures, conditions = latency.figures(used.settings), used.settings.conditions
     return {
         "model": str(model),
         "split": split,
@@ -71,7 +72,7 @@ def measure(
         "latency_noisy": latency.noisy,
         "size_bytes": model.stat().st_size,
         **exits,
-        **memory_figures(model, parts.target.settings, sizes=parts.sizes),
+        **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
     }
 

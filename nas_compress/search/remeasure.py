@@ -24,6 +24,7 @@ from nas_compress.search.setup import StudyParts
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
+from nas_compress.values.text.lengths import SampleSizes
 
 TIME_LIMIT_S = 30.0
 """Limit for all measurements together, in seconds. Later latencies stay marked as noisy."""
@@ -58,7 +59,7 @@ def measure_again(
     target: Device,
     budgets: tuple[Budget, ...],
     *,
-    sizes: Mapping[str, int],
+    sizes: SampleSizes,
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
@@ -180,9 +181,7 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
     return [name for name in named.devices if on_device("latency_ms", name) not in figures]
 
 
-def _steadier(
-    known: Measured, path: Path, target: Device, *, sizes: Mapping[str, int], named: NamedDevices
-) -> Measured:
+def _steadier(known: Measured, path: Path, target: Device, *, sizes: SampleSizes, named: NamedDevices) -> Measured:
     """Return the figures with each noisy latency that is steady now; the same object if none is."""
     found = known
     if known.latency_noisy:
@@ -194,10 +193,10 @@ def _steadier(
     return found
 
 
-def _timed(known: Measured, path: Path, target: Device, *, sizes: Mapping[str, int]) -> Measured:
+def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -> Measured:
     rates = () if known.exits is None else known.exits.rates
     latency = measure_latency(path, target, sizes=sizes, rates=rates)
-    timed = known.timed(target.settings.figures(latency.latency_ms), spread=latency.spread, noisy=latency.noisy)
+    timed = known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
     if timed.exits is not None and isinstance(latency, ExitLatency):
         timed = replace(timed, exits=replace(timed.exits, latency_ms=latency.exits_ms))
     return timed

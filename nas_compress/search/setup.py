@@ -12,22 +12,19 @@ import torch
 from torch import nn
 
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
-from nas_compress.config.schema import DataSection, StudySpec, TrainingSection
+from nas_compress.config.schema import StudySpec, TrainingSection
 from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
-from nas_compress.data.augment.choose import Drawing
-from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.named import open_named
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
 from nas_compress.files import make_folder, read_sealed_json, write_bytes
 from nas_compress.measurement.named_devices import NamedDevices
-from nas_compress.measurement.own_metrics import require_sound_metrics, with_own_metrics
+from nas_compress.measurement.own_metrics import require_sound_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
@@ -39,9 +36,8 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
 from nas_compress.search.stopping_rule import require_metrics, study_rule
-from nas_compress.tasks.batch import Batch, device_of, free_sizes
-from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
-from nas_compress.tasks.task import Task
+from nas_compress.search.study_data import study_dataset
+from nas_compress.tasks.batch import Batch, device_of, one_sample, timed_sizes
 from nas_compress.teacher.finite_answers import require_finite_answers
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
@@ -56,6 +52,7 @@ from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
+from nas_compress.values.text.lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
 
@@ -96,41 +93,14 @@ class StudyParts:
         return self.spec.budgets_against(self.teacher_figures)
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> SampleSizes:
         """Sizes of the free dimensions of a sample by name, without the batch."""
-        return free_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
+        return timed_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Build a student with fresh weights, before there is a teacher."""
         make = teacher_maker(self.spec.teacher, self.dataset, folder=self.file.folder, label=self.file.label)
         return build_network(architecture, make, self.dataset.example)
-
-
-def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: Notice = _log.warning) -> Dataset:
-    """Load the data of a study; its task measures the figures that the study names.
-
-    progress, notice: of data that are read into a store. RequestError if the data cannot be used.
-    """
-    spec = file.spec
-    dataset = load_dataset(
-        name=spec.data.name,
-        factory=spec.data.factory,
-        pictures=spec.data.folder,
-        image_size=spec.data.image_size,
-        folder=file.folder,
-        seed=spec.data.seed,
-        shift=spec.data.shift,
-        flip=spec.data.flip,
-        drawing=_drawing(spec.data),
-        train_samples=spec.data.train_samples,
-        task=spec.data.task,
-        where=f"{file.label}: data.{spec.data.source}",
-        progress=progress,
-        notice=notice,
-    )
-    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, f"{file.label}: "))
-    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
-    return replace(dataset, task=task.measuring(spec.wanted_figures))
 
 
 def gather(
@@ -186,32 +156,6 @@ def _whole_layers(file: StudyFile, dataset: Dataset) -> tuple[WholeLayers, ...]:
         return ()
     where = f"{file.label}: pruning.keep"
     return layers_left_whole(_given_teacher(file, dataset), dataset.example, keep=file.spec.pruning.keep, where=where)
-
-
-def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
-    """Return the task with the study's class weights; RequestError if these or the sampler do not fit the data."""
-    training, task, targets = spec.training, dataset.task, dataset.train.targets
-    if training.class_weight is not None:
-        task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
-    if training.sampler == "balanced":
-        sampling_weights(task, targets, where=f"{where}training.sampler")
-        if spec.data.augment is not None:
-            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
-            raise RequestError(f"{where}{rule}; use class_weight")
-    return task
-
-
-def _drawing(data: DataSection) -> Drawing:
-    masks = data.spec_augment
-    return Drawing(
-        crop=data.crop,
-        erase=data.erase,
-        spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
-        mixup=data.mixup,
-        cutmix=data.cutmix,
-        augment=data.augment,
-        views=data.views,
-    )
 
 
 def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Module:
@@ -307,7 +251,9 @@ def _context(
     return TrialContext(
         dataset=dataset,
         teacher=teacher,
-        teacher_macs=count_macs(teacher.network, dataset.train.first(1).inputs),
+        teacher_macs=count_macs(
+            teacher.network, one_sample(dataset.train.first(1).inputs, dataset.task.signature.inputs)
+        ),
         target=target,
         training=training,
         budgets=budgets,

@@ -14,6 +14,7 @@ from torch import Tensor
 from nas_compress.errors import RequestError
 from nas_compress.tasks.mapped import MappedRows, MappedTensor, Rows
 from nas_compress.values.signature import TensorSpec
+from nas_compress.values.text.lengths import Lengths, SampleSizes
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Tensors by name, in signature order; each has one row per sample."""
@@ -129,6 +130,14 @@ def free_sizes(batch: Batch, specs: Iterable[TensorSpec]) -> dict[str, int]:
     }
 
 
+def timed_sizes(batch: Batch, specs: Sequence[TensorSpec]) -> SampleSizes:
+    """Sizes at which a file is timed: those of the batch, or the lengths of samples of several lengths."""
+    known = {
+        name: spec.lengths for spec in specs if spec.lengths for place, name in spec.free_dimensions.items() if place
+    }
+    return free_sizes(batch, specs) | known
+
+
 def require_fitting(batch: Batch, specs: Sequence[TensorSpec], *, samples: int | None = None) -> None:
     """Raise RequestError unless the tensors have the names, types, shapes and one number of samples."""
     names = [spec.name for spec in specs]
@@ -145,6 +154,71 @@ def require_fitting(batch: Batch, specs: Sequence[TensorSpec], *, samples: int |
             shape = ", ".join(str(free.get(size, size)) if isinstance(size, str) else str(size) for size in spec.shape)
             shape += "," if len(spec.shape) == 1 else ""
             raise RequestError(f"{spec.name} must be {spec.dtype} ({shape}), but got {found} {tuple(tensor.shape)}")
+
+
+def token_names(specs: Iterable[TensorSpec]) -> tuple[str, ...]:
+    """Names of the tensors of token ids, which have padding behind their tokens."""
+    return tuple(spec.name for spec in specs if spec.values is not None)
+
+
+def token_lengths(batch: Batch, names: Sequence[str]) -> Tensor:
+    """The number of tokens of each sample, int64 (N,); the largest one of several inputs.
+
+    >>> token_lengths({"input": torch.tensor([[7, 7, 0], [5, 0, 0]])}, ["input"]).tolist()
+    [2, 1]
+    """
+    return torch.stack([(batch[name][:] != 0).sum(dim=1) for name in names]).amax(dim=0)
+
+
+STRATA = 16
+"""Lengths at which the mean cost of samples of several lengths is measured."""
+
+
+def lengths_of(ids: NDArray[Any]) -> Lengths:
+    """The lengths of token ids (N, T) with padding 0.
+
+    >>> lengths_of(np.array([[7, 7, 7], [5, 0, 0]])).strata[:2], lengths_of(np.array([[7, 7, 7], [5, 0, 0]])).mean
+    ((1, 1), 2)
+    """
+    found = np.sort((ids != 0).sum(axis=1))
+    middles = (2 * np.arange(STRATA) + 1) * len(found) // (2 * STRATA)
+    return Lengths(
+        strata=tuple(found[middles].tolist()),
+        mean=max(1, round(float(found.mean()))),
+        p95=int(found[math.ceil(0.95 * len(found)) - 1]),
+    )
+
+
+def one_sample(batch: Batch, specs: Iterable[TensorSpec]) -> dict[str, Tensor]:
+    """The first sample, and the id 1 at the mean length in place of token ids whose lengths are known."""
+    sample = rows(batch, 0, 1)
+    for spec in specs:
+        if spec.lengths is not None:
+            sample[spec.name] = torch.ones_like(sample[spec.name][:, :1]).repeat(1, spec.lengths.mean)
+    return sample
+
+
+def unpadded(batch: Batch, names: Sequence[str]) -> Batch:
+    """The batch without the positions that are padding in all samples. names: tensors of token ids.
+
+    >>> unpadded({"input": torch.tensor([[7, 7, 0], [5, 0, 0]])}, ["input"])["input"].tolist()
+    [[7, 7], [5, 0]]
+    """
+    if not names or not count(batch):
+        return batch
+    longest = int(token_lengths(batch, names).max())
+    return {name: tensor[:, :longest] if name in names else tensor for name, tensor in batch.items()}
+
+
+def by_length(batch: Batch, names: Sequence[str]) -> tuple[Batch, Any]:
+    """The samples in the order of their lengths, and an index that restores their order in results of all.
+
+    names: tensors of token ids; without any, the samples stay as they are.
+    """
+    if not names:
+        return batch, slice(None)
+    order = token_lengths(batch, names).argsort(stable=True)
+    return chosen(batch, order), order.argsort().cpu().numpy()
 
 
 def largest_difference(found: Arrays, expected: Arrays) -> float:

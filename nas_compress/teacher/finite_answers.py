@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, chosen, device_of, fitting, named_outputs, split
+from nas_compress.tasks.batch import Batch, by_length, chosen, device_of, fitting, named_outputs, split, unpadded
 from nas_compress.tasks.task import Task
 
 OWN_REMEDY = "return logits, or their log_softmax instead of the logarithm of probabilities"
@@ -29,9 +29,11 @@ def require_finite_answers(
     if at_most is not None and at_most < count:
         index = torch.linspace(0, count - 1, at_most, device=device_of(inputs)).long()
         inputs, count = chosen(inputs, index), at_most
+    inputs, _ = by_length(inputs, samples.tokens)
     network.eval()
     with torch.inference_mode():
-        broken = sum(_broken(network, batch, task) for batch in split(inputs, fitting(inputs, BATCH)))
+        batches = (unpadded(batch, samples.tokens) for batch in split(inputs, fitting(inputs, BATCH)))
+        broken = sum(_broken(network, batch, task) for batch in batches)
     if broken:
         raise RequestError(f"{name}: {finite_rule(broken, count, samples.name)}; {remedy}")
 

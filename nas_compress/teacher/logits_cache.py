@@ -13,7 +13,16 @@ from nas_compress.callbacks import Notice
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
-from nas_compress.tasks.batch import Batch, device_of, fitting, free_sizes, named_outputs, zeros
+from nas_compress.tasks.batch import (
+    Batch,
+    device_of,
+    fitting,
+    free_sizes,
+    named_outputs,
+    token_lengths,
+    unpadded,
+    zeros,
+)
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.finite_answers import BATCH, finite_rows, finite_rule
 from nas_compress.teacher.tensor_file import read_tensors, write_tensors
@@ -78,7 +87,10 @@ def compute_answers(
     with torch.inference_mode(), kept_random_states(device):
         for view in range(augmentation.count):
             order = views.order(len(samples), view, None).to(device)
-            pieces = [_logits(network, views.batch(piece, view), task).float() for piece in torch.split(order, size)]
+            if samples.tokens:
+                order = token_lengths(samples.inputs, samples.tokens).argsort(stable=True)
+            batches = (unpadded(views.batch(piece, view), samples.tokens) for piece in torch.split(order, size))
+            pieces = [_logits(network, batch, task).float() for batch in batches]
             logits = torch.cat(pieces)[order.argsort()]
             finite &= finite_rows(logits)
             below, best = below_maximum(logits)

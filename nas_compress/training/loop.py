@@ -13,9 +13,10 @@ from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.models.narrow_convolutions import safe_backward
-from nas_compress.tasks.batch import device_of, rows
+from nas_compress.tasks.batch import device_of, rows, token_lengths, unpadded
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
+from nas_compress.training.length_buckets import bucketed
 from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.runtime import fitting_threads, keep_freed_memory, memory_format_for
 from nas_compress.training.schedule import learning_rate_at
@@ -43,7 +44,7 @@ def train(
 ) -> dict[str, float]:
     """Train `model` in place and return the mean of each loss term over the last epoch.
 
-    samples: on the model's device.
+    samples: on the model's device. Batches of token ids have samples of similar lengths, see `length_buckets`.
     objective: its own modules learn together with the model.
     first_epoch: number of the first epoch, for views of whole epochs.
     draws: chance of each sample (N,) on the CPU, to draw an epoch with repetition; None for each sample once.
@@ -76,6 +77,7 @@ def train(
     device = device_of(samples.inputs)
     shuffle = torch.Generator().manual_seed(seed)
     views = augmentation.over(samples.inputs)
+    lengths = token_lengths(samples.inputs, samples.tokens) if samples.tokens else None
     batch_size = min(batch_size, len(samples))
     steps_per_epoch = len(samples) // batch_size
     steps = epochs * steps_per_epoch
@@ -98,6 +100,8 @@ def train(
                 order = views.order(len(samples), of_epoch, shuffle).to(device)
             else:
                 order = torch.multinomial(draws, len(samples), replacement=True, generator=shuffle).to(device)
+            if lengths is not None:
+                order = bucketed(order, lengths, batch_size=batch_size, shuffle=shuffle)
             drawn = _views(augmentation, of_epoch, steps_per_epoch, shuffle)
             history: list[dict[str, Tensor]] = []
             for number, view in enumerate(drawn):
@@ -105,7 +109,7 @@ def train(
                     pause()
                 # batch: one view for all its samples
                 index = order[number * batch_size : (number + 1) * batch_size]
-                batch = views.batch(index, view)
+                batch = unpadded(views.batch(index, view), samples.tokens)
                 targets = views.targets(samples.targets, index, view)
 
                 # forward, backward, update

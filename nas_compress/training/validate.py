@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.dataset import Split
-from nas_compress.tasks.batch import device_of, fitting, named_outputs, split, to_arrays
+from nas_compress.tasks.batch import by_length, device_of, fitting, named_outputs, split, to_arrays, unpadded
 from nas_compress.tasks.task import Task
 from nas_compress.training.runtime import mixed_precision
 
@@ -22,13 +22,14 @@ def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
     drawn.
     """
     was_training, names = model.training, task.signature.output_names
-    parts = []
+    parts, (inputs, places) = [], by_length(samples.inputs, samples.tokens)
     try:
         model.eval()
         with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
-            for batch in split(samples.inputs, fitting(samples.inputs, BATCH)):
-                parts.append(task.compact(to_arrays(named_outputs(model(*batch.values()), names))))
+            for batch in split(inputs, fitting(inputs, BATCH)):
+                returned = model(*unpadded(batch, samples.tokens).values())
+                parts.append(task.compact(to_arrays(named_outputs(returned, names))))
     finally:
         model.train(was_training)
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    outputs = {name: np.concatenate([part[name] for part in parts])[places] for name in names}
     return task.measure(outputs, to_arrays(samples.targets))

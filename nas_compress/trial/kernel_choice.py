@@ -18,7 +18,7 @@ from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
 from nas_compress.models.exits.network import EarlyExits, exit_signature, first_input
 from nas_compress.models.transformer_layers import mixes_kernels
-from nas_compress.tasks.batch import Batch, free_sizes
+from nas_compress.tasks.batch import Batch, timed_sizes
 from nas_compress.training.sparsity import with_zeros
 from nas_compress.trial.fitted_exits import exit_layer_bits
 from nas_compress.values.candidate import Candidate
@@ -101,5 +101,5 @@ def choose_kernels(
     if named is None:
         return chosen
     with watch.stage("latency"):
-        cost = named.timed(chosen.cost, path, sizes=free_sizes(calibration, signature.inputs))
+        cost = named.timed(chosen.cost, path, sizes=timed_sizes(calibration, signature.inputs))
     return replace(chosen, cost=cost)

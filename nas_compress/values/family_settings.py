@@ -233,6 +233,27 @@ class RecurrentSettings(FamilySettings):
         object.__setattr__(self, "embedding_width", whole_number("embedding_width", self.embedding_width))
 
 
+@dataclass(frozen=True, kw_only=True)
+class BagSettings(FamilySettings):
+    """A mean of embeddings has no settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConvolutionSettings(FamilySettings):
+    """Settings of convolutions over the tokens of a text.
+
+    kernel_sizes: tokens that a filter reads, one number for each group of filters.
+    """
+
+    kernel_sizes: tuple[int, ...] = (3, 4, 5)
+
+    def __post_init__(self) -> None:
+        given: object = self.kernel_sizes
+        if not isinstance(given, list | tuple) or not given:
+            raise RequestError(f"kernel_sizes must be one whole number or more, but got kernel_sizes={given!r}")
+        object.__setattr__(self, "kernel_sizes", tuple(whole_number("kernel_sizes", size) for size in given))
+
+
 SETTINGS: Mapping[str, type[FamilySettings]] = {
     "resnet": ConvolutionalSettings,
     "mobilenet": ConvolutionalSettings,
@@ -242,6 +263,8 @@ SETTINGS: Mapping[str, type[FamilySettings]] = {
     "unet": ConvolutionalSettings,
     "encoder": EncoderSettings,
     "recurrent": RecurrentSettings,
+    "text_bag": BagSettings,
+    "text_cnn": TextConvolutionSettings,
 }
 """Every family of `models.families` and the class of its settings."""
 

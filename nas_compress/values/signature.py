@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from nas_compress.errors import RequestError
+from nas_compress.values.text.lengths import Lengths
+from nas_compress.values.text.word_pieces import WordPieces
 
 BATCH = "N"
 """Name of the free first dimension of every tensor."""
@@ -26,6 +28,8 @@ class TensorSpec:
     shape: sizes in order, `N` first. A whole number is fixed; a name is free at run time, and equal names mean equal
     sizes.
     values: number of ids of a tensor of token ids, which are 0 to `values` - 1; 0 is padding. None for other tensors.
+    pieces: vocabulary that turns texts into these ids, if the ids come from texts. It is no part of the identity.
+    lengths: of the samples whose cost is measured; None for samples of one size. They are no part of it either.
 
     >>> TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)).sample_shape
     (1, 8, 8)
@@ -35,6 +39,8 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | str, ...]
     values: int | None = None
+    pieces: WordPieces | None = field(default=None, compare=False, repr=False)
+    lengths: Lengths | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -206,9 +212,11 @@ class Signature:
         return cls(inputs=_specs(values["inputs"]), outputs=_specs(values["outputs"]))
 
 
-def token_input(vocabulary: int) -> TensorSpec:
-    """The input of a network of tokens: ids int32 (N, T) of that many values."""
-    return TensorSpec(name="input", dtype="int32", shape=(BATCH, TOKENS), values=vocabulary)
+def token_input(vocabulary: int, *, pieces: WordPieces | None = None, lengths: Lengths | None = None) -> TensorSpec:
+    """The input of a network of tokens: ids int32 (N, T) of that many values. pieces, lengths: see `TensorSpec`."""
+    return TensorSpec(
+        name="input", dtype="int32", shape=(BATCH, TOKENS), values=vocabulary, pieces=pieces, lengths=lengths
+    )
 
 
 def _require_token_ids(spec: TensorSpec, values: int) -> None:

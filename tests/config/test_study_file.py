@@ -110,8 +110,8 @@ MISTAKES = {
     # missing, or too much of it
     "": "name must be given, but is missing",
     'name = "mine"\nspace = "cnn"': "data must be given, but is missing",
-    'name = "mine"\nspace = "cnn"\n[data]': "exactly one of name, factory and folder must be given, but got name=",
-    GOOD + 'factory = "a:b"': "exactly one of name, factory and folder must be given, but got name='digits', ",
+    'name = "mine"\nspace = "cnn"\n[data]': "exactly one of name, factory, folder, text must be given, but got none",
+    GOOD + 'factory = "a:b"': "exactly one of name, factory, folder, text must be given, but got name='digits', ",
     GOOD + '[teacher]\nfactory = "a:b"': "factory and weights must be given together, timm and weights too, "
     "but got factory='a:b' alone",
     GOOD

@@ -101,6 +101,7 @@ class Recording(Architecture):
 
 
 ASKED: list[str] = []
+WIDTHS = {nn.Conv2d: "out_channels", nn.Embedding: "embedding_dim"}
 
 
 def free_layers(family: str, depths: tuple[int, ...]) -> list[str]:
@@ -148,7 +149,7 @@ def test_the_free_layers_are_exactly_what_build_reads(family: str, spec: TensorS
     assert sorted(set(ASKED)) == sorted(free_layers(family, depths)) == sorted(w.layer for w in wanted.widths)
     for width in wanted.widths:
         module = network.get_submodule(width.layer)
-        found = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
+        found = getattr(module, WIDTHS.get(type(module), "out_features"))
         assert found == width.channels, width.layer
 
 
@@ -227,7 +228,8 @@ def test_fresh_activations_keep_their_scale(family: str) -> None:
     spec = IMAGES[2] if fits(family, IMAGES[2]) else first_spec(family)
     network = build_student(architecture(family, spec, more_layers(family))).train()
     logits = network(samples(spec, 16))
-    assert 0.05 < logits.detach().std().item() < 20
+    # a mean of small embeddings is small, see EMBEDDING_SCALE
+    assert (0.05 if spec.values is None else 0.005) < logits.detach().std().item() < 20
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if first_spec(family).values is None])

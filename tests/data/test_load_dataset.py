@@ -8,7 +8,7 @@ import torch
 
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
-from nas_compress.data.load_dataset import DATASETS, READERS, load_dataset
+from nas_compress.data.load_dataset import DATASETS, READERS, TEXT_READERS, load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 
@@ -29,7 +29,8 @@ def images(data: Dataset) -> list[bytes]:
 
 
 def test_every_data_set_of_the_table_can_be_read() -> None:
-    assert set(DATASETS) == set(READERS)
+    assert set(DATASETS) == set(READERS) | set(TEXT_READERS)
+    assert {name for name, info in DATASETS.items() if info.is_text} == set(TEXT_READERS)
 
 
 def test_digits_are_as_the_table_says(digits: Dataset) -> None:
@@ -96,7 +97,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 def test_exactly_one_of_name_and_factory() -> None:
     for name, factory in [(None, None), ("digits", "mine:load")]:
-        with pytest.raises(RequestError, match="exactly one of name, factory and pictures must be given"):
+        with pytest.raises(RequestError, match="exactly one of name, factory, pictures and texts must be given"):
             load_dataset(name=name, factory=factory)
 
 

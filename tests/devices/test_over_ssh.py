@@ -22,13 +22,12 @@ from pathlib import Path
 import pytest
 
 from documented import ROOT, blocks
-from nas_compress.devices.remote import meter
 from nas_compress.devices.remote.agent_file import restricted_key, write_agent
 from nas_compress.errors import DeviceLostError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from remote_devices import remote_device
+from remote_devices import measure_quickly, remote_device
 from running import own_cache as own_cache
 from running import write_study
 from timing import save_net
@@ -135,7 +134,7 @@ def test_what_ssh_refuses_is_one_line_without_names(server: Server) -> None:
 
 
 def test_a_study_keeps_nothing_of_the_command(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "_LEARN_S", 0.1)
+    measure_quickly(monkeypatch)
     objectives = ('name = "tiny"\n', 'name = "tiny"\nobjectives = ["accuracy", "latency_ms@pi"]\n')
     table = f"[device.pi]\ncommand = {json.dumps(server.command())}\n"
     folder = RunFolder(root=tmp_path / "run")

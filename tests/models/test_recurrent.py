@@ -236,6 +236,26 @@ def test_a_series_is_read_step_by_step(cell: str, bidirectional: bool, tmp_path:
         np.testing.assert_allclose(exported(network, SERIES, tmp_path)(samples), wanted, rtol=0, atol=WITHIN)
 
 
+@pytest.mark.slow  # the second exporter takes seconds
+@pytest.mark.parametrize(("signature", "cell", "activation_bits"), [(TEXT, "gru", 32), (SERIES, "lstm", 8)])
+def test_both_exporters_write_the_same_layers(
+    signature: Signature, cell: str, activation_bits: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    samples = ids() if signature is TEXT else torch.randn(5, 5, 11)
+    network = network_of(signature, RecurrentSettings(cell=cell), depth=2)
+    small = quantize(
+        network, weight_bits=4, activation_bits=activation_bits, calibration={"input": samples}
+    )  # fmt: skip
+    traced = exported(small, signature, tmp_path)
+    export_onnx(small, signature, tmp_path / "dynamo.onnx", backend="dynamo")
+    for rows in (samples, samples[1:2]):
+        np.testing.assert_allclose(Session(tmp_path / "dynamo.onnx")(rows), traced(rows), rtol=0, atol=WITHIN)
+    operators = [optimised_operators(tmp_path / name) for name in ("model.onnx", "dynamo.onnx")]
+    assert operators[0].count("GRU") + operators[0].count("DynamicQuantizeLSTM") == 2
+    assert sorted(operators[0]) == sorted(operators[1])
+
+
 def test_the_features_are_the_steps_of_each_layer() -> None:
     network = network_of(TEXT, RecurrentSettings(embedding_width=7), depth=2)
     assert isinstance(network, RecurrentNetwork)

@@ -258,7 +258,7 @@ def test_a_check_with_a_lost_device_says_so(line: Line, tmp_path: Path, command:
         ("", ["latency_ms@pi", "add [device.pi]"]),
         (
             '[device.pi]\nkind = "fake"\n[budgets."size_bytes@pi"]\nat_most = 9\n',
-            ["a key of budgets on a device must be latency_ms or samples_per_s", "size_bytes@pi"],
+            ["a key of budgets on a device must be latency_ms, latency_p95_ms, samples_per_s", "size_bytes@pi"],
         ),
     ],
 )

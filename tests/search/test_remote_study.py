@@ -11,14 +11,13 @@ from signal import SIGKILL
 import pytest
 
 from dying import Death, run_and_die
-from nas_compress.devices.remote import meter
 from nas_compress.devices.remote.agent_file import write_agent
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.run import run_study
-from remote_devices import changed_agent
+from remote_devices import changed_agent, measure_quickly
 from running import Command, Told, command_in, write_study
 from running import own_cache as own_cache
 
@@ -31,7 +30,7 @@ WITHOUT_HOST_KEY = (
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "_LEARN_S", 0.1)
+    measure_quickly(monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +31,7 @@ from nas_compress.devices.onnxruntime_cpu.machine import (
 from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import OpenNet, TimedNet
-from nas_compress.devices.protocol import NO_SIZES
+from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import cache_folder
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
@@ -91,11 +90,11 @@ class LatencyMeter:
         )
 
     def measure(
-        self, model: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+        self, model: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> GatedLatency:
         """Measure a file under the settings of the meter.
 
-        sizes: of free dimensions other than the batch, by name. key: a latency without noise is cached under it and
+        sizes: see `devices.protocol.Sizes`. key: a latency without noise is cached under it and
         `sizes`, and later returned without opening the file. Raises RequestError if the file cannot be timed.
         """
         if key is not None and sizes:

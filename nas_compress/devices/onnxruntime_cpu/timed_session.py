@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_session
-from nas_compress.devices.protocol import NO_SIZES
+from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 
@@ -29,11 +30,12 @@ _TAIL_RUNS = 5
 
 
 class TimedNet:
-    """A model that runs one fixed batch repeatedly.
+    """A model that runs one fixed batch repeatedly, or one after the other for several sizes.
 
-    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: of free dimensions other than the
-    batch, by name. settings: threads, batch and providers of a run. open_net: opens it in a runtime other than
-    onnxruntime. RequestError if the model cannot run one batch, or if onnxruntime does not use the providers.
+    source: path, or the bytes of a file. block_ms: length of a block of runs. sizes: see `devices.protocol.Sizes`; with
+    several sizes, a run is the mean over one run of each. settings: threads, batch and providers of a run. open_net:
+    opens it in a runtime other than onnxruntime. RequestError if the model cannot run one batch, or if onnxruntime does
+    not use the providers.
     """
 
     def __init__(
@@ -41,13 +43,18 @@ class TimedNet:
         source: Path | bytes,
         *,
         block_ms: float,
-        sizes: Mapping[str, int] = NO_SIZES,
+        sizes: Sizes = NO_SIZES,
         settings: DeviceSettings = DEFAULT_SETTINGS,
         open_net: OpenNet | None = None,
     ) -> None:
-        self._run = (open_net or _in_onnxruntime)(source, settings, sizes)
+        each = list(_each(sizes))
+        if open_net is None:
+            self._runs = _in_onnxruntime(source, settings, each)
+        else:
+            self._runs = [open_net(source, settings, one) for one in each]
         self._clock = _clock(settings)
-        _try(self._run, source, settings.batch)
+        for run in self._runs:
+            _try(run, source, settings.batch)
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
         self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
 
@@ -61,15 +68,23 @@ class TimedNet:
 
     def _seconds(self) -> float:
         start = self._clock()
-        self._run()
-        return self._clock() - start
+        for run in self._runs:
+            run()
+        return (self._clock() - start) / len(self._runs)
 
     def _warm_up_ms(self) -> float:
         # A rough figure is enough; a very slow net runs only once.
         times: list[float] = []
-        while len(times) < _WARM_UP_RUNS and sum(times) < _WARM_UP_S:
+        while len(times) < _WARM_UP_RUNS and sum(times) * len(self._runs) < _WARM_UP_S:
             times.append(self._seconds())
-        return max(min(times) * 1e3, 1e-3)
+        return max(min(times) * len(self._runs) * 1e3, 1e-3)
+
+
+def _each(sizes: Sizes) -> Iterator[dict[str, int]]:
+    """Yield the sizes of each batch; equal places of several sizes belong together."""
+    several = [size for size in sizes.values() if isinstance(size, tuple)]
+    for place in range(min(map(len, several), default=1)):
+        yield {name: size[place] if isinstance(size, tuple) else size for name, size in sizes.items()}
 
 
 def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
@@ -101,10 +116,13 @@ def _name(source: Path | bytes) -> str:
     return "the reference net" if isinstance(source, bytes) else str(source)
 
 
-def _in_onnxruntime(source: Path | bytes, settings: DeviceSettings, sizes: Mapping[str, int]) -> Callable[[], object]:
+def _in_onnxruntime(
+    source: Path | bytes, settings: DeviceSettings, sizes: Sequence[Mapping[str, int]]
+) -> list[Callable[[], object]]:
+    """Open a file once, and return a run of each size."""
     session = _open(source, settings)
-    batch = random_batch(session, settings.batch, sizes, _name(source))
-    return lambda: session.run(None, batch)
+    batches = [random_batch(session, settings.batch, each, _name(source)) for each in sizes]
+    return [partial(session.run, None, batch) for batch in batches]
 
 
 def random_batch(
@@ -115,8 +133,14 @@ def random_batch(
     sizes: of free dimensions other than the batch, by name. where: name of the model in a RequestError.
     """
     generator = np.random.default_rng(0)
-    shapes = {node.name: (node.type, _shape(node, count, sizes, where)) for node in session.get_inputs()}
-    return {name: _values(kind, shape, generator) for name, (kind, shape) in shapes.items()}
+    batch = {}
+    for node in session.get_inputs():
+        shape, dtype = _shape(node, count, sizes, where), np.dtype(NUMPY_TYPES[node.type])
+        if dtype in (np.int32, np.int64) and any(size in sizes for size in node.shape[1:]):
+            batch[node.name] = np.ones(shape, dtype)  # token ids: 0 is padding, which some networks leave out
+        else:
+            batch[node.name] = _values(node.type, shape, generator)
+    return batch
 
 
 def _shape(node: onnxruntime.NodeArg, count: int, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nas_compress.config.device_section import REMOTE
 from nas_compress.devices.onnx_session import read_content
 from nas_compress.devices.onnxruntime_cpu.device import FLOAT_BLOCK, INTEGER_BLOCK
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_graph
-from nas_compress.devices.protocol import NO_SIZES, Device, Latency
+from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sizes
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.link import DEFAULT_LIMITS, Limits, Link
 from nas_compress.devices.remote.meter import RemoteMeter
@@ -76,9 +76,7 @@ class RemoteDevice:
         if activation_bits == 8:
             require_integer_graph(self._optimised(read_content(path)), path)
 
-    def latency(
-        self, path: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
-    ) -> Latency:
+    def latency(self, path: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False) -> Latency:
         """Measure a file there; see `RemoteMeter.measure`. The file is sent to the device."""
         return self._meter.measure(path, sizes=sizes, key=key, patient=patient)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
 from nas_compress.devices.onnx_session import read_content, start_session
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
@@ -18,7 +19,7 @@ from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
 )
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
-from nas_compress.devices.protocol import NO_SIZES
+from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.facts import Facts
 from nas_compress.devices.remote.link import Arrays, Link, Recording
@@ -73,16 +74,17 @@ class RemoteMeter:
         return self._folder / f"{self.fingerprint}.json"
 
     def measure(
-        self, model: Path, *, sizes: Mapping[str, int] = NO_SIZES, key: str | None = None, patient: bool = False
+        self, model: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False
     ) -> GatedLatency:
-        """Measure a file; see `LatencyMeter.measure`."""
-        if key is not None and sizes:
-            key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(sizes.items()))}"
+        """Measure a file; see `LatencyMeter.measure`. The mean of several sizes is measured in place of each."""
+        means = {name: size if isinstance(size, int) else round(fmean(size)) for name, size in sizes.items()}
+        if key is not None and means:
+            key = f"{key} {' '.join(f'{name}={size}' for name, size in sorted(means.items()))}"
         kept = self._cache.find(key) if key is not None else None
         if kept is not None:
             return kept
         content = read_content(model)
-        inputs = _inputs(content, self.settings.batch, sizes, model)
+        inputs = _inputs(content, self.settings.batch, means, model)
 
         def task(link: Link) -> GatedLatency:
             return self._measure(link, content, inputs, key=key, patient=patient)
@@ -101,7 +103,7 @@ class RemoteMeter:
 
     def _measure(self, link: Link, content: bytes, inputs: Arrays, *, key: str | None, patient: bool) -> GatedLatency:
         net = reference_net()
-        link.give("reference", net, _inputs(net, 1, NO_SIZES, "the reference net"))
+        link.give("reference", net, _inputs(net, 1, {}, "the reference net"))
         link.give("candidate", content, inputs)
         level = self._cache.level() or self._learned(link)
         recorded = link.record(

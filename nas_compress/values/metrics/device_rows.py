@@ -31,7 +31,7 @@ def device_rows(devices: Iterable[str]) -> tuple[Metric, ...]:
     """Return the rows of the table of metrics for named devices.
 
     >>> [metric.label for metric in device_rows(["pi"])]
-    ['latency on pi', 'throughput on pi']
+    ['latency on pi', 'latency of a long sample on pi', 'throughput on pi']
     """
     timed = [metric for metric in METRICS.values() if metric.timed and not metric.device]
     return tuple(_row(metric, device) for device in devices for metric in timed)
@@ -44,7 +44,7 @@ def require_named(kind: str, name: str, devices: Collection[str]) -> None:
         return
     timed = [row.name for row in METRICS.values() if row.timed and not row.device]
     if metric not in timed:
-        raise RequestError(f"{kind} on a device must be {' or '.join(timed)}, but got {name!r}")
+        raise RequestError(f"{kind} on a device must be {', '.join(timed)}, but got {name!r}")
     if device not in devices:
         known = nearest(device, devices) or f"; add [device.{device or 'NAME'}]"
         raise RequestError(f"{kind} must be on a device that the study names, but got {name!r}{known}")

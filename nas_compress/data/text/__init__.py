@@ -1,0 +1,6 @@
+"""Texts: read from files, divided into splits, and turned into ids of word pieces.
+
+vocabulary  word pieces of the training texts, made once and kept
+parts       texts and labels to the splits of a task
+sst2        the sentences of the Stanford Sentiment Treebank
+"""

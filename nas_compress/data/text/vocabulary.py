@@ -1,0 +1,57 @@
+"""Word pieces of the training texts, made by the package `tokenizers` once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from nas_compress.callbacks import Notice
+from nas_compress.errors import DamagedFileError, RequestError, refusal
+from nas_compress.files import read_sealed_json, writable_cache_folder, write_sealed_json
+from nas_compress.optional_imports import optional_package
+from nas_compress.values.text.word_pieces import PADDING, UNKNOWN, WordPieces
+
+DEFAULT_SIZE, DEFAULT_LONGEST = 4_000, 128
+"""Word pieces of a vocabulary, and ids of a text, if a study names no numbers."""
+
+LEAST_SIZE = 100
+"""Smallest vocabulary: the letters and marks of most texts need as many."""
+
+
+def trained_pieces(texts: Sequence[str], *, size: int, longest: int, where: str, notice: Notice) -> WordPieces:
+    """Return at most `size` word pieces of these texts, the same for the same texts on every machine.
+
+    Training numbers the pieces differently each time, so they are sorted. The result is kept in the cache.
+    longest: see `WordPieces`. notice: receives a line about a damaged file, which is made again.
+    RequestError if `tokenizers` is missing.
+    """
+    digest = hashlib.sha256(f"1 {size}\n".encode())
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    path = writable_cache_folder() / "vocabularies" / f"{digest.hexdigest()[:16]}.json"
+    try:
+        found = read_sealed_json(path)["pieces"]
+        return WordPieces(pieces=tuple(map(str, found)), longest=longest)
+    except FileNotFoundError:
+        pass
+    except (DamagedFileError, KeyError, TypeError) as error:
+        notice(f"{error}. The word pieces are made again.")
+    try:
+        tokenizers = optional_package("tokenizers", needed_for="a vocabulary of word pieces", extra="text")
+    except RequestError as error:
+        raise refusal(str(error), where) from error
+    pieces = _train(tokenizers, texts, size)
+    write_sealed_json(path, {"pieces": pieces})
+    return WordPieces(pieces=tuple(pieces), longest=longest)
+
+
+def _train(tokenizers: Any, texts: Sequence[str], size: int) -> list[str]:
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
+    model.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[PADDING, UNKNOWN], show_progress=False
+    )
+    model.train_from_iterator(texts, trainer)
+    return [PADDING, UNKNOWN, *sorted(set(model.get_vocab()) - {PADDING, UNKNOWN})]

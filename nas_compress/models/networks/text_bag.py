@@ -1,0 +1,79 @@
+"""Mean of embeddings for texts: the network that every other one of texts must beat."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from nas_compress.errors import RequestError
+from nas_compress.models.family import FreeLayers
+from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
+from nas_compress.models.networks.mlp import LinearUnit, VectorHead
+from nas_compress.models.scaling import output_scale
+from nas_compress.models.tokens import masked_mean, token_mask
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.family_settings import BagSettings
+from nas_compress.values.signature import Signature
+
+
+class MeanOfTokens(nn.Module):
+    """Token ids (N, T) to the mean of the embeddings of each sample, (N, width)."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.point = ActivationPoint()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map (N, T) to (N, width); padding does not count."""
+        return cast(Tensor, self.point(masked_mean(self.embedding(ids), token_mask(ids))))
+
+
+class TextBag(StagesOfBlocks[BagSettings]):
+    """The mean of the embeddings of all tokens, hidden layers with ReLU, and a classifier.
+
+    One hidden layer less than the depth: depth 1 is fastText's bag of tokens, more is a deep averaging network (Iyyer
+    et al. 2015, ACL). The order of the words has no influence.
+    """
+
+    summary = "mean of the embeddings of a text, without the order of its words"
+    source = "Joulin et al. 2016, arXiv 1607.01759"
+    base_widths = (64,)
+    base_depths = (1,)
+    settings = BagSettings
+
+    def fits(self, signature: Signature) -> bool:
+        """Return True for one input of token ids (N, T), and one vector as output."""
+        return takes_tokens(signature)
+
+    def _layers(self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: BagSettings) -> FreeLayers:
+        """The embedding and the hidden layers."""
+        hidden = [(f"stages.0.{block}.linear", base_widths[0]) for block in range(depths[0] - 1)]
+        return [("stem.embedding", base_widths[0]), *hidden]
+
+    def build(self, architecture: Architecture) -> StagedNetwork:
+        """A freshly initialised network."""
+        stream, blocks = architecture.channels("stem.embedding"), list[nn.Module]()
+        stem = MeanOfTokens(architecture.signature.vocabulary, stream)
+        for block in range(architecture.depths[0] - 1):
+            outputs = architecture.channels(f"stages.0.{block}.linear")
+            blocks.append(LinearUnit(stream, outputs))
+            stream = outputs
+        head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
+        return StagedNetwork(
+            nn.Identity(),
+            stem,
+            [nn.Sequential(*blocks)],
+            head,
+            output=architecture.signature.output_names[0],
+        )
+
+
+def takes_tokens(signature: Signature) -> bool:
+    """Return True for one input of token ids (N, T), and one vector as output."""
+    try:
+        _ = signature.vocabulary, signature.vector_size
+    except RequestError:
+        return False
+    return True

@@ -1,0 +1,97 @@
+"""Convolutions of several kernel sizes over the tokens of a text, each with its largest value as result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.models.family import FreeLayers
+from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
+from nas_compress.models.networks.mlp import LinearUnit, VectorHead
+from nas_compress.models.networks.text_bag import takes_tokens
+from nas_compress.models.scaling import output_scale
+from nas_compress.models.tokens import token_mask
+from nas_compress.values.architecture import Architecture
+from nas_compress.values.family_settings import TextConvolutionSettings
+from nas_compress.values.signature import Signature
+
+
+class LargestOverTokens(nn.Module):
+    """One convolution over tokens, ReLU, and the largest value of each filter in a sample."""
+
+    def __init__(self, inputs: int, filters: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, filters, (1, kernel), padding=(0, kernel // 2))
+        self.relu, self.point = nn.ReLU(inplace=True), ActivationPoint()
+
+    def forward(self, values: Tensor, shares: Tensor) -> Tensor:
+        """Map (N, inputs, 1, T) to (N, filters). shares: (N, 1, 1, T), 1 at tokens and 0 at padding."""
+        # an even kernel gives one value too many; after ReLU, 0 at padding is never above the largest value
+        found = cast(Tensor, self.point(self.relu(self.conv(values))))[..., : shares.shape[-1]]
+        return (found * shares).amax(dim=(2, 3))
+
+
+class TokenConvolutions(nn.Module):
+    """Token ids (N, T) to the largest values of all filters, (N, sum of filters)."""
+
+    def __init__(self, vocabulary: int, width: int, filters: Sequence[int], kernels: Sequence[int]) -> None:
+        super().__init__()
+        self.embedding, self.point = nn.Embedding(vocabulary, width), ActivationPoint()
+        self.branches = nn.ModuleList(
+            LargestOverTokens(width, count, kernel) for count, kernel in zip(filters, kernels, strict=True)
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map (N, T) to (N, sum of filters); padding does not count."""
+        shares = token_mask(ids).to(self.embedding.weight.dtype)
+        # padding is 0, as the border of the convolution is, so that the end of a text looks the same in any batch
+        embedded = self.embedding(ids) * shares.unsqueeze(-1)
+        values, shares = self.point(embedded.transpose(1, 2).unsqueeze(2)), shares[:, None, None]
+        return torch.cat([branch(values, shares) for branch in self.branches], dim=1)
+
+
+class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
+    """Convolutions of several kernel sizes over embeddings, the largest value of each filter, and a classifier.
+
+    One hidden layer less than the depth follows the filters; depth 1 is the network of Kim 2014.
+    """
+
+    summary = "convolutions over the tokens of a text with several kernel sizes"
+    source = "Kim 2014, arXiv 1408.5882"
+    base_widths = (64,)
+    base_depths = (1,)
+    settings = TextConvolutionSettings
+
+    def fits(self, signature: Signature) -> bool:
+        """Return True for one input of token ids (N, T), and one vector as output."""
+        return takes_tokens(signature)
+
+    def _layers(
+        self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: TextConvolutionSettings
+    ) -> FreeLayers:
+        """The embedding, the filters of each kernel size, and the hidden layers."""
+        branches = [(f"stem.branches.{place}.conv", base_widths[0]) for place in range(len(settings.kernel_sizes))]
+        hidden = [(f"stages.0.{block}.linear", base_widths[0]) for block in range(depths[0] - 1)]
+        return [("stem.embedding", base_widths[0]), *branches, *hidden]
+
+    def build(self, architecture: Architecture) -> StagedNetwork:
+        """A freshly initialised network."""
+        kernels, blocks = self.own(architecture.settings).kernel_sizes, list[nn.Module]()
+        filters = [architecture.channels(f"stem.branches.{place}.conv") for place in range(len(kernels))]
+        width = architecture.channels("stem.embedding")
+        stem, stream = TokenConvolutions(architecture.signature.vocabulary, width, filters, kernels), sum(filters)
+        for block in range(architecture.depths[0] - 1):
+            outputs = architecture.channels(f"stages.0.{block}.linear")
+            blocks.append(LinearUnit(stream, outputs))
+            stream = outputs
+        head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
+        return StagedNetwork(
+            nn.Identity(),
+            stem,
+            [nn.Sequential(*blocks)],
+            head,
+            output=architecture.signature.output_names[0],
+        )

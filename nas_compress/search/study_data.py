@@ -1,0 +1,84 @@
+"""Load the data of a study as its file says."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from nas_compress.callbacks import Notice, Progress, no_progress
+from nas_compress.config.schema import DataSection, StudySpec
+from nas_compress.config.study_file import StudyFile
+from nas_compress.data.augment.choose import Drawing
+from nas_compress.data.augment.spectrograms import SpecAugment
+from nas_compress.data.dataset import Dataset
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.text.parts import TextSettings
+from nas_compress.data.text.tables import TextFiles
+from nas_compress.errors import RequestError
+from nas_compress.measurement.own_metrics import with_own_metrics
+from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
+from nas_compress.tasks.task import Task
+
+_log = logging.getLogger(__name__)
+
+
+def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: Notice = _log.warning) -> Dataset:
+    """Load the data of a study; its task measures the figures that the study names.
+
+    progress, notice: of data that are read into a store. RequestError if the data cannot be used.
+    """
+    spec = file.spec
+    dataset = load_dataset(
+        name=spec.data.name,
+        factory=spec.data.factory,
+        pictures=spec.data.folder,
+        image_size=spec.data.image_size,
+        texts=_text_files(spec.data),
+        text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
+        folder=file.folder,
+        seed=spec.data.seed,
+        shift=spec.data.shift,
+        flip=spec.data.flip,
+        drawing=_drawing(spec.data),
+        train_samples=spec.data.train_samples,
+        task=spec.data.task,
+        where=f"{file.label}: data.{spec.data.source}",
+        progress=progress,
+        notice=notice,
+    )
+    dataset = replace(dataset, task=_for_rare_classes(dataset, spec, f"{file.label}: "))
+    task = with_own_metrics(dataset.task, spec.metrics, folder=file.folder, label=file.label)
+    return replace(dataset, task=task.measuring(spec.wanted_figures))
+
+
+def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
+    """Return the task with the study's class weights; RequestError if these or the sampler do not fit the data."""
+    training, task, targets = spec.training, dataset.task, dataset.train.targets
+    if training.class_weight is not None:
+        task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
+    if training.sampler == "balanced":
+        sampling_weights(task, targets, where=f"{where}training.sampler")
+        if spec.data.augment is not None:
+            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
+            raise RequestError(f"{where}{rule}; use class_weight")
+    return task
+
+
+def _text_files(data: DataSection) -> TextFiles | None:
+    if data.text is None:
+        return None
+    label = "label" if data.label_column is None else data.label_column
+    return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
+
+
+def _drawing(data: DataSection) -> Drawing:
+    masks = data.spec_augment
+    return Drawing(
+        crop=data.crop,
+        erase=data.erase,
+        spec_augment=None if masks is None else SpecAugment(**masks.model_dump()),
+        mixup=data.mixup,
+        cutmix=data.cutmix,
+        augment=data.augment,
+        views=data.views,
+    )
