@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_compress.models.families import FAMILIES
 from nas_compress.search.run import run_study
 from running import quick_and_apart, write_study
 
@@ -57,6 +58,36 @@ def test_a_study_from_python_with_a_watcher_of_ones_own(here: Path, monkeypatch:
     assert "the balanced choice: trial" in lines
     assert "Optuna's own front: [" in lines
     assert "values_accuracy" in lines
+
+
+def run_example(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(here / "study")
+    monkeypatch.setattr(sys, "argv", [name, "study", "1"])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+@pytest.mark.filterwarnings("ignore")  # of packages that this project does not install
+def test_a_reporter_for_tensorboard(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    run_example("tensorboard_reporter.py", here, monkeypatch)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(here / "runs" / "tensorboard")).Reload()
+    assert {"trial/accuracy", "trial/latency_ms", "front/members"} <= set(events.Tags()["scalars"])
+    (accuracy,) = events.Scalars("trial/accuracy")
+    assert 0 < accuracy.value <= 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of packages that this project does not install
+def test_a_reporter_for_mlflow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri((here / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run_example("mlflow_reporter.py", here, monkeypatch)
+    experiment = mlflow.get_experiment_by_name("study")
+    (run,) = mlflow.MlflowClient().search_runs([experiment.experiment_id])
+    assert 0 < run.data.metrics["accuracy"] <= 1 and run.data.metrics["front members"] == 1
+    assert run.data.params["family"] in FAMILIES and run.data.tags["state"] == "trained"
 
 
 def test_the_readme_names_every_example() -> None:

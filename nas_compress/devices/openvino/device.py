@@ -19,7 +19,7 @@ from nas_compress.values.device_settings import CPU_PROVIDER, DEFAULT_SETTINGS, 
 NAME = "openvino"
 
 FLOAT_BLOCK, INTEGER_BLOCK = 8, 8
-"""Channels computed at once by OpenVINO's kernels, by `benchmarks/devices.py`."""
+"""Channels computed at once by OpenVINO's kernels on AVX2, by `benchmarks/runtimes.py`."""
 
 
 class OpenVinoCpu(OnnxruntimeCpu):
