@@ -1,4 +1,4 @@
-"""The built-in space of texts: each of its families reaches the front's file in its smallest form."""
+"""The built-in space of texts: every family reaches a file in a form of few bits."""
 
 from __future__ import annotations
 
