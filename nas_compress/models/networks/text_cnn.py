@@ -43,6 +43,7 @@ class TokenConvolutions(nn.Module):
         self.branches = nn.ModuleList(
             LargestOverTokens(width, count, kernel) for count, kernel in zip(filters, kernels, strict=True)
         )
+        self.joined = ActivationPoint()  # the largest values are computed in float; the next layer takes integers
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map (N, T) to (N, sum of filters); padding does not count."""
@@ -50,7 +51,7 @@ class TokenConvolutions(nn.Module):
         # padding is 0, as the border of the convolution is, so that the end of a text looks the same in any batch
         embedded = self.embedding(ids) * shares.unsqueeze(-1)
         values, shares = self.point(embedded.transpose(1, 2).unsqueeze(2)), shares[:, None, None]
-        return torch.cat([branch(values, shares) for branch in self.branches], dim=1)
+        return cast(Tensor, self.joined(torch.cat([branch(values, shares) for branch in self.branches], dim=1)))
 
 
 class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
