@@ -26,7 +26,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Quantization
-from nas_compress.values.exits.figures import ExitFigures, equal_rates
+from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, equal_rates
 from nas_compress.values.exits.settings import CONFIDENCES
 from nas_compress.values.outcome import Measured, Outcome
 from nas_compress.values.signature import Signature
@@ -211,6 +211,13 @@ def test_exits_are_kept_in_records() -> None:
     assert candidate.fingerprint != replace(candidate, exits=Exits(after=("stage1",))).fingerprint
     exits = ExitFigures(latency_ms=(1.0, 3.0), macs=(10, 30), rates=equal_rates(1))
     assert (exits.expected_ms, exits.expected_macs, exits.p95_ms) == (2.0, 20.0, 3.0)
+
+
+def test_operating_points_have_the_latencies_of_the_file() -> None:
+    point = OperatingPoint(accuracy_loss=0.0, thresholds=(0.5,), accuracy=0.9, rates=(0.25, 0.75), latency_ms=9.0)
+    forecast = ExitFigures(latency_ms=(9.0, 9.0), macs=(10, 30), rates=(0.5, 0.5), points=(point,))
+    measured = forecast.timed((1.0, 3.0))
+    assert (measured.latency_ms, measured.points[0].latency_ms) == ((1.0, 3.0), 2.5)
 
 
 @pytest.mark.parametrize(
