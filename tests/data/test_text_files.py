@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -157,6 +158,37 @@ def test_word_pieces_are_the_same_each_time_and_kept() -> None:
     kept.write_bytes(kept.read_bytes()[:-9])
     assert pieces() == first
     assert len(lines) == 1 and lines[0].endswith("The word pieces are made again.")
+
+
+def test_a_vocabulary_does_not_depend_on_the_order_of_equally_frequent_pairs(here: Path) -> None:
+    pytest.importorskip("tokenizers")
+    random = Random(0)
+    words = ["".join(random.choices("abcdefghij", k=5)) for _ in range(60)]
+    found = set()
+    for _ in range(4):
+        # each training of the library numbers its tables differently
+        kept = here / "cache" / "vocabularies"
+        for file in kept.glob("*"):
+            file.unlink()
+        found.add(trained_pieces(words, size=100, longest=8, where="here", notice=pytest.fail).pieces)
+    assert len(found) == 1
+
+
+def test_a_vocabulary_is_not_larger_than_asked_for_with_more_letters() -> None:
+    pytest.importorskip("tokenizers")
+    texts = ["".join(chr(0x4E00 + number) for number in range(start, 200)) for start in range(0, 200, 10)]
+    pieces = trained_pieces(texts, size=100, longest=8, where="here", notice=pytest.fail).pieces
+    assert len(pieces) == 100 and chr(0x4E00 + 199) in pieces and chr(0x4E00) not in pieces
+
+
+def test_a_vocabulary_knows_no_text_of_a_drawn_validation_split() -> None:
+    own = [chr(0x0430 + number) for number in range(32) if chr(0x0430 + number) not in "йё"]
+    Path("a.csv").write_text("text,label\n" + "".join(f"film {letter},{n % 2}\n" for n, letter in enumerate(own)))
+    data = load("a.csv")
+    (spec,) = data.task.signature.inputs
+    assert spec.pieces is not None and len(data.validation) > 0
+    assert len(set(own) & set(spec.pieces.pieces)) == len(data.train)
+    assert data.validation.inputs["input"][:, 1].unique().tolist() == [1], "letters of these texts alone are unknown"
 
 
 def test_a_vocabulary_without_room_for_letters_is_refused() -> None:
