@@ -101,6 +101,23 @@ def test_a_share_of_a_single_file_is_the_test_split_in_all_classes() -> None:
         ("a.jsonl", '{"text": 3, "label": 0}\n', "texts must be strings, but got int in line 1 of a.jsonl"),
         ("a.jsonl", '["a"]\n', "a.jsonl must be a table of texts, but got list in line 1; each line must be an object"),
         ("a.jsonl", "{\n", "a.jsonl must be a table of texts, but got Expecting property name"),
+        (
+            "a.csv",
+            "text,label\nx,1\ny, \n",
+            "words or numbers, but got an empty text in line 3 of a.csv; leave out texts",
+        ),
+        ("a.jsonl", '{"text": "x", "label": null}', "must be words or numbers, but got null in line 1 of a.jsonl"),
+        ("a.jsonl", '{"text": "x", "label": ["a"]}', 'must be words or numbers, but got ["a"] in line 1 of a.jsonl'),
+        (
+            "a.csv",
+            "text,text,label\nx,y,1\n",
+            "a.csv must be a table of texts, but got several columns named 'text' in",
+        ),
+        (
+            "a.csv",
+            "text,label\na,1.5\nb,2.5\nc,0.5\n",
+            "column 'label' must hold classes, but got many numbers such as 0.5",
+        ),
         ("a.txt", "hello", "a file of texts must end in .csv, .tsv, .jsonl, but got a.txt"),
         ("other.csv", "", "data.text must be a file or a folder of texts, but there is none at "),
     ],
@@ -111,6 +128,24 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(name: str, content: s
         read("missing.csv" if name == "other.csv" else name)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).endswith("(study.toml: data.text)")
+
+
+def test_a_label_that_is_also_a_text_is_refused() -> None:
+    Path("a.csv").write_text(TABLE)
+    with pytest.raises(RequestError, match="column of labels must not be one of texts, but got 'label' in both"):
+        read("a.csv", text=("text", "label"))
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    Path("a.csv").write_text(TABLE)
+    with pytest.raises(RequestError, match="test_share must leave samples in train and test, but got nan"):
+        read("a.csv", test_share=float("nan"))
+
+
+def test_a_text_may_be_very_long_and_labels_have_spaces_around_them() -> None:
+    Path("a.csv").write_text(f"\ntext,label\n{'word ' * 40_000}, good\nshort,good \n")
+    texts, labels = read("a.csv")["train"]
+    assert [len(text) for text in texts] == [200_000, 5] and labels == ["good", "good"]
 
 
 def test_texts_become_padded_ids_of_the_training_texts_pieces() -> None:
