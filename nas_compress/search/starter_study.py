@@ -55,8 +55,8 @@ from nas_compress.values.metrics.table import METRICS, Budget
 FIRST_RUN = 4_000_000
 """Pixels of all training samples from which `init` chooses a part of them: 976 pictures of 64 x 64."""
 
-FIRST_TOKENS = 200_000
-"""Word pieces of all training texts from which `init` chooses a part of them: 5,000 texts of 40."""
+FIRST_TOKENS = 120_000
+"""Word pieces of all training texts from which `init` chooses a part of them: 3,000 texts of 40."""
 
 LEAST_OF_CLASS = 20
 """Samples of a class that the part has on average, at least."""
