@@ -22,7 +22,7 @@ from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.device_settings import MEMORY_METRICS, DeviceSettings
+from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, DeviceSettings
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
@@ -262,11 +262,12 @@ class StudySpec(Section):
 
     @property
     def device_settings(self) -> DeviceSettings:
-        """The conditions of the target device. Samples per second and memory are figures if the study names them."""
+        """The conditions of the target device. Samples per second, memory and energy are figures if named."""
         section = self.search.reward
         named = {*self.objectives, *self.budgets, *(() if section is None else (section.figure,))}
         memory = tuple(name for name in MEMORY_METRICS if name in named)
-        return replace(self.target.settings, counts_samples="samples_per_s" in named, memory=memory)
+        counts = "samples_per_s" in named
+        return replace(self.target.settings, counts_samples=counts, memory=memory, energy=ENERGY in named)
 
     def settings_of(self, device: str) -> DeviceSettings:
         """The conditions of a named device. Samples per second are counted if the study names them."""

@@ -114,6 +114,8 @@ def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
 def _first_mistake(error: ValidationError) -> str:
     mistake = error.errors()[0]
     place = [str(part) for part in mistake["loc"]]
+    if place[:1] == ["devices"]:
+        place[0] = "device"  # as the file has it
     key = ".".join(place) or "the study"
     if mistake["type"] == "extra_forbidden":
         return f"every key must be known, but got {key}{nearest(place[-1], _keys_beside(place[:-1]))}"
@@ -122,6 +124,9 @@ def _first_mistake(error: ValidationError) -> str:
     rule = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "value_error":
         return f"{key}: {rule}" if place else rule
+    if place[:1] == ["device"] and "command" in place:
+        # without the command, which may name a user, a host or a key
+        return f"{'.'.join(place[:3])} must be a list of texts, such as ['ssh', 'user@device'], but got something else"
     return f"{key}: {rule[0].lower()}{rule[1:]}, but got {key}={_shown(mistake['input'])}"
 
 
@@ -135,7 +140,7 @@ def _keys_beside(place: list[str]) -> list[str]:
     for part in place:
         field = section.model_fields.get(part)
         inner = field.annotation if field else None
-        if part == "devices":
+        if part == "device" and len(place) > 1:
             return DeviceSection.key_names()
         if not (isinstance(inner, type) and issubclass(inner, Section)):
             return [name for kind in (BudgetSection, MetricSection) for name in kind.key_names()]

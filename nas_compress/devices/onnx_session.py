@@ -75,7 +75,19 @@ def open_session(
         _require_names("inputs", signature.input_names, [value.name for value in session.get_inputs()], path)
         outputs = [value.name for value in session.get_outputs() if value.name != EXIT]
         _require_names("outputs", [name for name in signature.output_names if name != EXIT], outputs, path)
+        require_same_pieces(model, signature, path)
     return session
+
+
+def require_same_pieces(model: onnx.ModelProto, signature: Signature, path: Path) -> None:
+    """Raise RequestError if a file has another vocabulary than the signature: its ids would be those of other texts."""
+    stored = {entry.key: entry.value for entry in model.metadata_props}.get("word_pieces")
+    for spec in signature.inputs:
+        if stored is not None and spec.pieces is not None and stored != spec.pieces.metadata()["word_pieces"]:
+            rule = "a model file must have the word pieces of the data"
+            raise RequestError(
+                f"{rule}, but got {path} with others; use the training texts and vocabulary it was made with"
+            )
 
 
 def start_session(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from nas_compress.values.device_settings import DeviceSettings
+from nas_compress.values.device_settings import ENERGY, DeviceSettings
 
 EQUAL_WITHIN = 0.02
 """Latencies that differ by at most this fraction count as equal. Steady figures repeat within it on every device."""
@@ -27,17 +27,20 @@ class Latency:
 
     spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
     repeat within `EQUAL_WITHIN`; measure again. long_ms: of a long sample, if samples have several lengths.
+    energy_mj: of one sample, if the settings ask for it.
     """
 
     latency_ms: float
     spread: float
     noisy: bool
     long_ms: float | None = None
+    energy_mj: float | None = None
 
     def figures(self, settings: DeviceSettings) -> dict[str, float]:
         """The metrics of the latency under the settings of a device."""
         long = {} if self.long_ms is None else {"latency_p95_ms": self.long_ms}
-        return settings.figures(self.latency_ms) | long
+        energy = {} if self.energy_mj is None else {ENERGY: self.energy_mj}
+        return settings.figures(self.latency_ms) | long | energy
 
 
 class Device(Protocol):

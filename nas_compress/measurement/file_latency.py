@@ -79,10 +79,12 @@ def _exit_latency(
             found.append(target.latency(forced, sizes=sizes, key=f"{key} exit {number}", patient=patient))
     shares = tuple(rates) or equal_rates(exits)
     exits_ms = tuple(each.latency_ms for each in found)
+    energies = [each.energy_mj for each in found if each.energy_mj is not None]
     return ExitLatency(
         latency_ms=expected(exits_ms, shares),
         spread=expected([each.spread for each in found], shares),
         noisy=any(each.noisy for each in found),
+        energy_mj=expected(energies, shares) if energies else None,
         exits_ms=exits_ms,
     )
 

@@ -275,7 +275,7 @@ def _measure_exits(
         if named is not None:
             trained = named.timed(trained, path, sizes=sizes, patient=patient)
     if isinstance(latency, ExitLatency):
-        used = replace(used, latency_ms=latency.exits_ms)
+        used = used.timed(latency.exits_ms)
     return replace(
         trained,
         agreement=agreement.agreement,

@@ -198,7 +198,7 @@ def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -
     latency = measure_latency(path, target, sizes=sizes, rates=rates)
     timed = known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
     if timed.exits is not None and isinstance(latency, ExitLatency):
-        timed = replace(timed, exits=replace(timed.exits, latency_ms=latency.exits_ms))
+        timed = replace(timed, exits=timed.exits.timed(latency.exits_ms))
     return timed
 
 

@@ -15,7 +15,13 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from nas_compress.devices.onnx_session import NUMPY_TYPES, open_session, read_content, start_session
+from nas_compress.devices.onnx_session import (
+    NUMPY_TYPES,
+    open_session,
+    read_content,
+    require_same_pieces,
+    start_session,
+)
 from nas_compress.errors import RequestError, describe
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.files import digest_of_file
@@ -172,6 +178,7 @@ def _renamed(path: Path, signature: Signature, output: str | int | None) -> byte
     for end, wanted in zip(outputs, signature.outputs, strict=True):
         _require_like(end, wanted, "return")
     model = onnx.load_model_from_string(read_content(path))
+    require_same_pieces(model, signature, path)
     graph = model.graph
     _prefix_(graph)
     stored = {tensor.name for tensor in graph.initializer}

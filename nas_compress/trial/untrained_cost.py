@@ -7,6 +7,7 @@ the gaps take.
 
 from __future__ import annotations
 
+from nas_compress.values.device_settings import ENERGY
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.outcome import Measured
 
@@ -48,7 +49,7 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
 def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
     """Lower bounds of the trained file's figures, from the untrained file's.
 
-    With early exits, every sample may leave at the first one.
+    With early exits, every sample may leave at the first one; energy is taken as proportional to latency.
     """
     least = {"size_bytes": float(least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern))}
     if cost.exits is not None:
@@ -56,4 +57,6 @@ def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
         least |= {"latency_ms": first, "macs": cost.exits.macs[0]}
         if "samples_per_s" in cost.figures:
             least["samples_per_s"] = cost.figure("samples_per_s") * cost.figure("latency_ms") / first
+        if ENERGY in cost.figures:
+            least[ENERGY] = cost.figure(ENERGY) * first / cost.figure("latency_ms")
     return cost.with_figures(least)

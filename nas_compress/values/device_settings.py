@@ -17,6 +17,9 @@ PERCENTILES: Mapping[str, float | None] = {"median": 50.0, "mean": None, "p90": 
 MEMORY_METRICS = ("peak_memory_bytes", "flash_bytes", "ram_bytes")
 """Metrics of memory, computed only for studies that name them."""
 
+ENERGY = "energy_mj"
+"""Metric of the energy of one sample, measured only for studies that name it, on their own device."""
+
 ALIASES = {"p50": "median"}
 
 
@@ -30,6 +33,7 @@ class DeviceSettings:
     providers: execution providers of onnxruntime, the preferred one first; the CPU by default.
     counts_samples: `samples_per_s` is a figure too; always True for a batch of several samples.
     memory: metrics of MEMORY_METRICS that are figures too.
+    energy: `energy_mj` is a figure too.
 
     >>> DeviceSettings(threads=4, percentile="p95").conditions
     'batch of 1, 4 threads, p95'
@@ -43,6 +47,7 @@ class DeviceSettings:
     providers: tuple[str, ...] = (CPU_PROVIDER,)
     counts_samples: bool = False
     memory: tuple[str, ...] = ()
+    energy: bool = False
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch"):
@@ -57,7 +62,7 @@ class DeviceSettings:
     @property
     def are_default(self) -> bool:
         """True if latencies are those of one sample and one thread on the CPU, by their median."""
-        return replace(self, counts_samples=False, memory=()) == DeviceSettings()
+        return replace(self, counts_samples=False, memory=(), energy=False) == DeviceSettings()
 
     @property
     def conditions(self) -> str:

@@ -15,6 +15,7 @@ from nas_compress.devices.onnx_session import file_signature, open_session, star
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.file_latency import count_exits
+from nas_compress.measurement.memory.graph_memory import portable_memory, runtime_memory
 from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.exits.network import EarlyExits, exit_signature
@@ -25,7 +26,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Quantization
-from nas_compress.values.exits.figures import ExitFigures, equal_rates
+from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, equal_rates
 from nas_compress.values.exits.settings import CONFIDENCES
 from nas_compress.values.outcome import Measured, Outcome
 from nas_compress.values.signature import Signature
@@ -98,6 +99,16 @@ def test_the_thresholds_are_optional_inputs_of_the_file(trained: NETWORKS, tmp_p
         return int(session.run(["exit"], sample | given)[0][0])
 
     assert [leaves(), leaves(threshold1=0.0), leaves(threshold0=0.0), leaves(threshold0=inf)] == [2, 1, 0, 2]
+
+
+@pytest.mark.parametrize("family", list(PLACES))
+def test_the_memory_of_a_file_with_exits_is_computed(family: str, trained: NETWORKS, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    export_onnx(with_exits(trained, family), SIGNATURE, file)
+    stored = sum(parameter.nbytes for parameter in trained[family].parameters())
+    for memory in (runtime_memory(file), portable_memory(file)):
+        assert memory.weights > 0.9 * stored
+        assert memory.activations > 0
 
 
 def test_a_batch_is_refused_by_the_file(trained: NETWORKS, tmp_path: Path) -> None:
@@ -200,6 +211,13 @@ def test_exits_are_kept_in_records() -> None:
     assert candidate.fingerprint != replace(candidate, exits=Exits(after=("stage1",))).fingerprint
     exits = ExitFigures(latency_ms=(1.0, 3.0), macs=(10, 30), rates=equal_rates(1))
     assert (exits.expected_ms, exits.expected_macs, exits.p95_ms) == (2.0, 20.0, 3.0)
+
+
+def test_operating_points_have_the_latencies_of_the_file() -> None:
+    point = OperatingPoint(accuracy_loss=0.0, thresholds=(0.5,), accuracy=0.9, rates=(0.25, 0.75), latency_ms=9.0)
+    forecast = ExitFigures(latency_ms=(9.0, 9.0), macs=(10, 30), rates=(0.5, 0.5), points=(point,))
+    measured = forecast.timed((1.0, 3.0))
+    assert (measured.latency_ms, measured.points[0].latency_ms) == ((1.0, 3.0), 2.5)
 
 
 @pytest.mark.parametrize(

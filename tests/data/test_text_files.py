@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_a_share_of_a_single_file_is_the_test_split_in_all_classes() -> None:
         ("a.jsonl", '{"text": 3, "label": 0}\n', "texts must be strings, but got int in line 1 of a.jsonl"),
         ("a.jsonl", '["a"]\n', "a.jsonl must be a table of texts, but got list in line 1; each line must be an object"),
         ("a.jsonl", "{\n", "a.jsonl must be a table of texts, but got Expecting property name"),
+        (
+            "a.csv",
+            "text,label\nx,1\ny, \n",
+            "words or numbers, but got an empty text in line 3 of a.csv; leave out texts",
+        ),
+        ("a.jsonl", '{"text": "x", "label": null}', "must be words or numbers, but got null in line 1 of a.jsonl"),
+        ("a.jsonl", '{"text": "x", "label": ["a"]}', 'must be words or numbers, but got ["a"] in line 1 of a.jsonl'),
+        (
+            "a.csv",
+            "text,text,label\nx,y,1\n",
+            "a.csv must be a table of texts, but got several columns named 'text' in",
+        ),
+        (
+            "a.csv",
+            "text,label\na,1.5\nb,2.5\nc,0.5\n",
+            "column 'label' must hold classes, but got many numbers such as 0.5",
+        ),
         ("a.txt", "hello", "a file of texts must end in .csv, .tsv, .jsonl, but got a.txt"),
         ("other.csv", "", "data.text must be a file or a folder of texts, but there is none at "),
     ],
@@ -110,6 +128,24 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(name: str, content: s
         read("missing.csv" if name == "other.csv" else name)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).endswith("(study.toml: data.text)")
+
+
+def test_a_label_that_is_also_a_text_is_refused() -> None:
+    Path("a.csv").write_text(TABLE)
+    with pytest.raises(RequestError, match="column of labels must not be one of texts, but got 'label' in both"):
+        read("a.csv", text=("text", "label"))
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    Path("a.csv").write_text(TABLE)
+    with pytest.raises(RequestError, match="test_share must leave samples in train and test, but got nan"):
+        read("a.csv", test_share=float("nan"))
+
+
+def test_a_text_may_be_very_long_and_labels_have_spaces_around_them() -> None:
+    Path("a.csv").write_text(f"\ntext,label\n{'word ' * 40_000}, good\nshort,good \n")
+    texts, labels = read("a.csv")["train"]
+    assert [len(text) for text in texts] == [200_000, 5] and labels == ["good", "good"]
 
 
 def test_texts_become_padded_ids_of_the_training_texts_pieces() -> None:
@@ -157,6 +193,37 @@ def test_word_pieces_are_the_same_each_time_and_kept() -> None:
     kept.write_bytes(kept.read_bytes()[:-9])
     assert pieces() == first
     assert len(lines) == 1 and lines[0].endswith("The word pieces are made again.")
+
+
+def test_a_vocabulary_does_not_depend_on_the_order_of_equally_frequent_pairs(here: Path) -> None:
+    pytest.importorskip("tokenizers")
+    random = Random(0)
+    words = ["".join(random.choices("abcdefghij", k=5)) for _ in range(60)]
+    found = set()
+    for _ in range(4):
+        # each training of the library numbers its tables differently
+        kept = here / "cache" / "vocabularies"
+        for file in kept.glob("*"):
+            file.unlink()
+        found.add(trained_pieces(words, size=100, longest=8, where="here", notice=pytest.fail).pieces)
+    assert len(found) == 1
+
+
+def test_a_vocabulary_is_not_larger_than_asked_for_with_more_letters() -> None:
+    pytest.importorskip("tokenizers")
+    texts = ["".join(chr(0x4E00 + number) for number in range(start, 200)) for start in range(0, 200, 10)]
+    pieces = trained_pieces(texts, size=100, longest=8, where="here", notice=pytest.fail).pieces
+    assert len(pieces) == 100 and chr(0x4E00 + 199) in pieces and chr(0x4E00) not in pieces
+
+
+def test_a_vocabulary_knows_no_text_of_a_drawn_validation_split() -> None:
+    own = [chr(0x0430 + number) for number in range(32) if chr(0x0430 + number) not in "йё"]
+    Path("a.csv").write_text("text,label\n" + "".join(f"film {letter},{n % 2}\n" for n, letter in enumerate(own)))
+    data = load("a.csv")
+    (spec,) = data.task.signature.inputs
+    assert spec.pieces is not None and len(data.validation) > 0
+    assert len(set(own) & set(spec.pieces.pieces)) == len(data.train)
+    assert data.validation.inputs["input"][:, 1].unique().tolist() == [1], "letters of these texts alone are unknown"
 
 
 def test_a_vocabulary_without_room_for_letters_is_refused() -> None:

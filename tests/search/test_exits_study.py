@@ -15,6 +15,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_record
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
+from nas_compress.values.exits.figures import expected
 from running import Command, command_in, own_cache, quick_and_apart, write_study
 
 SPACE = '''"""One network with exits at two places, and without."""
@@ -65,6 +66,8 @@ def test_a_run_with_exits_is_whole_and_repeats_its_figures(run: Path) -> None:
     assert measured.exits is not None
     assert found["accuracy"] == measured.figure("accuracy")
     assert found["exit_rates"] == measured.exits.rates
+    for point in measured.exits.points:
+        assert point.latency_ms == pytest.approx(expected(measured.exits.latency_ms, point.rates))
 
 
 def test_a_bundle_prints_the_exit_and_takes_a_threshold(run: Path, tmp_path: Path) -> None:

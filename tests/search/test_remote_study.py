@@ -118,9 +118,11 @@ def test_a_killed_run_leaves_no_agent_and_continues(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ('command = "ssh pi"', ["devices.pi.command"]),
+        ('command = "ssh secret"', ["study.toml: device.pi.command must be a list of texts"]),
+        ('command = [["ssh", "secret"]]', ["device.pi.command must be a list of texts"]),
         ('command = ["/nowhere/secret"]', ["must start with a program of this machine", "study.toml: device.pi"]),
-        ("command = [1]", ["devices.pi.command"]),
+        ("command = [1]", ["device.pi.command"]),
+        ('comand = ["ssh"]', ["but got device.pi.comand; did you mean 'command'?"]),
         ('kind = "remote"', ["must have a command", "study.toml: device.pi"]),
         ('kind = "onnxruntime_cpu"\ncommand = ["ssh"]', ["a command must start the agent", "study.toml: device.pi"]),
     ],

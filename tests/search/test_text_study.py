@@ -18,6 +18,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
+from nas_compress.teacher.runtime_network import open_runtime_network
 from running import own_cache as own_cache
 from running import quick_and_apart
 
@@ -144,6 +145,21 @@ def test_a_file_with_half_a_vocabulary_is_refused_in_one_line(run: RunFolder, tm
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(RequestError, match="a vocabulary in a file must have pieces and a length, but got ValueError"):
         file_signature(tmp_path / "model.onnx")
+
+
+def test_a_file_with_another_vocabulary_is_neither_measured_nor_a_teacher(run: RunFolder, tmp_path: Path) -> None:
+    path, other = run.root / read_records(run)[0].model, tmp_path / "other.onnx"
+    model, signature = onnx.load(path), file_signature(path)
+    for entry in model.metadata_props:
+        if entry.key == "word_pieces":
+            first, *rest = entry.value.split("\n")
+            entry.value = "\n".join([first, *reversed(rest)])
+    onnx.save(model, other)
+    with pytest.raises(RequestError, match=r"must have the word pieces of the data, but got .*other.onnx with others"):
+        measure(other, run.root.parent / "study.toml")
+    open_runtime_network(path, signature, None, "study.toml")
+    with pytest.raises(RequestError, match="must have the word pieces of the data"):
+        open_runtime_network(other, signature, None, "study.toml")
 
 
 def _imports(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice
-from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
+from nas_compress.data.assemble import Parts, Samples, no_samples, strata
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.targets import Kind, read_targets
@@ -59,6 +59,15 @@ def text_parts(
     """
     settings.require_sound(where)
     texts = {split: _checked(given, split, where) for split, (given, _) in splits.items()}
+    blank = {INPUT_NAME: np.zeros((len(texts["train"]), 1), dtype=np.int32)}
+    found = read_targets(kind, blank, {split: labels for split, (_, labels) in splits.items()}, where=where)
+    targets = dict(found.splits)
+    if "validation" not in texts:
+        # before the vocabulary is made, which must not know the validation texts
+        validation, train = validation_and_train(strata(found.task, (blank, targets["train"])), seed=seed)
+        for split, index in (("validation", validation), ("train", train)):
+            texts[split] = [splits["train"][0][number] for number in index]
+            targets[split] = {name: values[index] for name, values in found.splits["train"].items()}
     pieces = trained_pieces(
         texts["train"],
         size=settings.vocabulary or DEFAULT_SIZE,
@@ -66,13 +75,9 @@ def text_parts(
         where=where,
         notice=notice,
     )
-    inputs = {split: {INPUT_NAME: encoded(given, pieces)} for split, given in texts.items()}
-    targets = {split: labels for split, (_, labels) in splits.items()}
-    found = read_targets(kind, inputs["train"], targets, where=where)
-    samples: dict[str, Samples] = {split: (inputs[split], found.splits[split]) for split in splits}
-    if "validation" not in samples:
-        validation, train = validation_and_train(strata(found.task, samples["train"]), seed=seed)
-        samples |= {"validation": subset(samples["train"], validation), "train": subset(samples["train"], train)}
+    samples: dict[str, Samples] = {
+        split: ({INPUT_NAME: encoded(given, pieces)}, targets[split]) for split, given in texts.items()
+    }
     lengths = lengths_of(samples["validation"][0][INPUT_NAME][:])
     spec = token_input(len(pieces.pieces), pieces=pieces, lengths=lengths)
     return Parts(

@@ -56,6 +56,8 @@ def read_texts(files: TextFiles, *, base: Path | None, numbers: bool, seed: int,
     base: first folder of a relative path. numbers: targets are floats to predict; otherwise whole numbers from 0 are
     classes, and all other labels are words. RequestError in one line for a file that cannot be used.
     """
+    if files.label in files.text:
+        raise refusal(f"the column of labels must not be one of texts, but got {files.label!r} in both", where)
     path = _find(files.path, base, where)
     if path.is_file():
         texts, labels = _read(path, files, where)
@@ -108,10 +110,13 @@ def _read(path: Path, files: TextFiles, where: str) -> tuple[list[str], list[Any
     except UnicodeDecodeError as error:
         place = f"byte {error.object[error.start]:#04x} at {error.start}"
         raise refusal(f"texts must be UTF-8, but got {place} of {path}; save the file as UTF-8", where) from error
+    longest = csv.field_size_limit(LARGEST)  # a text may be longer than the module's own limit
     try:
         rows = list(_json_rows(content)) if path.suffix == ".jsonl" else list(_table_rows(content, path, files))
     except (csv.Error, ValueError) as error:
         raise refusal(f"{path} must be a table of texts, but got {first_line(error)}", where) from error
+    finally:
+        csv.field_size_limit(longest)
     if not rows:
         raise refusal(f"{path} must hold samples, but is empty", where)
     texts, labels = [], []
@@ -122,7 +127,7 @@ def _read(path: Path, files: TextFiles, where: str) -> tuple[list[str], list[Any
                 f"texts must be strings, but got {type(values[0]).__name__} in line {number} of {path}", where
             )
         texts.append(" ".join(values[:-1]))
-        labels.append(values[-1])
+        labels.append(_label(values[-1], number, path, where))
     return texts, labels
 
 
@@ -132,7 +137,10 @@ def _table_rows(content: str, path: Path, files: TextFiles) -> Any:
     names: list[Column] | None = None
     for row in reader:
         if names is None and not all(isinstance(column, int) for column in (*files.text, files.label)):
-            names = [*row]
+            names = [*row] or None  # an empty line before the names
+            twice = next((name for name in row if row.count(name) > 1 and name in (*files.text, files.label)), None)
+            if twice is not None:
+                raise ValueError(f"several columns named {twice!r} in line {reader.line_num}")
         elif row:
             if names is not None and len(row) > len(names):
                 rule = f"{len(row)} columns in line {reader.line_num} for {len(names)} names"
@@ -156,12 +164,22 @@ def _value(row: Mapping[Column, Any], column: Column, number: int, path: Path, w
     return row[column]
 
 
+def _label(value: Any, number: int, path: Path, where: str) -> Any:
+    """Return a label without spaces around it; refuse a missing one, which would be a class of its own."""
+    label = value.strip() if isinstance(value, str) else value
+    if label == "" or not isinstance(label, str | int | float):
+        kind = "an empty text" if label == "" else json.dumps(label)
+        rule = "labels must be words or numbers"
+        raise refusal(f"{rule}, but got {kind} in line {number} of {path}; leave out texts without a label", where)
+    return label
+
+
 def _divided(labels: list[Any], share: float | None, seed: int, where: str) -> dict[str, Sequence[int]]:
     if share is None:
         return {"train": range(len(labels))}
     _, classes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
     few = len(np.unique(classes)) * 2 <= len(classes)
-    count = round(share * len(labels))
+    count = round(share * len(labels)) if 0 < share < 1 else 0
     if not 0 < count < len(labels):
         raise refusal(f"test_share must leave samples in train and test, but got {share} of {len(labels)}", where)
     strata = classes if few else np.zeros(len(labels), dtype=np.int64)
@@ -177,7 +195,20 @@ def _converter(labels: Sequence[Any], numbers: bool, column: Column, where: str)
     known = [number for number in whole if number is not None]
     if len(known) == len(labels) and min(known) == 0:
         return lambda given: np.array([_whole(label) for label in given])
+    _require_classes(labels, column, where)
     return lambda given: np.array([str(label) for label in given])
+
+
+def _require_classes(labels: Sequence[Any], column: Column, where: str) -> None:
+    """Refuse fractions most of which are different: each would be a class."""
+    try:
+        numbers = {float(label) for label in labels}
+    except ValueError:
+        return
+    if len(numbers) * 2 > len(labels) > 2 and not all(map(float.is_integer, numbers)):
+        example = min(number for number in numbers if not number.is_integer())
+        rule = f"column {column!r} must hold classes, but got many numbers such as {example:g}"
+        raise refusal(f'{rule}; task = "regression" predicts numbers', where)
 
 
 def _floats(labels: Sequence[Any], column: Column, where: str) -> NDArray[np.float64]:

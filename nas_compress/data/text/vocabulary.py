@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +23,11 @@ LEAST_SIZE = 100
 def trained_pieces(texts: Sequence[str], *, size: int, longest: int, where: str, notice: Notice) -> WordPieces:
     """Return at most `size` word pieces of these texts, the same for the same texts on every machine.
 
-    Training numbers the pieces differently each time, so they are sorted. The result is kept in the cache.
+    The result is kept in the cache.
     longest: see `WordPieces`. notice: receives a line about a damaged file, which is made again.
     RequestError if `tokenizers` is missing.
     """
-    digest = hashlib.sha256(f"1 {size}\n".encode())
+    digest = hashlib.sha256(f"2 {size}\n".encode())
     for text in texts:
         digest.update(text.encode() + b"\0")
     path = writable_cache_folder() / "vocabularies" / f"{digest.hexdigest()[:16]}.json"
@@ -50,8 +51,24 @@ def _train(tokenizers: Any, texts: Sequence[str], size: int) -> list[str]:
     model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
     model.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    letters = _letters(model, texts)
+    room = size - len((PADDING, UNKNOWN))
+    if len(letters) > room:
+        frequent = sorted(letters, key=lambda letter: (-letters[letter], letter))
+        return [PADDING, UNKNOWN, *sorted(frequent[:room])]
+    # pairs of equal count are joined in the order of their ids, which are random for letters that are not given
     trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=[PADDING, UNKNOWN], show_progress=False
+        vocab_size=size, special_tokens=[PADDING, UNKNOWN, *sorted(letters)], show_progress=False
     )
     model.train_from_iterator(texts, trainer)
     return [PADDING, UNKNOWN, *sorted(set(model.get_vocab()) - {PADDING, UNKNOWN})]
+
+
+def _letters(model: Any, texts: Sequence[str]) -> Counter[str]:
+    """Return how often each letter begins a word, and, with `##`, how often it is inside one."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for word, _ in model.pre_tokenizer.pre_tokenize_str(model.normalizer.normalize_str(text)):
+            counts.update((word[0], *(f"##{letter}" for letter in word[1:])))
+            counts.update(dict.fromkeys(word[1:], 0))
+    return counts

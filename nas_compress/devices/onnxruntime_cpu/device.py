@@ -79,7 +79,8 @@ class OnnxruntimeCpu:
 
     def _again(self, cache: Path) -> Device:
         """Return the same device with its latencies in another folder."""
-        return OnnxruntimeCpu(LatencyMeter(cache=cache, settings=self.settings, device=self.name))
+        meter = LatencyMeter(cache=cache, settings=self.settings, device=self.name, powercap=self._meter.powercap)
+        return OnnxruntimeCpu(meter)
 
     def busy(self) -> AbstractContextManager[None]:
         """Share the machine with other training processes of the same latency cache."""

@@ -10,6 +10,7 @@ from statistics import median
 
 import onnxruntime
 
+from nas_compress.devices.onnxruntime_cpu.energy import POWERCAP, energy_mj, find_counters
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     Block,
@@ -48,8 +49,8 @@ class LatencyMeter:
     cache: folder, `latency` in the cache folder by default. time_limit_s: longest measurement. blocks: number of
     accepted blocks that ends a measurement; a block takes about 4 ms, or one run of a slower net. settings: conditions
     of the latencies. device: name of the device. runtime, open_net: version of a runtime other than onnxruntime, and
-    the function that opens a file in it; onnxruntime always runs the reference net. RequestError for more threads than
-    cores, or an unknown provider.
+    the function that opens a file in it; onnxruntime always runs the reference net. powercap: folder of the energy
+    counters. RequestError for more threads than cores, an unknown provider, or energy on a machine that counts none.
 
     A measurement that is not patient also ends after 0.15 s without an accepted block: slow states last for seconds, so
     a later try does better. The first measurement after a boot takes 1.5 s more to learn the machine's fast level.
@@ -67,12 +68,15 @@ class LatencyMeter:
         device: str = DEFAULT_NAME,
         runtime: str = "",
         open_net: OpenNet | None = None,
+        powercap: Path = POWERCAP,
     ) -> None:
         if not time_limit_s > 0:
             raise RequestError(f"time_limit_s > 0 must hold, but got time_limit_s={time_limit_s}")
         if not blocks >= 1:
             raise RequestError(f"blocks >= 1 must hold, but got blocks={blocks}")
         _require_runnable(settings)
+        self.powercap = powercap
+        self._counters = find_counters(settings, powercap) if settings.energy else ()
         self._time_limit_s, self._blocks, self.settings, self.device = time_limit_s, blocks, settings, device
         self.folder = cache or cache_folder() / "latency"
         machine = describe_machine().key  # hosts may share the folder, but not figures or the window
@@ -110,13 +114,18 @@ class LatencyMeter:
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
 
     def _kept(self, key: str | None) -> GatedLatency | None:
-        return self._cache.find(key) if key is not None else None
+        kept = self._cache.find(key) if key is not None else None
+        if kept is None or not self._counters:
+            return kept if kept is None else replace(kept, energy_mj=None)
+        return None if kept.energy_mj is None else kept
 
     def _measure(self, candidate: TimedNet, *, key: str | None, patient: bool, alone: bool) -> GatedLatency:
         level = self._cache.level() or self._learned()
         recorded = self._record(candidate, level, self._time_limit_s if patient else _PATIENCE_S)
         level = after_measurement(level, recorded, now=time.time())
         settled = settle(recorded, level, blocks=self._blocks, percentile=self.settings.percentile)
+        if self._counters:
+            settled = replace(settled, energy_mj=energy_mj(self._counters, candidate.run) / self.settings.batch)
         latency = settled if alone else replace(settled, noisy=True)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency

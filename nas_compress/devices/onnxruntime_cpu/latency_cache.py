@@ -117,8 +117,15 @@ def _latency(entry: object) -> GatedLatency | None:
             "blocks": int(blocks),
             "noisy": bool(noisy),
             "reference_ms": float(reference_ms),
+            **others,
         } if 0 < latency_ms < LONGEST_MS and 0 <= spread < inf and blocks >= 1 and 0 < reference_ms < LONGEST_MS:
+            energy_mj = others.get("energy_mj")
             return GatedLatency(
-                latency_ms=latency_ms, spread=spread, blocks=blocks, noisy=noisy, reference_ms=reference_ms
+                latency_ms=latency_ms,
+                spread=spread,
+                blocks=blocks,
+                noisy=noisy,
+                reference_ms=reference_ms,
+                energy_mj=energy_mj if isinstance(energy_mj, float) and 0 < energy_mj < inf else None,
             )
     return None

@@ -58,6 +58,12 @@ class TimedNet:
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
         self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
 
+    def run(self) -> int:
+        """Run one batch of each size; return the number of batches."""
+        for run in self._runs:
+            run()
+        return len(self._runs)
+
     def runs_ms(self) -> list[float]:
         """Return the milliseconds of each run of one block."""
         return [self._seconds() * 1e3 for _ in range(self._repeats)]

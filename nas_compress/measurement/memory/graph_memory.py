@@ -19,7 +19,7 @@ from nas_compress.devices.onnx_session import ERRORS_ONLY, read_content, read_mo
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.devices.protocol import NO_SIZES
 from nas_compress.errors import RequestError, first_line
-from nas_compress.export.graph_edits import inner_graphs
+from nas_compress.export.graph_edits import inner_graphs, separate_names_
 from nas_compress.files import TEMPORARY
 from nas_compress.measurement.memory.kernel_buffers import kernel_buffer
 from nas_compress.measurement.memory.liveness import ONNXRUNTIME, PORTABLE, Rules, Size, Step, peak_bytes
@@ -70,6 +70,7 @@ def _memory(
         optimised = Path(folder) / "optimised.onnx"
         session = _session(read_content(path), level, str(path), optimised=optimised)
         model = read_model(optimised)
+    separate_names_(model.graph)  # onnxruntime gives tensors of a branch and of the graph around it equal names
     inputs = random_batch(session, batch, sizes, str(path))
     return _Run(model=model, where=path.name).memory(model.graph, inputs, rules, outer={})
 

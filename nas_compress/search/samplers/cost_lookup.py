@@ -18,7 +18,7 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured
 
-OF_EXITS = frozenset({"latency_ms", "samples_per_s", "macs"})
+OF_EXITS = frozenset({"latency_ms", "samples_per_s", "energy_mj", "macs"})
 """Figures of a candidate with early exits that depend on its training; the look-up assumes equal rates of the exits."""
 
 

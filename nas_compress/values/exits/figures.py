@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -62,6 +62,11 @@ class ExitFigures:
             if passed >= 0.95:
                 return latency
         return self.latency_ms[-1]
+
+    def timed(self, latency_ms: tuple[float, ...]) -> ExitFigures:
+        """Return the figures with other latencies of the exits, also in the operating points."""
+        points = tuple(replace(point, latency_ms=expected(latency_ms, point.rates)) for point in self.points)
+        return replace(self, latency_ms=latency_ms, points=points)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ExitFigures:

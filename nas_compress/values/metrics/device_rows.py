@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from nas_compress.errors import RequestError, nearest
+from nas_compress.values.device_settings import ENERGY
 from nas_compress.values.metrics.row import Metric
 from nas_compress.values.metrics.table import METRICS
 
@@ -33,7 +34,7 @@ def device_rows(devices: Iterable[str]) -> tuple[Metric, ...]:
     >>> [metric.label for metric in device_rows(["pi"])]
     ['latency on pi', 'latency of a long sample on pi', 'throughput on pi']
     """
-    timed = [metric for metric in METRICS.values() if metric.timed and not metric.device]
+    timed = [METRICS[name] for name in _timed_elsewhere()]
     return tuple(_row(metric, device) for device in devices for metric in timed)
 
 
@@ -42,12 +43,17 @@ def require_named(kind: str, name: str, devices: Collection[str]) -> None:
     metric, sign, device = name.partition(SIGN)
     if not sign:
         return
-    timed = [row.name for row in METRICS.values() if row.timed and not row.device]
+    timed = _timed_elsewhere()
     if metric not in timed:
         raise RequestError(f"{kind} on a device must be {', '.join(timed)}, but got {name!r}")
     if device not in devices:
         known = nearest(device, devices) or f"; add [device.{device or 'NAME'}]"
         raise RequestError(f"{kind} must be on a device that the study names, but got {name!r}{known}")
+
+
+def _timed_elsewhere() -> list[str]:
+    """Return the timed metrics of named devices; energy is counted on the study's own device only."""
+    return [row.name for row in METRICS.values() if row.timed and not row.device and row.name != ENERGY]
 
 
 def _row(metric: Metric, device: str) -> Metric:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.values.device_settings import ENERGY
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.task_rows import TASK_METRICS
 
@@ -97,6 +98,18 @@ _ROWS = (
         notation="prefix",
         digits=0,
         known_before_training=True,
+    ),
+    Metric(
+        name=ENERGY,
+        summary="millijoules of the processor for one sample, idle power included, on a machine that counts them; "
+        "measured if a study names it",
+        direction="minimize",
+        label="energy",
+        axis_label="energy (mJ, {conditions})",
+        notation="plain",
+        unit="mJ",
+        known_before_training=True,
+        timed=True,
     ),
     _memory("peak_memory_bytes", "peak memory", "bytes of weights, tensors and buffers in a run by onnxruntime"),
     _memory("flash_bytes", "flash", "bytes of weights as kernels read them, for microcontrollers"),
