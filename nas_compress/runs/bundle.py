@@ -12,6 +12,7 @@ from typing import Any
 from nas_compress.config.schema import StudySpec
 from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.onnx_session import file_signature
+from nas_compress.devices.required_operators import required_operators
 from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.checks.model_files import read_model
@@ -118,6 +119,7 @@ data.
 {example}```
 
 `nas-compress run config.json` trains the same candidate again.{needs}
+`required_operators.config` lists the operators for a reduced build of onnxruntime, as shipped and as optimised.
 """
 
 
@@ -138,7 +140,7 @@ def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
 
 
 def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
-    """Write a trained trial's file, config.json, metrics.json, README.md and example.py into a new folder.
+    """Write a trained trial's file, its candidate, figures, operators, README.md and example.py into a new folder.
 
     The file is read once, and exactly the bytes that have the recorded SHA-256 are written.
     """
@@ -175,6 +177,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
+        write_text(out / "required_operators.config", required_operators(model))
         write_text(out / "README.md", _card(folder, record, signature, example))
 
 

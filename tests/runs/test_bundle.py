@@ -46,13 +46,14 @@ def bundle(run: RunFolder, trial: int, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def test_a_bundle_holds_five_files_and_the_recorded_figures(bundle: Path, run: RunFolder, trial: int) -> None:
+def test_a_bundle_holds_six_files_and_the_recorded_figures(bundle: Path, run: RunFolder, trial: int) -> None:
     assert {path.name for path in bundle.iterdir()} == {
         "model.onnx",
         "config.json",
         "metrics.json",
         "README.md",
         "example.py",
+        "required_operators.config",
     }
     record = trained_record(run, trial)
     assert (bundle / "model.onnx").read_bytes() == (run.root / record.model).read_bytes()
