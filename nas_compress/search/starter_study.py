@@ -21,6 +21,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.store.picture_parts import find_folder
 from nas_compress.data.store.pictures import sizes_of
+from nas_compress.data.text.tables import SUFFIXES, TextFiles
 from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
 from nas_compress.models.families import family_named
@@ -28,14 +29,40 @@ from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.preflight.forecast import duration_in_words, quick_forecast
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.setup import StudyParts, gather
+from nas_compress.search.starter.templates import (
+    BUILT_IN_DATA,
+    FEWER,
+    FILE_TEACHER,
+    FOLDER_TEACHER,
+    HEADER,
+    OF_AMOUNTS,
+    OF_ANY,
+    OF_IMAGES,
+    OF_PICTURES,
+    OF_SPECTROGRAMS,
+    OF_TEXTS,
+    OWN_DATA,
+    OWN_TEACHER,
+    STEM_STRIDE,
+    STUDY,
+    TIMM_TEACHER,
+    TRAINED_TEACHER,
+)
+from nas_compress.search.starter.texts import TEST_SHARE, guessed_columns, mean_length
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget
 
 FIRST_RUN = 4_000_000
 """Pixels of all training samples from which `init` chooses a part of them: 976 pictures of 64 x 64."""
 
+FIRST_TOKENS = 120_000
+"""Word pieces of all training texts from which `init` chooses a part of them: 3,000 texts of 40."""
+
 LEAST_OF_CLASS = 20
 """Samples of a class that the part has on average, at least."""
+
+TEXT_EPOCHS, TEXT_RATE = 4, 0.005
+"""Epochs and learning rate of a teacher and of students of texts."""
 
 PICTURE_SIDE = 64
 """Largest side of pictures that `init` chooses, in pixels."""
@@ -64,99 +91,6 @@ PRUNING = re.compile(r'= trial\.suggest_\w+\("pruning_percent"[^\n]*\)')
 BN_CRITERION = '"bn_scale"'
 """Name of the criterion in a space. It needs a teacher with batch normalisation."""
 
-STUDY = """\
-# {name}: which small students of my network are best?
-#   nas-compress check {folder}     feasible budgets and expected hours
-#   nas-compress run {folder}       search; the same command continues after any stop
-name = "{name}"
-space = "space.py"              # next to this file: the search space
-trials = 24                     # in total; a larger number continues the same study
-objectives = ["{metric}", "latency_ms", "size_bytes"]    # nas-compress list metrics
-seed = 0
-
-[data]
-{data}
-
-[teacher]
-{teacher}
-
-[training]                      # of every trial, from scratch; never searched
-epochs = {epochs}
-batch_size = {batch_size}
-learning_rate = 0.01            # the peak of one cycle
-
-[search]
-sampler = "ehvi"                # nas-compress list samplers
-
-# [budgets]                     # limits; a trial that breaks one ends before training
-# size_bytes = {{ at_most = 64000 }}
-# latency_ms = {{ at_most = 0.1 }}
-# {metric} = {{ {limit} }}
-"""
-
-OWN_DATA = """\
-factory = "{data}"    # returns {{"train": (inputs, labels), "test": (inputs, labels)}}"""
-
-OF_PICTURES = """\
-folder = {folder}          # a folder for each class; or train, val and test with such folders
-image_size = {size}                 # pixels of a side; larger pictures are cropped to a square and shrunk"""
-
-FEWER = """
-train_samples = {count}            # of {samples}, for a first run of minutes; remove this line to train on all"""
-
-OF_IMAGES = """
-# shift = 1                     # augmentation of training samples: moved by up to this many pixels
-# flip = true                   # mirrored, if a mirrored image keeps its class
-# crop = 0.5                    # a part of at least this share of the area, resized
-# erase = 0.25                  # a rectangle of the mean, with this probability
-# cutmix = 1.0                  # a rectangle of another sample, with soft labels"""
-
-OF_SPECTROGRAMS = """
-# spec_augment = {{ frequency = {frequency}, time = {time} }}    # spectrograms: masks"""
-
-OF_AMOUNTS = """
-# mixup = 0.2                   # mixed with another sample, with soft targets"""
-
-OF_ANY = """
-# augment = "my_data:augment"   # your function of (batch, generator)
-# views = 16                    # random views of each sample, one for each epoch"""
-
-BUILT_IN_DATA = """\
-name = "{data}"                 # nas-compress list data
-# train_samples = 500           # fewer, for a quick start"""
-
-OWN_TEACHER = """\
-factory = "{model}"    # returns an nn.Module: raw samples in, {outputs} out
-weights = {weights}           # a state dict: .safetensors, or readable by torch.load(weights_only=True)"""
-
-FILE_TEACHER = """\
-weights = {weights}           # an ONNX or TorchScript file: it teaches by its answers"""
-
-TIMM_TEACHER = """\
-timm = "{model}"                # built for the size, channels and classes of the data
-weights = {weights}           # a state dict or a training checkpoint"""
-
-FOLDER_TEACHER = """\
-hugging_face = {model}        # a local folder with config.json and weights"""
-
-STEM_STRIDE = """
-stem_stride = 2                 # the first layer halves the sides"""
-
-TRAINED_TEACHER = """\
-family = "{family}"               # trained once and kept; nas-compress list families
-widths = [{widths}]
-depths = [{depths}]
-epochs = {teacher_epochs}
-learning_rate = {teacher_learning_rate}"""
-
-HEADER = '''"""Search space of {name}. Edit it freely; nas-compress check prints its size.
-
-suggest(trial) is called for each trial. A choice inside an `if` is made only if the condition holds. A changed space is
-a new study.
-"""
-# Copied from the built-in space {space}.
-'''
-
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -172,11 +106,12 @@ IMAGES = Kind(family="resnet", widths="32, 64, 128", depths="1, 1, 1", space="cn
 SERIES = Kind(family="conv1d", widths="32, 64, 128", depths="1, 1, 1", space="series")
 PIXELS = Kind(family="unet", widths="16, 32, 64", depths="1, 1, 1", space="segmentation")
 VECTORS = Kind(family="mlp", widths="128", depths="2", space="table")
+TEXTS = Kind(family="text_cnn", widths="64", depths="1", space="text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name or a folder.
+    """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name, a folder or a file.
 
     progress: receives the pictures or samples that are read into a store, and their number.
     model: also `timm:NAME`, or a folder of Hugging Face; None for a trained teacher, or an ONNX or TorchScript file.
@@ -194,6 +129,12 @@ class Starter:
         """The folder of pictures, if `data` names one."""
         path = Path(self.data)
         return path if self.data not in DATASETS and path.is_dir() else None
+
+    @property
+    def texts(self) -> Path | None:
+        """The file of texts, if `data` names one."""
+        path = Path(self.data)
+        return path if path.suffix in SUFFIXES and path.is_file() else None
 
     @property
     def has_file_teacher(self) -> bool:
@@ -216,10 +157,11 @@ def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
             raise RequestError(f"init must not overwrite files, but {path} exists")
     if starter.folder.exists() and not starter.folder.is_dir():
         raise RequestError(f"DIR must be a folder, but {starter.folder} is a file")
-    dataset = _dataset(starter)
+    files = _text_files(starter, notice)
+    dataset = _dataset(starter, files)
     task = dataset.task
     kind = _kind(task)
-    text = _study_text(starter, task, kind, len(dataset.train))
+    text = _study_text(starter, dataset, kind, files)
     made = not starter.folder.exists()
     try:
         write_text(study, text)
@@ -257,8 +199,20 @@ def _fit_to_teacher(study: Path, space: Path, dataset: Dataset) -> tuple[StudyPa
         return parts, draw_candidates(parts)[0]
 
 
-def _dataset(starter: Starter) -> Dataset:
+def _text_files(starter: Starter, notice: Notice) -> TextFiles | None:
+    """Return the file of texts with guessed columns, and name these; None for other data."""
+    if starter.texts is None:
+        return None
+    files = guessed_columns(starter.texts, where="--data")
+    text = ", ".join(map(str, files.text))
+    notice(f"texts of column {text}, labels of column {files.label}; study.toml has both, as text_column, label_column")
+    return files
+
+
+def _dataset(starter: Starter, files: TextFiles | None) -> Dataset:
     """Load the data as the written study does, once for all checks."""
+    if files is not None:
+        return load_dataset(texts=files, where="--data")
     if starter.pictures is not None:
         pictures = str(starter.pictures.absolute())
         return load_dataset(
@@ -279,66 +233,87 @@ def _picture_side(folder: str) -> int:
 
 def _kind(task: Task) -> Kind:
     """Return the kind of inputs that the built-in families know; RequestError if there is none."""
-    for kind in (IMAGES, SERIES, VECTORS, PIXELS):
+    for kind in (IMAGES, SERIES, VECTORS, PIXELS, TEXTS):
         if family_named(kind.family).fits(task.signature):
-            if kind is IMAGES and task.row_classes is None:
+            if kind in (IMAGES, TEXTS) and task.row_classes is None:
+                inputs = "images" if kind is IMAGES else "texts"
                 raise RequestError(
-                    "init has no space for images with numbers as targets; write space.py with the loss task_loss"
+                    f"init has no space for {inputs} with numbers as targets; write space.py with the loss task_loss"
                 )
             return kind
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in task.signature.inputs)
     raise RequestError(f"init needs one input of a fixed size, but got {shapes}; write both files yourself")
 
 
-def _fewer(samples: int, classes: int, pixels: int) -> str:
+def _fewer(samples: int, classes: int, enough: int) -> str:
     """Return the line that chooses a part of the training samples, empty if a run with all of them takes minutes."""
-    count = max(classes * LEAST_OF_CLASS, FIRST_RUN // pixels)
+    count = max(classes * LEAST_OF_CLASS, enough)
     return FEWER.format(count=count, samples=f"{samples:,}") if count < samples else ""
 
 
-def _study_text(starter: Starter, task: Task, kind: Kind, samples: int) -> str:
-    built_in = ":" not in starter.data and starter.pictures is None
+def _study_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles | None) -> str:
+    task = dataset.task
+    built_in = ":" not in starter.data and starter.pictures is None and files is None
     small = not built_in or starter.data == "digits"
     shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
-    data = (BUILT_IN_DATA if built_in else OWN_DATA).format(data=starter.data)
-    if starter.pictures is not None:
-        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
-    if kind is IMAGES and not built_in:
-        data += _fewer(samples, task.classes or 1, prod(shape[1:]))
-    if not built_in:
-        data += _augmentation(task, kind)
     wide = kind is IMAGES and not built_in and max(shape[1:]) >= WIDE_IMAGE
-    if starter.has_file_teacher:
-        teacher = FILE_TEACHER.format(weights=_weights(starter))
-    elif starter.model is not None and starter.model.startswith(TIMM):
-        teacher = TIMM_TEACHER.format(model=starter.model.removeprefix(TIMM), weights=_weights(starter))
-    elif starter.model is not None and (Path(starter.model) / "config.json").is_file():
-        teacher = FOLDER_TEACHER.format(model=_relative(Path(starter.model), starter))
-    elif starter.model is not None:
-        outputs = ", ".join(task.signature.output_names)
-        teacher = OWN_TEACHER.format(model=starter.model, weights=_weights(starter), outputs=outputs)
-    else:
-        teacher = TRAINED_TEACHER.format(
-            family=kind.family,
-            depths=kind.depths,
-            widths="16, 32, 64" if wide or not small else kind.widths,
-            teacher_epochs=20 if small else 8,
-            teacher_learning_rate=0.003 if small else 0.01,
-        )
-        if wide:
-            teacher += STEM_STRIDE
     epochs, batch_size = (8 if wide else 14, 32) if small else (4, 256)
     metric = METRICS[task.metrics[0]]
     return STUDY.format(
         name=_name(starter.folder),
         folder=printable(shlex.quote(str(starter.folder))),
-        data=data,
-        teacher=teacher,
-        epochs=epochs,
-        batch_size=batch_size,
+        data=_data_text(starter, dataset, kind, files),
+        teacher=_teacher_text(starter, task, kind, small=small, wide=wide),
+        epochs=TEXT_EPOCHS if kind is TEXTS else epochs,
+        batch_size=32 if kind is TEXTS else batch_size,
+        learning_rate=TEXT_RATE if kind is TEXTS else 0.01,
         metric=metric.name,
         limit=f"{Budget(name=metric.name, limit=1.0).rule} = 0.9",
     )
+
+
+def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles | None) -> str:
+    """Return the section `[data]`."""
+    task, samples = dataset.task, len(dataset.train)
+    shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
+    if files is not None:
+        data = OF_TEXTS.format(
+            path=_relative(Path(files.path), starter),
+            text=json.dumps([*files.text], ensure_ascii=False),
+            label=json.dumps(files.label, ensure_ascii=False),
+            share=TEST_SHARE,
+        )
+        return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
+    if starter.pictures is not None:
+        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
+    elif ":" not in starter.data:
+        return BUILT_IN_DATA.format(data=starter.data)
+    else:
+        data = OWN_DATA.format(data=starter.data)
+    if kind is IMAGES:
+        data += _fewer(samples, task.classes or 1, FIRST_RUN // prod(shape[1:]))
+    return data if kind is TEXTS else data + _augmentation(task, kind)
+
+
+def _teacher_text(starter: Starter, task: Task, kind: Kind, *, small: bool, wide: bool) -> str:
+    """Return the section `[teacher]`. small: samples are few or small. wide: images have many pixels."""
+    if starter.has_file_teacher:
+        return FILE_TEACHER.format(weights=_weights(starter))
+    if starter.model is not None and starter.model.startswith(TIMM):
+        return TIMM_TEACHER.format(model=starter.model.removeprefix(TIMM), weights=_weights(starter))
+    if starter.model is not None and (Path(starter.model) / "config.json").is_file():
+        return FOLDER_TEACHER.format(model=_relative(Path(starter.model), starter))
+    if starter.model is not None:
+        outputs = ", ".join(task.signature.output_names)
+        return OWN_TEACHER.format(model=starter.model, weights=_weights(starter), outputs=outputs)
+    teacher = TRAINED_TEACHER.format(
+        family=kind.family,
+        depths=kind.depths,
+        widths="16, 32, 64" if kind is IMAGES and (wide or not small) else kind.widths,
+        teacher_epochs=TEXT_EPOCHS if kind is TEXTS else 20 if small else 8,
+        teacher_learning_rate=TEXT_RATE if kind is TEXTS else 0.003 if small else 0.01,
+    )
+    return teacher + STEM_STRIDE if wide else teacher
 
 
 def _augmentation(task: Task, kind: Kind) -> str:
