@@ -30,8 +30,8 @@ LOOKING = ("status", "show", "verify", "plot", "export", "measure", "agent", "li
 TRAINING = ("init", "check", "run", "report", "confirm", "dashboard")
 """Commands run by the slow tests in tests/docs."""
 
-ELSEWHERE = ("pip", "pytest", ".ci/check", "python", "cd", "export", "scp", "ssh", "ssh-keygen")
-"""Other programs; CI and the slow tests run these lines."""
+ELSEWHERE = ("./build.sh", "pip", "pytest", ".ci/check", "python", "cd", "export", "scp", "ssh", "ssh-keygen")
+"""Other programs; CI and the slow tests run those of this project."""
 
 
 @pytest.fixture(scope="module")
