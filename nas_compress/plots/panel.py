@@ -43,6 +43,10 @@ class Spreads:
         return f"{words} Within noise of each other on the test split: trials {pairs}{more}." if pairs else words
 
 
+LONGEST_WORDS = 34
+"""Letters of an axis label in one line, as many as fit a panel beside the arrow."""
+
+
 def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     """Draw the front in the metrics `x` and `y`: points, staircase, budgets and labels."""
     scales.dress(axes.xaxis, x, *scales.limits(front, x))
@@ -104,6 +108,8 @@ def axis_words(name: str, conditions: str = "") -> str:
     """
     metric = METRICS[name]
     words = metric.axis(conditions)
+    if len(words) > LONGEST_WORDS:
+        words = words.replace(" (", "\n(", 1)
     return f"{words}   better →" if metric.direction == "maximize" else f"← better   {words}"
 
 

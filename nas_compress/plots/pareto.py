@@ -17,10 +17,7 @@ from nas_compress.plots.panel import Spreads, draw_panel, draw_spreads, draw_tri
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.point import Point
 
-CAPTION = (
-    "Each point is a student trained from scratch; its ONNX file was measured by onnxruntime, "
-    "accuracy on the validation split."
-)
+CAPTION = "Each point is a student trained from scratch; its ONNX file was measured, accuracy on the validation split."
 
 
 NOT_REPEATED = Spreads(by_trial={})
