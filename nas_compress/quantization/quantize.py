@@ -81,7 +81,7 @@ def quantize(
         )
     network = detached_copy(model).cpu().eval().requires_grad_(False)
     samples = None if calibration is None else to_device(calibration, "cpu")
-    is_aware = any(isinstance(module, ActivationQuantizer) for module in network.modules())
+    is_aware = any(isinstance(module, ActivationQuantizer | DynamicActivation) for module in network.modules())
     if activation_bits < 32 and not is_aware and samples is not None and count(samples):
         network = with_activation_points(network, samples)
     check_layer_bits(

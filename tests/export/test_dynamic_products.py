@@ -16,6 +16,7 @@ from nas_compress.models.integer_ops import round_in_own_range
 from nas_compress.quantization.layer_bits import weight_layers
 from nas_compress.quantization.modules import DynamicActivation
 from nas_compress.quantization.quantize import quantize
+from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.precision import Precision, Quantization
@@ -48,6 +49,17 @@ def test_the_file_multiplies_integers_and_answers_as_the_module(
     assert float_kernels(path) == ()
     products = operators.count("DynamicQuantizeMatMul") + operators.count("MatMulIntegerToFloat")
     assert products == 2 * 6 + 1 + ("embedding_width" in settings)
+
+
+def test_a_network_trained_with_own_ranges_is_not_recorded_as_if_it_had_none() -> None:
+    network, samples = encoder(width=24), {"input": sentences()}
+    bits = dict.fromkeys(weight_layers(network), 4)
+    make_aware_(network, method="lsq", bits=bits, activation_bits=8, calibration=samples, ranges="dynamic")
+    module = quantize(
+        network, weight_bits=4, activation_bits=8, calibration=samples, ranges="dynamic", layer_bits=bits
+    )  # fmt: skip
+    points = [sum(isinstance(each, DynamicActivation) for each in one.modules()) for one in (network, module)]
+    assert type(module) is type(network) and points[0] == points[1] > 0
 
 
 def test_a_sample_is_rounded_in_its_own_range() -> None:
