@@ -75,7 +75,7 @@ def test_a_penalty_on_scales_is_taken_where_there_are_scales(tmp_path: Path) -> 
         ("pruning_ratio=1.2", "0 <= pruning_ratio < 1 must hold, but got pruning_ratio=1.2"),
         (
             "head_ratio=0.5",
-            "head_ratio needs a family with attention (vit), but got head_ratio=0.5 for family 'resnet'",
+            "head_ratio needs a family with attention (vit, encoder), but got head_ratio=0.5 for family 'resnet'",
         ),
         (
             "width_multiplier=0.9, round_to=1, zero_pattern='two_four', zero_fraction=0.5",
