@@ -251,9 +251,9 @@ def test_a_check_with_a_lost_device_says_so(line: Line, tmp_path: Path, command:
         ('[device.pi]\nkind = "toaster"\n', ["kind must be a known name", "'toaster'", "study.toml: device.pi"]),
         ('[device.pi]\nkind = "far"\n', ["must have a command", "study.toml: device.pi"]),
         ('[device.pi]\nkind = "fake"\ncommand = ["x"]\n', ["a command must start the agent", "device.pi"]),
-        ('[device.pi]\nkind = "fake"\nthreads = 0\n', ["devices.pi.threads", "greater than 0"]),
-        ('[device.pi]\nkind = "fake"\nthread = 2\n', ["devices.pi.thread", "'threads'"]),
-        ('[device."a b"]\nkind = "fake"\n', ["devices", "a b"]),
+        ('[device.pi]\nkind = "fake"\nthreads = 0\n', ["device.pi.threads", "greater than 0"]),
+        ('[device.pi]\nkind = "fake"\nthread = 2\n', ["device.pi.thread", "'threads'"]),
+        ('[device."a b"]\nkind = "fake"\n', ["device.a b", "should match pattern"]),
         ('[device.other]\nkind = "fake"\n', ["latency_ms@pi", "a device that the study names", "valid are other"]),
         ("", ["latency_ms@pi", "add [device.pi]"]),
         (
