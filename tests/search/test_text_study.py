@@ -122,6 +122,7 @@ def test_the_bundle_reads_raw_text_without_packages_beside_onnxruntime_and_numpy
         "example.py",
         "word_pieces.py",
         "vocab.txt",
+        "required_operators.config",
     }
     code = (bundle / "example.py").read_text()
     assert code in (bundle / "README.md").read_text()
