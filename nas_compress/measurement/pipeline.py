@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session, read_content
-from nas_compress.devices.protocol import Answering, Device
+from nas_compress.devices.protocol import Answering, Device, Latency
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError, RequestError, TrialError
 from nas_compress.export.layout import Layout
@@ -51,7 +51,7 @@ from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
-from nas_compress.values.text.lengths import at_most
+from nas_compress.values.text.lengths import SampleSizes, at_most
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24
@@ -221,10 +221,7 @@ def measure_file(
     trained = cost.with_figures({"size_bytes": path.stat().st_size, **memory, **metrics})
     with watch.stage("latency"):
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
-        figures = latency.figures(target.settings)
-        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
-        if named is not None:
-            trained = named.timed(trained, path, sizes=sizes, patient=patient)
+        trained = _timed(trained, latency, path, sizes=sizes, target=target, named=named, patient=patient)
     return replace(
         trained,
         agreement=agreement.agreement,
@@ -270,10 +267,7 @@ def _measure_exits(
     with watch.stage("latency"):
         sizes = timed_sizes(inputs, task.signature.inputs)
         latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates)
-        figures = latency.figures(target.settings)
-        trained = trained.timed(figures, spread=latency.spread, noisy=latency.noisy)
-        if named is not None:
-            trained = named.timed(trained, path, sizes=sizes, patient=patient)
+        trained = _timed(trained, latency, path, sizes=sizes, target=target, named=named, patient=patient)
     if isinstance(latency, ExitLatency):
         used = used.timed(latency.exits_ms)
     return replace(
@@ -285,6 +279,21 @@ def _measure_exits(
         confusion=confusion,
         exits=used,
     )
+
+
+def _timed(
+    trained: Measured,
+    latency: Latency,
+    path: Path,
+    *,
+    sizes: SampleSizes,
+    target: Device,
+    named: NamedDevices | None,
+    patient: bool,
+) -> Measured:
+    """Return the figures with the latency of the study's device and with those of the named ones."""
+    trained = trained.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
+    return trained if named is None else named.timed(trained, path, sizes=sizes, patient=patient)
 
 
 def _agreements_elsewhere(
