@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nas_compress.errors import RequestError
+from nas_compress.values.signature import Signature
+
 PADDING = 0
 """The id of padding, which is behind the tokens of a sample."""
 
@@ -57,3 +60,12 @@ def pad_batch(rows: list[Tensor]) -> Tensor:
     """
     padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
     return padded.to(torch.int32)
+
+
+def takes_tokens(signature: Signature) -> bool:
+    """Return True for one input of token ids (N, T), and one vector as output."""
+    try:
+        _ = signature.vocabulary, signature.vector_size
+    except RequestError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
 from nas_compress.models.layers import ActivationPoint, initialise_
 from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import PADDING, masked_max, masked_mean, token_mask
+from nas_compress.models.tokens import PADDING, masked_max, masked_mean, takes_tokens, token_mask
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
     Classifier,
@@ -157,11 +157,7 @@ class Encoder(Family[EncoderSettings]):
 
     def fits(self, signature: Signature) -> bool:
         """Return True for token ids, and one vector as output."""
-        try:
-            _ = signature.vocabulary, signature.vector_size
-        except RequestError:
-            return False
-        return True
+        return takes_tokens(signature)
 
     def _layers(self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: EncoderSettings) -> FreeLayers:
         """The stream, then the attention and the inner width of each layer."""

@@ -6,12 +6,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from nas_compress.errors import RequestError
 from nas_compress.models.family import FreeLayers
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.mlp import LinearUnit, VectorHead
 from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import masked_mean, token_mask
+from nas_compress.models.tokens import masked_mean, takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import BagSettings
 from nas_compress.values.signature import Signature
@@ -54,26 +53,25 @@ class TextBag(StagesOfBlocks[BagSettings]):
 
     def build(self, architecture: Architecture) -> StagedNetwork:
         """A freshly initialised network."""
-        stream, blocks = architecture.channels("stem.embedding"), list[nn.Module]()
-        stem = MeanOfTokens(architecture.signature.vocabulary, stream)
-        for block in range(architecture.depths[0] - 1):
-            outputs = architecture.channels(f"stages.0.{block}.linear")
-            blocks.append(LinearUnit(stream, outputs))
-            stream = outputs
-        head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
-        return StagedNetwork(
-            nn.Identity(),
-            stem,
-            [nn.Sequential(*blocks)],
-            head,
-            output=architecture.signature.output_names[0],
-        )
+        stream = architecture.channels("stem.embedding")
+        return classified(architecture, MeanOfTokens(architecture.signature.vocabulary, stream), stream)
 
 
-def takes_tokens(signature: Signature) -> bool:
-    """Return True for one input of token ids (N, T), and one vector as output."""
-    try:
-        _ = signature.vocabulary, signature.vector_size
-    except RequestError:
-        return False
-    return True
+def classified(architecture: Architecture, stem: nn.Module, stream: int) -> StagedNetwork:
+    """Return a network of `stem`, the hidden layers of an architecture, and its classifier.
+
+    stream: number of outputs of the stem. The hidden layers are one less than the depth.
+    """
+    blocks = list[nn.Module]()
+    for block in range(architecture.depths[0] - 1):
+        outputs = architecture.channels(f"stages.0.{block}.linear")
+        blocks.append(LinearUnit(stream, outputs))
+        stream = outputs
+    head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
+    return StagedNetwork(
+        nn.Identity(),
+        stem,
+        [nn.Sequential(*blocks)],
+        head,
+        output=architecture.signature.output_names[0],
+    )

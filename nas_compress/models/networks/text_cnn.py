@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from nas_compress.models.family import FreeLayers
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
-from nas_compress.models.networks.mlp import LinearUnit, VectorHead
-from nas_compress.models.networks.text_bag import takes_tokens
-from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import token_mask
+from nas_compress.models.networks.text_bag import classified
+from nas_compress.models.tokens import takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import TextConvolutionSettings
 from nas_compress.values.signature import Signature
@@ -80,19 +78,8 @@ class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
 
     def build(self, architecture: Architecture) -> StagedNetwork:
         """A freshly initialised network."""
-        kernels, blocks = self.own(architecture.settings).kernel_sizes, list[nn.Module]()
+        kernels = self.own(architecture.settings).kernel_sizes
         filters = [architecture.channels(f"stem.branches.{place}.conv") for place in range(len(kernels))]
         width = architecture.channels("stem.embedding")
-        stem, stream = TokenConvolutions(architecture.signature.vocabulary, width, filters, kernels), sum(filters)
-        for block in range(architecture.depths[0] - 1):
-            outputs = architecture.channels(f"stages.0.{block}.linear")
-            blocks.append(LinearUnit(stream, outputs))
-            stream = outputs
-        head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
-        return StagedNetwork(
-            nn.Identity(),
-            stem,
-            [nn.Sequential(*blocks)],
-            head,
-            output=architecture.signature.output_names[0],
-        )
+        stem = TokenConvolutions(architecture.signature.vocabulary, width, filters, kernels)
+        return classified(architecture, stem, sum(filters))
