@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
 from nas_compress.models.layers import ActivationPoint, initialise_
+from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers
 from nas_compress.models.scaling import output_scale
 from nas_compress.models.tokens import PADDING, masked_max, masked_mean, takes_tokens, token_mask
 from nas_compress.models.transformer_layers import (
@@ -27,13 +27,8 @@ from nas_compress.models.transformer_layers import (
     require_whole_heads,
 )
 from nas_compress.values.architecture import Architecture
-from nas_compress.values.family_settings import EncoderSettings, FamilySettings
+from nas_compress.values.family_settings import EncoderSettings
 from nas_compress.values.signature import Signature
-
-HEADS = 4
-MLP_RATIO = 2.0
-POOLING = "mean"
-"""Defaults of open settings."""
 
 STREAM = "layers.0.attention.output"
 """The free layer with the stream's width. The tables of the embedding have no channels of their own."""
@@ -145,7 +140,7 @@ def _initialise_(network: TokenEncoder) -> None:
         nn.init.normal_(embedding.position.weight, std=POSITION_STD)
 
 
-class Encoder(Family[EncoderSettings]):
+class Encoder(EncoderLayers[EncoderSettings]):
     """Encoder layers over the tokens of a sample."""
 
     summary = "encoder of tokens: pre- or post-norm layers, learned or rotary positions"
@@ -153,24 +148,12 @@ class Encoder(Family[EncoderSettings]):
     base_widths = (64,)
     base_depths = (2,)
     settings = EncoderSettings
-    has_attention = True
+    title = "an encoder"
+    stream = STREAM
 
     def fits(self, signature: Signature) -> bool:
         """Return True for token ids, and one vector as output."""
         return takes_tokens(signature)
-
-    def _layers(self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: EncoderSettings) -> FreeLayers:
-        """The stream, then the attention and the inner width of each layer."""
-        if len(depths) != 1 or len(base_widths) != 1:
-            raise RequestError(
-                f"an encoder must have one depth and one width, but got depths={depths}, widths={base_widths}"
-            )
-        width = base_widths[0]
-        inner = max(1, round(width * (settings.mlp_ratio or MLP_RATIO)))
-        free = [(STREAM, width)]
-        for layer in range(depths[0]):
-            free += [(f"layers.{layer}.attention.query", width), (f"layers.{layer}.mlp.inner", inner)]
-        return free
 
     def build(self, architecture: Architecture) -> TokenEncoder:
         """A freshly initialised network; open settings get their defaults."""
@@ -183,10 +166,6 @@ class Encoder(Family[EncoderSettings]):
             raise RequestError(f"a network of family encoder must be a TokenEncoder, but got {type(network).__name__}")
         return [network.layers]
 
-    def is_removable(self, block: nn.Module) -> bool:
-        """Always: an encoder layer adds to its input."""
-        return isinstance(block, EncoderLayer)
-
     def complete(self, architecture: Architecture) -> Architecture:
         """The architecture with default heads and pooling; RequestError if they do not fit."""
         settings = self.own(architecture.settings)
@@ -194,21 +173,8 @@ class Encoder(Family[EncoderSettings]):
         require_whole_heads(architecture, list(self.multiples(_names(architecture), settings)), heads)
         return replace(architecture, settings=replace(settings, heads=heads, pooling=settings.pooling or POOLING))
 
-    def multiples(self, layers: Sequence[str], settings: FamilySettings) -> dict[str, int]:
-        """The number of heads in the channels of each attention."""
-        heads = self.heads(settings)
-        return {layer: heads for layer in layers if layer.endswith(".attention.query")}
-
-    def repeats(self, layer: str, settings: FamilySettings) -> bool:
-        """Return True if a free layer has the weights of the first encoder layer."""
-        return repeats_layer(layer, self.own(settings).sharing)
-
     def require_dynamic_ranges(self) -> None:
         """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
-
-    def heads(self, settings: FamilySettings) -> int:
-        """Heads of each attention before any of them is removed."""
-        return self.own(settings).heads or HEADS
 
 
 def _names(architecture: Architecture) -> list[str]:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import ObservableNetwork, Observation, OneInputNetwork, Relations
 from nas_compress.models.layers import initialise_
+from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers
 from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
@@ -29,11 +29,6 @@ from nas_compress.models.transformer_layers import (
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, TransformerSettings
 
-HEADS = 4
-MLP_RATIO = 2.0
-POOLING = "mean"
-"""Defaults of open settings."""
-
 EMBEDDING_STD = 0.5
 """Standard deviation of fresh patches, positions and tokens; the distribution is cut off at two of it.
 
@@ -42,7 +37,7 @@ epochs of handwritten digits its accuracy is 0.57 instead of 0.95.
 """
 
 
-class ViT(Family[TransformerSettings]):
+class ViT(EncoderLayers[TransformerSettings]):
     """Encoder layers on square patches."""
 
     summary = "vision transformer: patches, pre-norm encoder layers, optional distillation token"
@@ -50,25 +45,8 @@ class ViT(Family[TransformerSettings]):
     base_widths = (64,)
     base_depths = (4,)
     settings = TransformerSettings
-    has_attention = True
-
-    def _layers(
-        self, depths: tuple[int, ...], base_widths: tuple[int, ...], settings: TransformerSettings
-    ) -> FreeLayers:
-        """The stream, then the attention and the inner width of each layer.
-
-        `depths` and `base_widths` have one entry each: the number of layers, and the width of the stream.
-        """
-        if len(depths) != 1 or len(base_widths) != 1:
-            raise RequestError(
-                f"a vit must have one depth and one width, but got depths={depths}, widths={base_widths}"
-            )
-        depth, width = depths[0], base_widths[0]
-        inner = max(1, round(width * (settings.mlp_ratio or MLP_RATIO)))
-        free = [("embedding.conv", width)]
-        for layer in range(depth):
-            free += [(f"layers.{layer}.attention.query", width), (f"layers.{layer}.mlp.inner", inner)]
-        return free
+    title = "a vit"
+    stream = "embedding.conv"
 
     def build(self, architecture: Architecture) -> ObservableNetwork:
         """A freshly initialised network; open settings get their defaults."""
@@ -80,10 +58,6 @@ class ViT(Family[TransformerSettings]):
         if not isinstance(network, VisionTransformer):
             raise RequestError(f"a network of family vit must be a VisionTransformer, but got {type(network).__name__}")
         return [network.layers]
-
-    def is_removable(self, block: nn.Module) -> bool:
-        """Always: an encoder layer adds to its input."""
-        return isinstance(block, EncoderLayer)
 
     def complete(self, architecture: Architecture) -> Architecture:
         """The architecture with default heads, patches and pooling; RequestError if they do not fit."""
@@ -100,24 +74,6 @@ class ViT(Family[TransformerSettings]):
         )
         filled = replace(settings, heads=heads, patch_size=size, pooling=settings.pooling or POOLING)
         return replace(architecture, settings=filled)
-
-    def multiples(self, layers: Sequence[str], settings: FamilySettings) -> dict[str, int]:
-        """The number of heads in the channels of each attention."""
-        heads = self.heads(settings)
-        return {layer: heads for layer in layers if layer.endswith(".attention.query")}
-
-    def repeats(self, layer: str, settings: FamilySettings) -> bool:
-        """Return True if a free layer has the weights of the first encoder layer.
-
-        >>> shared = TransformerSettings(sharing="attention")
-        >>> ViT().repeats("layers.1.attention.query", shared), ViT().repeats("layers.0.attention.query", shared)
-        (True, False)
-        """
-        return repeats_layer(layer, self.own(settings).sharing)
-
-    def heads(self, settings: FamilySettings) -> int:
-        """Heads of each attention before any of them is removed."""
-        return self.own(settings).heads or HEADS
 
     def reduction(self, settings: FamilySettings) -> int:
         """The side of a patch; 1 if the family chooses it."""
