@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
 from nas_compress.models.layers import ActivationPoint, initialise_
-from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers
+from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
 from nas_compress.models.scaling import output_scale
 from nas_compress.models.tokens import PADDING, masked_max, masked_mean, takes_tokens, token_mask
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
     Classifier,
     EncoderLayer,
-    repeats_layer,
     require_whole_heads,
 )
 from nas_compress.values.architecture import Architecture
@@ -85,13 +84,7 @@ class TokenEncoder(OneInputNetwork):
 
     def _layer(self, number: int, shape: Architecture, settings: EncoderSettings) -> EncoderLayer:
         """A layer of its own; parts to be shared have the shape of the first layer's."""
-        places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
-        first = [
-            f"layers.0.{place.split('.', 2)[2]}" if repeats_layer(place, settings.sharing) else place
-            for place in places
-        ]
-        attention, mlp = (shape.channels(place) for place in first)
-        heads = (shape.layer_heads or (self.heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
+        attention, mlp, heads = layer_shape(shape, number, sharing=settings.sharing, heads=self.heads)
         return EncoderLayer(
             shape.channels(STREAM),
             attention=attention,

@@ -10,6 +10,7 @@ from torch import nn
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.transformer_layers import EncoderLayer, repeats_layer
+from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import EncoderSettings, FamilySettings, TransformerSettings
 
 HEADS = 4
@@ -65,3 +66,15 @@ class EncoderLayers(Family[S]):
     def heads(self, settings: FamilySettings) -> int:
         """Heads of each attention before any of them is removed."""
         return self.own(settings).heads or HEADS
+
+
+def layer_shape(shape: Architecture, number: int, *, sharing: str, heads: int) -> tuple[int, int, int]:
+    """Return channels of the attention, channels of the perceptron, and heads of a layer.
+
+    A part with shared weights has the shape of the first layer's. heads: before any of them is removed.
+    """
+    places = (f"layers.{number}.attention.query", f"layers.{number}.mlp.inner")
+    first = [f"layers.0.{place.split('.', 2)[2]}" if repeats_layer(place, sharing) else place for place in places]
+    attention, mlp = (shape.channels(place) for place in first)
+    own = (shape.layer_heads or (heads,) * shape.depths[0])[0 if first[0] != places[0] else number]
+    return attention, mlp, own
