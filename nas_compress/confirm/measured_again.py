@@ -14,14 +14,14 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
-from nas_compress.measurement.file_latency import measure_latency
+from nas_compress.measurement.file_latency import measure_latency, stream_of
 from nas_compress.measurement.predictions import measure_metrics
 from nas_compress.runs.checks.model_files import TEACHER, model_path, teacher_path
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.search.setup import gather
 from nas_compress.search.study_data import study_dataset
-from nas_compress.tasks.batch import timed_sizes, to_arrays, to_rows
+from nas_compress.tasks.batch import timed_sizes, to_arrays, to_device, to_rows
 from nas_compress.values.outcome import Measured
 
 TOLERANCE = 1e-9
@@ -98,6 +98,7 @@ def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Dev
     if latency:
         sizes = timed_sizes(dataset.train.inputs, task.signature.inputs)
         rates = () if known.exits is None else known.exits.rates
-        latency_ms = measure_latency(path, target, sizes=sizes, rates=rates).latency_ms
+        streamed = stream_of(to_device(samples.inputs, "cpu"), samples.tokens) if rates else ()
+        latency_ms = measure_latency(path, target, sizes=sizes, rates=rates, samples=streamed).latency_ms
         ratio = latency_ms / known.figure("latency_ms")
     return MeasuredAgain(name=name, figures=figures, differences=differences, latency_ratio=ratio)

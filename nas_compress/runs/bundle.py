@@ -7,18 +7,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.devices.required_operators import required_operators
 from nas_compress.errors import RequestError, printable
+from nas_compress.export.xz_container import content_with_thresholds
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_record, require_teacher
+from nas_compress.runs.records import Record, at_exit_point, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.exits.example import exits_example
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.exits.words import exits_in_markdown
 from nas_compress.values.file_contract import FORMS
@@ -63,25 +65,6 @@ for name, values in zip({outputs}, outputs, strict=True):
     print(name, values[0].round(2).tolist())
 '''
 
-EARLY_EXITS = '''"""Classify one raw sample with this model; needs onnxruntime and numpy only.
-
-The model stops at the first exit that is confident enough. `python example.py 0.9` sets another threshold for every
-exit: a larger one is more accurate and slower, `inf` never stops early.
-"""
-import sys
-
-{loader}
-names = {names}
-sample = np.zeros({shape}, dtype={dtype})  # put your own raw sample here; the model takes one at a time
-inputs = {{{name}: sample}}
-for threshold in session.get_overridable_initializers():
-    if len(sys.argv) > 1:
-        inputs[threshold.name] = np.array([float(sys.argv[1])], dtype=np.float32)
-logits, taken = session.run([{output}, "exit"], inputs)
-place = int(logits[0].argmax())
-print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
-'''
-
 LOADERS = {
     FORMS["onnx"]: """from pathlib import Path
 
@@ -123,29 +106,39 @@ data.
 """
 
 
-def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
+Chosen: TypeAlias = int | tuple[int, int | None]
+"""A trained trial by its number, with the number of one of its exit points."""
+
+
+def export_bundles(folder: RunFolder, places: Mapping[Chosen, Path]) -> list[Path]:
     """Write a bundle for each trial into its folder; after any error nothing is left of them.
 
-    RequestError if a trial was not trained or a folder is not empty, DamagedFileError if a model is not the file that
-    was measured.
+    places: folders by trial, or by trial and exit point. RequestError if a trial was not trained or a folder is not
+    empty, DamagedFileError if a model is not the file that was measured.
     """
-    for trial, out in places.items():
-        read_model(folder, trained_record(folder, trial))
+    wanted = [(*(chosen if isinstance(chosen, tuple) else (chosen, None)), out) for chosen, out in places.items()]
+    for trial, point, out in wanted:
+        record = trained_record(folder, trial)
+        read_model(folder, record)
+        at_exit_point(record, point)
         _require_new(out)
     with ExitStack() as unfinished:
-        for trial, out in places.items():
+        for trial, point, out in wanted:
             unfinished.enter_context(_removed_on_error(out))
-            export_bundle(folder, trial, out)
+            export_bundle(folder, trial, out, exit_point=point)
     return list(places.values())
 
 
-def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
+def export_bundle(folder: RunFolder, trial: int, out: Path, *, exit_point: int | None = None) -> None:
     """Write a trained trial's file, its candidate, figures, operators, README.md and example.py into a new folder.
 
-    The file is read once, and exactly the bytes that have the recorded SHA-256 are written.
+    The file is read once, and exactly the bytes that have the recorded SHA-256 are written. exit_point: number of an
+    operating point of a network with early exits, whose thresholds are then written into the file.
     """
-    record = trained_record(folder, trial)
-    content = read_model(folder, record)
+    own = trained_record(folder, trial)
+    content, record = read_model(folder, own), at_exit_point(own, exit_point)
+    if record is not own and record.outcome.measured is not None and record.outcome.measured.exits is not None:
+        content = content_with_thresholds(content, record.outcome.measured.exits.thresholds)
     _require_new(out)
     about = folder.about()
     model = out / Path(record.model).name
@@ -167,6 +160,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             out / "metrics.json",
             {
                 "trial": trial,
+                **({} if exit_point is None else {"exit_point": exit_point}),
                 "machine": about["machine"],
                 **({"devices": about["devices"]} if "devices" in about else {}),
                 "sha256": hashlib.sha256(content).hexdigest(),
@@ -178,7 +172,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))
-        write_text(out / "README.md", _card(folder, record, signature, example))
+        write_text(out / "README.md", _card(folder, record, signature, example, exit_point))
 
 
 def _write_word_pieces(out: Path, signature: Signature) -> None:
@@ -265,7 +259,9 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
             last=max(1, count - 1),
         )
     if EXIT in signature.output_names and len(signature.inputs) == 1:
-        return _exits_code(signature, loader, names)
+        (spec,), output = signature.inputs, next(each for each in signature.outputs if each.name != EXIT)
+        ends = (_literal(spec.name), _one_sample(spec), _literal(spec.dtype), _literal(output.name))
+        return exits_example(loader, *ends, names=[*map(_literal, names)])
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs
@@ -290,22 +286,6 @@ def _text_example(signature: Signature, loader: str, *, classes: int | None, nam
     (spec,), (output,) = signature.inputs, signature.outputs
     ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
     return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
-
-
-def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
-    (spec,), output = signature.inputs, next(each for each in signature.outputs if each.name != EXIT)
-    quiet = "options = onnxruntime.SessionOptions()\noptions.log_severity_level = 3  # thresholds are meant to change\n"
-    options = loader.replace("session = onnxruntime", f"{quiet}session = onnxruntime").replace(
-        'providers=["CPUExecutionProvider"]', 'options, providers=["CPUExecutionProvider"]'
-    )
-    return EARLY_EXITS.format(
-        loader=options,
-        names=f"[{', '.join(map(_literal, names))}]",
-        shape=_one_sample(spec),
-        dtype=_literal(spec.dtype),
-        name=_literal(spec.name),
-        output=_literal(output.name),
-    )
 
 
 def _literal(text: str) -> str:
@@ -335,7 +315,7 @@ def quoted(text: str) -> str:
     return f"`{printable(line)}`"
 
 
-def _card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
+def _card(folder: RunFolder, record: Record, signature: Signature, example: str, exit_point: int | None = None) -> str:
     measured, teacher = record.outcome.measured, require_teacher(folder, [record])
     if measured is None:
         raise RequestError(f"trial {record.trial} has no figures in its record")
@@ -351,7 +331,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
     return CARD.format(
         file=quoted(Path(record.model).name),
         study=spec.name,
-        trial=record.trial,
+        trial=record.trial if exit_point is None else f"{record.trial}, exit point {exit_point}",
         samples=OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES,
         start="trained from its teacher's weights" if inherited else "trained from scratch",
         whole=_whole_line(record.outcome.whole_layers),
