@@ -106,7 +106,7 @@ def test_other_answers_end_the_run_with_the_name_of_the_device(tmp_path: Path, m
 
 def test_a_study_with_openvino_beside_onnxruntime_runs_to_a_front(tmp_path: Path, command: Command) -> None:
     pytest.importorskip("openvino")
-    objectives = OBJECTIVES[0], OBJECTIVES[1].replace("@other", "@openvino")
+    objectives = OBJECTIVES[0], OBJECTIVES[1].replace('@other"', '@openvino", "peak_memory_bytes"')
     study = write_study(tmp_path / "s", objectives, extra="[device.openvino]\n")
     folder = RunFolder(root=tmp_path / "run")
     front = run_study(study, out=folder.root, trials=2)
@@ -114,7 +114,7 @@ def test_a_study_with_openvino_beside_onnxruntime_runs_to_a_front(tmp_path: Path
     for record in read_records(folder):
         measured = record.outcome.measured
         assert record.outcome.state == "trained" and measured is not None
-        assert measured.figures["latency_ms@openvino"] > 0
+        assert measured.figures["latency_ms@openvino"] > 0 and measured.figures["peak_memory_bytes"] > 0
         assert measured.device_agreements == {"openvino": 1.0}
     about = json.loads(folder.marker.read_text())
     assert about["devices"]["openvino"]["openvino"] and about["devices"]["openvino"]["key"] != about["machine"]["key"]
