@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.measurement.export_agreement import rounding_of
-from nas_compress.models.exits.fitting import exit_answers
+from nas_compress.measurement.export_agreement import raise_with_caution, rounding_of
+from nas_compress.measurement.predictions import File, predict
 from nas_compress.models.exits.network import EarlyExits
-from nas_compress.models.exits.thresholds import Chosen, choose_thresholds
+from nas_compress.models.exits.passes import exit_answers, exits_taken
+from nas_compress.models.exits.thresholds import Chosen, choose_patience, choose_thresholds
 from nas_compress.tasks.agreement import Agreement, Rounding
-from nas_compress.tasks.batch import Batch, to_arrays
+from nas_compress.tasks.batch import Batch, to_arrays, token_names
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, expected
-from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.exits.settings import EXIT, PATIENCE
 
 LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02)
 """Stated losses of accuracy of the operating points in every record."""
@@ -46,15 +46,17 @@ class ExitAnswers:
     def __init__(self, network: EarlyExits, inputs: Batch, targets: Batch, task: Task) -> None:
         self._task, self._name = task, task.signature.output_names[0]
         (samples,) = inputs.values()
-        tensors = exit_answers(network, samples)
+        tensors = exit_answers(network, samples, padded=bool(token_names(task.signature.inputs)))
         self.answers = [tensor.numpy() for tensor in tensors]
-        self._confidence = [network.confidence(tensor).numpy() for tensor in tensors[:-1]]
+        self._confidence = [values.numpy() for values in network.confidences(tensors[:-1])]
+        self._patient = network.exits.confidence == PATIENCE
         labels = task.labels(targets).numpy()
         self._right = [each.argmax(axis=1) == labels for each in self.answers]
 
     def choose(self, macs: tuple[int, ...], *, accuracy_loss: float) -> Chosen:
         """Return thresholds for a stated loss. macs: of each exit; their expected number is minimised."""
-        return choose_thresholds(self._confidence, self._right, macs, accuracy_loss=accuracy_loss)
+        choose = choose_patience if self._patient else choose_thresholds
+        return choose(self._confidence, self._right, macs, accuracy_loss=accuracy_loss)
 
     def points(self, cost: ExitFigures) -> tuple[OperatingPoint, ...]:
         """Return the thresholds and figures of every stated loss in LOSSES."""
@@ -72,23 +74,40 @@ class ExitAnswers:
 
 
 def check_exits(
-    network: EarlyExits, path: Path, found: Mapping[str, NDArray[Any]], inputs: Batch, task: Task
+    network: EarlyExits,
+    path: Path,
+    found: Mapping[str, NDArray[Any]],
+    inputs: Batch,
+    task: Task,
+    *,
+    integer_caution: str = "",
 ) -> Agreement:
     """Compare exits and answers of a file with those of its module; ExportError for more than rounding explains.
 
     found: outputs of the file for the samples. Answers are compared on the samples that left at the same exit.
+    integer_caution: see `check_agreement`.
     """
-    with torch.no_grad():
-        answers, exits = network(*inputs.values())
     rounding, name = rounding_of(path), task.signature.output_names[0]
-    same = found[EXIT] == exits.numpy()
-    if not same.mean() >= SAME_EXIT[rounding]:
-        raise ExportError(
-            f"at least {SAME_EXIT[rounding]} of the samples must leave file and module at the same exit, "
-            f"but got {same.mean():.4f} ({path.name})"
-        )
-    expected_answers = to_arrays({name: answers})[name]
-    return task.agreement({name: found[name][same]}, {name: expected_answers[same]}, rounding=rounding, name=path.name)
+    (samples,) = inputs.values()
+    answers, exits = exits_taken(network, samples, padded=bool(token_names(task.signature.inputs)))
+    wanted = to_arrays({name: answers})[name]
+
+    def compare(outputs: Mapping[str, NDArray[Any]]) -> Agreement:
+        same = outputs[EXIT] == exits.numpy()
+        if not same.mean() >= SAME_EXIT[rounding]:
+            raise ExportError(
+                f"at least {SAME_EXIT[rounding]} of the samples must leave file and module at the same exit, "
+                f"but got {same.mean():.4f} ({path.name})"
+            )
+        return task.agreement({name: outputs[name][same]}, {name: wanted[same]}, rounding=rounding, name=path.name)
+
+    def compare_file(file: File) -> Agreement:
+        return compare(predict(file, to_arrays(inputs)))
+
+    try:
+        return compare(found)
+    except ExportError as error:
+        raise_with_caution(error, path, compare_file, integer_caution=integer_caution)
 
 
 def exit_use(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import onnxruntime as ort
 import torch
@@ -55,12 +56,22 @@ def check_agreement(
     try:
         return compare(session or path)
     except ExportError as error:
-        if integer_caution and _has_ranges_at_run_time(path):
-            # these operators are integer ones also in a graph that is not optimised
-            raise ExportError(f"{error}. It multiplies integers of 8 bits: {integer_caution}") from error
-        if integer_caution and rounding == "integers" and _agrees_without_kernels(path, compare):
-            raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
-        raise
+        raise_with_caution(error, path, compare, integer_caution=integer_caution)
+
+
+def raise_with_caution(
+    error: ExportError, path: Path, compare: Callable[[File], object], *, integer_caution: str
+) -> NoReturn:
+    """Raise the error of a comparison, with the caution at its end if integer kernels explain it.
+
+    compare: repeats the comparison with another session of the file. integer_caution: see `check_agreement`.
+    """
+    if integer_caution and _has_ranges_at_run_time(path):
+        # these operators are integer ones also in a graph that is not optimised
+        raise ExportError(f"{error}. It multiplies integers of 8 bits: {integer_caution}") from error
+    if integer_caution and rounding_of(path) == "integers" and _agrees_without_kernels(path, compare):
+        raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
+    raise error
 
 
 def check_answers(
@@ -75,7 +86,7 @@ def check_answers(
     return task.agreement(found, expected, rounding=rounding_of(path), name=f"{path.name} on device {device}")
 
 
-def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:
+def _agrees_without_kernels(path: Path, compare: Callable[[File], object]) -> bool:
     try:
         compare(open_session(path, optimised=False))
     except (ExportError, RequestError):

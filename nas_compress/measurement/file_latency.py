@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -53,7 +53,7 @@ def measure_latency(
             return latency
         other = target.latency(path, sizes=at_most(sizes), key=key, patient=patient)
         return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
-    return _exit_latency(path, model, target, sizes=at_most(sizes), key=key, patient=patient, rates=rates)
+    return _exit_latency(path, model, target, sizes=sizes, key=key, patient=patient, rates=rates)
 
 
 def _exit_latency(
@@ -61,29 +61,35 @@ def _exit_latency(
     model: onnx.ModelProto,
     target: Device,
     *,
-    sizes: Mapping[str, int],
+    sizes: SampleSizes,
     key: str,
     patient: bool,
     rates: Sequence[float] = (),
 ) -> ExitLatency:
     """Measure a file once for each exit, with thresholds that let every sample leave there.
 
+    With lengths, each exit has a second measurement with a long sample.
+
     key: of the file's graph. rates: fraction of the samples per exit; equal ones by default, as an assumption.
     """
-    exits = count_exits(model)
-    found = []
+    exits, lengths = count_exits(model), have_lengths(sizes)
+    found, long = [], []
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
         for number in range(exits + 1):
             forced = Path(folder) / f"exit{number}.onnx"
             forced.write_bytes(_leaving_at(model, number).SerializeToString())
-            found.append(target.latency(forced, sizes=sizes, key=f"{key} exit {number}", patient=patient))
+            own = f"{key} exit {number}"
+            found.append(target.latency(forced, sizes=at_strata(sizes), key=own, patient=patient))
+            if lengths:
+                long.append(target.latency(forced, sizes=at_most(sizes), key=own, patient=patient))
     shares = tuple(rates) or equal_rates(exits)
     exits_ms = tuple(each.latency_ms for each in found)
     energies = [each.energy_mj for each in found if each.energy_mj is not None]
     return ExitLatency(
         latency_ms=expected(exits_ms, shares),
         spread=expected([each.spread for each in found], shares),
-        noisy=any(each.noisy for each in found),
+        noisy=any(each.noisy for each in (*found, *long)),
+        long_ms=expected([each.latency_ms for each in long], shares) if long else None,
         energy_mj=expected(energies, shares) if energies else None,
         exits_ms=exits_ms,
     )

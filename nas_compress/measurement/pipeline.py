@@ -148,7 +148,7 @@ def measure_cost(
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
     exits = None
     if isinstance(latency, ExitLatency):
-        parts = count_exit_macs(read_content(path), to_arrays(rows(sample, 0, 1)))
+        parts = count_exit_macs(read_content(path), to_arrays(one_sample(sample, signature.inputs)))
         exits = ExitFigures(latency_ms=latency.exits_ms, macs=parts, rates=equal_rates(len(parts) - 1))
         macs = round(exits.expected_macs)
     return Measured(
@@ -258,7 +258,8 @@ def _measure_exits(
         answers = {name: values for name, values in outputs.items() if name != EXIT}
         metrics, confusion = task.measure(answers, targets), confusion_rows(task, answers, targets)
     with watch.stage("agreement"):
-        agreement = check_exits(deployable, path, outputs, inputs, task)
+        caution = recorded_caution(target.describe())
+        agreement = check_exits(deployable, path, outputs, inputs, task, integer_caution=caution)
         used = exit_use(exits, deployable, outputs, ExitAnswers(deployable, inputs, labels, task))
     with watch.stage("count"):
         contents = weight_contents(path)

@@ -92,4 +92,4 @@ def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[st
 def _rates(model: Path, samples: Split) -> tuple[float, ...]:
     """Return the fraction of the samples per exit of a file; empty without early exits."""
     exits = count_exits(read_model(model))
-    return exit_rates(predict(model, to_rows(samples.inputs))[EXIT], exits + 1) if exits else ()
+    return exit_rates(predict(model, to_rows(samples.inputs), tokens=samples.tokens)[EXIT], exits + 1) if exits else ()

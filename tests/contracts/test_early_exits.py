@@ -46,8 +46,8 @@ def with_exits(trained: NETWORKS, family: str, confidence: str = "max_probabilit
 def halve_(network: EarlyExits) -> None:
     """Thresholds that about half of the samples reach, far from each sample's confidence."""
     *early, _ = network.answers(SAMPLES)
-    for number, answers in enumerate(early):
-        rising = np.sort(network.confidence(answers).detach().numpy())
+    for number, sure in enumerate(network.confidences(early)):
+        rising = np.sort(sure.detach().numpy())
         place = 8 + int(np.argmax(np.diff(rising[8:16])))
         network.get_buffer(f"threshold{number}").fill_(float(rising[place : place + 2].mean()))
 
