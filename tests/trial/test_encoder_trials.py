@@ -11,13 +11,13 @@ import onnxruntime
 import pytest
 import torch
 
+from made_contexts import words_context
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization
 from nas_compress.values.family_settings import EncoderSettings
 from processors import skip_if_saturated
-from token_networks import words_context
 
 SMALL = Candidate(family="encoder", depths=(1,), heads=2, width_multiplier=1.0)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_contexts import words_context
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.exits.thresholds import choose_patience
@@ -19,7 +20,6 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, Exits
 from processors import skip_if_saturated
-from token_networks import words_context
 
 JOINT = Candidate(
     family="resnet",
