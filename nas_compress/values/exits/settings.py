@@ -95,26 +95,25 @@ class Exits:
         """Weights of the losses of the exits in joint training."""
         return self.weights or (JOINT_WEIGHT,) * len(self.after)
 
+    @property
+    def threshold_range(self) -> tuple[float, float]:
+        """Lowest and highest threshold; inf always means no exit."""
+        if self.confidence == PATIENCE:
+            return 1, len(self.after)
+        return (-math.inf, math.inf) if self.confidence == "hinge" else (0, 1)
+
     def check_thresholds(self, thresholds: Sequence[float]) -> None:
         """Raise RequestError unless each exit has a threshold in the range of the confidence, or inf for no exit."""
         if len(thresholds) != len(self.after):
             raise RequestError(
                 f"thresholds must be one per exit ({len(self.after)}), but got {len(thresholds)}: {list(thresholds)}"
             )
-        if self.confidence == PATIENCE:
-            self._check_patience(thresholds)
-            return
+        lowest, highest = self.threshold_range
         for threshold in thresholds:
-            inside = not math.isnan(threshold) and (self.confidence == "hinge" or 0 <= threshold <= 1)
-            if not (inside or threshold == math.inf):
+            if not (lowest <= threshold <= highest or threshold == math.inf):
                 raise RequestError(
-                    f"0 <= threshold <= 1 must hold for {self.confidence}, or inf for no exit, but got {threshold}"
+                    f"{lowest} <= threshold <= {highest} must hold for {self.confidence}, or inf for no exit, "
+                    f"but got {threshold}"
                 )
-
-    def _check_patience(self, thresholds: Sequence[float]) -> None:
-        wanted = [*range(1, len(self.after) + 1), math.inf]
-        if len(set(thresholds)) != 1 or thresholds[0] not in wanted:
-            raise RequestError(
-                f"thresholds of patience must be one number of exits, 1 to {len(self.after)}, or inf for no exit, "
-                f"but got {list(thresholds)}"
-            )
+        if self.confidence == PATIENCE and len(set(thresholds)) > 1:
+            raise RequestError(f"thresholds of patience must be equal, but got {list(thresholds)}")
