@@ -80,7 +80,7 @@ class _Recorder(ObservableNetwork):
         super().__init__()
         self._network, self._task = network, task
 
-    def observe(self, *inputs: Tensor, relations: bool = False) -> Observation:  # type: ignore[override]
+    def observe(self, *inputs: Tensor, relations: bool = False) -> Observation:
         """Run the network on its inputs in order."""
         batch: dict[str, Any] = dict(zip(self._task.signature.input_names, inputs, strict=True))
         self.seen = observe(self._network, batch, self._task, relations=relations)
