@@ -27,7 +27,7 @@ from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, Exits
 from nas_compress.values.outcome import Outcome
 from processors import skip_if_saturated
-from test_matrix import OF_IMAGES, PRUNINGS, candidate_of, name_of, valid
+from test_matrix import OF_IMAGES, PRUNINGS, candidate_of, name_of
 
 EXIT_PLACES = {
     "resnet": ("stage0", "stage1"),
@@ -66,7 +66,8 @@ FEW_EXITS: list[dict[str, Any]] = [
 """Every family, every kind of exits and every width once."""
 
 EVERY_EXIT = [dict(zip(EXIT_FACTORS, values, strict=True)) for values in itertools.product(*EXIT_FACTORS.values())]
-EVERY_EXIT += pairwise(EXIT_FACTORS | {"method": ["lsq", "ste"], "zeros": ["none", "two_four", "gradual"]}, valid)
+TRAINED = {"bits": EXIT_FACTORS["bits"][1:], "method": ["lsq", "ste"], "zeros": ["none", "two_four", "gradual"]}
+EVERY_EXIT += pairwise(EXIT_FACTORS | TRAINED)
 
 
 @pytest.fixture(scope="module")
