@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from nas_compress.devices.onnx_session import read_model
-from nas_compress.devices.protocol import Device, Latency
+from nas_compress.devices.protocol import Device, Latency, Sizes
 from nas_compress.files import TEMPORARY
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.values.exits.figures import equal_rates, expected
@@ -53,7 +53,7 @@ def measure_latency(
             return latency
         other = target.latency(path, sizes=at_most(sizes), key=key, patient=patient)
         return replace(latency, long_ms=other.latency_ms, noisy=latency.noisy or other.noisy)
-    return _exit_latency(path, model, target, sizes=sizes, key=key, patient=patient, rates=rates)
+    return _exit_latency(path, model, target, sizes=at_strata(sizes), key=key, patient=patient, rates=rates)
 
 
 def _exit_latency(
@@ -61,35 +61,29 @@ def _exit_latency(
     model: onnx.ModelProto,
     target: Device,
     *,
-    sizes: SampleSizes,
+    sizes: Sizes,
     key: str,
     patient: bool,
     rates: Sequence[float] = (),
 ) -> ExitLatency:
     """Measure a file once for each exit, with thresholds that let every sample leave there.
 
-    With lengths, each exit has a second measurement with a long sample.
-
     key: of the file's graph. rates: fraction of the samples per exit; equal ones by default, as an assumption.
     """
-    exits, lengths = count_exits(model), have_lengths(sizes)
-    found, long = [], []
+    exits = count_exits(model)
+    found = []
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as folder:
         for number in range(exits + 1):
             forced = Path(folder) / f"exit{number}.onnx"
             forced.write_bytes(_leaving_at(model, number).SerializeToString())
-            own = f"{key} exit {number}"
-            found.append(target.latency(forced, sizes=at_strata(sizes), key=own, patient=patient))
-            if lengths:
-                long.append(target.latency(forced, sizes=at_most(sizes), key=own, patient=patient))
+            found.append(target.latency(forced, sizes=sizes, key=f"{key} exit {number}", patient=patient))
     shares = tuple(rates) or equal_rates(exits)
     exits_ms = tuple(each.latency_ms for each in found)
     energies = [each.energy_mj for each in found if each.energy_mj is not None]
     return ExitLatency(
         latency_ms=expected(exits_ms, shares),
         spread=expected([each.spread for each in found], shares),
-        noisy=any(each.noisy for each in (*found, *long)),
-        long_ms=expected([each.latency_ms for each in long], shares) if long else None,
+        noisy=any(each.noisy for each in found),
         energy_mj=expected(energies, shares) if energies else None,
         exits_ms=exits_ms,
     )
