@@ -25,6 +25,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, Exits
+from nas_compress.values.exits.figures import STREAM_SAMPLES, expected
 from nas_compress.values.outcome import Outcome
 from processors import skip_if_saturated
 from test_matrix import OF_IMAGES, PRUNINGS, candidate_of, name_of
@@ -106,11 +107,19 @@ def check_exits(combination: dict[str, Any], context_of: Callable[[str], TrialCo
     exits, count = measured.exits, len(after) + 1
     assert len(exits.rates) == len(exits.latency_ms) == len(exits.macs) == count
     assert list(exits.macs) == sorted(exits.macs) and sum(exits.rates) == pytest.approx(1)
-    assert measured.figure("latency_ms") > 0
+    assert measured.figure("latency_ms") == exits.stream_ms[0]
+    assert measured.figure("latency_p95_ms") == exits.stream_ms[2]
+    assert exits.stream_samples == min(STREAM_SAMPLES, len(context.dataset.validation))
+    for number, point in exits.other_points:
+        other = measured.at_exit_point(number)
+        assert other.figure("accuracy") == pytest.approx(point.accuracy, abs=0.1)
+        assert other.figure("latency_ms") == point.stream_ms[0]
+        assert other.figure("size_bytes") == measured.figure("size_bytes")
+        assert other.figure("macs") == round(expected(exits.macs, point.rates))
     assert measured.figure("macs") == round(exits.expected_macs)
     assert measured.figure("size_bytes") == model.stat().st_size
-    least = exits.points[0].accuracy
-    assert all(point.accuracy >= least - point.accuracy_loss - 1e-9 for point in exits.points)
+    costs = [expected(exits.macs, point.rates) for point in exits.points]
+    assert costs == sorted(costs, reverse=True), "more loss is never dearer"
     joint = EXITS[combination["exits"]].get("training") == "joint"
     assert set(outcome.losses) == {"cross_entropy", *(f"exit{number}" for number in range(len(after)) if joint)}
     assert Outcome.from_dict(outcome.to_dict()) == outcome
