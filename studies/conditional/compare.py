@@ -1,6 +1,6 @@
 """Train policies that choose residual blocks per sample, with the controls that the result needs.
 
-    python studies/conditional/compare.py --data digits --seeds 3 --out /tmp/conditional
+    python studies/conditional/compare.py --data digits --seeds 0 1 2 --out /tmp/conditional
     python studies/conditional/compare.py --data fashion-mnist --out /tmp/conditional
 
 1. All blocks are trained, then the policy by REINFORCE with a self-critical baseline, then both together. The reward is
@@ -58,6 +58,7 @@ class Setting:
     stride: int
     blocks: int
     epochs: tuple[int, int, int]
+    prices: tuple[float, ...]
     learning_rate: float = 0.01
 
     @property
@@ -67,10 +68,11 @@ class Setting:
 
 
 SETTINGS = {
-    "digits": Setting(train_samples=None, width=16, stride=1, blocks=6, epochs=(8, 8, 8)),
-    "fashion-mnist": Setting(train_samples=6000, width=32, stride=2, blocks=5, epochs=(4, 3, 4), learning_rate=0.005),
+    "digits": Setting(train_samples=None, width=16, stride=1, blocks=6, epochs=(6, 6, 6), prices=(0.05, 0.3)),
+    "fashion-mnist": Setting(
+        train_samples=3000, width=32, stride=2, blocks=4, epochs=(3, 2, 3), prices=(0.1, 0.5), learning_rate=0.005
+    ),
 }
-PRICES = (0.05, 0.2, 0.5)
 
 
 class Rewarded:
@@ -276,7 +278,7 @@ def best_subset(study: Study, network: Conditional, limit_ms: float, times: Tens
     return max(found)[1] if found else ()
 
 
-def compare(study: Study, seed: int, prices: Sequence[float]) -> list[dict[str, Any]]:
+def compare(study: Study, seed: int) -> list[dict[str, Any]]:
     """Return all rows of one seed."""
     setting, everything = study.setting, tuple(range(study.setting.blocks))
     first, policy_epochs, together = setting.epochs
@@ -288,13 +290,12 @@ def compare(study: Study, seed: int, prices: Sequence[float]) -> list[dict[str, 
     base_ms = rows[0]["mean_ms"] - float(times.sum())
 
     # networks of fewer blocks, from scratch
-    for count in range(setting.blocks + 1):
-        shallow = study.fresh(max(count, 1), seed)
-        kept = tuple(range(count))
+    for count in range(1, setting.blocks + 1):
+        shallow, kept = study.fresh(count, seed), tuple(range(count))
         study.fit(shallow, Fixed(kept), setting.in_all, seed=seed)
         rows.append(study.static(shallow, kept, f"{seed}-scratch-{count}", **known))
 
-    for price in prices:
+    for price in setting.prices:
         network = deepcopy(whole)
         backbone = [value for name, value in network.named_parameters() if not name.startswith("policy")]
         shares = times / times.sum()
@@ -320,8 +321,7 @@ def main() -> None:
     """Run the comparison of one data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=sorted(SETTINGS), required=True)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--prices", type=float, nargs="*", default=PRICES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the files")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -330,8 +330,8 @@ def main() -> None:
     data = load_dataset(name=given.data, train_samples=setting.train_samples, shift=0)
     study = Study(setting=setting, data=data, folder=folder)
     writer = None
-    for seed in range(given.seeds):
-        for row in compare(study, seed, given.prices):
+    for seed in given.seeds:
+        for row in compare(study, seed):
             columns = ["seed", "network", "price", "blocks", "validation", "accuracy", "mean_ms", "p50_ms", "p95_ms",
                        "bytes", "kept", "patterns", "usual_share", "usual_for_all", "shuffled"]  # fmt: skip
             if writer is None:
