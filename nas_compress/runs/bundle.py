@@ -84,7 +84,8 @@ def export_bundle(folder: RunFolder, trial: int, out: Path, *, exit_point: int |
             },
         )
         signature = file_signature(model)
-        example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
+        classes, exits = about.get("classes"), record.outcome.candidate.exits
+        example = example_code(signature, model.name, classes=classes, names=_class_names(about), exits=exits)
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.exits.network import EarlyExits, ExitHead, exit_signature
@@ -17,9 +20,12 @@ from nas_compress.models.exits.passes import exit_answers, exits_taken
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.quantization.layer_bits import weight_layers
 from nas_compress.quantization.quantize import quantize
+from nas_compress.runs.bundle_text.example import example_code
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import Exits
 from nas_compress.values.signature import Signature, TensorSpec
+from nas_compress.values.text import word_pieces
+from nas_compress.values.text.word_pieces import WordPieces
 from token_networks import LENGTHS, TEXT, encoder, sentences
 
 EXACT = 1e-4
@@ -149,3 +155,24 @@ def test_a_series_takes_the_exit_of_the_module(bits: tuple[int, int], tmp_path: 
     np.testing.assert_array_equal(found["exit"], exits.numpy())
     np.testing.assert_allclose(found["logits"], answers.numpy(), rtol=0, atol=EXACT if bits[1] == 32 else 0.1)
     assert len(set(found["exit"].tolist())) > 1
+
+
+def test_the_example_of_a_bundle_reads_a_text_and_prints_its_exit(tmp_path: Path) -> None:
+    words = ("[PAD]", "[UNK]", "an", "un", "##exp", "##ected", "pleasure", ".", *(f"w{number}" for number in range(42)))
+    pieces = WordPieces(pieces=words, longest=11)
+    spec = replace(TEXT.inputs[0], pieces=pieces)
+    signature = exit_signature(replace(TEXT, inputs=(spec,)))
+    network = with_exits(norm="pre")
+    export_onnx(network, signature, tmp_path / "model.onnx")
+    (tmp_path / "word_pieces.py").write_text(Path(word_pieces.__file__).read_text())
+    code = example_code(
+        file_signature(tmp_path / "model.onnx"), "model.onnx", classes=3, names=("a", "b", "c"), exits=network.exits
+    )
+    (tmp_path / "example.py").write_text(code)
+
+    def printed(threshold: str) -> str:
+        command = [sys.executable, str(tmp_path / "example.py"), threshold]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "at exit 0" in printed("0")
+    assert "at exit 2" in printed("inf")
