@@ -14,7 +14,6 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
-from nas_compress.errors import RequestError
 from nas_compress.measurement.own_metrics import with_own_metrics
 from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
 from nas_compress.tasks.task import Task
@@ -58,9 +57,6 @@ def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
         task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
     if training.sampler == "balanced":
         sampling_weights(task, targets, where=f"{where}training.sampler")
-        if spec.data.augment is not None:
-            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
-            raise RequestError(f"{where}{rule}; use class_weight")
     return task
 
 

@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
 from nas_compress.search.setup import StudyParts, untrained_teacher
@@ -65,7 +66,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
-            with torch.device("meta"):
+            with shapes_only():
                 parameters[architecture] = sum(each.numel() for each in parts.build(architecture).parameters())
         bits = mean_bits(
             float(np.mean(candidate.precision.stage_widths)),
