@@ -11,6 +11,7 @@ from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.augment.words import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
+from nas_compress.devices.onnx_session import file_signature
 from nas_compress.devices.protocol import Device
 from nas_compress.devices.table import open_device
 from nas_compress.errors import RequestError
@@ -86,6 +87,7 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
 
 
 def _again(path: Path, name: str, known: Measured, dataset: Dataset, target: Device, *, latency: bool) -> MeasuredAgain:
+    dataset = dataset.fitting(file_signature(path))
     samples, task = dataset.validation, dataset.task
     figures = measure_metrics(path, task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     figures["size_bytes"] = path.stat().st_size

@@ -21,8 +21,9 @@ from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.exits.words import exits_in_markdown
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_contract import LOADERS
 from nas_compress.values.metrics.table import METRICS
+from nas_compress.values.pictures.example import with_picture
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 from nas_compress.values.text import word_pieces
@@ -81,24 +82,6 @@ logits, taken = session.run([{output}, "exit"], inputs)
 place = int(logits[0].argmax())
 print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
 '''
-
-LOADERS = {
-    FORMS["onnx"]: """from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])""",
-    FORMS["compressed"]: """import lzma
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
-}
-"""Code that opens the file, by its name."""
 
 CARD = """# {study}, trial {trial}
 
@@ -175,6 +158,8 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         )
         signature = file_signature(model)
         example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
+        if folder.spec().data.folder is not None:
+            example = with_picture(example, signature.inputs[0])
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))

@@ -290,7 +290,7 @@ def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles 
         )
         return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
     if starter.pictures is not None:
-        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
+        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1], half=shape[-1] // 2)
     elif ":" not in starter.data:
         return BUILT_IN_DATA.format(data=starter.data)
     else:

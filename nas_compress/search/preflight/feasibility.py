@@ -164,10 +164,11 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate with fresh weights in a temporary folder."""
-    samples = calibration_samples(parts.dataset.train)
+    data = parts.dataset.at(candidate.image_size)
+    samples = calibration_samples(data.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
-        network = with_points(parts.build(architecture), candidate, parts.dataset.example)
+        network = with_points(parts.build(architecture), candidate, data.example)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = choose_kernels(
             candidate,
@@ -175,7 +176,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
             Path(folder),
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, (), samples=samples),
-            signature=parts.dataset.task.signature,
+            signature=data.task.signature,
             calibration=samples,
             target=parts.target,
             named=parts.named,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nas_compress.callbacks import Notice, no_notice
+from nas_compress.data.dataset import Dataset
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
@@ -143,22 +144,23 @@ def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
 def _epoch_seconds(architecture: Architecture, parts: StudyParts) -> float:
     """Return the seconds of one epoch, from a few batches after a warm-up."""
     network = parts.build(architecture).to(parts.device)
-    _train_batches(network, 1, parts)
+    data = parts.dataset.fitting(architecture.signature)
+    _train_batches(network, 1, parts, data)
     started = time.perf_counter()
-    batches = _train_batches(network, TIMED_BATCHES, parts)
+    batches = _train_batches(network, TIMED_BATCHES, parts, data)
     per_batch = (time.perf_counter() - started) / batches
     return per_batch * max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts) -> int:
-    training, whole = parts.spec.training, parts.dataset.train
+def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset) -> int:
+    training, whole = parts.spec.training, data.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)
     train(
         network,
         few,
-        parts.dataset.augmentation,
-        objective=LossObjective(TrainingLoss(parts.dataset.task, TASK_LOSS)),
+        data.augmentation,
+        objective=LossObjective(TrainingLoss(data.task, TASK_LOSS)),
         epochs=1,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
