@@ -34,7 +34,7 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens")
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "preprocess")
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -60,6 +60,7 @@ class DataSection(Section):
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the largest,
     and that of students is searched. task: of a factory's data, by default the one that follows from its targets.
+    preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
@@ -83,6 +84,7 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    preprocess: str | None = None
     augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None

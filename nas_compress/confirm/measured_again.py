@@ -80,7 +80,7 @@ def _data_and_device(folder: RunFolder, records: Sequence[Record], own: StudyFil
     if spec.data.source != "name":
         named = spec.data.factory or spec.data.folder or spec.data.text
         raise RequestError(f"data from {named} need --study, because a run folder never supplies code or data")
-    plain = spec.data.model_copy(update=dict.fromkeys(AUGMENTATION))  # of training samples only, and perhaps code
+    plain = spec.data.model_copy(update=dict.fromkeys((*AUGMENTATION, "preprocess")))  # of networks, and perhaps code
     without_code = spec.model_copy(update={"data": plain, "metrics": type(spec).model_fields["metrics"].default})
     dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     return dataset, open_device(spec.target.name, spec.device_settings)

@@ -16,6 +16,7 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
+from nas_compress.data.own_preparation import load_preparation
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -54,6 +55,7 @@ def load_dataset(
     drawing: Drawing | None = None,
     train_samples: int | None = None,
     task: Kind | None = None,
+    preprocess: str | None = None,
     where: str = "",
     progress: Progress = no_progress,
     notice: Notice = _log.warning,
@@ -70,6 +72,7 @@ def load_dataset(
     drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
+    preprocess: "module:callable" of the user that returns a module to put before the networks, see `own_preparation`.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
     notice: receives a line about a damaged store, which is made again.
@@ -142,7 +145,13 @@ def load_dataset(
         require_still_targets(augmentation, parts.task)
     except RequestError as error:
         raise refusal(str(error), where) from error
-    dataset = assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    prepare = None
+    if preprocess is not None:
+        where = f"{where.rpartition('data.')[0]}data.preprocess" if where else ""
+        prepare = load_preparation(preprocess, folder=folder, where=where)
+    dataset = assemble(
+        parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where, prepare=prepare
+    )
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset

@@ -51,6 +51,7 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
         drawing=_drawing(spec.data),
         train_samples=spec.data.train_samples,
         task=spec.data.task,
+        preprocess=spec.data.preprocess,
         where=f"{file.label}: data.{spec.data.source}",
         progress=progress,
         notice=notice,
