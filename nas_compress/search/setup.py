@@ -142,9 +142,9 @@ def gather(
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     named = NamedDevices(opened, notice=notice)
-    given = None
+    own = None
     if not spec.teacher.is_trained:
-        given = GivenTeacher(
+        own = GivenTeacher(
             section=spec.teacher, folder=file.folder, task=dataset.task, batch=dataset.example, label=file.label
         )
     return StudyParts(
@@ -153,8 +153,8 @@ def gather(
         dataset=dataset,
         device=device,
         target=target,
-        find_whole=cache(lambda: _whole_layers(file, given)),
-        given=given,
+        find_whole=cache(lambda: _whole_layers(file, own)),
+        given=own,
         named=named,
     )
 

@@ -20,6 +20,7 @@ from nas_compress.measurement.exit_use import require_exits_task
 from nas_compress.models.exits.network import EarlyExits, first_input
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
@@ -257,7 +258,7 @@ class CandidateRules:
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
         if candidate.sparsity.pattern != "none":
-            with torch.device("meta"):
+            with shapes_only():
                 sparse_layers(self._build(architecture), candidate.sparsity.pattern)
         if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
@@ -285,7 +286,7 @@ class CandidateRules:
             )
         if ("exits", exits, architecture) in self._passed:
             return
-        with torch.device("meta"):
+        with shapes_only():
             sample = first_input(zeros(architecture.signature.inputs, 2), device="meta")
             EarlyExits(self._build(architecture).eval(), exits, sample=sample)
         self._passed.add(("exits", exits, architecture))
@@ -377,8 +378,8 @@ class CandidateRules:
 
     def _observe(self, architecture: Architecture) -> Observation:
         """Observe two samples on the meta device, or on the CPU for a user's module."""
-        device = torch.device("cpu" if architecture.family == PRUNED else "meta")
-        with device, torch.no_grad():
+        place = torch.device("cpu") if architecture.family == PRUNED else shapes_only()
+        with place, torch.no_grad():
             batch, task = zeros(architecture.signature.inputs, 2), self._dataset.task
             network = self._build(architecture).eval()
             return observe(network, batch, task, relations=True, watched=self._teacher.features)

@@ -64,7 +64,7 @@ def refused(command: Command, folder: Path, *words: str, arguments: tuple[object
             'name = "digits"\n[optimizer]\nlr = 1.0',
             ["every key must be known, but got optimizer; did you mean 'training'?"],
         ),
-        ('name = "digits"', 'name = "digits"\n[budgets]\nflops = { at_most = 1 }', ["'flops'", "did you mean 'macs'?"]),
+        ("[teacher]", "[budgets]\nflops = { at_most = 1 }\n[teacher]", ["'flops'", "did you mean 'macs'?"]),
         (NO_TEACHER, '[teacher]\nfactory = "own:linear"\n', ["teacher", "factory and weights"]),
         (NO_TEACHER, '[teacher]\nfactory = "no:linear"\nweights = "wrong.safetensors"\n', ["teacher.factory", "'no'"]),
         (NO_TEACHER, '[teacher]\nfactory = "own:number"\nweights = "wrong.safetensors"\n', ["teacher.factory", "int"]),
