@@ -17,6 +17,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.own_preparation import load_preparation
+from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -54,6 +55,7 @@ def load_dataset(
     flip: bool | None = None,
     drawing: Drawing | None = None,
     train_samples: int | None = None,
+    labels: int | None = None,
     task: Kind | None = None,
     preprocess: str | None = None,
     where: str = "",
@@ -71,6 +73,7 @@ def load_dataset(
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
     drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
+    labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     preprocess: "module:callable" of the user that returns a module to put before the networks, see `own_preparation`.
     where: the study file's key, for error texts.
@@ -81,6 +84,7 @@ def load_dataset(
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
     (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
     (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), masks (N, H, W), or floats (N,) or (N, K).
+    `unlabelled`: further training inputs without a label.
     `groups` (N,) of train, such as speakers: a drawn validation split takes whole groups only. For a task of the user
     see `task_parts`.
 
@@ -145,13 +149,15 @@ def load_dataset(
         require_still_targets(augmentation, parts.task)
     except RequestError as error:
         raise refusal(str(error), where) from error
+    parts = scarce(parts, train_samples=train_samples, labels=labels, seed=seed, where=where)
+    if augmentation.mixes and parts.task.lacks_labels:
+        rule = "mixup and cutmix need a label of every sample, but some training samples have none"
+        raise refusal(f"{rule}; leave them out", where)
     prepare = None
     if preprocess is not None:
         where = f"{where.rpartition('data.')[0]}data.preprocess" if where else ""
         prepare = load_preparation(preprocess, folder=folder, where=where)
-    dataset = assemble(
-        parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where, prepare=prepare
-    )
+    dataset = assemble(parts, augmentation=augmentation, where=where, prepare=prepare)
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset

@@ -22,7 +22,7 @@ from nas_compress.runs.checks.adopt import adopt
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
-from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
+from nas_compress.runs.records import Record, count_records, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
@@ -36,6 +36,7 @@ from nas_compress.search.preflight.feasibility import (
     within_reach,
 )
 from nas_compress.search.preflight.float_weights import float_weights_note
+from nas_compress.search.preflight.label_notes import known_labels, label_notes
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
@@ -44,6 +45,7 @@ from nas_compress.search.remeasure import (
     measure_members_again,
     measure_missing,
     measure_teacher_missing,
+    settle_devices,
     take_over,
 )
 from nas_compress.search.reporter import Logged, Reporter, Silence
@@ -128,7 +130,8 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    count = worker_count(workers, trials=total, dataset=parts.dataset, device=parts.device.type)
+    left = max(1, total - count_records(folder))
+    count = worker_count(workers, trials=left, dataset=parts.dataset, device=parts.device.type)
     with folder.locked(), known_errors(storage), ExitStack() as stack:
         wait_for_workers(folder)
         folder.tidy()
@@ -187,6 +190,7 @@ def run_study(
                 _search(progress, hosts, teacher, workers=min(count, total - len(records)), storage=storage)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         measure_missing(progress)
+        settle_devices(progress, alone=storage is None)
         measure_members_again(progress)
         compare_members(progress)
         progress.close()
@@ -213,7 +217,7 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     candidates = [item.candidate for item in sized]
     for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
         reporter.say(note)
-    for note in cut_notes(parts, sized):
+    for note in [*cut_notes(parts, sized), *label_notes(parts, sized)]:
         reporter.say(note)
     floats = float_weights_note(parts, sized)
     if floats is not None:
@@ -296,6 +300,7 @@ def _join(
             "classes": parts.dataset.task.classes,
             **({"class_names": list(names)} if (names := parts.dataset.task.class_names) else {}),
             "chance": task_chance(parts.dataset.task),
+            **known_labels(parts),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
             "versions": versions(),

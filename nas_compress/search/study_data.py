@@ -50,6 +50,7 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
         flip=spec.data.flip,
         drawing=_drawing(spec.data),
         train_samples=spec.data.train_samples,
+        labels=spec.data.labels,
         task=spec.data.task,
         preprocess=spec.data.preprocess,
         where=f"{file.label}: data.{spec.data.source}",

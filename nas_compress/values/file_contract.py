@@ -22,21 +22,3 @@ FORMS = {"onnx": "model.onnx", "compressed": "model.onnx.xz"}
 
 COMPRESSED = ".xz"
 """Suffix of a file in a container."""
-
-LOADERS = {
-    FORMS["onnx"]: """from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])""",
-    FORMS["compressed"]: """import lzma
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-
-model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
-}
-"""Code that opens the file, by its name."""
