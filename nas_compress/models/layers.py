@@ -22,11 +22,13 @@ class ActivationPoint(nn.Module):
     """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself.
 
     most: largest possible value, if the layer before clips there.
+    rows: rows of the first dimension that each sample has.
+    multiplied: False: no product reads the tensor, so that a file which finds ranges by itself needs none here.
     """
 
-    def __init__(self, most: float = math.inf) -> None:
+    def __init__(self, most: float = math.inf, *, rows: int = 1, multiplied: bool = True) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.rows, self.multiplied = most, rows, multiplied
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""

@@ -49,7 +49,11 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
         step=step,
         groups=groups,
         teacher=TeacherShape(
-            family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
+            family=teacher.family,
+            widths=teacher.base_widths,
+            depths=teacher.depths,
+            heads=teacher.heads,
+            settings=teacher.section.settings,
         ),
     )
 

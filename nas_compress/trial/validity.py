@@ -30,6 +30,7 @@ from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
+from nas_compress.values.family_settings import FamilySettings
 from nas_compress.values.precision import DYNAMIC
 
 
@@ -42,7 +43,7 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.shape.family == PRUNED and candidate.precision.quantization.ranges == DYNAMIC:
-        raise RequestError("ranges='dynamic' needs family 'encoder', but got family 'pruned'")
+        raise RequestError("ranges='dynamic' needs a family of encoder layers (vit, encoder), but got family 'pruned'")
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
         family = FAMILIES[candidate.shape.family]
@@ -131,12 +132,14 @@ class TeacherShape:
     """The teacher's shape as far as it limits its students.
 
     family: None for a module of the user. widths: of its stages. heads: of each attention, None without attention.
+    settings: of the family; needed for students that inherit weights.
     """
 
     family: str | None
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     heads: int | None = None
+    settings: FamilySettings | None = None
 
 
 def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
@@ -163,6 +166,15 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
             "init='inherit' needs a student of the teacher's family and at most its depths, "
             f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
         )
+    if shape.depths != teacher.depths and not FAMILIES[shape.family].has_removable_blocks:
+        raise RequestError(
+            f"init='inherit' needs the teacher's depths, {teacher.depths}, in family {shape.family}, whose layers "
+            f"cannot be left out, but got {shape.depths}"
+        )
+    for name in shape.settings.in_weights:
+        own, theirs = getattr(shape.settings, name), getattr(teacher.settings, name, None)
+        if own != theirs:
+            raise RequestError(f"init='inherit' needs the teacher's {name}={theirs!r}, but got {name}={own!r}")
 
 
 def require_inheritable(

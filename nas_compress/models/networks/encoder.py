@@ -166,9 +166,6 @@ class Encoder(EncoderLayers[EncoderSettings]):
         require_whole_heads(architecture, list(self.multiples(_names(architecture), settings)), heads)
         return replace(architecture, settings=replace(settings, heads=heads, pooling=settings.pooling or POOLING))
 
-    def require_dynamic_ranges(self) -> None:
-        """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
-
 
 def _names(architecture: Architecture) -> list[str]:
     return [width.layer for width in architecture.widths]

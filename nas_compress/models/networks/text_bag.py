@@ -40,6 +40,7 @@ class TextBag(StagesOfBlocks[BagSettings]):
     source = "Joulin et al. 2016, arXiv 1607.01759"
     base_widths = (64,)
     base_depths = (1,)
+    has_removable_blocks = False
     settings = BagSettings
 
     def fits(self, signature: Signature) -> bool:

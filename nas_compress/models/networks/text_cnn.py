@@ -24,11 +24,14 @@ class LargestOverTokens(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, filters, (1, kernel), padding=(0, kernel // 2))
         self.relu, self.point = nn.ReLU(inplace=True), ActivationPoint()
+        self.is_even = kernel % 2 == 0
 
     def forward(self, values: Tensor, shares: Tensor) -> Tensor:
         """Map (N, inputs, 1, T) to (N, filters). shares: (N, 1, 1, T), 1 at tokens and 0 at padding."""
-        # an even kernel gives one value too many; after ReLU, 0 at padding is never above the largest value
-        found = cast(Tensor, self.point(self.relu(self.conv(values))))[..., : shares.shape[-1]]
+        found = cast(Tensor, self.point(self.relu(self.conv(values))))
+        if self.is_even:  # one value too many
+            found = found[..., : shares.shape[-1]]
+        # after ReLU, 0 at padding is never above the largest value
         return (found * shares).amax(dim=(2, 3))
 
 
@@ -62,6 +65,7 @@ class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
     source = "Kim 2014, arXiv 1408.5882"
     base_widths = (64,)
     base_depths = (1,)
+    has_removable_blocks = False
     settings = TextConvolutionSettings
 
     def fits(self, signature: Signature) -> bool:

@@ -260,4 +260,5 @@ def _teacher_shape(parts: StudyParts) -> TeacherShape:
         widths=section.widths or family.base_widths,
         depths=shape.depths,
         heads=family.heads(section.settings),
+        settings=section.settings,
     )
