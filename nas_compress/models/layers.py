@@ -186,6 +186,8 @@ def initialise_(network: nn.Module) -> None:
             module.reset_parameters()
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=EMBEDDING_SCALE)
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight.data[module.padding_idx])
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             nn.init.zeros_(module.bias)

@@ -1,8 +1,8 @@
 """The law of padding for files of few bits: no padding, neighbour or order of a batch changes an answer.
 
-The reference of every answer is the file's own to one unpadded text. Files with float products answer the same. So do
-files with ranges from calibration, up to a value that falls on the other side of a rounding. Files that find ranges
-while they run have other ranges for other batches: their classes stay, and their outputs change by less than a bound.
+The reference of every answer is the file's own to one unpadded text. Files with float products answer the same, and so
+do files with ranges from calibration. Files that find ranges while they run have other ranges for other batches: their
+outputs change by less than a bound, and the class of every text stays whose outputs are further apart.
 """
 
 from __future__ import annotations
@@ -29,11 +29,8 @@ Answers = np.ndarray[Any, np.dtype[np.float32]]
 SIX = 6
 """Bits of integer products instead of 8, with which no processor saturates."""
 
-ROUNDED = 0.02
-"""Largest change with ranges from calibration, in standard deviations of the answers."""
-
 OWN_RANGES = 0.25
-"""Largest change with ranges found at run time, in standard deviations of the answers."""
+"""Largest change with ranges found at run time, in standard deviations of the answers; 0.15 was seen, with 2 bits."""
 
 
 def finds_ranges(row: Row) -> bool:
@@ -65,11 +62,11 @@ def test_every_cell_without_integer_products_is_known() -> None:
 def test_padding_neighbours_and_order_change_no_answer(row: Row, bits: int, products: bool, tmp_path: Path) -> None:
     answers = answers_of_file(row, bits, products, tmp_path / "model.onnx")
     reference = np.concatenate([answers(text[None]) for text in texts()])
-    bound = (OWN_RANGES if finds_ranges(row) else ROUNDED) * float(reference.std()) if products else EXACT
+    bound = OWN_RANGES * float(reference.std()) if products and finds_ranges(row) else EXACT
     order = [3, 0, 4, 2, 1]
-    lowest, highest = np.sort(reference, axis=1)[:, -2:].T
-    clear = highest - lowest > 2 * bound
-    assert clear.sum() >= 3, "otherwise the classes show nothing"
+    second, first = np.sort(reference, axis=1)[:, -2:].T
+    clear = first - second > 2 * bound
+    assert clear.any(), "otherwise the classes show nothing"
     for further in (0, 1, 7):
         single = np.concatenate([answers(padded([text], further)) for text in texts()])
         batch = answers(padded(texts(), further))

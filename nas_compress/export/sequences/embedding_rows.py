@@ -99,8 +99,11 @@ def _written(node: onnx.NodeProto, layout: Layout, store: TensorStore) -> Nodes:
     if layout.integers == "floats":
         table = store.keep(f"{output}.table", integers.astype(np.float32) * scale[:, None])
         return [helper.make_node("Gather", [table, ids], [output])]
-    if bits == 1 and not integers.all():
-        bits = 2  # 0 is no sign
+    if bits == 1:
+        # 0 is no sign, but a row of zeros, as of padding, has signs and the scale 0
+        empty = ~integers.any(axis=1, keepdims=True)
+        integers, scale = np.where(empty, 1, integers).astype(np.int8), np.where(empty[:, 0], 0, scale)
+        bits = 1 if integers.all() else 2
     if layout.integers == "bytes" or bits == 8:
         table = store.keep(f"{output}.rows", integers)
         return [
@@ -109,7 +112,7 @@ def _written(node: onnx.NodeProto, layout: Layout, store: TensorStore) -> Nodes:
             helper.make_node("Cast", [f"{output}.integers"], [f"{output}.floats"], to=TensorProto.FLOAT),
             helper.make_node("Mul", [f"{output}.floats", f"{output}.scale"], [output]),
         ]
-    return _unpacked(node, bits, dimensions=attributes["dimensions"], store=store)
+    return _unpacked(node, integers, scale, bits=bits, dimensions=attributes["dimensions"], store=store)
 
 
 def _first_rows(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], graph: onnx.GraphProto) -> str | None:
@@ -150,14 +153,15 @@ def _scale(output: str, ids: str, scale: Array, store: TensorStore) -> Nodes:
     ]
 
 
-def _unpacked(node: onnx.NodeProto, bits: int, *, dimensions: int, store: TensorStore) -> Nodes:
+def _unpacked(
+    node: onnx.NodeProto, integers: Array, scale: Array, *, bits: int, dimensions: int, store: TensorStore
+) -> Nodes:
     """Return nodes from ids to their rows.
 
     One operator masks all fields of a byte, (..., fields, bytes), and one makes numbers of them: field k is 2^(k bits)
     times its code, and so is its zero point.
     """
     ids, output = node.input[0], node.output[0]
-    integers, scale = store.array(node.input[1]), store.array(node.input[2])
     packed, zero = pack_rows(integers, bits)
     width, parts = integers.shape[1], GROUP // bits
     units = 2 ** (bits * np.arange(parts))
