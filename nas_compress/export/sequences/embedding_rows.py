@@ -101,8 +101,8 @@ def _written(node: onnx.NodeProto, layout: Layout, store: TensorStore) -> Nodes:
         return [helper.make_node("Gather", [table, ids], [output])]
     if bits == 1:
         # 0 is no sign, but a row of zeros, as of padding, has signs and the scale 0
-        empty = ~integers.any(axis=1, keepdims=True)
-        integers, scale = np.where(empty, 1, integers).astype(np.int8), np.where(empty[:, 0], 0, scale)
+        empty: Array = np.abs(integers).max(axis=1) == 0
+        integers, scale = np.where(empty[:, None], 1, integers).astype(np.int8), np.where(empty, 0, scale)
         bits = 1 if integers.all() else 2
     if layout.integers == "bytes" or bits == 8:
         table = store.keep(f"{output}.rows", integers)
@@ -121,7 +121,8 @@ def _first_rows(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], gra
     if ids is None or ids.op_type != "Range":
         return None
     start, step = (stored_values(graph, ids.input[place]) for place in (0, 2))
-    return str(ids.input[1]) if start is not None and step is not None and (start, step) == (0, 1) else None
+    counts = start is not None and step is not None and not start.any() and bool((step == 1).all())
+    return str(ids.input[1]) if counts else None
 
 
 def _sliced(node: onnx.NodeProto, count: str, store: TensorStore) -> Nodes:
