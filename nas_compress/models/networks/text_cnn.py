@@ -52,8 +52,7 @@ class TokenConvolutions(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map (N, T) to (N, sum of filters); padding does not count."""
-        # one order of the dimensions for the runtime, whose integer convolutions read channels last
-        values: Tensor = self.point(self.embedding(ids).unsqueeze(1).permute(0, 3, 1, 2))
+        values: Tensor = self.point(self.embedding(ids).transpose(1, 2).unsqueeze(2))
         found = torch.cat([branch(values) for branch in self.branches], dim=1)
         # after ReLU, 0 at padding is never above the largest value
         shares = token_mask(ids).to(found.dtype)[:, None, None]
