@@ -34,7 +34,10 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens")
+OF_SOUNDS = ("seconds", "mels", "speaker_part")
+"""Keys of `[data]` for folders of .wav files."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", *OF_SOUNDS)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -57,9 +60,11 @@ class DataSection(Section):
     single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
     text, by default 128; further ones are left out.
 
-    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
+    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
-    students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
+    students must have the same inputs. seconds: length of a sound, by default that of the longest file; mels: bands of
+    its spectrogram, by default 32; speaker_part: part of the name of a .wav file, from 1, between underscores, that
+    names its speaker: a drawn split then has whole speakers. task: of a factory's data, by default the one that follows from its targets.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
@@ -75,6 +80,9 @@ class DataSection(Section):
     vocabulary: PositiveInt | None = None
     max_tokens: PositiveInt | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)
+    seconds: PositiveFloat | None = None
+    mels: PositiveInt | None = None
+    speaker_part: PositiveInt | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -97,6 +105,9 @@ class DataSection(Section):
         for key in OF_TEXT_FILES:
             if getattr(self, key) is not None and self.text is None:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
+        for key in OF_SOUNDS:
+            if getattr(self, key) is not None and self.folder is None:
+                raise ValueError(f"{key} needs a folder of .wav files, but got {key}={getattr(self, key)} without one")
         if self.image_size is not None and self.folder is None:
             raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
         return self

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.data.audio.spectrogram import spectrogram_normalisation
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
@@ -21,6 +22,7 @@ from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import TensorSpec
 
 Samples: TypeAlias = tuple[InputRows, Arrays]
@@ -68,7 +70,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
     if train_samples is not None:
         parts = _with_fewer(parts, train_samples, seed, where)
     normalisation = {
-        name: input_normalisation(values, per_channel=_has_channels(parts.task.signature.input(name)), where=where)
+        name: _normalisation(values, parts.task.signature.input(name), where=where)
         for name, values in parts.train[0].items()
         if name in parts.numeric
     }
@@ -89,6 +91,11 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
+
+
+def _normalisation(values: Rows, spec: TensorSpec, *, where: str) -> Normalisation:
+    plain = input_normalisation(values, per_channel=_has_channels(spec), where=where)
+    return plain if spec.log_mel is None else spectrogram_normalisation(values, spec.log_mel)
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from nas_compress.errors import RequestError
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
+from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -82,6 +83,11 @@ def _translations() -> dict[Any, Any]:
     def rows(ids: Any, integers: Any, scale: Any, bits: int) -> Any:
         return rows_op(op.Cast(ids, to=onnx.TensorProto.INT64), integers, scale, bits=bits)
 
+    table_op = values.Op(ours, MADE_AT_LOAD, _table_schema())
+
+    def table(floats: Any, edges: Any, window: int, step: float, factor: float) -> Any:
+        return table_op(edges, window=window, step=step, factor=factor)
+
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)
 
@@ -102,6 +108,7 @@ def _translations() -> dict[Any, Any]:
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
         torch.ops.nas_compress.stored_rows.default: rows,
+        torch.ops.nas_compress.made_at_load.default: table,
         torch.ops.nas_compress.round_in_own_range.default: own_range,
         torch.ops.nas_compress.integer_bias.default: bias,
     }
@@ -118,6 +125,23 @@ def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> 
         inputs=[parameter(f"input_{place}", kind) for place, kind in enumerate(inputs)],
         outputs=[parameter("weight", "tensor(float)")],
         attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
+    )
+
+
+def _table_schema() -> Any:
+    """Return the schema of MADE_AT_LOAD."""
+    schema: Any = onnx.defs.OpSchema
+    kinds = schema.AttrType
+    return schema(
+        MADE_AT_LOAD,
+        DOMAIN,
+        1,
+        inputs=[schema.FormalParameter("edges", "tensor(float)")],
+        outputs=[schema.FormalParameter("table", "tensor(float)")],
+        attributes=[
+            schema.Attribute("window", kinds.INT),
+            *(schema.Attribute(name, kinds.FLOAT) for name in ("step", "factor")),
+        ],
     )
 
 
