@@ -60,11 +60,12 @@ class DataSection(Section):
     single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
     text, by default 128; further ones are left out.
 
-    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the working
-    folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
-    students must have the same inputs. seconds: length of a sound, by default that of the longest file; mels: bands of
-    its spectrogram, by default 32; speaker_part: part of the name of a .wav file, from 1, between underscores, that
-    names its speaker: a drawn split then has whole speakers. task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
+    working folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher
+    and students must have the same inputs. seconds: length of a sound, by default that of the longest file. mels: bands
+    of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between underscores, that
+    names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that follows
+    from its targets.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.

@@ -16,9 +16,11 @@ from nas_compress.devices.required_operators import required_operators
 from nas_compress.errors import RequestError, printable
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.checks.model_files import read_model
+from nas_compress.runs.examples.segmentation import segmentation_example
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.audio.example import OF_SOUNDS, sound_example
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.exits.words import exits_in_markdown
 from nas_compress.values.file_contract import FORMS
@@ -41,16 +43,6 @@ names = {names}
 samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
 (logits,) = session.run([{output}], {{{name}: samples}})
 print(names[int(logits[0].argmax())], dict(zip(names, logits[0].round(2).tolist(), strict=True)))
-'''
-
-SEGMENTER = '''"""Write the class of each pixel as a picture; needs onnxruntime and numpy only."""
-{loader}
-images = np.zeros({shape}, dtype={dtype})  # put your own raw image here
-(logits,) = session.run([{output}], {{{name}: images}})
-mask = logits[0].argmax(axis=0).astype("uint8")
-greys = mask * np.uint8(255 // {last})
-Path("mask.pgm").write_bytes(b"P5 %d %d 255\\n" % mask.shape[::-1] + greys.tobytes())
-print("mask.pgm has the classes", np.unique(mask).tolist(), "of {classes}")
 '''
 
 EXAMPLE = '''"""Run this model; needs onnxruntime and numpy only."""
@@ -250,20 +242,18 @@ def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
 def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
     """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
     loader = LOADERS[model]
-    if len(signature.inputs) == len(signature.outputs) == 1 and signature.inputs[0].pieces is not None:
-        return _text_example(signature, loader, classes=classes, names=names)
-    if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
+    if len(signature.inputs) == len(signature.outputs) == 1:
         (spec,), (output,) = signature.inputs, signature.outputs
-        count = int(output.sample_shape[0])
-        return SEGMENTER.format(
-            loader=loader,
-            shape=_one_sample(spec),
-            dtype=_literal(spec.dtype),
-            name=_literal(spec.name),
-            output=_literal(output.name),
-            classes=count,
-            last=max(1, count - 1),
-        )
+        ends, words = (_literal(spec.name), _literal(output.name)), [*map(_literal, names)]
+        known = classes if output.sample_shape == (classes,) else None
+        if spec.pieces is not None:
+            return text_example(loader, *ends, classes=known, names=words)
+        if spec.log_mel is not None:
+            length, named = int(spec.shape[1]), words if known else None
+            return sound_example(loader, *ends, log_mel=spec.log_mel, samples=length, names=named)
+        if len(output.sample_shape) == 3:
+            shape, dtype = _one_sample(spec), _literal(spec.dtype)
+            return segmentation_example(loader, *ends, shape=shape, dtype=dtype, classes=int(output.sample_shape[0]))
     if EXIT in signature.output_names and len(signature.inputs) == 1:
         return _exits_code(signature, loader, names)
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
@@ -284,12 +274,6 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
     )
     outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
     return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
-
-
-def _text_example(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str:
-    (spec,), (output,) = signature.inputs, signature.outputs
-    ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
-    return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
 
 
 def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
@@ -352,7 +336,7 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         file=quoted(Path(record.model).name),
         study=spec.name,
         trial=record.trial,
-        samples=OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES,
+        samples=_samples_in_words(signature),
         start="trained from its teacher's weights" if inherited else "trained from scratch",
         whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
@@ -369,6 +353,13 @@ def _card(folder: RunFolder, record: Record, signature: Signature, example: str)
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _samples_in_words(signature: Signature) -> str:
+    sound = next((spec.log_mel for spec in signature.inputs if spec.log_mel is not None), None)
+    if sound is not None:
+        return OF_SOUNDS.format(rate=sound.rate)
+    return OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES
 
 
 def _whole_line(layers: Sequence[str]) -> str:

@@ -17,8 +17,9 @@ from nas_compress.export.lower_stored_weights import DOMAIN
 from nas_compress.export.unpack_nodes import Nodes, TensorStore
 
 MADE_AT_LOAD = "MadeAtLoad"
-"""Edges of mel bands (bands + 2,), or none (0,), to the table of `models.spectrogram.made_at_load`; attributes `window`,
-`step` and `factor`."""
+"""Edges of mel bands (bands + 2,), or none (0,), to the table of `models.spectrogram.made_at_load`.
+
+Its attributes are `window`, `step` and `factor`."""
 
 
 def make_sound_tables_(graph: onnx.GraphProto) -> None:
@@ -46,8 +47,8 @@ def _written(node: onnx.NodeProto, store: TensorStore) -> Nodes:
 def _kernels(at: str, window: int, factor: float, store: TensorStore) -> Nodes:
     """Return nodes for cosines and sines of k n / window under a Hann window, float32 (2 * bins, 1, window).
 
-    Angles and their cosines are doubles: the error of a float would be seen beside a loud tone. The product k n is taken
-    modulo the window before, as a whole number.
+    Angles and their cosines are doubles: the error of a float would be seen beside a loud tone. The product k n is
+    taken modulo the window before, as a whole number.
     """
     size, bins = _number(store, window), _number(store, window // 2 + 1)
     hann = store.keep(f"{at}.half", np.array(factor / 2))
