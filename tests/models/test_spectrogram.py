@@ -27,7 +27,7 @@ SAMPLES = 2_048
 PLAIN = Normalisation(mean=(0.0,) * SETTINGS.bands, std=(1.0,) * SETTINGS.bands)
 
 BOUND = 2e-3
-"""Largest difference of a logarithm: float sums have errors near 1e-7 of the loudest tone, and the floor is 80 dB below."""
+"""Largest difference of a logarithm: float sums have errors near 1e-7 of the loudest tone, 80 dB above the floor."""
 
 OF_TABLES = 4e-4
 """Largest difference between module and file, which makes its tables itself."""
