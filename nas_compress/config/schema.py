@@ -37,7 +37,7 @@ OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", *OF_SOUNDS)
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "hash_buckets", "max_tokens", *OF_SOUNDS)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -57,7 +57,8 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
+    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: ids of words, which
+    the file makes from raw bytes by a hash, instead of word pieces. max_tokens: word pieces of a
     text, by default 128; further ones are left out.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
@@ -79,6 +80,7 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | None = None
+    hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)
     seconds: PositiveFloat | None = None

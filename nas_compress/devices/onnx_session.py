@@ -22,6 +22,7 @@ from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import BATCH, DTYPES, Signature, TensorSpec
+from nas_compress.values.text.hashed_words import HashedWords
 from nas_compress.values.text.word_pieces import WordPieces
 
 ERRORS_ONLY = 3
@@ -182,7 +183,7 @@ def _require_size(size: int, path: Path) -> None:
 
 
 def _with_metadata(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
-    """Return the specification with the word pieces or sound settings in a file, if it has them.
+    """Return the specification with the word pieces or settings in a file, if it has them.
 
     RequestError if they are broken.
     """
@@ -191,6 +192,11 @@ def _with_metadata(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
             return replace(spec, log_mel=LogMel.from_metadata(metadata))
         except ValueError as error:
             raise RequestError(f"settings of sounds in a file must be four numbers, but got {error!r}") from error
+    if spec.dtype == "uint8" and "hashed_words" in metadata:
+        try:
+            return replace(spec, values=256, words=HashedWords.from_metadata(metadata))
+        except ValueError as error:
+            raise RequestError(f"settings of hashes in a file must be three numbers, but got {error!r}") from error
     if spec.dtype != "int32" or "word_pieces" not in metadata:
         return spec
     try:

@@ -15,6 +15,7 @@ from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STOR
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
+from nas_compress.export.sequences.word_hashes import HASHED_WORDS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -88,6 +89,11 @@ def _translations() -> dict[Any, Any]:
     def table(floats: Any, edges: Any, window: int, step: float, factor: float) -> Any:
         return table_op(edges, window=window, step=step, factor=factor)
 
+    hash_op = values.Op(ours, HASHED_WORDS, _hash_schema())
+
+    def hashes(texts: Any, buckets: int, longest: int) -> Any:
+        return hash_op(texts, buckets=buckets, longest=longest)
+
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)
 
@@ -108,6 +114,7 @@ def _translations() -> dict[Any, Any]:
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
         torch.ops.nas_compress.stored_rows.default: rows,
+        torch.ops.nas_compress.hashed_words.default: hashes,
         torch.ops.nas_compress.made_at_load.default: table,
         torch.ops.nas_compress.round_in_own_range.default: own_range,
         torch.ops.nas_compress.integer_bias.default: bias,
@@ -142,6 +149,19 @@ def _table_schema() -> Any:
             schema.Attribute("window", kinds.INT),
             *(schema.Attribute(name, kinds.FLOAT) for name in ("step", "factor")),
         ],
+    )
+
+
+def _hash_schema() -> Any:
+    """Return the schema of HASHED_WORDS."""
+    schema: Any = onnx.defs.OpSchema
+    return schema(
+        HASHED_WORDS,
+        DOMAIN,
+        1,
+        inputs=[schema.FormalParameter("texts", "tensor(uint8)")],
+        outputs=[schema.FormalParameter("ids", "tensor(int32)")],
+        attributes=[schema.Attribute(name, schema.AttrType.INT) for name in ("buckets", "longest")],
     )
 
 

@@ -30,6 +30,7 @@ from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_no
 from nas_compress.export.sequences.dynamic_products import multiply_in_own_ranges_
 from nas_compress.export.sequences.embedding_rows import store_rows_
 from nas_compress.export.sequences.sound_tables import make_sound_tables_
+from nas_compress.export.sequences.word_hashes import write_word_hashes_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
@@ -135,6 +136,7 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     store_weights_(graph, layout)
     store_rows_(graph, layout)
     make_sound_tables_(graph)
+    write_word_hashes_(graph)
     write_recurrent_nodes_(graph)
     pool_over_whole_planes_(graph)
     move_integers_(graph)
@@ -152,11 +154,12 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
 
 
 def _metadata(signature: Signature) -> dict[str, str]:
-    """Return what a file must say about its input: word pieces of texts, or settings of sounds.
+    """Return what a file must say about its input: word pieces of texts, or settings of hashes or sounds.
 
     Their bytes are part of its size.
     """
-    found = [each.metadata() for spec in signature.inputs for each in (spec.pieces, spec.log_mel) if each is not None]
+    parts = [each for spec in signature.inputs for each in (spec.pieces, spec.words, spec.log_mel)]
+    found = [each.metadata() for each in parts if each is not None]
     return found[0] if found else {}
 
 

@@ -21,6 +21,7 @@ from nas_compress.export.nested_exits import EARLY_EXIT, LAST_EXIT
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
+from nas_compress.export.sequences.word_hashes import HASHED_WORDS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -92,6 +93,7 @@ def _give_meaning_to_integer_operators() -> None:
         ("float8_weight", _float8_weight),
         ("stored_rows", _stored_rows),
         ("made_at_load", _made_at_load),
+        ("hashed_words", _hashed_words),
         ("round_in_own_range", _round_in_own_range),
         ("integer_bias", _integer_bias),
         ("early_exit", _early_exit),
@@ -157,6 +159,16 @@ def _made_at_load(
         "factor_f": helper._get_const(factor, "f", "factor"),
     }
     return _float_like(graph.op(f"{DOMAIN}::{MADE_AT_LOAD}", edges, **numbers), table)
+
+
+def _hashed_words(graph: Graph, texts: torch.Value, buckets: torch.Value, longest: torch.Value) -> torch.Value:
+    numbers = {
+        "buckets_i": helper._get_const(buckets, "i", "buckets"),
+        "longest_i": helper._get_const(longest, "i", "longest"),
+    }
+    made = graph.op(f"{DOMAIN}::{HASHED_WORDS}", texts, **numbers)
+    made.setType(cast(Any, texts.type()).with_sizes([None, None]).with_dtype(torch.int32))
+    return made
 
 
 def _round_in_own_range(graph: Graph, values: torch.Value) -> torch.Value:

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.models.layers import ActivationPoint, RawInput
-from nas_compress.models.spectrogram import SpectrogramInput
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.normalisation import Normalisation
 

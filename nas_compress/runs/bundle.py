@@ -28,7 +28,7 @@ from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
 from nas_compress.values.text import word_pieces
-from nas_compress.values.text.example import OF_SAMPLES, OF_TEXTS, text_example
+from nas_compress.values.text.example import OF_BYTES, OF_SAMPLES, OF_TEXTS, text_example
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}
@@ -246,8 +246,8 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
         (spec,), (output,) = signature.inputs, signature.outputs
         ends, words = (_literal(spec.name), _literal(output.name)), [*map(_literal, names)]
         known = classes if output.sample_shape == (classes,) else None
-        if spec.pieces is not None:
-            return text_example(loader, *ends, classes=known, names=words)
+        if spec.pieces is not None or spec.words is not None:
+            return text_example(loader, *ends, classes=known, names=words, raw=spec.words is not None)
         if spec.log_mel is not None:
             length, named = int(spec.shape[1]), words if known else None
             return sound_example(loader, *ends, log_mel=spec.log_mel, samples=length, names=named)
@@ -359,6 +359,8 @@ def _samples_in_words(signature: Signature) -> str:
     sound = next((spec.log_mel for spec in signature.inputs if spec.log_mel is not None), None)
     if sound is not None:
         return OF_SOUNDS.format(rate=sound.rate)
+    if any(spec.words for spec in signature.inputs):
+        return OF_BYTES
     return OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES
 
 

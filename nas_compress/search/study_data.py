@@ -38,7 +38,9 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
             seconds=spec.data.seconds, bands=spec.data.mels, speaker_part=spec.data.speaker_part
         ),
         texts=_text_files(spec.data),
-        text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
+        text_settings=TextSettings(
+            vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens, buckets=spec.data.hash_buckets
+        ),
         folder=file.folder,
         seed=spec.data.seed,
         shift=spec.data.shift,

@@ -16,7 +16,7 @@ from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import FAMILIES, build_student
-from nas_compress.models.spectrogram import SpectrogramInput
+from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.audio.log_mel import FLOOR, FULL_SCALE, LogMel
 from nas_compress.values.normalisation import Normalisation

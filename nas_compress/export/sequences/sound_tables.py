@@ -17,7 +17,7 @@ from nas_compress.export.lower_stored_weights import DOMAIN
 from nas_compress.export.unpack_nodes import Nodes, TensorStore
 
 MADE_AT_LOAD = "MadeAtLoad"
-"""Edges of mel bands (bands + 2,), or none (0,), to the table of `models.spectrogram.made_at_load`.
+"""Edges of mel bands (bands + 2,), or none (0,), to the table of `models.inputs.spectrogram.made_at_load`.
 
 Its attributes are `window`, `step` and `factor`."""
 
