@@ -57,9 +57,9 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: ids of words, which
-    the file makes from raw bytes by a hash, instead of word pieces. max_tokens: word pieces of a
-    text, by default 128; further ones are left out.
+    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: number of
+    ids of words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words
+    of a text, by default 128; further ones are left out.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher

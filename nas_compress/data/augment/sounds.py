@@ -71,5 +71,5 @@ def _without(sounds: Tensor, frequencies: Tensor, window: int) -> Tensor:
     spectrum = torch.fft.rfft(frames * hann, dim=2).masked_fill(frequencies[:, None, :], 0)
     parts = torch.fft.irfft(spectrum, n=window, dim=2)
     # the first half of each frame lies on the second half of the one before
-    joined = parts[:, 1:, :hop] + parts[:, :-1, hop:]
+    joined: Tensor = parts[:, 1:, :hop] + parts[:, :-1, hop:]
     return joined.reshape(len(sounds), -1)[:, :samples]
