@@ -21,6 +21,7 @@ from nas_compress.export.onnx_file import export_onnx
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.inputs.hashed_words import WordsOfBytes
 from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.family_settings import family_settings
 from nas_compress.values.signature import Signature, TensorSpec, byte_input
 from nas_compress.values.text.hashed_words import FACTORS, PRIME, HashedWords, bytes_of, hash_of, words_of
 
@@ -103,8 +104,9 @@ def test_every_family_of_tokens_takes_raw_texts_and_padding_never_changes_an_ans
 ) -> None:
     known, signature = FAMILIES[family], Signature(inputs=(byte_input(WORDS),), outputs=(LOGITS,))
     assert known.fits(signature) and Signature.from_dict(signature.to_dict()) == signature
-    layers = known.layers((1,), (12,))
-    widths = tuple(Width(layer=layer, asked=12.0, channels=channels) for layer, channels in layers)
+    layers = [layer for layer, _ in known.layers((1,), known.base_widths)]
+    heads = known.multiples(layers, family_settings(family, {}))
+    widths = tuple(Width(layer=layer, asked=0.0, channels=4 * heads.get(layer, 1)) for layer in layers)
     torch.manual_seed(0)
     network = build_student(
         known.complete(Architecture(family=family, signature=signature, depths=(1,), widths=widths))

@@ -36,7 +36,7 @@ def guessed_sounds(folder: str) -> SoundSettings:
     lengths = sorted(samples / rate for rate, samples in (header(found.root, file, "--data") for file in files))
     seconds = lengths[math.ceil(SHARE * len(lengths)) - 1]
     return SoundSettings(
-        seconds=max(1, math.ceil(seconds * TENTHS)) / TENTHS,
+        seconds=max(1, math.ceil(round(seconds * TENTHS, 6))) / TENTHS,
         speaker_part=2 if len(found.splits) == 1 and _have_speakers(files) else None,
     )
 

@@ -36,6 +36,7 @@ def test_masked_bands_and_spans_lose_their_power_and_the_rest_keeps_it() -> None
     masks = SpecAugment(frequency=6, time=3, frequency_masks=1, time_masks=1)
     sounds, numbers = noise(), torch.rand(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     numbers[:, [0, 2]] = 0.99  # masks of the full size
+    numbers[:, 1] = torch.linspace(0.5, 0.95, 4)  # bands of many frequencies
     bands, spans = (each.numpy() for each in masks_along(masks, numbers, SETTINGS.bands, SETTINGS.frames(SAMPLES)))
     assert bands.sum(axis=1).tolist() == [6] * 4 and spans.sum(axis=1).tolist() == [3] * 4
     before, after = (log_mel(each.numpy(), SETTINGS) for each in (sounds, masked(masks, sounds, numbers)))
@@ -48,7 +49,7 @@ def test_masked_bands_and_spans_lose_their_power_and_the_rest_keeps_it() -> None
     inside = np.array([change[row][bands[row]][:, kept[row]][2:-2].mean() for row in range(4)])
     assert (inside < -4).all(), "the middle of a band must lose more than 98 % of its power"
     far = np.array([[not bands[row, max(0, band - 3) : band + 4].any() for band in range(32)] for row in range(4)])
-    assert max(np.abs(change[row][far[row]][:, kept[row]]).max() for row in range(4)) < 0.05
+    assert max(np.abs(change[row][far[row]][:, kept[row]]).max() for row in range(4)) < 0.2
 
 
 def test_a_result_depends_on_the_own_numbers_of_a_sound_only() -> None:
