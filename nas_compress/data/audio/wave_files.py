@@ -145,6 +145,6 @@ class SoundReader:
 
 
 def _broken(file: str, error: Exception, where: str) -> Exception:
-    why = describe(error)
+    why = "it ends early" if isinstance(error, EOFError) else describe(error)
     way = CONVERT.format(rate=16_000)
     return refusal(f"every sound must be a .wav file of 16 bits, but {file} is not: {why}; try {way}", where)
