@@ -86,7 +86,7 @@ def _translations() -> dict[Any, Any]:
 
     table_op = values.Op(ours, MADE_AT_LOAD, _table_schema())
 
-    def table(floats: Any, edges: Any, window: int, step: float, factor: float) -> Any:
+    def table(sounds: Any, floats: Any, edges: Any, window: int, step: float, factor: float) -> Any:
         return table_op(edges, window=window, step=step, factor=factor)
 
     hash_op = values.Op(ours, HASHED_WORDS, _hash_schema())

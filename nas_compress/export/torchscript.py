@@ -151,7 +151,13 @@ def _stored_rows(
 
 
 def _made_at_load(
-    graph: Graph, table: torch.Value, edges: torch.Value, window: torch.Value, step: torch.Value, factor: torch.Value
+    graph: Graph,
+    sounds: torch.Value,
+    table: torch.Value,
+    edges: torch.Value,
+    window: torch.Value,
+    step: torch.Value,
+    factor: torch.Value,
 ) -> torch.Value:
     numbers = {
         "window_i": helper._get_const(window, "i", "window"),

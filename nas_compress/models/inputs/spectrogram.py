@@ -14,17 +14,18 @@ from nas_compress.values.normalisation import Normalisation
 
 
 @torch.library.custom_op("nas_compress::made_at_load", mutates_args=())
-def made_at_load(table: Tensor, edges: Tensor, window: int, step: float, factor: float) -> Tensor:
+def made_at_load(sounds: Tensor, table: Tensor, edges: Tensor, window: int, step: float, factor: float) -> Tensor:
     """Return a copy of a table that a file makes again from few numbers when it is loaded.
 
     The Fourier kernels (frequencies, 1, window) of a Hann window times `factor`, if `edges` is empty. Otherwise
     triangles (bands, frequencies) between the edges in Hz, with `step` Hz from one frequency to the next.
+    sounds: inputs of the network, unused; exporters take a result of constants alone for a constant.
     """
     return table.clone()
 
 
 @made_at_load.register_fake
-def _(table: Tensor, edges: Tensor, window: int, step: float, factor: float) -> Tensor:
+def _(sounds: Tensor, table: Tensor, edges: Tensor, window: int, step: float, factor: float) -> Tensor:
     return torch.empty_like(table)
 
 
@@ -67,8 +68,9 @@ class SpectrogramInput(nn.Module):
     def spectrogram(self, sounds: Tensor) -> Tensor:
         """Return the spectrograms before normalisation, (N, bands, frames)."""
         settings = self.settings
-        kernels = made_at_load(self.kernels, self.nothing, settings.window, settings.step, settings.factor)
-        filters = made_at_load(self.filters, self.edges, settings.window, settings.step, settings.factor)
+        numbers = settings.window, settings.step, settings.factor
+        kernels = made_at_load(sounds, self.kernels, self.nothing, *numbers)
+        filters = made_at_load(sounds, self.filters, self.edges, *numbers)
         parts = F.conv1d(sounds.float().unsqueeze(1), kernels, stride=settings.hop)
         squares = parts * parts
         power = squares[:, : settings.bins] + squares[:, settings.bins :]
