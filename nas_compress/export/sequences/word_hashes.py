@@ -5,6 +5,8 @@ The exporters leave one node, `HashedWords` of the domain DOMAIN. No sum comes n
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -85,7 +87,7 @@ class _Writer:
         self.nodes: Nodes = []
         self._at, self._store = at, store
 
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node of one output; return its name."""
         output = f"{self._at}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
