@@ -32,6 +32,7 @@ def check(study: str) -> None:
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.float_weights import float_weights_note
     from nas_compress.search.preflight.forecast import duration_in_words, forecast
+    from nas_compress.search.preflight.label_notes import label_notes
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
 
@@ -53,7 +54,7 @@ def check(study: str) -> None:
     _print_candidates(found)
     for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
         print_line(f"note: {note}")
-    for note in cut_notes(parts, found.sized):
+    for note in [*cut_notes(parts, found.sized), *label_notes(parts, found.sized)]:
         print_line(f"note: {note}")
     floats = float_weights_note(parts, found.sized)
     if floats is not None:

@@ -37,6 +37,7 @@ class Parts:
     """Splits as arrays, before the training subset is taken.
 
     numeric: inputs to normalise; the others, such as word numbers, are used as they are.
+    unlabelled: inputs of further training samples without a label, None if there are none.
     augmentation: of a task of the user; None for images: the study file chooses theirs.
     """
 
@@ -47,6 +48,7 @@ class Parts:
     test: Samples
     numeric: tuple[str, ...]
     augmentation: Augmentation | None = None
+    unlabelled: InputRows | None = None
 
 
 def image_parts(*, name: str, classes: int, train: Images, validation: Images, test: Images) -> Parts:
@@ -62,13 +64,11 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     )
 
 
-def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str) -> Dataset:
-    """Build the Dataset; RequestError if the subset, the augmentation or constant inputs are impossible.
+def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset:
+    """Build the Dataset; RequestError if the augmentation or constant inputs are impossible.
 
-    train_samples: size of the training subset, None for all samples. where: the study file's key, for errors.
+    where: the study file's key, for errors.
     """
-    if train_samples is not None:
-        parts = _with_fewer(parts, train_samples, seed, where)
     normalisation = {
         name: _normalisation(values, parts.task.signature.input(name), where=where)
         for name, values in parts.train[0].items()
@@ -144,7 +144,8 @@ def _described(task: Task) -> str:
     return json.dumps([task.name, task.signature.to_dict()])
 
 
-def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
+def with_fewer(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
+    """Return the parts with a stratified subset of `count` training samples, drawn from `seed`."""
     samples, classes = len(next(iter(parts.train[0].values()))), parts.task.classes
     least = classes or 1
     if not least <= count <= samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device, unpadded
+from nas_compress.tasks.batch import Batch, count, picked, require_fitting, rows, to_device, unpadded
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
 
@@ -40,6 +41,15 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device."""
         return replace(self, inputs=to_device(self.inputs, device), targets=to_device(self.targets, device))
+
+    def labelled(self, task: Task) -> Split:
+        """Return the samples with a label; the split itself if all have one."""
+        known = task.labelled(self.targets)
+        return self if bool(known.all()) else self.at(known.nonzero()[:, 0])
+
+    def at(self, index: Tensor) -> Split:
+        """Return the samples at `index` (B,); rows of a memory map are not read."""
+        return replace(self, inputs=picked(self.inputs, index), targets=picked(self.targets, index))
 
     def first(self, samples: int) -> Split:
         """The first samples, at most as many as there are, without padding behind all of them."""
@@ -101,6 +111,11 @@ class Dataset:
         for split in (self.train, self.validation):
             _require_fitting(split.inputs, split.targets, self.task)
         self.test.require_fitting(self.task)
+
+    @cached_property
+    def labelled_samples(self) -> int:
+        """Number of training samples with a label."""
+        return int(self.task.labelled(self.train.targets).sum())
 
     @property
     def example(self) -> Batch:

@@ -52,7 +52,7 @@ def read_factory(
         returned = _call(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
-        require_splits(returned, where, further=("groups",))
+        require_splits(returned, where, further=("groups", "unlabelled"))
         splits = {
             name: _pair(
                 returned[name],
@@ -64,6 +64,7 @@ def read_factory(
             if name in returned
         }
         names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
+        unlabelled = as_inputs(returned["unlabelled"], "unlabelled", where) if "unlabelled" in returned else None
     inputs = {split: values for split, (values, _) in splits.items()}
     _require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
@@ -88,6 +89,7 @@ def read_factory(
         validation=samples["validation"],
         test=samples.get("test") or no_samples(samples["train"]),
         numeric=tuple(inputs["train"]),
+        unlabelled=unlabelled,
     )
 
 
