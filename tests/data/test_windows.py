@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.data.windows import sliding_windows
+from nas_compress.data.series.windows import sliding_windows
 from nas_compress.errors import RequestError
 
 FACTORY = """import numpy as np
-from nas_compress.data.windows import sliding_windows
+from nas_compress.data.series.windows import sliding_windows
 
 def load():
     random = np.random.default_rng(0)
