@@ -80,18 +80,20 @@ class NamedDevices:
         return measured
 
     def described(self, before: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-        """Return the description of each device; of a lost one that of an earlier run, if there is one.
+        """Return the description of each device; of a lost one that known before, if there is one.
 
         before: descriptions in run.json.
         """
         found: dict[str, dict[str, object]] = {}
         for name, device in self.devices.items():
             try:
-                found[name] = device.describe()
+                if self._may_be_asked(name):
+                    found[name] = device.describe()
+                    continue
             except DeviceLostError as error:
                 self._lose(name, str(error))
-                if name in before:
-                    found[name] = dict(before[name])
+            if name in before:
+                found[name] = dict(before[name])
         return found
 
     def _may_be_asked(self, name: str) -> bool:

@@ -210,7 +210,7 @@ def measure_file(
             session=session,
             integer_caution=recorded_caution(target.describe()),
         )
-        agreements = _agreements_elsewhere(path, inputs, task, target=target, named=named, session=session)
+        agreements = agreements_elsewhere(path, inputs, task, devices=_all(target, named), session=session)
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
@@ -252,13 +252,14 @@ def _measure_exits(
     inputs, labels = to_device(validation.inputs, "cpu"), to_device(validation.targets, "cpu")
     with watch.stage("accuracy"):
         targets = to_arrays(labels)
-        outputs = predict_split(
-            open_session(path, signature=task.signature), task, inputs=to_rows(inputs), targets=targets
-        )
+        session = open_session(path, signature=task.signature)
+        outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         answers = {name: values for name, values in outputs.items() if name != EXIT}
         metrics, confusion = task.measure(answers, targets), confusion_rows(task, answers, targets)
     with watch.stage("agreement"):
-        agreement = check_exits(deployable, path, outputs, inputs, task)
+        caution = recorded_caution(target.describe())
+        agreement = check_exits(deployable, path, outputs, inputs, task, integer_caution=caution)
+        agreements = agreements_elsewhere(path, inputs, task, devices=_all(target, named), session=session)
         used = exit_use(exits, deployable, outputs, ExitAnswers(deployable, inputs, labels, task))
     with watch.stage("count"):
         contents = weight_contents(path)
@@ -278,6 +279,7 @@ def _measure_exits(
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
         exits=used,
+        device_agreements=agreements,
     )
 
 
@@ -296,14 +298,18 @@ def _timed(
     return trained if named is None else named.timed(trained, path, sizes=sizes, patient=patient)
 
 
-def _agreements_elsewhere(
-    path: Path, inputs: Batch, task: Task, *, target: Device, named: NamedDevices | None, session: InferenceSession
+def _all(target: Device, named: NamedDevices | None) -> dict[str, Device]:
+    return {target.name: target, **({} if named is None else named.devices)}
+
+
+def agreements_elsewhere(
+    path: Path, inputs: Batch, task: Task, *, devices: Mapping[str, Device], session: InferenceSession
 ) -> dict[str, float]:
     """Return the agreement with onnxruntime of each device with answers of its own, by name.
 
+    inputs: on the CPU; at most 512 samples are used. session: of the file.
     ExportError if rounding does not explain a difference, TrialError if a runtime cannot run the file.
     """
-    devices = {target.name: target, **({} if named is None else named.devices)}
     few = rows(inputs, 0, _agreement_samples(task.signature))
     found = {}
     for name, device in devices.items():

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.data.augment.words import augmentation_words
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.devices.required_operators import required_operators
-from nas_compress.errors import RequestError, printable
+from nas_compress.errors import RequestError
 from nas_compress.files import write_bytes, write_json, write_text
+from nas_compress.runs.bundle_text.card import bundle_card, name_if_absolute
+from nas_compress.runs.bundle_text.example import example_code
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.examples.segmentation import segmentation_example
 from nas_compress.runs.folder import RunFolder
+<<<<<<< HEAD
 from nas_compress.runs.records import Record, read_record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
 from nas_compress.values.audio.example import OF_SOUNDS, sound_example
@@ -113,6 +114,11 @@ data.
 `nas-compress run config.json` trains the same candidate again.{needs}
 `required_operators.config` lists the operators for a reduced build of onnxruntime, as shipped and as optimised.
 """
+=======
+from nas_compress.runs.records import Record, read_record
+from nas_compress.values.signature import Signature
+from nas_compress.values.text import word_pieces
+>>>>>>> main
 
 
 def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
@@ -170,7 +176,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))
-        write_text(out / "README.md", _card(folder, record, signature, example))
+        write_text(out / "README.md", bundle_card(folder, record, signature, example))
 
 
 def _write_word_pieces(out: Path, signature: Signature) -> None:
@@ -185,17 +191,13 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
     """Return the values of a study without absolute paths: only the names of such files remain."""
     values = spec.model_dump(mode="json")
     if spec.teacher.weights is not None:
-        values["teacher"]["weights"] = _relative(spec.teacher.weights)
+        values["teacher"]["weights"] = name_if_absolute(spec.teacher.weights)
     if spec.teacher.hugging_face is not None:
-        values["teacher"]["hugging_face"] = _relative(spec.teacher.hugging_face)
+        values["teacher"]["hugging_face"] = name_if_absolute(spec.teacher.hugging_face)
     for key in ("folder", "text"):
         if values["data"].get(key) is not None:
-            values["data"][key] = _relative(values["data"][key])
-    return {**values, "space": _relative(spec.space)}
-
-
-def _relative(path: str) -> str:
-    return Path(path).name if Path(path).is_absolute() else path
+            values["data"][key] = name_if_absolute(values["data"][key])
+    return {**values, "space": name_if_absolute(spec.space)}
 
 
 def trained_record(folder: RunFolder, trial: int) -> Record:
@@ -237,6 +239,7 @@ def _class_names(about: Mapping[str, Any]) -> Sequence[str]:
     if not isinstance(names, list) or len(names) != about.get("classes"):
         return ()
     return tuple(map(str, names))
+<<<<<<< HEAD
 
 
 def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
@@ -391,3 +394,5 @@ def _needs(spec: StudySpec) -> str:
 
 def _cell(name: str, figures: Mapping[str, float]) -> str:
     return METRICS[name].cell(figures[name]) if name in figures else ""
+=======
+>>>>>>> main

@@ -140,6 +140,11 @@ def read_records(folder: RunFolder) -> list[Record]:
     return [record for record in records if record is not None]
 
 
+def count_records(folder: RunFolder) -> int:
+    """Return the number of trials with a record, without reading the records."""
+    return sum((folder.trial(number) / "outcome.json").is_file() for number in trial_numbers(folder))
+
+
 def trial_numbers(folder: RunFolder) -> list[int]:
     """The numbers of all folders in `trials/`, in order; DamagedFileError if `trials` is no folder."""
     folder.has(folder.root / "trials" / "any")

@@ -9,8 +9,11 @@ from nas_compress.data.dataset import Split
 from nas_compress.devices.named import open_one
 from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.devices.protocol import Answering, Device
+from nas_compress.devices.table import DEFAULT_DEVICE, DEVICES, open_device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.exit_use import exit_rates
+from nas_compress.measurement.export_agreement import agreement_of_outputs
+from nas_compress.measurement.file_alone import measure_alone
 from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
@@ -23,7 +26,11 @@ from nas_compress.values.text.lengths import at_most
 
 
 def measure(
-    model: Path | str, study: StudyFile | Path | str, *, split: str = "validation", device: str | None = None
+    model: Path | str,
+    study: StudyFile | Path | str | None = None,
+    *,
+    split: str = "validation",
+    device: str | None = None,
 ) -> dict[str, object]:
     """Measure the task's metrics, latency_ms and size_bytes of an ONNX file. Use of the test split is logged.
 
@@ -32,9 +39,11 @@ def measure(
     the default. Memory is measured if the study names it. With early exits, latency_ms is the mean over the samples of
     the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
 
-    study: a study.toml, its folder, a built-in name, or the result of `read_study`.
+    study: a study.toml, its folder, a built-in name, or the result of `read_study`. Without one, only latency, size and
+    memory are measured, see `measurement.file_alone`.
     split: `validation` or `test`.
-    device: name of a device of the study, whose latency is measured instead, as `latency_ms@NAME`.
+    device: name of a device of the study, or of a kind that needs no table, such as `openvino`. Its latency is measured
+    in place of that of the study's own one, as `latency_ms@NAME`.
     RequestError is raised if there is no such file or it does not fit the data, DeviceLostError if the device cannot be
     reached.
 
@@ -48,8 +57,12 @@ def measure(
     model = Path(model)
     if not model.is_file():
         raise RequestError(f"MODEL must be an ONNX file, but {model} is not a file")
+    if study is None:
+        if split == "test":
+            raise RequestError("--split test needs --study, which names the data, but got none")
+        return measure_alone(model, device or DEFAULT_DEVICE)
     file = study if isinstance(study, StudyFile) else read_study(study)
-    timed_on = None if device is None else open_one(file.spec, device, label=file.label)
+    timed_on = None if device is None else _further_device(file, device)
     parts = gather(file)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
@@ -77,6 +90,14 @@ def measure(
     }
 
 
+def _further_device(file: StudyFile, name: str) -> Device:
+    """Open a device of a study, or one of a kind that needs no table."""
+    entry = DEVICES.get(name)
+    if name not in file.spec.devices and entry is not None and entry.make is not None:
+        return open_device(name)
+    return open_one(file.spec, name, label=file.label)
+
+
 def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[str, float]:
     """Return the task's metrics of a file, and its agreement with onnxruntime on a device of another runtime."""
     inputs, targets = to_rows(samples.inputs), to_arrays(samples.targets)
@@ -85,8 +106,9 @@ def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[st
         return metrics
     session = open_session(model, signature=task.signature)
     found, expected = answered(device.answers(model), inputs, session=session), predict(session, inputs)
-    compared = task.agreement(found, expected, rounding="few_bits", name=model.name)
-    return task.measure(task.compact(found), targets) | {"agreement": compared.agreement}
+    agreement = agreement_of_outputs(found, expected, task, rounding="few_bits", name=model.name).agreement
+    answers = {name: values for name, values in found.items() if name != EXIT}
+    return task.measure(task.compact(answers), targets) | {"agreement": agreement}
 
 
 def _rates(model: Path, samples: Split) -> tuple[float, ...]:

@@ -77,6 +77,7 @@ def text_parts(
             texts[split] = [splits["train"][0][number] for number in index]
             targets[split] = {name: values[index] for name, values in found.splits["train"].items()}
     longest = settings.longest or DEFAULT_LONGEST
+    inputs: Mapping[str, NDArray[Any]]
     if settings.buckets is not None:
         spec, inputs = hashed_inputs(texts, buckets=settings.buckets, longest=longest)
     else:
