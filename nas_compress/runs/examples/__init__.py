@@ -1,1 +1,0 @@
-"""Code that runs a file of one task, as the example of a bundle."""
