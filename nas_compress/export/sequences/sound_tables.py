@@ -50,7 +50,7 @@ def _kernels(at: str, window: int, factor: float, store: TensorStore) -> Nodes:
     Angles and their cosines are doubles: the error of a float would be seen beside a loud tone. The product k n is
     taken modulo the window before, as a whole number.
     """
-    size, bins = _number(store, window), _number(store, window // 2 + 1)
+    size, bins = store.number(window), store.number(window // 2 + 1)
     hann = store.keep(f"{at}.half", np.array(factor / 2))
     return [
         *_count(f"{at}.n", size, store),
@@ -81,7 +81,7 @@ def _filters(at: str, edges: Array, window: int, step: float, store: TensorStore
         for first, name in enumerate(("low", "centre", "high"))
     ]
     return [
-        *_count(f"{at}.k", _number(store, window // 2 + 1), store),
+        *_count(f"{at}.k", store.number(window // 2 + 1), store),
         helper.make_node("Cast", [f"{at}.k"], [f"{at}.number"], to=TensorProto.FLOAT),
         helper.make_node(
             "Mul", [f"{at}.number", store.keep(f"{at}.step", np.array(step, dtype=np.float32))], [f"{at}.hertz"]
@@ -107,8 +107,4 @@ def _angle(source: str, at: str, window: int, store: TensorStore) -> Nodes:
 
 
 def _count(at: str, end: str, store: TensorStore) -> Nodes:
-    return [helper.make_node("Range", [_number(store, 0), end, _number(store, 1)], [at])]
-
-
-def _number(store: TensorStore, value: int) -> str:
-    return store.keep(f"number{value}", np.array(value, dtype=np.int64))
+    return [helper.make_node("Range", [store.number(0), end, store.number(1)], [at])]

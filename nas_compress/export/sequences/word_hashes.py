@@ -99,7 +99,7 @@ class _Writer:
 
     def number(self, value: int) -> str:
         """Store a single whole number."""
-        return self._store.keep(f"number{value}", np.array(value, dtype=np.int64))
+        return self._store.number(value)
 
     def list(self, *values: int) -> str:
         """Store whole numbers."""
