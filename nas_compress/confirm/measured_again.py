@@ -16,10 +16,10 @@ from nas_compress.data.augment.words import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.named import needs_command, open_one
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.protocol import Device
+from nas_compress.devices.protocol import Device, Sample
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError, TrialError
-from nas_compress.measurement.file_latency import measure_latency
+from nas_compress.measurement.file_latency import measure_latency, stream_of
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import agreements_elsewhere
 from nas_compress.measurement.predictions import measure_metrics
@@ -144,16 +144,18 @@ def _again(path: Path, name: str, known: Measured, means: _Means, *, latency: bo
     ]
     agreements, devices = dict[str, float](), {means.target.name: means.target, **named.devices}
     ratio, ratios, sizes = None, dict[str, float](), timed_sizes(dataset.train.inputs, task.signature.inputs)
+    inputs = to_device(samples.inputs, "cpu")
+    streamed = stream_of(inputs, samples.tokens) if known.exits is not None else ()
     try:
-        session, inputs = open_session(path, signature=task.signature), to_device(samples.inputs, "cpu")
+        session = open_session(path, signature=task.signature)
         agreements = agreements_elsewhere(path, inputs, task, devices=devices, session=session)
         if latency:
-            ratios = _device_ratios(path, known, named, sizes=sizes)
+            ratios = _device_ratios(path, known, named, sizes=sizes, samples=streamed)
     except (ExportError, TrialError) as error:
         differences.append(f"{name}: {error}")
     if latency:
         rates = () if known.exits is None else known.exits.rates
-        latency_ms = measure_latency(path, means.target, sizes=sizes, rates=rates).latency_ms
+        latency_ms = measure_latency(path, means.target, sizes=sizes, rates=rates, samples=streamed).latency_ms
         ratio = latency_ms / known.figure("latency_ms")
     return MeasuredAgain(
         name=name,
@@ -165,12 +167,18 @@ def _again(path: Path, name: str, known: Measured, means: _Means, *, latency: bo
     )
 
 
-def _device_ratios(path: Path, known: Measured, named: NamedDevices, *, sizes: SampleSizes) -> dict[str, float]:
+def _device_ratios(
+    path: Path, known: Measured, named: NamedDevices, *, sizes: SampleSizes, samples: Sequence[Sample]
+) -> dict[str, float]:
     """Return each latency on a named device over the recorded one; a device without an answer or a record has none."""
     found = {}
     for device in named.devices:
         name = on_device("latency_ms", device)
-        timed = known if known.lacks(name) else named.timed(known, path, sizes=sizes, patient=True, only=[device])
+        timed = (
+            known
+            if known.lacks(name)
+            else named.timed(known, path, sizes=sizes, samples=samples, patient=True, only=[device])
+        )
         if timed is not known:
             found[device] = timed.figure(name) / known.figure(name)
     return found

@@ -16,9 +16,15 @@ from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
 from nas_compress.export.sequences.word_hashes import HASHED_WORDS
+from nas_compress.models import integer_ops
+from nas_compress.models.inputs import hashed_words, spectrogram
+from nas_compress.models.networks import recurrent_layer
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
+
+REGISTERED = (integer_ops, recurrent_layer, hashed_words, spectrogram)
+"""Modules whose operators are translated; torch knows these operators after the import."""
 
 
 def export_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> onnx.ModelProto:

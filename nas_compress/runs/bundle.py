@@ -6,45 +6,55 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.devices.required_operators import required_operators
 from nas_compress.errors import RequestError
+from nas_compress.export.xz_container import content_with_thresholds
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.bundle_text.card import bundle_card, name_if_absolute
 from nas_compress.runs.bundle_text.example import example_code
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import Record, read_record
+from nas_compress.runs.records import Record, at_exit_point, read_record
 from nas_compress.values.signature import Signature
 from nas_compress.values.text import word_pieces
 
+Chosen: TypeAlias = int | tuple[int, int | None]
+"""A trained trial by its number, with the number of one of its exit points."""
 
-def export_bundles(folder: RunFolder, places: Mapping[int, Path]) -> list[Path]:
+
+def export_bundles(folder: RunFolder, places: Mapping[Chosen, Path]) -> list[Path]:
     """Write a bundle for each trial into its folder; after any error nothing is left of them.
 
-    RequestError if a trial was not trained or a folder is not empty, DamagedFileError if a model is not the file that
-    was measured.
+    places: folders by trial, or by trial and exit point. RequestError if a trial was not trained or a folder is not
+    empty, DamagedFileError if a model is not the file that was measured.
     """
-    for trial, out in places.items():
-        read_model(folder, trained_record(folder, trial))
+    wanted = [(*(chosen if isinstance(chosen, tuple) else (chosen, None)), out) for chosen, out in places.items()]
+    for trial, point, out in wanted:
+        record = trained_record(folder, trial)
+        read_model(folder, record)
+        at_exit_point(record, point)
         _require_new(out)
     with ExitStack() as unfinished:
-        for trial, out in places.items():
+        for trial, point, out in wanted:
             unfinished.enter_context(_removed_on_error(out))
-            export_bundle(folder, trial, out)
+            export_bundle(folder, trial, out, exit_point=point)
     return list(places.values())
 
 
-def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
+def export_bundle(folder: RunFolder, trial: int, out: Path, *, exit_point: int | None = None) -> None:
     """Write a trained trial's file, its candidate, figures, operators, README.md and example.py into a new folder.
 
-    The file is read once, and exactly the bytes that have the recorded SHA-256 are written.
+    The file is read once, and exactly the bytes that have the recorded SHA-256 are written. exit_point: number of an
+    operating point of a network with early exits, whose thresholds are then written into the file.
     """
-    record = trained_record(folder, trial)
-    content = read_model(folder, record)
+    own = trained_record(folder, trial)
+    content, record = read_model(folder, own), at_exit_point(own, exit_point)
+    if record is not own and record.outcome.measured is not None and record.outcome.measured.exits is not None:
+        content = content_with_thresholds(content, record.outcome.measured.exits.thresholds)
     _require_new(out)
     about = folder.about()
     model = out / Path(record.model).name
@@ -66,6 +76,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
             out / "metrics.json",
             {
                 "trial": trial,
+                **({} if exit_point is None else {"exit_point": exit_point}),
                 "machine": about["machine"],
                 **({"devices": about["devices"]} if "devices" in about else {}),
                 "sha256": hashlib.sha256(content).hexdigest(),
@@ -77,7 +88,7 @@ def export_bundle(folder: RunFolder, trial: int, out: Path) -> None:
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))
-        write_text(out / "README.md", bundle_card(folder, record, signature, example))
+        write_text(out / "README.md", bundle_card(folder, record, signature, example, exit_point))
 
 
 def _write_word_pieces(out: Path, signature: Signature) -> None:

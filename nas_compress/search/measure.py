@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
@@ -14,12 +15,13 @@ from nas_compress.errors import DeviceLostError, RequestError, require_known
 from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.export_agreement import agreement_of_outputs
 from nas_compress.measurement.file_alone import measure_alone
-from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
+from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency, stream_of
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
 from nas_compress.search.setup import gather
-from nas_compress.tasks.batch import to_arrays, to_rows
+from nas_compress.tasks.batch import to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.figures import expected
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
 from nas_compress.values.text.lengths import at_most
@@ -36,8 +38,9 @@ def measure(
 
     On a device of another runtime, such as OpenVINO, the metrics are those of its answers, and `agreement` is the
     fraction of samples with the answer of onnxruntime. `conditions` has the settings of the device, if they are not
-    the default. Memory is measured if the study names it. With early exits, latency_ms is the mean over the samples of
-    the split, and `exit_rates` and `exit_latency_ms` have one entry per exit, the end last.
+    the default. Memory is measured if the study names it. With early exits, latency_ms is the mean over
+    `stream_samples` samples of the split, `stream_ms` has mean, 50th and 95th percentile, and `forecast_ms` is the mean
+    of `exit_latency_ms` by `exit_rates`, which have one entry per exit, the end last.
 
     study: a study.toml, its folder, a built-in name, or the result of `read_study`. Without one, only latency, size and
     memory are measured, see `measurement.file_alone`.
@@ -70,10 +73,11 @@ def measure(
     used = timed_on or parts.target
     metrics = _metrics(model, dataset.task, samples, used)
     try:
-        latency = measure_latency(model, used, sizes=parts.sizes, rates=rates)
+        streamed = stream_of(to_device(samples.inputs, "cpu"), samples.tokens) if rates else ()
+        latency = measure_latency(model, used, sizes=parts.sizes, rates=rates, samples=streamed)
     except DeviceLostError as error:
         raise DeviceLostError(f"device {device}: {error}") from error
-    exits = {"exit_rates": rates, "exit_latency_ms": latency.exits_ms} if isinstance(latency, ExitLatency) else {}
+    exits = _exits(latency, rates) if isinstance(latency, ExitLatency) else {}
     figures, conditions = latency.figures(used.settings), used.settings.conditions
     return {
         "model": str(model),
@@ -87,6 +91,16 @@ def measure(
         **exits,
         **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
+    }
+
+
+def _exits(latency: ExitLatency, rates: Sequence[float]) -> dict[str, object]:
+    return {
+        "exit_rates": rates,
+        "exit_latency_ms": latency.exits_ms,
+        "forecast_ms": expected(latency.exits_ms, rates),
+        "stream_ms": latency.stream_ms,
+        "stream_samples": latency.stream_samples,
     }
 
 

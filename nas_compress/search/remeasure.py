@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nas_compress.callbacks import Notice
-from nas_compress.devices.protocol import Device
+from nas_compress.devices.protocol import Device, Sample
 from nas_compress.errors import DamagedFileError, TrialError
-from nas_compress.measurement.file_latency import ExitLatency, measure_latency
+from nas_compress.measurement.exit_points import time_points
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency, stream_of
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.runs.checks.model_files import model_path, teacher_path
@@ -22,6 +23,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
 from nas_compress.search.setup import StudyParts
+from nas_compress.tasks.batch import to_device
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -60,7 +62,13 @@ def measure_members_again(progress: Progress) -> None:
         progress.reporter.say(f"measuring noisy latencies of the front again: {len(noisy)}")
         tried.update(record.trial for record in noisy)
         steady = measure_again(
-            progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes, named=parts.named
+            progress.folder,
+            noisy,
+            parts.target,
+            parts.budgets,
+            sizes=parts.sizes,
+            samples=_samples(parts),
+            named=parts.named,
         )
         progress.records = amend(progress.folder, progress.records, steady)
 
@@ -72,19 +80,20 @@ def measure_again(
     budgets: tuple[Budget, ...],
     *,
     sizes: SampleSizes,
+    samples: Sequence[Sample] = (),
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
 
-    sizes: sizes of free dimensions by name. named: the study's further devices. DamagedFileError for a file other than
-    the measured one.
+    sizes: sizes of free dimensions by name. samples: real ones for files with exits, see `stream_of`. named: further
+    devices of the study. DamagedFileError for a file other than the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         known = record.outcome.measured
         if record.model and known is not None and time.monotonic() < end:
             path = model_path(folder, record)
-            found = _steadier(known, path, target, sizes=sizes, named=named or NamedDevices())
+            found = _steadier(known, path, target, sizes=sizes, samples=samples, named=named or NamedDevices())
             if found is not known:
                 steady[record.trial] = _with_figures(record.outcome, found, budgets)
     return steady
@@ -127,7 +136,8 @@ def measure_missing(progress: Progress) -> None:
         if known is None or not lacking or not record.model or record.repeats is not None:
             continue
         try:
-            measured = parts.named.timed(known, model_path(folder, record), sizes=parts.sizes, only=lacking)
+            path, samples = model_path(folder, record), () if known.exits is None else _samples(parts)
+            measured = parts.named.timed(known, path, sizes=parts.sizes, samples=samples, only=lacking)
         except TrialError as error:
             progress.reporter.say(f"trial {record.trial}: {error}")
             continue
@@ -258,25 +268,38 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
     return [name for name in named.devices if on_device("latency_ms", name) not in figures]
 
 
-def _steadier(known: Measured, path: Path, target: Device, *, sizes: SampleSizes, named: NamedDevices) -> Measured:
+def _samples(parts: StudyParts) -> list[Sample]:
+    """Return real samples for files with early exits."""
+    validation = parts.dataset.validation
+    return stream_of(to_device(validation.inputs, "cpu"), validation.tokens)
+
+
+def _steadier(
+    known: Measured, path: Path, target: Device, *, sizes: SampleSizes, samples: Sequence[Sample], named: NamedDevices
+) -> Measured:
     """Return the figures with each noisy latency that is steady now; the same object if none is."""
     found = known
     if known.latency_noisy:
-        again = _timed(known, path, target, sizes=sizes)
+        again = _timed(known, path, target, sizes=sizes, samples=samples)
         found = found if again.latency_noisy else again
     for name in known.noisy_devices:
-        again = named.timed(found, path, sizes=sizes, patient=True, only=[name])
+        again = named.timed(found, path, sizes=sizes, samples=samples, patient=True, only=[name])
         found = found if name in again.noisy_devices else again
     return found
 
 
-def _timed(known: Measured, path: Path, target: Device, *, sizes: SampleSizes) -> Measured:
-    rates = () if known.exits is None else known.exits.rates
-    latency = measure_latency(path, target, sizes=sizes, rates=rates)
+def _timed(
+    known: Measured, path: Path, target: Device, *, sizes: SampleSizes, samples: Sequence[Sample] = ()
+) -> Measured:
+    exits = known.exits
+    rates = () if exits is None else exits.rates
+    latency = measure_latency(path, target, sizes=sizes, rates=rates, samples=samples)
     timed = known.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
-    if timed.exits is not None and isinstance(latency, ExitLatency):
-        timed = replace(timed, exits=timed.exits.timed(latency.exits_ms))
-    return timed
+    if exits is None or not isinstance(latency, ExitLatency):
+        return timed
+    exits = exits.timed(latency.exits_ms, stream_ms=latency.stream_ms, stream_samples=latency.stream_samples)
+    exits, noisy = time_points(path, exits, target, samples, patient=True)
+    return replace(timed, exits=exits, latency_noisy=timed.latency_noisy or noisy)
 
 
 def _with_figures(outcome: Outcome, measured: Measured, budgets: tuple[Budget, ...]) -> Outcome:

@@ -43,7 +43,8 @@ def test_from_a_folder_of_sounds_to_a_file_that_reads_a_sound(command: Command, 
     assert values["data"] == {"folder": "../sounds", "seconds": 0.2, "mels": 32, "speaker_part": 2}
     assert values["teacher"]["family"] == "conv1d"
     masks = "# spec_augment = { frequency = 4, time = 1 }"
-    start = '[search]\nenqueue = [{ precision = "weights8" }]'  # integer kernels saturate on some processors
+    # integer kernels saturate on some processors
+    start = '[search]\nenqueue = [{ precision = "weights8", width_multiplier = 1.0, pruning_percent = 0 }]'
     for plain, quick in (
         ("trials = 24", "trials = 1"),
         ("epochs = 20", "epochs = 8"),
@@ -55,7 +56,7 @@ def test_from_a_folder_of_sounds_to_a_file_that_reads_a_sound(command: Command, 
     Path("mine/study.toml").write_text(re.sub(r"widths = \[.*\]", "widths = [8, 16, 16]", text))
     assert command("run", "mine").code == 0
     student = next(line for line in command("show", "mine").out.splitlines() if line.startswith("0 knee"))
-    assert float(student.split()[2]) > 0.8
+    assert float(student.split()[2]) > 0.9
     assert command("export", "mine", "--trial", "0", "--out", "small").code == 0
     (spec,) = file_signature(here / "small" / "model.onnx").inputs
     assert (spec.dtype, spec.shape) == ("int16", ("N", 1_600))

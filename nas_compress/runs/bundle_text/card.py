@@ -42,7 +42,9 @@ data.
 """
 
 
-def bundle_card(folder: RunFolder, record: Record, signature: Signature, example: str) -> str:
+def bundle_card(
+    folder: RunFolder, record: Record, signature: Signature, example: str, exit_point: int | None = None
+) -> str:
     """Return the README.md of a trial's bundle. example: code that runs its file."""
     measured, teacher = record.outcome.measured, require_teacher(folder, [record])
     if measured is None:
@@ -59,7 +61,7 @@ def bundle_card(folder: RunFolder, record: Record, signature: Signature, example
     return CARD.format(
         file=quoted(Path(record.model).name),
         study=spec.name,
-        trial=record.trial,
+        trial=record.trial if exit_point is None else f"{record.trial}, exit point {exit_point}",
         samples=_samples_in_words(signature),
         start="trained from its teacher's weights" if inherited else "trained from scratch",
         whole=_whole_line(record.outcome.whole_layers),
