@@ -188,15 +188,9 @@ def _with_metadata(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
     RequestError if they are broken.
     """
     if spec.dtype == "int16" and "log_mel" in metadata:
-        try:
-            return replace(spec, log_mel=LogMel.from_metadata(metadata))
-        except ValueError as error:
-            raise RequestError(f"settings of sounds in a file must be four numbers, but got {error!r}") from error
+        return replace(spec, log_mel=LogMel.from_metadata(metadata))
     if spec.dtype == "uint8" and "hashed_words" in metadata:
-        try:
-            return replace(spec, values=256, words=HashedWords.from_metadata(metadata))
-        except ValueError as error:
-            raise RequestError(f"settings of hashes in a file must be three numbers, but got {error!r}") from error
+        return replace(spec, values=256, words=HashedWords.from_metadata(metadata))
     if spec.dtype != "int32" or "word_pieces" not in metadata:
         return spec
     try:

@@ -131,6 +131,12 @@ def test_a_file_is_timed_on_words_of_the_usual_length(session: Any) -> None:
     assert timed.tobytes() == b"aaaa aaaa aa" * 2
 
 
+@pytest.mark.parametrize("broken", ["", "500 12", "a b c", "0 12 5", "500 12 1000000000"])
+def test_broken_settings_in_a_file_are_refused(broken: str) -> None:
+    with pytest.raises(RequestError, match="must be three numbers|must hold"):
+        HashedWords.from_metadata({"hashed_words": broken})
+
+
 def test_other_types_of_raw_texts_are_refused() -> None:
     with pytest.raises(RequestError, match=r"texts must be uint8 \(N, bytes\) of 256 values, but got input: int32"):
         TensorSpec(name="input", dtype="int32", shape=("N", "T"), values=256, words=WORDS)

@@ -134,11 +134,17 @@ def test_the_statistics_are_those_of_each_band() -> None:
     assert set(silent.std) == {1.0} and silent.mean[0] == pytest.approx(math.log(FLOOR))  # type: ignore[index]
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 192_000])
 def test_every_band_has_a_frequency_at_usual_rates(rate: int) -> None:
     settings = LogMel.at_rate(rate)
     assert 0.02 < settings.window / rate < 0.05 and settings.filters().any(axis=1).all()
     assert LogMel.from_metadata(settings.metadata()) == settings
+
+
+@pytest.mark.parametrize("broken", ["", "8000 256 128", "a b c d", "8000 1000000000 1 32", "8000 256 128 0"])
+def test_broken_settings_in_a_file_are_refused(broken: str) -> None:
+    with pytest.raises(RequestError, match="must be four numbers|must hold"):
+        LogMel.from_metadata({"log_mel": broken})
 
 
 def test_too_many_bands_and_too_short_sounds_are_refused_in_one_line() -> None:

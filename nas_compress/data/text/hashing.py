@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nas_compress.tasks.batch import lengths_of
 from nas_compress.values.signature import TensorSpec, byte_input
-from nas_compress.values.text.hashed_words import HashedWords, words_of
+from nas_compress.values.text.hashed_words import MOST, HashedWords, words_of
 
 
 def hashed_inputs(
@@ -23,7 +23,7 @@ def hashed_inputs(
     words = HashedWords(buckets=buckets, longest=longest)
     rows = {split: [words.cut(text) for text in given] for split, given in texts.items()}
     found = sum(sum(1 for _ in words_of(row)) for row in rows["validation"])
-    spacing = max(2, round(sum(map(len, rows["validation"])) / max(1, found)))
+    spacing = min(MOST, max(2, round(sum(map(len, rows["validation"])) / max(1, found))))
     inputs = {split: padded_bytes(given) for split, given in rows.items()}
     measured = HashedWords(buckets=buckets, longest=longest, spacing=spacing)
     return byte_input(measured, lengths=lengths_of(inputs["validation"])), inputs

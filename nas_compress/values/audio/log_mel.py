@@ -21,6 +21,9 @@ FLOOR = 1e-8
 WINDOW_S = 0.032
 """Seconds of a window, about: its number of samples is the nearest power of 2."""
 
+LARGEST = 8_192
+"""Samples of the largest window, which a file has at 192,000 samples per second."""
+
 SLOWEST, FASTEST = 1_000, 192_000
 """Sampling rates, in samples per second."""
 
@@ -44,9 +47,10 @@ class LogMel:
     def __post_init__(self) -> None:
         if not SLOWEST <= self.rate <= FASTEST:
             raise RequestError(f"{SLOWEST} <= sampling rate <= {FASTEST} must hold, but got {self.rate}")
-        if self.window < 4 or not 1 <= self.hop <= self.window or self.bands < 1:
+        if not 4 <= self.window <= LARGEST or not 1 <= self.hop <= self.window or not 1 <= self.bands <= self.window:
             got = f"window={self.window}, hop={self.hop}, bands={self.bands}"
-            raise RequestError(f"window >= 4, 1 <= hop <= window and bands >= 1 must hold, but got {got}")
+            rule = f"4 <= window <= {LARGEST}, 1 <= hop <= window and 1 <= bands <= window must hold"
+            raise RequestError(f"{rule}, but got {got}")
         if not self.filters().any(axis=1).all():
             most = next(fewer for fewer in range(self.bands - 1, 0, -1) if _filters(self, fewer).any(axis=1).all())
             rule = f"mels <= {most} must hold at {self.rate} samples per second"
@@ -109,8 +113,11 @@ class LogMel:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> LogMel:
-        """Read what `metadata` wrote into a model file; ValueError if it is something else."""
-        rate, window, hop, bands = map(int, metadata["log_mel"].split())
+        """Read what `metadata` wrote into a model file; RequestError if it is something else."""
+        try:
+            rate, window, hop, bands = map(int, metadata["log_mel"].split())
+        except ValueError as error:
+            raise RequestError(f"settings of sounds in a file must be four numbers, but got {error}") from error
         return cls(rate=rate, window=window, hop=hop, bands=bands)
 
 

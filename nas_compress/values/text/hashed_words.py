@@ -1,4 +1,4 @@
-"""Texts to numbers of words by a hash of their bytes, as files compute them; needs the standard library only."""
+"""Texts to ids of words by a hash of their bytes, as files compute them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from nas_compress.errors import RequestError
+
 PADDING, NO_WORDS, FIRST = 0, 1, 2
 """Ids of padding, of a text without words, and of the first bucket."""
 
 PRIME = 2**31 - 1
 """Hashes are sums modulo this number."""
+
+MOST = 10_000
+"""Largest number of bytes of a word on average."""
 
 POSITIONS = 64
 """Bytes of a word with factors of their own; further ones begin again with the first factor."""
@@ -52,6 +57,12 @@ class HashedWords:
     longest: int
     spacing: int = 5
 
+    def __post_init__(self) -> None:
+        if not (1 <= self.buckets < PRIME and 1 <= self.longest and 1 <= self.spacing <= MOST):
+            got = f"buckets={self.buckets}, longest={self.longest}, spacing={self.spacing}"
+            rule = f"1 <= buckets < {PRIME}, longest >= 1 and 1 <= spacing <= {MOST} must hold"
+            raise RequestError(f"{rule}, but got {got}")
+
     @property
     def vocabulary(self) -> int:
         """Number of ids, with padding and the one of texts without words."""
@@ -85,8 +96,11 @@ class HashedWords:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> HashedWords:
-        """Read what `metadata` wrote into a model file; ValueError if it is something else."""
-        buckets, longest, spacing = map(int, metadata["hashed_words"].split())
+        """Read what `metadata` wrote into a model file; RequestError if it is something else."""
+        try:
+            buckets, longest, spacing = map(int, metadata["hashed_words"].split())
+        except ValueError as error:
+            raise RequestError(f"settings of hashes in a file must be three numbers, but got {error}") from error
         return cls(buckets=buckets, longest=longest, spacing=spacing)
 
     def to_dict(self) -> dict[str, int]:
