@@ -133,7 +133,7 @@ def test_a_file_is_timed_on_words_of_the_usual_length(session: Any) -> None:
 
 @pytest.mark.parametrize("broken", ["", "500 12", "a b c", "0 12 5", "500 12 1000000000"])
 def test_broken_settings_in_a_file_are_refused(broken: str) -> None:
-    with pytest.raises(RequestError, match="must be three numbers|must hold"):
+    with pytest.raises(RequestError, match=r"must be three numbers|must hold"):
         HashedWords.from_metadata({"hashed_words": broken})
 
 

@@ -143,7 +143,7 @@ def test_every_band_has_a_frequency_at_usual_rates(rate: int) -> None:
 
 @pytest.mark.parametrize("broken", ["", "8000 256 128", "a b c d", "8000 1000000000 1 32", "8000 256 128 0"])
 def test_broken_settings_in_a_file_are_refused(broken: str) -> None:
-    with pytest.raises(RequestError, match="must be four numbers|must hold"):
+    with pytest.raises(RequestError, match=r"must be four numbers|must hold"):
         LogMel.from_metadata({"log_mel": broken})
 
 

@@ -58,7 +58,7 @@ class HashedWords:
     spacing: int = 5
 
     def __post_init__(self) -> None:
-        if not (1 <= self.buckets < PRIME and 1 <= self.longest and 1 <= self.spacing <= MOST):
+        if not (1 <= self.buckets < PRIME and self.longest >= 1 and 1 <= self.spacing <= MOST):
             got = f"buckets={self.buckets}, longest={self.longest}, spacing={self.spacing}"
             rule = f"1 <= buckets < {PRIME}, longest >= 1 and 1 <= spacing <= {MOST} must hold"
             raise RequestError(f"{rule}, but got {got}")
