@@ -101,7 +101,7 @@ def test_two_vocabularies_are_refused(tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS[:40]))
     (tmp_path / "space.py").write_text(SPACE)
     (tmp_path / "study.toml").write_text(STUDY.replace("hash_buckets = 300", "hash_buckets = 300\nvocabulary = 400"))
-    with pytest.raises(RequestError, match=r"data.text: texts must have one of vocabulary \(word pieces\) and hash_"):
+    with pytest.raises(RequestError, match=r"texts must have one of vocabulary \(word pieces\) and hash_"):
         run_study(tmp_path / "study.toml", out=tmp_path / "run")
     values = {"name": "x", "space": "cnn", "data": {"text": "a.csv", "hash_buckets": 1}}
     with pytest.raises(RequestError, match=r"data.hash_buckets: .*greater than or equal to 2, but got"):
