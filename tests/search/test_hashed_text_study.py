@@ -98,7 +98,7 @@ def test_the_bundle_reads_raw_text_without_a_vocabulary(run: RunFolder, tmp_path
 
 
 def test_two_vocabularies_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS[:40]))
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS))
     (tmp_path / "space.py").write_text(SPACE)
     (tmp_path / "study.toml").write_text(STUDY.replace("hash_buckets = 300", "hash_buckets = 300\nvocabulary = 400"))
     with pytest.raises(RequestError, match=r"texts must have one of vocabulary \(word pieces\) and hash_"):

@@ -53,7 +53,7 @@ speaker_part = {part}                # names the speaker, as in {name}; a split 
 
 OF_PICTURES = """\
 folder = {folder}          # a folder for each class; or train, val and test with such folders
-image_size = {size}                 # pixels of a side; larger pictures are cropped to a square and shrunk"""
+image_size = {size}                 # pixels of a side, cropped to a square and shrunk; [{half}, {size}] searches it"""
 
 FEWER = """
 train_samples = {count}            # of {samples}, for a first run of minutes; remove this line to train on all"""
