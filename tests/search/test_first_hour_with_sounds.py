@@ -48,7 +48,6 @@ def test_from_a_folder_of_sounds_to_a_file_that_reads_a_sound(command: Command, 
     for plain, quick in (
         ("trials = 24", "trials = 1"),
         ("epochs = 20", "epochs = 8"),
-        ("batch_size = 32", "batch_size = 8"),  # more steps of few sounds
         (masks, masks[2:]),
         ("[search]", start),
     ):
