@@ -34,7 +34,10 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels")
+OF_SOUNDS = ("seconds", "mels", "speaker_part")
+"""Keys of `[data]` for folders of .wav files."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "hash_buckets", "max_tokens", "labels", "preprocess", *OF_SOUNDS)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -54,12 +57,17 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
-    text, by default 128; further ones are left out.
+    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: number of
+    ids of words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words
+    of a text, by default 128; further ones are left out.
 
-    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
-    folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
-    students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
+    working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
+    largest, and that of students is searched. seconds: length of a sound, by default that of the longest file. mels:
+    bands of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between underscores,
+    that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that
+    follows from its targets.
+    preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
@@ -75,8 +83,12 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | None = None
+    hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
-    image_size: int | None = Field(default=None, ge=4, le=1024)
+    image_size: int | tuple[int, ...] | None = None
+    seconds: PositiveFloat | None = None
+    mels: PositiveInt | None = None
+    speaker_part: PositiveInt | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -85,6 +97,7 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    preprocess: str | None = None
     augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
@@ -100,9 +113,22 @@ class DataSection(Section):
         for key in OF_TEXT_FILES:
             if getattr(self, key) is not None and self.text is None:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
-        if self.image_size is not None and self.folder is None:
-            raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
+        for key in OF_SOUNDS:
+            if getattr(self, key) is not None and self.folder is None:
+                raise ValueError(f"{key} needs a folder of .wav files, but got {key}={getattr(self, key)} without one")
+        if self.image_size is not None:
+            shown = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
+            if self.folder is None:
+                raise ValueError(f"image_size needs a folder of pictures, but got image_size={shown} without one")
+            sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+            if not sizes or len(set(sizes)) < len(sizes) or not all(4 <= size <= 1024 for size in sizes):
+                raise ValueError(f"image_size must be different sizes from 4 to 1024, but got image_size={shown}")
         return self
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Sizes of pictures among which students choose, empty for a fixed size."""
+        return self.image_size if isinstance(self.image_size, tuple) else ()
 
     @property
     def source(self) -> str:

@@ -11,9 +11,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.data.audio.spectrogram import spectrogram_normalisation
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
+from nas_compress.data.own_preparation import prepared_normalisation
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, InputRows, to_tensors, token_names
@@ -21,6 +23,7 @@ from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import TensorSpec
 
 Samples: TypeAlias = tuple[InputRows, Arrays]
@@ -62,16 +65,25 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     )
 
 
-def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset:
+def assemble(parts: Parts, *, augmentation: Augmentation, where: str, prepare: str | None = None) -> Dataset:
     """Build the Dataset; RequestError if the augmentation or constant inputs are impossible.
 
-    where: the study file's key, for errors.
+    where: the study file's key, for errors. prepare: name of the user's own module before the normalisation, see
+    `load_preparation`.
     """
-    normalisation = {
-        name: input_normalisation(values, per_channel=_has_channels(parts.task.signature.input(name)), where=where)
-        for name, values in parts.train[0].items()
-        if name in parts.numeric
-    }
+    if prepare is not None and not (len(parts.task.signature.inputs) == len(parts.numeric) == 1):
+        got = ", ".join(spec.name for spec in parts.task.signature.inputs)
+        raise refusal(f"preprocess needs one input of numbers, but got {got}; prepare the samples before", where)
+    if prepare is not None and parts.task.signature.inputs[0].log_mel is not None:
+        raise refusal("preprocess needs numbers of one scale, but got sounds; prepare the files before", where)
+    normalisation = {}
+    for name in parts.numeric:
+        values, spec = parts.train[0][name], parts.task.signature.input(name)
+        normalisation[name] = (
+            _normalisation(values, spec, where=where)
+            if prepare is None
+            else prepared_normalisation(prepare, values, per_channel=_has_channels(spec), where=where)
+        )
     train, validation, test = (
         (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
     )
@@ -85,10 +97,15 @@ def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset
             test=HeldOutSplit(inputs=test[0], targets=test[1], tokens=tokens),
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
-            fingerprint=fingerprint(parts, augmentation),
+            fingerprint=fingerprint(parts, augmentation, prepare),
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
+
+
+def _normalisation(values: Rows, spec: TensorSpec, *, where: str) -> Normalisation:
+    plain = input_normalisation(values, per_channel=_has_channels(spec), where=where)
+    return plain if spec.log_mel is None else spectrogram_normalisation(values, spec.log_mel)
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:
@@ -113,9 +130,14 @@ def no_samples(samples: Samples) -> Samples:
     return subset(samples, np.empty(0, dtype=np.int64))
 
 
-def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
-    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
+def fingerprint(parts: Parts, augmentation: Augmentation, prepare: str | None = None) -> str:
+    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation.
+
+    prepare: see `assemble`.
+    """
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
+    if prepare is not None:
+        digest.update(prepare.encode())
     for spec in parts.task.signature.inputs:
         if spec.pieces is not None:
             digest.update(json.dumps(spec.pieces.metadata()).encode())

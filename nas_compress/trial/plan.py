@@ -53,6 +53,7 @@ def plan_trial(
     name: file name of the model, compressed if it ends in `.xz`. folder: keeps the untrained files.
     """
     candidate = checked.candidate
+    context = context.at(candidate.image_size)
     with watch.stage("architecture"):
         student = new_student(candidate, checked.architecture, context.teacher, seed=seed)
     layer_bits = planned_bits(candidate, student, context)
@@ -72,7 +73,7 @@ def plan_trial(
         epochs=context.training.epochs,
         budget=context.training.budget,
         cap=context.training.cap,
-        macs=macs_together(checked, int(choice.cost.figure("macs")), context),
+        macs=macs_together(checked, choice.cost.whole_macs, context),
         teacher_macs=context.teacher_macs,
     )
     plan = TrialPlan(

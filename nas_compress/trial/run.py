@@ -93,6 +93,7 @@ def run_checked_trial(
 ) -> Outcome:
     """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
     watch = Stopwatch()
+    context = context.at(checked.candidate.image_size)
 
     def attempt() -> Outcome:
         return _run(
@@ -219,7 +220,7 @@ def _train(
         layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
-        macs=int(plan.cost.figure("macs")),
+        macs=plan.cost.whole_macs,
         peer=plan.peer,
         watch=watch,
         on_epoch=on_epoch,
