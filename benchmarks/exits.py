@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -52,11 +54,11 @@ def files(folder: Path, depths: tuple[int, ...], bits: tuple[int, int]) -> dict[
     """Return the files of a network by name."""
     made = architecture("resnet", SHAPE, depths=depths, multiplier=1.0)
     network, samples = build_student(made).eval(), random_samples(64, SHAPE).inputs
-    quantized = {"weight_bits": bits[0], "activation_bits": bits[1]}
-    export_onnx(quantize(network, **quantized, calibration=samples), made.signature, folder / "plain.onnx")
+    rounded = partial(quantize, weight_bits=bits[0], activation_bits=bits[1], calibration=samples)
+    export_onnx(rounded(network), made.signature, folder / "plain.onnx")
     exits = EarlyExits(network, Exits(after=PLACES), sample=samples["input"][:2]).eval()
     signature = exit_signature(made.signature)
-    export_onnx(quantize(exits, **quantized, calibration=samples), signature, folder / "exits.onnx")
+    export_onnx(rounded(exits), signature, folder / "exits.onnx")
     model = read_model(folder / "exits.onnx")
     chosen = {"never": (inf, inf), "exit 0": (-inf, inf), "exit 1": (inf, -inf)}
     found = {name: with_thresholds(model, thresholds).SerializeToString() for name, thresholds in chosen.items()}
@@ -69,7 +71,7 @@ def first_head(model: onnx.ModelProto) -> onnx.ModelProto:
     leaving = next(attribute.g for attribute in gate.attribute if attribute.name == "then_branch")
     needed = {next(node.input[0] for node in leaving.node if node.op_type == "Identity")}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in needed]
-    kept = []
+    kept: list[onnx.NodeProto] = []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             kept.insert(0, node)
@@ -93,9 +95,9 @@ def in_turns(contents: Mapping[str, bytes]) -> dict[str, list[float]]:
     return times
 
 
-def _seconds(session: object, sample: Sequence[object]) -> float:
+def _seconds(session: Any, sample: Any) -> float:
     start = time.thread_time()
-    session.run(None, {"input": sample})  # type: ignore[attr-defined]
+    session.run(None, {"input": sample})
     return time.thread_time() - start
 
 

@@ -4,9 +4,10 @@
     python studies/early-exit/compare.py --table --out /tmp/early-exit       # compare.csv and compare.png in the study
 
 A seed trains a residual network of two blocks in each stage and smaller ones. Exits behind the first two stages are
-fitted to the frozen large network, once with cross-entropy and once with hinge loss. The validation split chooses the
-thresholds for each stated loss, and accuracy is that on the test split. Latencies are those of the files over 256
-validation samples, one by one; networks without exits are timed on the same samples. Weights are kept below --out.
+fitted to the frozen large network, once with cross-entropy and once with hinge loss, and to one trained jointly with
+its exits. The validation split chooses the thresholds for each stated loss, and accuracy is that on the test split.
+Latencies are those of the files over 256 validation samples, one by one; networks without exits are timed on the same
+samples. Weights are kept below --out.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas_compress.config.schema import DataSection, StudySpec, TeacherSection, TrainingSection
+from nas_compress.config.schema import DataSection, StudySpec, TrainingSection
 from nas_compress.config.study_file import StudyFile
+from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import read_content, read_model
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
@@ -34,8 +36,9 @@ from nas_compress.measurement.file_latency import in_figures, measure_latency, s
 from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.measurement.predictions import measure_metrics
-from nas_compress.models.exits.fitting import exit_answers, fit_exits_
+from nas_compress.models.exits.fitting import fit_exits_
 from nas_compress.models.exits.network import EarlyExits, exit_signature
+from nas_compress.models.exits.passes import exit_answers
 from nas_compress.models.exits.thresholds import choose_thresholds
 from nas_compress.models.macs import count_macs
 from nas_compress.search.setup import comparison_context
@@ -47,11 +50,15 @@ from nas_compress.trial.shape import new_student
 from nas_compress.trial.train_student import teach
 from nas_compress.values.candidate import Candidate, Exits
 
-SAMPLES, EPOCHS = 12_000, 4
+SAMPLES, EPOCHS = 6_000, 4
 NETWORKS = {"2 blocks": ((2, 2, 2), 1.0), "1 block": ((1, 1, 1), 1.0), "1 block, half as wide": ((1, 1, 1), 0.5)}
 LARGE = "2 blocks"
 PLACES = ("stage0", "stage1")
-FITS = {"cross-entropy": ("max_probability", "entropy", "margin"), "hinge": ("hinge",)}
+FITS = {
+    "frozen": ("max_probability", "entropy", "margin"),
+    "frozen, hinge": ("hinge",),
+    "joint": ("max_probability",),
+}
 HERE = Path(__file__).parent
 
 
@@ -75,13 +82,17 @@ class Seed:
             writer.writeheader()
             writer.writerows(self.rows)
 
-    def network(self, name: str) -> nn.Module:
-        """Return a trained network, from its weights if they are there."""
+    def network(self, name: str, *, joint: bool = False) -> nn.Module:
+        """Return a trained network, from its weights if they are there. joint: it learns together with its exits."""
         depths, width = NETWORKS[name]
-        candidate = Candidate(family="resnet", depths=depths, width_multiplier=width, stem_stride=2, round_to=8)
+        exits = Exits(after=PLACES, training="joint") if joint else None
+        candidate = Candidate(
+            family="resnet", depths=depths, width_multiplier=width, stem_stride=2, round_to=8, exits=exits
+        )
         checked = candidate_rules(self.context, seed=self.number).require(candidate)
         student = new_student(candidate, checked.architecture, self.context.teacher, seed=self.number)
-        file = self.out / f"{name.replace(', ', '-').replace(' ', '-')}-{self.number}.pt"
+        words = name.replace(", ", "-").replace(" ", "-") + "-joint" * joint
+        file = self.out / f"{words}-{self.number}.pt"
         if not file.is_file():
             teach(candidate, [student], self.context, layer_bits={}, epochs=EPOCHS, seed=self.number, watch=Stopwatch())
             torch.save(student.cpu().state_dict(), file)
@@ -133,8 +144,8 @@ def run(seed: int, out: Path) -> None:
         ]
         macs = count_macs(network, dataset.validation.first(1).inputs)
         one.keep(network=name, validation=found[0], test=found[1], **one.timed(file), macs=macs)
-    large = one.network(LARGE)
     for fit, confidences in FITS.items():
+        large = one.network(LARGE, joint=fit == "joint")
         exits = Exits(after=PLACES, confidence=confidences[0])
         network = EarlyExits(large, exits, sample=dataset.validation.inputs["input"][:2]).eval()
         fit_exits_(network, large, dataset.train.inputs["input"], task.labels(dataset.train.targets))
@@ -156,7 +167,7 @@ def measure_exits(one: Seed, network: EarlyExits, fit: str, confidences: Sequenc
         latency = measure_latency(file, one.context.target, sizes={}, patient=True)
         sure, right = {}, {}
         for name, (answers, labels) in splits.items():
-            sure[name] = [network.confidence(each).numpy() for each in answers[:-1]]
+            sure[name] = [each.numpy() for each in network.confidences(answers[:-1])]
             right[name] = [each.numpy().argmax(axis=1) == labels for each in answers]
         for loss in LOSSES:
             chosen = choose_thresholds(sure["validation"], right["validation"], macs, accuracy_loss=loss)
@@ -195,8 +206,9 @@ def table(out: Path) -> None:
         own = [row for row in rows if row["seed"] == seed]
         static = [row for row in own if not row.get("exits")]
         draw(panel, static, "s", "black", "without exits")
-        for confidence, colour in (("max_probability", "#0072B2"), ("hinge", "#D55E00")):
-            draw(panel, [row for row in own if row.get("confidence") == confidence], "o", colour, confidence)
+        for fit, colour in zip(FITS, ("#0072B2", "#D55E00", "#009E73"), strict=True):
+            shown = [row for row in own if row.get("exits") == fit and row["confidence"] == FITS[fit][0]]
+            draw(panel, shown, "o", colour, f"exits, {fit}")
         panel.set_title(f"seed {seed}")
         panel.set_xlabel("mean latency (us), bar to p95")
     axes[0][0].set_ylabel("test accuracy (%)")
