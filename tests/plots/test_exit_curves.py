@@ -29,7 +29,7 @@ BEATEN = point(1, 0.7, 0.3, early_exits=True, exit_point=4)
 FRONT = Front(
     objectives=(Objective(name="accuracy"), Objective(name="latency_ms"), Objective(name="size_bytes")),
     points=(PLAIN, OWN, FASTER, BEATEN),
-    teacher=point(9, 0.95, 1.0),
+    teacher=Point(trial="teacher", figures={"accuracy": 0.95, "latency_ms": 1.0, "size_bytes": 90_000.0}),
     classes=10,
 )
 
