@@ -34,7 +34,7 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens")
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "unlabelled")
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -55,7 +55,8 @@ class DataSection(Section):
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
-    text, by default 128; further ones are left out.
+    text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
+    `text_column`.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
@@ -74,6 +75,7 @@ class DataSection(Section):
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | None = None
     max_tokens: PositiveInt | None = None
+    unlabelled: str | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
@@ -95,7 +97,8 @@ class DataSection(Section):
             got = ", ".join(given) or "none"
             raise ValueError(f"exactly one of {', '.join(SOURCES)} must be given, but got {got}")
         for key in OF_TEXT_FILES:
-            if getattr(self, key) is not None and self.text is None:
+            reads = self.text is not None or (key == "text_column" and self.unlabelled is not None)
+            if getattr(self, key) is not None and not reads:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
         if self.image_size is not None and self.folder is None:
             raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")

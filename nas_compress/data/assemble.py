@@ -36,6 +36,7 @@ class Parts:
 
     numeric: inputs to normalise; the others, such as word numbers, are used as they are.
     augmentation: of a task of the user; None for images: the study file chooses theirs.
+    unlabelled: inputs of samples without targets; None without any.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Parts:
     test: Samples
     numeric: tuple[str, ...]
     augmentation: Augmentation | None = None
+    unlabelled: InputRows | None = None
 
 
 def image_parts(*, name: str, classes: int, train: Images, validation: Images, test: Images) -> Parts:
@@ -76,6 +78,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
     )
     tokens = token_names(parts.task.signature.inputs)
+    further = None if parts.unlabelled is None else to_tensors(parts.unlabelled)
     try:
         return Dataset(
             name=parts.name,
@@ -86,6 +89,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
+            unlabelled=None if further is None else Split(name="unlabelled", inputs=further, targets={}, tokens=tokens),
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
@@ -114,12 +118,13 @@ def no_samples(samples: Samples) -> Samples:
 
 
 def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
-    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
+    """Return 16 hexadecimal digits over all contents but the test split, their division and the augmentation."""
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
     for spec in parts.task.signature.inputs:
         if spec.pieces is not None:
             digest.update(json.dumps(spec.pieces.metadata()).encode())
-    for inputs, targets in (parts.train, parts.validation):
+    further = () if parts.unlabelled is None else ((parts.unlabelled, {}),)
+    for inputs, targets in (parts.train, parts.validation, *further):
         for values in inputs.values():
             digest.update(f"{values.shape}".encode())
             for piece in _contents(values):

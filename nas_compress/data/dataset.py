@@ -26,7 +26,7 @@ class Split:
     tokens: names of the inputs that are token ids; batches need no more padding than their longest sample.
     """
 
-    name: Literal["train", "validation", "test"]
+    name: Literal["train", "validation", "test", "unlabelled"]
     inputs: Batch
     targets: Batch
     tokens: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Dataset:
 
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
-    not fit the task.
+    not fit the task. unlabelled: samples without targets, for the answers of a teacher; None without any.
     """
 
     name: str
@@ -95,11 +95,14 @@ class Dataset:
     normalisation: Mapping[str, Normalisation]
     augmentation: Augmentation
     fingerprint: str
+    unlabelled: Split | None = None
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
         for split in (self.train, self.validation):
             _require_fitting(split.inputs, split.targets, self.task)
+        if self.unlabelled is not None:
+            _require_inputs(self.unlabelled.inputs, self.task)
         self.test.require_fitting(self.task)
 
     @property
@@ -116,11 +119,15 @@ def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
 
 
 def _require_fitting(inputs: Batch, targets: Batch, task: Task) -> None:
+    _require_inputs(inputs, task)
+    require_fitting(targets, task.targets, samples=count(inputs))
+
+
+def _require_inputs(inputs: Batch, task: Task) -> None:
     require_fitting(inputs, task.signature.inputs)
     for spec in task.signature.inputs:
         if spec.values is not None and count(inputs):
             _require_tokens(inputs[spec.name], spec.name, spec.values)
-    require_fitting(targets, task.targets, samples=count(inputs))
 
 
 def _require_tokens(ids: Tensor, name: str, values: int) -> None:

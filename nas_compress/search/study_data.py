@@ -35,6 +35,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         image_size=spec.data.image_size,
         texts=_text_files(spec.data),
         text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
+        unlabelled=_unlabelled(spec.data),
         folder=file.folder,
         seed=spec.data.seed,
         shift=spec.data.shift,
@@ -69,6 +70,10 @@ def _text_files(data: DataSection) -> TextFiles | None:
         return None
     label = "label" if data.label_column is None else data.label_column
     return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
+
+
+def _unlabelled(data: DataSection) -> TextFiles | None:
+    return None if data.unlabelled is None else TextFiles(path=data.unlabelled, text=data.text_columns)
 
 
 def _drawing(data: DataSection) -> Drawing:
