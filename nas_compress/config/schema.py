@@ -31,6 +31,9 @@ from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward
 SOURCES = ("name", "factory", "folder", "text")
 """Keys of `[data]` that name the data."""
 
+TEACHER_VOCABULARY = "teacher"
+"""Value of `vocabulary` for the word pieces of the teacher."""
+
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
@@ -54,8 +57,9 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
-    text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
+    single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
+    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. max_tokens: word pieces of a text,
+    by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
     `text_column`.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
@@ -73,7 +77,7 @@ class DataSection(Section):
     text_column: str | int | tuple[str | int, ...] | None = None
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
-    vocabulary: PositiveInt | None = None
+    vocabulary: PositiveInt | str | None = None
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)

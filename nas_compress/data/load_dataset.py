@@ -80,9 +80,8 @@ def load_dataset(
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
     (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
     (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), masks (N, H, W), or floats (N,) or (N, K).
-    `groups` (N,) of train, such as speakers: a drawn validation split takes whole groups only. `unlabelled` holds inputs
-    without targets. Inputs may be a list of texts too, or token ids: see `own_sequences`. For a task of the user see
-    `task_parts`.
+    `groups` (N,) of train, such as speakers: a drawn validation split takes whole groups only. `unlabelled` has inputs
+    alone. Inputs may be a list of texts too, or token ids: see `own_sequences`. A task of the user: see `task_parts`.
 
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.

@@ -69,7 +69,7 @@ def read_targets(kind: Kind | None, inputs: InputRows, targets: Mapping[str, NDA
 
 
 def require_drawn(targets: Mapping[str, Arrays], where: str) -> None:
-    """Refuse a drawn validation split that is empty or lacks samples of a class. targets: of every split, as checked."""
+    """Refuse a drawn validation split that is empty or lacks samples of a class. targets: of every split."""
     shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
     for split, name in (("train", "train"), ("validation", shown)):
         if not len(next(iter(targets[split].values()))):

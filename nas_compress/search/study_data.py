@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
-from nas_compress.config.schema import DataSection, StudySpec
+from nas_compress.config.pretrained import VOCABULARY, pretrained_folder
+from nas_compress.config.schema import TEACHER_VOCABULARY, DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
@@ -14,6 +16,7 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
+from nas_compress.data.text.vocabulary import given_pieces
 from nas_compress.errors import RequestError
 from nas_compress.measurement.own_metrics import with_own_metrics
 from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
@@ -34,7 +37,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         pictures=spec.data.folder,
         image_size=spec.data.image_size,
         texts=_text_files(spec.data),
-        text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
+        text_settings=_text_settings(file),
         unlabelled=_unlabelled(spec.data),
         folder=file.folder,
         seed=spec.data.seed,
@@ -70,6 +73,21 @@ def _text_files(data: DataSection) -> TextFiles | None:
         return None
     label = "label" if data.label_column is None else data.label_column
     return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
+
+
+def _text_settings(file: StudyFile) -> TextSettings:
+    given, longest = file.spec.data.vocabulary, file.spec.data.max_tokens
+    if not isinstance(given, str):
+        return TextSettings(vocabulary=given, longest=longest)
+    where = f"{file.label}: data.vocabulary"
+    if given == TEACHER_VOCABULARY:
+        name = file.spec.teacher.hugging_face
+        if name is None:
+            raise RequestError(f"{where} = {given!r} needs teacher.hugging_face, but got {file.spec.teacher.source}")
+        path = pretrained_folder(file.folder, name, f"{file.label}: teacher.hugging_face") / VOCABULARY
+    else:
+        path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
+    return TextSettings(longest=longest, pieces=given_pieces(path, longest=longest, where=where))
 
 
 def _unlabelled(data: DataSection) -> TextFiles | None:

@@ -63,7 +63,7 @@ def own_sequences(
     values = returned[VOCABULARY]
     if isinstance(values, bool) or not isinstance(values, int) or values < 2:
         raise refusal(f"vocabulary must be the number of token ids, 2 or more, but got {values!r}", where)
-    if settings.vocabulary is not None:
+    if settings.vocabulary is not None or settings.pieces is not None:
         raise refusal(f"data.vocabulary is for texts, but {name} returns token ids of {values} values", where)
     given = {split: samples for split, (samples, _) in pairs.items()}
     if UNLABELLED in returned:

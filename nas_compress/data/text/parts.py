@@ -33,10 +33,14 @@ Texts = tuple[Sequence[str], NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How texts become ids: the size of the vocabulary, and the most ids of a text. None: the defaults."""
+    """How texts become ids. None: the defaults.
+
+    vocabulary: size of a vocabulary that is learned. longest: ids of a text, at most. pieces: a given vocabulary.
+    """
 
     vocabulary: int | None = None
     longest: int | None = None
+    pieces: WordPieces | None = None
 
     def require_sound(self, where: str) -> None:
         """Raise RequestError for a vocabulary that has no room for letters."""
@@ -75,7 +79,7 @@ def text_parts(
         seed=seed,
         where=where,
     )
-    pieces = trained_pieces(
+    pieces = settings.pieces or trained_pieces(
         [*divided["train"][0], *more],
         size=settings.vocabulary or DEFAULT_SIZE,
         longest=settings.longest or DEFAULT_LONGEST,
