@@ -110,6 +110,12 @@ class Dataset:
         """Inputs of two training samples, for passes that need shapes only."""
         return self.train.first(2).inputs
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest training sample; None for inputs without tokens."""
+        names = self.train.tokens
+        return max(self.train.inputs[name].shape[1] for name in names) if names else None
+
 
 def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
     lengths = {name: len(tensor) for name, tensor in {**inputs, **targets}.items()}

@@ -211,7 +211,12 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     """Show warnings about random candidates, and refuse budgets out of reach of all of them."""
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
-    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+    for note in notes(
+        candidates,
+        classes=parts.dataset.task.classes,
+        target=parts.target,
+        longest=parts.dataset.longest,
+    ):
         reporter.say(note)
     for note in cut_notes(parts, sized):
         reporter.say(note)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
-from nas_compress.config.pretrained import VOCABULARY, pretrained_folder
+from nas_compress.config.pretrained import VOCABULARY, bert_config, pretrained_folder
 from nas_compress.config.schema import TEACHER_VOCABULARY, DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.augment.choose import Drawing
@@ -84,7 +84,12 @@ def _text_settings(file: StudyFile) -> TextSettings:
         name = file.spec.teacher.hugging_face
         if name is None:
             raise RequestError(f"{where} = {given!r} needs teacher.hugging_face, but got {file.spec.teacher.source}")
-        path = pretrained_folder(file.folder, name, f"{file.label}: teacher.hugging_face") / VOCABULARY
+        teacher = f"{file.label}: teacher.hugging_face"
+        place = pretrained_folder(file.folder, name, teacher)
+        path, places = place / VOCABULARY, bert_config(place, teacher)["max_position_embeddings"]
+        if longest is not None and longest > places:
+            rule = f"max_tokens <= {places} (positions of teacher.hugging_face) must hold"
+            raise RequestError(f"{file.label}: data: {rule}, but got max_tokens={longest}")
     else:
         path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
     return TextSettings(longest=longest, pieces=given_pieces(path, longest=longest, where=where))

@@ -148,6 +148,10 @@ def test_everything_learns_if_the_study_says_so(folder: Path) -> None:
         (('hugging_face = "bert"', 'family = "encoder"'), "fine_tune needs hugging_face alone"),
         (("fine_tune = 1", "fine_tune = 1\nwidths = [24]"), "the data have 14 and teacher.widths 24"),
         (('vocabulary = "teacher"', "vocabulary = 100"), 'use data.vocabulary = "teacher"'),
+        (
+            ("max_tokens = 8", "max_tokens = 20"),
+            "max_tokens <= 16 (positions of teacher.hugging_face) must hold, but got",
+        ),
         (("max_tokens = 8", "max_tokens = 2"), "max_tokens >= 3 must hold with [CLS] and [SEP], but got 2"),
     ],
 )
