@@ -17,8 +17,13 @@ WIDTH, LAYERS, HEADS, INNER, PLACES, EPSILON = 12, 3, 3, 20, 16, 1e-3
 """Shape; the epsilon is large, so that another one would show."""
 
 
-def write_bert_folder(folder: Path, *, prefix: str = "bert.", **changes: object) -> dict[str, Tensor]:
-    """Write config.json, vocab.txt and weights; return the weights without prefix. changes: of the configuration."""
+def write_bert_folder(
+    folder: Path, *, prefix: str = "bert.", extra: Mapping[str, Tensor] | None = None, **changes: object
+) -> dict[str, Tensor]:
+    """Write config.json, vocab.txt and weights; return the weights without prefix.
+
+    extra: further weights. changes: of the configuration.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["BertModel"],
@@ -37,7 +42,7 @@ def write_bert_folder(folder: Path, *, prefix: str = "bert.", **changes: object)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
     state = bert_weights()
-    save_file({prefix + name: value for name, value in state.items()}, folder / "model.safetensors")
+    save_file({prefix + name: value for name, value in state.items()} | dict(extra or {}), folder / "model.safetensors")
     return state
 
 

@@ -17,6 +17,7 @@ from nas_compress.models.families import build_student
 from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.search.setup import find_teacher, gather
 from nas_compress.search.study_data import study_dataset
+from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.pretrained.bert_weights import load_pretrained_
 from nas_compress.teacher.pretrained.upper_layers import UpperLayers, lower_states, training_part
@@ -133,6 +134,31 @@ def test_everything_learns_if_the_study_says_so(folder: Path) -> None:
     network = encoder(parts.file)
     with training_part(network, parts.dataset.train, None) as part:
         assert part.network is network and part.samples is parts.dataset.train
+
+
+def test_a_whole_classifier_answers_by_its_pooler(folder: Path) -> None:
+    made = torch.Generator().manual_seed(1)
+    head = {"classifier.weight": torch.randn((2, WIDTH), generator=made), "classifier.bias": torch.tensor([0.5, -0.5])}
+    state = write_bert_folder(folder / "bert", extra=head)
+    file = study(folder, ("fine_tune = 1\n", ""))
+    data = study_dataset(file)
+    teacher = load_given_teacher(
+        file.spec.teacher, folder=folder, task=data.task, batch=data.example, label="study.toml"
+    )
+    ids = torch.tensor([2, 4, 5, 3], dtype=torch.int32)
+    first = bert_states(state, ids)[0]
+    pooled = torch.tanh(state["pooler.dense.weight"] @ first + state["pooler.dense.bias"])
+    expected = head["classifier.weight"] @ pooled + head["classifier.bias"]
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(ids[None])[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_encoder_without_a_classifier_must_be_fine_tuned(folder: Path) -> None:
+    write_bert_folder(folder / "bert")
+    file = study(folder, ("fine_tune = 1\n", ""))
+    data = study_dataset(file)
+    with pytest.raises(RequestError, match="must have a classifier, but .* has none; fine_tune = .all. trains one"):
+        load_given_teacher(file.spec.teacher, folder=folder, task=data.task, batch=data.example, label="study.toml")
 
 
 @pytest.mark.parametrize(
