@@ -157,7 +157,7 @@ def test_an_encoder_without_a_classifier_must_be_fine_tuned(folder: Path) -> Non
     write_bert_folder(folder / "bert")
     file = study(folder, ("fine_tune = 1\n", ""))
     data = study_dataset(file)
-    with pytest.raises(RequestError, match="must have a classifier, but .* has none; fine_tune = .all. trains one"):
+    with pytest.raises(RequestError, match=r"must have a classifier, but .* has none; fine_tune = .all. trains one"):
         load_given_teacher(file.spec.teacher, folder=folder, task=data.task, batch=data.example, label="study.toml")
 
 

@@ -28,8 +28,8 @@ def notes(
     read = [each.shape.settings.max_tokens for each in candidates if isinstance(each.shape.settings, EncoderSettings)]
     if longest is not None and min(read, default=longest) < longest:
         found.append(
-            f"encoder: some candidates read the first {min(read)} tokens of samples with up to {longest}; their setting "
-            "max_tokens changes that"
+            f"encoder: some candidates read the first {min(read)} tokens of samples with up to {longest}, because of "
+            "their max_tokens"
         )
     caution = recorded_caution(target.describe())
     if caution and any(candidate.precision.activation_bits == 8 for candidate in candidates):

@@ -1,4 +1,4 @@
-"""A whole classifier of Hugging Face on texts: a BERT with its pooler and its classifier, read without `transformers`."""
+"""Whole classifiers of Hugging Face on texts: a BERT with its pooler and its classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from nas_compress.config.pretrained import bert_config
+from nas_compress.config.pretrained import CONFIG, bert_config
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json
 from nas_compress.models.families import build_student, family_named
@@ -38,7 +38,10 @@ class PooledClassifier(nn.Module):
 
 def is_bert_of_tokens(folder: Path, task: Task) -> bool:
     """Return True for a folder of BERT and a task of token ids."""
-    values = read_json(folder / "config.json") if takes_tokens(task.signature) else {}
+    try:
+        values = read_json(folder / CONFIG) if takes_tokens(task.signature) else {}
+    except (OSError, ValueError):
+        return False
     return isinstance(values, dict) and values.get("model_type") == "bert"
 
 
