@@ -60,13 +60,17 @@ def measure_files_again(
     RequestError if the data come from code and `own` is missing, DamagedFileError for another file than the measured.
     """
     dataset, target = _data_and_device(folder, records, own)
-    files = [(model_path(folder, record), record.model, record.outcome.measured) for record in records if record.model]
+    files = [
+        (model_path(folder, record), record.model, record.outcome.measured, record.outcome.candidate.vocabulary_size)
+        for record in records
+        if record.model
+    ]
     if teacher is not None:
-        files.append((teacher_path(folder), TEACHER, teacher))
+        files.append((teacher_path(folder), TEACHER, teacher, None))
     end = time.monotonic() + TIME_LIMIT_S
     return [
-        _again(path, name, known, dataset, target, latency=time.monotonic() < end)
-        for path, name, known in files
+        _again(path, name, known, dataset.reading(size), target, latency=time.monotonic() < end)
+        for path, name, known, size in files
         if known is not None
     ]
 

@@ -106,8 +106,10 @@ def confirm_run(
             outcomes.append(_train(folder, item, context, reporter))
             reporter.say(f"[{number}/{len(plan)}] {item.label}: {_result(outcomes[-1], metric)}")
         trained = [item for item, outcome in zip(plan, outcomes, strict=True) if outcome.state == "trained"]
-        files = [_measured_file(folder, item) for item in trained]
-        files += [*(model_path(folder, record) for record in records), teacher_path(folder)]
+        # with the size of a vocabulary of their own
+        files = {_measured_file(folder, item): item.candidate.vocabulary_size for item in trained}
+        files |= {model_path(folder, record): record.outcome.candidate.vocabulary_size for record in records}
+        files[teacher_path(folder)] = None
         test = _test_figures(folder, parts.dataset, files)
         rows = _rows(records, plan, outcomes, test, folder, metric)
         confirmation = Confirmation(
@@ -138,10 +140,11 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
     parts = gather(file)
     if not len(parts.dataset.test):
         raise RequestError(f'confirm needs a test split, but {parts.dataset.name} returned none; add "test" to it')
-    validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
+    metric = parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:
-        found = _primary(model_path(folder, record), parts.dataset.task, validation)
+        own = parts.dataset.reading(record.outcome.candidate.vocabulary_size)
+        found = _primary(model_path(folder, record), own.task, own.validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -222,15 +225,22 @@ def _result(outcome: Outcome, metric: str) -> str:
     return f"{in_words(outcome.measured.figures, [metric])} (validation)"
 
 
-def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
-    """The metric of every file on the test split, by path in the run folder. Known figures are not read again."""
-    found = digests(folder.root, files)
+def _test_figures(folder: RunFolder, dataset: Dataset, files: Mapping[Path, int | None]) -> dict[str, float]:
+    """The metric of every file on the test split, by path in the run folder. Known figures are not read again.
+
+    files: with the size of the file's own vocabulary, None for the study's.
+    """
+    found = digests(folder.root, [*files])
+    sizes = {file.relative_to(folder.root).as_posix(): size for file, size in files.items()}
     known = read_test_figures(folder)
     missing = [name for name, digest in found.items() if known.get(name, ("", None))[1] not in ("", digest)]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
-        test = dataset.test.reveal(purpose=purpose)
-        known |= {name: (_primary(folder.root / name, dataset.task, test), found[name]) for name in missing}
+        for size in dict.fromkeys(sizes[name] for name in missing):
+            own = dataset.reading(size)
+            test = own.test.reveal(purpose=purpose)
+            of_size = [name for name in missing if sizes[name] == size]
+            known |= {name: (_primary(folder.root / name, own.task, test), found[name]) for name in of_size}
         write_test_figures(folder, known, purpose)
     return {name: figure for name, (figure, _) in known.items()}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ class Parts:
     numeric: inputs to normalise; the others, such as word numbers, are used as they are.
     augmentation: of a task of the user; None for images: the study file chooses theirs.
     unlabelled: inputs of samples without targets; None without any.
+    with_vocabulary: returns the same texts as word pieces of another number; None for data that are no texts.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Parts:
     numeric: tuple[str, ...]
     augmentation: Augmentation | None = None
     unlabelled: InputRows | None = None
+    with_vocabulary: Callable[[int], Parts] | None = None
 
 
 def image_parts(*, name: str, classes: int, train: Images, validation: Images, test: Images) -> Parts:
@@ -67,6 +70,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
 
     train_samples: size of the training subset, None for all samples. where: the study file's key, for errors.
     """
+    other = parts.with_vocabulary
     if train_samples is not None:
         parts = _with_fewer(parts, train_samples, seed, where)
     normalisation = {
@@ -89,10 +93,25 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
+            with_vocabulary=None
+            if other is None
+            else _by_size(other, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where),
             unlabelled=None if further is None else Split(name="unlabelled", inputs=further, targets={}, tokens=tokens),
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
+
+
+def _by_size(
+    other: Callable[[int], Parts], *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str
+) -> Callable[[int], Dataset]:
+    """Return the function that builds the Dataset with a vocabulary of another size, once for each size."""
+
+    @cache
+    def dataset(size: int) -> Dataset:
+        return assemble(other(size), augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+
+    return dataset
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device, unpadded
+from nas_compress.tasks.own_metrics import with_inputs
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
 
@@ -85,6 +86,7 @@ class Dataset:
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
     not fit the task. unlabelled: samples without targets, for the answers of a teacher; None without any.
+    with_vocabulary: returns the same texts as word pieces of another number; None for data that are no texts.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Dataset:
     augmentation: Augmentation
     fingerprint: str
     unlabelled: Split | None = None
+    with_vocabulary: Callable[[int], Dataset] | None = None
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
@@ -109,6 +112,19 @@ class Dataset:
     def example(self) -> Batch:
         """Inputs of two training samples, for passes that need shapes only."""
         return self.train.first(2).inputs
+
+    def reading(self, vocabulary_size: int | None) -> Dataset:
+        """Return the data with the vocabulary of a candidate: the same samples in the same order; None: these data.
+
+        RequestError for data that are no texts.
+        """
+        if vocabulary_size is None:
+            return self
+        if self.with_vocabulary is None:
+            got = f"vocabulary_size={vocabulary_size} for {self.name}"
+            raise RequestError(f"a vocabulary_size needs texts, but got {got}")
+        found = self.with_vocabulary(vocabulary_size)
+        return replace(found, task=with_inputs(self.task, found.task.signature.inputs))
 
     @property
     def longest(self) -> int | None:

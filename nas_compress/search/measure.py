@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
@@ -14,9 +15,10 @@ from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
-from nas_compress.search.setup import gather
+from nas_compress.search.setup import StudyParts, gather
 from nas_compress.tasks.batch import to_arrays, to_rows
 from nas_compress.tasks.task import Task
+from nas_compress.values.candidate import LEAST_VOCABULARY
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
 from nas_compress.values.text.lengths import at_most
@@ -50,7 +52,7 @@ def measure(
         raise RequestError(f"MODEL must be an ONNX file, but {model} is not a file")
     file = study if isinstance(study, StudyFile) else read_study(study)
     timed_on = None if device is None else open_one(file.spec, device, label=file.label)
-    parts = gather(file)
+    parts = _reading(gather(file), model)
     dataset = parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     rates = _rates(model, samples)
@@ -75,6 +77,21 @@ def measure(
         **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
     }
+
+
+def _reading(parts: StudyParts, model: Path) -> StudyParts:
+    """Return the parts with the vocabulary of a file of texts, if a candidate could have it."""
+    stored = {entry.key: entry.value for entry in read_model(model).metadata_props}.get("word_pieces")
+    if stored is None or parts.dataset.with_vocabulary is None:
+        return parts
+    pieces = stored.split("\n")
+    (spec,) = parts.dataset.task.signature.inputs
+    if spec.pieces is None or list(spec.pieces.pieces) == pieces:
+        return parts
+    found = parts.dataset.reading(max(len(pieces), LEAST_VOCABULARY))
+    (other,) = found.task.signature.inputs
+    same = other.pieces is not None and list(other.pieces.pieces) == pieces
+    return replace(parts, dataset=found) if same else parts
 
 
 def _metrics(model: Path, task: Task, samples: Split, device: Device) -> dict[str, float]:

@@ -6,7 +6,7 @@ The values reported to the sampler stay unchanged.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
 from nas_compress.search.setup import StudyParts
+from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -48,7 +49,7 @@ def measure_members_again(progress: Progress) -> None:
         tried.update(record.trial for record in noisy)
         parts = progress.parts
         steady = measure_again(
-            progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes, named=parts.named
+            progress.folder, noisy, parts.target, parts.budgets, sizes=parts.sizes_of, named=parts.named
         )
         progress.records = amend(progress.folder, progress.records, steady)
 
@@ -59,20 +60,21 @@ def measure_again(
     target: Device,
     budgets: tuple[Budget, ...],
     *,
-    sizes: SampleSizes,
+    sizes: Callable[[Candidate], SampleSizes],
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
 
-    sizes: sizes of free dimensions by name. named: the study's further devices. DamagedFileError for a file other than
-    the measured one.
+    sizes: returns sizes of free dimensions by name. named: the study's further devices. DamagedFileError for a file
+    other than the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         known = record.outcome.measured
         if record.model and known is not None and time.monotonic() < end:
             path = model_path(folder, record)
-            found = _steadier(known, path, target, sizes=sizes, named=named or NamedDevices())
+            of_file = sizes(record.outcome.candidate)
+            found = _steadier(known, path, target, sizes=of_file, named=named or NamedDevices())
             if found is not known:
                 steady[record.trial] = _with_figures(record.outcome, found, budgets)
     return steady
@@ -89,7 +91,8 @@ def measure_missing(progress: Progress) -> None:
         if known is None or not lacking or not record.model or record.repeats is not None:
             continue
         try:
-            measured = parts.named.timed(known, model_path(folder, record), sizes=parts.sizes, only=lacking)
+            sizes = parts.sizes_of(record.outcome.candidate)
+            measured = parts.named.timed(known, model_path(folder, record), sizes=sizes, only=lacking)
         except TrialError as error:
             progress.reporter.say(f"trial {record.trial}: {error}")
             continue

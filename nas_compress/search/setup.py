@@ -48,6 +48,7 @@ from nas_compress.training.objective import require_scales
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
+from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
@@ -96,6 +97,16 @@ class StudyParts:
     def sizes(self) -> SampleSizes:
         """Sizes of the free dimensions of a sample by name, without the batch."""
         return timed_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
+
+    def sizes_of(self, candidate: Candidate) -> SampleSizes:
+        """Sizes of the free dimensions of a sample as the candidate reads it."""
+        return self.reading(candidate).sizes
+
+    def reading(self, candidate: Candidate) -> StudyParts:
+        """Return the parts with the data in the candidate's own vocabulary, if it has one."""
+        if candidate.vocabulary_size is None:
+            return self
+        return replace(self, dataset=self.dataset.reading(candidate.vocabulary_size))
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Build a student with fresh weights, before there is a teacher."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.teacher.teacher import Teacher
+from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import Budget
 
 
@@ -36,6 +37,19 @@ class TrialContext:
     budgets: tuple[Budget, ...]
     device: torch.device
     named: NamedDevices = field(default_factory=NamedDevices)
+
+    def reading(self, candidate: Candidate) -> TrialContext:
+        """Return the context with the data in the candidate's own vocabulary, if it has one."""
+        if candidate.vocabulary_size is None:
+            return self
+        return replace(self, dataset=self.teacher.dataset.reading(candidate.vocabulary_size))
+
+    @cached_property
+    def train(self) -> Split:
+        """The training split on the training device, in the order of the teacher's answers."""
+        return (
+            self.teacher.train_samples if self.dataset is self.teacher.dataset else self.dataset.train.to(self.device)
+        )
 
     @cached_property
     def validation(self) -> Split:

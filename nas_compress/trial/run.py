@@ -92,7 +92,7 @@ def run_checked_trial(
     checkpoint: Path | None = None,
 ) -> Outcome:
     """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
-    watch = Stopwatch()
+    watch, context = Stopwatch(), context.reading(checked.candidate)
 
     def attempt() -> Outcome:
         return _run(

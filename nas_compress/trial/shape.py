@@ -127,7 +127,7 @@ def shaped(
         widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
     architecture = Architecture(
         family=shape.family,
-        signature=dataset.task.signature,
+        signature=dataset.reading(candidate.vocabulary_size).task.signature,
         normalisation=dataset.normalisation,
         depths=shape.depths,
         widths=widths,

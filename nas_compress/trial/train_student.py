@@ -169,7 +169,7 @@ def _from_generation(candidate: Candidate, generation: nn.Module, context: Trial
     """The supervision by the previous generation."""
     answers: Tensor | LiveAnswers | None = None
     if _reads_logits(candidate):
-        samples, augmentation, task = context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
+        samples, augmentation, task = context.train, context.dataset.augmentation, context.dataset.task
         if isinstance(context.teacher.answer_source, LiveAnswers):
             answers = LiveAnswers([generation], task)
         else:

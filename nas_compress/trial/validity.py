@@ -114,6 +114,26 @@ def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str 
         )
 
 
+def _require_own_vocabulary(candidate: Candidate) -> None:
+    """Refuse what reads a teacher's layers, or runs it on the ids of a student with another vocabulary."""
+    pruning, teaching = candidate.pruning, candidate.teaching
+    features = feature_terms(candidate.losses)
+    wanted = (
+        f"loss {features[0].name!r}"
+        if features
+        else "init='inherit'"
+        if pruning.init == "inherit"
+        else f"scheme={teaching.scheme!r}"
+        if teaching.scheme is not None
+        else ""
+    )
+    if wanted:
+        raise RequestError(
+            f"{wanted} needs the teacher's vocabulary, but got vocabulary_size={candidate.vocabulary_size}; use losses "
+            "on logits, or no vocabulary_size"
+        )
+
+
 def _require_channels(candidate: Candidate, teacher: TeacherSection, where: str) -> None:
     pruning = candidate.pruning
     if not teacher.is_trained or FAMILIES[teacher.family].has_channels:
@@ -245,6 +265,8 @@ class CandidateRules:
         for family in (candidate.shape.family, candidate.teaching.peer_family):
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
+        if candidate.vocabulary_size is not None:
+            _require_own_vocabulary(candidate)
         architecture = self._shape(candidate)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
         watched = bool(feature_terms(candidate.losses))

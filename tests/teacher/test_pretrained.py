@@ -41,7 +41,7 @@ ROWS = [("a fine film", "yes"), ("dull", "no"), ("great fun", "yes"), ("a bore, 
 
 
 @pytest.fixture
-def folder(tmp_path: Path, own_cache: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS))
     (tmp_path / "study.toml").write_text(STUDY)
     return tmp_path

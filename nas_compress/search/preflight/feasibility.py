@@ -163,6 +163,7 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate with fresh weights in a temporary folder."""
+    parts = parts.reading(candidate)
     samples = calibration_samples(parts.dataset.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)

@@ -50,6 +50,7 @@ def float_weights_note(parts: StudyParts, sized: Sequence[Sized]) -> str | None:
 
 
 def _write(item: Sized, path: Path, parts: StudyParts) -> None:
+    parts = parts.reading(item.candidate)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
         network = parts.build(item.architecture)

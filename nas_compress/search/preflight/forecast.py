@@ -95,7 +95,9 @@ def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
         architecture = teacher_architecture(section, parts.dataset, parts.file.label)
         teacher_s = share * section.epochs * _epoch_seconds(architecture, parts)
     epochs = share * parts.spec.training.epochs * middle.candidate.teaching.trainings
-    return teacher_s + parts.spec.trials * (OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts))
+    return teacher_s + parts.spec.trials * (
+        OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts.reading(middle.candidate))
+    )
 
 
 def duration_in_words(seconds: float) -> str:
@@ -125,7 +127,7 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sa
         measured=measured,
         weight_bits=item.candidate.precision.weight_bits,
         activation_bits=item.candidate.precision.activation_bits,
-        trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts),
+        trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts.reading(item.candidate)),
     )
 
 
