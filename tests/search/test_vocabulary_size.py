@@ -111,7 +111,10 @@ def test_a_size_is_part_of_a_candidate_only_if_it_is_given() -> None:
             'pruning_ratio=0.0, init="inherit"',
             "init='inherit' needs the teacher's vocabulary, but got vocabulary_size=100",
         ),
-        ('losses=(LossTerm(name="rkd_distance"), LossTerm(name="cross_entropy"))', "loss 'rkd_distance' needs the teacher's"),
+        (
+            'losses=(LossTerm(name="rkd_distance"), LossTerm(name="cross_entropy"))',
+            "loss 'rkd_distance' needs the teacher's",
+        ),
     ],
 )
 def test_layers_of_the_teacher_need_its_vocabulary(space: str, message: str, tmp_path: Path) -> None:

@@ -77,14 +77,11 @@ def load_classifier_(network: TokenEncoder, folder: Path, label: str) -> None:
     state = bert_state(hugging_face_weights(folder, label), label)
     load_encoder_(network, state, where)
     own = network.head.state_dict()
-    found = {
-        f"{ours}.{kind}": state.get(f"{theirs}.{kind}") for theirs, ours in HEAD.items() for kind in ("weight", "bias")
-    }
-    for name, value in own.items():
-        given = found[name]
-        if given is None:
-            raise RequestError(f'{where} must have a classifier, but {folder} has none; fine_tune = "all" trains one')
-        if given.shape != value.shape:
-            rule = f"a classifier of {len(own['linear.bias'])} classes"
-            raise RequestError(f"{where} must have {rule}, as the data, but got {len(given)} in {folder}")
+    names = {f"{ours}.{kind}": f"{theirs}.{kind}" for theirs, ours in HEAD.items() for kind in ("weight", "bias")}
+    if not set(names.values()) <= state.keys():
+        raise RequestError(f'{where} must have a classifier, but {folder} has none; fine_tune = "all" trains one')
+    found = {name: state[given] for name, given in names.items()}
+    if any(found[name].shape != value.shape for name, value in own.items()):
+        rule = f"a classifier of {len(own['linear.bias'])} classes"
+        raise RequestError(f"{where} must have {rule}, as the data, but got {len(found['linear.bias'])} in {folder}")
     network.head.load_state_dict(found)
