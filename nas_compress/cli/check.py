@@ -32,6 +32,7 @@ def check(study: str) -> None:
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.float_weights import float_weights_note
     from nas_compress.search.preflight.forecast import duration_in_words, forecast
+    from nas_compress.search.preflight.label_notes import label_notes
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
 
@@ -58,7 +59,7 @@ def check(study: str) -> None:
         longest=data.longest,
     ):
         print_line(f"note: {note}")
-    for note in cut_notes(parts, found.sized):
+    for note in [*cut_notes(parts, found.sized), *label_notes(parts, found.sized)]:
         print_line(f"note: {note}")
     floats = float_weights_note(parts, found.sized)
     if floats is not None:

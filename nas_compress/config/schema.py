@@ -37,7 +37,7 @@ TEACHER_VOCABULARY = "teacher"
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "unlabelled")
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels", "unlabelled")
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -68,6 +68,8 @@ class DataSection(Section):
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
+    labels: training samples that keep their label, chosen by `seed` with the share of each class. The teacher answers
+    the others.
     """
 
     name: str | None = None
@@ -92,6 +94,7 @@ class DataSection(Section):
     augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
+    labels: PositiveInt | None = None
     task: Literal["classification", "multi_label", "regression", "segmentation"] | None = None
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from nas_compress.losses.table import TASK_LOSS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
 from nas_compress.trial.uniform_control import uniform_control
@@ -26,7 +27,8 @@ class Control:
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher."""
     shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
-    return replace(candidate, shape=shape, losses=cross_entropy(), teaching=Teaching())
+    losses = TASK_LOSS if context.dataset.task.row_classes is None else cross_entropy()
+    return replace(candidate, shape=shape, losses=losses, teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:

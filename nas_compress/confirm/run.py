@@ -81,7 +81,8 @@ def confirm_run(
     """Train each member `seeds` times at the study's full budget, with the seeds after the study's own.
 
     The confirmed metric is the primary one of the task.
-    controls: names in CONTROLS to train as well.
+    controls: names in CONTROLS to train as well. `no_teacher` is always among them if some training samples have no
+    label.
     study: the user's own study file of the run. Its folder replaces the folder of code recorded in run.json.
     An interrupted call continues with the same arguments; finished trainings are kept.
     The test split is read once at the end, for the new files, the members' own files and the teacher's file.
@@ -99,6 +100,8 @@ def confirm_run(
         parts = _gather(folder, records, study, reporter)
         context = make_context(parts, find_teacher(parts, reporter.stage, reporter.say))
         context = replace(context, budgets=())  # a noisy latency must not end a repetition
+        if parts.dataset.labelled_samples < len(parts.dataset.train):
+            controls = (*controls, "no_teacher")  # the gain by samples without a label is the question of such a study
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
         metric = parts.dataset.task.metrics[0]
         outcomes = []

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -36,8 +35,8 @@ class Parts:
     """Splits as arrays, before the training subset is taken.
 
     numeric: inputs to normalise; the others, such as word numbers, are used as they are.
+    unlabelled: inputs of further training samples without a label, None if there are none.
     augmentation: of a task of the user; None for images: the study file chooses theirs.
-    unlabelled: inputs of samples without targets; None without any.
     with_vocabulary: returns the same texts as word pieces of another number; None for data that are no texts.
     """
 
@@ -65,14 +64,11 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     )
 
 
-def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str) -> Dataset:
-    """Build the Dataset; RequestError if the subset, the augmentation or constant inputs are impossible.
+def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset:
+    """Build the Dataset; RequestError if the augmentation or constant inputs are impossible.
 
-    train_samples: size of the training subset, None for all samples. where: the study file's key, for errors.
+    where: the study file's key, for errors.
     """
-    other = parts.with_vocabulary
-    if train_samples is not None:
-        parts = _with_fewer(parts, train_samples, seed, where)
     normalisation = {
         name: input_normalisation(values, per_channel=_has_channels(parts.task.signature.input(name)), where=where)
         for name, values in parts.train[0].items()
@@ -82,7 +78,6 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
         (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
     )
     tokens = token_names(parts.task.signature.inputs)
-    further = None if parts.unlabelled is None else to_tensors(parts.unlabelled)
     try:
         return Dataset(
             name=parts.name,
@@ -93,25 +88,9 @@ def assemble(parts: Parts, *, augmentation: Augmentation, train_samples: int | N
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
             fingerprint=fingerprint(parts, augmentation),
-            with_vocabulary=None
-            if other is None
-            else _by_size(other, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where),
-            unlabelled=None if further is None else Split(name="unlabelled", inputs=further, targets={}, tokens=tokens),
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
-
-
-def _by_size(
-    other: Callable[[int], Parts], *, augmentation: Augmentation, train_samples: int | None, seed: int, where: str
-) -> Callable[[int], Dataset]:
-    """Return the function that builds the Dataset with a vocabulary of another size, once for each size."""
-
-    @cache
-    def dataset(size: int) -> Dataset:
-        return assemble(other(size), augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
-
-    return dataset
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:
@@ -137,13 +116,12 @@ def no_samples(samples: Samples) -> Samples:
 
 
 def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
-    """Return 16 hexadecimal digits over all contents but the test split, their division and the augmentation."""
+    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
     for spec in parts.task.signature.inputs:
         if spec.pieces is not None:
             digest.update(json.dumps(spec.pieces.metadata()).encode())
-    further = () if parts.unlabelled is None else ((parts.unlabelled, {}),)
-    for inputs, targets in (parts.train, parts.validation, *further):
+    for inputs, targets in (parts.train, parts.validation):
         for values in inputs.values():
             digest.update(f"{values.shape}".encode())
             for piece in _contents(values):
@@ -161,7 +139,8 @@ def _described(task: Task) -> str:
     return json.dumps([task.name, task.signature.to_dict()])
 
 
-def _with_fewer(parts: Parts, count: int, seed: int, where: str) -> Parts:
+def with_fewer(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
+    """Return the parts with a stratified subset of `count` training samples, drawn from `seed`."""
     samples, classes = len(next(iter(parts.train[0].values()))), parts.task.classes
     least = classes or 1
     if not least <= count <= samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
-from nas_compress.tasks.batch import Batch, count, require_fitting, rows, to_device, unpadded
+from nas_compress.tasks.batch import Batch, count, picked, require_fitting, rows, to_device, unpadded
 from nas_compress.tasks.own_metrics import with_inputs
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
@@ -27,7 +28,7 @@ class Split:
     tokens: names of the inputs that are token ids; batches need no more padding than their longest sample.
     """
 
-    name: Literal["train", "validation", "test", "unlabelled"]
+    name: Literal["train", "validation", "test"]
     inputs: Batch
     targets: Batch
     tokens: tuple[str, ...] = ()
@@ -41,6 +42,15 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device."""
         return replace(self, inputs=to_device(self.inputs, device), targets=to_device(self.targets, device))
+
+    def labelled(self, task: Task) -> Split:
+        """Return the samples with a label; the split itself if all have one."""
+        known = task.labelled(self.targets)
+        return self if bool(known.all()) else self.at(known.nonzero()[:, 0])
+
+    def at(self, index: Tensor) -> Split:
+        """Return the samples at `index` (B,); rows of a memory map are not read."""
+        return replace(self, inputs=picked(self.inputs, index), targets=picked(self.targets, index))
 
     def first(self, samples: int) -> Split:
         """The first samples, at most as many as there are, without padding behind all of them."""
@@ -85,7 +95,7 @@ class Dataset:
 
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
-    not fit the task. unlabelled: samples without targets, for the answers of a teacher; None without any.
+    not fit the task.
     with_vocabulary: returns the same texts as word pieces of another number; None for data that are no texts.
     """
 
@@ -97,16 +107,18 @@ class Dataset:
     normalisation: Mapping[str, Normalisation]
     augmentation: Augmentation
     fingerprint: str
-    unlabelled: Split | None = None
     with_vocabulary: Callable[[int], Dataset] | None = None
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
         for split in (self.train, self.validation):
             _require_fitting(split.inputs, split.targets, self.task)
-        if self.unlabelled is not None:
-            _require_inputs(self.unlabelled.inputs, self.task)
         self.test.require_fitting(self.task)
+
+    @cached_property
+    def labelled_samples(self) -> int:
+        """Number of training samples with a label."""
+        return int(self.task.labelled(self.train.targets).sum())
 
     @property
     def example(self) -> Batch:
@@ -141,15 +153,11 @@ def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:
 
 
 def _require_fitting(inputs: Batch, targets: Batch, task: Task) -> None:
-    _require_inputs(inputs, task)
-    require_fitting(targets, task.targets, samples=count(inputs))
-
-
-def _require_inputs(inputs: Batch, task: Task) -> None:
     require_fitting(inputs, task.signature.inputs)
     for spec in task.signature.inputs:
         if spec.values is not None and count(inputs):
             _require_tokens(inputs[spec.name], spec.name, spec.values)
+    require_fitting(targets, task.targets, samples=count(inputs))
 
 
 def _require_tokens(ids: Tensor, name: str, values: int) -> None:

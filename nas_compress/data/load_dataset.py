@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
@@ -16,6 +18,7 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
+from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -54,6 +57,7 @@ def load_dataset(
     flip: bool | None = None,
     drawing: Drawing | None = None,
     train_samples: int | None = None,
+    labels: int | None = None,
     task: Kind | None = None,
     where: str = "",
     progress: Progress = no_progress,
@@ -71,6 +75,7 @@ def load_dataset(
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
     drawing: further transforms; all are then drawn by seed, see `Drawing`.
     train_samples: size of a stratified subset of the training split.
+    labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
@@ -157,7 +162,15 @@ def load_dataset(
         require_still_targets(augmentation, parts.task)
     except RequestError as error:
         raise refusal(str(error), where) from error
-    dataset = assemble(parts, augmentation=augmentation, train_samples=train_samples, seed=seed, where=where)
+    with_labels = partial(scarce, train_samples=train_samples, labels=labels, seed=seed, where=where)
+    other, parts = parts.with_vocabulary, with_labels(parts)
+    if augmentation.mixes and parts.task.lacks_labels:
+        rule = "mixup and cutmix need a label of every sample, but some training samples have none"
+        raise refusal(f"{rule}; leave them out", where)
+    dataset = assemble(parts, augmentation=augmentation, where=where)
+    if other is not None:
+        by_size = cache(lambda size: assemble(with_labels(other(size)), augmentation=augmentation, where=where))
+        dataset = replace(dataset, with_vocabulary=by_size)
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset

@@ -76,13 +76,14 @@ def stratified_split(labels: Labels, *, counts: Sequence[int], seed: int) -> tup
     return tuple(parts)
 
 
-def stratified_subset(labels: Labels, *, count: int, seed: int) -> Indices:
-    """Choose `count` sorted indices of `labels` (N,), at least one of each class present."""
+def stratified_subset(labels: Labels, *, count: int, seed: int, least: int = 1) -> Indices:
+    """Choose `count` sorted indices of `labels` (N,), at least `least` of each class present."""
     members = _shuffled_by_class(labels, seed)
-    if not len(members) <= count <= len(labels):
-        raise RequestError(f"{len(members)} <= count <= {len(labels)} must hold, but got count={count}")
-    more = _shares([len(of_class) - 1 for of_class in members], count - len(members))
-    return _joined([of_class[: 1 + k] for of_class, k in zip(members, more, strict=True)])
+    needed = least * len(members)
+    if not needed <= count <= len(labels):
+        raise RequestError(f"{needed} <= count <= {len(labels)} must hold, but got count={count}")
+    more = _shares([len(of_class) - least for of_class in members], count - needed)
+    return _joined([of_class[: least + k] for of_class, k in zip(members, more, strict=True)])
 
 
 def _shuffled_by_class(labels: Labels, seed: int) -> list[Indices]:

@@ -81,12 +81,9 @@ def read_factory(
             if name in returned
         }
         names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
+        further = as_inputs(returned[UNLABELLED], UNLABELLED, where) if UNLABELLED in returned else None
     inputs = {split: values for split, (values, _) in splits.items()}
-    further = returned.get(UNLABELLED)
-    if further is not None:
-        inputs[UNLABELLED] = as_inputs(further, UNLABELLED, where)
     _require_one_shape(inputs, where)
-    unlabelled = inputs.pop(UNLABELLED, None)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
     groups = _groups(returned.get("groups"), {name: len(_first(each)) for name, each in samples.items()}, where)
@@ -109,7 +106,7 @@ def read_factory(
         validation=samples["validation"],
         test=samples.get("test") or no_samples(samples["train"]),
         numeric=tuple(inputs["train"]),
-        unlabelled=unlabelled,
+        unlabelled=further,
     )
 
 

@@ -192,6 +192,12 @@ def needs_teacher(terms: Sequence[LossTerm]) -> bool:
     return any(TERMS[term.name].needs_teacher for term in terms)
 
 
+def reads_answers(terms: Sequence[LossTerm]) -> bool:
+    """True if a term reads the teacher's logits."""
+    rows = [TERMS[term.name] for term in terms]
+    return any(isinstance(row, LogitTerm) and row.needs_teacher for row in rows)
+
+
 def feature_terms(terms: Sequence[LossTerm]) -> list[LossTerm]:
     """Return the terms of features."""
     return [term for term in terms if isinstance(TERMS[term.name], FeatureTerm)]

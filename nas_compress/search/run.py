@@ -36,6 +36,7 @@ from nas_compress.search.preflight.feasibility import (
     within_reach,
 )
 from nas_compress.search.preflight.float_weights import float_weights_note
+from nas_compress.search.preflight.label_notes import known_labels, label_notes
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
@@ -218,7 +219,7 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
         longest=parts.dataset.longest,
     ):
         reporter.say(note)
-    for note in cut_notes(parts, sized):
+    for note in [*cut_notes(parts, sized), *label_notes(parts, sized)]:
         reporter.say(note)
     floats = float_weights_note(parts, sized)
     if floats is not None:
@@ -301,6 +302,7 @@ def _join(
             "classes": parts.dataset.task.classes,
             **({"class_names": list(names)} if (names := parts.dataset.task.class_names) else {}),
             "chance": task_chance(parts.dataset.task),
+            **known_labels(parts),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
             "storage": shown_url(url),
             "versions": versions(),

@@ -45,6 +45,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         flip=spec.data.flip,
         drawing=_drawing(spec.data),
         train_samples=spec.data.train_samples,
+        labels=spec.data.labels,
         task=spec.data.task,
         where=f"{file.label}: data.{spec.data.source}",
         progress=progress,

@@ -51,6 +51,16 @@ def chosen(batch: Batch, index: Tensor) -> dict[str, Tensor]:
     return {name: tensor.index_select(0, index) for name, tensor in batch.items()}
 
 
+def picked(batch: Batch, index: Tensor) -> dict[str, Tensor]:
+    """The samples at `index` (B,); rows of a memory map stay in their file."""
+    return {
+        name: MappedTensor(tensor.source.take(index.cpu().numpy()), tensor.device)
+        if isinstance(tensor, MappedTensor)
+        else tensor.index_select(0, index)
+        for name, tensor in batch.items()
+    }
+
+
 def to_device(batch: Batch, device: torch.device | str) -> dict[str, Tensor]:
     """The same tensors on a device."""
     return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -71,6 +71,9 @@ def sampling_weights(task: Task, targets: Batch, *, where: str = "") -> Tensor:
     RequestError unless each sample has one class.
     """
     labels = task.labels(targets).cpu() if task.classes is not None else None
+    if labels is not None and task.lacks_labels:
+        rule = f'{where or "sampler"} = "balanced" needs a label of every sample, but some have none'
+        raise RequestError(f"{rule}; use class_weight, or leave out data.labels")
     if labels is None or labels.ndim != 1 or labels.is_floating_point():
         raise RequestError(
             f'{where or "sampler"} = "balanced" needs one class for each sample, but the task is {task.name}'

@@ -24,6 +24,9 @@ IMAGES = "image_classification"
 LABEL = "label"
 """Name of the target: the class of a sample."""
 
+NO_LABEL = -1
+"""Class of a training sample without a label."""
+
 AGREEMENT: Mapping[Rounding, float] = {
     # Float files differ by the order of additions only.
     "none": 0.999,
@@ -45,7 +48,7 @@ class Classification(Task):
 
     inputs: raw tensors of a sample. classes: at least 2. metrics: names in `tasks.scores.CLASSIFICATION`, the primary
     one first. class_names: words of the classes; empty if classes are numbers.
-    class_weights: of losses on labels alone; empty for equal ones.
+    class_weights: of losses on labels alone; empty for equal ones. lacks_labels: training samples may be NO_LABEL.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -54,6 +57,7 @@ class Classification(Task):
     name: str = "classification"
     class_names: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
+    lacks_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -83,10 +87,15 @@ class Classification(Task):
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the mean cross-entropy on the labels, or on the probabilities of mixed targets.
 
-        With class weights it is the weighted mean.
+        With class weights it is the weighted mean. It is 0 if no sample has a label.
         """
-        logits = self.logits(outputs).float()
-        return F.cross_entropy(logits, self.labels(targets), weight=weight_of(self.class_weights, logits))
+        logits, labels = self.logits(outputs).float(), self.labels(targets)
+        if self.lacks_labels:
+            known = self.labelled(targets)
+            if not bool(known.any()):
+                return logits.sum() * 0.0
+            logits, labels = logits[known], labels[known]
+        return F.cross_entropy(logits, labels, weight=weight_of(self.class_weights, logits))
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
@@ -114,3 +123,7 @@ class Classification(Task):
     def labels(self, targets: Batch) -> Tensor:
         """Return the target `label`."""
         return targets[LABEL]
+
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with a class."""
+        return targets[LABEL] != NO_LABEL

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.classification import NO_LABEL
 from nas_compress.tasks.scores import MULTI_LABEL
 from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.file_contract import OUTPUT_NAME
@@ -37,11 +38,13 @@ class MultiLabel(Task):
     label's sigmoid, and distillation compares the sigmoids.
 
     inputs: raw tensors of a sample. label_count: at least 1. metrics: names in `tasks.scores.MULTI_LABEL`.
+    lacks_labels: labels of a training sample may be nan.
     """
 
     inputs: tuple[TensorSpec, ...]
     label_count: int
     metrics: tuple[str, ...] = ("f1_macro", "average_precision")
+    lacks_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.label_count < 1:
@@ -77,10 +80,15 @@ class MultiLabel(Task):
         return replace(self, metrics=chosen_metrics(self.metrics, names, MULTI_LABEL))
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
-        """Return the mean binary cross-entropy over samples and labels."""
-        labels = targets[LABELS]
+        """Return the mean binary cross-entropy over samples and labels; 0 if no sample has labels."""
+        labels, logits = targets[LABELS], outputs[OUTPUT_NAME].float()
         present = labels[..., 1] if labels.ndim == MIXED_NDIM else labels
-        return F.binary_cross_entropy_with_logits(outputs[OUTPUT_NAME].float(), present)
+        if self.lacks_labels:
+            known = self.labelled(targets)
+            if not bool(known.any()):
+                return logits.sum() * 0.0
+            logits, present = logits[known], present[known]
+        return F.binary_cross_entropy_with_logits(logits, present)
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
@@ -109,4 +117,10 @@ class MultiLabel(Task):
     def labels(self, targets: Batch) -> Tensor:
         """Return the class of every label, 1 if it is present, int64 (B, labels); see `mixed` for soft ones."""
         labels = targets[LABELS]
-        return labels if labels.ndim == MIXED_NDIM else labels.long()
+        if labels.ndim == MIXED_NDIM:
+            return labels
+        return labels.nan_to_num(NO_LABEL).long()
+
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with all its labels."""
+        return ~targets[LABELS].flatten(1).isnan().any(dim=1)

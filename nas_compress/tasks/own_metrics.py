@@ -126,6 +126,10 @@ class WithOwnMetrics:
         """True if samples may be without a label."""
         return self.task.lacks_labels
 
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with a label."""
+        return self.task.labelled(targets)
+
     def labels(self, targets: Batch) -> Tensor:
         """Return the labels for loss terms."""
         return self.task.labels(targets)

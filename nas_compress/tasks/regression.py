@@ -36,13 +36,14 @@ class Regression(Task):
 
     inputs: raw tensors of a sample. mean, std: of each target on the training split; the network's last layer answers
     in these units, and the loss is measured in them.
-    metrics: names in `tasks.scores.REGRESSION`.
+    metrics: names in `tasks.scores.REGRESSION`. lacks_labels: targets of a training sample may be nan.
     """
 
     inputs: tuple[TensorSpec, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     metrics: tuple[str, ...] = ("r2", "mse", "mae")
+    lacks_labels: bool = False
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std) or not min(self.std) > 0:
@@ -78,8 +79,14 @@ class Regression(Task):
         return replace(self, metrics=chosen_metrics(self.metrics, names, REGRESSION))
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
-        """Return the mean squared error in standard deviations of the targets."""
-        return F.mse_loss(self._standardised(outputs[VALUES]), self._standardised(targets[TARGETS]))
+        """Return the mean squared error in standard deviations of the targets; 0 if no sample has a label."""
+        values, wanted = self._standardised(outputs[VALUES]), self._standardised(targets[TARGETS])
+        if self.lacks_labels:
+            known = self.labelled(targets)
+            if not bool(known.any()):
+                return values.sum() * 0.0
+            values, wanted = values[known], wanted[known]
+        return F.mse_loss(values, wanted)
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric of the task."""
@@ -93,6 +100,10 @@ class Regression(Task):
     def as_targets(self, outputs: Batch) -> Batch:
         """Return the values as targets."""
         return {TARGETS: outputs[VALUES].detach()}
+
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with all its numbers."""
+        return ~targets[TARGETS].isnan().any(dim=1)
 
     def mixed(self, targets: Batch, others: Batch, share: Tensor) -> Batch:
         """Return the weighted means of the numbers."""

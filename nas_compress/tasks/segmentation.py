@@ -126,6 +126,10 @@ class Segmentation(Task):
         """True: pixels may have no label."""
         return True
 
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with a labelled pixel."""
+        return (targets[MASK] != IGNORED).flatten(1).any(dim=1)
+
 
 def _answers(outputs: Arrays) -> NDArray[np.uint8]:
     values = outputs[OUTPUT_NAME]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding
-from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.batch import Arrays, Batch, count, device_of
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 
@@ -113,8 +113,15 @@ class Task(Protocol):
 
     @property
     def lacks_labels(self) -> bool:
-        """True if rows of `labels` may be -1, without a label. Terms on labels leave these rows out."""
+        """True if training samples may have no label. Terms on labels leave these samples out.
+
+        Rows of `labels` are then -1.
+        """
         return False
+
+    def labelled(self, targets: Batch) -> Tensor:
+        """Return True for each sample with a label, bool (B,); all of them by default."""
+        return torch.ones(count(targets), dtype=torch.bool, device=device_of(targets))
 
     def labels(self, targets: Batch) -> Tensor:
         """Return the class labels int64 (B, ...) for loss terms on labels; RequestError if the task has none.

@@ -1,4 +1,4 @@
-"""Teachers derived from the study's teacher: earlier states, ensemble members and assistants. Each is made once."""
+"""Teachers derived from the study's teacher: earlier states, members, assistants and folds. Each is made once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from nas_compress.data.dataset import Dataset, Split
+from nas_compress.data.stratified_split import stratified_split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
+from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.task import Task
+from nas_compress.teacher import logits_cache
+from nas_compress.teacher.logits_cache import answers_bytes, compute_answers
 from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, teacher_objective, training_of
 from nas_compress.teacher.store import describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
@@ -49,6 +57,66 @@ def member(teacher: Teacher, number: int) -> Teacher:
     )
 
 
+def out_of_fold(teacher: Teacher, folds: int) -> Tensor:
+    """Return answers like `Teacher.answers`, without those of a network to samples that it learned from.
+
+    The samples with a label are divided into folds by class. A network like the teacher, trained on the other folds,
+    answers the samples of a fold. The teacher answers samples without a label.
+    """
+    _require_trained_here(teacher, "teacher='out_of_fold'")
+    if folds not in teacher.folded:
+        task, samples = teacher.dataset.task, teacher.train_samples
+        answers = teacher.answers.clone()
+        for number, fold in enumerate(divided_into_folds(task, samples.targets, folds, seed=teacher.section.seed)):
+            network = _without_fold(teacher, fold, number=number, folds=folds).network
+            own = compute_answers(network, samples, teacher.dataset.augmentation, task, among=fold)
+            answers[:, fold.to(answers.device)] = own.relative
+        teacher.folded[folds] = answers
+    return teacher.folded[folds]
+
+
+def _without_fold(teacher: Teacher, fold: Tensor, *, number: int, folds: int) -> Teacher:
+    """Return a teacher trained on the labelled samples outside a fold."""
+    samples = teacher.train_samples
+    others = teacher.dataset.task.labelled(samples.targets)
+    others[fold.to(others.device)] = False
+    return _once(
+        teacher,
+        {"fold": number, "folds": folds},
+        lambda folder: _trained(
+            teacher,
+            folder,
+            samples=samples.at(others.nonzero()[:, 0]),
+            called=f"teacher of fold {number + 1} of {folds}",
+        ),
+    )
+
+
+def require_folds(dataset: Dataset, folds: int) -> None:
+    """Raise RequestError unless each fold has a labelled sample, and the answers are of one sample each and stored."""
+    if folds > dataset.labelled_samples:
+        rule = f"2 <= folds <= {dataset.labelled_samples} (samples with a label) must hold"
+        raise RequestError(f"{rule}, but got folds={folds}")
+    if dataset.augmentation.mixes:
+        raise RequestError("answers out of fold need samples of one fold, but data.mixup and data.cutmix mix samples")
+    size = answers_bytes(dataset.train, dataset.augmentation, dataset.task)
+    if size > logits_cache.MOST_BYTES:
+        most = f"{logits_cache.MOST_BYTES / 2**30:.3g} GiB"
+        raise RequestError(
+            f"answers out of fold must fit into {most}, but got {size / 2**30:.3g} GiB; use fewer data.views"
+        )
+
+
+def divided_into_folds(task: Task, targets: Batch, folds: int, *, seed: int) -> list[Tensor]:
+    """Return the indices of the labelled samples in `folds` parts of nearly equal sizes, each class in equal shares."""
+    index = task.labelled(targets).cpu().nonzero()[:, 0]
+    labels = np.zeros(len(index), dtype=np.int64)
+    if task.classes is not None:
+        labels = task.labels(targets).cpu().numpy()[index.numpy()]
+    counts = [len(range(number, len(index), folds)) for number in range(folds)]
+    return [index[torch.from_numpy(part)] for part in stratified_split(labels, counts=counts, seed=seed)]
+
+
 def assistant(teacher: Teacher, size: float) -> Teacher:
     """Return a network of `size` times the teacher's widths, distilled from it.
 
@@ -64,6 +132,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
             folder,
             architecture=assistant_architecture(teacher, size),
             objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answer_source),
+            samples=teacher.train_samples,
             called="assistant",
         ),
     )
@@ -110,9 +179,10 @@ def _trained(
     checkpoint: float = 1.0,
     objective: Callable[[], TrainingObjective] | None = None,
     seed: int | None = None,
+    samples: Split | None = None,
     called: str = "teacher",
 ) -> nn.Module:
-    """Train a network like the teacher, with the given changes."""
+    """Train a network like the teacher, with the given changes. samples: by default those with a label."""
     training = training_of(teacher.section, teacher.training, teacher.dataset)
 
     def after(done: int, count: int) -> None:
@@ -125,7 +195,7 @@ def _trained(
         checkpoint=checkpoint,
         objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
         training=training if seed is None else replace(training, seed=seed),
-        samples=teacher.train_samples,
+        samples=samples or teacher.labelled_samples,
         augmentation=teacher.dataset.augmentation,
         label=teacher.label,
         on_epoch=after,

@@ -70,11 +70,13 @@ def compute_answers(
     augmentation: Augmentation,
     task: Task,
     *,
+    among: Tensor | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> Answers:
     """Return the answers of a network, on the samples' device.
 
     The network runs in eval mode without gradients. The random state stays as it is.
+    among: sorted indices of the samples to answer, in this order; None for all.
     on_view: called with finished and planned views.
     NonFiniteLossError if a logit is infinite or nan, with the number of samples.
     """
@@ -82,13 +84,15 @@ def compute_answers(
     network.eval()
     device, views = device_of(samples.inputs), augmentation.over(samples.inputs)
     size = fitting(samples.inputs, BATCH)
-    finite = torch.ones(len(samples), dtype=torch.bool, device=device)
+    finite = torch.ones(len(samples) if among is None else len(among), dtype=torch.bool, device=device)
     relative, maximum = [], []
     with torch.inference_mode(), kept_random_states(device):
         for view in range(augmentation.count):
             order = views.order(len(samples), view, None).to(device)
             if samples.tokens:
                 order = token_lengths(samples.inputs, samples.tokens).argsort(stable=True)
+            if among is not None:
+                order = order[torch.isin(order, among.to(device))]
             batches = (unpadded(views.batch(piece, view), samples.tokens) for piece in torch.split(order, size))
             pieces = [_logits(network, batch, task).float() for batch in batches]
             logits = torch.cat(pieces)[order.argsort()]

@@ -115,7 +115,7 @@ def obtain_teacher(
             checkpoint=1.0,
             objective=lambda: teacher_objective(section, dataset.task),
             training=training_of(section, training, dataset),
-            samples=samples,
+            samples=samples.labelled(dataset.task),
             augmentation=dataset.augmentation,
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),

@@ -111,6 +111,11 @@ class Teacher:
         )
         return LiveAnswers([self.network], task)
 
+    @cached_property
+    def labelled_samples(self) -> Split:
+        """The training samples with a label."""
+        return self.train_samples.labelled(self.dataset.task)
+
     @property
     def name(self) -> str:
         """The teacher in error texts."""
@@ -144,7 +149,7 @@ class Teacher:
         key = (criterion, seed if criterion == "random" else 0, kept, heads)
         if key not in self._ranked:
             network, example = self.shortened(kept), self.dataset.example
-            samples = loss_samples(self.train_samples, self.dataset.task)
+            samples = loss_samples(self.labelled_samples, self.dataset.task)
             groups = rank_channels(
                 network, example, criterion=criterion, seed=key[1], samples=samples, whole=self._whole_names
             )
@@ -184,7 +189,9 @@ class Teacher:
 
     @cached_property
     def _block_importance(self) -> tuple[tuple[float, ...], ...]:
-        return block_importance(self.network, self._known_family, loss_samples(self.train_samples, self.dataset.task))
+        return block_importance(
+            self.network, self._known_family, loss_samples(self.labelled_samples, self.dataset.task)
+        )
 
     @property
     def _known_family(self) -> AnyFamily:
@@ -208,6 +215,11 @@ class Teacher:
     @cached_property
     def derived(self) -> dict[str, Teacher]:
         """Teachers derived from this one, by fingerprint."""
+        return {}
+
+    @cached_property
+    def folded(self) -> dict[int, Tensor]:
+        """Answers of `out_of_fold` by the number of folds."""
         return {}
 
     @cached_property

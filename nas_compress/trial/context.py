@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from nas_compress.config.schema import TrainingSection
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
+from nas_compress.losses.table import needs_teacher
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
@@ -18,6 +20,7 @@ from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import Budget
+from nas_compress.values.teaching import LossTerm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,12 +59,23 @@ class TrialContext:
         """The validation split on the training device."""
         return self.dataset.validation.to(self.device)
 
+    def draws(self, losses: Sequence[LossTerm]) -> Tensor | None:
+        """Chance of each training sample in an epoch; None for each sample once.
+
+        Without a term on the teacher, samples with a label take the place of all others: the number of steps is equal.
+        """
+        if self.training.sampler == "balanced":
+            return self._balanced
+        return None if needs_teacher(losses) else self._labelled
+
     @cached_property
-    def draws(self) -> Tensor | None:
-        """Chance of each training sample if the sampler is balanced; None for each sample once."""
-        if self.training.sampler != "balanced":
-            return None
+    def _balanced(self) -> Tensor:
         return sampling_weights(self.dataset.task, self.dataset.train.targets)
+
+    @cached_property
+    def _labelled(self) -> Tensor | None:
+        known = self.dataset.task.labelled(self.dataset.train.targets).cpu()
+        return None if bool(known.all()) else known.double()
 
     @cached_property
     def calibration(self) -> Batch:

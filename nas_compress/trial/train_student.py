@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nas_compress.losses.table import TASK_LOSS, TERMS, needs_teacher, runs_teacher
-from nas_compress.losses.term_kinds import LogitTerm
+from nas_compress.losses.table import TASK_LOSS, needs_teacher, reads_answers, runs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows
-from nas_compress.teacher.derived import assistant, earlier, member
+from nas_compress.teacher.derived import assistant, earlier, member, out_of_fold
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.live_answers import LiveAnswers
@@ -140,9 +139,11 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
     teaching, teacher = candidate.teaching, context.teacher
     if not needs_teacher(candidate.losses) or teaching.teacher == "mutual" or teaching.scheme == "joint":
         return Supervision(answers=None, network=None)
-    wanted = _reads_logits(candidate)
+    wanted = reads_answers(candidate.losses)
     if teaching.teacher == "ensemble":
         return Supervision(answers=_ensemble_answers(candidate, context) if wanted else None, network=teacher.network)
+    if teaching.teacher == "out_of_fold":
+        return Supervision(answers=out_of_fold(teacher, teaching.folds or 2), network=teacher.network)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
@@ -168,7 +169,7 @@ def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor | L
 def _from_generation(candidate: Candidate, generation: nn.Module, context: TrialContext) -> Supervision:
     """The supervision by the previous generation."""
     answers: Tensor | LiveAnswers | None = None
-    if _reads_logits(candidate):
+    if reads_answers(candidate.losses):
         samples, augmentation, task = context.train, context.dataset.augmentation, context.dataset.task
         if isinstance(context.teacher.answer_source, LiveAnswers):
             answers = LiveAnswers([generation], task)
@@ -232,12 +233,7 @@ def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:
 def learns_from_answers(candidate: Candidate) -> bool:
     """True if the candidate learns from stored logits of the study's teacher or of one derived from it."""
     teaching = candidate.teaching
-    return teaching.teacher != "mutual" and teaching.scheme != "joint" and _reads_logits(candidate)
-
-
-def _reads_logits(candidate: Candidate) -> bool:
-    terms = [TERMS[term.name] for term in candidate.losses]
-    return any(isinstance(term, LogitTerm) and term.needs_teacher for term in terms)
+    return teaching.teacher != "mutual" and teaching.scheme != "joint" and reads_answers(candidate.losses)
 
 
 def _after_epoch(

@@ -13,7 +13,7 @@ from torch import nn
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, require_known
-from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher
+from nas_compress.losses.table import TERMS, check_terms, feature_terms, needs_teacher, reads_answers
 from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.exit_use import require_exits_task
@@ -25,6 +25,7 @@ from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import zeros
+from nas_compress.teacher.derived import require_folds
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
@@ -65,6 +66,11 @@ def check_candidate(candidate: Candidate) -> None:
         raise RequestError(
             "teaching.teacher='apprentice' needs a student that learns under rounding "
             f"(quantization.method 'lsq' or 'ste'), but got method={candidate.precision.quantization.method!r}"
+        )
+    if candidate.teaching.folds is not None and not reads_answers(candidate.losses):
+        raise RequestError(
+            "teacher='out_of_fold' needs a loss on the teacher's logits, such as kd, but got "
+            f"{', '.join(term.name for term in candidate.losses)}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
@@ -275,6 +281,8 @@ class CandidateRules:
             self._require_batch(candidate)
             self._require_soft_labels(candidate)
             self._require_trained_teacher(candidate)
+            if candidate.teaching.folds is not None:
+                require_folds(self._dataset, candidate.teaching.folds)
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
         if candidate.sparsity.pattern != "none":
@@ -327,8 +335,8 @@ class CandidateRules:
             return
         teaching = candidate.teaching
         wanted = (
-            "teacher='ensemble'"
-            if teaching.teacher == "ensemble"
+            f"teacher={teaching.teacher!r}"
+            if teaching.teacher in ("ensemble", "out_of_fold")
             else f"checkpoint={teaching.checkpoint:g}"
             if teaching.checkpoint not in (None, 1.0)
             else ""

@@ -198,7 +198,7 @@ class Candidate:
             "losses": [
                 {"name": term.name, "weight": term.weight, "settings": dict(term.settings)} for term in self.losses
             ],
-            "teaching": asdict(self.teaching),
+            "teaching": self.teaching.to_dict(),
             "pruning_ranking": pruning.ranking,
             "pruning_min_channels": pruning.min_channels,
             "round_to": shape.round_to,

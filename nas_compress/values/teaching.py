@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_compress.errors import RequestError, require_known
@@ -13,6 +13,7 @@ TEACHERS: Mapping[str, tuple[str, str]] = {
     "fixed": ("the study's teacher, or as it was earlier in its training", "Cho, Hariharan 2019, arXiv 1910.01348"),
     "ensemble": ("several trainings of the study's teacher", "Hinton et al. 2015, arXiv 1503.02531"),
     "assistant": ("a smaller network taught by the teacher", "Mirzadeh et al. 2020, arXiv 1902.03393"),
+    "out_of_fold": ("teachers that answer only the samples they did not learn", "Wolpert 1992, Neural Networks 5(2)"),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
     "mutual": ("peers that learn together with the student", "Zhang et al. 2018, arXiv 1706.00384"),
     "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
@@ -29,6 +30,7 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "fixed": {"checkpoint": 1.0},
     "ensemble": {"members": 3, "average": "probability"},
     "assistant": {"assistant_size": 0.5},
+    "out_of_fold": {"folds": 5},
     "born_again": {"generations": 2},
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
     "apprentice": {"scheme": "joint"},
@@ -101,6 +103,8 @@ class Teaching:
     `logits`. Terms on features use the first member.
     `assistant`: a smaller network, itself taught by the teacher (Mirzadeh et al. 2020, arXiv 1902.03393).
     `assistant_size`: its width as a fraction of the teacher's.
+    `out_of_fold`: the samples with a label are divided into `folds`, and each fold is answered by a network like the
+    teacher that was trained on the others (Wolpert 1992). The teacher itself answers samples without a label.
     `born_again`: a student teaches the next student of the same shape (Furlanello et al. 2018, arXiv 1805.04770).
     `generations`: number of students; the last one is the result.
     `mutual`: peers learn together with the student, each from the others (Zhang et al. 2018, arXiv 1706.00384). The
@@ -133,6 +137,7 @@ class Teaching:
     annealing: bool = False
     soft_stop: float = 1.0
     scheme: str | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         require_known("teaching.teacher", self.teacher, TEACHERS)
@@ -153,6 +158,7 @@ class Teaching:
             ("average", self.average in (None, "probability", "logits"), "must be 'probability' or 'logits'"),
             ("assistant_size", self.assistant_size is None or 0 < self.assistant_size < 1, "must be in (0, 1)"),
             ("generations", self.generations is None or self.generations >= 2, ">= 2 must hold"),
+            ("folds", self.folds is None or self.folds >= 2, ">= 2 must hold"),
             ("peers", self.peers is None or self.peers >= 1, ">= 1 must hold"),
             ("peer_width", self.peer_width is None or 0 < self.peer_width < math.inf, "must be in (0, inf)"),
             ("scheme", self.scheme in (None, *SCHEMES), f"must be one of {', '.join(SCHEMES)}"),
@@ -160,6 +166,13 @@ class Teaching:
         ):
             if not fits:
                 raise RequestError(f"{name} {rule}, but got {name}={getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `folds` only if it is given, as in files from before it."""
+        values = asdict(self)
+        if self.folds is None:
+            del values["folds"]
+        return values
 
     @property
     def trainings(self) -> int:

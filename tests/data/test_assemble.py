@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts
+from nas_compress.data.assemble import Parts, assemble, fingerprint, image_parts, with_fewer
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.input_statistics import moments
@@ -24,7 +24,9 @@ def small_parts() -> Parts:
 
 
 def assembled(parts: Parts, *, shift: int = 0, train_samples: int | None = None, seed: int = 0) -> Dataset:
-    return assemble(parts, augmentation=ShiftAndFlip(shift=shift), train_samples=train_samples, seed=seed, where="here")
+    if train_samples is not None:
+        parts = with_fewer(parts, train_samples, seed=seed, where="here")
+    return assemble(parts, augmentation=ShiftAndFlip(shift=shift), where="here")
 
 
 def test_moments_of_a_hand_worked_image() -> None:

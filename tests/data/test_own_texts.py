@@ -48,10 +48,9 @@ def test_a_list_of_texts_becomes_word_pieces(load: Load) -> None:
     data = load(TEXTS, text_settings=TextSettings(vocabulary=100, longest=3))
     (spec,) = data.task.signature.inputs
     assert spec.pieces is not None and data.task.class_names == ("bad", "good")
-    assert (len(data.train), len(data.validation), len(data.test)) == (14, 2, 4)
+    assert (len(data.train), data.labelled_samples, len(data.validation), len(data.test)) == (15, 14, 2, 4)
     assert data.train.inputs["input"].shape[1] == 3
-    assert data.unlabelled is not None and not data.unlabelled.targets
-    ids = data.unlabelled.inputs["input"][0].tolist()
+    ids = data.train.inputs["input"][-1].tolist()
     text = "".join(spec.pieces.pieces[number].removeprefix("##") for number in ids)
     assert text == "zebra"[: len(text)]  # the letters of unlabelled texts are in the vocabulary
 
@@ -62,7 +61,7 @@ def test_token_ids_of_any_length_are_padded(load: Load) -> None:
     assert data.task.signature.vocabulary == 10
     assert data.train.inputs["input"].dtype.is_signed and str(data.train.inputs["input"].dtype) == "torch.int32"
     assert sorted(map(tuple, data.train.inputs["input"].tolist()))[0] == (1, 0, 0)
-    assert data.unlabelled is not None and data.unlabelled.inputs["input"].tolist() == [[4, 4]]
+    assert data.train.inputs["input"][-1].tolist() == [4, 4, 0] and data.train.targets["label"][-1] == -1
     assert notices == ["token ids become int32, the type that networks read"]
 
 
@@ -122,19 +121,6 @@ def test_a_vocabulary_is_for_texts_only(load: Load) -> None:
         load_dataset(name="digits", text_settings=TextSettings(longest=9), where="study.toml: data.name")
 
 
-def test_unlabelled_samples_of_arrays_have_no_targets(load: Load) -> None:
-    code = """
-def load():
-    pixels = np.arange(18 * 16, dtype=np.uint8).reshape(18, 4, 4)
-    return {"train": (pixels[:12], [0, 1] * 6), "unlabelled": pixels[12:]}
-"""
-    data = load(code)
-    assert data.unlabelled is not None and data.unlabelled.inputs["input"].shape == (6, 1, 4, 4)
-    assert data.fingerprint != load(code.replace("pixels[12:]", "pixels[13:]")).fingerprint
-    with pytest.raises(RequestError, match="must have the shape"):
-        load(code.replace("pixels[12:]", "pixels[12:, 1:]"))
-
-
 def test_unlabelled_texts_are_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tokenizers")
     monkeypatch.setenv("NAS_COMPRESS_CACHE", str(tmp_path / "cache"))
@@ -151,8 +137,8 @@ def test_unlabelled_texts_are_a_file_of_their_own(tmp_path: Path, monkeypatch: p
         )
 
     data = load_with("more.csv")
-    assert data.unlabelled is not None and len(data.unlabelled) == 2
-    assert data.unlabelled.inputs["input"][1].count_nonzero() == 1  # an empty text is [UNK]
+    assert data.train.targets["label"][-2:].tolist() == [-1, -1] and data.labelled_samples == len(data.train) - 2
+    assert data.train.inputs["input"][-1].count_nonzero() == 1  # an empty text is [UNK]
     for path, message in (("none.csv", "there is none at"), ("folder", "must be in one file, but got the folder")):
         (tmp_path / "folder").mkdir(exist_ok=True)
         with pytest.raises(RequestError, match=message):

@@ -201,7 +201,7 @@ def _equal_groups(parts: StudyParts, sampled: Sampled) -> tuple[ChannelGroup, ..
     for candidate in pruned:
         require_layers(candidate, parts.spec.teacher, where=f"space {parts.space.name}: ")
     network, dataset = untrained_teacher(parts), parts.dataset
-    samples = loss_samples(dataset.train, dataset.task, batches=1)
+    samples = loss_samples(dataset.train.labelled(dataset.task), dataset.task, batches=1)
     whole = {layer for group in parts.whole_layers for layer in group.layers}
     for criterion in sorted(criteria - {"uniform"}):
         try:

@@ -1,0 +1,108 @@
+"""Training splits in which some samples have no label: `data.labels`, and samples that never had one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.data.assemble import Parts, strata, with_fewer
+from nas_compress.data.stratified_split import stratified_subset
+from nas_compress.errors import refusal
+from nas_compress.tasks.batch import InputRows
+from nas_compress.tasks.classification import NO_LABEL, Classification
+from nas_compress.tasks.mapped import MappedRows, Rows
+from nas_compress.tasks.multi_label import MultiLabel
+from nas_compress.tasks.regression import Regression
+from nas_compress.tasks.segmentation import IGNORED, Segmentation
+from nas_compress.tasks.task import Task
+
+LEAST_LABELS = 2
+"""Least labels of each class: one may be a rare case, and folds need another."""
+
+
+def scarce(parts: Parts, *, train_samples: int | None, labels: int | None, seed: int, where: str) -> Parts:
+    """Return the parts with a subset of the training samples, of which some keep their labels.
+
+    train_samples, labels: None for all. Samples of the data that never had a label are then added.
+    """
+    if train_samples is not None:
+        parts = with_fewer(parts, train_samples, seed=seed, where=where)
+    if labels is not None:
+        parts = keep_labels(parts, labels, seed=seed, where=where)
+    if parts.unlabelled is not None:
+        parts = with_unlabelled(parts, parts.unlabelled, where=where)
+    return parts
+
+
+def keep_labels(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
+    """Return the parts with the labels of `count` training samples; the other samples stay without a label.
+
+    The choice is stratified by class and drawn from `seed`.
+    RequestError for more labels than samples, fewer than two of a class, or a task of the user.
+    """
+    labels = strata(parts.task, parts.train)
+    classes, members = np.unique(labels, return_counts=True)
+    key = where.rpartition("data.")[0] + "data.labels" if where else ""
+    if parts.task.classes is not None and members.min() < LEAST_LABELS:
+        rare, found = int(classes[members.argmin()]), int(members.min())
+        raise refusal(f"train must have {LEAST_LABELS} samples of each class, but got {found} of class {rare}", key)
+    least = LEAST_LABELS * len(classes)
+    if not least <= count <= len(labels):
+        words = f"{least} ({LEAST_LABELS} of each class)" if parts.task.classes else f"{least}"
+        raise refusal(f"{words} <= labels <= {len(labels)} (training samples) must hold, but got labels={count}", key)
+    kept = stratified_subset(labels, count=count, seed=seed, least=LEAST_LABELS)
+    inputs, targets = parts.train
+    hidden = {name: _without(values, len(values)) for name, values in targets.items()}
+    for name, values in targets.items():
+        hidden[name][kept] = values[kept]
+    return replace(parts, task=lacking_labels(parts.task, key), train=(inputs, hidden))
+
+
+def with_unlabelled(parts: Parts, unlabelled: InputRows, *, where: str) -> Parts:
+    """Return the parts with further training samples that have no label, behind the others.
+
+    unlabelled: inputs by name, of the types and sample shapes of train; token ids may have another length.
+    """
+    inputs, targets = parts.train
+    found = ", ".join(unlabelled) or "none"
+    if list(unlabelled) != list(inputs):
+        raise refusal(f"unlabelled must have the inputs of train ({', '.join(inputs)}), but got {found}", where)
+    tokens = {spec.name for spec in parts.task.signature.inputs if spec.values is not None}
+    added = len(next(iter(unlabelled.values())))
+    if not added:
+        raise refusal("unlabelled must not be empty, but got no samples; leave it out", where)
+    joined = {name: _joined(name, values, unlabelled[name], name in tokens, where) for name, values in inputs.items()}
+    more = {name: np.concatenate([values, _without(values, added)]) for name, values in targets.items()}
+    return replace(parts, task=lacking_labels(parts.task, where), train=(joined, more))
+
+
+def lacking_labels(task: Task, where: str) -> Task:
+    """Return the task for training samples of which some have no label; RequestError for a task of the user."""
+    if isinstance(task, Segmentation):
+        return task  # pixels may be without a label in any case
+    if not isinstance(task, Classification | MultiLabel | Regression):
+        raise refusal(f"samples without a label need a task of the table, but the task is {task.name}", where)
+    return replace(task, lacks_labels=True)
+
+
+def _without(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return `count` targets of the same kind without a label."""
+    marks: Mapping[str, float] = {"i": NO_LABEL, "u": IGNORED, "f": np.nan}
+    return np.full((count, *values.shape[1:]), marks[values.dtype.kind], dtype=values.dtype)
+
+
+def _joined(name: str, first: Rows, second: Rows, is_tokens: bool, where: str) -> Rows:
+    if isinstance(first, MappedRows) or isinstance(second, MappedRows):
+        raise refusal("unlabelled samples need arrays in memory, but got a store of samples; return arrays", where)
+    sizes = (first.shape[2:], second.shape[2:]) if is_tokens else (first.shape[1:], second.shape[1:])
+    if first.dtype != second.dtype or sizes[0] != sizes[1]:
+        rule = f"unlabelled {name} must be {first.dtype} {first.shape[1:]} as in train"
+        raise refusal(f"{rule}, but got {second.dtype} {second.shape[1:]}", where)
+    if is_tokens:
+        longest = max(first.shape[1], second.shape[1])
+        first, second = (np.pad(ids, ((0, 0), (0, longest - ids.shape[1]))) for ids in (first, second))
+    return np.concatenate([first, second])

@@ -1,0 +1,38 @@
+"""Notes about training samples without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas_compress.errors import RequestError
+from nas_compress.losses.table import needs_teacher
+from nas_compress.search.preflight.feasibility import Sized
+from nas_compress.search.setup import StudyParts
+
+
+def label_notes(parts: StudyParts, sized: Sequence[Sized]) -> list[str]:
+    """Return a line about the number of labels if some training samples have none.
+
+    RequestError if no candidate learns from the teacher, because only the teacher answers such samples.
+    """
+    labelled, samples = parts.dataset.labelled_samples, len(parts.dataset.train)
+    if labelled == samples:
+        return []
+    taught = sum(needs_teacher(item.candidate.losses) for item in sized)
+    if not taught:
+        raise RequestError(
+            f"samples without a label need a loss on the teacher's answers, such as kd, but no candidate of space "
+            f"{parts.space.name} has one and {samples - labelled:,} of {samples:,} samples have no label; add a loss, "
+            "or leave these samples out"
+        )
+    return [
+        f"{labelled:,} of {samples:,} training samples have a label: the teacher learns from these, and answers all; "
+        f"{len(sized) - taught} of {len(sized)} draws have no loss on the teacher and learn from labels only, in as "
+        "many steps"
+    ]
+
+
+def known_labels(parts: StudyParts) -> dict[str, dict[str, int]]:
+    """Return the number of labels for the run's marker, if some training samples have none."""
+    labelled, samples = parts.dataset.labelled_samples, len(parts.dataset.train)
+    return {} if labelled == samples else {"labels": {"labelled": labelled, "samples": samples}}
