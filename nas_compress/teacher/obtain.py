@@ -108,6 +108,7 @@ def obtain_teacher(
         made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
+    start = _pretrained(section, folder=folder, label=label)
     if family is not None:
         network = stored_or_trained(
             architecture,
@@ -120,7 +121,7 @@ def obtain_teacher(
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
             notice=notice,
-            start=_pretrained(section, folder=folder, label=label),
+            start=start,
         )
     describe_stored(store, {"fingerprint": fingerprint, "made_by": made_by}, notice)
     return Teacher(
@@ -139,6 +140,7 @@ def obtain_teacher(
         label=label,
         make=teacher_maker(section, dataset, folder=folder, label=label),
         find_whole=find_whole,
+        start=start,
     )
 
 
