@@ -35,9 +35,9 @@ def pretrained_folder(folder: Path, name: str, where: str) -> Path:
     if name in PACKAGES:
         module, inside = PACKAGES[name]
         found = find_spec(module)
-        for place in (found.submodule_search_locations or ()) if found else ():
-            if (Path(place) / inside / CONFIG).is_file():
-                return Path(place) / inside
+        for root in (found.submodule_search_locations or ()) if found else ():
+            if (Path(root) / inside / CONFIG).is_file():
+                return Path(root) / inside
         raise RequestError(
             f"{where} = {name!r} needs the package {name}, which is not installed: pip install --no-deps {name}"
         )

@@ -146,8 +146,8 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
     metric = parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:
-        own = parts.dataset.reading(record.outcome.candidate.vocabulary_size)
-        found = _primary(model_path(folder, record), own.task, own.validation)
+        data = parts.dataset.reading(record.outcome.candidate.vocabulary_size)
+        found = _primary(model_path(folder, record), data.task, data.validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
