@@ -84,7 +84,7 @@ def test_each_file_holds_the_vocabulary_of_its_size(run: RunFolder) -> None:
 def test_files_are_measured_and_confirmed_with_their_own_vocabulary(run: RunFolder) -> None:
     study, records = run.root.parent / "study.toml", read_records(run)
     with quick_and_apart():
-        again = measure_files_again(run, records, read_study(study))
+        again = measure_files_again(run, records, None, own=read_study(study))
         assert [found.differences for found in again] == [(), ()]
         measured = records[1].outcome.measured
         assert measured is not None
@@ -109,11 +109,11 @@ def test_a_size_is_part_of_a_candidate_only_if_it_is_given() -> None:
     [
         (
             'pruning_ratio=0.0, init="inherit"',
-            "init='inherit' needs the teacher's vocabulary, but got vocabulary_size=100",
+            "init='inherit' needs the study's vocabulary, but got vocabulary_size=100",
         ),
         (
             'losses=(LossTerm(name="rkd_distance"), LossTerm(name="cross_entropy"))',
-            "loss 'rkd_distance' needs the teacher's",
+            "loss 'rkd_distance' needs the study's",
         ),
     ],
 )
