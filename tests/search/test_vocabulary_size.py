@@ -12,8 +12,8 @@ from nas_compress.confirm.run import confirm_run
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.front import read_front
 from nas_compress.runs.records import read_records
+from nas_compress.runs.results import read_front
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
 from nas_compress.values.candidate import Candidate
