@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nas_compress.callbacks import Notice
@@ -15,7 +15,7 @@ from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.augment.words import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.named import needs_command, open_one
-from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.devices.protocol import Device, Sample
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError, TrialError
@@ -69,10 +69,6 @@ class _Means:
     target: Device
     named: NamedDevices
 
-    def reading(self, vocabulary_size: int | None) -> _Means:
-        """Return the same with the data in a vocabulary of another size."""
-        return self if vocabulary_size is None else replace(self, dataset=self.dataset.reading(vocabulary_size))
-
 
 def needs_study(folder: RunFolder) -> bool:
     """Return True if the data of a run come from code or files of the user."""
@@ -95,17 +91,13 @@ def measure_files_again(
     RequestError if the data come from code and `own` is missing, DamagedFileError for another file than the measured.
     """
     means = _means(folder, records, own, notice)
-    files = [
-        (model_path(folder, record), record.model, record.outcome.measured, record.outcome.candidate.vocabulary_size)
-        for record in records
-        if record.model
-    ]
+    files = [(model_path(folder, record), record.model, record.outcome.measured) for record in records if record.model]
     if teacher is not None:
-        files.append((teacher_path(folder), TEACHER, teacher, None))
+        files.append((teacher_path(folder), TEACHER, teacher))
     end = time.monotonic() + TIME_LIMIT_S
     return [
-        _again(path, name, known, means.reading(size), latency=time.monotonic() < end)
-        for path, name, known, size in files
+        _again(path, name, known, means, latency=time.monotonic() < end)
+        for path, name, known in files
         if known is not None
     ]
 
@@ -119,7 +111,7 @@ def _means(folder: RunFolder, records: Sequence[Record], own: StudyFile | None, 
     if spec.data.source != "name":
         source = spec.data.factory or spec.data.folder or spec.data.text
         raise RequestError(f"data from {source} need --study, because a run folder never supplies code or data")
-    plain = spec.data.model_copy(update=dict.fromkeys(AUGMENTATION))  # of training samples only, and perhaps code
+    plain = spec.data.model_copy(update=dict.fromkeys((*AUGMENTATION, "preprocess")))  # of networks, and perhaps code
     without_code = spec.model_copy(update={"data": plain, "metrics": type(spec).model_fields["metrics"].default})
     dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     target = open_device(spec.target.name, spec.device_settings)
@@ -141,7 +133,7 @@ def _opened(spec: StudySpec, label: str, notice: Notice) -> NamedDevices:
 
 
 def _again(path: Path, name: str, known: Measured, means: _Means, *, latency: bool) -> MeasuredAgain:
-    dataset, named = means.dataset, means.named
+    dataset, named = means.dataset.fitting(file_signature(path)), means.named
     samples, task = dataset.validation, dataset.task
     figures = measure_metrics(path, task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     figures["size_bytes"] = path.stat().st_size

@@ -12,6 +12,7 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.dataset import Dataset, Split
+from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import make_folder
 from nas_compress.measurement.predictions import measure_metrics
@@ -112,10 +113,8 @@ def confirm_run(
             outcomes.append(_train(folder, item, context, reporter))
             reporter.say(f"[{number}/{len(plan)}] {item.label}: {_result(outcomes[-1], metric)}")
         trained = [item for item, outcome in zip(plan, outcomes, strict=True) if outcome.state == "trained"]
-        # with the size of a vocabulary of their own
-        files = {_measured_file(folder, item): item.candidate.vocabulary_size for item in trained}
-        files |= {model_path(folder, record): record.outcome.candidate.vocabulary_size for record in records}
-        files[teacher_path(folder)] = None
+        files = [_measured_file(folder, item) for item in trained]
+        files += [*(model_path(folder, record) for record in records), teacher_path(folder)]
         test = _test_figures(folder, parts.dataset, files)
         rows = _rows(records, plan, outcomes, test, folder, metric)
         confirmation = Confirmation(
@@ -149,8 +148,9 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
     metric = parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:
-        data = parts.dataset.reading(record.outcome.candidate.vocabulary_size)
-        found = _primary(model_path(folder, record), data.task, data.validation)
+        path = model_path(folder, record)
+        data = parts.dataset.fitting(file_signature(path))
+        found = _primary(path, data.task, data.validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -231,22 +231,19 @@ def _result(outcome: Outcome, metric: str) -> str:
     return f"{in_words(outcome.measured.figures, [metric])} (validation)"
 
 
-def _test_figures(folder: RunFolder, dataset: Dataset, files: Mapping[Path, int | None]) -> dict[str, float]:
-    """The metric of every file on the test split, by path in the run folder. Known figures are not read again.
-
-    files: with the size of the file's own vocabulary, None for the study's.
-    """
-    found = digests(folder.root, [*files])
-    sizes = {file.relative_to(folder.root).as_posix(): size for file, size in files.items()}
+def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
+    """The metric of every file on the test split, by path in the run folder. Known figures are not read again."""
+    found = digests(folder.root, files)
     known = read_test_figures(folder)
     missing = [name for name, digest in found.items() if known.get(name, ("", None))[1] not in ("", digest)]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
-        for size in dict.fromkeys(sizes[name] for name in missing):
-            own = dataset.reading(size)
-            test = own.test.reveal(purpose=purpose)
-            of_size = [name for name in missing if sizes[name] == size]
-            known |= {name: (_primary(folder.root / name, own.task, test), found[name]) for name in of_size}
+        by_size = {}
+        for name in missing:
+            data = dataset.fitting(file_signature(folder.root / name))
+            if data.fingerprint not in by_size:
+                by_size[data.fingerprint] = data.test.reveal(purpose=purpose)
+            known[name] = (_primary(folder.root / name, data.task, by_size[data.fingerprint]), found[name])
         write_test_figures(folder, known, purpose)
     return {name: figure for name, (figure, _) in known.items()}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, count, picked, require_fitting, rows, to_device, unpadded
-from nas_compress.tasks.own_metrics import with_inputs
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
+from nas_compress.values.signature import Signature
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Dataset:
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
     not fit the task.
-    with_vocabulary: returns the same texts as word pieces of another number; None for data that are no texts.
+    sizes: the same samples as smaller pictures, by pixels of a side.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Dataset:
     normalisation: Mapping[str, Normalisation]
     augmentation: Augmentation
     fingerprint: str
-    with_vocabulary: Callable[[int], Dataset] | None = None
+    sizes: Mapping[int, Dataset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
@@ -125,24 +125,26 @@ class Dataset:
         """Inputs of two training samples, for passes that need shapes only."""
         return self.train.first(2).inputs
 
-    def reading(self, vocabulary_size: int | None) -> Dataset:
-        """Return the data with the vocabulary of a candidate: the same samples in the same order; None: these data.
-
-        RequestError for data that are no texts.
-        """
-        if vocabulary_size is None:
+    def at(self, size: int | None) -> Dataset:
+        """Return the data as pictures of a size, themselves for None. RequestError if there are none of this size."""
+        own = self.task.signature.inputs[0].shape[-1]
+        if size in (None, own):
             return self
-        if self.with_vocabulary is None:
-            got = f"vocabulary_size={vocabulary_size} for {self.name}"
-            raise RequestError(f"a vocabulary_size needs texts, but got {got}")
-        found = self.with_vocabulary(vocabulary_size)
-        return replace(found, task=with_inputs(self.task, found.task.signature.inputs))
+        if size not in self.sizes:
+            known = f"one of {', '.join(map(str, [*self.sizes, own]))}" if self.sizes else "left out"
+            raise RequestError(f"image_size must be {known}, as in data.image_size, but got image_size={size}")
+        return self.sizes[size]
 
     @property
     def longest(self) -> int | None:
         """Tokens of the longest training sample; None for inputs without tokens."""
         names = self.train.tokens
         return max(self.train.inputs[name].shape[1] for name in names) if names else None
+
+    def fitting(self, signature: Signature) -> Dataset:
+        """Return the data whose pictures have the size of a network's inputs; the data themselves without such."""
+        found = (each for each in self.sizes.values() if each.task.signature.inputs == signature.inputs)
+        return next(found, self)
 
 
 def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:

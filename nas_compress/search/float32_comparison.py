@@ -59,15 +59,15 @@ def compare_with_float32(
 ) -> dict[int, Outcome]:
     """Time the float32 form of each record's architecture. Return the outcomes with the latency, by trial.
 
-    dataset: its training samples calibrate. A noisy latency is left out.
+    A noisy latency is left out.
     """
     end, compared = time.monotonic() + TIME_LIMIT_S, {}
     for record in uncompared:
         architecture, measured = record.outcome.architecture, record.outcome.measured
         if architecture is None or measured is None or time.monotonic() >= end:
             continue
-        own = dataset.reading(record.outcome.candidate.vocabulary_size)
-        latency = _latency(build(architecture), own.task.signature, calibration_samples(own.train), target)
+        data = dataset.fitting(architecture.signature)
+        latency = _latency(build(architecture), data.task.signature, calibration_samples(data.train), target)
         if not latency.noisy:
             known = replace(measured, float32_latency_ms=latency.latency_ms)
             compared[record.trial] = replace(record.outcome, measured=known)

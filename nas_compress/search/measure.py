@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.data.dataset import Split
 from nas_compress.devices.named import open_one
-from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_session import file_signature, open_session, read_model
 from nas_compress.devices.protocol import Answering, Device
 from nas_compress.devices.table import DEFAULT_DEVICE, DEVICES, open_device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
@@ -19,10 +18,9 @@ from nas_compress.measurement.file_alone import measure_alone
 from nas_compress.measurement.file_latency import ExitLatency, count_exits, measure_latency, stream_of
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.predictions import answered, measure_metrics, predict
-from nas_compress.search.setup import StudyParts, gather
+from nas_compress.search.setup import gather
 from nas_compress.tasks.batch import to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
-from nas_compress.values.candidate import LEAST_VOCABULARY
 from nas_compress.values.exits.figures import expected
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
@@ -68,8 +66,8 @@ def measure(
         return measure_alone(model, device or DEFAULT_DEVICE)
     file = study if isinstance(study, StudyFile) else read_study(study)
     timed_on = None if device is None else _further_device(file, device)
-    parts = _reading(gather(file), model)
-    dataset = parts.dataset
+    parts = gather(file)
+    dataset = parts.dataset.fitting(file_signature(model))
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     rates = _rates(model, samples)
     used = timed_on or parts.target
@@ -94,21 +92,6 @@ def measure(
         **memory_figures(model, parts.target.settings, sizes=at_most(parts.sizes)),
         **({"conditions": conditions} if conditions else {}),
     }
-
-
-def _reading(parts: StudyParts, model: Path) -> StudyParts:
-    """Return the parts with the vocabulary of a file of texts, if a candidate could have it."""
-    stored = {entry.key: entry.value for entry in read_model(model).metadata_props}.get("word_pieces")
-    if stored is None or parts.dataset.with_vocabulary is None:
-        return parts
-    pieces = stored.split("\n")
-    (spec,) = parts.dataset.task.signature.inputs
-    if spec.pieces is None or list(spec.pieces.pieces) == pieces:
-        return parts
-    found = parts.dataset.reading(max(len(pieces), LEAST_VOCABULARY))
-    (other,) = found.task.signature.inputs
-    same = other.pieces is not None and list(other.pieces.pieces) == pieces
-    return replace(parts, dataset=found) if same else parts
 
 
 def _exits(latency: ExitLatency, rates: Sequence[float]) -> dict[str, object]:

@@ -24,7 +24,6 @@ from nas_compress.runs.records import Record, read_baseline, read_teacher_files,
 from nas_compress.search.progress import Progress
 from nas_compress.search.setup import StudyParts
 from nas_compress.tasks.batch import to_device
-from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured, Outcome
@@ -67,8 +66,8 @@ def measure_members_again(progress: Progress) -> None:
             noisy,
             parts.target,
             parts.budgets,
-            sizes=parts.sizes_of,
-            samples=_samples(parts),
+            sizes=parts.sizes,
+            samples=lambda record: _samples(parts, record),
             named=parts.named,
         )
         progress.records = amend(progress.folder, progress.records, steady)
@@ -80,22 +79,22 @@ def measure_again(
     target: Device,
     budgets: tuple[Budget, ...],
     *,
-    sizes: Callable[[Candidate], SampleSizes],
-    samples: Sequence[Sample] = (),
+    sizes: SampleSizes,
+    samples: Callable[[Record], Sequence[Sample]] | None = None,
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
 
-    sizes: returns sizes of free dimensions by name. samples: real ones for files with exits, see `stream_of`. named:
-    further devices of the study. DamagedFileError for a file other than the measured one.
+    sizes: sizes of free dimensions by name. samples: real ones for a file with exits, see `stream_of`. named: further
+    devices of the study. DamagedFileError for a file other than the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
     for record in noisy:
         known = record.outcome.measured
         if record.model and known is not None and time.monotonic() < end:
             path = model_path(folder, record)
-            of_file = sizes(record.outcome.candidate)
-            found = _steadier(known, path, target, sizes=of_file, samples=samples, named=named or NamedDevices())
+            stream = () if samples is None or known.exits is None else samples(record)
+            found = _steadier(known, path, target, sizes=sizes, samples=stream, named=named or NamedDevices())
             if found is not known:
                 steady[record.trial] = _with_figures(record.outcome, found, budgets)
     return steady
@@ -138,9 +137,8 @@ def measure_missing(progress: Progress) -> None:
         if known is None or not lacking or not record.model or record.repeats is not None:
             continue
         try:
-            path, samples = model_path(folder, record), () if known.exits is None else _samples(parts)
-            sizes = parts.sizes_of(record.outcome.candidate)
-            measured = parts.named.timed(known, path, sizes=sizes, samples=samples, only=lacking)
+            path, samples = model_path(folder, record), () if known.exits is None else _samples(parts, record)
+            measured = parts.named.timed(known, path, sizes=parts.sizes, samples=samples, only=lacking)
         except TrialError as error:
             progress.reporter.say(f"trial {record.trial}: {error}")
             continue
@@ -271,9 +269,9 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
     return [name for name in named.devices if on_device("latency_ms", name) not in figures]
 
 
-def _samples(parts: StudyParts) -> list[Sample]:
-    """Return real samples for files with early exits."""
-    validation = parts.dataset.validation
+def _samples(parts: StudyParts, record: Record) -> list[Sample]:
+    """Return real samples for a record's file with early exits."""
+    validation = parts.dataset.at(record.outcome.candidate.image_size).validation
     return stream_of(to_device(validation.inputs, "cpu"), validation.tokens)
 
 

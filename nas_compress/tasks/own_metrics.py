@@ -135,13 +135,6 @@ class WithOwnMetrics:
         return self.task.labels(targets)
 
 
-def with_inputs(task: Task, inputs: tuple[TensorSpec, ...]) -> Task:
-    """Return the same task of other inputs."""
-    if isinstance(task, WithOwnMetrics):
-        return replace(task, task=with_inputs(task.task, inputs))
-    return replace(task, inputs=inputs)  # type: ignore[type-var]
-
-
 def own_figure(name: str, score: OwnScore, outputs: Arrays, targets: Arrays) -> float:
     """Return one metric of the user; MetricError if the function raises an error or returns no finite number."""
     try:

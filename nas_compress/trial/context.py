@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
+from nas_compress.data.augment.protocol import Views
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
 from nas_compress.losses.table import needs_teacher
@@ -18,7 +19,6 @@ from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.teacher.teacher import Teacher
-from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.teaching import LossTerm
 
@@ -41,18 +41,29 @@ class TrialContext:
     device: torch.device
     named: NamedDevices = field(default_factory=NamedDevices)
 
-    def reading(self, candidate: Candidate) -> TrialContext:
-        """Return the context with the data in the candidate's own vocabulary, if it has one."""
-        if candidate.vocabulary_size is None:
+    def at(self, size: int | None) -> TrialContext:
+        """Return the context of candidates with pictures of a size; the teacher keeps its own. See `Dataset.at`."""
+        dataset = self.dataset.at(size)
+        if dataset is self.dataset:
             return self
-        return replace(self, dataset=self.teacher.dataset.reading(candidate.vocabulary_size))
+        return self._sized.setdefault(dataset.fingerprint, replace(self, dataset=dataset))
+
+    @cached_property
+    def _sized(self) -> dict[str, TrialContext]:
+        return {}
 
     @cached_property
     def train(self) -> Split:
-        """The training split on the training device, in the order of the teacher's answers."""
-        return (
-            self.teacher.train_samples if self.dataset is self.teacher.dataset else self.dataset.train.to(self.device)
-        )
+        """The training split on the training device."""
+        own = self.dataset is self.teacher.dataset
+        return self.teacher.train_samples if own else self.dataset.train.to(self.device)
+
+    @cached_property
+    def teacher_views(self) -> Views | None:
+        """The teacher's training samples in all views, if they have another size than the students'."""
+        if self.dataset is self.teacher.dataset:
+            return None
+        return self.teacher.dataset.augmentation.over(self.teacher.train_samples.inputs)
 
     @cached_property
     def validation(self) -> Split:

@@ -92,7 +92,8 @@ def run_checked_trial(
     checkpoint: Path | None = None,
 ) -> Outcome:
     """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
-    watch, context = Stopwatch(), context.reading(checked.candidate)
+    watch = Stopwatch()
+    context = context.at(checked.candidate.image_size)
 
     def attempt() -> Outcome:
         return _run(

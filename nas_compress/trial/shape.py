@@ -78,7 +78,8 @@ def fresh_student(candidate: Candidate, architecture: Architecture, teacher: Tea
 
 
 def _with_points(network: nn.Module, candidate: Candidate, teacher: Teacher) -> nn.Module:
-    return with_points(network, candidate, teacher.dataset.example, watched=teacher.section.features)
+    data = teacher.dataset.at(candidate.image_size)
+    return with_points(network, candidate, data.example, watched=teacher.section.features)
 
 
 def with_points(network: nn.Module, candidate: Candidate, example: Batch, *, watched: Sequence[str] = ()) -> nn.Module:
@@ -108,6 +109,7 @@ def shaped(
 
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
+    dataset = dataset.at(candidate.image_size)
     require_shape(candidate, teacher)
     shape, pruning = candidate.shape, candidate.pruning
     fractions: tuple[float, ...] = ()
@@ -127,7 +129,7 @@ def shaped(
         widths, layer_heads = _family_widths(candidate, groups, fractions, teacher, step=step)
     architecture = Architecture(
         family=shape.family,
-        signature=dataset.reading(candidate.vocabulary_size).task.signature,
+        signature=dataset.task.signature,
         normalisation=dataset.normalisation,
         depths=shape.depths,
         widths=widths,

@@ -20,6 +20,7 @@ from nas_compress.measurement.exit_use import require_exits_task
 from nas_compress.models.exits.network import EarlyExits, first_input
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
@@ -27,6 +28,7 @@ from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.derived import require_folds
 from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
@@ -118,28 +120,6 @@ def require_layers(candidate: Candidate, teacher: TeacherSection, *, where: str 
         raise RequestError(
             f"{where}{wanted} needs the layers of a teacher, but teacher.{teacher.source} gives answers only; use a "
             "family without pruning and losses on logits"
-        )
-
-
-def _require_own_vocabulary(candidate: Candidate) -> None:
-    """Refuse what reads a teacher's layers, or runs it on the ids of a student with another vocabulary."""
-    pruning, teaching = candidate.pruning, candidate.teaching
-    features = feature_terms(candidate.losses)
-    wanted = (
-        f"loss {features[0].name!r}"
-        if features
-        else "init='inherit'"
-        if pruning.init == "inherit"
-        else f"scheme={teaching.scheme!r}"
-        if teaching.scheme is not None
-        else "exits"
-        if candidate.exits is not None
-        else ""
-    )
-    if wanted:
-        raise RequestError(
-            f"{wanted} needs the study's vocabulary, but got vocabulary_size={candidate.vocabulary_size}; use losses "
-            "on logits, or no vocabulary_size"
         )
 
 
@@ -265,7 +245,6 @@ class CandidateRules:
         self._teacher, self._label, self._own_network = teacher, label, own_network
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
         self._passed: set[object] = set()
-        self._is_traced = False
 
     def require(self, candidate: Candidate) -> CheckedCandidate:
         """Require a candidate of the study with all its losses and settings; return it with its shapes."""
@@ -274,9 +253,8 @@ class CandidateRules:
         for family in (candidate.shape.family, candidate.teaching.peer_family):
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
-        if candidate.vocabulary_size is not None:
-            _require_own_vocabulary(candidate)
         architecture = self._shape(candidate)
+        self._require_size(candidate, architecture)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
         watched = bool(feature_terms(candidate.losses))
         key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
@@ -289,13 +267,23 @@ class CandidateRules:
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
         if candidate.sparsity.pattern != "none":
-            with torch.device("meta"):
+            with shapes_only():
                 sparse_layers(self._build(architecture), candidate.sparsity.pattern)
         if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
         if candidate.exits is not None:
             self._require_exits(candidate.exits, architecture)
         return CheckedCandidate(candidate=candidate, architecture=architecture, peer=peer)
+
+    def _require_size(self, candidate: Candidate, architecture: Architecture) -> None:
+        """Require networks that take pictures of another size than the teacher's."""
+        given = candidate.pruning.init == "inherit"
+        key = ("size", candidate.image_size, candidate.shape.family, candidate.teaching.scheme, given and architecture)
+        if self._dataset.at(candidate.image_size) is not self._dataset and key not in self._passed:
+            require_picture_size(
+                candidate, architecture, self._dataset, own_network=self._own_network, build=self._build
+            )
+            self._passed.add(key)
 
     def _require_exits(self, exits: Exits, architecture: Architecture) -> None:
         """Require stages for exits, one class per sample, and a device that runs one sample at a time."""
@@ -312,8 +300,8 @@ class CandidateRules:
             )
         if ("exits", exits, architecture) in self._passed:
             return
-        with torch.device("meta"):
-            sample = first_input(zeros(self._dataset.task.signature.inputs, 2), device="meta")
+        with shapes_only():
+            sample = first_input(zeros(architecture.signature.inputs, 2), device="meta")
             EarlyExits(self._build(architecture).eval(), exits, sample=sample)
         self._passed.add(("exits", exits, architecture))
 
@@ -382,9 +370,11 @@ class CandidateRules:
 
     def _require_activation_points(self, candidate: Candidate) -> None:
         """Require a user's module that gets activation points if its pruned students are quantized."""
-        if candidate.shape.family == PRUNED and not self._is_traced:
-            with_activation_points(self._own_network(), self._dataset.example, watched=self._teacher.features)
-            self._is_traced = True
+        data = self._dataset.at(candidate.image_size)
+        key = ("traced", data.fingerprint)
+        if candidate.shape.family == PRUNED and key not in self._passed:
+            with_activation_points(self._own_network(), data.example, watched=self._teacher.features)
+            self._passed.add(key)
 
     @cached_property
     def _teacher_features(self) -> Observation:
@@ -402,8 +392,8 @@ class CandidateRules:
 
     def _observe(self, architecture: Architecture) -> Observation:
         """Observe two samples on the meta device, or on the CPU for a user's module."""
-        device = torch.device("cpu" if architecture.family == PRUNED else "meta")
-        with device, torch.no_grad():
-            batch, task = zeros(self._dataset.task.signature.inputs, 2), self._dataset.task
+        place = torch.device("cpu") if architecture.family == PRUNED else shapes_only()
+        with place, torch.no_grad():
+            batch, task = zeros(architecture.signature.inputs, 2), self._dataset.task
             network = self._build(architecture).eval()
             return observe(network, batch, task, relations=True, watched=self._teacher.features)

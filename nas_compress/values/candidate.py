@@ -29,9 +29,6 @@ from nas_compress.values.teaching import cross_entropy as cross_entropy
 from nas_compress.values.teaching import distillation as distillation
 from nas_compress.values.teaching import label_smoothing as label_smoothing
 
-LEAST_VOCABULARY = 100
-"""Smallest vocabulary of texts: the letters and marks of most languages need as many."""
-
 Part = TypeVar("Part", Pruning, Precision, Sparsity)
 
 
@@ -51,7 +48,7 @@ class Candidate:
     teaching: the teacher and its schedule.
     losses: terms of the training loss, each once.
     exits: early exits, None for a network without them.
-    vocabulary_size: word pieces of a vocabulary of its own, learned from the training texts; None for the study's.
+    image_size: pixels of a side of its pictures, one of `[data] image_size`; None for the teacher's.
 
     >>> candidate = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5, weight_bits=8)
     >>> candidate.pruning.ratio, candidate.precision.weight_bits
@@ -67,7 +64,7 @@ class Candidate:
     teaching: Teaching
     losses: tuple[LossTerm, ...]
     exits: Exits | None
-    vocabulary_size: int | None
+    image_size: int | None
 
     def __init__(
         self,
@@ -79,7 +76,7 @@ class Candidate:
         teaching: Teaching | None = None,
         losses: Iterable[LossTerm] | None = None,
         exits: Exits | None = None,
-        vocabulary_size: int | None = None,
+        image_size: int | None = None,
         family: str | None = None,
         depths: Iterable[int] | None = None,
         width_multiplier: float | None = None,
@@ -151,7 +148,7 @@ class Candidate:
             "teaching": teaching or Teaching(),
             "losses": cross_entropy() if losses is None else tuple(losses),
             "exits": exits,
-            "vocabulary_size": vocabulary_size,
+            "image_size": None if image_size is None else int(image_size),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -160,9 +157,6 @@ class Candidate:
     def _check(self) -> None:
         if self.exits is not None and self.shape.family == PRUNED:
             raise RequestError(f"exits need a family with stages or layers, but got {PRUNED!r}")
-        size: object = self.vocabulary_size
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < LEAST_VOCABULARY):
-            raise RequestError(f"vocabulary_size >= {LEAST_VOCABULARY} must hold, but got vocabulary_size={size!r}")
         stage_bits, depths = self.precision.quantization.stage_bits, self.shape.depths
         if stage_bits and len(stage_bits) != len(depths):
             raise RequestError(
@@ -213,7 +207,7 @@ class Candidate:
             "min_heads": pruning.min_heads,
             **flat_settings(shape.settings),
             **({} if self.exits is None else {"exits": asdict(self.exits)}),
-            **({} if self.vocabulary_size is None else {"vocabulary_size": self.vocabulary_size}),
+            **({} if self.image_size is None else {"image_size": self.image_size}),
         }
 
     @classmethod

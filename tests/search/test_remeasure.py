@@ -53,9 +53,7 @@ def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folde
     records = [replace(record(0), files=files), record(1), replace(record(2, repeats=0), files=files)]
     for each in records:
         write_record(folder, each)
-    steady = measure_again(
-        folder, [records[0]], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes=lambda candidate: {}
-    )
+    steady = measure_again(folder, [records[0]], OnnxruntimeCpu(meter_with_level(folder.root, 1e6)), BUDGETS, sizes={})
     assert steady[0].measured is not None and not steady[0].measured.latency_noisy
     assert steady[0].measured.figures["latency_ms"] < 50 and steady[0].reason is None
     assert steady[0].measured.figures["accuracy"] == 0.9
@@ -85,17 +83,17 @@ def test_a_noisy_latency_gives_way_to_the_steady_one_of_an_equal_graph(folder: R
 
 def test_a_trial_whose_file_another_host_has_keeps_its_figure(folder: RunFolder) -> None:
     target = OnnxruntimeCpu(meter_with_level(folder.root, 1e6))
-    assert measure_again(folder, [replace(record(0), model="")], target, BUDGETS, sizes=lambda candidate: {}) == {}
+    assert measure_again(folder, [replace(record(0), model="")], target, BUDGETS, sizes={}) == {}
 
 
 def test_another_file_than_the_measured_one_is_not_timed(folder: RunFolder) -> None:
     target = OnnxruntimeCpu(meter_with_level(folder.root, 1e6))
     with pytest.raises(DamagedFileError, match=r"trials/0/model\.onnx is missing\. Restore it from a copy, or remove"):
-        measure_again(folder, [record(0)], target, BUDGETS, sizes=lambda candidate: {})
+        measure_again(folder, [record(0)], target, BUDGETS, sizes={})
     folder.trial(0).mkdir(parents=True)
     save_net(folder.trial(0) / "model.onnx")
     known = replace(record(0), files=digests_of_trial(folder, "trials/0/model.onnx"))
     with (folder.trial(0) / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(DamagedFileError, match=r"trials/0/model\.onnx is not the file that was measured"):
-        measure_again(folder, [known], target, BUDGETS, sizes=lambda candidate: {})
+        measure_again(folder, [known], target, BUDGETS, sizes={})

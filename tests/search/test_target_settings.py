@@ -121,11 +121,7 @@ def test_a_study_on_this_machine_searches_by_samples_per_second(tmp_path: Path) 
         assert record.outcome.reason is None
     assert read_front(folder).conditions == "batch of 4, mean"
     again = measure_again(
-        folder,
-        records[:1],
-        FakeDevice(settings=gather(read_study(study)).target.settings),
-        (),
-        sizes=lambda candidate: {},
+        folder, records[:1], FakeDevice(settings=gather(read_study(study)).target.settings), (), sizes={}
     )
     for outcome in again.values():
         figures = outcome.measured.figures  # type: ignore[union-attr]

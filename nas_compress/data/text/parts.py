@@ -15,11 +15,10 @@ from nas_compress.data.assemble import Parts, Samples, no_samples, strata
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import Kind, read_targets, require_drawn
-from nas_compress.data.text.vocabulary import DEFAULT_LONGEST, DEFAULT_SIZE, trained_pieces
+from nas_compress.data.text.vocabulary import DEFAULT_LONGEST, DEFAULT_SIZE, LEAST_SIZE, trained_pieces
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, lengths_of
 from nas_compress.tasks.task import Task
-from nas_compress.values.candidate import LEAST_VOCABULARY
 from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.signature import token_input
 from nas_compress.values.text.word_pieces import WordPieces
@@ -45,8 +44,8 @@ class TextSettings:
 
     def require_sound(self, where: str) -> None:
         """Raise RequestError for a vocabulary that has no room for letters."""
-        if self.vocabulary is not None and self.vocabulary < LEAST_VOCABULARY:
-            raise refusal(f"vocabulary >= {LEAST_VOCABULARY} must hold, but got vocabulary={self.vocabulary}", where)
+        if self.vocabulary is not None and self.vocabulary < LEAST_SIZE:
+            raise refusal(f"vocabulary >= {LEAST_SIZE} must hold, but got vocabulary={self.vocabulary}", where)
 
 
 def text_parts(
@@ -80,20 +79,16 @@ def text_parts(
         seed=seed,
         where=where,
     )
-
-    def read_by(pieces: WordPieces) -> Parts:
-        rows = {split: ([pieces.encode(text) for text in given], labels) for split, (given, labels) in divided.items()}
-        further = [pieces.encode(text) for text in more]
-        return token_parts(
-            name=name, task=task, splits=rows, unlabelled=further, values=len(pieces.pieces), pieces=pieces
-        )
-
-    def trained(size: int) -> WordPieces:
-        longest = settings.longest or DEFAULT_LONGEST
-        return trained_pieces([*divided["train"][0], *more], size=size, longest=longest, where=where, notice=notice)
-
-    parts = read_by(settings.pieces or trained(settings.vocabulary or DEFAULT_SIZE))
-    return replace(parts, with_vocabulary=lambda size: read_by(trained(size)))
+    pieces = settings.pieces or trained_pieces(
+        [*divided["train"][0], *more],
+        size=settings.vocabulary or DEFAULT_SIZE,
+        longest=settings.longest or DEFAULT_LONGEST,
+        where=where,
+        notice=notice,
+    )
+    rows = {split: ([pieces.encode(text) for text in given], labels) for split, (given, labels) in divided.items()}
+    further = [pieces.encode(text) for text in more]
+    return token_parts(name=name, task=task, splits=rows, unlabelled=further, values=len(pieces.pieces), pieces=pieces)
 
 
 def with_validation(

@@ -23,6 +23,9 @@ TOKENIZER = "tokenizer_config.json"
 LEAST_FRAMED = 3
 """Least number of ids of a text between two marks."""
 
+LEAST_SIZE = 100
+"""Smallest vocabulary: the letters and marks of most texts need as many."""
+
 
 def trained_pieces(texts: Sequence[str], *, size: int, longest: int, where: str, notice: Notice) -> WordPieces:
     """Return at most `size` word pieces of these texts, the same for the same texts on every machine.

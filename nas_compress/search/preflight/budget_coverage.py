@@ -70,7 +70,8 @@ def _costs(parts: StudyParts) -> Mapping[str, tuple[Cost, int, str]]:
     """Return the function of each metric, its limit of candidates and a word for it."""
 
     def macs(item: Sized) -> float:
-        return count_macs(parts.build(item.architecture), parts.reading(item.candidate).dataset.train.first(1).inputs)
+        data = parts.dataset.fitting(item.architecture.signature)
+        return count_macs(parts.build(item.architecture), data.train.first(1).inputs)
 
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),

@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
 from nas_compress.search.setup import StudyParts, untrained_teacher
@@ -65,7 +66,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
-            with torch.device("meta"):
+            with shapes_only():
                 parameters[architecture] = sum(each.numel() for each in parts.build(architecture).parameters())
         bits = mean_bits(
             float(np.mean(candidate.precision.stage_widths)),
@@ -163,11 +164,11 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate with fresh weights in a temporary folder."""
-    parts = parts.reading(candidate)
-    samples = calibration_samples(parts.dataset.train)
+    data = parts.dataset.at(candidate.image_size)
+    samples = calibration_samples(data.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
-        network = with_points(parts.build(architecture), candidate, parts.dataset.example)
+        network = with_points(parts.build(architecture), candidate, data.example)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = choose_kernels(
             candidate,
@@ -175,7 +176,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
             Path(folder),
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, (), samples=samples),
-            signature=parts.dataset.task.signature,
+            signature=data.task.signature,
             calibration=samples,
             target=parts.target,
             named=parts.named,
