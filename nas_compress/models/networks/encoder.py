@@ -100,7 +100,7 @@ class TokenEncoder(OneInputNetwork):
         ids = samples[:, : self.max_tokens]
         mask = token_mask(ids)
         tokens: Tensor = self.embedding(ids)
-        hidden = hidden_scores(mask, tokens.dtype)
+        hidden = hidden_scores(ids, tokens.dtype)
         features = {"embedding": tokens}
         seen: dict[str, Relations] = {}
         for number, layer in enumerate(self.layers):
@@ -114,9 +114,9 @@ class TokenEncoder(OneInputNetwork):
         )
 
 
-def hidden_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def hidden_scores(ids: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what is added to scores, (B, 1, 1, tokens), so that no token attends to padding."""
-    return ((1.0 - mask.to(dtype)) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
+    return ((ids == PADDING).to(dtype) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
 
 
 def pooled(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -169,9 +169,6 @@ class Encoder(EncoderLayers[EncoderSettings]):
         heads = self.heads(settings)
         require_whole_heads(architecture, list(self.multiples(_names(architecture), settings)), heads)
         return replace(architecture, settings=replace(settings, heads=heads, pooling=settings.pooling or POOLING))
-
-    def require_dynamic_ranges(self) -> None:
-        """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
 
 
 def _names(architecture: Architecture) -> list[str]:
