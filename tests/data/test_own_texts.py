@@ -115,7 +115,7 @@ def test_a_vocabulary_is_for_texts_only(load: Load) -> None:
     images = "import numpy as np\ndef load():\n    return {'train': (np.zeros((9, 4, 4), np.uint8), [0, 1, 0] * 3)}\n"
     for code, message in (
         (images, "are for texts and token ids, but own_texts_"),
-        (IDS, "is for texts, but own_texts_"),
+        (IDS, "are for texts, but own_texts_"),
     ):
         with pytest.raises(RequestError, match=message):
             load(code, text_settings=TextSettings(vocabulary=200))
