@@ -65,8 +65,9 @@ class DataSection(Section):
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
     `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
-    words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a text, by
-    default 128; further ones are left out. unlabelled: file of texts without labels, with the columns `text_column`.
+    words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
+    text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
+    `text_column`.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
