@@ -67,7 +67,7 @@ def check(study: str, workers: int | Literal["auto"]) -> None:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {duration_in_words(found.teacher_s)} unless trained before"
     print_line(
-        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trials by {count} "
+        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trial{'s' if spec.trials > 1 else ''} by {count} "
         f"worker{'s' if count > 1 else ''} ({once}, then {duration_in_words(found.trial_s)} a trial on average)"
     )
     if found.is_busy:
