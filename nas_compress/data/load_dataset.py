@@ -16,6 +16,7 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
+from nas_compress.data.own_preparation import load_preparation
 from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
@@ -56,6 +57,7 @@ def load_dataset(
     train_samples: int | None = None,
     labels: int | None = None,
     task: Kind | None = None,
+    preprocess: str | None = None,
     where: str = "",
     progress: Progress = no_progress,
     notice: Notice = _log.warning,
@@ -73,6 +75,7 @@ def load_dataset(
     train_samples: size of a stratified subset of the training split.
     labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
+    preprocess: "module:callable" of the user that returns a module to put before the networks, see `own_preparation`.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
     notice: receives a line about a damaged store, which is made again.
@@ -150,7 +153,11 @@ def load_dataset(
     if augmentation.mixes and parts.task.lacks_labels:
         rule = "mixup and cutmix need a label of every sample, but some training samples have none"
         raise refusal(f"{rule}; leave them out", where)
-    dataset = assemble(parts, augmentation=augmentation, where=where)
+    prepare = None
+    if preprocess is not None:
+        where = f"{where.rpartition('data.')[0]}data.preprocess" if where else ""
+        prepare = load_preparation(preprocess, folder=folder, where=where)
+    dataset = assemble(parts, augmentation=augmentation, where=where, prepare=prepare)
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset
