@@ -213,6 +213,8 @@ def _teaching() -> Iterator[Method]:
         "fixed": "only the losses; the teacher is trained once per study",
         "ensemble": "several trainings of the teacher, once per study",
         "assistant": "one more training, once per study",
+        "out_of_fold": "one more training per fold, once per study",
+        "single_tasks": "one more training per task, once per study",
         "born_again": "one training of the student per generation, in each trial",
         "mutual": "one training per peer, in each trial",
         "apprentice": "in each trial: scheme joint also trains a network of the teacher's shape, fine_tuned trains the "

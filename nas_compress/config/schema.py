@@ -20,12 +20,14 @@ from nas_compress.config.device_section import DeviceName, DeviceSection, Target
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
+from nas_compress.config.task_section import TaskSections
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, DeviceSettings
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
+from nas_compress.values.metrics.task_names import SIGN, task_rows
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 
 SOURCES = ("name", "factory", "folder", "text")
@@ -198,6 +200,7 @@ class StudySpec(Section):
     export: ExportSection = ExportSection()
     pruning: PruningSection = PruningSection()
     metrics: OwnMetrics = Field(default={})
+    tasks: TaskSections = Field(default={})
     budgets: dict[str, BudgetSection] = Field(default={})
 
     @model_validator(mode="after")
@@ -206,7 +209,8 @@ class StudySpec(Section):
             self.declare()
             for kind, names in self._named_figures.items():
                 for name in names:
-                    require_named(kind, name, self.devices)
+                    if name.partition(SIGN)[2] not in self.tasks:
+                        require_named(kind, name, self.devices)
             for name in self.objectives:
                 require_known("an entry of objectives", name, METRICS)
             for name in self.budgets:
@@ -217,6 +221,11 @@ class StudySpec(Section):
         except RequestError as error:
             raise ValueError(str(error)) from error
         self._require_floor()
+        if self.tasks and self.data.task is not None:
+            raise ValueError(f"data.task must be left out with [tasks.NAME], but got {self.data.task!r}; use kind")
+        both = sorted(set(self.tasks) & set(self.devices))
+        if both:
+            raise ValueError(f"tasks and devices must have different names, but got {both[0]!r} for both")
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
@@ -240,7 +249,7 @@ class StudySpec(Section):
 
     def declare(self) -> None:
         """Add the study's own metrics to the table of this process."""
-        declare_metrics((*own_rows(self.metrics), *device_rows(self.devices)))
+        declare_metrics((*own_rows(self.metrics), *device_rows(self.devices), *task_rows(self.tasks)))
 
     @property
     def _named_figures(self) -> dict[str, tuple[str, ...]]:

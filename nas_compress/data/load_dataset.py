@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
@@ -17,6 +17,8 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.scarce_labels import scarce
+from nas_compress.data.several_tasks.parts import TaskChoice
+from nas_compress.data.several_tasks.sources import factory_tasks, image_tasks
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -56,6 +58,7 @@ def load_dataset(
     train_samples: int | None = None,
     labels: int | None = None,
     task: Kind | None = None,
+    tasks: Sequence[TaskChoice] = (),
     where: str = "",
     progress: Progress = no_progress,
     notice: Notice = _log.warning,
@@ -73,6 +76,7 @@ def load_dataset(
     train_samples: size of a stratified subset of the training split.
     labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
+    tasks: of several tasks, with their labels; images that ship and functions have named labels.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
     notice: receives a line about a damaged store, which is made again.
@@ -91,6 +95,8 @@ def load_dataset(
     if [name, factory, pictures, texts].count(None) != 3:
         got = f"{name=}, {factory=}, {pictures=} and {texts=}"
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
+    if tasks and (texts is not None or pictures is not None or name in TEXT_READERS):
+        raise refusal("several tasks need named labels: images that ship, or a function of yours, but got others", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     augmentation: Augmentation
@@ -101,6 +107,7 @@ def load_dataset(
             parts = TEXT_READERS[name](seed, settings=text_settings or TextSettings(), where=where, notice=notice)
         else:
             parts = READERS[name](seed)
+            parts = image_tasks(parts, tasks, where=where) if tasks else parts
     elif texts is not None:
         augmentation = _no_augmentation(shift, flip, where)
         parts = text_parts(
@@ -125,9 +132,12 @@ def load_dataset(
         )
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
-        parts = read_factory(
-            str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
-        )
+        if tasks:
+            parts = factory_tasks(str(factory), tasks, folder=folder, seed=seed, where=where)
+        else:
+            parts = read_factory(
+                str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
+            )
         if parts.augmentation not in (None, NoAugmentation()):
             if shift or flip or drawing not in (None, Drawing()):
                 rule = f"data with a task {parts.task.name!r} of their own must have one augmentation"

@@ -49,7 +49,7 @@ def read_factory(
     RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
-        returned = _call(function, factory, where)
+        returned = call_factory(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
         require_splits(returned, where, further=("groups", "unlabelled"))
@@ -66,7 +66,7 @@ def read_factory(
         names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
         unlabelled = as_inputs(returned["unlabelled"], "unlabelled", where) if "unlabelled" in returned else None
     inputs = {split: values for split, (values, _) in splits.items()}
-    _require_one_shape(inputs, where)
+    require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
     groups = _groups(returned.get("groups"), {name: len(_first(each)) for name, each in samples.items()}, where)
@@ -136,7 +136,8 @@ def _first(samples: Samples) -> Rows:
     return next(iter(samples[0].values()))
 
 
-def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
+def call_factory(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
+    """Return the mapping of a user's function; RequestError if it raises an error or returns something else."""
     try:
         returned = function()
     except Exception as error:
@@ -158,7 +159,7 @@ def _pair(value: object, origin: Origin, *, progress: Progress, notice: Notice) 
         return {INPUT_NAME: as_input(stored.samples, split, where, identity=stored.identity)}, stored.targets
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {kind_of(value)}", where)
-    inputs, targets = as_inputs(value[0], split, where), _targets(value[1], split, where)
+    inputs, targets = as_inputs(value[0], split, where), as_targets(value[1], split, where)
     for name, values in inputs.items():
         if len(values) != len(targets):
             given = f"{len(targets)} labels for {len(values)} samples of {name}"
@@ -166,7 +167,7 @@ def _pair(value: object, origin: Origin, *, progress: Progress, notice: Notice) 
     return inputs, targets
 
 
-def _targets(value: object, split: str, where: str) -> NDArray[Any]:
+def as_targets(value: object, split: str, where: str) -> NDArray[Any]:
     """Return targets as an array; a list or tuple of words or numbers is one too."""
     array = np.asarray(value) if isinstance(value, list | tuple) else as_array(value, f"labels of {split}", where)
     if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
@@ -176,7 +177,7 @@ def _targets(value: object, split: str, where: str) -> NDArray[Any]:
     return array
 
 
-def _require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
+def require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
     """Refuse splits whose inputs differ from those of train in name, type or shape."""
     expected = {name: (values.dtype, values.shape[1:]) for name, values in inputs["train"].items()}
     for split, arrays in inputs.items():

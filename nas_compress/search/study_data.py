@@ -12,6 +12,7 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
 from nas_compress.errors import RequestError
@@ -43,6 +44,10 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         train_samples=spec.data.train_samples,
         labels=spec.data.labels,
         task=spec.data.task,
+        tasks=[
+            TaskChoice(name=name, labels=task.labels or name, metric=task.metric, kind=task.kind)
+            for name, task in spec.tasks.items()
+        ],
         where=f"{file.label}: data.{spec.data.source}",
         progress=progress,
         notice=notice,
