@@ -27,8 +27,8 @@ from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, DeviceSe
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
-from nas_compress.values.metrics.task_names import SIGN, task_rows
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
+from nas_compress.values.metrics.task_names import SIGN, task_rows
 
 SOURCES = ("name", "factory", "folder", "text")
 """Keys of `[data]` that name the data."""

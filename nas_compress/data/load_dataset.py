@@ -96,7 +96,9 @@ def load_dataset(
         got = f"{name=}, {factory=}, {pictures=} and {texts=}"
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
     if tasks and (texts is not None or pictures is not None or name in TEXT_READERS):
-        raise refusal("several tasks need named labels: images that ship, or a function of yours, but got others", where)
+        raise refusal(
+            "several tasks need named labels: images that ship, or a function of yours, but got others", where
+        )
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     augmentation: Augmentation

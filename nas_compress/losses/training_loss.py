@@ -206,9 +206,7 @@ def _on_tasks(task: Task, term: LogitTerm, settings: Mapping[str, float], *, sha
     if isinstance(task, WithOwnMetrics):
         task = task.task
     if isinstance(task, SeveralTasks):
-        return on_each_task(
-            task, term, lambda each: _on_logits(each, term, settings, shared=shared), shared=shared
-        )
+        return on_each_task(task, term, lambda each: _on_logits(each, term, settings, shared=shared), shared=shared)
     return _on_logits(task, term, settings, shared=shared)
 
 

@@ -80,7 +80,9 @@ class SeveralTasks(Task):
     def output_normalisation(self) -> Mapping[str, Normalisation]:
         """Mean and deviation of the outputs of regressions."""
         return {
-            f"{output}_{name}": values for name, task in self.parts for output, values in task.output_normalisation.items()
+            f"{output}_{name}": values
+            for name, task in self.parts
+            for output, values in task.output_normalisation.items()
         }
 
     @property
@@ -91,9 +93,7 @@ class SeveralTasks(Task):
 
     def measuring(self, names: Sequence[str]) -> SeveralTasks:
         """Return the same tasks with these metrics first."""
-        wanted = {
-            name: [metric for metric in names if metric.endswith(of_task("", name))] for name, _ in self.parts
-        }
+        wanted = {name: [metric for metric in names if metric.endswith(of_task("", name))] for name, _ in self.parts}
         parts = tuple(
             (name, task.measuring([metric.removesuffix(of_task("", name)) for metric in wanted[name]]))
             for name, task in self.parts
@@ -164,7 +164,7 @@ class SeveralTasks(Task):
                 {spec.name: values[f"{spec.name}_{part}"] for spec in task.signature.outputs}
                 for values in (found, expected)
             )
-            every.append(task.agreement(*both, rounding=rounding, name=f"{name}, task {part}"))
+            every.append(task.agreement(*both, rounding=rounding, name=name))
         return Agreement(
             agreement=min(each.agreement for each in every),
             max_difference=max(each.max_difference for each in every),

@@ -155,9 +155,7 @@ def below_maximum(logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(difference < 0, difference.clamp(max=-_TINY), difference).half(), maximum
 
 
-def _logits(
-    network: nn.Module, batch: Batch, task: Task, logits: Callable[[Batch], Tensor] | None = None
-) -> Tensor:
+def _logits(network: nn.Module, batch: Batch, task: Task, logits: Callable[[Batch], Tensor] | None = None) -> Tensor:
     return (logits or task.logits)(named_outputs(network(*batch.values()), task.signature.output_names))
 
 

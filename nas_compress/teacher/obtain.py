@@ -149,9 +149,7 @@ def teacher_objective(section: TeacherSection, task: Task) -> TrainingObjective:
     return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective
 
 
-def training_of(
-    section: TeacherSection, training: TrainingSection, task: Task, samples: Split | None
-) -> Training:
+def training_of(section: TeacherSection, training: TrainingSection, task: Task, samples: Split | None) -> Training:
     """Return the settings of a teacher's training. samples: to draw as the study says; None for each once."""
     return Training(
         epochs=section.epochs,

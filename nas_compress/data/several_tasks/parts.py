@@ -89,7 +89,9 @@ def _measured_by(task: Task, metric: str, where: str) -> Task:
     return chosen
 
 
-def _all_rows(task: Task, known: Arrays | None, labels: Labels | None, count: int, name: str) -> dict[str, NDArray[Any]]:
+def _all_rows(
+    task: Task, known: Arrays | None, labels: Labels | None, count: int, name: str
+) -> dict[str, NDArray[Any]]:
     """Return the targets of all samples of a split, without a label where there is none."""
     made = {}
     for spec in task.targets:

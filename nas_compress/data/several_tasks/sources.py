@@ -36,9 +36,7 @@ def image_tasks(parts: Parts, choices: Sequence[TaskChoice], *, where: str) -> P
     return several_parts(parts, labels, choices, where=where)
 
 
-def factory_tasks(
-    factory: str, choices: Sequence[TaskChoice], *, folder: Path | None, seed: int, where: str
-) -> Parts:
+def factory_tasks(factory: str, choices: Sequence[TaskChoice], *, folder: Path | None, seed: int, where: str) -> Parts:
     """Return several tasks of a function's splits `(inputs, {name: labels})`; see `read_factory`."""
     with user_callable(factory, folder=folder, where=where) as function:
         returned = call_factory(function, factory, where)
@@ -78,7 +76,8 @@ def factory_tasks(
 def _pair(value: object, split: str, where: str) -> tuple[InputRows, dict[str, np.ndarray]]:
     if not isinstance(value, tuple | list) or len(value) != 2 or not isinstance(value[1], Mapping) or not value[1]:
         raise refusal(
-            f"{split} must be a pair (inputs, {{name: labels}}) for several tasks, but got {type(value).__name__}", where
+            f"{split} must be a pair (inputs, {{name: labels}}) for several tasks, but got {type(value).__name__}",
+            where,
         )
     inputs = as_inputs(value[0], split, where)
     targets = {str(name): as_targets(each, split, where) for name, each in value[1].items()}
