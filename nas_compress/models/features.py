@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from nas_compress.tasks.batch import Batch, named_outputs
@@ -80,7 +81,7 @@ class OneInputNetwork(ObservableNetwork, ABC):
         """Return the outputs by name. values: the last layer's, (B, ...), or (B, sum of the sizes)."""
         if not self.sizes:
             return {self.output: values}
-        return dict(zip(self.sizes, values.split(list(self.sizes.values()), dim=1), strict=True))
+        return dict(zip(self.sizes, torch.split(values, list(self.sizes.values()), dim=1), strict=True))
 
     @abstractmethod
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_compress.errors import RequestError
@@ -123,7 +125,7 @@ class SeveralTasks(Task):
 
     def compact(self, outputs: Arrays) -> Arrays:
         """Return the compact form of each task's outputs."""
-        found = {}
+        found: dict[str, NDArray[Any]] = {}
         for name, task in self.parts:
             kept = task.compact({spec.name: outputs[f"{spec.name}_{name}"] for spec in task.signature.outputs})
             found |= {f"{key}_{name}": values for key, values in kept.items()}
@@ -131,7 +133,7 @@ class SeveralTasks(Task):
 
     def measure(self, outputs: Arrays, targets: Arrays) -> dict[str, float]:
         """Return every metric; those of a task are of the samples with its label."""
-        figures = {}
+        figures: dict[str, float] = {}
         for name, task in self.parts:
             own = {spec.name: targets[f"{spec.name}_{name}"] for spec in task.targets}
             known = task.labelled(to_tensors(own)).numpy()

@@ -119,7 +119,7 @@ def _of_task(teacher: Teacher, task: SeveralTasks, name: str) -> Teacher:
     known = task.labelled_by_task(samples.targets)[name].nonzero()[:, 0]
     own = replace(samples, targets=task.targets_of(name, samples.targets)).at(known)
     shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
-    inputs = {key: values for key, values in shape.normalisation if key in task.signature.input_names}
+    inputs = {key: values for key, values in dict(shape.normalisation).items() if key in task.signature.input_names}
     architecture = replace(shape, signature=single.signature, normalisation={**inputs, **single.output_normalisation})
     return _once(
         teacher,

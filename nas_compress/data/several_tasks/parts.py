@@ -95,7 +95,8 @@ def _all_rows(
     """Return the targets of all samples of a split, without a label where there is none."""
     made = {}
     for spec in task.targets:
-        empty = np.empty((0, *spec.sample_shape), dtype=spec.dtype)  # type: ignore[arg-type]
+        sizes = [size for size in spec.sample_shape if isinstance(size, int)]
+        empty: NDArray[Any] = np.empty((0, *sizes), dtype=spec.dtype)
         values = without_labels(empty, count)
         if known is not None and labels is not None:
             values[labels.rows] = known[spec.name]
