@@ -212,7 +212,9 @@ def test_a_study_finds_a_front_and_bundles_it(tmp_path: Path) -> None:
         assert metrics["measured"]["error"] == record.outcome.measured.figures["error"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "ehvi", "gp"])
+@pytest.mark.parametrize(
+    "sampler", ["ehvi", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe", "nsga2", "gp"))]
+)
 def test_untrained_trials_are_told_the_worst_value_of_a_metric_without_chance_level(
     sampler: str, tmp_path: Path
 ) -> None:

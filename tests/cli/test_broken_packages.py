@@ -19,7 +19,7 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "OSError"])
+@pytest.mark.parametrize("error", ["RuntimeError", pytest.param("OSError", marks=pytest.mark.slow)])
 def test_every_command_works_with_broken_packages(error: str, finished: Path, tmp_path: Path) -> None:
     for name in BROKEN:
         (tmp_path / f"{name}.py").write_text(f"raise {error}('operator {name}::nms does not exist')\n")

@@ -179,7 +179,7 @@ def test_a_bundle_has_no_absolute_path_and_names_what_it_needs(home: Path) -> No
     assert needs in texts["README.md"]
 
 
-@pytest.mark.parametrize("place", ["beside", "working"])
+@pytest.mark.parametrize("place", ["beside", pytest.param("working", marks=pytest.mark.slow)])
 def test_a_bundle_trains_again_with_code_beside_it_or_in_the_working_folder(
     place: str, command: Command, home: Path, tmp_path: Path
 ) -> None:

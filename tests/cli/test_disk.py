@@ -30,7 +30,8 @@ def test_a_full_disk_ends_in_one_line_and_the_run_continues(
     assert len(read_records(RunFolder(root=small_disk / "run"))) == 3
 
 
-@pytest.mark.parametrize("limit", [pytest.param(2_000, marks=pytest.mark.slow), 20_000])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [2_000, 20_000])
 def test_a_file_size_limit_ends_in_one_line(limit: int, tmp_path: Path) -> None:
     study, log = write_study(tmp_path / "study"), tmp_path / "log"
     process = start(["run", study], cwd=tmp_path, cache=tmp_path / "cache", log=log, limit=limit)

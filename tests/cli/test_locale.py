@@ -15,8 +15,10 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIO
 
 @pytest.mark.parametrize(
     ("name", "locale"),
-    [("größer als 3", ASCII), (os.fsdecode(b"latin-1 \xff"), {"LC_ALL": "C.UTF-8"})],
-    ids=["ascii", "no utf-8"],
+    [
+        pytest.param("größer als 3", ASCII, id="ascii"),
+        pytest.param(os.fsdecode(b"latin-1 \xff"), {"LC_ALL": "C.UTF-8"}, id="no utf-8", marks=pytest.mark.slow),
+    ],
 )
 def test_every_command_works_in_any_locale_and_folder(
     name: str, locale: dict[str, str], finished: Path, tmp_path: Path

@@ -14,7 +14,9 @@ from nas_compress.quantization.quantize import quantize
 pytest.importorskip("onnxscript")
 
 
-@pytest.mark.parametrize("bits", [(32, 32), (16, 32), (8, 8), (3, 8)])
+@pytest.mark.parametrize(
+    "bits", [(3, 8), *(pytest.param(bits, marks=pytest.mark.slow) for bits in [(32, 32), (16, 32), (8, 8)])]
+)
 def test_both_backends_write_the_same_function(make_network, tmp_path: Path, bits: tuple[int, int]) -> None:
     samples = torch.randint(0, 17, (100, 1, 8, 8), dtype=torch.uint8)
     module = quantize(

@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     finish(tmp_path, root)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_leaves_one_line_and_nothing_running(number: int, tmp_path: Path) -> None:
     root, code, log = interrupt_second_trial(tmp_path, number)
     assert code == 1

@@ -141,7 +141,11 @@ def sets():
 
 @pytest.mark.parametrize(
     ("name", "family", "metric"),
-    [("table", "mlp", "r2"), ("series", "conv1d", "accuracy"), ("sets", "mlp", "f1_macro")],
+    [
+        ("table", "mlp", "r2"),
+        pytest.param("series", "conv1d", "accuracy", marks=pytest.mark.slow),
+        pytest.param("sets", "mlp", "f1_macro", marks=pytest.mark.slow),
+    ],
 )
 def test_it_fits_tables_series_and_sets_of_labels(
     name: str, family: str, metric: str, command: Command, here: Path
@@ -205,7 +209,9 @@ def test_nothing_is_written_over_and_a_model_needs_weights(command: Command, own
     assert "--model needs --weights" in command(*words).line
 
 
-@pytest.mark.parametrize(("folder", "name"), [("_my stüdy\n# 1.2", "my-st-dy-1.2"), ("研究", "study")])
+@pytest.mark.parametrize(
+    ("folder", "name"), [("_my stüdy\n# 1.2", "my-st-dy-1.2"), pytest.param("研究", "study", marks=pytest.mark.slow)]
+)
 def test_the_name_comes_from_any_folder(folder: str, name: str, tmp_path: Path) -> None:
     write_starter(Starter(folder=tmp_path / folder, data="digits"))
     assert read_study(tmp_path / folder).spec.name == name

@@ -105,7 +105,7 @@ def test_a_refused_candidate_is_a_failed_trial_and_the_study_goes_on(tmp_path: P
 @pytest.mark.parametrize(
     "sampler",
     [
-        name if name in ("ehvi", "tpe") else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "ehvi" else pytest.param(name, marks=pytest.mark.slow)
         for name in SAMPLERS
         if name != "optuna_tpe"
     ],

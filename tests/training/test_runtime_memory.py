@@ -38,6 +38,7 @@ def mapped_and_free_bytes(way: str) -> tuple[int, int]:
     return int(mapped), int(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc from 2.33 on tells what it keeps")
 def test_the_memory_of_freed_tensors_is_kept_for_the_next() -> None:
     mapped, kept = mapped_and_free_bytes("keep")

@@ -25,8 +25,7 @@ PRUNED = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.4, pruning
 INHERIT = replace(PRUNED, init="inherit", round_to=1)
 
 
-@pytest.mark.parametrize("criterion", ["l1", "taylor"])
-@pytest.mark.parametrize("ratio", [0.3, 0.6])
+@pytest.mark.parametrize(("criterion", "ratio"), [("l1", 0.3), ("taylor", 0.6)])
 def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, context: TrialContext) -> None:
     voted = replace(PRUNED, pruning_ratio=ratio, pruning_criterion=criterion, round_to=1)
     control = uniform_control(voted, context, seed=0)

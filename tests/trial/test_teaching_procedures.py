@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     [
         Teaching(checkpoint=0.25),
         Teaching(teacher="ensemble", members=2),
-        Teaching(teacher="ensemble", members=2, average="logits"),
+        pytest.param(Teaching(teacher="ensemble", members=2, average="logits"), marks=pytest.mark.slow),
         Teaching(teacher="assistant"),
         Teaching(teacher="born_again"),
         Teaching(teacher="mutual", peers=2, peer_width=0.5),
