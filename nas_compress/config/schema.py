@@ -62,7 +62,8 @@ class DataSection(Section):
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
     students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
-    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
+    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision; or
+    `transfer_text` for texts that the teacher answers.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
     labels: training samples that keep their label, chosen by `seed` with the share of each class. The teacher answers
@@ -110,6 +111,11 @@ class DataSection(Section):
     def source(self) -> str:
         """Key that names the data: `name`, `factory`, `folder` or `text`."""
         return next(key for key in SOURCES if getattr(self, key) is not None)
+
+    @property
+    def augment_code(self) -> str | None:
+        """The function of the user that changes samples; None without one, and for `transfer_text`."""
+        return None if self.augment == "transfer_text" else self.augment
 
     @property
     def text_columns(self) -> tuple[str | int, ...]:

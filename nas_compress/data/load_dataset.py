@@ -11,6 +11,7 @@ from nas_compress.data.assemble import Parts, assemble
 from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.transfer_text import TRANSFER_TEXT, transfer_text
 from nas_compress.data.augment.user_function import load_user_function
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
@@ -149,6 +150,9 @@ def load_dataset(
             augmentation = NoAugmentation()
     wanted = drawing or Drawing()
     function = None
+    if wanted.augment == TRANSFER_TEXT:
+        augmentation = _of_texts(parts, wanted, seed, where)
+        wanted = Drawing()
     if wanted.augment is not None:
         # `where` names the key of the data
         place = f"{where.rpartition('data.')[0]}data.augment" if where else ""
@@ -166,6 +170,18 @@ def load_dataset(
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset
+
+
+def _of_texts(parts: Parts, wanted: Drawing, seed: int, where: str) -> Augmentation:
+    """Return the transfer set of texts; RequestError for other inputs, and for further keys of augmentation."""
+    if wanted != Drawing(augment=TRANSFER_TEXT, views=wanted.views):
+        raise refusal(f"augment = {TRANSFER_TEXT!r} must be the only change of texts; leave out the other keys", where)
+    try:
+        made = transfer_text(parts.task.signature.inputs, views=wanted.views, seed=seed)
+        made.check(parts.task.signature.inputs)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
+    return made
 
 
 def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> Augmentation:

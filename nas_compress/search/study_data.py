@@ -64,7 +64,7 @@ def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
         task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
     if training.sampler == "balanced":
         sampling_weights(task, targets, where=f"{where}training.sampler")
-        if spec.data.augment is not None:
+        if spec.data.augment_code is not None:
             rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
             raise RequestError(f"{where}{rule}; use class_weight")
     return task

@@ -251,6 +251,7 @@ def _trained(
 
     samples: by default those with a label. weighted: draw them as the study says.
     """
+    augmentation = teacher.dataset.augmentation if called == "assistant" else teacher.dataset.augmentation.for_labels
     samples = samples or teacher.labelled_samples
     training = training_of(teacher.section, teacher.training, teacher.dataset.task, samples if weighted else None)
 
@@ -265,7 +266,7 @@ def _trained(
         objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
         training=training if seed is None else replace(training, seed=seed),
         samples=samples,
-        augmentation=teacher.dataset.augmentation,
+        augmentation=augmentation,
         label=teacher.label,
         on_epoch=after,
         notice=teacher.notice,

@@ -111,7 +111,7 @@ def obtain_teacher(
             objective=lambda: teacher_objective(section, dataset.task),
             training=training_of(section, training, dataset.task, samples.labelled(dataset.task)),
             samples=samples.labelled(dataset.task),
-            augmentation=dataset.augmentation,
+            augmentation=dataset.augmentation.for_labels,
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
             notice=notice,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
+from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
 from nas_compress.losses.table import needs_teacher
@@ -54,6 +55,10 @@ class TrialContext:
         if needs_teacher(losses) or bool(known.all()):
             return self._drawn
         return known.double() if self._drawn is None else known * self._drawn
+
+    def augmentation(self, losses: Sequence[LossTerm]) -> Augmentation:
+        """Views of the training samples; without a term on the teacher, those for labels alone."""
+        return self.dataset.augmentation if needs_teacher(losses) else self.dataset.augmentation.for_labels
 
     @cached_property
     def _drawn(self) -> Tensor | None:
