@@ -229,6 +229,9 @@ class StudySpec(Section):
         self._require_floor()
         if self.tasks and self.data.task is not None:
             raise ValueError(f"data.task must be left out with [tasks.NAME], but got {self.data.task!r}; use kind")
+        for name, task in self.tasks.items():
+            if task.text is not None and self.data.text is None:
+                raise ValueError(f"tasks.{name}.text needs data.text, but got data.{self.data.source}")
         both = sorted(set(self.tasks) & set(self.devices))
         if both:
             raise ValueError(f"tasks and devices must have different names, but got {both[0]!r} for both")

@@ -16,11 +16,15 @@ class TaskSection(Section):
     metric: its primary metric, such as `accuracy`; figures are called `accuracy@NAME`.
     labels: name of its labels in the data, by default NAME: a key of the mapping that a function returns in place of
     labels, or `label`, `parity` or `ink` of built-in images.
+    text, text_column: files of texts of its own, as in `[data]`; all tasks have one vocabulary. `labels` is then the
+    column of the labels.
     kind: of the labels, by default the one that follows from them.
     """
 
     metric: str = Field(min_length=1)
     labels: str | None = None
+    text: str | None = None
+    text_column: str | None = None
     kind: Literal["classification", "multi_label", "regression"] | None = None
 
 

@@ -20,6 +20,7 @@ from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.several_tasks.sources import factory_tasks, image_tasks
+from nas_compress.data.several_tasks.texts import text_tasks
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -96,10 +97,8 @@ def load_dataset(
     if [name, factory, pictures, texts].count(None) != 3:
         got = f"{name=}, {factory=}, {pictures=} and {texts=}"
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
-    if tasks and (texts is not None or pictures is not None or name in TEXT_READERS):
-        raise refusal(
-            "several tasks need named labels: images that ship, or a function of yours, but got others", where
-        )
+    if tasks and (pictures is not None or name in TEXT_READERS):
+        raise refusal("several tasks need named labels, of images that ship, of texts or of a function", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     augmentation: Augmentation
@@ -113,15 +112,19 @@ def load_dataset(
             parts = image_tasks(parts, tasks, where=where) if tasks else parts
     elif texts is not None:
         augmentation = _no_augmentation(shift, flip, where)
-        parts = text_parts(
-            name=texts.path,
-            splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
-            settings=text_settings or TextSettings(),
-            kind=task,
-            seed=seed,
-            where=where,
-            notice=notice,
-        )
+        settings = text_settings or TextSettings()
+        if tasks:
+            parts = text_tasks(texts, tasks, settings=settings, base=folder, seed=seed, where=where, notice=notice)
+        else:
+            parts = text_parts(
+                name=texts.path,
+                splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
+                settings=settings,
+                kind=task,
+                seed=seed,
+                where=where,
+                notice=notice,
+            )
     elif pictures is not None:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_pictures(

@@ -45,7 +45,13 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
         labels=spec.data.labels,
         task=spec.data.task,
         tasks=[
-            TaskChoice(name=name, labels=task.labels or name, metric=task.metric, kind=task.kind)
+            TaskChoice(
+                name=name,
+                labels=task.labels or name,
+                metric=task.metric,
+                kind=task.kind,
+                texts=None if task.text is None else TextFiles(path=task.text, text=(task.text_column or "text",)),
+            )
             for name, task in spec.tasks.items()
         ],
         where=f"{file.label}: data.{spec.data.source}",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas_compress.data.assemble import Parts, Samples
 from nas_compress.data.scarce_labels import lacking_labels, without_labels
 from nas_compress.data.targets import Kind, read_targets
+from nas_compress.data.text.tables import TextFiles
 from nas_compress.errors import refusal, require_known
 from nas_compress.tasks.batch import Arrays
 from nas_compress.tasks.several import SeveralTasks
@@ -23,12 +24,14 @@ class TaskChoice:
     """One task of a study.
 
     labels: their name in the data. kind: None for the one that follows from the labels. metric: its primary one.
+    texts: files of its own, None for those of the data.
     """
 
     name: str
     labels: str
     metric: str
     kind: Kind | None = None
+    texts: TextFiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
