@@ -141,7 +141,8 @@ def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
 def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
     rule = term.weight_schedule
     value = 0.0 if rule is None else settings[rule.setting]
-    return Scheduled(on_teacher=term.needs_teacher, schedule=rule, value=value)
+    begin, end = settings.get("begin", 0.0), settings.get("end", 1.0)
+    return Scheduled(on_teacher=term.needs_teacher, schedule=rule, value=value, begin=begin, end=end)
 
 
 def _feature_loss(

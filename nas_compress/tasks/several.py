@@ -138,6 +138,9 @@ class SeveralTasks(Task):
             own = {spec.name: targets[f"{spec.name}_{name}"] for spec in task.targets}
             known = task.labelled(to_tensors(own)).numpy()
             answers = {spec.name: outputs[f"{spec.name}_{name}"][known] for spec in task.signature.outputs}
+            if not known.any():  # a split without samples of this task
+                figures |= {of_task(metric, name): float("nan") for metric in task.metrics}
+                continue
             found = task.measure(answers, {key: values[known] for key, values in own.items()})
             figures |= {of_task(metric, name): value for metric, value in found.items()}
         figures[MEAN_SCORE] = float(np.mean([figures[metric] for metric in self._scores]))
