@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from nas_compress.cli.run import workers_option
 from nas_compress.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("study")
-def check(study: str) -> None:
+@workers_option
+def check(study: str, workers: int | Literal["auto"]) -> None:
     """Forecast the cost and the budgets of a study; saves nothing.
 
     Exports, times and trains a small, a middle and a large candidate for a few batches.
@@ -35,14 +37,16 @@ def check(study: str) -> None:
     from nas_compress.search.preflight.label_notes import label_notes
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
+    from nas_compress.search.workers.count import worker_count
 
     file = read_study(study)
     for code in named_code(file):
         print_line(str(code), err=True)
     with reading_shown() as progress:
         parts = gather(file, progress=progress, notice=lambda line: print_line(line, err=True))
-    found = forecast(parts, lambda line: print_line(line, err=True))
     data, spec = parts.dataset, parts.spec
+    count = worker_count(workers, trials=spec.trials, dataset=data, device=parts.device.type)
+    found = forecast(parts, lambda line: print_line(line, err=True), workers=count)
     print_line(
         f"{spec.name}: {_points(found.points)} in space {parts.space.name}; {data.name} with {len(data.train):,} "
         f"training, {len(data.validation):,} validation and {len(data.test):,} held-out samples; on {parts.device}"
@@ -63,9 +67,14 @@ def check(study: str) -> None:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {duration_in_words(found.teacher_s)} unless trained before"
     print_line(
-        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trials ({once}, "
-        f"then {duration_in_words(found.trial_s)} a trial on average)"
+        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trials by {count} "
+        f"worker{'s' if count > 1 else ''} ({once}, then {duration_in_words(found.trial_s)} a trial on average)"
     )
+    if found.is_busy:
+        print_line(
+            f"the machine was busy meanwhile: work took {found.slowdown:.1f} times its processor time; if it stays so, "
+            f"the study takes about {duration_in_words(found.study_s * found.slowdown)}"
+        )
     refuse_out_of_reach(parts, found.reaches)
 
 

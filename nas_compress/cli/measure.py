@@ -11,18 +11,23 @@ from nas_compress.cli.terminal import print_line
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--study", required=True, help="The study with the data to measure on.")
+@click.option("--study", help="The study with the data to measure on; without it only latency, size and memory.")
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
     default="validation",
     help="`test` is held out from every search: read it once, for the final model.",
 )
-@click.option("--device", help="A device of the study, as in `[device.NAME]`; by default the study's own one.")
-def measure(model: Path, study: str, split: str, device: str | None) -> None:
+@click.option(
+    "--device",
+    help="A device of the study, as in `[device.NAME]`, or `openvino` and other kinds that need no table; by default "
+    "the study's own one. Without --study, tables are those of the study.toml in the working folder.",
+)
+def measure(model: Path, study: str | None, split: str, device: str | None) -> None:
     """Measure any ONNX file with the code that measures trials.
 
-    Prints the accuracy on the study's data, the latency and the size as JSON.
+    Prints the accuracy on the study's data, the latency and the size as JSON. Without a study, the file runs on random
+    samples, and its accuracy is not known.
 
     Example: nas-compress measure small/model.onnx --study digits
     """
@@ -31,8 +36,8 @@ def measure(model: Path, study: str, split: str, device: str | None) -> None:
     from nas_compress.files import json_text
     from nas_compress.search.measure import measure as measure_file
 
-    file = read_study(study)
-    for code in named_code(file):
+    file = None if study is None else read_study(study)
+    for code in () if file is None else named_code(file):
         print_line(str(code), err=True)
     click.echo(json_text(measure_file(model, file, split=split, device=device)))
 

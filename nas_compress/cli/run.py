@@ -19,6 +19,18 @@ def _workers(context: click.Context, parameter: click.Parameter, given: str) -> 
     return int(given)
 
 
+workers_option = click.option(
+    "--workers",
+    metavar="NUMBER|auto",
+    callback=_workers,
+    envvar="NAS_COMPRESS_WORKERS",
+    default="auto",
+    help="Processes that train at the same time, one thread each. Default: the environment variable "
+    "NAS_COMPRESS_WORKERS, or auto: one per physical core, if the memory permits it. With 1, the run itself trains.",
+)
+"""Number of training processes of a run."""
+
+
 @click.command()
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials over all runs of this study.")
@@ -38,15 +50,7 @@ def _workers(context: click.Context, parameter: click.Parameter, given: str) -> 
     metavar="dask|ADDRESS",
     help="With --storage and --shared: run --workers hosts on a local Dask cluster, or on that of a scheduler.",
 )
-@click.option(
-    "--workers",
-    metavar="NUMBER|auto",
-    callback=_workers,
-    envvar="NAS_COMPRESS_WORKERS",
-    default="auto",
-    help="Processes that train at the same time, one thread each. Default: the environment variable "
-    "NAS_COMPRESS_WORKERS, or auto: one per physical core, if the memory permits it. With 1, the run itself trains.",
-)
+@workers_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; default: runs/<study name>.")
 @click.option("--quiet", is_flag=True, help="Print errors only; run.log in the run folder has every line.")
 def run(

@@ -38,13 +38,15 @@ def print_front(
     members: all members if None. zeros: fraction of zero weights of the trials trained for zeros; adds a column if a
     member is one of them. versions: by trial, for JSON. JSON also has the latency in float32.
     """
-    shown_trials = {point.trial for point in (front.members if members is None else members)} | {"teacher"}
-    rows = [row for row in front.to_rows() if row["trial"] in shown_trials]
+    kept = {point.label for point in (front.members if members is None else members)} | {"teacher"}
+    known = (*front.members, *((front.teacher,) if front.teacher else ()))
+    rows = [row for point, row in zip(known, front.to_rows(), strict=True) if point.label in kept]
+    shown_trials = {cast("int | str", row["trial"]) for row in rows}
     with_zeros = zeros is not None and not shown_trials.isdisjoint(zeros)
     if zeros is not None and with_zeros:
         rows = [{**row, "zeros": zeros.get(cast("int | str", row["trial"]))} for row in rows]
     if as_json:
-        compared = {point.trial: point.float32_latency_ms for point in front.points}
+        compared = {p.trial: p.float32_latency_ms for p in front.points if p.exit_point is None}
         values = [row | {"float32_latency_ms": compared.get(cast("int | str", row["trial"]))} for row in rows]
         if versions is not None:
             values = [row | {"versions": versions.get(cast("int", row["trial"]))} for row in values]
@@ -56,13 +58,18 @@ def print_front(
     searched = [name for name in front.columns if name not in front.fixed_columns]
     shown += ["zeros"] if with_zeros else []
     knee = front.knee
+    header = [*shown, *searched]
     print_table(
-        [*shown, *searched],
-        [[_cell(name, row.get(name), knee) for name in [*shown, *searched]] for row in rows],
+        header,
+        [[_cell(name, row.get(name), knee if _is(row, knee) else None) for name in header] for row in rows],
     )
     _print_conditions(front.all_conditions)
     if with_zeros:
         print_line(NO_FASTER)
+
+
+def _is(row: Mapping[str, object], point: Point | None) -> bool:
+    return point is not None and (row["trial"], row.get("exit_point")) == (point.trial, point.exit_point)
 
 
 def _print_conditions(conditions: str) -> None:

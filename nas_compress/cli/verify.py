@@ -53,7 +53,7 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
         front = make_front(folder.spec(), folder.chance(), found.teacher, found.records)
         members = {point.trial for point in front.members}
         chosen = [record for record in found.records if record.trial in members]
-        again = measure_files_again(folder, chosen, found.teacher, own=own)
+        again = measure_files_again(folder, chosen, found.teacher, own=own, notice=found.notes.append)
         found.problems += [line for each in again for line in each.differences]
     elif not fast:
         found.notes.append("the figures are not measured again because of the problems above")
@@ -66,7 +66,7 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
             "run": str(folder.root),
             "records": len(found.records),
             "files": found.files,
-            "measured": [{"model": each.name, **each.figures, "latency_ratio": each.latency_ratio} for each in again],
+            "measured": [_as_values(each) for each in again],
             "problems": found.problems,
             "notes": found.notes,
         }
@@ -78,9 +78,23 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
         raise RunError(summary)
 
 
+def _as_values(again: MeasuredAgain) -> dict[str, object]:
+    """Return the figures of one file for JSON; those of named devices only if there are any."""
+    devices = {"device_latency_ratios": again.device_ratios, "device_agreements": again.device_agreements}
+    given = {name: dict(values) for name, values in devices.items() if values}
+    return {"model": again.name, **again.figures, "latency_ratio": again.latency_ratio, **given}
+
+
 def _again_words(again: Sequence[MeasuredAgain]) -> str:
     if not again:
         return ""
-    ratios = sorted(each.latency_ratio for each in again if each.latency_ratio is not None)
-    span = f", latency {ratios[0]:.2f} to {ratios[-1]:.2f} times the recorded" if ratios else ""
-    return f"{len(again)} files measured again{span}, "
+    ratios = [each.latency_ratio for each in again if each.latency_ratio is not None]
+    spans = [f", latency {_span(ratios)} times the recorded"] if ratios else []
+    for device in sorted({name for each in again for name in each.device_ratios}):
+        found = [each.device_ratios[device] for each in again if device in each.device_ratios]
+        spans.append(f", on {device} {_span(found)}")
+    return f"{len(again)} files measured again{''.join(spans)}, "
+
+
+def _span(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"

@@ -23,7 +23,7 @@ from nas_compress.config.section import Section, Seed
 from nas_compress.config.task_section import TaskSections
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
-from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, DeviceSettings
+from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, P95, DeviceSettings
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
@@ -288,12 +288,15 @@ class StudySpec(Section):
         named = {*self.objectives, *self.budgets, *(() if section is None else (section.figure,))}
         memory = tuple(name for name in MEMORY_METRICS if name in named)
         counts = "samples_per_s" in named
-        return replace(self.target.settings, counts_samples=counts, memory=memory, energy=ENERGY in named)
+        return replace(
+            self.target.settings, counts_samples=counts, memory=memory, energy=ENERGY in named, p95=P95 in named
+        )
 
     def settings_of(self, device: str) -> DeviceSettings:
-        """The conditions of a named device. Samples per second are counted if the study names them."""
+        """The conditions of a named device. Samples per second and the 95th percentile are figures if named."""
         named = {*self.objectives, *self.budgets}
-        return replace(self.devices[device].settings, counts_samples=on_device("samples_per_s", device) in named)
+        counts, p95 = (on_device(name, device) in named for name in ("samples_per_s", P95))
+        return replace(self.devices[device].settings, counts_samples=counts, p95=p95)
 
     @property
     def device_conditions(self) -> tuple[tuple[str, str], ...]:

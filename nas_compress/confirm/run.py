@@ -95,7 +95,10 @@ def confirm_run(
     for name in controls:
         require_known("a control", name, CONTROLS)
     reporter = reporter or Silence()
-    records = [trained_record(folder, int(point.trial)) for point in members]
+    records = [trained_record(folder, trial) for trial in dict.fromkeys(int(point.trial) for point in members)]
+    for point in members:
+        if point.exit_point is not None:
+            reporter.say(f"{point.words}: confirmed with the thresholds of the trial itself")
     with folder.locked():
         parts = _gather(folder, records, study, reporter)
         context = make_context(parts, find_teacher(parts, reporter.stage, reporter.say))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from nas_compress.values.device_settings import ENERGY, DeviceSettings
+from nas_compress.values.device_settings import ENERGY, P95, DeviceSettings
 
 EQUAL_WITHIN = 0.02
 """Latencies that differ by at most this fraction count as equal. Steady figures repeat within it on every device."""
@@ -26,7 +26,7 @@ class Latency:
     """Milliseconds of one run under the settings of the device; of one sample by default.
 
     spread: interquartile range of the repeats over their median. noisy: the device was not in a state in which figures
-    repeat within `EQUAL_WITHIN`; measure again. long_ms: of a long sample, if samples have several lengths.
+    repeat within `EQUAL_WITHIN`; measure again. long_ms: 95th percentile over samples of several lengths or exits.
     energy_mj: of one sample, if the settings ask for it.
     """
 
@@ -38,7 +38,7 @@ class Latency:
 
     def figures(self, settings: DeviceSettings) -> dict[str, float]:
         """The metrics of the latency under the settings of a device."""
-        long = {} if self.long_ms is None else {"latency_p95_ms": self.long_ms}
+        long = {} if self.long_ms is None else {P95: self.long_ms}
         energy = {} if self.energy_mj is None else {ENERGY: self.energy_mj}
         return settings.figures(self.latency_ms) | long | energy
 
@@ -102,6 +102,32 @@ class Answering(Protocol):
 
     def answers(self, path: Path) -> Answers:
         """Open a file; RequestError if the runtime cannot. So does the returned function for a batch."""
+
+
+Sample = Mapping[str, Any]
+"""Arrays of the inputs of one sample by name, each with a first dimension of 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamLatency:
+    """Milliseconds of a file on each of several real samples, one after the other.
+
+    each_ms: of each sample. noisy: see `Latency`.
+    """
+
+    each_ms: tuple[float, ...]
+    noisy: bool
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A device that times a file on given samples, for files whose latency depends on the sample."""
+
+    def stream(self, path: Path, samples: Sequence[Sample], *, patient: bool = False) -> StreamLatency | None:
+        """Measure a file on the samples, or on fewer at equal distances if a run is slow; see `Device.latency`.
+
+        None if the device cannot: its latency of the mean sample is then a forecast.
+        """
 
 
 Described = Mapping[str, Any]

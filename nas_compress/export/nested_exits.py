@@ -52,6 +52,17 @@ def nest_exits_(graph: onnx.GraphProto) -> bool:
     return True
 
 
+def with_thresholds(model: onnx.ModelProto, thresholds: Sequence[float]) -> onnx.ModelProto:
+    """Return a copy of a file with exits that has other thresholds, one per exit before the end."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if _NAME.fullmatch(tensor.name):
+            value = thresholds[int(tensor.name.removeprefix(THRESHOLD))]
+            tensor.CopyFrom(numpy_helper.from_array(np.array([value], dtype=np.float32), tensor.name))
+    return copy
+
+
 def threshold_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the optional inputs of a nested graph: one threshold for each exit before the end, in order."""
     named = sorted(tensor.name for tensor in graph.initializer if _NAME.fullmatch(tensor.name))

@@ -13,21 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.errors import ExportError, RequestError
-from nas_compress.measurement.export_agreement import rounding_of
+from nas_compress.measurement.export_agreement import agreement_of_outputs, rounding_of, with_caution
+from nas_compress.measurement.predictions import File, predict
 from nas_compress.models.exits.fitting import exit_answers
 from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.exits.thresholds import Chosen, choose_thresholds
-from nas_compress.tasks.agreement import Agreement, Rounding
-from nas_compress.tasks.batch import Batch, to_arrays
+from nas_compress.tasks.agreement import Agreement
+from nas_compress.tasks.batch import Arrays, Batch, to_arrays
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, expected
 from nas_compress.values.exits.settings import EXIT
 
 LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02)
 """Stated losses of accuracy of the operating points in every record."""
-
-SAME_EXIT: Mapping[Rounding, float] = {"none": 0.99, "integers": 0.9, "few_bits": 0.7}
-"""Least fraction of samples that leave file and module at the same exit. A confidence near a threshold may differ."""
 
 
 def require_exits_task(task: Task) -> None:
@@ -72,23 +70,24 @@ class ExitAnswers:
 
 
 def check_exits(
-    network: EarlyExits, path: Path, found: Mapping[str, NDArray[Any]], inputs: Batch, task: Task
+    network: EarlyExits, path: Path, found: Arrays, inputs: Batch, task: Task, *, integer_caution: str = ""
 ) -> Agreement:
     """Compare exits and answers of a file with those of its module; ExportError for more than rounding explains.
 
-    found: outputs of the file for the samples. Answers are compared on the samples that left at the same exit.
+    found: outputs of the file for the samples. integer_caution: see `check_agreement`.
     """
     with torch.no_grad():
         answers, exits = network(*inputs.values())
-    rounding, name = rounding_of(path), task.signature.output_names[0]
-    same = found[EXIT] == exits.numpy()
-    if not same.mean() >= SAME_EXIT[rounding]:
-        raise ExportError(
-            f"at least {SAME_EXIT[rounding]} of the samples must leave file and module at the same exit, "
-            f"but got {same.mean():.4f} ({path.name})"
-        )
-    expected_answers = to_arrays({name: answers})[name]
-    return task.agreement({name: found[name][same]}, {name: expected_answers[same]}, rounding=rounding, name=path.name)
+    expected = to_arrays({task.signature.output_names[0]: answers, EXIT: exits})
+    rounding = rounding_of(path)
+
+    def compare(file: File) -> Agreement:
+        return agreement_of_outputs(predict(file, to_arrays(inputs)), expected, task, rounding=rounding, name=path.name)
+
+    try:
+        return agreement_of_outputs(found, expected, task, rounding=rounding, name=path.name)
+    except ExportError as error:
+        raise with_caution(error, path, compare, integer_caution=integer_caution) from None
 
 
 def exit_use(

@@ -1,8 +1,8 @@
-"""Comparison of a file's outputs with those of its module."""
+"""Comparison of a file's outputs with those of its module, or with those of another runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,11 +15,15 @@ from nas_compress.devices.protocol import Answers
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.predictions import File, answered, predict
 from nas_compress.tasks.agreement import Agreement, Rounding
-from nas_compress.tasks.batch import Batch, fitting, named_outputs, split, to_arrays
+from nas_compress.tasks.batch import Arrays, Batch, fitting, named_outputs, split, to_arrays
 from nas_compress.tasks.task import Task
+from nas_compress.values.exits.settings import EXIT
 
 BATCH = 512
 """Samples per forward pass, at most."""
+
+SAME_EXIT: Mapping[Rounding, float] = {"none": 0.99, "integers": 0.9, "few_bits": 0.7}
+"""Least fraction of samples that leave both at the same exit. A confidence near a threshold may differ."""
 
 
 def check_agreement(
@@ -55,12 +59,7 @@ def check_agreement(
     try:
         return compare(session or path)
     except ExportError as error:
-        if integer_caution and _has_ranges_at_run_time(path):
-            # these operators are integer ones also in a graph that is not optimised
-            raise ExportError(f"{error}. It multiplies integers of 8 bits: {integer_caution}") from error
-        if integer_caution and rounding == "integers" and _agrees_without_kernels(path, compare):
-            raise ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}") from error
-        raise
+        raise with_caution(error, path, compare, integer_caution=integer_caution) from None
 
 
 def check_answers(
@@ -72,10 +71,45 @@ def check_answers(
     """
     arrays = to_arrays(inputs)
     found, expected = answered(answers, arrays, session=session), predict(session, arrays)
-    return task.agreement(found, expected, rounding=rounding_of(path), name=f"{path.name} on device {device}")
+    return agreement_of_outputs(
+        found, expected, task, rounding=rounding_of(path), name=f"{path.name} on device {device}"
+    )
 
 
-def _agrees_without_kernels(path: Path, compare: Callable[[File], Agreement]) -> bool:
+def agreement_of_outputs(found: Arrays, expected: Arrays, task: Task, *, rounding: Rounding, name: str) -> Agreement:
+    """Return the agreement of outputs; ExportError if rounding does not explain the differences.
+
+    Outputs of a file with early exits include the exit of each sample. Its answers are compared on the samples that
+    left both at the same exit. name: of the file, for the error.
+    """
+    if EXIT not in expected:
+        return task.agreement(found, expected, rounding=rounding, name=name)
+    same = found[EXIT] == expected[EXIT]
+    if not same.mean() >= SAME_EXIT[rounding]:
+        raise ExportError(
+            f"at least {SAME_EXIT[rounding]} of the samples must leave at the same exit, "
+            f"but got {same.mean():.4f} ({name})"
+        )
+    both = ({output: values[same] for output, values in each.items() if output != EXIT} for each in (found, expected))
+    return task.agreement(*both, rounding=rounding, name=name)
+
+
+def with_caution(
+    error: ExportError, path: Path, compare: Callable[[File], object], *, integer_caution: str
+) -> ExportError:
+    """Return the error of a comparison, with the line about 8-bit kernels if the file agrees without them.
+
+    compare: compares the outputs of an open file. integer_caution: see `check_agreement`.
+    """
+    if integer_caution and _has_ranges_at_run_time(path):
+        # these operators are integer ones also in a graph that is not optimised
+        return ExportError(f"{error}. It multiplies integers of 8 bits: {integer_caution}")
+    if integer_caution and rounding_of(path) == "integers" and _agrees_without_kernels(path, compare):
+        return ExportError(f"{error}. The file agrees without integer kernels: {integer_caution}")
+    return error
+
+
+def _agrees_without_kernels(path: Path, compare: Callable[[File], object]) -> bool:
     try:
         compare(open_session(path, optimised=False))
     except (ExportError, RequestError):

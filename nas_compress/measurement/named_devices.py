@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nas_compress.callbacks import Notice
-from nas_compress.devices.protocol import Device
+from nas_compress.devices.protocol import Device, Sample
 from nas_compress.errors import DeviceLostError, RequestError, TrialError
 from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.values.metrics.device_rows import figures_on
@@ -54,20 +54,21 @@ class NamedDevices:
         path: Path,
         *,
         sizes: SampleSizes = NO_SAMPLE_SIZES,
+        samples: Sequence[Sample] = (),
         patient: bool = False,
         only: Iterable[str] | None = None,
     ) -> Measured:
         """Return the figures of a file with those on the devices; figures on a lost device stay as they were.
 
-        sizes: of free dimensions by name. patient: see `Device.latency`. only: names of the devices to ask, all by
-        default. TrialError if a device cannot run the file.
+        sizes: of free dimensions by name. samples: real ones for files with exits, see `stream_of`. patient: see
+        `Device.latency`. only: names of the devices to ask, all by default. TrialError if a device cannot run the file.
         """
         asked = [name for name in (self.devices if only is None else only) if self._may_be_asked(name)]
         rates = () if measured.exits is None else measured.exits.rates
         for name in asked:
             device = self.devices[name]
             try:
-                latency = measure_latency(path, device, sizes=sizes, patient=patient, rates=rates)
+                latency = measure_latency(path, device, sizes=sizes, patient=patient, rates=rates, samples=samples)
             except DeviceLostError as error:
                 self._lose(name, str(error))
                 continue
@@ -80,18 +81,20 @@ class NamedDevices:
         return measured
 
     def described(self, before: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-        """Return the description of each device; of a lost one that of an earlier run, if there is one.
+        """Return the description of each device; of a lost one that known before, if there is one.
 
         before: descriptions in run.json.
         """
         found: dict[str, dict[str, object]] = {}
         for name, device in self.devices.items():
             try:
-                found[name] = device.describe()
+                if self._may_be_asked(name):
+                    found[name] = device.describe()
+                    continue
             except DeviceLostError as error:
                 self._lose(name, str(error))
-                if name in before:
-                    found[name] = dict(before[name])
+            if name in before:
+                found[name] = dict(before[name])
         return found
 
     def _may_be_asked(self, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import open_session, read_content
-from nas_compress.devices.protocol import Answering, Device, Latency
+from nas_compress.devices.protocol import Answering, Device, Latency, Sample
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError, RequestError, TrialError
 from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.confusion import confusion_rows
+from nas_compress.measurement.exit_points import measure_points, time_points
 from nas_compress.measurement.exit_use import ExitAnswers, check_exits, exit_use
 from nas_compress.measurement.export_agreement import check_agreement, check_answers
 from nas_compress.measurement.file_contents import weight_contents
-from nas_compress.measurement.file_latency import ExitLatency, measure_latency
+from nas_compress.measurement.file_latency import ExitLatency, measure_latency, stream_of
 from nas_compress.measurement.memory.figures import memory_figures
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.onnx_macs import count_exit_macs
@@ -210,7 +211,7 @@ def measure_file(
             session=session,
             integer_caution=recorded_caution(target.describe()),
         )
-        agreements = _agreements_elsewhere(path, inputs, task, target=target, named=named, session=session)
+        agreements = agreements_elsewhere(path, inputs, task, devices=_all(target, named), session=session)
     with watch.stage("accuracy"):
         targets = to_arrays(validation.targets)
         outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
@@ -252,32 +253,42 @@ def _measure_exits(
     inputs, labels = to_device(validation.inputs, "cpu"), to_device(validation.targets, "cpu")
     with watch.stage("accuracy"):
         targets = to_arrays(labels)
-        outputs = predict_split(
-            open_session(path, signature=task.signature), task, inputs=to_rows(inputs), targets=targets
-        )
+        session = open_session(path, signature=task.signature)
+        outputs = predict_split(session, task, inputs=to_rows(inputs), targets=targets)
         answers = {name: values for name, values in outputs.items() if name != EXIT}
         metrics, confusion = task.measure(answers, targets), confusion_rows(task, answers, targets)
     with watch.stage("agreement"):
-        agreement = check_exits(deployable, path, outputs, inputs, task)
-        used = exit_use(exits, deployable, outputs, ExitAnswers(deployable, inputs, labels, task))
+        caution = recorded_caution(target.describe())
+        agreement = check_exits(deployable, path, outputs, inputs, task, integer_caution=caution)
+        agreements = agreements_elsewhere(path, inputs, task, devices=_all(target, named), session=session)
+        known = ExitAnswers(deployable, inputs, labels, task)
+        used = exit_use(exits, deployable, outputs, known)
     with watch.stage("count"):
         contents = weight_contents(path)
     trained = cost.with_figures({"size_bytes": path.stat().st_size, "macs": round(used.expected_macs), **metrics})
     trained = replace(trained, exits=used)
     with watch.stage("latency"):
-        sizes = timed_sizes(inputs, task.signature.inputs)
-        latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates)
-        trained = _timed(trained, latency, path, sizes=sizes, target=target, named=named, patient=patient)
+        sizes, samples = timed_sizes(inputs, task.signature.inputs), stream_of(inputs, validation.tokens)
+        latency = measure_latency(path, target, sizes=sizes, patient=patient, rates=used.rates, samples=samples)
+        trained = _timed(
+            trained, latency, path, sizes=sizes, samples=samples, target=target, named=named, patient=patient
+        )
     if isinstance(latency, ExitLatency):
-        used = used.timed(latency.exits_ms)
+        used = used.timed(latency.exits_ms, stream_ms=latency.stream_ms, stream_samples=latency.stream_samples)
+    with watch.stage("exits"):
+        whole = known.answers[-1].argmax(axis=1)
+        used = measure_points(path, used, task=task, inputs=inputs, targets=targets, whole=whole)
+        used, noisy = time_points(path, used, target, samples, patient=patient)
     return replace(
         trained,
+        latency_noisy=trained.latency_noisy or noisy,
         agreement=agreement.agreement,
         max_difference=agreement.max_difference,
         zero_fraction=contents.zero_fraction,
         float32_fraction=contents.float32_fraction,
         confusion=confusion,
         exits=used,
+        device_agreements=agreements,
     )
 
 
@@ -287,23 +298,28 @@ def _timed(
     path: Path,
     *,
     sizes: SampleSizes,
+    samples: Sequence[Sample] = (),
     target: Device,
     named: NamedDevices | None,
     patient: bool,
 ) -> Measured:
     """Return the figures with the latency of the study's device and with those of the named ones."""
     trained = trained.timed(latency.figures(target.settings), spread=latency.spread, noisy=latency.noisy)
-    return trained if named is None else named.timed(trained, path, sizes=sizes, patient=patient)
+    return trained if named is None else named.timed(trained, path, sizes=sizes, samples=samples, patient=patient)
 
 
-def _agreements_elsewhere(
-    path: Path, inputs: Batch, task: Task, *, target: Device, named: NamedDevices | None, session: InferenceSession
+def _all(target: Device, named: NamedDevices | None) -> dict[str, Device]:
+    return {target.name: target, **({} if named is None else named.devices)}
+
+
+def agreements_elsewhere(
+    path: Path, inputs: Batch, task: Task, *, devices: Mapping[str, Device], session: InferenceSession
 ) -> dict[str, float]:
     """Return the agreement with onnxruntime of each device with answers of its own, by name.
 
+    inputs: on the CPU; at most 512 samples are used. session: of the file.
     ExportError if rounding does not explain a difference, TrialError if a runtime cannot run the file.
     """
-    devices = {target.name: target, **({} if named is None else named.devices)}
     few = rows(inputs, 0, _agreement_samples(task.signature))
     found = {}
     for name, device in devices.items():

@@ -25,14 +25,18 @@ from nas_compress.values.point import Point
 def plot_hypervolume(finished: Sequence[tuple[float, Point]], front: DrawnFront, path: Path, *, title: str) -> None:
     """Write a picture of the hypervolume over trials (left) and over time (right).
 
-    finished: (seconds since the study began, point) of each finished trial. front: its objectives and reference.
+    finished: (seconds since the study began, point) of each finished trial; several points of one trial are one step.
+    front: its objectives and reference.
     RequestError for a path without the suffix of a picture, and if there is no reference.
     """
     canvas.require_picture(path)
     if front.reference is None:
         raise RequestError("a hypervolume needs a teacher or all reference_figures, but got neither")
     ordered = sorted(finished, key=lambda pair: pair[0])
-    history = np.concatenate([[0.0], front.hypervolume_history([point for _, point in ordered])])
+    volumes = front.hypervolume_history([point for _, point in ordered])
+    later = [point.trial for _, point in ordered[1:]]
+    last = [place for place, (_, point) in enumerate(ordered) if later[place : place + 1] != [point.trial]]
+    history, ordered = np.concatenate([[0.0], volumes[last]]), [ordered[place] for place in last]
     unit, length = _time_unit(ordered[-1][0] if ordered else 0.0)
     times = np.array([0.0, *(seconds / length for seconds, _ in ordered)])
     figure, (left, right) = canvas.sheet(2, title=title, caption=_caption(front, front.reference), entries=())

@@ -17,6 +17,7 @@ from nas_compress.plots.budget_lines import budget_lines, draw_budgets, nearest_
 from nas_compress.plots.canvas import plain
 from nas_compress.plots.front_protocol import DrawnFront
 from nas_compress.plots.labels import put_label
+from nas_compress.values.device_settings import P95
 from nas_compress.values.metrics.table import METRICS, Objective
 from nas_compress.values.pareto import non_dominated
 from nas_compress.values.point import Point
@@ -64,6 +65,7 @@ def draw_panel(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     )
     axes.plot(*stairs.T, color=marks.MEMBER, linewidth=1.2, zorder=3)
     marks.draw_points(axes, [(p.figure(x), p.figure(y), p) for p in visible(front, x, y)], front, y)
+    _draw_curves(axes, front, x, y)
     _draw_named(axes, front, x, y, stairs)
 
 
@@ -88,17 +90,42 @@ def draw_trials(axes: Axes, front: DrawnFront, objective: Objective) -> None:
         if point is front.knee:
             drawn = [(across, up) for across, up, _ in places if not isnan(up)]
             drawn += [(across, level) for across, _, _ in places for level in (value, taught)]
-            put_label(axes, (order, value), f"trial {point.trial}", np.array(drawn), marks.INK)
+            put_label(axes, (order, value), point.words, np.array(drawn), marks.INK)
 
 
 def draw_spreads(axes: Axes, front: DrawnFront, x: str, y: str, spreads: Spreads) -> None:
     """Draw a bar of mean and standard deviation at each repeated member if `y` is the repeated metric."""
     if y != spreads.metric:
         return
-    known = [(p.figure(x), *spreads.by_trial[int(p.trial)]) for p in front.members if p.trial in spreads.by_trial]
+    repeated = [p for p in front.members if p.trial in spreads.by_trial and p.exit_point is None]
+    known = [(p.figure(x), *spreads.by_trial[int(p.trial)]) for p in repeated]
     if known:
         places, means, deviations = zip(*known, strict=True)
         axes.errorbar(places, means, deviations, fmt="_", color=marks.INK, ecolor=marks.INK, capsize=3, lw=1, zorder=4)
+
+
+def curves(front: DrawnFront, x: str, y: str) -> list[list[Point]]:
+    """The points of each trained network with several choices of thresholds, from the smallest x."""
+    of_trial: dict[int | str, list[Point]] = {}
+    for point in visible(front, x, y):
+        if point.early_exits and not point.stopped:
+            of_trial.setdefault(point.trial, []).append(point)
+    return [sorted(points, key=lambda point: point.figure(x)) for points in of_trial.values() if len(points) > 1]
+
+
+def _draw_curves(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
+    """Join the exit points of each network; a bar goes from the mean latency of a member to its 95th percentile."""
+    members = {id(member) for member in front.members}
+    for points in curves(front, x, y):
+        across, upright = [p.figure(x) for p in points], [p.figure(y) for p in points]
+        axes.plot(across, upright, ":", color=marks.INK, linewidth=1.0, alpha=0.7, zorder=1)
+    if x != "latency_ms":
+        return
+    for point in visible(front, x, y, P95):
+        if point.early_exits and id(point) in members:
+            ends = (point.figure(x), point.figure(P95))
+            axes.plot(ends, [point.figure(y)] * 2, "-", color=marks.MEMBER, linewidth=0.9, alpha=0.5, zorder=1)
+            axes.plot(ends[1], point.figure(y), "|", color=marks.MEMBER, markersize=7, alpha=0.6, zorder=1)
 
 
 def axis_words(name: str, conditions: str = "") -> str:
@@ -153,7 +180,7 @@ def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[n
     if front.knee is not None and front.knee.figure(y) >= axes.get_ylim()[0]:
         place = (front.knee.figure(x), front.knee.figure(y))
         marks.draw_knee(axes, *place)
-        put_label(axes, place, f"knee: trial {front.knee.trial}", drawn, marks.INK)
+        put_label(axes, place, f"knee: {front.knee.words}", drawn, marks.INK)
 
 
 def _along(stairs: NDArray[np.float64]) -> NDArray[np.float64]:

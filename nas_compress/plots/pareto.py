@@ -41,7 +41,7 @@ def front_picture(
     figure = _draw(front, title, spreads)
     for panel, (x, y) in zip(figure.axes, pairs(front), strict=False):
         for point in visible(front, x, y):
-            if point.trial == trial:
+            if point.trial == trial and point.exit_point is None:
                 marks.draw_arrow(panel, point.figure(x), point.figure(y), f"trial {trial}")
     return Picture(figure)
 
@@ -84,12 +84,15 @@ def _caption(front: DrawnFront, spreads: Spreads) -> str:
     notes = [f"Latency: {front.all_conditions}."] if front.all_conditions else []
     if front.budgets:
         notes.append(f"Budgets: {', '.join(rule(budget) for budget in front.budgets)}.")
-    stopped = sum(point.stopped for point in front.points)
+    trials = [point for point in front.points if point.exit_point is None]
+    if len(trials) < len(front.points):
+        notes.append("A dotted line joins the exit points of one trained network; a bar ends at the p95 latency.")
+    stopped = sum(point.stopped for point in trials)
     if stopped:
-        notes.append(f"{stopped} of {len(front.points)} trials were stopped early.")
-    untrained = sum(_is_untrained(front, point) for point in front.points)
+        notes.append(f"{stopped} of {len(trials)} trials were stopped early.")
+    untrained = sum(_is_untrained(front, point) for point in trials)
     if untrained:
         learned = " and ".join(METRICS[name].label for name in _learned(front))
-        notes.append(f"{untrained} of {len(front.points)} trials ended before training and have no {learned}.")
+        notes.append(f"{untrained} of {len(trials)} trials ended before training and have no {learned}.")
     parts = [*lines, " ".join(notes), str(spreads)]
     return "\n".join(line for line in parts if line)

@@ -10,6 +10,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.values.device_settings import P95
 from nas_compress.values.metrics.table import METRICS
 
 _STEPS = ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
@@ -83,7 +84,8 @@ def tick(name: str, value: float) -> str:
 
 def _figures(front: DrawnFront, name: str) -> list[float]:
     points = front.points + ((front.teacher,) if front.teacher else ())
-    return _known([point.figure(name) for point in points])
+    tails = [point.figure(P95) for point in front.members if point.early_exits and name == "latency_ms"]
+    return _known([*(point.figure(name) for point in points), *tails])
 
 
 def _known(values: Sequence[float]) -> list[float]:

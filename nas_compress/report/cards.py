@@ -14,6 +14,8 @@ from nas_compress.runs.inherited import INHERITED, inherited_trials
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
+from nas_compress.values.device_settings import P95
+from nas_compress.values.exits.figures import ExitFigures
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
@@ -50,12 +52,42 @@ def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True)
         "losses": dict(outcome.losses),
         "seconds": dict(outcome.seconds),
         "params": dict(record.params),
+        "exits": _exits(outcome.measured),
         "model": record.model,
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
         "steps": byte_steps(folder, record, coded=coded),
         "confusion": confusion(outcome.measured),
     }
+
+
+def _exits(measured: Measured | None) -> dict[str, Any] | None:
+    """The exits of a network with their costs, and its exit points; None without exits."""
+    exits = None if measured is None else measured.exits
+    if exits is None:
+        return None
+    own = zip(exits.rates, exits.latency_ms, exits.macs, strict=True)
+    return {"figures": exits, "each": list(own), "points": exits.other_points, "curve": _exit_curve(measured, exits)}
+
+
+def _exit_curve(measured: Measured | None, exits: ExitFigures) -> dict[str, Any] | None:
+    """Accuracy against mean latency as an SVG path in a box of 100 by 100, with bars to the 95th percentiles."""
+    figures = [point.figures for _, point in exits.other_points] + ([measured.figures] if measured else [])
+    wanted = ("latency_ms", P95, "accuracy")
+    places = sorted(tuple(each[name] for name in wanted) for each in figures if all(name in each for name in wanted))
+    if len(places) < 2:
+        return None
+    left, right = min(place[0] for place in places), max(place[1] for place in places)
+    low, high = min(place[2] for place in places), max(place[2] for place in places)
+
+    def across(value: float) -> str:
+        return f"{100 * (value - left) / ((right - left) or 1.0):.1f}"
+
+    drawn = [
+        (across(mean), across(p95), f"{100 - 100 * (y - low) / ((high - low) or 1.0):.1f}") for mean, p95, y in places
+    ]
+    path = "M" + " L".join(f"{x} {y}" for x, _, y in drawn)
+    return {"path": path, "points": drawn, "left": left, "right": right, "low": low, "high": high}
 
 
 def confusion(measured: Measured | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from nas_compress.devices.table import recorded_caution
 from nas_compress.files import json_text, write_text
 from nas_compress.plots import scales
 from nas_compress.plots.budget_lines import nearest_limit, rule
-from nas_compress.plots.panel import Spreads, axis_words, staircase
+from nas_compress.plots.panel import Spreads, axis_words, curves, staircase
 from nas_compress.plots.pareto import front_picture, pairs
 from nas_compress.report.cards import MOST_COMPRESSED, card, confusion, missing_confusion
 from nas_compress.report.importance import FEWEST_TRIALS, conditional_parameters, parameter_importances
@@ -29,8 +29,10 @@ from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.results import make_front, read_spreads
 from nas_compress.runs.savings import savings
 from nas_compress.runs.versions import several_versions
+from nas_compress.values.device_settings import P95
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
+from nas_compress.values.point import Point
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -99,7 +101,7 @@ def report_page(folder: RunFolder) -> str:
                     "digits": DIGITS
                     | {name: METRICS[name].digits for name in front.figure_names if METRICS[name].digits},
                     "teacher": _teacher(front),
-                    "knee": knee.trial if knee else None,
+                    "knee": (knee.trial if knee.exit_point is None else knee.label) if knee else None,
                     "spreads": {"metric": spreads.metric, "by_trial": list(spreads.by_trial.items())},
                 }
             )
@@ -123,9 +125,11 @@ def _counts(records: Sequence[Record], front: Front) -> dict[str, int]:
 def _cards(folder: RunFolder, records: Sequence[Record], front: Front) -> list[dict[str, Any]]:
     by_trial = {record.trial: record for record in records}
     knee = front.knee
-    first = sorted(front.members, key=lambda point: point is not knee)
+    members = {point.trial: point for point in reversed(front.members)}  # a card for each network, at its first point
+    shown = [point for point in front.members if members[point.trial] is point]
+    first = sorted(shown, key=lambda point: point is not knee)
     coded = {point.trial for point in first[:MOST_COMPRESSED]}
-    return [card(folder, by_trial[int(p.trial)], p, coded=p.trial in coded) for p in front.members]
+    return [card(folder, by_trial[int(p.trial)], p, coded=p.trial in coded) for p in shown]
 
 
 def _missing(classes: int | None, cards: Sequence[Mapping[str, Any]], teacher: Measured | None) -> str:
@@ -150,14 +154,21 @@ def _ended(records: Sequence[Record], front: Front) -> dict[str, list[Record]]:
 def _panels(front: Front) -> list[dict[str, Any]]:
     """Both metrics of each panel and the corners of its staircase. A single objective is drawn over trials."""
     if len(front.objectives) == 1:
-        return [{"x": "trial", "y": front.objectives[0].name, "stairs": []}]
+        return [{"x": "trial", "y": front.objectives[0].name, "stairs": [], "curves": []}]
     made = []
     for x, y in pairs(front):
         right = nearest_limit(front, x, scales.limits(front, x))
         worst = nearest_limit(front, y, scales.limits(front, y))
         stairs = staircase(front.members, x, y, right, worst).tolist()
-        made.append({"x": x, "y": y, "stairs": stairs})
+        joined = [[(p.figure(x), p.figure(y), _tail(p, x)) for p in points] for points in curves(front, x, y)]
+        made.append({"x": x, "y": y, "stairs": stairs, "curves": joined})
     return made
+
+
+def _tail(point: Point, x: str) -> float | None:
+    """The 95th percentile of the latency on an axis of the mean latency."""
+    tail = point.figures.get(P95)
+    return tail if x == "latency_ms" else None
 
 
 def _axis(front: Front, name: str) -> dict[str, Any]:

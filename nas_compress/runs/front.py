@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Front:
     """All finished trials of a study in finishing order, and the front among them.
 
+    A network with early exits has one point for each measured choice of thresholds.
+
     classes: number of classes, for the chance levels in METRICS; None for other tasks.
     chance: chance levels by metric, if they do not follow from `classes`.
     reference_figures: start of the hypervolume by objective, instead of the chance level and the teacher's
@@ -189,7 +191,8 @@ class Front:
     @property
     def fixed_columns(self) -> tuple[str, ...]:
         """The columns before those of the searched parameters."""
-        own = ("trial", *self.figure_names, "epochs_spent", "model", "number_format")
+        places = ("trial", "exit_point") if any(point.exit_point is not None for point in self.points) else ("trial",)
+        own = (*places, *self.figure_names, "epochs_spent", "model", "number_format")
         return (*own, "conditions") if self.all_conditions else own
 
     @cached_property
@@ -231,6 +234,8 @@ class Front:
         searched = dict(point.searched)
         words = self.all_conditions
         row = point_values(point, self.figure_names) | ({"conditions": words} if words else {})
+        if "exit_point" not in self.fixed_columns:
+            del row["exit_point"]
         return row | {self._column(name): searched.get(name) for name in self._searched}
 
 
@@ -245,7 +250,7 @@ def point_values(point: Point, figure_names: Sequence[str]) -> dict[str, object]
     figures = {name: point.figures.get(name) for name in figure_names}
     known = {name: None if value is None or isnan(value) else value for name, value in figures.items()}
     others = {"epochs_spent": point.epochs_spent, "model": point.model, "number_format": point.number_format}
-    return {"trial": point.trial, **known, **others}
+    return {"trial": point.trial, "exit_point": point.exit_point, **known, **others}
 
 
 def _scaled(objective: Objective, value: float) -> float:

@@ -25,7 +25,7 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
     summary = {
         "objectives": [{"name": o.name, "direction": o.direction} for o in front.objectives],
         "budgets": [{"name": b.name, "rule": b.rule, "limit": b.limit} for b in front.budgets],
-        "points": len(front.points),
+        "points": sum(point.exit_point is None for point in front.points),
         "members": [_values(front, point) for point in front.members],
         "knee": knee.trial if knee else None,
         "teacher": _values(front, front.teacher) if front.teacher else None,
@@ -39,4 +39,6 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
 
 def _values(front: Front, point: Point) -> dict[str, object]:
     known = point_values(point, front.figure_names)
+    if point.exit_point is None:
+        del known["exit_point"]
     return known | {"float32_latency_ms": point.float32_latency_ms, "searched": dict(point.searched)}

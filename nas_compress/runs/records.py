@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +64,18 @@ class Record:
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     told: Told | None = None
+
+
+def at_exit_point(record: Record, exit_point: int | None) -> Record:
+    """Return a record with the figures of the file at an exit point; the same object for its own thresholds.
+
+    RequestError if the trial has no such point.
+    """
+    measured = record.outcome.measured
+    if exit_point is None or measured is None:
+        return record
+    found = measured.at_exit_point(exit_point)
+    return record if found is measured else replace(record, outcome=replace(record.outcome, measured=found))
 
 
 def write_candidate(folder: RunFolder, trial: int, candidate: Candidate) -> None:
@@ -138,6 +150,11 @@ def read_records(folder: RunFolder) -> list[Record]:
     """All records in the order of trial numbers; DamagedFileError for the first damaged one."""
     records = (read_record(folder, number) for number in trial_numbers(folder))
     return [record for record in records if record is not None]
+
+
+def count_records(folder: RunFolder) -> int:
+    """Return the number of trials with a record, without reading the records."""
+    return sum((folder.trial(number) / "outcome.json").is_file() for number in trial_numbers(folder))
 
 
 def trial_numbers(folder: RunFolder) -> list[int]:

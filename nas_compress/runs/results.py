@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from nas_compress.config.schema import StudySpec
@@ -20,7 +20,7 @@ from nas_compress.runs.front_tables import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.savings import Savings
 from nas_compress.values.file_contract import COMPRESSED
-from nas_compress.values.metrics.table import METRICS
+from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.point import Point
 
@@ -38,7 +38,9 @@ def make_front(
 
     chance: chance levels by metric. baseline: figures of the teacher, None before it was measured.
     """
-    points = [_trial_point(record) for record in records if record.repeats is None and _is_here(record)]
+    budgets = spec.budgets_against(None if baseline is None else baseline.figures)
+    kept = [record for record in records if record.repeats is None and _is_here(record)]
+    points = [point for record in kept for point in trial_points(record, budgets)]
     own = spec.teacher.epochs if spec.teacher.is_trained else None
     teacher = None
     if baseline is not None:
@@ -52,7 +54,7 @@ def make_front(
         )
     return Front(
         objectives=spec.objective_list,
-        budgets=spec.budgets_against(None if baseline is None else baseline.figures),
+        budgets=budgets,
         points=tuple(points),
         chance=tuple(chance.items()),
         conditions=spec.target.settings.conditions,
@@ -138,9 +140,10 @@ def draw(folder: RunFolder, out: Path | None) -> list[Path]:
 
 def _plot_history(front: Front, records: Sequence[Record], path: Path, title: str) -> None:
     finished = [
-        (record.finished_s, _trial_point(record))
+        (record.finished_s, point)
         for record in sorted(records, key=lambda record: record.finished_s)
         if record.outcome.measured is not None
+        for point in trial_points(record, front.budgets)
     ]
     plot_hypervolume(finished, front, path, title=title)
 
@@ -150,11 +153,15 @@ def _is_here(record: Record) -> bool:
     return record.outcome.measured is not None and bool(record.model or record.outcome.state != "trained")
 
 
-def _trial_point(record: Record) -> Point:
+def trial_points(record: Record, budgets: Sequence[Budget] = ()) -> list[Point]:
+    """The point of a measured trial, and those of its network with other thresholds of its early exits.
+
+    budgets: of the study, which the other points must meet too. ValueError if the trial was not measured.
+    """
     outcome = record.outcome
     if outcome.measured is None:
         raise ValueError(f"trial {record.trial} was not measured")
-    return Point(
+    own = Point(
         trial=record.trial,
         figures=_known(outcome.measured),
         epochs_spent=outcome.epochs_spent,
@@ -164,7 +171,19 @@ def _trial_point(record: Record) -> Point:
         stopped=outcome.state == "stopped",
         float32_latency_ms=outcome.measured.float32_latency_ms,
         number_format=outcome.number_format,
+        early_exits=outcome.measured.exits is not None,
     )
+    exits = outcome.measured.exits
+    if exits is None or outcome.state != "trained":
+        return [own]
+    others = []
+    for number, _ in exits.other_points:
+        measured = outcome.measured.at_exit_point(number)
+        meets = all(b.name in measured.figures and b.violation(measured.figures[b.name]) <= 0 for b in budgets)
+        others.append(
+            replace(own, figures=_known(measured), exit_point=number, feasible=meets, float32_latency_ms=None)
+        )
+    return [own, *others]
 
 
 def _known(measured: Measured) -> dict[str, float]:

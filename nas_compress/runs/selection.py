@@ -66,10 +66,8 @@ def kept_members(front: Front, where: Sequence[str]) -> tuple[Point, ...]:
         raise RequestError("the run must have front members, but no finished trial is on its front")
     texts = [text for joined in where for text in re.split(r"\s+and\s+", joined)]
     conditions = [parse_condition(text, front.columns) for text in texts]
-    rows = {row["trial"]: row for row in front.to_rows()}
-    kept = tuple(
-        point for point in front.members if all(condition.holds(rows[point.trial]) for condition in conditions)
-    )
+    rows = zip(front.members, front.to_rows(), strict=False)  # the teacher is last
+    kept = tuple(point for point, row in rows if all(condition.holds(row) for condition in conditions))
     if not kept:
         raise RequestError(
             f"--where must leave at least one of {len(front.members)} front members, but none has {' and '.join(texts)}"

@@ -22,7 +22,7 @@ from nas_compress.runs.checks.adopt import adopt
 from nas_compress.runs.checks.model_files import model_path, teacher_path
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
-from nas_compress.runs.records import Record, ignored_folders, read_baseline, read_records
+from nas_compress.runs.records import Record, count_records, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes, versions
 from nas_compress.search.float32_comparison import compare_members
@@ -45,6 +45,7 @@ from nas_compress.search.remeasure import (
     measure_members_again,
     measure_missing,
     measure_teacher_missing,
+    settle_devices,
     take_over,
 )
 from nas_compress.search.reporter import Logged, Reporter, Silence
@@ -129,7 +130,8 @@ def run_study(
     else:
         _check_space(parts, reporter)
     total = trials or (1 if file.candidate else file.spec.trials)
-    count = worker_count(workers, trials=total, dataset=parts.dataset, device=parts.device.type)
+    left = max(1, total - count_records(folder))
+    count = worker_count(workers, trials=left, dataset=parts.dataset, device=parts.device.type)
     with folder.locked(), known_errors(storage), ExitStack() as stack:
         wait_for_workers(folder)
         folder.tidy()
@@ -188,6 +190,7 @@ def run_study(
                 _search(progress, hosts, teacher, workers=min(count, total - len(records)), storage=storage)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         measure_missing(progress)
+        settle_devices(progress, alone=storage is None)
         measure_members_again(progress)
         compare_members(progress)
         progress.close()

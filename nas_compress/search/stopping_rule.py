@@ -19,6 +19,7 @@ from nas_compress.stopping.rules import NoRule, Rule
 from nas_compress.stopping.table import make_rule
 from nas_compress.tasks.task import Task
 from nas_compress.trial.monitor import Stopper
+from nas_compress.values.device_settings import P95
 from nas_compress.values.metrics.device_rows import SIGN
 from nas_compress.values.metrics.table import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
@@ -70,8 +71,8 @@ def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
                     f"{where}{key} must be metrics of the task {task.name} ({', '.join(task.metrics)}) or known before "
                     f"training, but got {name}"
                 )
-            if name.partition(SIGN)[0] == "latency_p95_ms" and not any(each.lengths for each in task.signature.inputs):
-                rule = f"{where}{key}: latency_p95_ms needs samples of several lengths"
+            if name.partition(SIGN)[0] == P95 and not _differ(task):
+                rule = f"{where}{key}: {P95} needs samples of several lengths or a task that may have early exits"
                 raise RequestError(f"{rule}, but got the task {task.name}; use latency_ms")
     epochs, primary = spec.training.epochs, task.metrics[0]
     learned = learned_objective(spec.objectives) if reward is None else reward.quality
@@ -81,6 +82,11 @@ def require_metrics(spec: StudySpec, task: Task, where: str = "") -> None:
             f"{where}search.stop needs the primary metric of the task {task.name}, {primary}, as the objective that "
             f'training determines, but got {learned}; use stop = "none"'
         )
+
+
+def _differ(task: Task) -> bool:
+    """Return True if samples may take different times: by their lengths, or by early exits."""
+    return task.classes is not None or any(each.lengths for each in task.signature.inputs)
 
 
 def study_pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

@@ -31,6 +31,7 @@ from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
+from nas_compress.values.exits.figures import FEWEST_SAMPLES
 from nas_compress.values.precision import DYNAMIC
 
 
@@ -275,6 +276,11 @@ class CandidateRules:
     def _require_exits(self, exits: Exits, architecture: Architecture) -> None:
         """Require stages for exits, one class per sample, and a device that runs one sample at a time."""
         require_exits_task(self._dataset.task)
+        if len(self._dataset.validation) < FEWEST_SAMPLES:
+            raise RequestError(
+                f"exits need at least {FEWEST_SAMPLES} validation samples for a mean latency and its 95th percentile, "
+                f"but got {len(self._dataset.validation)}"
+            )
         if self._samples_per_run != 1:
             raise RequestError(
                 "a device that runs one sample at a time must be given for exits, which decide for a whole batch, "

@@ -20,6 +20,9 @@ MEMORY_METRICS = ("peak_memory_bytes", "flash_bytes", "ram_bytes")
 ENERGY = "energy_mj"
 """Metric of the energy of one sample, measured only for studies that name it, on their own device."""
 
+P95 = "latency_p95_ms"
+"""Metric of the 95th percentile of the latency over samples."""
+
 ALIASES = {"p50": "median"}
 
 
@@ -34,6 +37,7 @@ class DeviceSettings:
     counts_samples: `samples_per_s` is a figure too; always True for a batch of several samples.
     memory: metrics of MEMORY_METRICS that are figures too.
     energy: `energy_mj` is a figure too.
+    p95: P95 is a figure of files without early exits too.
 
     >>> DeviceSettings(threads=4, percentile="p95").conditions
     'batch of 1, 4 threads, p95'
@@ -48,6 +52,7 @@ class DeviceSettings:
     counts_samples: bool = False
     memory: tuple[str, ...] = ()
     energy: bool = False
+    p95: bool = False
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch"):
@@ -62,7 +67,7 @@ class DeviceSettings:
     @property
     def are_default(self) -> bool:
         """True if latencies are those of one sample and one thread on the CPU, by their median."""
-        return replace(self, counts_samples=False, memory=(), energy=False) == DeviceSettings()
+        return replace(self, counts_samples=False, memory=(), energy=False, p95=False) == DeviceSettings()
 
     @property
     def conditions(self) -> str:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import nan
 from typing import Any, Literal
 
+from nas_compress.errors import RequestError
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.exits.figures import ExitFigures
-from nas_compress.values.metrics.table import Budget, figures_apart
+from nas_compress.values.metrics.table import METRICS, Budget, figures_apart
 from nas_compress.values.precision import with_float32
 
 State = Literal["trained", "over_budget", "failed", "stopped"]
@@ -104,6 +105,39 @@ class Measured:
     def any_noisy(self) -> bool:
         """True if a latency on any device is noisy."""
         return self.latency_noisy or bool(self.noisy_devices)
+
+    def at_exit_point(self, number: int) -> Measured:
+        """The figures of the file with the thresholds of one of its operating points.
+
+        RequestError if there is no measured one of this number. The point of the file's own thresholds is the file.
+        """
+        exits = self.exits
+        points = () if exits is None else exits.points
+        known = [
+            place
+            for place, each in enumerate(points)
+            if each.figures or (exits is not None and each.thresholds == exits.thresholds)
+        ]
+        if exits is None or number not in known:
+            rule = f"an exit point must be one of {', '.join(map(str, known))}" if known else "there is no exit point"
+            raise RequestError(f"{rule}, but got {number}; `show RUN --trial N` lists them")
+        point = points[number]
+        if point.thresholds == exits.thresholds:
+            return self
+        shared = {name: value for name, value in self.figures.items() if name in METRICS and not METRICS[name].timed}
+        return replace(
+            self,
+            figures={**shared, **point.figures},
+            confusion=(),
+            exits=replace(
+                exits,
+                thresholds=point.thresholds,
+                rates=point.rates,
+                changed=point.changed,
+                stream_ms=point.stream_ms,
+                stream_samples=exits.stream_samples if point.stream_ms else 0,
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""

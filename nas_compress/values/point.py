@@ -21,6 +21,8 @@ class Point:
     searched: the searched parameters by name.
     feasible: all budgets are met after a full training.
     stopped: a stopping rule or a pruner ended it.
+    exit_point: number of other thresholds of a trained network with early exits, None for those of the trial itself.
+    early_exits: the network has early exits.
     float32_latency_ms: latency of the same architecture in float32, None if it was not compared.
     number_format: the number format of the file's computations, and the simulated one; empty if unknown.
 
@@ -37,11 +39,31 @@ class Point:
     float32_latency_ms: float | None = None
     number_format: str = ""
     stopped: bool = False
+    exit_point: int | None = None
+    early_exits: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.figures.items():
             require_known("a figure", name, METRICS)
             METRICS[name].require(value, f" (trial {self.trial})")
+
+    @property
+    def label(self) -> str:
+        """The number of the trial, with that of the exit point behind a slash.
+
+        >>> Point(trial=3, figures={}).label, Point(trial=3, figures={}, exit_point=1).label
+        ('3', '3/1')
+        """
+        return str(self.trial) if self.exit_point is None else f"{self.trial}/{self.exit_point}"
+
+    @property
+    def words(self) -> str:
+        """The label in words.
+
+        >>> Point(trial=3, figures={}, exit_point=1).words
+        'trial 3, exit point 1'
+        """
+        return f"trial {self.trial}" + ("" if self.exit_point is None else f", exit point {self.exit_point}")
 
     def figure(self, name: str) -> float:
         """One figure by the name of its metric; nan if it was not measured."""

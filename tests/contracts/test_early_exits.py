@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from nas_compress.devices.onnx_session import file_signature, open_session, start_session
+from nas_compress.devices.onnx_session import file_signature, open_session, read_model, start_session
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.export.xz_container import MAGIC, compress, content_with_thresholds
 from nas_compress.measurement.file_latency import count_exits
 from nas_compress.measurement.memory.graph_memory import portable_memory, runtime_memory
 from nas_compress.measurement.onnx_macs import count_exit_macs
@@ -26,7 +28,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Quantization
-from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, equal_rates
+from nas_compress.values.exits.figures import STREAM_SAMPLES, ExitFigures, OperatingPoint, equal_rates, expected
 from nas_compress.values.exits.settings import CONFIDENCES
 from nas_compress.values.outcome import Measured, Outcome
 from nas_compress.values.signature import Signature
@@ -139,6 +141,17 @@ def test_weights_are_in_the_branch_that_reads_them(trained: NETWORKS, tmp_path: 
     assert len(macs) == 3
 
 
+def test_a_file_gets_other_thresholds(trained: NETWORKS, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    export_onnx(with_exits(trained, "resnet"), SIGNATURE, file)
+    for content in (file.read_bytes(), compress(file.read_bytes())):
+        changed = content_with_thresholds(content, (0.25, None))
+        other = tmp_path / ("other.onnx.xz" if changed.startswith(MAGIC) else "other.onnx")
+        other.write_bytes(changed)
+        stored = [numpy_helper.to_array(each) for each in read_model(other).graph.initializer if each.dims == [1]]
+        assert [value.tolist() for value in stored][-2:] == [[0.25], [inf]]
+
+
 def test_thresholds_have_the_least_expected_cost_for_the_stated_loss() -> None:
     sure = np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32)
     early, late = np.array([True, True, False, False]), np.array([True, True, True, False])
@@ -190,7 +203,15 @@ def test_exits_bits_and_pruning_train_and_ship_together(
     assert exits is not None
     assert len(exits.rates) == len(exits.latency_ms) == len(PLACES[family]) + 1
     assert abs(sum(exits.rates) - 1) < 1e-9
-    assert measured.figure("latency_ms") == pytest.approx(exits.expected_ms)
+    assert measured.figure("latency_ms") == exits.stream_ms[0]
+    assert measured.figure("latency_p95_ms") == exits.stream_ms[2]
+    assert exits.stream_samples == min(STREAM_SAMPLES, len(context.dataset.validation))
+    for number, point in exits.other_points:
+        other = measured.at_exit_point(number)
+        assert other.figure("accuracy") == pytest.approx(point.accuracy, abs=0.05)
+        assert other.figure("latency_ms") == point.stream_ms[0]
+        assert other.figure("size_bytes") == measured.figure("size_bytes")
+        assert other.figure("macs") == round(expected(exits.macs, point.rates))
     assert measured.figure("macs") == round(exits.expected_macs)
     least = exits.points[0].accuracy
     assert all(point.accuracy >= least - point.accuracy_loss - 1e-9 for point in exits.points)
@@ -210,14 +231,49 @@ def test_exits_are_kept_in_records() -> None:
     assert Candidate.from_dict(candidate.to_dict()) == candidate
     assert candidate.fingerprint != replace(candidate, exits=Exits(after=("stage1",))).fingerprint
     exits = ExitFigures(latency_ms=(1.0, 3.0), macs=(10, 30), rates=equal_rates(1))
-    assert (exits.expected_ms, exits.expected_macs, exits.p95_ms) == (2.0, 20.0, 3.0)
+    assert (exits.expected_ms, exits.expected_macs, exits.p95_ms, exits.assumed) == (2.0, 20.0, 3.0, True)
 
 
 def test_operating_points_have_the_latencies_of_the_file() -> None:
     point = OperatingPoint(accuracy_loss=0.0, thresholds=(0.5,), accuracy=0.9, rates=(0.25, 0.75), latency_ms=9.0)
     forecast = ExitFigures(latency_ms=(9.0, 9.0), macs=(10, 30), rates=(0.5, 0.5), points=(point,))
-    measured = forecast.timed((1.0, 3.0))
-    assert (measured.latency_ms, measured.points[0].latency_ms) == ((1.0, 3.0), 2.5)
+    measured = forecast.timed((1.0, 3.0), stream_ms=(2.1, 3.0, 3.2), stream_samples=9)
+    assert (measured.latency_ms, measured.points[0].latency_ms, measured.p95_ms) == ((1.0, 3.0), 2.5, 3.2)
+
+
+def point_of(thresholds: tuple[float | None, ...], rates: tuple[float, float], accuracy: float) -> OperatingPoint:
+    figures = {"accuracy": accuracy, "latency_ms": expected((1.0, 3.0), rates), "macs": 20}
+    return OperatingPoint(
+        accuracy_loss=0.0, thresholds=thresholds, accuracy=accuracy, rates=rates, latency_ms=2.0, figures=figures
+    )
+
+
+def test_a_trained_network_has_a_point_for_each_other_choice_of_thresholds() -> None:
+    points = (
+        point_of((0.9,), (0.2, 0.8), 0.95),
+        replace(point_of((0.8,), (0.5, 0.5), 0.9), figures={}),  # the thresholds of the file
+        point_of((0.7,), (0.8, 0.2), 0.8),
+        point_of((0.7,), (0.8, 0.2), 0.8),
+    )
+    exits = ExitFigures(latency_ms=(1.0, 3.0), macs=(10, 30), rates=(0.5, 0.5), thresholds=(0.8,), points=points)
+    assert [number for number, _ in exits.other_points] == [0, 2]
+    figures = {"accuracy": 0.9, "latency_ms": 2.0, "size_bytes": 900, "macs": 20}
+    measured = Measured(figures=figures, latency_spread=0.0, latency_noisy=False, exits=exits)
+    at_point = measured.at_exit_point(2)
+    assert dict(at_point.figures) == {"accuracy": 0.8, "latency_ms": pytest.approx(1.4), "size_bytes": 900, "macs": 20}
+    assert at_point.exits is not None
+    assert (at_point.exits.thresholds, at_point.exits.rates) == ((0.7,), (0.8, 0.2))
+    assert measured.at_exit_point(1) is measured
+    with pytest.raises(RequestError, match="an exit point must be one of 0, 1, 2, 3, but got 7"):
+        measured.at_exit_point(7)
+    assert Measured.from_dict(measured.to_dict()) == measured
+
+
+def test_a_record_from_before_operating_points_were_measured_loads() -> None:
+    old = {"accuracy_loss": 0.0, "thresholds": [0.5], "accuracy": 0.9, "rates": [0.5, 0.5], "latency_ms": 2.0}
+    own = {"latency_ms": [1.0], "macs": [1], "rates": [1.0], "thresholds": [0.4]}
+    exits = ExitFigures.from_dict({**own, "points": [old]})
+    assert (exits.other_points, exits.stream_samples) == ((), 0)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +312,13 @@ def test_networks_without_stages_have_no_exits(context: TrialContext) -> None:
         Candidate(family=PRUNED, depths=(), exits=Exits(after=("stage0",)))
     with pytest.raises(RequestError, match=r"use another family, or no exits|before the last one"):
         candidate_rules(context, seed=0).require(Candidate(family="mlp", depths=(1,), exits=Exits(after=("stage0",))))
+
+
+def test_a_mean_latency_over_one_sample_is_refused(context: TrialContext) -> None:
+    dataset = replace(context.dataset, validation=context.dataset.validation.first(1))
+    candidate = Candidate(family="resnet", depths=(1, 1, 1), exits=Exits(after=("stage0",)))
+    with pytest.raises(RequestError, match=r"exits need at least 20 validation samples .*, but got 1$"):
+        candidate_rules(replace(context, dataset=dataset), seed=0).require(candidate)
 
 
 @pytest.mark.parametrize("confidence", CONFIDENCES[:3])

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from nas_compress.devices.onnx_session import read_model
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from nas_compress.devices.remote import agent
 from nas_compress.devices.remote.agent_file import restricted_key, write_agent
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.device import RemoteDevice, open_remote
+from nas_compress.devices.remote.facts import Facts
 from nas_compress.devices.remote.link import Limits, Link
 from nas_compress.errors import DeviceLostError, FloatKernelError, RequestError, TrialError
+from nas_compress.files import cache_folder
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from remote_devices import AGENT, PATIENT, changed_agent, remote_device
 from running import own_cache  # noqa: F401
@@ -149,6 +153,15 @@ def test_agents_of_one_file_wait_for_each_other(tmp_path: Path, net: Path) -> No
         with pytest.raises(DeviceLostError, match="another program measures on the device"):
             remote_device(command).latency(net)
     assert remote_device(command).latency(net).latency_ms > 0
+
+
+def test_training_of_this_machine_pauses_for_an_agent_on_it(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, window = remote_device(), QuietWindow(cache_folder() / "latency" / describe_machine().key)
+    monkeypatch.setattr(QuietWindow.still.__wrapped__, "__defaults__", (0.05,))  # type: ignore[attr-defined]
+    with window.busy():  # a training that does not pause
+        assert device.latency(net, key="net").noisy
+        monkeypatch.setattr(Facts, "is_here", False)
+        assert not device.latency(net, key="net").noisy, "another machine is not disturbed"
 
 
 def test_settings_that_the_device_lacks_are_refused(net: Path) -> None:

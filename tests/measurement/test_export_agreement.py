@@ -16,10 +16,15 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
     require_integer_kernels,
 )
 from nas_compress.errors import ExportError, FloatKernelError
-from nas_compress.measurement.export_agreement import check_agreement
+from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.exit_use import check_exits
+from nas_compress.measurement.export_agreement import agreement_of_outputs, check_agreement
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.measurement.predictions import predict
+from nas_compress.models.exits.network import EarlyExits, exit_signature
 from nas_compress.quantization.quantize import quantize
 from nas_compress.tasks.classification import Classification
+from nas_compress.values.candidate import Exits
 from processors import with_exact_integers
 
 BITS = [(32, 32), (8, 32), (8, 8)]
@@ -74,6 +79,37 @@ def test_kernels_are_named_if_the_file_agrees_without_them(trained, digits, tmp_
         inputs = {"input": digits.held_out}
         with pytest.raises(ExportError, match=f"^agreement >= .* {end}"):
             check_agreement(module, tmp_path / name, inputs, task, session=kernels, integer_caution=caution)
+
+
+def test_answers_with_exits_are_compared_where_both_leave_at_the_same_exit() -> None:
+    task = Classification.of_images(shape=(1, 8, 8), classes=10)
+    logits, exits = np.eye(10, dtype=np.float32)[np.arange(100) % 10], np.arange(100) % 2
+    expected = {"logits": logits, "exit": exits}
+
+    def compare(moved: int, wrong: int) -> float:
+        """The first samples leave at another exit, and some of them and of the next ones have another class."""
+        found = {"logits": np.roll(logits, 1, axis=1), "exit": np.where(np.arange(100) < moved, 1 - exits, exits)}
+        found["logits"][moved + wrong :] = logits[moved + wrong :]
+        return agreement_of_outputs(found, expected, task, rounding="integers", name="m.onnx").agreement
+
+    assert [compare(moved=0, wrong=0), compare(moved=10, wrong=0)] == [1.0, 1.0]
+    assert compare(moved=10, wrong=1) == pytest.approx(89 / 90)
+    with pytest.raises(ExportError, match=r"^at least 0\.9 .* same exit, but got 0\.8900 \(m\.onnx\)$"):
+        compare(moved=11, wrong=0)
+
+
+def test_kernels_are_named_for_a_file_with_exits(trained, digits, tmp_path: Path) -> None:
+    network = EarlyExits(trained["resnet"], Exits(after=("stage0",)), sample=digits.train[:8]).eval()
+    module = quantize(network, weight_bits=8, activation_bits=8, calibration={"input": digits.train[:64]})
+    task = Classification.of_images(shape=(1, 8, 8), classes=10)
+    path, inputs = tmp_path / "m.onnx", {"input": digits.held_out[:32]}
+    export_onnx(module, exit_signature(task.signature), path)
+    found = predict(open_session(path, optimised=False), {"input": digits.held_out[:32].numpy()})
+    assert check_exits(module, path, found, inputs, task, integer_caution="sums saturate").agreement == 1.0
+    other = found | {"logits": -found["logits"]}  # of kernels that saturate
+    for caution, end in (("sums saturate", r"\. The file agrees without integer kernels: sums saturate$"), ("", "$")):
+        with pytest.raises(ExportError, match=rf"^agreement >= .* \(m.onnx\){end}"):
+            check_exits(module, path, other, inputs, task, integer_caution=caution)
 
 
 def test_module_that_answers_nan_is_caught(make_network, digits, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from onnx import TensorProto, helper
 
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
-from nas_compress.runs.bundle import example_code, export_bundle, export_bundles, quoted, trained_record
+from nas_compress.runs.bundle import export_bundle, export_bundles, trained_record
+from nas_compress.runs.bundle_text.card import quoted
+from nas_compress.runs.bundle_text.example import example_code
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.values.signature import Signature, TensorSpec

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nas_compress.confirm.measured_again import measure_files_again
+from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.checks.verify import verify_files
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.records import read_record
+from nas_compress.runs.records import read_record, write_record
+from nas_compress.runs.results import read_front
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
-from nas_compress.values.exits.figures import expected
+from nas_compress.values.exits.figures import OperatingPoint, expected
 from running import Command, command_in, own_cache, quick_and_apart, write_study
 
 SPACE = '''"""One network with exits at two places, and without."""
@@ -66,6 +71,8 @@ def test_a_run_with_exits_is_whole_and_repeats_its_figures(run: Path) -> None:
     assert measured.exits is not None
     assert found["accuracy"] == measured.figure("accuracy")
     assert found["exit_rates"] == measured.exits.rates
+    assert found["latency_ms"] == found["stream_ms"][0]
+    assert found["stream_samples"] == measured.exits.stream_samples
     for point in measured.exits.points:
         assert point.latency_ms == pytest.approx(expected(measured.exits.latency_ms, point.rates))
 
@@ -76,6 +83,7 @@ def test_a_bundle_prints_the_exit_and_takes_a_threshold(run: Path, tmp_path: Pat
     card = (tmp_path / "small" / "README.md").read_text()
     assert "| exit | samples | latency (ms) |" in card
     assert "| 2.00% |" in card
+    assert "validation samples, one by one: mean" in card
 
     def exit_at(threshold: str) -> str:
         command = [sys.executable, str(tmp_path / "small" / "example.py"), threshold]
@@ -95,3 +103,47 @@ def test_show_prints_the_rate_of_each_exit(
     shown = command("show", run / "run", "--trial", trial)
     assert "exits: " in shown.out
     assert "p95" in shown.out
+    assert "real samples; forecast by the rates" in shown.out
+
+
+def test_exit_points_are_on_the_front_and_ship_their_thresholds(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run / "run", tmp_path / "run")
+    folder = RunFolder(root=tmp_path / "run")
+    trial = trial_with_exits(folder)
+    never = with_a_point_that_never_exits(folder, trial)
+    front = read_front(folder)
+    assert front.columns[:2] == ("trial", "exit_point")
+    assert f"{trial}/5" in [member.label for member in front.members]
+    rows = front.to_rows()
+    assert {(row["trial"], row["exit_point"]) for row in rows[:-1]} == {(p.trial, p.exit_point) for p in front.members}
+    command: Command = command_in(monkeypatch, capfd)
+    assert command("show", folder.root).code == 0
+    drawn = command("plot", folder.root)
+    assert (drawn.code, drawn.err) == (0, "")
+    exported = command("export", folder.root, "--best", "latency_ms", "--out", tmp_path / "point")
+    assert (exported.code, exported.err) == (0, "")
+    metrics = json.loads((tmp_path / "point" / "metrics.json").read_text())
+    assert (metrics["exit_point"], metrics["measured"]["accuracy"]) == (5, never.figures["accuracy"])
+    assert f"trial {trial}, exit point 5" in (tmp_path / "point" / "README.md").read_text()
+    assert measure(tmp_path / "point" / "model.onnx", run / "study")["exit_rates"] == (0.0, 1.0)
+    refused = command("export", folder.root, "--trial", trial, "--exit-point", 9, "--out", tmp_path / "none")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    page = report_page(folder)
+    assert "Early exits</h3>" in page
+    assert f'"{trial}/5"' in page
+
+
+def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoint:
+    """Add a point to the record of a trial that is on the front because of its invented latency."""
+    record = read_record(folder, trial)
+    assert record is not None
+    measured = record.outcome.measured
+    assert measured is not None
+    assert measured.exits is not None
+    figures = {"accuracy": 0.5, "macs": 9, "latency_ms": 1e-3, "latency_p95_ms": 2e-3}
+    never = replace(measured.exits.points[0], thresholds=(None,), rates=(0.0, 1.0), figures=figures)
+    exits = replace(measured.exits, points=(*measured.exits.points, never))
+    write_record(folder, replace(record, outcome=replace(record.outcome, measured=replace(measured, exits=exits))))
+    return never

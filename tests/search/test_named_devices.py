@@ -26,6 +26,7 @@ from nas_compress.runs.records import read_baseline, read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.measure import measure
 from nas_compress.search.preflight.feasibility import draw_candidates
+from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
 from nas_compress.values.device_settings import DeviceSettings
@@ -154,6 +155,17 @@ def test_figures_of_each_device_stand_under_its_name_everywhere(line: Line, tmp_
     again = json.loads(command("measure", model, "--study", study, "--device", "pi").out)
     assert again["latency_ms@pi"] == front.members[0].figure("latency_ms@pi") and "latency_ms" not in again
     assert "latency_ms@pi" not in measure(model, study)
+    verified = json.loads(command("verify", folder.root, "--json").out)
+    (note,) = verified["notes"]
+    assert note == "device pi is not measured again: its command is in the study only; add --study"
+    verified = json.loads(command("verify", folder.root, "--study", study, "--json").out)
+    assert verified["problems"] == verified["notes"] == []
+    assert all(each["device_latency_ratios"] == {"pi": 1.0} for each in verified["measured"])
+    assert "on pi 1.00 to 1.00" in command("verify", folder.root, "--study", study).out
+    line.answers = 0
+    lost = json.loads(command("verify", folder.root, "--study", study, "--json").out)
+    assert lost["problems"] == [] and "device pi: latency not measured" in lost["notes"][0]
+    line.answers = None
     assert line.commands and set(line.commands) == {("ssh", SECRET, "agent")}
     assert SECRET not in _texts(folder.root, tmp_path / "bundle") + page + "".join(told.lines)
 
@@ -206,6 +218,42 @@ def test_a_device_lost_from_the_start_still_gives_a_run(line: Line, tmp_path: Pa
     assert front.members and front.reference is not None and teacher is not None
     assert "latency_ms@pi" in teacher.figures
     assert json.loads(folder.marker.read_text())["devices"]["pi"]["key"] == line.key
+
+
+def test_a_device_that_answers_later_is_described_before_the_run_ends(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, folder = write_study(tmp_path / "s", NAMED, extra=PI), RunFolder(root=tmp_path / "run")
+
+    def describe(device: FarDevice) -> dict[str, Any]:
+        if line.answers == 0:
+            raise DeviceLostError("no answer within 1 s")
+        return {"device": "far", "key": line.key, "cpu": "a far cpu"}
+
+    class Return(Silence):
+        def trial(self, *_: object) -> None:
+            line.answers = None
+
+    monkeypatch.setattr(FarDevice, "describe", describe)
+    line.answers = 0
+    front = run_study(study, out=folder.root, trials=2, reporter=Return())
+    assert json.loads(folder.marker.read_text())["devices"]["pi"]["cpu"] == "a far cpu"
+    assert front.members and all("latency_ms@pi" in figures for figures in _figures(folder))
+
+
+def test_a_device_that_was_replaced_while_it_was_lost_is_measured_again(line: Line, tmp_path: Path) -> None:
+    study, folder = write_study(tmp_path / "s", NAMED, extra=PI), RunFolder(root=tmp_path / "run")
+    run_study(study, out=folder.root, trials=1)
+
+    class Replace(Silence):
+        def trial(self, *_: object) -> None:
+            line.key, line.factor = "another", 20.0
+
+    run_study(study, out=folder.root, trials=2, reporter=Replace())
+    assert json.loads(folder.marker.read_text())["devices"]["pi"]["key"] == "another"
+    for point in read_front(folder).members:
+        expected = point.figure("size_bytes") / BYTES_PER_MS * 4 * 20
+        assert point.figure("latency_ms@pi") == pytest.approx(expected)
 
 
 def test_figures_of_another_device_under_the_same_name_are_measured_again(line: Line, tmp_path: Path) -> None:

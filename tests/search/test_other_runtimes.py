@@ -34,8 +34,9 @@ class OtherRuntime(FakeDevice):
         session = open_session(path)
 
         def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-            (logits,) = session.run(None, dict(inputs))
-            return {"logits": np.where(np.arange(10) == 3, logits + self.error, logits)}
+            names = [value.name for value in session.get_outputs()]
+            outputs = dict(zip(names, session.run(names, dict(inputs)), strict=True))
+            return outputs | {"logits": np.where(np.arange(10) == 3, outputs["logits"] + self.error, outputs["logits"])}
 
         return run
 
@@ -67,6 +68,33 @@ def test_equal_answers_are_recorded_and_measured(
     again = json.loads(command("measure", folder.root / record.model, "--study", study, "--device", "other").out)
     assert again["agreement"] == 1.0
     assert again["accuracy"] == record.outcome.measured.figures["accuracy"]
+    verified = json.loads(command("verify", folder.root, "--json").out)
+    assert verified["problems"] == []
+    assert [each["device_agreements"] for each in verified["measured"]] == [{"other": 1.0}] * 2
+    _runtime(monkeypatch, error=1000.0)
+    changed = command("verify", folder.root)
+    assert changed.code == 1 and "on device other)" in changed.out
+
+
+def test_the_answers_of_files_with_exits_are_compared_too(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = """from nas_compress.values.candidate import Candidate, Exits
+
+def suggest(trial):
+    exits = Exits(after=("stage0",))
+    return Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.25, weight_bits=8, exits=exits)
+"""
+    _runtime(monkeypatch, error=0.0)
+    study = write_study(tmp_path / "s", OBJECTIVES, space=space, extra="[device.other]\n")
+    folder = RunFolder(root=tmp_path / "run")
+    run_study(study, out=folder.root, trials=1)
+    (record,) = read_records(folder)
+    assert record.outcome.measured is not None and record.outcome.measured.exits is not None
+    assert record.outcome.measured.device_agreements == {"other": 1.0}
+    again = json.loads(command("measure", folder.root / record.model, "--study", study, "--device", "other").out)
+    assert again["agreement"] == 1.0
+    assert again["accuracy"] == record.outcome.measured.figures["accuracy"]
 
 
 def test_other_answers_end_the_run_with_the_name_of_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +106,7 @@ def test_other_answers_end_the_run_with_the_name_of_the_device(tmp_path: Path, m
 
 def test_a_study_with_openvino_beside_onnxruntime_runs_to_a_front(tmp_path: Path, command: Command) -> None:
     pytest.importorskip("openvino")
-    objectives = OBJECTIVES[0], OBJECTIVES[1].replace("@other", "@openvino")
+    objectives = OBJECTIVES[0], OBJECTIVES[1].replace('@other"', '@openvino", "peak_memory_bytes"')
     study = write_study(tmp_path / "s", objectives, extra="[device.openvino]\n")
     folder = RunFolder(root=tmp_path / "run")
     front = run_study(study, out=folder.root, trials=2)
@@ -86,7 +114,7 @@ def test_a_study_with_openvino_beside_onnxruntime_runs_to_a_front(tmp_path: Path
     for record in read_records(folder):
         measured = record.outcome.measured
         assert record.outcome.state == "trained" and measured is not None
-        assert measured.figures["latency_ms@openvino"] > 0
+        assert measured.figures["latency_ms@openvino"] > 0 and measured.figures["peak_memory_bytes"] > 0
         assert measured.device_agreements == {"openvino": 1.0}
     about = json.loads(folder.marker.read_text())
     assert about["devices"]["openvino"]["openvino"] and about["devices"]["openvino"]["key"] != about["machine"]["key"]

@@ -12,9 +12,10 @@ from nas_compress.errors import DamagedFileError
 from nas_compress.runs.checks.model_files import digests_of_trial
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records, write_record
-from nas_compress.search.remeasure import amend, measure_again, noisy_members
+from nas_compress.search.remeasure import amend, measure_again, noisy_members, steady_of_equal_graphs
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics.table import Budget
+from nas_compress.values.metrics.device_rows import device_rows
+from nas_compress.values.metrics.table import Budget, declare_metrics
 from nas_compress.values.outcome import Measured, Outcome
 from timing import meter_with_level, save_net
 
@@ -60,6 +61,24 @@ def test_a_steady_latency_replaces_the_noisy_one_and_what_followed_from_it(folde
     amended = amend(folder, records, steady)
     assert [each.outcome for each in amended] == [steady[0], records[1].outcome, steady[0]]
     assert read_records(folder) == amended
+
+
+def test_a_noisy_latency_gives_way_to_the_steady_one_of_an_equal_graph(folder: RunFolder) -> None:
+    declare_metrics(device_rows(["pi"]))
+    fine = {"accuracy": 0.8, "latency_ms": 7.0, "latency_ms@pi": 9.0, "samples_per_s@pi": 3.0}
+    steady = replace(MEASURED.with_figures(fine), latency_noisy=False, latency_spread=0.01, device_spreads={"pi": 0.02})
+    noisy = MEASURED.timed({"latency_ms@pi": 90.0}, spread=0.5, noisy=True, device="pi")
+    records = []
+    for trial, (measured, channels) in enumerate([(noisy, 8), (steady, 8), (steady, 4), (noisy, 16)]):
+        folder.trial(trial).mkdir(parents=True)
+        save_net(folder.trial(trial) / "model.onnx", channels=channels)
+        files = digests_of_trial(folder, f"trials/{trial}/model.onnx")
+        outcome = replace(OUTCOME, reason="too slow", measured=measured)
+        records.append(replace(record(trial), files=files, outcome=outcome))
+    records.append(replace(records[0], trial=4, repeats=0))
+    found = steady_of_equal_graphs(folder, records, BUDGETS)
+    assert list(found) == [0] and found[0].reason is None
+    assert found[0].measured == steady.with_figures({"accuracy": 0.9})
 
 
 def test_a_trial_whose_file_another_host_has_keeps_its_figure(folder: RunFolder) -> None:

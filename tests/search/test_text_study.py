@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from nas_compress.config.study_file import read_study
 from nas_compress.confirm.measured_again import measure_files_again
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError
@@ -18,7 +19,10 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
+from nas_compress.search.stopping_rule import require_metrics
+from nas_compress.tasks.regression import Regression
 from nas_compress.teacher.runtime_network import open_runtime_network
+from nas_compress.values.signature import TensorSpec
 from running import own_cache as own_cache
 from running import quick_and_apart
 
@@ -185,9 +189,13 @@ def test_texts_are_never_read_on_the_word_of_a_run_folder(run: RunFolder) -> Non
         measure_files_again(run, read_records(run), None)
 
 
-def test_a_long_sample_has_a_latency_only_if_samples_have_lengths(tmp_path: Path) -> None:
+def test_a_tail_of_latencies_needs_samples_that_differ_in_time(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
-        'name = "x"\nspace = "cnn"\nobjectives = ["accuracy", "latency_p95_ms"]\n[data]\nname = "digits"\n'
+        'name = "x"\nspace = "cnn"\nobjectives = ["r2", "latency_p95_ms"]\n[data]\nname = "digits"\n'
     )
-    with pytest.raises(RequestError, match="latency_p95_ms needs samples of several lengths"):
-        run_study(tmp_path / "study.toml", out=tmp_path / "run")
+    spec = read_study(tmp_path / "study.toml").spec
+    task = Regression(
+        inputs=(TensorSpec(name="input", dtype="float32", shape=("N", 4)),), mean=(0.0,), std=(1.0,), metrics=("r2",)
+    )
+    with pytest.raises(RequestError, match="latency_p95_ms needs samples of several lengths or a task that may have"):
+        require_metrics(spec, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -12,8 +13,11 @@ import torch
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
+from nas_compress.runs.folder import RunFolder
+from nas_compress.runs.records import count_records
+from nas_compress.search.run import run_study
 from nas_compress.search.workers.count import AUTO, COPIES, PROCESS_BYTES, worker_bytes, worker_count
-from running import Command, command_in
+from running import Command, command_in, quick_and_apart, write_study
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,18 @@ def test_the_memory_of_a_worker_grows_with_the_data(digits: Dataset) -> None:
     held = sum(tensor.element_size() * tensor.numel() for batch in batches for tensor in batch.values())
     assert all(isinstance(tensor, torch.Tensor) for batch in batches for tensor in batch.values())
     assert worker_bytes(digits) == PROCESS_BYTES + COPIES * held
+
+
+def test_only_the_trials_that_are_left_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, run = write_study(tmp_path / "s"), tmp_path / "run"
+    with quick_and_apart():
+        run_study(study, out=run, trials=1)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=int(1.5 * PROCESS_BYTES)))
+        with pytest.raises(RequestError, match="--workers 1, or --workers auto"):
+            run_study(study, out=run, trials=3, workers=2)
+        assert count_records(RunFolder(root=run)) == 1
+        run_study(study, out=run, trials=2, workers=2)
+    assert count_records(RunFolder(root=run)) == 2
 
 
 @pytest.fixture

@@ -138,7 +138,8 @@ def _mixed(values: Tensor) -> Tensor:
     """Mix the bits of int64 numbers (the finaliser of splitmix64; products wrap)."""
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         values = (values ^ _right(values, shift)) * factor
-    return values ^ _right(values, 31)
+    mixed: Tensor = values ^ _right(values, 31)
+    return mixed
 
 
 def _right(values: Tensor, shift: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
-from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sizes
+from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sample, Sizes, StreamLatency
 from nas_compress.values.device_settings import DeviceSettings
 
 FLOAT_BLOCK, INTEGER_BLOCK = 16, 8
@@ -67,6 +67,10 @@ class OnnxruntimeCpu:
     def latency(self, path: Path, *, sizes: Sizes = NO_SIZES, key: str | None = None, patient: bool = False) -> Latency:
         """Measure a file; see `LatencyMeter.measure`."""
         return self._meter.measure(path, sizes=sizes, key=key, patient=patient)
+
+    def stream(self, path: Path, samples: Sequence[Sample], *, patient: bool = False) -> StreamLatency | None:
+        """Measure a file on real samples; see `LatencyMeter.stream`."""
+        return self._meter.stream(path, samples, patient=patient)
 
     @contextmanager
     def provisional(self) -> Iterator[Device]:

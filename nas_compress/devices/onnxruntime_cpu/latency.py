@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +32,9 @@ from nas_compress.devices.onnxruntime_cpu.machine import (
 )
 from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
+from nas_compress.devices.onnxruntime_cpu.stream import PASSES, TimedStream, settle_stream
 from nas_compress.devices.onnxruntime_cpu.timed_session import OpenNet, TimedNet
-from nas_compress.devices.protocol import NO_SIZES, Sizes
+from nas_compress.devices.protocol import NO_SIZES, Sample, Sizes, StreamLatency
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import cache_folder
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
@@ -112,6 +114,45 @@ class LatencyMeter:
         with self.window.still() as alone:
             kept = self._kept(key)  # another process may have measured it while this one waited
             return self._measure(candidate, key=key, patient=patient, alone=alone) if kept is None else kept
+
+    def stream(self, model: Path, samples: Sequence[Sample], *, patient: bool = False) -> StreamLatency | None:
+        """Measure a file on real samples, one by one and in order, between runs of the reference net.
+
+        None under another runtime than onnxruntime.
+
+        Each latency is the median over PASSES passes. Fewer samples at equal distances are timed if a pass would take
+        longer than PASS_S. patient: see `Device.latency`. RequestError if the file cannot be timed.
+        """
+        if self._open_net is not None:
+            return None
+        net = TimedStream(model, samples, block_ms=_CANDIDATE_BLOCK_MS, settings=self.settings)
+        with self.window.still() as alone:
+            level = self._cache.level() or self._learned()
+            recorded = self._record_stream(net, level, self._time_limit_s if patient else _PATIENCE_S)
+            together = [block for blocks in recorded for block in blocks]
+            level = after_measurement(level, together, now=time.time())
+            self._cache.keep(level, {})
+        return settle_stream(recorded, level, alone=alone)
+
+    def _record_stream(self, net: TimedStream, level: FastLevel, patience_s: float) -> list[list[Block]]:
+        """Return the blocks of each part of a stream: one whole pass, then more while time and patience last."""
+        started = time.perf_counter()
+        recorded: list[list[Block]] = [[] for _ in range(net.parts)]
+        before, count, hopeful = self._reference.block_ms(), 0, started + patience_s
+        while True:
+            rare = [part for part, blocks in enumerate(recorded) if len(accepted(blocks, level)) < PASSES]
+            if not rare:
+                return recorded
+            for part in rare:
+                runs, after = net.runs_ms(part), self._reference.block_ms()
+                block = Block(before_ms=before, value_ms=median(runs), after_ms=after, runs_ms=tuple(runs))
+                recorded[part].append(block)
+                before, now = after, time.perf_counter()
+                level = lowered(level, [block for blocks in recorded for block in blocks[-1:]])
+                fast = sum(len(accepted(blocks, level)) for blocks in recorded)
+                hopeful, count = (now + patience_s if fast > count else hopeful), fast
+                if now >= min(hopeful, started + self._time_limit_s) and all(recorded):
+                    return recorded
 
     def _kept(self, key: str | None) -> GatedLatency | None:
         kept = self._cache.find(key) if key is not None else None

@@ -52,9 +52,9 @@ class TimedNet:
             self._runs = _in_onnxruntime(source, settings, each)
         else:
             self._runs = [open_net(source, settings, one) for one in each]
-        self._clock = _clock(settings)
+        self._clock = clock_of(settings)
         for run in self._runs:
-            _try(run, source, settings.batch)
+            try_run(run, source, settings.batch)
         fewest = 1 if settings.percentile in ("median", "mean") else _TAIL_RUNS
         self._repeats = max(fewest, round(block_ms / self._warm_up_ms()))
 
@@ -93,7 +93,8 @@ def _each(sizes: Sizes) -> Iterator[dict[str, int]]:
         yield {name: size[place] if isinstance(size, tuple) else size for name, size in sizes.items()}
 
 
-def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
+def open_timed(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.InferenceSession:
+    """Open a file for timing; RequestError if onnxruntime does not load it or does not use the providers."""
     content = source if isinstance(source, bytes) else read_content(source)
     try:
         session = start_session(content, settings=settings)
@@ -109,7 +110,7 @@ def _open(source: Path | bytes, settings: DeviceSettings) -> onnxruntime.Inferen
     return session
 
 
-def _try(run: Callable[[], object], source: Path | bytes, batch: int) -> None:
+def try_run(run: Callable[[], object], source: Path | bytes, batch: int) -> None:
     """Run once, which also allocates memory."""
     try:
         run()
@@ -126,7 +127,7 @@ def _in_onnxruntime(
     source: Path | bytes, settings: DeviceSettings, sizes: Sequence[Mapping[str, int]]
 ) -> list[Callable[[], object]]:
     """Open a file once, and return a run of each size."""
-    session = _open(source, settings)
+    session = open_timed(source, settings)
     batches = [random_batch(session, settings.batch, each, _name(source)) for each in sizes]
     return [partial(session.run, None, batch) for batch in batches]
 
@@ -173,7 +174,8 @@ def _values(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -
     return generator.integers(0, 2, shape).astype(dtype)
 
 
-def _clock(settings: DeviceSettings) -> Callable[[], float]:
+def clock_of(settings: DeviceSettings) -> Callable[[], float]:
+    """Return the clock of runs: CPU time of the thread for one thread, else the wall clock."""
     # The clock of a thread's CPU time sees no other thread or chip, and on some systems it ticks in milliseconds.
     alone = settings.threads == 1 and settings.providers == DEFAULT_SETTINGS.providers
     fine = time.get_clock_info("thread_time").resolution <= 1e-6

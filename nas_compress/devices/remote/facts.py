@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas_compress.devices.onnxruntime_cpu.machine import KNOWN_FLAGS
+from nas_compress.devices.onnxruntime_cpu.machine import KNOWN_FLAGS, boot_name
 from nas_compress.devices.remote.agent import PROTOCOL
 from nas_compress.errors import DeviceLostError
 from nas_compress.values.device_settings import DeviceSettings
@@ -45,6 +45,11 @@ class Facts:
         machine = ["remote", PROTOCOL, self.kind, self.host, self.cpu, self.system, self.runtime]
         identity = json.dumps([*machine, settings.to_dict()], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    @property
+    def is_here(self) -> bool:
+        """True if the agent runs on this machine, by the name of its last boot."""
+        return self.boot == hashlib.sha256(boot_name().encode()).hexdigest()[:16]
 
     def is_same_machine(self, other: Facts) -> bool:
         """Return True if latencies of both are comparable."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -17,6 +19,8 @@ from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     robust_minimum,
     settle,
 )
+from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
+from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.devices.protocol import NO_SIZES, Sizes
@@ -38,6 +42,7 @@ class RemoteMeter:
     """Measures as `LatencyMeter` does, in blocks between blocks of the reference net, on another machine.
 
     cache, time_limit_s, blocks: as of `LatencyMeter`. `facts` is asked for when it is needed first.
+    The training of this machine pauses only if the agent runs on it.
     """
 
     def __init__(
@@ -105,25 +110,33 @@ class RemoteMeter:
         net = reference_net()
         link.give("reference", net, _inputs(net, 1, {}, "the reference net"))
         link.give("candidate", content, inputs)
-        level = self._cache.level() or self._learned(link)
-        recorded = link.record(
-            Recording(
-                threads=self.settings.threads,
-                providers=self.settings.providers,
-                block_ms=_CANDIDATE_BLOCK_MS,
-                reference_block_ms=_REFERENCE_BLOCK_MS,
-                fewest=1 if self.settings.percentile in ("median", "mean") else _TAIL_RUNS,
-                blocks=self._blocks,
-                fast_ms=level.fast_ms,
-                gate=GATE,
-                patience_s=self._time_limit_s if patient else _PATIENCE_S,
-                time_limit_s=self._time_limit_s,
+        with self._quiet() as alone:
+            level = self._cache.level() or self._learned(link)
+            recorded = link.record(
+                Recording(
+                    threads=self.settings.threads,
+                    providers=self.settings.providers,
+                    block_ms=_CANDIDATE_BLOCK_MS,
+                    reference_block_ms=_REFERENCE_BLOCK_MS,
+                    fewest=1 if self.settings.percentile in ("median", "mean") else _TAIL_RUNS,
+                    blocks=self._blocks,
+                    fast_ms=level.fast_ms,
+                    gate=GATE,
+                    patience_s=self._time_limit_s if patient else _PATIENCE_S,
+                    time_limit_s=self._time_limit_s,
+                )
             )
-        )
         level = after_measurement(level, recorded, now=time.time())
-        latency = settle(recorded, level, blocks=self._blocks, percentile=self.settings.percentile)
+        settled = settle(recorded, level, blocks=self._blocks, percentile=self.settings.percentile)
+        latency = settled if alone else replace(settled, noisy=True)
         self._cache.keep(level, {key: latency} if key is not None and not latency.noisy else {})
         return latency
+
+    def _quiet(self) -> AbstractContextManager[bool]:
+        """Enter the quiet window of this machine if the device is this machine; True if all others paused."""
+        if not self.facts.is_here:
+            return nullcontext(True)
+        return shared_window(self._folder / describe_machine().key).still()
 
     def _learned(self, link: Link) -> FastLevel:
         seen = link.level(seconds=_LEARN_S, threads=self.settings.threads, reference_block_ms=_REFERENCE_BLOCK_MS)

@@ -66,8 +66,15 @@ function traces(panel) {
     type: "scatter", line: { color: color("member"), width: 1.2 }, hoverinfo: "skip" };
   const taught = data.teacher && panel.x in data.teacher ? [[data.teacher[panel.x]], [data.teacher[panel.y]]] : [[], []];
   const star = { symbol: "star", size: 15, color: color("teacher"), line: { color: color("ink"), width: 1 } };
+  const joined = { x: panel.curves.flatMap((curve) => [...curve.map((place) => place[0]), null]),
+    y: panel.curves.flatMap((curve) => [...curve.map((place) => place[1]), null]), mode: "lines", type: "scatter",
+    line: { color: color("ink"), width: 1, dash: "dot" }, opacity: 0.6, hoverinfo: "skip" };
+  const tails = panel.curves.flat().filter((place) => place[2] !== null);
+  const tail = { x: tails.map((place) => place[0]), y: tails.map((place) => place[1]), mode: "markers", type: "scatter",
+    marker: { size: 1, opacity: 0 }, hoverinfo: "skip", error_x: { type: "data", symmetric: false,
+    array: tails.map((place) => Math.max(0, place[2] - place[0])), arrayminus: tails.map(() => 0), color: color("member"), thickness: 0.8, width: 3 } };
   return [stairs, points(panel, "beaten"), points(panel, "over budget"), points(panel, "front"),
-    single(...taught, star, "teacher"), single(...at(byTrial.get(data.knee)), ring(17)), single([], [], ring(13)), bars(panel)];
+    single(...taught, star, "teacher"), single(...at(byTrial.get(data.knee)), ring(17)), single([], [], ring(13)), bars(panel), joined, tail];
 }
 
 function bars(panel) {
@@ -142,7 +149,7 @@ function brush(trials) {
 
 function ordered(rows) {
   const sign = state.down ? -1 : 1;
-  const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+  const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
   return [...rows].sort((first, second) => {
     const [a, b] = [value(first, state.sort), value(second, state.sort)];
     if (a === null || b === null) return (a === null) - (b === null); // empty cells last, whichever way
@@ -198,7 +205,7 @@ function pick(trial, scroll) {
   state.picked = trial;
   if (panels.length) ring(trial);
   for (const line of document.querySelectorAll("#trials tbody tr")) line.classList.toggle("picked", line.dataset.trial === String(trial));
-  const card = document.getElementById(`card-${trial}`);
+  const card = document.getElementById(`card-${String(trial).split("/")[0]}`);
   if (!card) return;
   card.open = true;
   if (scroll) card.scrollIntoView({ behavior: "smooth", block: "start" });

@@ -114,10 +114,30 @@ def _require_plausible_exits(exits: ExitFigures) -> None:
             _number("exits.thresholds", threshold)
     if exits.changed is not None:
         _number("exits.changed", exits.changed, 0, 1.0)
+    _whole("exits.stream_samples", exits.stream_samples)
+    _require_plausible_stream("exits.stream_ms", exits.stream_ms)
     for point in exits.points:
+        for name, value in _mapping("exits.points.figures", point.figures).items():
+            _number(f"exits.points.figures.{name}", value)
+            if name in METRICS:
+                METRICS[name].require(value)
+        _require(len(point.rates) == count, "exits.points must have a rate per exit", point.rates)
+        _require(len(point.thresholds) == count - 1, "exits.points must have a threshold per exit", point.thresholds)
+        for threshold in point.thresholds:
+            if threshold is not None:
+                _number("exits.points.thresholds", threshold)
+        if point.changed is not None:
+            _number("exits.points.changed", point.changed, 0, 1.0)
+        _require_plausible_stream("exits.points.stream_ms", point.stream_ms)
         _number("exits.points.accuracy_loss", point.accuracy_loss, 0, 1.0)
         _number("exits.points.accuracy", point.accuracy, 0, 1.0)
         _number("exits.points.latency_ms", point.latency_ms, 0, above=True)
+
+
+def _require_plausible_stream(name: str, stream_ms: Any) -> None:
+    _require(isinstance(stream_ms, tuple) and len(stream_ms) in (0, 3), f"{name} must be three numbers", stream_ms)
+    for value in stream_ms:
+        _number(name, value, 0, above=True)
 
 
 def require_numbers(values: Mapping[str, Any], *, texts: Collection[str] = ()) -> None:

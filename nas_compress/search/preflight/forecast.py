@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from nas_compress.callbacks import Notice, no_notice
@@ -14,6 +16,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.samplers.ehvi import SURVEY
 from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
@@ -24,24 +27,45 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
+START_S = 5.0
+"""Seconds of a run before its teacher and its trials: imports, data and the check of the space."""
+
+FIXED_S = 0.3
+"""Seconds of a trial without training and look-ups: accuracy, agreement and the files of its record."""
+
 OVERHEAD_S = 1.0
-"""Seconds of a trial without training: export, measuring, writing."""
+"""Seconds of a trial without training if none is measured: export, measuring, writing."""
+
+LOOKS_PER_TRIAL = 1.5
+"""Look-ups of costs for one proposal of a sampler that uses them, besides the first ones."""
+
+BUSY = 1.25
+"""The machine counts as busy if this process needed so many times its processor time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A candidate of the space with the cost of its untrained file and the seconds of its trial."""
+    """A candidate of the space with the cost of its untrained file.
+
+    trial_s: seconds of its trial on a quiet machine. look_s: seconds in which its cost was found.
+    """
 
     label: str
     measured: Measured
     weight_bits: int
     activation_bits: int
     trial_s: float
+    look_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Result of `check`. teacher: cost of its file, None for the user's own teacher."""
+    """Result of `check`.
+
+    teacher: cost of its file, None for the user's own teacher. workers: number of processes of the run.
+    slowdown: time that passed over processor time while this was timed; above BUSY, other programs ran.
+    study_s, teacher_s, trial_s: on a quiet machine.
+    """
 
     points: float
     sized: list[Sized]
@@ -52,23 +76,34 @@ class Forecast:
     teacher_s: float
     trial_s: float
     study_s: float
+    workers: int
+    slowdown: float
+
+    @property
+    def is_busy(self) -> bool:
+        """True if other programs ran while this was timed."""
+        return self.slowdown > BUSY
 
 
-def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
+def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1) -> Forecast:
     """Build, export and time the smallest, a middle and the largest candidate. Nothing is kept.
 
+    workers: number of processes of the run; several have one thread each.
     notice: receives a line about weights of the teacher that were found under another key or prefix.
     """
     check_own_teacher(parts, notice)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
-    with parts.target.provisional() as target, parts.named.provisional() as named:
+    watch = _Watch(parts.device)
+    with parts.target.provisional() as target, parts.named.provisional() as named, _threads(workers):
         parts = replace(parts, target=target, named=named)
-        teacher, teacher_s = _teacher_cost(parts)
+        teacher, teacher_s = _teacher_cost(parts, watch)
         teacher_macs = int(teacher.figure("macs")) if teacher else 0
-        samples = tuple(_sample(label, item, parts, teacher_macs) for label, item in chosen.items())
+        samples = tuple(_sample(label, item, parts, teacher_macs, watch) for label, item in chosen.items())
         reaches, shares = within_reach(parts, sized), budget_shares(parts, sized)
-    trial_s = sum(sample.trial_s for sample in samples) / len(samples)
+    trial_s, trials = _mean_trial(sized, list(chosen.values()), samples), parts.spec.trials
+    looks = SURVEY + trials * LOOKS_PER_TRIAL if parts.spec.search.sampler == "ehvi" else 0
+    look_s = sum(sample.look_s for sample in samples) / len(samples) / watch.slowdown
     return Forecast(
         points=sampled.points,
         sized=sized,
@@ -78,8 +113,52 @@ def forecast(parts: StudyParts, notice: Notice = no_notice) -> Forecast:
         teacher=teacher,
         teacher_s=teacher_s,
         trial_s=trial_s,
-        study_s=teacher_s + parts.spec.trials * trial_s,
+        study_s=START_S + teacher_s + (trials * trial_s + looks * look_s) / workers,
+        workers=workers,
+        slowdown=watch.slowdown,
     )
+
+
+class _Watch:
+    """Seconds of work on a quiet machine: the processor time of one thread, or the time that passed for several."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._passed = self._computed = 0.0
+
+    @property
+    def slowdown(self) -> float:
+        """Time that passed over processor time, at least 1; 1 if nothing was timed in one thread."""
+        return max(1.0, self._passed / self._computed) if self._computed else 1.0
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Return the seconds of a call."""
+        passed, computed = time.perf_counter(), time.process_time()
+        work()
+        passed, computed = time.perf_counter() - passed, time.process_time() - computed
+        if self._device.type != "cpu" or computed > passed:  # of a GPU, or of several threads
+            return passed
+        self._passed, self._computed = self._passed + passed, self._computed + computed
+        return computed
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[None]:
+    """Let torch compute inside as a process of the run does: one thread beside other workers."""
+    before = torch.get_num_threads()
+    if workers > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _mean_trial(sized: Sequence[Sized], chosen: Sequence[Sized], samples: Sequence[Sample]) -> float:
+    """Return the mean seconds of a trial, interpolated by parameters between the timed candidates."""
+    pairs = sorted((item.parameters, sample.trial_s) for item, sample in zip(chosen, samples, strict=True))
+    counts, seconds = zip(*pairs, strict=True)
+    return float(np.interp([item.parameters for item in sized], counts, seconds).mean())
 
 
 def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
@@ -87,15 +166,16 @@ def quick_forecast(parts: StudyParts, sized: Sequence[Sized]) -> float:
 
     parts: their data may have more training samples than the study uses. sized: candidates of the space by size.
     """
-    section, middle = parts.spec.teacher, sized[len(sized) // 2]
+    section, middle, watch = parts.spec.teacher, sized[len(sized) // 2], _Watch(parts.device)
     samples = len(parts.dataset.train)
     share = min(samples, parts.spec.data.train_samples or samples) / samples
     teacher_s = 0.0
     if section.is_trained:
         architecture = teacher_architecture(section, parts.dataset, parts.file.label)
-        teacher_s = share * section.epochs * _epoch_seconds(architecture, parts)
-    epochs = share * parts.spec.training.epochs * middle.candidate.teaching.trainings
-    return teacher_s + parts.spec.trials * (OVERHEAD_S + epochs * _epoch_seconds(middle.architecture, parts))
+        teacher_s = share * _training_seconds(architecture, parts, section.epochs, watch)
+    epochs = parts.spec.training.epochs * middle.candidate.teaching.trainings
+    training_s = share * _training_seconds(middle.architecture, parts, epochs, watch)
+    return START_S + teacher_s + parts.spec.trials * (OVERHEAD_S + training_s)
 
 
 def duration_in_words(seconds: float) -> str:
@@ -109,8 +189,10 @@ def duration_in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sample:
+def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch: _Watch) -> Sample:
+    started = time.perf_counter()
     measured = measure_untrained(item.candidate, item.architecture, parts)
+    look_s = time.perf_counter() - started
     training = parts.spec.training
     epochs = planned_epochs(
         epochs=training.epochs,
@@ -120,16 +202,18 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int) -> Sa
         teacher_macs=teacher_macs or int(measured.figure("macs")),
     )
     epochs *= item.candidate.teaching.trainings
+    training_s = _training_seconds(item.architecture, parts, epochs, watch)
     return Sample(
         label=label,
         measured=measured,
         weight_bits=item.candidate.precision.weight_bits,
         activation_bits=item.candidate.precision.activation_bits,
-        trial_s=OVERHEAD_S + epochs * _epoch_seconds(item.architecture, parts),
+        trial_s=FIXED_S + look_s / watch.slowdown + training_s,
+        look_s=look_s,
     )
 
 
-def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
+def _teacher_cost(parts: StudyParts, watch: _Watch) -> tuple[Measured | None, float]:
     """Return the cost of the teacher's file and the seconds of its training; nothing for the user's own teacher."""
     section = parts.spec.teacher
     if not section.is_trained:
@@ -137,17 +221,28 @@ def _teacher_cost(parts: StudyParts) -> tuple[Measured | None, float]:
     architecture = teacher_architecture(section, parts.dataset, parts.file.label)
     plain = Candidate(family=section.family, depths=architecture.depths)
     measured = measure_untrained(plain, architecture, parts)
-    return measured, section.epochs * _epoch_seconds(architecture, parts)
+    return measured, _training_seconds(architecture, parts, section.epochs, watch)
 
 
-def _epoch_seconds(architecture: Architecture, parts: StudyParts) -> float:
-    """Return the seconds of one epoch, from a few batches after a warm-up."""
+def _training_seconds(architecture: Architecture, parts: StudyParts, epochs: int, watch: _Watch) -> float:
+    """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once."""
     network = parts.build(architecture).to(parts.device)
     _train_batches(network, 1, parts)
-    started = time.perf_counter()
-    batches = _train_batches(network, TIMED_BATCHES, parts)
-    per_batch = (time.perf_counter() - started) / batches
-    return per_batch * max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
+    few, several = 0, 0
+
+    def train_few() -> None:
+        nonlocal few
+        few = _train_batches(network, 1, parts)
+
+    def train_several() -> None:
+        nonlocal several
+        several = _train_batches(network, TIMED_BATCHES, parts)
+
+    short, long = watch.seconds(train_few), watch.seconds(train_several)
+    per_batch = max(long - short, 0.0) / (several - few) if several > few else long / several
+    once = max(0.0, short - few * per_batch)
+    batches = max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
+    return once + epochs * batches * per_batch
 
 
 def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts) -> int:

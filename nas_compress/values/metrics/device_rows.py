@@ -32,7 +32,7 @@ def device_rows(devices: Iterable[str]) -> tuple[Metric, ...]:
     """Return the rows of the table of metrics for named devices.
 
     >>> [metric.label for metric in device_rows(["pi"])]
-    ['latency on pi', 'latency of a long sample on pi', 'throughput on pi']
+    ['latency on pi', 'p95 latency on pi', 'throughput on pi']
     """
     timed = [METRICS[name] for name in _timed_elsewhere()]
     return tuple(_row(metric, device) for device in devices for metric in timed)

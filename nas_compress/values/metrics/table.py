@@ -46,11 +46,11 @@ _ROWS = (
     ),
     Metric(
         name="latency_p95_ms",
-        summary="milliseconds of one run at the length that 95 % of the samples do not exceed; of texts only, whose "
-        "latency_ms is the mean over 16 lengths of the validation split",
+        summary="milliseconds that 95 % of the samples do not exceed: of texts, whose latency_ms is the mean over 16 "
+        "lengths of the validation split, and of networks with early exits",
         direction="minimize",
-        label="latency of a long sample",
-        axis_label="latency of a long sample (ms, {conditions})",
+        label="p95 latency",
+        axis_label="p95 latency (ms, {conditions})",
         notation="plain",
         unit="ms",
         known_before_training=True,

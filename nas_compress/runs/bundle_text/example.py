@@ -1,0 +1,154 @@
+"""Code that runs the file of a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.file_contract import FORMS
+from nas_compress.values.signature import Signature, TensorSpec
+from nas_compress.values.text.example import text_example
+
+CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
+{loader}
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
+print("class", int(logits[0].argmax()), "of {classes}; logits", logits[0].round(2).tolist())
+'''
+
+NAMED_CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
+{loader}
+names = {names}
+samples = np.zeros({shape}, dtype={dtype})  # put your own raw samples here
+(logits,) = session.run([{output}], {{{name}: samples}})
+print(names[int(logits[0].argmax())], dict(zip(names, logits[0].round(2).tolist(), strict=True)))
+'''
+
+SEGMENTER = '''"""Write the class of each pixel as a picture; needs onnxruntime and numpy only."""
+{loader}
+images = np.zeros({shape}, dtype={dtype})  # put your own raw image here
+(logits,) = session.run([{output}], {{{name}: images}})
+mask = logits[0].argmax(axis=0).astype("uint8")
+greys = mask * np.uint8(255 // {last})
+Path("mask.pgm").write_bytes(b"P5 %d %d 255\\n" % mask.shape[::-1] + greys.tobytes())
+print("mask.pgm has the classes", np.unique(mask).tolist(), "of {classes}")
+'''
+
+EXAMPLE = '''"""Run this model; needs onnxruntime and numpy only."""
+{loader}
+inputs = {{  # put your own samples here
+{inputs}
+}}
+outputs = session.run({outputs}, inputs)
+for name, values in zip({outputs}, outputs, strict=True):
+    print(name, values[0].round(2).tolist())
+'''
+
+EARLY_EXITS = '''"""Classify one raw sample with this model; needs onnxruntime and numpy only.
+
+The model stops at the first exit that is confident enough. `python example.py 0.9` sets another threshold for every
+exit: a larger one is more accurate and slower, `inf` never stops early.
+"""
+import sys
+
+{loader}
+names = {names}
+sample = np.zeros({shape}, dtype={dtype})  # put your own raw sample here; the model takes one at a time
+inputs = {{{name}: sample}}
+for threshold in session.get_overridable_initializers():
+    if len(sys.argv) > 1:
+        inputs[threshold.name] = np.array([float(sys.argv[1])], dtype=np.float32)
+logits, taken = session.run([{output}, "exit"], inputs)
+place = int(logits[0].argmax())
+print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
+'''
+
+LOADERS = {
+    FORMS["onnx"]: """from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(Path(__file__).parent / "model.onnx", providers=["CPUExecutionProvider"])""",
+    FORMS["compressed"]: """import lzma
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+model = lzma.decompress((Path(__file__).parent / "model.onnx.xz").read_bytes())
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])""",
+}
+"""Code that opens the file, by its name."""
+
+
+def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
+    """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
+    loader = LOADERS[model]
+    if len(signature.inputs) == len(signature.outputs) == 1 and signature.inputs[0].pieces is not None:
+        return _text_example(signature, loader, classes=classes, names=names)
+    if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
+        (spec,), (output,) = signature.inputs, signature.outputs
+        count = int(output.sample_shape[0])
+        return SEGMENTER.format(
+            loader=loader,
+            shape=_one_sample(spec),
+            dtype=_literal(spec.dtype),
+            name=_literal(spec.name),
+            output=_literal(output.name),
+            classes=count,
+            last=max(1, count - 1),
+        )
+    if EXIT in signature.output_names and len(signature.inputs) == 1:
+        return _exits_code(signature, loader, names)
+    outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
+    if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
+        (spec,), (output,) = signature.inputs, outputs
+        return (NAMED_CLASSIFIER if names else CLASSIFIER).format(
+            loader=loader,
+            names=f"[{', '.join(map(_literal, names))}]",
+            shape=_one_sample(spec),
+            dtype=_literal(spec.dtype),
+            name=_literal(spec.name),
+            output=_literal(output.name),
+            classes=output.sample_shape[0],
+        )
+    inputs = "\n".join(
+        f"    {_literal(spec.name)}: np.zeros({_one_sample(spec)}, dtype={_literal(spec.dtype)}),"
+        for spec in signature.inputs
+    )
+    outputs_list = f"[{', '.join(map(_literal, signature.output_names))}]"
+    return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
+
+
+def _text_example(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str:
+    (spec,), (output,) = signature.inputs, signature.outputs
+    ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
+    return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
+
+
+def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
+    (spec,), output = signature.inputs, next(each for each in signature.outputs if each.name != EXIT)
+    quiet = "options = onnxruntime.SessionOptions()\noptions.log_severity_level = 3  # thresholds are meant to change\n"
+    options = loader.replace("session = onnxruntime", f"{quiet}session = onnxruntime").replace(
+        'providers=["CPUExecutionProvider"]', 'options, providers=["CPUExecutionProvider"]'
+    )
+    return EARLY_EXITS.format(
+        loader=options,
+        names=f"[{', '.join(map(_literal, names))}]",
+        shape=_one_sample(spec),
+        dtype=_literal(spec.dtype),
+        name=_literal(spec.name),
+        output=_literal(output.name),
+    )
+
+
+def _literal(text: str) -> str:
+    """Return a text as a literal of Python. Every escape of JSON is one of Python too."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _one_sample(spec: TensorSpec) -> tuple[int, ...]:
+    """Return the shape of one sample; free dimensions have one entry."""
+    return tuple(size if isinstance(size, int) else 1 for size in spec.shape)

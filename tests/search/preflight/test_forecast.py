@@ -1,0 +1,81 @@
+"""The forecast of a study's time: processor time, workers, and a machine that is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nas_compress.config.study_file import read_study
+from nas_compress.search.preflight import forecast as subject
+from nas_compress.search.preflight.forecast import BUSY, Forecast, forecast
+from nas_compress.search.setup import gather
+from running import Command, command_in, own_cache, write_study  # noqa: F401
+
+
+def _clock(monkeypatch: pytest.MonkeyPatch, *, share: float) -> Callable[[float], None]:
+    """Replace both clocks; return the function that spends processor time. share: of the machine for this process."""
+    spent = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal spent
+        spent += seconds
+
+    clocks = SimpleNamespace(perf_counter=lambda: spent / share, process_time=lambda: spent)
+    monkeypatch.setattr(subject, "time", clocks)
+    return spend
+
+
+@pytest.mark.parametrize(("share", "busy"), [(1.0, False), (0.25, True)])
+def test_other_programs_do_not_change_the_forecast(
+    share: float, busy: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spend = _clock(monkeypatch, share=share)
+
+    def train(network: torch.nn.Module, batches: int, parts: object) -> int:
+        """Take 0.05 s for the training itself, and 0.1 s for each batch."""
+        spend(0.05 + 0.1 * batches)
+        return batches
+
+    def measure(*given: object) -> object:
+        spend(0.4)
+        return measured(*given)
+
+    measured = subject.measure_untrained
+    monkeypatch.setattr(subject, "_train_batches", train)
+    monkeypatch.setattr(subject, "measure_untrained", measure)
+    parts = gather(read_study(write_study(tmp_path / "s")))
+
+    def found(workers: int) -> Forecast:
+        return forecast(parts, workers=workers)
+
+    one, two = found(1), found(2)
+    assert one.is_busy == busy and one.slowdown == pytest.approx(1 / share)
+    assert one.teacher_s == pytest.approx(0.05 + 2 * 6 * 0.1), "two epochs of six batches"
+    assert one.trial_s == pytest.approx(subject.FIXED_S + 0.4 + 0.05 + 6 * 0.1)
+    assert one.study_s == pytest.approx(subject.START_S + one.teacher_s + 3 * one.trial_s)
+    assert two.study_s == pytest.approx(subject.START_S + one.teacher_s + 3 * one.trial_s / 2)
+
+
+def test_look_ups_of_the_sampler_count(tmp_path: Path) -> None:
+    plain = forecast(gather(read_study(write_study(tmp_path / "a"))))
+    sampler = ('sampler = "random"', 'sampler = "ehvi"')
+    looking = forecast(gather(read_study(write_study(tmp_path / "b", sampler))))
+    assert looking.study_s - looking.teacher_s - 3 * looking.trial_s > subject.START_S
+    assert plain.study_s - plain.teacher_s - 3 * plain.trial_s == pytest.approx(subject.START_S)
+
+
+def test_check_names_the_workers_and_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command: Command = command_in(monkeypatch, capfd)
+    study = write_study(tmp_path / "s")
+    assert "for 3 trials by 2 workers (" in command("check", study, "--workers", 2).out
+    slow = property(lambda watch: 3.0)
+    monkeypatch.setattr(subject._Watch, "slowdown", slow)
+    out = command("check", study, "--workers", 1).out
+    assert "for 3 trials by 1 worker (" in out and BUSY < 3
+    assert "the machine was busy meanwhile: work took 3.0 times its processor time" in out
