@@ -144,4 +144,5 @@ def _mixed(values: Tensor) -> Tensor:
 
 def _right(values: Tensor, shift: int) -> Tensor:
     """Shift to the right with zeros."""
-    return (values >> shift) & (2 ** (64 - shift) - 1)
+    shifted: Tensor = (values >> shift) & (2 ** (64 - shift) - 1)
+    return shifted
