@@ -231,7 +231,7 @@ def page(rows: Sequence[Row]) -> str:
         (row.network, column, getattr(row, column))
         for row in rows
         if row.cut == WORKS
-        for column in ("float32", "weights8", "weights4")
+        for column in BITS
         if getattr(row, column) != WORKS
     ]
     if reasons:

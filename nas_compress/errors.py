@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class NasCompressError(Exception):
@@ -147,11 +147,59 @@ def is_of_one_trial(error: Exception) -> bool:
     return not isinstance(error, OSError) or lacks_memory(error)
 
 
+OTHER_WORDS: Mapping[str, str] = {
+    word: name
+    for name, words in {
+        "accuracy": "acc top1 top_1 top1_accuracy error error_rate precision_at_1",
+        "top_5_accuracy": "top5 top5_accuracy precision_at_5",
+        "balanced_accuracy": "uar bacc mean_class_accuracy",
+        "f1_macro": "f1 f1_score fscore dice macro_f1",
+        "f1_micro": "micro_f1",
+        "exact_match": "subset_accuracy",
+        "auroc": "auc roc_auc roc",
+        "average_precision": "ap map pr_auc auprc",
+        "mean_iou": "iou miou jaccard",
+        "mse": "rmse l2 squared_error",
+        "mae": "l1 absolute_error",
+        "r2": "r_squared explained_variance",
+        "latency_ms": "inference_time runtime speed time ms",
+        "latency_p95_ms": "p95 tail_latency",
+        "samples_per_s": "throughput fps images_per_second qps",
+        "size_bytes": "file_size model_size bytes kb mb megabytes",
+        "parameters": "n_params num_params weights_count",
+        "macs": "flops gflops mult_adds multiply_adds madds",
+        "energy_mj": "power joules",
+        "peak_memory_bytes": "memory peak_memory rss",
+        "flash_bytes": "rom",
+        "data": "dataset datasets augmentation dataloader",
+        "teacher": "model network pretrained",
+        "training": "optimizer optimiser optim hyperparameters student fit",
+        "budgets": "constraints limits",
+        "search": "optuna nas tuner",
+        "objectives": "goals",
+        "target": "hardware",
+        "learning_rate": "lr max_lr",
+        "batch_size": "bs batch",
+        "weight_decay": "wd l2_regularization",
+        "trials": "n_trials num_trials",
+    }.items()
+    for word in words.split()
+}
+"""Names of this package by words that others use for the same."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Suggest the valid name nearest to a wrong one, or list them all: `; did you mean 'resnet'?`."""
+    """Suggest the valid name nearest to a wrong one, by meaning or letters, or list them all.
+
+    >>> nearest("flops", ["latency_ms", "macs"]), nearest("latncy_ms", ["latency_ms", "macs"])
+    ("; did you mean 'macs'?", "; did you mean 'latency_ms'?")
+    """
     names = sorted(valid)
     if not names:
         return ""
+    meant = OTHER_WORDS.get(name.lower().replace("-", "_").replace(" ", "_"))
+    if meant in names:
+        return f"; did you mean {meant!r}?"
     longer = [valid_name for valid_name in names if name and valid_name.startswith(name)]
     close = longer or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; valid are {', '.join(names)}"

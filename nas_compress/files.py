@@ -187,6 +187,17 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def irregular_kind(path: Path) -> str | None:
+    """Return `a symbolic link` or `no plain file` for such a path; None for a plain file, or if nothing is there."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(kind):
+        return None
+    return "a symbolic link" if stat.S_ISLNK(kind) else "no plain file"
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; RunError if it lies in a folder in use that was removed."""
     for root, lock in tuple(_IN_USE.items()):

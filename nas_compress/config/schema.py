@@ -36,7 +36,7 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels")
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels", "preprocess")
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -60,8 +60,9 @@ class DataSection(Section):
     text, by default 128; further ones are left out.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
-    folder. image_size: pixels of a side of these pictures, by default 64; it is not searched, because teacher and
-    students must have the same inputs. task: of a factory's data, by default the one that follows from its targets.
+    folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the largest,
+    and that of students is searched. task: of a factory's data, by default the one that follows from its targets.
+    preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision; or
     `transfer_text` for texts that the teacher answers.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
@@ -79,7 +80,7 @@ class DataSection(Section):
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | None = None
     max_tokens: PositiveInt | None = None
-    image_size: int | None = Field(default=None, ge=4, le=1024)
+    image_size: int | tuple[int, ...] | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -88,6 +89,7 @@ class DataSection(Section):
     spec_augment: SpecAugmentSection | None = None
     mixup: PositiveFloat | None = None
     cutmix: PositiveFloat | None = None
+    preprocess: str | None = None
     augment: str | None = None
     views: PositiveInt | None = None
     train_samples: PositiveInt | None = None
@@ -103,9 +105,19 @@ class DataSection(Section):
         for key in OF_TEXT_FILES:
             if getattr(self, key) is not None and self.text is None:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
-        if self.image_size is not None and self.folder is None:
-            raise ValueError(f"image_size needs a folder of pictures, but got image_size={self.image_size} without one")
+        if self.image_size is not None:
+            shown = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
+            if self.folder is None:
+                raise ValueError(f"image_size needs a folder of pictures, but got image_size={shown} without one")
+            sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+            if not sizes or len(set(sizes)) < len(sizes) or not all(4 <= size <= 1024 for size in sizes):
+                raise ValueError(f"image_size must be different sizes from 4 to 1024, but got image_size={shown}")
         return self
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Sizes of pictures among which students choose, empty for a fixed size."""
+        return self.image_size if isinstance(self.image_size, tuple) else ()
 
     @property
     def source(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -69,6 +69,21 @@ def fixed_space(candidate: Candidate) -> Space:
         summary="one candidate",
         function=lambda trial: candidate,
     )
+
+
+def with_image_sizes(space: Space, sizes: tuple[int, ...]) -> Space:
+    """Return a space whose candidates have one of the sizes, searched as `image_size` unless the space gives one.
+
+    sizes: none for the space as it is.
+    """
+
+    def suggest(trial: Suggest) -> object:
+        candidate = space.function(trial)
+        if not isinstance(candidate, Candidate) or candidate.image_size is not None:
+            return candidate
+        return replace(candidate, image_size=trial.suggest_categorical("image_size", list(sizes)))
+
+    return replace(space, function=suggest) if sizes else space
 
 
 GIVEN_WALKS = 100

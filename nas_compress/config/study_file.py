@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
 
 def _first_mistake(error: ValidationError) -> str:
     mistake = error.errors()[0]
-    place = [str(part) for part in mistake["loc"]]
+    # without the types of a key with several
+    place = [str(part) for part in mistake["loc"] if not re.fullmatch(r"int|str|tuple\[.*\]", str(part))]
     if place[:1] == ["devices"]:
         place[0] = "device"  # as the file has it
     key = ".".join(place) or "the study"

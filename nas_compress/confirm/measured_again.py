@@ -15,7 +15,7 @@ from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.augment.words import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.named import needs_command, open_one
-from nas_compress.devices.onnx_session import open_session
+from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.devices.protocol import Device, Sample
 from nas_compress.devices.table import open_device
 from nas_compress.errors import ExportError, RequestError, TrialError
@@ -111,7 +111,7 @@ def _means(folder: RunFolder, records: Sequence[Record], own: StudyFile | None, 
     if spec.data.source != "name":
         source = spec.data.factory or spec.data.folder or spec.data.text
         raise RequestError(f"data from {source} need --study, because a run folder never supplies code or data")
-    plain = spec.data.model_copy(update=dict.fromkeys(AUGMENTATION))  # of training samples only, and perhaps code
+    plain = spec.data.model_copy(update=dict.fromkeys((*AUGMENTATION, "preprocess")))  # of networks, and perhaps code
     without_code = spec.model_copy(update={"data": plain, "metrics": type(spec).model_fields["metrics"].default})
     dataset = study_dataset(StudyFile(spec=without_code, folder=folder.root, label=str(folder.marker)))
     target = open_device(spec.target.name, spec.device_settings)
@@ -133,7 +133,7 @@ def _opened(spec: StudySpec, label: str, notice: Notice) -> NamedDevices:
 
 
 def _again(path: Path, name: str, known: Measured, means: _Means, *, latency: bool) -> MeasuredAgain:
-    dataset, named = means.dataset, means.named
+    dataset, named = means.dataset.fitting(file_signature(path)), means.named
     samples, task = dataset.validation, dataset.task
     figures = measure_metrics(path, task, inputs=to_rows(samples.inputs), targets=to_arrays(samples.targets))
     figures["size_bytes"] = path.stat().st_size

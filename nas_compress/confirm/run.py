@@ -12,6 +12,7 @@ from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.statistics import alike, summarise
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.data.dataset import Dataset, Split
+from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import make_folder
 from nas_compress.measurement.predictions import measure_metrics
@@ -144,10 +145,12 @@ def _gather(folder: RunFolder, records: Sequence[Record], own: StudyFile | None,
     parts = gather(file)
     if not len(parts.dataset.test):
         raise RequestError(f'confirm needs a test split, but {parts.dataset.name} returned none; add "test" to it')
-    validation, metric = parts.dataset.validation, parts.dataset.task.metrics[0]
+    metric = parts.dataset.task.metrics[0]
     teacher_path(folder)
     for record in records:
-        found = _primary(model_path(folder, record), parts.dataset.task, validation)
+        path = model_path(folder, record)
+        data = parts.dataset.fitting(file_signature(path))
+        found = _primary(path, data.task, data.validation)
         measured = record.outcome.measured
         recorded = None if measured is None else measured.figures.get(metric)
         if recorded is not None and abs(found - recorded) > 1e-9:
@@ -235,8 +238,12 @@ def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) ->
     missing = [name for name, digest in found.items() if known.get(name, ("", None))[1] not in ("", digest)]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
-        test = dataset.test.reveal(purpose=purpose)
-        known |= {name: (_primary(folder.root / name, dataset.task, test), found[name]) for name in missing}
+        by_size = {}
+        for name in missing:
+            data = dataset.fitting(file_signature(folder.root / name))
+            if data.fingerprint not in by_size:
+                by_size[data.fingerprint] = data.test.reveal(purpose=purpose)
+            known[name] = (_primary(folder.root / name, data.task, by_size[data.fingerprint]), found[name])
         write_test_figures(folder, known, purpose)
     return {name: figure for name, (figure, _) in known.items()}
 

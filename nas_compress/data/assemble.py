@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
+from nas_compress.data.own_preparation import prepared_normalisation
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, InputRows, to_tensors, token_names
@@ -62,16 +63,23 @@ def image_parts(*, name: str, classes: int, train: Images, validation: Images, t
     )
 
 
-def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset:
+def assemble(parts: Parts, *, augmentation: Augmentation, where: str, prepare: str | None = None) -> Dataset:
     """Build the Dataset; RequestError if the augmentation or constant inputs are impossible.
 
-    where: the study file's key, for errors.
+    where: the study file's key, for errors. prepare: name of the user's own module before the normalisation, see
+    `load_preparation`.
     """
-    normalisation = {
-        name: input_normalisation(values, per_channel=_has_channels(parts.task.signature.input(name)), where=where)
-        for name, values in parts.train[0].items()
-        if name in parts.numeric
-    }
+    if prepare is not None and not (len(parts.task.signature.inputs) == len(parts.numeric) == 1):
+        got = ", ".join(spec.name for spec in parts.task.signature.inputs)
+        raise refusal(f"preprocess needs one input of numbers, but got {got}; prepare the samples before", where)
+    normalisation = {}
+    for name in parts.numeric:
+        values, per_channel = parts.train[0][name], _has_channels(parts.task.signature.input(name))
+        normalisation[name] = (
+            input_normalisation(values, per_channel=per_channel, where=where)
+            if prepare is None
+            else prepared_normalisation(prepare, values, per_channel=per_channel, where=where)
+        )
     train, validation, test = (
         (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
     )
@@ -85,7 +93,7 @@ def assemble(parts: Parts, *, augmentation: Augmentation, where: str) -> Dataset
             test=HeldOutSplit(inputs=test[0], targets=test[1], tokens=tokens),
             normalisation={**normalisation, **parts.task.output_normalisation},
             augmentation=augmentation,
-            fingerprint=fingerprint(parts, augmentation),
+            fingerprint=fingerprint(parts, augmentation, prepare),
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
@@ -113,9 +121,14 @@ def no_samples(samples: Samples) -> Samples:
     return subset(samples, np.empty(0, dtype=np.int64))
 
 
-def fingerprint(parts: Parts, augmentation: Augmentation) -> str:
-    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation."""
+def fingerprint(parts: Parts, augmentation: Augmentation, prepare: str | None = None) -> str:
+    """Return 16 hexadecimal digits over training and validation contents, their division and the augmentation.
+
+    prepare: see `assemble`.
+    """
     digest = hashlib.sha256(f"{augmentation.identity} {_described(parts.task)}".encode())
+    if prepare is not None:
+        digest.update(prepare.encode())
     for spec in parts.task.signature.inputs:
         if spec.pieces is not None:
             digest.update(json.dumps(spec.pieces.metadata()).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,6 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, count, picked, require_fitting, rows, to_device, unpadded
 from nas_compress.tasks.task import Task
 from nas_compress.values.normalisation import Normalisation
+from nas_compress.values.signature import Signature
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Dataset:
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
     not fit the task.
+    sizes: the same samples as smaller pictures, by pixels of a side.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Dataset:
     normalisation: Mapping[str, Normalisation]
     augmentation: Augmentation
     fingerprint: str
+    sizes: Mapping[int, Dataset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
@@ -121,6 +124,21 @@ class Dataset:
     def example(self) -> Batch:
         """Inputs of two training samples, for passes that need shapes only."""
         return self.train.first(2).inputs
+
+    def at(self, size: int | None) -> Dataset:
+        """Return the data as pictures of a size, themselves for None. RequestError if there are none of this size."""
+        own = self.task.signature.inputs[0].shape[-1]
+        if size in (None, own):
+            return self
+        if size not in self.sizes:
+            known = f"one of {', '.join(map(str, [*self.sizes, own]))}" if self.sizes else "left out"
+            raise RequestError(f"image_size must be {known}, as in data.image_size, but got image_size={size}")
+        return self.sizes[size]
+
+    def fitting(self, signature: Signature) -> Dataset:
+        """Return the data whose pictures have the size of a network's inputs; the data themselves without such."""
+        found = (each for each in self.sizes.values() if each.task.signature.inputs == signature.inputs)
+        return next(found, self)
 
 
 def _require_equal_lengths(inputs: Batch, targets: Batch) -> None:

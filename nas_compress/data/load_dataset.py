@@ -17,6 +17,7 @@ from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
+from nas_compress.data.own_preparation import load_preparation
 from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.several_tasks.sources import factory_tasks, image_tasks
@@ -61,6 +62,7 @@ def load_dataset(
     labels: int | None = None,
     task: Kind | None = None,
     tasks: Sequence[TaskChoice] = (),
+    preprocess: str | None = None,
     where: str = "",
     progress: Progress = no_progress,
     notice: Notice = _log.warning,
@@ -79,6 +81,7 @@ def load_dataset(
     labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
     tasks: of several tasks, with their labels; images that ship and functions have named labels.
+    preprocess: "module:callable" of the user that returns a module to put before the networks, see `own_preparation`.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
     notice: receives a line about a damaged store, which is made again.
@@ -169,7 +172,11 @@ def load_dataset(
     if augmentation.mixes and parts.task.lacks_labels:
         rule = "mixup and cutmix need a label of every sample, but some training samples have none"
         raise refusal(f"{rule}; leave them out", where)
-    dataset = assemble(parts, augmentation=augmentation, where=where)
+    prepare = None
+    if preprocess is not None:
+        where = f"{where.rpartition('data.')[0]}data.preprocess" if where else ""
+        prepare = load_preparation(preprocess, folder=folder, where=where)
+    dataset = assemble(parts, augmentation=augmentation, where=where, prepare=prepare)
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset

@@ -73,14 +73,15 @@ def _translations() -> dict[Any, Any]:
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
 
-    def own_range(floats: Any) -> Any:
+    def own_range(floats: Any, rows: int) -> Any:
         return op.DequantizeLinear(*op.DynamicQuantizeLinear(floats))
 
-    rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits",))
+    rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits", "dimensions"))
     rows_op = values.Op(ours, STORED_ROWS, rows_schema)
 
-    def rows(ids: Any, integers: Any, scale: Any, bits: int) -> Any:
-        return rows_op(op.Cast(ids, to=onnx.TensorProto.INT64), integers, scale, bits=bits)
+    def rows(ids: Any, integers: Any, scale: Any, bits: int, dimensions: int) -> Any:
+        whole = op.Cast(ids, to=onnx.TensorProto.INT64)
+        return rows_op(whole, integers, scale, bits=bits, dimensions=dimensions)
 
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)

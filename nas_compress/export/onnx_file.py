@@ -28,7 +28,7 @@ from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_wei
 from nas_compress.export.nested_exits import nest_exits_, threshold_inputs
 from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_nodes_
 from nas_compress.export.sequences.dynamic_products import multiply_in_own_ranges_
-from nas_compress.export.sequences.embedding_rows import store_rows_
+from nas_compress.export.sequences.embedding_rows import slice_whole_tables_, store_rows_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
@@ -131,6 +131,7 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     one_sample = nest_exits_(graph)
     inline_constants_(graph)
     order_gates_(graph)
+    slice_whole_tables_(graph)
     store_weights_(graph, layout)
     store_rows_(graph, layout)
     write_recurrent_nodes_(graph)

@@ -136,9 +136,18 @@ def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torc
 
 
 def _stored_rows(
-    graph: Graph, ids: torch.Value, integers: torch.Value, scale: torch.Value, bits: torch.Value
+    graph: Graph,
+    ids: torch.Value,
+    integers: torch.Value,
+    scale: torch.Value,
+    bits: torch.Value,
+    dimensions: torch.Value,
 ) -> torch.Value:
-    made = graph.op(f"{DOMAIN}::{STORED_ROWS}", ids, integers, scale, bits_i=helper._get_const(bits, "i", "bits"))
+    how = {
+        "bits_i": helper._get_const(bits, "i", "bits"),
+        "dimensions_i": helper._get_const(dimensions, "i", "dimensions"),
+    }
+    made = graph.op(f"{DOMAIN}::{STORED_ROWS}", ids, integers, scale, **how)
     sizes = cast(Any, ids.type()).varyingSizes()
     width = cast(Any, integers.type()).sizes()[1]
     if sizes is not None:
@@ -146,7 +155,7 @@ def _stored_rows(
     return made
 
 
-def _round_in_own_range(graph: Graph, values: torch.Value) -> torch.Value:
+def _round_in_own_range(graph: Graph, values: torch.Value, rows: torch.Value) -> torch.Value:
     parts = cast(Any, graph.op("DynamicQuantizeLinear", values, outputs=3))
     made = graph.op("DequantizeLinear", *parts)
     made.setType(values.type())

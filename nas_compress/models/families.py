@@ -18,6 +18,7 @@ from nas_compress.models.networks.text_bag import TextBag
 from nas_compress.models.networks.text_cnn import TextCNN
 from nas_compress.models.networks.unet import UNet
 from nas_compress.models.networks.vit import ViT
+from nas_compress.models.scaling import with_preparation
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PRUNED
 from nas_compress.values.signature import Signature
@@ -76,6 +77,7 @@ def build_student(architecture: Architecture) -> ObservableNetwork:
     outputs = architecture.signature.outputs
     if len(outputs) > 1 and isinstance(network, OneInputNetwork):
         network.sizes = architecture.signature.vector_sizes
+    with_preparation(network, architecture)
     if architecture.factorization != "none":
         factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)
     return network

@@ -7,7 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas_compress.errors import RequestError
 from nas_compress.models.layers import ActivationPoint, RawInput
+from nas_compress.tasks.preparation import preparation
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.normalisation import Normalisation
 
@@ -58,9 +60,25 @@ def raw_input(architecture: Architecture, *, ndim: int | None = None, rounded: b
     """
     (spec,) = architecture.signature.inputs
     values = architecture.normalisation_of(spec.name)
-    if spec.dtype == "uint8" and not isinstance(values.mean, tuple) and not isinstance(values.std, tuple):
+    of_bytes = spec.dtype == "uint8" and not values.prepare  # a module of the user returns floats
+    if of_bytes and not isinstance(values.mean, tuple) and not isinstance(values.std, tuple):
         return RawInput(int(values.mean), values.std)
     return StandardisedInput(values, ndim=len(spec.shape) if ndim is None else ndim, rounded=rounded)
+
+
+def with_preparation(network: nn.Module, architecture: Architecture) -> None:
+    """Put the user's own module, if the architecture names one, before the first module of a network of one input.
+
+    RequestError if the network reads no numbers.
+    """
+    name = architecture.normalisation_of(architecture.signature.inputs[0].name).prepare
+    if not name:
+        return
+    first = getattr(network, "raw_input", None)
+    if not isinstance(first, nn.Module):
+        raise RequestError(f"preprocess needs a family of images, series or tables, but got {architecture.family!r}")
+    device = next(network.parameters()).device
+    network.raw_input = nn.Sequential(preparation(name).to(device), first)
 
 
 def output_scale(architecture: Architecture) -> nn.Module:

@@ -12,7 +12,7 @@ from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import END_BITS, WEIGHT_BITS
 
-TABLES = ("embedding.table", "embedding.position")
+TABLES = ("embedding.table", "embedding.position", "stem.embedding")
 """Weights of families of tokens that are looked up."""
 
 _STAGE = re.compile(r"stages\.(\d+)\.")

@@ -19,6 +19,7 @@ from nas_compress.runs.bundle_text.example import example_code
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, at_exit_point, read_record
+from nas_compress.values.pictures.example import with_picture
 from nas_compress.values.signature import Signature
 from nas_compress.values.text import word_pieces
 
@@ -85,6 +86,8 @@ def export_bundle(folder: RunFolder, trial: int, out: Path, *, exit_point: int |
         )
         signature = file_signature(model)
         example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
+        if folder.spec().data.folder is not None:
+            example = with_picture(example, signature.inputs[0])
         write_text(out / "example.py", example)
         _write_word_pieces(out, signature)
         write_text(out / "required_operators.config", required_operators(model))

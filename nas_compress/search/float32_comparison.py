@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from nas_compress.data.dataset import Dataset
 from nas_compress.devices.protocol import Device, Latency
 from nas_compress.measurement.file_latency import measure_latency
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, write_file
@@ -45,8 +46,7 @@ def compare_members(progress: Progress) -> None:
     compared = compare_with_float32(
         uncompared_members(progress.records, progress.members),
         build=parts.build,
-        signature=parts.dataset.task.signature,
-        calibration=calibration_samples(parts.dataset.train),
+        dataset=parts.dataset,
         target=parts.target,
     )
     progress.records = amend(progress.folder, progress.records, compared)
@@ -55,18 +55,19 @@ def compare_members(progress: Progress) -> None:
 
 
 def compare_with_float32(
-    uncompared: Sequence[Record], *, build: Build, signature: Signature, calibration: Batch, target: Device
+    uncompared: Sequence[Record], *, build: Build, dataset: Dataset, target: Device
 ) -> dict[int, Outcome]:
     """Time the float32 form of each record's architecture. Return the outcomes with the latency, by trial.
 
-    signature: signature of the files. calibration: training samples. A noisy latency is left out.
+    A noisy latency is left out.
     """
     end, compared = time.monotonic() + TIME_LIMIT_S, {}
     for record in uncompared:
         architecture, measured = record.outcome.architecture, record.outcome.measured
         if architecture is None or measured is None or time.monotonic() >= end:
             continue
-        latency = _latency(build(architecture), signature, calibration, target)
+        data = dataset.fitting(architecture.signature)
+        latency = _latency(build(architecture), data.task.signature, calibration_samples(data.train), target)
         if not latency.noisy:
             known = replace(measured, float32_latency_ms=latency.latency_ms)
             compared[record.trial] = replace(record.outcome, measured=known)

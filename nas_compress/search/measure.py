@@ -8,7 +8,7 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile, read_study
 from nas_compress.data.dataset import Split
 from nas_compress.devices.named import open_one
-from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_session import file_signature, open_session, read_model
 from nas_compress.devices.protocol import Answering, Device
 from nas_compress.devices.table import DEFAULT_DEVICE, DEVICES, open_device
 from nas_compress.errors import DeviceLostError, RequestError, require_known
@@ -67,7 +67,7 @@ def measure(
     file = study if isinstance(study, StudyFile) else read_study(study)
     timed_on = None if device is None else _further_device(file, device)
     parts = gather(file)
-    dataset = parts.dataset
+    dataset = parts.dataset.fitting(file_signature(model))
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     rates = _rates(model, samples)
     used = timed_on or parts.target

@@ -6,7 +6,7 @@ The values reported to the sampler stay unchanged.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def measure_members_again(progress: Progress) -> None:
             parts.target,
             parts.budgets,
             sizes=parts.sizes,
-            samples=_samples(parts),
+            samples=lambda record: _samples(parts, record),
             named=parts.named,
         )
         progress.records = amend(progress.folder, progress.records, steady)
@@ -80,12 +80,12 @@ def measure_again(
     budgets: tuple[Budget, ...],
     *,
     sizes: SampleSizes,
-    samples: Sequence[Sample] = (),
+    samples: Callable[[Record], Sequence[Sample]] | None = None,
     named: NamedDevices | None = None,
 ) -> dict[int, Outcome]:
     """Measure the noisy latencies of each record's file again. Return the outcomes with a steady one by trial.
 
-    sizes: sizes of free dimensions by name. samples: real ones for files with exits, see `stream_of`. named: further
+    sizes: sizes of free dimensions by name. samples: real ones for a file with exits, see `stream_of`. named: further
     devices of the study. DamagedFileError for a file other than the measured one.
     """
     end, steady = time.monotonic() + TIME_LIMIT_S, {}
@@ -93,7 +93,8 @@ def measure_again(
         known = record.outcome.measured
         if record.model and known is not None and time.monotonic() < end:
             path = model_path(folder, record)
-            found = _steadier(known, path, target, sizes=sizes, samples=samples, named=named or NamedDevices())
+            stream = () if samples is None or known.exits is None else samples(record)
+            found = _steadier(known, path, target, sizes=sizes, samples=stream, named=named or NamedDevices())
             if found is not known:
                 steady[record.trial] = _with_figures(record.outcome, found, budgets)
     return steady
@@ -136,7 +137,7 @@ def measure_missing(progress: Progress) -> None:
         if known is None or not lacking or not record.model or record.repeats is not None:
             continue
         try:
-            path, samples = model_path(folder, record), () if known.exits is None else _samples(parts)
+            path, samples = model_path(folder, record), () if known.exits is None else _samples(parts, record)
             measured = parts.named.timed(known, path, sizes=parts.sizes, samples=samples, only=lacking)
         except TrialError as error:
             progress.reporter.say(f"trial {record.trial}: {error}")
@@ -268,9 +269,9 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
     return [name for name in named.devices if on_device("latency_ms", name) not in figures]
 
 
-def _samples(parts: StudyParts) -> list[Sample]:
-    """Return real samples for files with early exits."""
-    validation = parts.dataset.validation
+def _samples(parts: StudyParts, record: Record) -> list[Sample]:
+    """Return real samples for a record's file with early exits."""
+    validation = parts.dataset.at(record.outcome.candidate.image_size).validation
     return stream_of(to_device(validation.inputs, "cpu"), validation.tokens)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.schema import StudySpec, TrainingSection
-from nas_compress.config.search_space import Space, check_given, fixed_space, load_space
+from nas_compress.config.search_space import Space, check_given, fixed_space, load_space, with_image_sizes
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
@@ -39,7 +39,7 @@ from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.batch import Batch, device_of, one_sample, timed_sizes
 from nas_compress.teacher.finite_answers import require_finite_answers
-from nas_compress.teacher.given import load_given_teacher
+from nas_compress.teacher.given import GivenTeacher
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture, teacher_maker
 from nas_compress.teacher.runtime_network import OnnxNetwork
 from nas_compress.teacher.store import ORIGIN
@@ -62,6 +62,7 @@ class StudyParts:
     """Checked parts of a study file. Nothing is trained or written yet.
 
     find_whole: finds the layers of the user's own teacher that keep all their channels, at most once.
+    given: the user's own teacher, None for one that is trained.
     named: the study's further devices. teacher_figures: figures of the teacher's file, None before it was measured.
     """
 
@@ -71,6 +72,7 @@ class StudyParts:
     device: torch.device
     target: Device
     find_whole: Callable[[], tuple[WholeLayers, ...]]
+    given: GivenTeacher | None
     named: NamedDevices = field(default_factory=NamedDevices)
     teacher_figures: Mapping[str, float] | None = None
 
@@ -124,6 +126,7 @@ def gather(
         space = load_space(
             spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
         )
+        space = with_image_sizes(space, spec.data.image_sizes)
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
     device, target = (
@@ -139,23 +142,29 @@ def gather(
         if spec.teacher.bn_sparsity > 0:
             require_scales(build_student(architecture), where=where + "teacher.bn_sparsity")
     named = NamedDevices(opened, notice=notice)
-    data = dataset
+    own = None
+    if not spec.teacher.is_trained:
+        own = GivenTeacher(
+            section=spec.teacher, folder=file.folder, task=dataset.task, batch=dataset.example, label=file.label
+        )
     return StudyParts(
         file=file,
         space=space,
         dataset=dataset,
         device=device,
         target=target,
-        find_whole=cache(lambda: _whole_layers(file, data)),
+        find_whole=cache(lambda: _whole_layers(file, own)),
+        given=own,
         named=named,
     )
 
 
-def _whole_layers(file: StudyFile, dataset: Dataset) -> tuple[WholeLayers, ...]:
-    if file.spec.teacher.is_trained:
+def _whole_layers(file: StudyFile, given: GivenTeacher | None) -> tuple[WholeLayers, ...]:
+    if given is None:
         return ()
-    where = f"{file.label}: pruning.keep"
-    return layers_left_whole(_given_teacher(file, dataset), dataset.example, keep=file.spec.pruning.keep, where=where)
+    return layers_left_whole(
+        given.copy(), given.batch, keep=file.spec.pruning.keep, where=f"{file.label}: pruning.keep"
+    )
 
 
 def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Module:
@@ -163,21 +172,9 @@ def untrained_teacher(parts: StudyParts, notice: Notice = no_notice) -> nn.Modul
 
     notice: receives a line about weights that were found under another key or prefix.
     """
-    section = parts.spec.teacher
-    if section.is_trained:
-        return build_student(teacher_architecture(section, parts.dataset, parts.file.label))
-    return _given_teacher(parts.file, parts.dataset, notice)
-
-
-def _given_teacher(file: StudyFile, dataset: Dataset, notice: Notice = no_notice) -> nn.Module:
-    return load_given_teacher(
-        file.spec.teacher,
-        folder=file.folder,
-        task=dataset.task,
-        batch=dataset.example,
-        label=file.label,
-        notice=notice,
-    )
+    if parts.given is not None:
+        return parts.given.copy(notice)
+    return build_student(teacher_architecture(parts.spec.teacher, parts.dataset, parts.file.label))
 
 
 def measured_against(parts: StudyParts, teacher: Measured | None) -> StudyParts:
@@ -210,6 +207,7 @@ def find_teacher(parts: StudyParts, progress: Progress, notice: Notice = _log.wa
         progress=progress,
         notice=notice,
         find_whole=parts.find_whole,
+        given=parts.given,
     )
 
 

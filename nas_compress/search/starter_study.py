@@ -58,6 +58,9 @@ FIRST_RUN = 4_000_000
 FIRST_TOKENS = 120_000
 """Word pieces of all training texts from which `init` chooses a part of them: 3,000 texts of 40."""
 
+FEW_SAMPLES = 256
+"""Training samples below which batches are small, so that an epoch has enough steps."""
+
 LEAST_OF_CLASS = 20
 """Samples of a class that the part has on average, at least."""
 
@@ -257,7 +260,9 @@ def _study_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles
     small = not built_in or starter.data == "digits"
     shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
     wide = kind is IMAGES and not built_in and max(shape[1:]) >= WIDE_IMAGE
-    epochs, batch_size = (8 if wide else 14, 32) if small else (4, 256)
+    epochs, batch_size = (8 if wide else 14, 32) if small or kind is TEXTS else (4, 256)
+    if len(dataset.train) < FEW_SAMPLES:
+        batch_size = 8
     metric = METRICS[task.metrics[0]]
     return STUDY.format(
         name=_name(starter.folder),
@@ -265,7 +270,7 @@ def _study_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles
         data=_data_text(starter, dataset, kind, files),
         teacher=_teacher_text(starter, task, kind, small=small, wide=wide),
         epochs=TEXT_EPOCHS if kind is TEXTS else epochs,
-        batch_size=32 if kind is TEXTS else batch_size,
+        batch_size=batch_size,
         learning_rate=TEXT_RATE if kind is TEXTS else 0.01,
         metric=metric.name,
         limit=f"{Budget(name=metric.name, limit=1.0).rule} = 0.9",
@@ -285,7 +290,7 @@ def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles 
         )
         return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
     if starter.pictures is not None:
-        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1])
+        data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1], half=shape[-1] // 2)
     elif ":" not in starter.data:
         return BUILT_IN_DATA.format(data=starter.data)
     else:

@@ -15,7 +15,6 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
-from nas_compress.errors import RequestError
 from nas_compress.measurement.own_metrics import with_own_metrics
 from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
 from nas_compress.tasks.task import Task
@@ -26,14 +25,24 @@ _log = logging.getLogger(__name__)
 def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: Notice = _log.warning) -> Dataset:
     """Load the data of a study; its task measures the figures that the study names.
 
+    Several sizes of pictures are loaded; the result has the largest one, and the others as its `sizes`.
     progress, notice: of data that are read into a store. RequestError if the data cannot be used.
     """
+    size = file.spec.data.image_size
+    if not isinstance(size, tuple):
+        return _at_size(file, size, progress, notice)
+    *smaller, largest = sorted(size)
+    others = {each: _at_size(file, each, progress, notice) for each in smaller}
+    return replace(_at_size(file, largest, progress, notice), sizes=others)
+
+
+def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Notice) -> Dataset:
     spec = file.spec
     dataset = load_dataset(
         name=spec.data.name,
         factory=spec.data.factory,
         pictures=spec.data.folder,
-        image_size=spec.data.image_size,
+        image_size=size,
         texts=_text_files(spec.data),
         text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
         folder=file.folder,
@@ -54,6 +63,7 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
             )
             for name, task in spec.tasks.items()
         ],
+        preprocess=spec.data.preprocess,
         where=f"{file.label}: data.{spec.data.source}",
         progress=progress,
         notice=notice,
@@ -70,9 +80,6 @@ def _for_rare_classes(dataset: Dataset, spec: StudySpec, where: str) -> Task:
         task = with_class_weights(task, training.class_weight, targets, where=f"{where}training.class_weight")
     if training.sampler == "balanced":
         sampling_weights(task, targets, where=f"{where}training.sampler")
-        if spec.data.augment_code is not None:
-            rule = 'training.sampler = "balanced" draws single samples, but data.augment changes blocks of them'
-            raise RequestError(f"{where}{rule}; use class_weight")
     return task
 
 

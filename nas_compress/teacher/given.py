@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from nas_compress.callbacks import Notice, no_notice
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
+from nas_compress.models.detached_copy import detached_copy
 from nas_compress.tasks.batch import Batch, named_outputs, rows
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.chosen_output import choose_output
@@ -35,6 +38,35 @@ from nas_compress.teacher.weights_file import find_path
 
 SAME = 1e-3
 """Largest difference of the logits of the same sample in two passes, relative to the largest logit."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenTeacher:
+    """A study's own teacher, loaded and checked once. The fields are the arguments of `load_given_teacher`."""
+
+    section: TeacherSection
+    folder: Path
+    task: Task
+    batch: Batch
+    label: str
+
+    def copy(self, notice: Notice = no_notice) -> nn.Module:
+        """Return a copy of the network; a file of a runtime, which nothing changes, is returned itself.
+
+        notice: see `load_given_teacher`, whose errors are raised.
+        """
+        network, notes = self._loaded
+        for note in notes:
+            notice(note)
+        return network if isinstance(network, RuntimeNetwork) else detached_copy(network)
+
+    @cached_property
+    def _loaded(self) -> tuple[nn.Module, tuple[str, ...]]:
+        notes: list[str] = []
+        network = load_given_teacher(
+            self.section, folder=self.folder, task=self.task, batch=self.batch, label=self.label, notice=notes.append
+        )
+        return network, tuple(notes)
 
 
 def build_given_module(section: TeacherSection, *, folder: Path, task: Task, batch: Batch, label: str) -> nn.Module:

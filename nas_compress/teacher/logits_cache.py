@@ -87,27 +87,30 @@ def compute_answers(
     device, views = device_of(samples.inputs), augmentation.over(samples.inputs)
     size = fitting(samples.inputs, BATCH)
     finite = torch.ones(len(samples) if among is None else len(among), dtype=torch.bool, device=device)
-    relative, maximum = [], []
-    with torch.inference_mode(), kept_random_states(device):
+    relative, maximum = torch.empty(0), torch.empty(0)
+    with torch.no_grad(), kept_random_states(device):
         for view in range(augmentation.count):
             order = views.order(len(samples), view, None).to(device)
             if samples.tokens:
                 order = token_lengths(samples.inputs, samples.tokens).argsort(stable=True)
             if among is not None:
                 order = order[torch.isin(order, among.to(device))]
-            batches = (unpadded(views.batch(piece, view), samples.tokens) for piece in torch.split(order, size))
-            pieces = [_logits(network, batch, task, logits).float() for batch in batches]
-            found = torch.cat(pieces)[order.argsort()]
-            finite &= finite_rows(found)
-            below, best = below_maximum(found)
-            relative.append(below)
-            maximum.append(best)
+            with torch.inference_mode():
+                batches = (unpadded(views.batch(piece, view), samples.tokens) for piece in torch.split(order, size))
+                pieces = [_logits(network, batch, task, logits).float() for batch in batches]
+                found = torch.cat(pieces)[order.argsort()]
+                finite &= finite_rows(found)
+                below, best = below_maximum(found)
+            if view == 0:  # all views at once: a list of them would be copied
+                relative = torch.empty((augmentation.count, *below.shape), dtype=below.dtype, device=device)
+                maximum = torch.empty((augmentation.count, *best.shape), dtype=best.dtype, device=device)
+            relative[view], maximum[view] = below, best
             if on_view is not None:
                 on_view(view + 1, augmentation.count)
     broken = int((~finite).sum())
     if broken:
         raise NonFiniteLossError(finite_rule(broken, len(samples), samples.name))
-    return Answers(relative=torch.stack(relative), maximum=torch.stack(maximum))
+    return Answers(relative=relative, maximum=maximum)
 
 
 def cached_answers(
@@ -123,7 +126,7 @@ def cached_answers(
     notice: Notice,
     on_view: Callable[[int, int], None] | None = None,
 ) -> Answers:
-    """Return the answers stored at `path` if this network computed them; otherwise compute, store and read them.
+    """Return the answers stored at `path` if this network computed them; otherwise compute and store them.
 
     identity: of the network and the samples; answers of another identity are computed again.
     name, remedy: of the network, for error texts. notice: receives a line about a damaged file.
@@ -143,8 +146,7 @@ def cached_answers(
     except NonFiniteLossError as error:
         raise RequestError(f"{name}: {error}; {remedy}") from error
     write_tensors(path, {"logits": answers.relative, "maximum": answers.maximum}, about=wanted)
-    written = _read(path, wanted)
-    return answers if written is None else _on(written, samples)
+    return answers
 
 
 def below_maximum(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nas_compress.callbacks import Notice, Progress, no_notice
+from nas_compress.callbacks import Notice, Progress
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset, Split
@@ -21,7 +21,7 @@ from nas_compress.models.families import build_student, family_named, require_fi
 from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.tasks.class_weights import draws_of
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.given import build_given_module, describe_given, load_given_teacher
+from nas_compress.teacher.given import GivenTeacher, build_given_module, describe_given
 from nas_compress.teacher.runtime_network import RuntimeNetwork
 from nas_compress.teacher.store import Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
@@ -69,17 +69,20 @@ def obtain_teacher(
     progress: Progress,
     notice: Notice = _log.warning,
     find_whole: Callable[[], Sequence[WholeLayers]] | None = None,
+    given: GivenTeacher | None = None,
 ) -> Teacher:
     """Return the study's teacher; it is trained at most once for the same settings and data.
 
     notice: receives a line about each damaged file of the cache, which is made again.
     find_whole: finds the layers that keep all their channels; by default the teacher does.
+    given: the user's own teacher if it is loaded already.
     """
     samples = dataset.train.to(device)
     if not section.is_trained:
-        network = load_given_teacher(
-            section, folder=folder, task=dataset.task, batch=dataset.example, label=label, notice=no_notice
+        given = given or GivenTeacher(
+            section=section, folder=folder, task=dataset.task, batch=dataset.example, label=label
         )
+        network = given.copy()
         digest = network.digest if isinstance(network, RuntimeNetwork) else digest_of_tensors(network.state_dict())
         made_by: dict[str, object] = {**describe_given(section, folder=folder, label=label), "weights": digest}
         family: str | None = None

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from nas_compress.errors import DamagedFileError, describe
-from nas_compress.files import require_regular, write_bytes
+from nas_compress.files import require_regular, write_atomically
 
 SEAL = "nas_compress"
 """Key of the metadata: a JSON object with `sha256` and `about`. With one key the same tensors give the same bytes."""
+
+LARGE = 2**20
+"""Bytes from which a tensor is written without a copy, such as the answers to many views."""
 
 _LENGTH_BYTES = 8
 """Bytes before the header of a safetensors file, with its length."""
@@ -32,13 +38,27 @@ class TensorFile:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, str] | None = None) -> None:
     """Write tensors, in one step, with the digest of their names, types, shapes and bytes."""
-    kept = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    kept: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        kept[name] = _apart(tensor.detach().cpu(), kept.values())
     seal = {"about": dict(about or {}), "sha256": digest_of_tensors(kept, about=about)}
     text = json.dumps(seal, sort_keys=True)
-    content = save(kept, metadata={SEAL: text})
-    write_bytes(path, content)
+
+    def fill(temporary: Path) -> None:
+        try:
+            save_file(kept, temporary, metadata={SEAL: text})  # reads the tensors in place, without a copy
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(temporary)) from error
+
+    write_atomically(path, fill)
+
+
+def _apart(tensor: Tensor, others: Collection[Tensor]) -> Tensor:
+    """Return a tensor whose memory is its own: itself if it is large and fills its memory, else a copy."""
+    whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes >= LARGE
+    shared = any(tensor.data_ptr() == other.data_ptr() for other in others)
+    return tensor if whole and not shared else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def read_tensors(path: Path) -> TensorFile:

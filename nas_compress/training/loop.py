@@ -99,12 +99,13 @@ def train(
             if draws is None:
                 order = views.order(len(samples), of_epoch, shuffle).to(device)
             else:
-                order = torch.multinomial(draws, len(samples), replacement=True, generator=shuffle).to(device)
+                drawn = torch.multinomial(draws, len(samples), replacement=True, generator=shuffle)
+                order = views.arranged(drawn, of_epoch, shuffle).to(device)
             if lengths is not None:
                 order = bucketed(order, lengths, batch_size=batch_size, shuffle=shuffle)
-            drawn = _views(augmentation, of_epoch, steps_per_epoch, shuffle)
+            of_steps = _views(augmentation, of_epoch, steps_per_epoch, shuffle)
             history: list[dict[str, Tensor]] = []
-            for number, view in enumerate(drawn):
+            for number, view in enumerate(of_steps):
                 if pause is not None:
                     pause()
                 # batch: one view for all its samples

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nas_compress.data.augment.protocol import Views
 from nas_compress.errors import refusal
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import ObservableNetwork, Observation, watch
@@ -43,6 +44,7 @@ class LossObjective:
     ensemble, on the samples' device; a constant may be missing in each row. Or networks that answer each batch.
     teacher: the network itself, in eval mode; it runs once per batch while an active term reads features.
     watched: submodules of a user's network; their outputs are its features.
+    views: the teacher's samples, if they have another size than the student's.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class LossObjective:
         answers: Tensor | LiveAnswers | None = None,
         teacher: nn.Module | None = None,
         watched: Sequence[str] = (),
+        views: Views | None = None,
     ) -> None:
         self._loss, self._answers, self._teacher, self._watched = loss, answers, teacher, watched
+        self._views = views
 
     @property
     def learners(self) -> Sequence[nn.Module]:
@@ -66,17 +70,21 @@ class LossObjective:
         """Return the loss terms of a batch; see `TrainingObjective`."""
         relations = self._loss.reads_relations(progress)
         watched = self._watched if self._loss.reads_features(progress) else ()
+        runs = self._teacher is not None and self._loss.reads_features(progress)
+        shown = batch  # to the teacher
+        if self._views is not None and (runs or isinstance(self._answers, LiveAnswers)):
+            shown = self._views.batch(index, view)
         with mixed_precision(device_of(batch)):
             student = observe(model, batch, self._loss.task, relations=relations, watched=watched)
             seen = None
-            if self._teacher is not None and self._loss.reads_features(progress):
+            if self._teacher is not None and runs:
                 with torch.no_grad():
-                    seen = observe(self._teacher, batch, self._loss.task, relations=relations, watched=watched)
+                    seen = observe(self._teacher, shown, self._loss.task, relations=relations, watched=watched)
         answers = self._answers
         if isinstance(answers, Tensor):
             given: Tensor | None = answers[view].index_select(0, index)
         else:
-            given = None if answers is None else answers(batch)
+            given = None if answers is None else answers(shown)
         terms: dict[str, Tensor] = self._loss(student, targets, seen, answers=given, progress=progress)
         return terms
 

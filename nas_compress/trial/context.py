@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
-from nas_compress.data.augment.protocol import Augmentation
+from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
 from nas_compress.losses.table import needs_teacher
@@ -40,6 +40,30 @@ class TrialContext:
     budgets: tuple[Budget, ...]
     device: torch.device
     named: NamedDevices = field(default_factory=NamedDevices)
+
+    def at(self, size: int | None) -> TrialContext:
+        """Return the context of candidates with pictures of a size; the teacher keeps its own. See `Dataset.at`."""
+        dataset = self.dataset.at(size)
+        if dataset is self.dataset:
+            return self
+        return self._sized.setdefault(dataset.fingerprint, replace(self, dataset=dataset))
+
+    @cached_property
+    def _sized(self) -> dict[str, TrialContext]:
+        return {}
+
+    @cached_property
+    def train(self) -> Split:
+        """The training split on the training device."""
+        own = self.dataset is self.teacher.dataset
+        return self.teacher.train_samples if own else self.dataset.train.to(self.device)
+
+    @cached_property
+    def teacher_views(self) -> Views | None:
+        """The teacher's training samples in all views, if they have another size than the students'."""
+        if self.dataset is self.teacher.dataset:
+            return None
+        return self.teacher.dataset.augmentation.over(self.teacher.train_samples.inputs)
 
     @cached_property
     def validation(self) -> Split:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from nas_compress.data.augment.protocol import Views
+from nas_compress.data.dataset import Dataset
 from nas_compress.losses.table import TASK_LOSS, needs_teacher, reads_answers, runs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
-from nas_compress.tasks.batch import rows
+from nas_compress.tasks.batch import rows, to_device
 from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
@@ -37,11 +39,12 @@ class Supervision:
 
     answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble. A constant may be
     missing in each row. Networks that answer each batch, if the logits would take too much memory.
-    network: for its features.
+    network: for its features. views: the samples of network and answers, if they have another size than the student's.
     """
 
     answers: Tensor | LiveAnswers | None
     network: nn.Module | None
+    views: Views | None = None
 
 
 def teach(
@@ -141,16 +144,19 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
         return Supervision(answers=None, network=None)
     wanted = reads_answers(candidate.losses)
     if teaching.teacher == "ensemble":
-        return Supervision(answers=_ensemble_answers(candidate, context) if wanted else None, network=teacher.network)
+        answers = _ensemble_answers(candidate, context) if wanted else None
+        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
     if teaching.teacher == "out_of_fold":
-        return Supervision(answers=out_of_fold(teacher, teaching.folds or 2), network=teacher.network)
+        answers = out_of_fold(teacher, teaching.folds or 2)
+        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
     if teaching.teacher == "single_tasks":
-        return Supervision(answers=of_single_tasks(teacher), network=teacher.network)
+        return Supervision(answers=of_single_tasks(teacher), network=teacher.network, views=context.teacher_views)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
         teacher = earlier(teacher, teaching.checkpoint or 1.0)
-    return Supervision(answers=teacher.answer_source if wanted else None, network=teacher.network)
+    answers = teacher.answer_source if wanted else None
+    return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
 
 
 def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor | LiveAnswers:
@@ -172,7 +178,7 @@ def _from_generation(candidate: Candidate, generation: nn.Module, context: Trial
     """The supervision by the previous generation."""
     answers: Tensor | LiveAnswers | None = None
     if reads_answers(candidate.losses):
-        samples, augmentation, task = context.teacher.train_samples, context.dataset.augmentation, context.dataset.task
+        samples, augmentation, task = context.train, context.dataset.augmentation, context.dataset.task
         if isinstance(context.teacher.answer_source, LiveAnswers):
             answers = LiveAnswers([generation], task)
         else:
@@ -202,7 +208,9 @@ def objective_of(
     teacher = peers[0] if peers else supervision.network
     shown: list[Observation | None] = [None] * max(2, 1 + len(peers))
     if teacher is not None and runs_teacher(candidate.losses):
-        shown = [_observe_shapes(network, context) for network in (student, teacher, *peers[1:])]
+        of_teacher = context.teacher.dataset if supervision.views is not None else context.dataset
+        shown = [_observe_shapes(student, context, context.dataset), _observe_shapes(teacher, context, of_teacher)]
+        shown += [_observe_shapes(network, context, context.dataset) for network in peers[1:]]
     else:
         teacher = None
     loss = functools.partial(
@@ -214,7 +222,9 @@ def objective_of(
     )
     losses = [loss(student=shown[0], teacher=shown[1])]
     if not peers:
-        return LossObjective(losses[0], answers=supervision.answers, teacher=teacher, watched=features)
+        return LossObjective(
+            losses[0], answers=supervision.answers, teacher=teacher, watched=features, views=supervision.views
+        )
     if teaching.scheme == "joint":
         losses.append(TrainingLoss(context.dataset.task, TASK_LOSS))
     else:
@@ -222,12 +232,13 @@ def objective_of(
     return MutualObjective(peers, losses, watched=features)
 
 
-def _observe_shapes(network: nn.Module, context: TrialContext) -> Observation:
+def _observe_shapes(network: nn.Module, context: TrialContext, dataset: Dataset) -> Observation:
     """Observe two samples, for the shapes of all features."""
     training = network.training
     with torch.no_grad():
-        batch, watched = rows(context.validation.inputs, 0, 2), context.teacher.section.features
-        seen = observe(network.eval(), batch, context.dataset.task, relations=True, watched=watched)
+        batch = to_device(rows(dataset.validation.inputs, 0, 2), context.device)
+        watched = context.teacher.section.features
+        seen = observe(network.eval(), batch, dataset.task, relations=True, watched=watched)
     network.train(training)
     return seen
 

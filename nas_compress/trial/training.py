@@ -140,7 +140,7 @@ def _fit_part(
 ) -> dict[str, float]:
     return train(
         student,
-        context.teacher.train_samples,
+        context.train,
         context.augmentation(losses),
         objective=PartOfObjective(objective=objective, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,

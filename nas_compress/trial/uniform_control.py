@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from nas_compress.models.macs import count_parameters
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
@@ -48,5 +47,5 @@ def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -
 
 def parameter_count(architecture: Architecture, teacher: Teacher) -> int:
     """Count the parameters of an architecture, without memory for its weights if the family allows it."""
-    with torch.device("meta"):
+    with shapes_only():
         return count_parameters(teacher.build(architecture))

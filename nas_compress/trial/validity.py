@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +19,7 @@ from nas_compress.measurement.exit_use import require_exits_task
 from nas_compress.models.exits.network import EarlyExits, first_input
 from nas_compress.models.families import FAMILIES, require_fitting
 from nas_compress.models.features import Observation
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
@@ -27,9 +27,10 @@ from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.derived import JOINED, require_joined
 from nas_compress.teacher.obtain import teacher_architecture
+from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
-from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 from nas_compress.values.exits.figures import FEWEST_SAMPLES
 from nas_compress.values.precision import DYNAMIC
@@ -44,7 +45,7 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.shape.family == PRUNED and candidate.precision.quantization.ranges == DYNAMIC:
-        raise RequestError("ranges='dynamic' needs family 'encoder', but got family 'pruned'")
+        raise RequestError("ranges='dynamic' needs a family of encoder layers (vit, encoder), but got family 'pruned'")
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
         family = FAMILIES[candidate.shape.family]
@@ -134,78 +135,6 @@ def _require_channels(candidate: Candidate, teacher: TeacherSection, where: str)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherShape:
-    """The teacher's shape as far as it limits its students.
-
-    family: None for a module of the user. widths: of its stages. heads: of each attention, None without attention.
-    """
-
-    family: str | None
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    heads: int | None = None
-
-
-def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
-    """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
-    shape, pruning = candidate.shape, candidate.pruning
-    same = shape.family == teacher.family
-    if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
-        raise RequestError(
-            f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
-            f"but got {shape.family}"
-        )
-    if shape.family == PRUNED:
-        return
-    stages = len(teacher.widths if same else FAMILIES[shape.family].base_widths)
-    if len(shape.depths) != stages:
-        raise RequestError(
-            f"depths must have one entry per stage of {shape.family} ({stages}), but got depths={shape.depths}"
-        )
-    if pruning.init != "inherit":
-        return
-    deeper = any(map(operator.gt, shape.depths, teacher.depths))
-    if not same or deeper or len(shape.depths) != len(teacher.depths):
-        raise RequestError(
-            "init='inherit' needs a student of the teacher's family and at most its depths, "
-            f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
-        )
-
-
-def require_inheritable(
-    candidate: Candidate,
-    widths: Sequence[Width],
-    layers: Sequence[tuple[str, int]],
-    heads: Mapping[str, int],
-    teacher: TeacherShape,
-    *,
-    step: int,
-) -> None:
-    """Require that the teacher has all inherited weights.
-
-    widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
-    of heads of each attention, by layer.
-    """
-    if candidate.pruning.init != "inherit":
-        return
-    for width, (layer, channels) in zip(widths, layers, strict=True):
-        if width.channels > channels:
-            raise RequestError(
-                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                f"but got {width.channels} (in steps of {step})"
-            )
-        if layer in heads and width.channels != channels:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads cannot get "
-                f"narrower, but got {width.channels}; head_ratio removes whole heads"
-            )
-        if layer in heads and teacher.heads is not None and heads[layer] != teacher.heads:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {teacher.heads} heads in attention, but got heads={heads[layer]}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckedCandidate:
     """A candidate that passed every rule of its study, with the shapes that the rules computed.
 
@@ -243,7 +172,6 @@ class CandidateRules:
         self._teacher, self._label, self._own_network = teacher, label, own_network
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
         self._passed: set[object] = set()
-        self._is_traced = False
 
     def require(self, candidate: Candidate) -> CheckedCandidate:
         """Require a candidate of the study with all its losses and settings; return it with its shapes."""
@@ -253,6 +181,7 @@ class CandidateRules:
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
         architecture = self._shape(candidate)
+        self._require_size(candidate, architecture)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
         watched = bool(feature_terms(candidate.losses))
         key = (candidate.losses, candidate.teaching, (architecture, peer) if watched else None)
@@ -265,13 +194,23 @@ class CandidateRules:
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
         if candidate.sparsity.pattern != "none":
-            with torch.device("meta"):
+            with shapes_only():
                 sparse_layers(self._build(architecture), candidate.sparsity.pattern)
         if candidate.precision.activation_bits < 32:
             self._require_activation_points(candidate)
         if candidate.exits is not None:
             self._require_exits(candidate.exits, architecture)
         return CheckedCandidate(candidate=candidate, architecture=architecture, peer=peer)
+
+    def _require_size(self, candidate: Candidate, architecture: Architecture) -> None:
+        """Require networks that take pictures of another size than the teacher's."""
+        given = candidate.pruning.init == "inherit"
+        key = ("size", candidate.image_size, candidate.shape.family, candidate.teaching.scheme, given and architecture)
+        if self._dataset.at(candidate.image_size) is not self._dataset and key not in self._passed:
+            require_picture_size(
+                candidate, architecture, self._dataset, own_network=self._own_network, build=self._build
+            )
+            self._passed.add(key)
 
     def _require_exits(self, exits: Exits, architecture: Architecture) -> None:
         """Require stages for exits, one class per sample, and a device that runs one sample at a time."""
@@ -288,8 +227,8 @@ class CandidateRules:
             )
         if ("exits", exits, architecture) in self._passed:
             return
-        with torch.device("meta"):
-            sample = first_input(zeros(self._dataset.task.signature.inputs, 2), device="meta")
+        with shapes_only():
+            sample = first_input(zeros(architecture.signature.inputs, 2), device="meta")
             EarlyExits(self._build(architecture).eval(), exits, sample=sample)
         self._passed.add(("exits", exits, architecture))
 
@@ -358,9 +297,11 @@ class CandidateRules:
 
     def _require_activation_points(self, candidate: Candidate) -> None:
         """Require a user's module that gets activation points if its pruned students are quantized."""
-        if candidate.shape.family == PRUNED and not self._is_traced:
-            with_activation_points(self._own_network(), self._dataset.example, watched=self._teacher.features)
-            self._is_traced = True
+        data = self._dataset.at(candidate.image_size)
+        key = ("traced", data.fingerprint)
+        if candidate.shape.family == PRUNED and key not in self._passed:
+            with_activation_points(self._own_network(), data.example, watched=self._teacher.features)
+            self._passed.add(key)
 
     @cached_property
     def _teacher_features(self) -> Observation:
@@ -378,8 +319,8 @@ class CandidateRules:
 
     def _observe(self, architecture: Architecture) -> Observation:
         """Observe two samples on the meta device, or on the CPU for a user's module."""
-        device = torch.device("cpu" if architecture.family == PRUNED else "meta")
-        with device, torch.no_grad():
-            batch, task = zeros(self._dataset.task.signature.inputs, 2), self._dataset.task
+        place = torch.device("cpu") if architecture.family == PRUNED else shapes_only()
+        with place, torch.no_grad():
+            batch, task = zeros(architecture.signature.inputs, 2), self._dataset.task
             network = self._build(architecture).eval()
             return observe(network, batch, task, relations=True, watched=self._teacher.features)

@@ -94,7 +94,7 @@ class Architecture:
         return {
             "family": self.family,
             "signature": self.signature.to_dict(),
-            "normalisation": {name: asdict(values) for name, values in dict(self.normalisation).items()},
+            "normalisation": {name: values.to_dict() for name, values in dict(self.normalisation).items()},
             "depths": list(self.depths),
             "widths": [asdict(width) for width in self.widths],
             "settings": self.settings.to_dict(),

@@ -48,6 +48,7 @@ class Candidate:
     teaching: the teacher and its schedule.
     losses: terms of the training loss, each once.
     exits: early exits, None for a network without them.
+    image_size: pixels of a side of its pictures, one of `[data] image_size`; None for the teacher's.
 
     >>> candidate = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5, weight_bits=8)
     >>> candidate.pruning.ratio, candidate.precision.weight_bits
@@ -63,6 +64,7 @@ class Candidate:
     teaching: Teaching
     losses: tuple[LossTerm, ...]
     exits: Exits | None
+    image_size: int | None
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Candidate:
         teaching: Teaching | None = None,
         losses: Iterable[LossTerm] | None = None,
         exits: Exits | None = None,
+        image_size: int | None = None,
         family: str | None = None,
         depths: Iterable[int] | None = None,
         width_multiplier: float | None = None,
@@ -145,6 +148,7 @@ class Candidate:
             "teaching": teaching or Teaching(),
             "losses": cross_entropy() if losses is None else tuple(losses),
             "exits": exits,
+            "image_size": None if image_size is None else int(image_size),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -203,6 +207,7 @@ class Candidate:
             "min_heads": pruning.min_heads,
             **flat_settings(shape.settings),
             **({} if self.exits is None else {"exits": asdict(self.exits)}),
+            **({} if self.image_size is None else {"image_size": self.image_size}),
         }
 
     @classmethod

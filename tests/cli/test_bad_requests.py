@@ -59,6 +59,12 @@ def refused(command: Command, folder: Path, *words: str, arguments: tuple[object
         ('name = "digits"', 'factory = "own:broken"', ["study.toml: data.factory", "no such disk"]),
         ('name = "digits"', 'factory = "own:splits"', ["study.toml: data.factory", "labels must be integers"]),
         ('name = "digits"', 'factory = "own:numbers"', ["study.toml: data.factory", "did you mean 'number'"]),
+        (
+            'name = "digits"',
+            'name = "digits"\n[optimizer]\nlr = 1.0',
+            ["every key must be known, but got optimizer; did you mean 'training'?"],
+        ),
+        ("[teacher]", "[budgets]\nflops = { at_most = 1 }\n[teacher]", ["'flops'", "did you mean 'macs'?"]),
         (NO_TEACHER, '[teacher]\nfactory = "own:linear"\n', ["teacher", "factory and weights"]),
         (NO_TEACHER, '[teacher]\nfactory = "no:linear"\nweights = "wrong.safetensors"\n', ["teacher.factory", "'no'"]),
         (NO_TEACHER, '[teacher]\nfactory = "own:number"\nweights = "wrong.safetensors"\n', ["teacher.factory", "int"]),

@@ -441,3 +441,19 @@ class WS(Base):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(F.relu(self.b(F.relu(self.a(self.pixels(x))))).mean((2, 3)))
+
+
+class TokenMixer(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 32, 4, stride=4)
+        self.tokens = nn.Linear(16, 16)
+        self.channels = nn.Linear(32, 32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(self.pixels(x)).flatten(2)
+        h = h + self.tokens(h).relu()  # mixes the 16 tokens
+        h = h.transpose(1, 2)
+        h = h + self.channels(h).relu()
+        return self.head(h.mean(1))

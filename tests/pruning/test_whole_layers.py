@@ -225,3 +225,11 @@ def test_a_walk_around_a_circle_ends() -> None:
     torch.manual_seed(0)
     whole = layers_left_whole(Context().eval(), EXAMPLE)
     assert all(group.reason for group in whole)
+
+
+def test_a_mixer_of_tokens_is_cut_around_the_layer_that_mixes_them() -> None:
+    network = made("TokenMixer")
+    assert [group.layers for group in layers_left_whole(network, EXAMPLE)] == [("tokens",)]
+    cut = cut_network(network, EXAMPLE, lambda group: range(16) if "embed" in group.layers else None)
+    assert cut.embed.weight.shape[0] == cut.channels.weight.shape[0] == cut.head.weight.shape[1] == 16
+    assert cut.tokens.weight.shape == (16, 16) and cut(*EXAMPLE.values()).shape == (4, 10)

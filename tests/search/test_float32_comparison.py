@@ -40,8 +40,7 @@ def test_a_member_of_few_bits_is_compared_once(outcome: Outcome, context: TrialC
     compared = compare_with_float32(
         open_,
         build=context.teacher.build,
-        signature=context.dataset.task.signature,
-        calibration=context.calibration,
+        dataset=context.dataset,
         target=target,
     )
     records = amend(folder, records, compared)
@@ -59,8 +58,7 @@ def test_a_machine_in_its_slow_state_leaves_the_question_open(
     found = compare_with_float32(
         [record(0, outcome)],
         build=context.teacher.build,
-        signature=context.dataset.task.signature,
-        calibration=context.calibration,
+        dataset=context.dataset,
         target=target,
     )
     assert found == {}

@@ -16,7 +16,7 @@ from nas_compress.errors import RequestError
 from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_pruned
 from nas_compress.tasks.classification import Classification
-from nas_compress.teacher.given import load_given_teacher
+from nas_compress.teacher.given import GivenTeacher, load_given_teacher
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.user_module import plain_module
 from nas_compress.values.architecture import Architecture, Width
@@ -215,3 +215,23 @@ def test_students_are_cut_from_a_module_with_the_older_weight_norm() -> None:
     student = build_pruned(lambda: plain_module(Net(), example), architecture, example)
     assert [tuple(layer.weight.shape) for layer in (student.first, student.second)] == [(8, 1, 3, 3), (4, 8, 3, 3)]
     assert student(SAMPLE).shape == (2, 10)
+
+
+def test_a_given_teacher_is_loaded_once_and_handed_out_as_copies(place: Path) -> None:
+    torch.save({"state_dict": state()}, place / "nested.pt")
+    given = GivenTeacher(
+        section=TeacherSection(factory="my_net:build", weights="nested.pt"),
+        folder=place,
+        task=Classification.of_images(shape=(1, 8, 8), classes=10),
+        batch={"input": SAMPLE},
+        label="study.toml",
+    )
+    notes: list[str] = []
+    first = given.copy(notes.append)
+    (place / "nested.pt").unlink()
+    with torch.no_grad():
+        for values in first.parameters():
+            values.zero_()
+    second = given.copy(notes.append)
+    assert all(torch.equal(values, state()[name]) for name, values in second.state_dict().items() if "num_" not in name)
+    assert len(notes) == 2 and "state_dict" in notes[0]

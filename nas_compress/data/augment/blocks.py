@@ -46,6 +46,17 @@ class Blocks:
         pieces = torch.split(self.order, BLOCK)
         return torch.cat([pieces[number] for number in torch.randperm(len(pieces), generator=shuffle).tolist()])
 
+    def gathered(self, drawn: Tensor, *, at_once: int, shuffle: torch.Generator) -> Tensor:
+        """Return drawn samples in an order that needs at most `at_once` blocks at the same time.
+
+        drawn: samples in random order, with repetition. The order stays as it is if there are no more blocks.
+        """
+        count = -(-len(self.order) // BLOCK)
+        if count <= at_once:
+            return drawn
+        part = torch.randperm(count, generator=shuffle) // max(1, at_once)
+        return drawn[part[self.place.cpu()[drawn] // BLOCK].argsort(stable=True)]
+
 
 def block_seed(seed: int, view: int, number: int) -> int:
     """Return a seed of 63 bits for one block of one view."""

@@ -25,6 +25,9 @@ from nas_compress.values.signature import TensorSpec
 FOR_MEAN = 512
 """Samples for the mean of each channel, spread over the split."""
 
+KEPT_BYTES = 2**28
+"""Changed samples that are kept in an epoch that draws with repetition; with more, its order is one of parts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnViews(Augmentation):
@@ -100,6 +103,8 @@ class _Drawn(Views):
         self._means = _channel_means(inputs)
         self._last: _Draws | None = None
         self._changed: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._kept = 0
+        """Blocks that are kept for later batches."""
 
     def batch(self, index: Tensor, view: int) -> Batch:
         """Return the inputs of the samples at `index` in one view."""
@@ -127,6 +132,15 @@ class _Drawn(Views):
         blocks = self._draws(view).blocks
         return super().order(samples, view, shuffle) if blocks is None else blocks.shuffled(shuffle)
 
+    def arranged(self, drawn: Tensor, view: int | None, shuffle: torch.Generator) -> Tensor:
+        """Return the order in parts whose blocks can be kept, if there are blocks; each is then changed once."""
+        blocks = None if view is None else self._draws(view).blocks
+        if blocks is None:
+            return drawn
+        of_block = BLOCK * sum(each[:1].numel() * each.element_size() for each in self._inputs.values())
+        self._kept = max(1, KEPT_BYTES // max(1, of_block))
+        return blocks.gathered(drawn, at_once=self._kept, shuffle=shuffle)
+
     def _source(self, index: Tensor, draws: _Draws) -> dict[str, Tensor]:
         """Return the samples at an index, changed by the function of the user."""
         function, blocks = self._augmentation.function, draws.blocks
@@ -135,16 +149,22 @@ class _Drawn(Views):
         place = blocks.place[index]
         numbers, of_sample = torch.unique(place // BLOCK, return_inverse=True)
         # a block at the end of one batch is at the beginning of the next one
-        before, self._changed = self._changed, {}
+        changed: dict[tuple[int, int], dict[str, Tensor]] = {}
         for number in numbers.tolist():
             key = (draws.view, number)
-            self._changed[key] = before.get(key) or function(
+            changed[key] = self._changed.get(key) or function(
                 chosen(self._inputs, blocks.members(number)), block_seed(self._augmentation.seed, *key)
             )
-        # the last block may have fewer samples, but none after it
-        rows = of_sample * BLOCK + place % BLOCK
+        before = [key for key in self._changed if key[0] == draws.view and key not in changed]
+        room = max(0, self._kept - len(changed))
+        older = {key: self._changed[key] for key in before[len(before) - min(room, len(before)) :]}
+        self._changed = older | changed
+        rows = [place[of_sample == number] % BLOCK for number in range(len(numbers))]
+        back = of_sample.argsort(stable=True).argsort()
         return {
-            name: torch.cat([block[name] for block in self._changed.values()]).index_select(0, rows)
+            name: torch.cat(
+                [block[name].index_select(0, row) for block, row in zip(changed.values(), rows, strict=True)]
+            ).index_select(0, back)
             for name in self._inputs
         }
 

@@ -39,6 +39,13 @@ class Views(Protocol):
         """
         return torch.arange(samples) if shuffle is None else torch.randperm(samples, generator=shuffle)
 
+    def arranged(self, drawn: Tensor, view: int | None, shuffle: torch.Generator) -> Tensor:
+        """Return an order (N,) that was drawn with repetition, on the CPU, or a better one of the same samples.
+
+        view, shuffle: as in `order`.
+        """
+        return drawn
+
 
 @runtime_checkable
 class Augmentation(Protocol):

@@ -101,7 +101,7 @@ class TokenEncoder(OneInputNetwork):
         mask = token_mask(ids)
         tokens: Tensor = self.embedding(ids)
         # a mask of scores (B, 1, 1, tokens): no token attends to padding
-        hidden = ((1.0 - mask.to(tokens.dtype)) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
+        hidden = ((ids == PADDING).to(tokens.dtype) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
         features = {"embedding": tokens}
         seen: dict[str, Relations] = {}
         for number, layer in enumerate(self.layers):
@@ -165,9 +165,6 @@ class Encoder(EncoderLayers[EncoderSettings]):
         heads = self.heads(settings)
         require_whole_heads(architecture, list(self.multiples(_names(architecture), settings)), heads)
         return replace(architecture, settings=replace(settings, heads=heads, pooling=settings.pooling or POOLING))
-
-    def require_dynamic_ranges(self) -> None:
-        """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
 
 
 def _names(architecture: Architecture) -> list[str]:

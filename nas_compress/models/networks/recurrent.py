@@ -108,7 +108,7 @@ class Recurrent(Family[RecurrentSettings]):
     base_widths = (64,)
     base_depths = (1,)
     settings = RecurrentSettings
-    has_channels = False
+    has_channels = has_removable_blocks = False
 
     def fits(self, signature: Signature) -> bool:
         """Return True for token ids or one series (N, C, T) of a fixed size, and one vector as output."""

@@ -99,7 +99,8 @@ def _needs(spec: StudySpec) -> str:
     """Name the user's files for another training, empty if it needs none."""
     samples = [name_if_absolute(path) for path in (spec.data.folder, spec.data.text) if path is not None]
     weights = [name_if_absolute(path) for path in (spec.teacher.weights, spec.teacher.hugging_face) if path is not None]
-    functions = (spec.data.factory, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
+    data = spec.data
+    functions = (data.factory, data.preprocess, data.augment, spec.teacher.factory, *spec.metric_functions)
     modules = [name.partition(":")[0] for name in functions if name is not None]
     names = ", ".join(map(quoted, dict.fromkeys([*modules, *samples, *weights])))
     return f" It needs {names} next to config.json or in the working folder." if names else ""

@@ -68,11 +68,15 @@ Cost = Callable[[Sized], float]
 
 def _costs(parts: StudyParts) -> Mapping[str, tuple[Cost, int, str]]:
     """Return the function of each metric, its limit of candidates and a word for it."""
-    sample = parts.dataset.train.first(1).inputs
+
+    def macs(item: Sized) -> float:
+        data = parts.dataset.fitting(item.architecture.signature)
+        return count_macs(parts.build(item.architecture), data.train.first(1).inputs)
+
     return {
         "size_bytes": (lambda item: item.weight_bytes, 10**9, "by their weights alone"),
         "parameters": (lambda item: item.parameters, 10**9, "counted"),
-        "macs": (lambda item: count_macs(parts.build(item.architecture), sample), MOST_COUNTED, "counted"),
+        "macs": (macs, MOST_COUNTED, "counted"),
     }
 
 

@@ -16,8 +16,10 @@ from nas_compress.errors import RequestError
 from nas_compress.export.sparse_encoding import mean_bits
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples
 from nas_compress.models.families import family_named
+from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
+from nas_compress.pruning.teacher_shape import TeacherShape
 from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples
@@ -27,7 +29,7 @@ from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped, with_points
 from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import CandidateRules, TeacherShape, require_layers
+from nas_compress.trial.validity import CandidateRules, require_layers
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics.table import Budget
@@ -65,7 +67,7 @@ def draw_candidates(parts: StudyParts) -> tuple[list[Sized], Sampled]:
         except RequestError as error:
             raise RequestError(f"space {parts.space.name}: {error}") from error
         if architecture not in parameters:
-            with torch.device("meta"):
+            with shapes_only():
                 parameters[architecture] = sum(each.numel() for each in parts.build(architecture).parameters())
         bits = mean_bits(
             float(np.mean(candidate.precision.stage_widths)),
@@ -163,10 +165,11 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate with fresh weights in a temporary folder."""
-    samples = calibration_samples(parts.dataset.train)
+    data = parts.dataset.at(candidate.image_size)
+    samples = calibration_samples(data.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
-        network = with_points(parts.build(architecture), candidate, parts.dataset.example)
+        network = with_points(parts.build(architecture), candidate, data.example)
     with tempfile.TemporaryDirectory(prefix="nas_compress_") as folder:
         form = choose_kernels(
             candidate,
@@ -174,7 +177,7 @@ def measure_untrained(candidate: Candidate, architecture: Architecture, parts: S
             Path(folder),
             name=parts.spec.file_name,
             layer_bits=plan_bits(candidate, network, (), samples=samples),
-            signature=parts.dataset.task.signature,
+            signature=data.task.signature,
             calibration=samples,
             target=parts.target,
             named=parts.named,
@@ -260,4 +263,5 @@ def _teacher_shape(parts: StudyParts) -> TeacherShape:
         widths=section.widths or family.base_widths,
         depths=shape.depths,
         heads=family.heads(section.settings),
+        settings=section.settings,
     )

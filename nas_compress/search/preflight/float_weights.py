@@ -53,11 +53,12 @@ def _write(item: Sized, path: Path, parts: StudyParts) -> None:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
         network = parts.build(item.architecture)
+    data = parts.dataset.at(item.candidate.image_size)
     write_file(
         network,
         path,
-        signature=parts.dataset.task.signature,
+        signature=data.task.signature,
         precision=replace(item.candidate.precision, activation_bits=32),
-        calibration=calibration_samples(parts.dataset.train),
+        calibration=calibration_samples(data.train),
         watch=Stopwatch(),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nas_compress.callbacks import Notice, no_notice
+from nas_compress.data.dataset import Dataset
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
@@ -227,16 +228,17 @@ def _teacher_cost(parts: StudyParts, watch: _Watch) -> tuple[Measured | None, fl
 def _training_seconds(architecture: Architecture, parts: StudyParts, epochs: int, watch: _Watch) -> float:
     """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once."""
     network = parts.build(architecture).to(parts.device)
-    _train_batches(network, 1, parts)
+    data = parts.dataset.fitting(architecture.signature)
+    _train_batches(network, 1, parts, data)
     few, several = 0, 0
 
     def train_few() -> None:
         nonlocal few
-        few = _train_batches(network, 1, parts)
+        few = _train_batches(network, 1, parts, data)
 
     def train_several() -> None:
         nonlocal several
-        several = _train_batches(network, TIMED_BATCHES, parts)
+        several = _train_batches(network, TIMED_BATCHES, parts, data)
 
     short, long = watch.seconds(train_few), watch.seconds(train_several)
     per_batch = max(long - short, 0.0) / (several - few) if several > few else long / several
@@ -245,15 +247,15 @@ def _training_seconds(architecture: Architecture, parts: StudyParts, epochs: int
     return once + epochs * batches * per_batch
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts) -> int:
-    training, whole = parts.spec.training, parts.dataset.train
+def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset) -> int:
+    training, whole = parts.spec.training, data.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)
     train(
         network,
         few,
-        parts.dataset.augmentation,
-        objective=LossObjective(TrainingLoss(parts.dataset.task, TASK_LOSS)),
+        data.augmentation,
+        objective=LossObjective(TrainingLoss(data.task, TASK_LOSS)),
         epochs=1,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,

@@ -45,7 +45,7 @@ max_tokens = 128                # further word pieces of a text are left out"""
 
 OF_PICTURES = """\
 folder = {folder}          # a folder for each class; or train, val and test with such folders
-image_size = {size}                 # pixels of a side; larger pictures are cropped to a square and shrunk"""
+image_size = {size}                 # pixels of a side, cropped to a square and shrunk; [{half}, {size}] searches it"""
 
 FEWER = """
 train_samples = {count}            # of {samples}, for a first run of minutes; remove this line to train on all"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from nas_compress.errors import DamagedFileError, describe
-from nas_compress.files import FileLock
+from nas_compress.files import FileLock, irregular_kind
 
 LONGEST_LINE = 1_000_000
 """Longest line of a journal, in bytes. The lines of a search have a few hundred to a few thousand."""
@@ -169,14 +168,10 @@ def count_lines(path: Path) -> int:
 
 def require_plain_file(path: Path) -> None:
     """Raise DamagedFileError if the path is there and no plain file. A link could lead out of the run folder."""
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(kind):
-        shown = "a symbolic link" if stat.S_ISLNK(kind) else "no plain file"
+    kind = irregular_kind(path)
+    if kind is not None:
         raise DamagedFileError(
-            f"{path} is damaged: it is {shown}. Restore it from a copy, or remove it and run the study again: the "
+            f"{path} is damaged: it is {kind}. Restore it from a copy, or remove it and run the study again: the "
             "journal is made anew from the records."
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import optuna
 
 from nas_compress.errors import RequestError, RunError, first_line
-from nas_compress.files import write_atomically
+from nas_compress.files import irregular_kind, write_atomically
 from nas_compress.optional_imports import broken_counts_as_missing, optional_package
 from nas_compress.search.storage.urls import shown_url, without_secrets
 
@@ -67,7 +66,9 @@ class SharedStore:
         these bytes are read. RunError is raised if the file is gone or the store cannot be reached.
         """
         if not self.place.startswith("s3://"):
-            _require_no_link(Path(self.place) / name)
+            kind = irregular_kind(Path(self.place) / name)  # a link leads elsewhere, and a pipe never ends
+            if kind is not None:
+                raise ValueError(f"{name} is {kind}")
         with self._known_errors():
             write_atomically(path, lambda part: self._download(name, part, sha256, size_bytes))
 
@@ -94,16 +95,6 @@ class SharedStore:
             raise RunError(
                 f"--shared {self.place} cannot be reached: {_described(error)}. Run the same command to continue."
             ) from error
-
-
-def _require_no_link(path: Path) -> None:
-    """Raise ValueError if a stored file is no plain file. A link leads elsewhere, and a pipe never ends."""
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(kind):
-        raise ValueError(f"{path.name} is no plain file")
 
 
 def open_shared(place: str | Path) -> SharedStore:

@@ -47,7 +47,8 @@ def worker_count(asked: int | Literal["auto"], *, trials: int, dataset: Dataset,
 
 def worker_bytes(dataset: Dataset) -> int:
     """Return the memory that one worker needs. Samples in the mapped store are shared by all and count as nothing."""
-    held = sum(_held(batch) for split in (dataset.train, dataset.validation) for batch in (split.inputs, split.targets))
+    splits = (split for each in (dataset, *dataset.sizes.values()) for split in (each.train, each.validation))
+    held = sum(_held(batch) for split in splits for batch in (split.inputs, split.targets))
     return PROCESS_BYTES + COPIES * held
 
 

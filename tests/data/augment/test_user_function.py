@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas_compress.data.augment import drawn_views
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.user_function import BLOCK
 from nas_compress.data.dataset import Dataset
@@ -71,6 +72,25 @@ def test_an_epoch_calls_the_function_once_for_each_block_of_samples(tmp_path: Pa
         assert sorted(map(len, calls())) == [4, BLOCK, BLOCK, BLOCK]
         found = torch.cat(calls()).flatten(1).tolist()
         assert sorted(found) == sorted(data.train.inputs["input"].flatten(1).tolist())
+
+
+@pytest.mark.parametrize("blocks", [4, 2])
+def test_an_epoch_that_draws_with_repetition_calls_the_function_once_for_each_block(
+    blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn_views, "KEPT_BYTES", blocks * BLOCK * 64)
+    data = load(tmp_path, mixup=0.5, views=2)
+    views, whole = (data.augmentation.over(data.train.inputs) for _ in range(2))
+    for view in (0, 1, 0):
+        shuffle = torch.Generator().manual_seed(view)
+        drawn = torch.randint(100, (300,), generator=shuffle)
+        order = views.arranged(drawn, view, shuffle)
+        assert torch.equal(order.sort().values, drawn.sort().values)
+        assert torch.equal(order, drawn) == (blocks == 4), "all blocks fit, or the order is one of parts"
+        calls().clear()
+        found = torch.cat([views.batch(index, view)["input"] for index in order.split(10)])
+        assert sum(map(len, calls())) == 100, "each block was changed once"
+        assert torch.equal(found, whole.batch(order, view)["input"])
 
 
 def test_the_module_text_and_the_name_enter_the_fingerprint(tmp_path: Path) -> None:
