@@ -36,7 +36,10 @@ SOURCES = ("name", "factory", "folder", "text")
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels", "preprocess")
+OF_SOUNDS = ("seconds", "mels", "speaker_part")
+"""Keys of `[data]` for folders of .wav files."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "hash_buckets", "max_tokens", "labels", "preprocess", *OF_SOUNDS)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -56,12 +59,16 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. max_tokens: word pieces of a
-    text, by default 128; further ones are left out.
+    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: number of
+    ids of words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words
+    of a text, by default 128; further ones are left out.
 
-    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
-    folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the largest,
-    and that of students is searched. task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
+    working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
+    largest, and that of students is searched. seconds: length of a sound, by default that of the longest file. mels:
+    bands of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between underscores,
+    that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that
+    follows from its targets.
     preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision; or
     `transfer_text` for texts that the teacher answers.
@@ -79,8 +86,12 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | None = None
+    hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     image_size: int | tuple[int, ...] | None = None
+    seconds: PositiveFloat | None = None
+    mels: PositiveInt | None = None
+    speaker_part: PositiveInt | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -105,6 +116,9 @@ class DataSection(Section):
         for key in OF_TEXT_FILES:
             if getattr(self, key) is not None and self.text is None:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
+        for key in OF_SOUNDS:
+            if getattr(self, key) is not None and self.folder is None:
+                raise ValueError(f"{key} needs a folder of .wav files, but got {key}={getattr(self, key)} without one")
         if self.image_size is not None:
             shown = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
             if self.folder is None:

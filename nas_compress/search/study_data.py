@@ -8,6 +8,7 @@ from dataclasses import replace
 from nas_compress.callbacks import Notice, Progress, no_progress
 from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
+from nas_compress.data.audio.parts import SoundSettings
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
@@ -43,8 +44,13 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
         factory=spec.data.factory,
         pictures=spec.data.folder,
         image_size=size,
+        sound_settings=SoundSettings(
+            seconds=spec.data.seconds, bands=spec.data.mels, speaker_part=spec.data.speaker_part
+        ),
         texts=_text_files(spec.data),
-        text_settings=TextSettings(vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens),
+        text_settings=TextSettings(
+            vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens, buckets=spec.data.hash_buckets
+        ),
         folder=file.folder,
         seed=spec.data.seed,
         shift=spec.data.shift,

@@ -15,6 +15,7 @@ from nas_compress.data.assemble import Parts, Samples, no_samples, strata
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.targets import Kind, read_targets
+from nas_compress.data.text.hashing import hashed_inputs
 from nas_compress.data.text.vocabulary import DEFAULT_LONGEST, DEFAULT_SIZE, LEAST_SIZE, trained_pieces
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import lengths_of
@@ -30,13 +31,20 @@ Texts = tuple[Sequence[str], NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How texts become ids: the size of the vocabulary, and the most ids of a text. None: the defaults."""
+    """How texts become ids: the size of the vocabulary, and the most ids of a text. None: the defaults.
+
+    buckets: ids of words are made by a hash inside the file, with so many different ones; None: ids of word pieces.
+    """
 
     vocabulary: int | None = None
     longest: int | None = None
+    buckets: int | None = None
 
     def require_sound(self, where: str) -> None:
-        """Raise RequestError for a vocabulary that has no room for letters."""
+        """Raise RequestError for a vocabulary that has no room for letters, or for two vocabularies."""
+        if self.vocabulary is not None and self.buckets is not None:
+            rule = "texts must have one of vocabulary (word pieces) and hash_buckets (hashed words)"
+            raise refusal(f"{rule}, but got vocabulary={self.vocabulary} and hash_buckets={self.buckets}", where)
         if self.vocabulary is not None and self.vocabulary < LEAST_SIZE:
             raise refusal(f"vocabulary >= {LEAST_SIZE} must hold, but got vocabulary={self.vocabulary}", where)
 
@@ -68,18 +76,17 @@ def text_parts(
         for split, index in (("validation", validation), ("train", train)):
             texts[split] = [splits["train"][0][number] for number in index]
             targets[split] = {name: values[index] for name, values in found.splits["train"].items()}
-    pieces = trained_pieces(
-        texts["train"],
-        size=settings.vocabulary or DEFAULT_SIZE,
-        longest=settings.longest or DEFAULT_LONGEST,
-        where=where,
-        notice=notice,
-    )
-    samples: dict[str, Samples] = {
-        split: ({INPUT_NAME: encoded(given, pieces)}, targets[split]) for split, given in texts.items()
-    }
-    lengths = lengths_of(samples["validation"][0][INPUT_NAME][:])
-    spec = token_input(len(pieces.pieces), pieces=pieces, lengths=lengths)
+    longest = settings.longest or DEFAULT_LONGEST
+    inputs: Mapping[str, NDArray[Any]]
+    if settings.buckets is not None:
+        spec, inputs = hashed_inputs(texts, buckets=settings.buckets, longest=longest)
+    else:
+        size = settings.vocabulary or DEFAULT_SIZE
+        pieces = trained_pieces(texts["train"], size=size, longest=longest, where=where, notice=notice)
+        inputs = {split: encoded(given, pieces) for split, given in texts.items()}
+        lengths = lengths_of(inputs["validation"])
+        spec = token_input(len(pieces.pieces), pieces=pieces, lengths=lengths)
+    samples: dict[str, Samples] = {split: ({INPUT_NAME: values}, targets[split]) for split, values in inputs.items()}
     return Parts(
         name=name,
         task=replace(found.task, inputs=(spec,)),  # type: ignore[type-var]

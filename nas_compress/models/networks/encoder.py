@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
+from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, initialise_
 from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
 from nas_compress.models.scaling import output_scale
@@ -68,6 +69,7 @@ class TokenEncoder(OneInputNetwork):
         super().__init__(shape.signature.output_names[0])
         self.pooling, self.max_tokens = settings.pooling or POOLING, settings.max_tokens
         self.heads, width = settings.heads or HEADS, shape.channels(STREAM)
+        self.raw_input = token_input(shape)
         self.embedding = TokenEmbedding(
             shape.signature.vocabulary,
             width,
@@ -97,7 +99,7 @@ class TokenEncoder(OneInputNetwork):
 
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         """Features `embedding`, `layer0`, `layer1`, ...: (B, tokens, width), at most `max_tokens` tokens."""
-        ids = samples[:, : self.max_tokens]
+        ids = self.raw_input(samples)[:, : self.max_tokens]
         mask = token_mask(ids)
         tokens: Tensor = self.embedding(ids)
         # a mask of scores (B, 1, 1, tokens): no token attends to padding

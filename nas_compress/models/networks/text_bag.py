@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.mlp import LinearUnit, VectorHead
 from nas_compress.models.scaling import output_scale
@@ -75,7 +76,7 @@ def classified(architecture: Architecture, stem: nn.Module, stream: int) -> Stag
         stream = outputs
     head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
     return StagedNetwork(
-        nn.Identity(),
+        token_input(architecture),
         stem,
         [nn.Sequential(*blocks)],
         head,
