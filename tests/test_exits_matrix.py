@@ -1,7 +1,7 @@
 """Exits, bits and prunings train, export and measure together in every family that has exits; others refuse them.
 
-The quick suite holds every family, every kind of exits and every width once. The slow one holds every combination of
-family, exits, bits and pruning, and every pair of these with trained rounding and zeros.
+The quick suite holds each kind of input once. The slow one holds every combination of family, exits, bits and pruning,
+and every pair of these with trained rounding and zeros.
 """
 
 from __future__ import annotations
@@ -57,14 +57,11 @@ FEW_EXITS: list[dict[str, Any]] = [
     dict(zip((*EXIT_FACTORS, "method"), values, strict=True))
     for values in (
         ("resnet", "joint", (2, 8), PRUNINGS[1], "lsq"),
-        ("mobilenet", "frozen", (32, 32), PRUNINGS[1], "calibrate"),
-        ("vit", "patience", (8, 8), PRUNINGS[0], "calibrate"),
         ("conv1d", "gates", (8, 8), PRUNINGS[1], "ste"),
         ("encoder", "distilled", (8, 32), PRUNINGS[0], "calibrate"),
-        ("recurrent", "frozen", (2, 8), PRUNINGS[0], "calibrate"),
     )
 ]
-"""Every family, every kind of exits and every width once."""
+"""Each kind of input once; test_exits_trials.py has patience, contracts/test_early_exits.py has the other families."""
 
 EVERY_EXIT = [dict(zip(EXIT_FACTORS, values, strict=True)) for values in itertools.product(*EXIT_FACTORS.values())]
 TRAINED = {"bits": EXIT_FACTORS["bits"][1:], "method": ["lsq", "ste"], "zeros": ["none", "two_four", "gradual"]}

@@ -212,10 +212,16 @@ def default_folder(file: StudyFile) -> Path:
 
 
 def _check_space(parts: StudyParts, reporter: Reporter) -> None:
-    """Show warnings about random candidates, and refuse budgets out of reach of all of them."""
+    """Show warnings about random candidates. Refuse budgets out of reach of all of them, and settings of a device."""
+    parts.named.described({})  # a device without the settings of the study is refused before anything is written
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
-    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+    for note in notes(
+        candidates,
+        classes=parts.dataset.task.classes,
+        target=parts.target,
+        longest=parts.dataset.longest,
+    ):
         reporter.say(note)
     for note in [*cut_notes(parts, sized), *label_notes(parts, sized)]:
         reporter.say(note)

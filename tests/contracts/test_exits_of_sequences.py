@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.devices.onnx_session import file_signature, open_session
+from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.exits.network import EarlyExits, ExitHead, exit_signature
@@ -43,14 +45,15 @@ def halved_(network: EarlyExits, samples: Tensor) -> EarlyExits:
     return network
 
 
-def with_exits(**settings: object) -> EarlyExits:
+def with_exits(confidence: str = "max_probability", **settings: object) -> EarlyExits:
     network = encoder(depth=3, **settings)
     with torch.no_grad():
         for value in network.parameters():
             if value.ndim > 1:
                 value.mul_(2)  # answers that differ
     torch.manual_seed(0)
-    return EarlyExits(network, Exits(after=("layer0", "layer1")), sample=sentences()).eval()
+    exits = Exits(after=("layer0", "layer1"), confidence=confidence)
+    return EarlyExits(network, exits, sample=sentences()).eval()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,32 @@ def test_a_text_takes_the_exit_of_the_module_with_any_padding(
             assert same == exit_
             np.testing.assert_allclose(padded, answers, rtol=0, atol=tolerance)
     assert len(set(taken)) > 1
+
+
+def test_a_file_counts_the_exits_that_agree_as_its_module_does(tmp_path: Path) -> None:
+    network, samples = with_exits("patience", norm="pre"), sentences()
+    file = tmp_path / "model.onnx"
+    export_onnx(network, exit_signature(TEXT), file)
+    session = open_session(file, signature=TEXT)
+    for patience in (1.0, 2.0, inf):
+        network.set_thresholds_([patience, patience])
+        given = {name: np.array([patience], dtype=np.float32) for name in ("threshold0", "threshold1")}
+        taken = []
+        for row, length in zip(samples, LENGTHS, strict=True):
+            with torch.no_grad():
+                answers, number = network(row[None, :length])
+                first, second, _ = (each.argmax() for each in network.answers(row[None, :length]))
+            found, exit_ = session.run(["logits", "exit"], {"input": row[None, :length].numpy()} | given)
+            np.testing.assert_allclose(found, answers.numpy(), rtol=0, atol=EXACT)
+            assert exit_ == number.numpy() == (0 if patience == 1 else 1 if patience == 2 and first == second else 2)
+            taken.append(int(number))
+        assert patience != 2 or set(taken) == {1, 2}
+
+
+@pytest.mark.parametrize("thresholds", [[1.5, 1.5], [0.0, 0.0], [3.0, 3.0], [1.0, 2.0]])
+def test_patience_other_than_a_number_of_exits_is_refused(thresholds: list[float]) -> None:
+    with pytest.raises(RequestError, match=r"^[^\n]*patience[^\n]*but got[^\n]*$"):
+        Exits(after=("layer0", "layer1"), confidence="patience").check_thresholds(thresholds)
 
 
 def test_batches_of_several_lengths_give_each_sample_its_own_exit() -> None:

@@ -34,6 +34,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
     return words_context(tmp_path_factory.mktemp("exits"))
 
 
+@pytest.mark.slow
 def test_joint_training_repeats_its_figures(context: TrialContext, tmp_path: Path) -> None:
     first = run_trial(JOINT, context, seed=0, model=tmp_path / "first.onnx")
     again = run_trial(JOINT, context, seed=0, model=tmp_path / "again.onnx")

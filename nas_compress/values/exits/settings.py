@@ -108,6 +108,13 @@ class Exits:
             raise RequestError(
                 f"thresholds must be one per exit ({len(self.after)}), but got {len(thresholds)}: {list(thresholds)}"
             )
+        if self.confidence == PATIENCE:
+            wanted = [*range(1, len(self.after) + 1), math.inf]
+            if len(set(thresholds)) > 1 or thresholds[0] not in wanted:
+                raise RequestError(
+                    f"thresholds of patience must be one whole number from 1 to {len(self.after)}, or inf for no exit, "
+                    f"but got {list(thresholds)}"
+                )
         lowest, highest = self.threshold_range
         for threshold in thresholds:
             if not (lowest <= threshold <= highest or threshold == math.inf):
@@ -115,5 +122,3 @@ class Exits:
                     f"{lowest} <= threshold <= {highest} must hold for {self.confidence}, or inf for no exit, "
                     f"but got {threshold}"
                 )
-        if self.confidence == PATIENCE and len(set(thresholds)) > 1:
-            raise RequestError(f"thresholds of patience must be equal, but got {list(thresholds)}")
