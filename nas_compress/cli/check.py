@@ -56,7 +56,12 @@ def check(study: str, workers: int | Literal["auto"]) -> None:
     for name, words in spec.device_conditions:
         print_line(f"latency on {name}: {words}")
     _print_candidates(found)
-    for note in notes([item.candidate for item in found.sized], classes=data.task.classes, target=parts.target):
+    for note in notes(
+        [item.candidate for item in found.sized],
+        classes=data.task.classes,
+        target=parts.target,
+        longest=data.longest,
+    ):
         print_line(f"note: {note}")
     for note in [*cut_notes(parts, found.sized), *label_notes(parts, found.sized)]:
         print_line(f"note: {note}")

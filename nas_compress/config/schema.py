@@ -31,13 +31,19 @@ from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward
 SOURCES = ("name", "factory", "folder", "text")
 """Keys of `[data]` that name the data."""
 
+TEACHER_VOCABULARY = "teacher"
+"""Value of `vocabulary` for the word pieces of the teacher."""
+
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "hash_buckets", "max_tokens", "labels", "preprocess", *OF_SOUNDS)
+OF_IDS = ("vocabulary", "hash_buckets", "max_tokens")
+"""Keys of `[data]` for the ids of texts."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -57,9 +63,11 @@ class DataSection(Section):
     factory: `module:callable`. text: a CSV file, a tab-separated file or JSON lines, or a folder with such files named
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
-    single file that becomes the test split. vocabulary: word pieces, by default 4,000. hash_buckets: number of
-    ids of words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words
-    of a text, by default 128; further ones are left out.
+    single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
+    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
+    words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
+    text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
+    `text_column`.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
@@ -82,9 +90,10 @@ class DataSection(Section):
     text_column: str | int | tuple[str | int, ...] | None = None
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
-    vocabulary: PositiveInt | None = None
+    vocabulary: PositiveInt | str | None = None
     hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
+    unlabelled: str | None = None
     image_size: int | tuple[int, ...] | None = None
     seconds: PositiveFloat | None = None
     mels: PositiveInt | None = None
@@ -111,7 +120,8 @@ class DataSection(Section):
             got = ", ".join(given) or "none"
             raise ValueError(f"exactly one of {', '.join(SOURCES)} must be given, but got {got}")
         for key in OF_TEXT_FILES:
-            if getattr(self, key) is not None and self.text is None:
+            reads = self.text is not None or (key == "text_column" and self.unlabelled is not None)
+            if getattr(self, key) is not None and not reads:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
         for key in OF_SOUNDS:
             if getattr(self, key) is not None and self.folder is None:

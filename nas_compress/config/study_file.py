@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from nas_compress.config.budget_section import BudgetSection
 from nas_compress.config.device_section import DeviceSection
 from nas_compress.config.own_metrics import MetricSection
+from nas_compress.config.pretrained import with_pretrained_shape
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.section import Section
 from nas_compress.config.shipped import shipped_names, shipped_path
@@ -44,7 +45,7 @@ def read_study(study: str | Path) -> StudyFile:
     path = _find(study)
     if path.suffix == ".json":
         return _read_config(path)
-    values = read_toml(path)
+    values = with_pretrained_shape(read_toml(path), path.parent.resolve(), path.name)
     return StudyFile(spec=parse_spec(values, path.name), folder=path.parent.resolve(), label=path.name)
 
 

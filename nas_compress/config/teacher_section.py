@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -25,7 +25,7 @@ from nas_compress.values.family_settings import (
     teacher_setting_names,
 )
 
-LATER_KEYS = ("weights_key", "output", "timm", "hugging_face")
+LATER_KEYS = ("weights_key", "output", "timm", "hugging_face", "fine_tune")
 """Keys of `[teacher]` that are saved only if they are given."""
 
 SOURCES = ("factory", "timm", "hugging_face")
@@ -42,6 +42,9 @@ class TeacherSection(Section):
     ones.
 
     weights_key: of the state dict in the file of weights, such as `ema`. By default it is found by the module's names.
+
+    fine_tune: layers of the encoder in `hugging_face` that are trained on the data: `all`, or the number of upper ones.
+    The file then needs no further keys, because `config.pretrained` finds them. Lower layers run once for each sample.
 
     output: name or place of the output to learn from, if the network returns several.
 
@@ -64,6 +67,7 @@ class TeacherSection(Section):
     weights_key: str | None = None
     timm: str | None = None
     hugging_face: str | None = None
+    fine_tune: Literal["all"] | Annotated[int, Field(ge=0)] | None = None
     output: str | int | None = None
     features: tuple[str, ...] = ()
     bn_sparsity: float = Field(default=0.0, ge=0.0)
@@ -116,7 +120,7 @@ class TeacherSection(Section):
     @property
     def is_trained(self) -> bool:
         """True if the study trains its teacher, False for a network of the user."""
-        return all(getattr(self, name) is None for name in (*SOURCES, "weights"))
+        return self.fine_tune is not None or all(getattr(self, name) is None for name in (*SOURCES, "weights"))
 
     @property
     def gives_answers_only(self) -> bool:
@@ -129,6 +133,16 @@ class TeacherSection(Section):
         name = next((name for name in (*SOURCES, "weights") if getattr(self, name) is not None), "family")
         return f"{name} = {getattr(self, name)}"
 
+    def _require_fine_tuning(self) -> None:
+        if self.fine_tune is None:
+            return
+        if self.hugging_face is None or self.weights is not None or self.family != "encoder":
+            got = f"hugging_face={self.hugging_face!r}, weights={self.weights!r}, family={self.family!r}"
+            raise ValueError(f"fine_tune needs hugging_face alone, with family='encoder', but got {got}")
+        if isinstance(self.fine_tune, int) and self.depths is not None and self.fine_tune > self.depths[0]:
+            got = f"fine_tune={self.fine_tune} for depths={list(self.depths)}"
+            raise ValueError(f"fine_tune must be 'all' or a number of layers that there are, but got {got}")
+
     @model_validator(mode="after")
     def _factory_with_weights(self) -> Self:
         given = {name: getattr(self, name) for name in SOURCES if getattr(self, name) is not None}
@@ -139,6 +153,7 @@ class TeacherSection(Section):
             raise ValueError(f"factory and weights must be given together, timm and weights too, but got {got} alone")
         if self.weights_key is not None and not given:
             raise ValueError(f"weights_key needs one of {', '.join(SOURCES)}, but got weights_key={self.weights_key!r}")
+        self._require_fine_tuning()
         if self.output is not None and self.is_trained:
             raise ValueError(f"output needs a network of the user, but got output={self.output!r} for a trained family")
         if self.features and not given:

@@ -86,6 +86,16 @@ def as_input(values: NDArray[Any], place: str, where: str, *, identity: str | No
     return np.array(values, dtype=kind, order="C")
 
 
+def as_targets(value: object, split: str, where: str) -> NDArray[Any]:
+    """Return targets as an array; a list or tuple of words or numbers is one too. RequestError for other values."""
+    array = np.asarray(value) if isinstance(value, list | tuple) else as_array(value, f"labels of {split}", where)
+    if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)
+    if array.dtype.kind not in "iufbU" or array.ndim == 0:
+        raise refusal(f"labels of {split} must be numbers or words, but got {array.dtype}", where)
+    return array
+
+
 def is_shared(values: np.memmap[Any, Any]) -> bool:
     """Return True unless the pages of a memory map may hold changes that are not in its file."""
     return getattr(values, "_mmap", None) is not None and values.mode != "c"

@@ -135,6 +135,12 @@ class Dataset:
             raise RequestError(f"image_size must be {known}, as in data.image_size, but got image_size={size}")
         return self.sizes[size]
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest training sample; None for inputs without tokens."""
+        names = self.train.tokens
+        return max(self.train.inputs[name].shape[1] for name in names) if names else None
+
     def fitting(self, signature: Signature) -> Dataset:
         """Return the data whose pictures have the size of a network's inputs; the data themselves without such."""
         found = (each for each in self.sizes.values() if each.task.signature.inputs == signature.inputs)

@@ -25,7 +25,7 @@ from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.text.parts import TextSettings, text_parts
 from nas_compress.data.text.sst2 import read_sst2
-from nas_compress.data.text.tables import TextFiles, read_texts
+from nas_compress.data.text.tables import TextFiles, read_texts, read_unlabelled
 from nas_compress.data.user_data import read_factory
 from nas_compress.errors import RequestError, refusal, require_known
 
@@ -52,6 +52,7 @@ def load_dataset(
     sound_settings: SoundSettings | None = None,
     texts: TextFiles | None = None,
     text_settings: TextSettings | None = None,
+    unlabelled: TextFiles | None = None,
     folder: Path | None = None,
     seed: int = 0,
     shift: int | None = None,
@@ -72,6 +73,7 @@ def load_dataset(
     image_size: pixels of a side of the pictures, None for 64.
     sound_settings: of .wav files, see `SoundSettings`.
     text_settings: of texts, see `TextSettings`.
+    unlabelled: file of texts without labels; a column of labels does not count.
     folder: first place on sys.path while the factory is imported, and of a relative path of pictures.
     seed: of the division into splits.
     shift, flip: augmentation of images; None takes the data set's own, for a factory 0 and False.
@@ -88,9 +90,8 @@ def load_dataset(
     Each split is a pair (inputs, targets) or a map-style torch Dataset of (sample, target). Inputs are an array
     (N, ...) of any integer or float type, or a mapping from names to arrays; images are uint8 (N, C, H, W) or
     (N, H, W). Targets are classes (N,) by number or word, 0 or 1 (N, L), masks (N, H, W), or floats (N,) or (N, K).
-    `unlabelled`: further training inputs without a label.
-    `groups` (N,) of train, such as speakers: a drawn validation split takes whole groups only. For a task of the user
-    see `task_parts`.
+    `groups` (N,) of train, such as speakers: a drawn validation split takes whole groups only. `unlabelled` has inputs
+    alone. Inputs may be a list of texts too, or token ids: see `own_sequences`. A task of the user: see `task_parts`.
 
     Raises RequestError of one line for data that cannot be used, and RunError if files can neither be found nor
     downloaded.
@@ -100,20 +101,24 @@ def load_dataset(
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
+    more = () if unlabelled is None else read_unlabelled(unlabelled.path, unlabelled.text, base=folder, where=where)
+    settings = text_settings or TextSettings()
     augmentation: Augmentation
     if name is not None:
         require_known("a data set", name, DATASETS, where)
         augmentation = _augmentation_of(name, shift, flip, where)
         if name in TEXT_READERS:
-            parts = TEXT_READERS[name](seed, settings=text_settings or TextSettings(), where=where, notice=notice)
+            parts = TEXT_READERS[name](seed, settings=settings, unlabelled=more, where=where, notice=notice)
         else:
+            _require_no_texts(name, settings, unlabelled, where)
             parts = READERS[name](seed)
     elif texts is not None:
         augmentation = _no_augmentation(shift, flip, where)
         parts = text_parts(
             name=texts.path,
             splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
-            settings=text_settings or TextSettings(),
+            settings=settings,
+            unlabelled=more,
             kind=task,
             seed=seed,
             where=where,
@@ -122,6 +127,7 @@ def load_dataset(
     elif pictures is not None and _are_sounds(pictures, folder, where):
         if image_size is not None:
             raise refusal(f"image_size is for pictures, but got image_size={image_size} for sounds", where)
+        _require_no_texts(pictures, settings, unlabelled, where)
         augmentation = _no_augmentation(shift, flip, where, kind="sounds")
         parts = read_sounds(
             find_folder(pictures, base=folder, where=where, kind=SOUNDS),
@@ -133,6 +139,7 @@ def load_dataset(
             notice=notice,
         )
     elif pictures is not None:
+        _require_no_texts(pictures, settings, unlabelled, where)
         if sound_settings not in (None, SoundSettings()):
             raise refusal("seconds, mels and speaker_part are for folders of .wav files, but got pictures", where)
         augmentation = _augmentation(shift or 0, bool(flip), where)
@@ -147,8 +154,16 @@ def load_dataset(
         )
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
+        _require_no_texts(str(factory), TextSettings(), unlabelled, where)
         parts = read_factory(
-            str(factory), folder=folder, seed=seed, kind=task, where=where, progress=progress, notice=notice
+            str(factory),
+            folder=folder,
+            seed=seed,
+            kind=task,
+            text_settings=settings,
+            where=where,
+            progress=progress,
+            notice=notice,
         )
         if parts.augmentation not in (None, NoAugmentation()):
             if shift or flip or drawing not in (None, Drawing()):
@@ -180,6 +195,15 @@ def load_dataset(
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset
+
+
+def _require_no_texts(name: str, settings: TextSettings, unlabelled: TextFiles | None, where: str) -> None:
+    """Refuse settings of texts for other data."""
+    if settings != TextSettings():
+        raise refusal(f"vocabulary and max_tokens are for texts, but {name} has none", where)
+    if unlabelled is not None:
+        rule = "unlabelled must be a file for data by text or a built-in name of texts"
+        raise refusal(f"{rule}, but got it for {name}; a function returns its own under the key unlabelled", where)
 
 
 def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str) -> Augmentation:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.data.stratified_split import VALIDATION_SHARE
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import Arrays, InputRows
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
@@ -65,6 +66,21 @@ def read_targets(kind: Kind | None, inputs: InputRows, targets: Mapping[str, NDA
     if chosen == "segmentation":
         return _masks(specs, targets, where)
     return _label_sets(specs, targets, where) if chosen == "multi_label" else _numbers(specs, targets, where)
+
+
+def require_drawn(targets: Mapping[str, Arrays], where: str) -> None:
+    """Refuse a drawn validation split that is empty or lacks samples of a class. targets: of every split."""
+    shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
+    for split, name in (("train", "train"), ("validation", shown)):
+        if not len(next(iter(targets[split].values()))):
+            raise refusal(f"{name} must not be empty, but train has too few samples; return a validation split", where)
+        if LABEL in targets[split]:
+            classes = int(max(each[LABEL].max() for each in targets.values())) + 1
+            counts = np.bincount(targets[split][LABEL], minlength=classes)
+            if counts.min() < LEAST_PER_CLASS:
+                rule = f"{name} must have samples of each class 0 to {classes - 1}"
+                hint = "return a validation split, or two samples of each class"
+                raise refusal(f"{rule}, but got {counts.min()} of class {counts.argmin()}; {hint}", where)
 
 
 def _require_clear(targets: NDArray[Any], where: str) -> None:

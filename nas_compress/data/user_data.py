@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from nas_compress.callbacks import Notice, Progress, no_progress
-from nas_compress.data.arrays import as_array, as_input, as_inputs, kind_of
+from nas_compress.data.arrays import as_input, as_inputs, as_targets, kind_of
 from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
-from nas_compress.data.stratified_split import VALIDATION_SHARE, validation_and_train, validation_and_train_of_groups
-from nas_compress.data.targets import LEAST_PER_CLASS, Kind, read_targets
+from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
+from nas_compress.data.targets import Kind, read_targets, require_drawn
+from nas_compress.data.text.own import VOCABULARY, holds_sequences, own_sequences
+from nas_compress.data.text.parts import UNLABELLED, TextSettings
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import RequestError, describe, refusal, require_known
 from nas_compress.tasks.batch import InputRows
-from nas_compress.tasks.classification import LABEL, Classification
+from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.mapped import Rows
 from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
@@ -37,6 +39,7 @@ def read_factory(
     folder: Path | None,
     seed: int,
     kind: Kind | None = None,
+    text_settings: TextSettings | None = None,
     where: str,
     progress: Progress = no_progress,
     notice: Notice = _log.warning,
@@ -44,15 +47,29 @@ def read_factory(
     """Call `module:callable` without arguments and check the splits that it returns.
 
     folder: first place on sys.path during the call. kind: the study's task, None for the one that follows from the
-    targets. progress, notice: of data sets that are read into a store. A mapping with `task` holds named tensors of a
-    task of the user, see `task_parts`.
+    targets. text_settings: of texts. progress, notice: of data sets that are read into a store. A mapping with `task`
+    holds named tensors of a task of the user, see `task_parts`; one with texts or token ids see `own_sequences`.
     RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
         returned = _call(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
-        require_splits(returned, where, further=("groups", "unlabelled"))
+        require_splits(returned, where, further=("groups", UNLABELLED, VOCABULARY))
+        if holds_sequences(returned):
+            counts = {split: _samples(returned[split]) for split in SPLITS if split in returned}
+            return own_sequences(
+                returned,
+                name=factory,
+                settings=text_settings or TextSettings(),
+                kind=kind,
+                groups=_groups(returned.get("groups"), counts, where),
+                seed=seed,
+                where=where,
+                notice=notice,
+            )
+        if text_settings not in (None, TextSettings()):
+            raise refusal(f"vocabulary and max_tokens are for texts and token ids, but {factory} returns none", where)
         splits = {
             name: _pair(
                 returned[name],
@@ -64,7 +81,7 @@ def read_factory(
             if name in returned
         }
         names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
-        unlabelled = as_inputs(returned["unlabelled"], "unlabelled", where) if "unlabelled" in returned else None
+        further = as_inputs(returned[UNLABELLED], UNLABELLED, where) if UNLABELLED in returned else None
     inputs = {split: values for split, (values, _) in splits.items()}
     _require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
@@ -81,7 +98,7 @@ def read_factory(
         except RequestError as error:
             raise refusal(str(error), where) from error
         samples |= {"validation": subset(samples["train"], validation), "train": subset(samples["train"], train)}
-        _require_both(samples, where)
+        require_drawn({split: targets for split, (_, targets) in samples.items()}, where)
     return Parts(
         name=factory,
         task=_named(found.task, names),
@@ -89,7 +106,7 @@ def read_factory(
         validation=samples["validation"],
         test=samples.get("test") or no_samples(samples["train"]),
         numeric=tuple(inputs["train"]),
-        unlabelled=unlabelled,
+        unlabelled=further,
     )
 
 
@@ -132,6 +149,11 @@ def _group_of_each(value: object, split: str, samples: int, where: str) -> NDArr
     return groups.astype(str) if groups.dtype.kind == "O" else groups
 
 
+def _samples(pair: object) -> int:
+    """Return the number of samples of a pair; 0 for other values, which are refused later."""
+    return len(pair[0]) if isinstance(pair, tuple | list) and len(pair) == 2 else 0
+
+
 def _first(samples: Samples) -> Rows:
     return next(iter(samples[0].values()))
 
@@ -158,22 +180,12 @@ def _pair(value: object, origin: Origin, *, progress: Progress, notice: Notice) 
         return {INPUT_NAME: as_input(stored.samples, split, where, identity=stored.identity)}, stored.targets
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise refusal(f"{split} must be a pair (inputs, labels) or a torch Dataset, but got {kind_of(value)}", where)
-    inputs, targets = as_inputs(value[0], split, where), _targets(value[1], split, where)
+    inputs, targets = as_inputs(value[0], split, where), as_targets(value[1], split, where)
     for name, values in inputs.items():
         if len(values) != len(targets):
             given = f"{len(targets)} labels for {len(values)} samples of {name}"
             raise refusal(f"{split} must have one label for each input, but got {given}", where)
     return inputs, targets
-
-
-def _targets(value: object, split: str, where: str) -> NDArray[Any]:
-    """Return targets as an array; a list or tuple of words or numbers is one too."""
-    array = np.asarray(value) if isinstance(value, list | tuple) else as_array(value, f"labels of {split}", where)
-    if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
-        array = array.astype(str)
-    if array.dtype.kind not in "iufbU" or array.ndim == 0:
-        raise refusal(f"labels of {split} must be numbers or words, but got {array.dtype}", where)
-    return array
 
 
 def _require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
@@ -190,19 +202,3 @@ def _require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
                 raise refusal(f"{rule}, but got {values.shape[1:]} in {split}", where)
             if values.dtype != kind:
                 raise refusal(f"inputs must have the type {kind} of train, but got {values.dtype} in {split}", where)
-
-
-def _require_both(samples: Mapping[str, Samples], where: str) -> None:
-    """Refuse a drawn validation split that is empty or lacks samples of a class."""
-    shown = f"validation ({VALIDATION_SHARE:.0%} of train)"
-    for split, name in (("train", "train"), ("validation", shown)):
-        _, targets = samples[split]
-        if not len(next(iter(targets.values()))):
-            raise refusal(f"{name} must not be empty, but train has too few samples; return a validation split", where)
-        if LABEL in targets:
-            classes = int(max(each[1][LABEL].max() for each in samples.values())) + 1
-            counts = np.bincount(targets[LABEL], minlength=classes)
-            if counts.min() < LEAST_PER_CLASS:
-                rule = f"{name} must have samples of each class 0 to {classes - 1}"
-                hint = "return a validation split, or two samples of each class"
-                raise refusal(f"{rule}, but got {counts.min()} of class {counts.argmin()}; {hint}", where)

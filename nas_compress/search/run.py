@@ -216,7 +216,12 @@ def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     parts.named.described({})  # a device without the settings of the study is refused before anything is written
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
-    for note in notes(candidates, classes=parts.dataset.task.classes, target=parts.target):
+    for note in notes(
+        candidates,
+        classes=parts.dataset.task.classes,
+        target=parts.target,
+        longest=parts.dataset.longest,
+    ):
         reporter.say(note)
     for note in [*cut_notes(parts, sized), *label_notes(parts, sized)]:
         reporter.say(note)

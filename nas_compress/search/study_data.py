@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
-from nas_compress.config.schema import DataSection, StudySpec
+from nas_compress.config.pretrained import VOCABULARY, bert_config, pretrained_folder
+from nas_compress.config.schema import TEACHER_VOCABULARY, DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.data.audio.parts import SoundSettings
 from nas_compress.data.augment.choose import Drawing
@@ -15,6 +17,8 @@ from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
+from nas_compress.data.text.vocabulary import given_pieces
+from nas_compress.errors import RequestError
 from nas_compress.measurement.own_metrics import with_own_metrics
 from nas_compress.tasks.class_weights import sampling_weights, with_class_weights
 from nas_compress.tasks.task import Task
@@ -47,9 +51,8 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
             seconds=spec.data.seconds, bands=spec.data.mels, speaker_part=spec.data.speaker_part
         ),
         texts=_text_files(spec.data),
-        text_settings=TextSettings(
-            vocabulary=spec.data.vocabulary, longest=spec.data.max_tokens, buckets=spec.data.hash_buckets
-        ),
+        text_settings=_text_settings(file),
+        unlabelled=_unlabelled(spec.data),
         folder=file.folder,
         seed=spec.data.seed,
         shift=spec.data.shift,
@@ -83,6 +86,31 @@ def _text_files(data: DataSection) -> TextFiles | None:
         return None
     label = "label" if data.label_column is None else data.label_column
     return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
+
+
+def _text_settings(file: StudyFile) -> TextSettings:
+    given, longest, buckets = file.spec.data.vocabulary, file.spec.data.max_tokens, file.spec.data.hash_buckets
+    if not isinstance(given, str):
+        return TextSettings(vocabulary=given, longest=longest, buckets=buckets)
+    where = f"{file.label}: data.vocabulary"
+    if given == TEACHER_VOCABULARY:
+        name = file.spec.teacher.hugging_face
+        if name is None:
+            raise RequestError(f"{where} = {given!r} needs teacher.hugging_face, but got {file.spec.teacher.source}")
+        teacher = f"{file.label}: teacher.hugging_face"
+        place = pretrained_folder(file.folder, name, teacher)
+        path, places = place / VOCABULARY, bert_config(place, teacher)["max_position_embeddings"]
+        if longest is not None and longest > places:
+            rule = f"max_tokens <= {places} (positions of teacher.hugging_face) must hold"
+            raise RequestError(f"{file.label}: data: {rule}, but got max_tokens={longest}")
+    else:
+        path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
+    pieces = given_pieces(path, longest=longest, where=where)
+    return TextSettings(longest=longest, pieces=pieces, buckets=buckets)
+
+
+def _unlabelled(data: DataSection) -> TextFiles | None:
+    return None if data.unlabelled is None else TextFiles(path=data.unlabelled, text=data.text_columns)
 
 
 def _drawing(data: DataSection) -> Drawing:

@@ -200,4 +200,5 @@ def _trained(
         label=teacher.label,
         on_epoch=after,
         notice=teacher.notice,
+        start=teacher.start if architecture is None else None,
     )

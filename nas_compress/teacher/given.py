@@ -14,6 +14,7 @@ from nas_compress.callbacks import Notice, no_notice
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError
 from nas_compress.models.detached_copy import detached_copy
+from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.tasks.batch import Batch, named_outputs, rows
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.chosen_output import choose_output
@@ -25,6 +26,7 @@ from nas_compress.teacher.libraries import (
     hugging_face_weights,
     timm_module,
 )
+from nas_compress.teacher.pretrained.bert_classifier import bert_classifier, is_bert_of_tokens, load_classifier_
 from nas_compress.teacher.runtime_network import RuntimeNetwork, is_runtime_file, open_runtime_network
 from nas_compress.teacher.user_module import (
     build_own_module,
@@ -80,6 +82,8 @@ def build_given_module(section: TeacherSection, *, folder: Path, task: Task, bat
         module = plain_module(timm_module(section.timm, task, batch, label), batch)
     elif section.hugging_face is not None:
         place = hugging_face_folder(folder, section.hugging_face, label)
+        if is_bert_of_tokens(place, task):
+            return bert_classifier(place, task, f"{label}: teacher.hugging_face")
         module = plain_module(hugging_face_module(place, batch, label), batch)
         return choose_output(module, "logits" if section.output is None else section.output, inputs=len(batch))
     else:
@@ -118,10 +122,13 @@ def load_given_teacher(
             "teacher.factory, timm or hugging_face too"
         )
     module = build_given_module(section, folder=folder, task=task, batch=batch, label=label)
-    inner = module.network if isinstance(module, RawPictures) else module
-    note = load_weights_(inner, paths, section.weights_key, label)
-    if note:
-        notice(f"{label}: {note}")
+    if isinstance(module, TokenEncoder):
+        load_classifier_(module, paths[0].parent, label)
+    else:
+        inner = module.network if isinstance(module, RawPictures) else module
+        note = load_weights_(inner, paths, section.weights_key, label)
+        if note:
+            notice(f"{label}: {note}")
     module.eval()
     check_outputs(run_on_samples(module, batch, label), task, batch, label)
     check_features(module, section.features, batch, task, label)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas_compress.config.pretrained import CONFIG, pretrained_folder
 from nas_compress.errors import RequestError, describe
 from nas_compress.files import digest_of_file, read_json
 from nas_compress.optional_imports import optional_package
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.task import Task
-from nas_compress.teacher.weights_file import find_path
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -27,7 +27,7 @@ WEIGHT_FILES = (
 Variants, such as model.fp16.safetensors, are left out.
 """
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+PREPROCESSOR = "preprocessor_config.json"
 
 CENTRE = 0.5
 """Mean and standard deviation of pictures from 0 to 1 if nothing names others."""
@@ -155,8 +155,8 @@ def hugging_face_weights(folder: Path, label: str) -> list[Path]:
 
 
 def hugging_face_folder(folder: Path, name: str, label: str) -> Path:
-    """Return the folder, searched in `folder` and then in the working folder."""
-    return find_path(folder, f"{name}/{CONFIG}", f"{label}: teacher.hugging_face").parent
+    """Return the folder; see `pretrained_folder`."""
+    return pretrained_folder(folder, name, f"{label}: teacher.hugging_face")
 
 
 def _on_raw(network: nn.Module, samples: Tensor, mean: Sequence[float], std: Sequence[float]) -> nn.Module:

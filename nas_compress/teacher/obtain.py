@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from nas_compress.callbacks import Notice, Progress
+from nas_compress.config.pretrained import bert_config, pretrained_folder
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
@@ -22,8 +24,9 @@ from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.tasks.class_weights import sampling_weights
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.given import GivenTeacher, build_given_module, describe_given
+from nas_compress.teacher.pretrained.bert_weights import load_pretrained_, pretrained_digest, set_epsilon_
 from nas_compress.teacher.runtime_network import RuntimeNetwork
-from nas_compress.teacher.store import Training, describe_stored, stored_or_trained
+from nas_compress.teacher.store import Start, Training, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
@@ -96,6 +99,8 @@ def obtain_teacher(
             "weight_decay": training.weight_decay,
             "torch": torch.__version__,
         }
+        if section.fine_tune is not None:
+            made_by["pretrained"] = pretrained_digest(section, folder=folder, label=label)
         family, depths = section.family, architecture.depths
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
@@ -106,6 +111,7 @@ def obtain_teacher(
         made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
+    start = _pretrained(section, folder=folder, label=label)
     if family is not None:
         network = stored_or_trained(
             architecture,
@@ -118,6 +124,7 @@ def obtain_teacher(
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
             notice=notice,
+            start=start,
         )
     describe_stored(store, {"fingerprint": fingerprint, "made_by": made_by}, notice)
     return Teacher(
@@ -136,6 +143,20 @@ def obtain_teacher(
         label=label,
         make=teacher_maker(section, dataset, folder=folder, label=label),
         find_whole=find_whole,
+        start=start,
+    )
+
+
+def _pretrained(section: TeacherSection, *, folder: Path, label: str) -> Start | None:
+    """Return the start of a teacher that is fine-tuned; None for fresh weights."""
+    if section.fine_tune is None:
+        return None
+    where = f"{label}: teacher.hugging_face"
+    config = bert_config(pretrained_folder(folder, str(section.hugging_face), where), where)
+    return Start(
+        prepare=functools.partial(set_epsilon_, epsilon=config["layer_norm_eps"]),
+        load=functools.partial(load_pretrained_, section=section, folder=folder, label=label),
+        upper=section.fine_tune if isinstance(section.fine_tune, int) else None,
     )
 
 

@@ -17,6 +17,7 @@ from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestErr
 from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import device_of
+from nas_compress.teacher.pretrained.upper_layers import training_part
 from nas_compress.teacher.tensor_file import digest_of_tensors, load_weights_, read_tensors, write_tensors
 from nas_compress.training.loop import train
 from nas_compress.training.objective import TrainingObjective
@@ -40,6 +41,19 @@ class Training:
     draws: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Another start of a training than fresh weights.
+
+    prepare: changes a built network before any weights are loaded. load: loads the weights of the start. upper: number
+    of encoder layers that learn; None for all.
+    """
+
+    prepare: Callable[[nn.Module], None]
+    load: Callable[[nn.Module], None]
+    upper: int | None
+
+
 def stored_or_trained(
     architecture: Architecture,
     folder: Path,
@@ -52,6 +66,7 @@ def stored_or_trained(
     label: str,
     on_epoch: Callable[[int, int], None],
     notice: Notice,
+    start: Start | None = None,
 ) -> nn.Module:
     """Return the network after the fraction `checkpoint` of its training, on the samples' device.
 
@@ -59,11 +74,13 @@ def stored_or_trained(
     the stored one is read: a network has the same bits in the process that trained it and in all others. The random
     state is the same afterwards too. RequestError if a loss or weight becomes infinite or nan.
 
-    notice: receives a line about a damaged file.
+    notice: receives a line about a damaged file. start: see `Start`.
     """
     path, device = folder / weights_file(checkpoint), device_of(samples.inputs)
     with kept_random_states(device):
         network = build_student(architecture)
+        if start is not None:
+            start.prepare(network)
         try:
             load_weights_(network, path)
         except FileNotFoundError:
@@ -81,6 +98,7 @@ def stored_or_trained(
             augmentation=augmentation,
             label=label,
             on_epoch=on_epoch,
+            start=start,
         )
         load_weights_(network, path)
         return network.to(device)
@@ -127,10 +145,15 @@ def _train_and_store(
     augmentation: Augmentation,
     label: str,
     on_epoch: Callable[[int, int], None],
+    start: Start | None,
 ) -> None:
     """Train a network and store it at every checkpoint."""
     seed_all(training.seed)
-    network = build_student(architecture).to(device_of(samples.inputs))
+    network = build_student(architecture)
+    if start is not None:
+        start.prepare(network)
+        start.load(network)
+    network.to(device_of(samples.inputs))
     wrong = f"{label}: the teacher must learn, but with teacher.learning_rate={training.learning_rate:g}"
 
     def after(done: int) -> None:
@@ -143,18 +166,19 @@ def _train_and_store(
         on_epoch(done, training.epochs)
 
     try:
-        train(
-            network,
-            samples,
-            augmentation,
-            objective=objective(),
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            weight_decay=training.weight_decay,
-            seed=training.seed,
-            draws=training.draws,
-            on_epoch=lambda done, terms: after(done),
-        )
+        with training_part(network, samples, None if start is None else start.upper) as part:
+            train(
+                part.network,
+                part.samples,
+                augmentation,
+                objective=objective(),
+                epochs=training.epochs,
+                batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+                weight_decay=training.weight_decay,
+                seed=training.seed,
+                draws=training.draws,
+                on_epoch=lambda done, terms: after(done),
+            )
     except NonFiniteLossError as error:
         raise RequestError(f"{wrong}: {error}") from error

@@ -32,7 +32,7 @@ from nas_compress.teacher import logits_cache
 from nas_compress.teacher.finite_answers import OWN_REMEDY
 from nas_compress.teacher.logits_cache import answers_bytes, cached_answers
 from nas_compress.teacher.runtime_network import RuntimeNetwork
-from nas_compress.teacher.store import ORIGIN, describe_stored, keep_weights, weights_file
+from nas_compress.teacher.store import ORIGIN, Start, describe_stored, keep_weights, weights_file
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.values.architecture import Architecture
@@ -53,6 +53,7 @@ class Teacher:
     notice: receives a line about each damaged file of the cache, which is made again.
     make: builds the module with initial weights.
     find_whole: finds the layers of a user's module that keep all their channels; None for the teacher's own search.
+    start: weights that its training starts from; None for fresh ones.
     derived_epochs: epochs trained by this process for teachers derived from it.
     """
 
@@ -71,6 +72,7 @@ class Teacher:
     label: str
     make: Callable[[], nn.Module]
     find_whole: Callable[[], Sequence[WholeLayers]] | None = None
+    start: Start | None = None
     derived_epochs: int = 0
 
     def build(self, architecture: Architecture) -> nn.Module:

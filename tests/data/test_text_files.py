@@ -119,7 +119,7 @@ def test_a_share_of_a_single_file_is_the_test_split_in_all_classes() -> None:
             "column 'label' must hold classes, but got many numbers such as 0.5",
         ),
         ("a.txt", "hello", "a file of texts must end in .csv, .tsv, .jsonl, but got a.txt"),
-        ("other.csv", "", "data.text must be a file or a folder of texts, but there is none at "),
+        ("other.csv", "", "texts must be in a file or a folder, but there is none at "),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(name: str, content: str | bytes, said: str) -> None:

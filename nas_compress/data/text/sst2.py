@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,10 +22,23 @@ CONTENT: Mapping[str, tuple[str, str]] = {
 """File of each split with the columns `label` (0 or 1) and `sentence`, and the SHA-256 of its content."""
 
 
-def read_sst2(seed: int, *, settings: TextSettings, where: str, notice: Notice) -> Parts:
-    """Return the sentences as word pieces; the split is that of the data set. RunError if a file is missing."""
+def read_sst2(
+    seed: int, *, settings: TextSettings, unlabelled: Sequence[str] = (), where: str, notice: Notice
+) -> Parts:
+    """Return the sentences as word pieces; the split is that of the data set.
+
+    unlabelled: further texts without labels. RunError if a file is missing.
+    """
     splits = {split: _texts(file, sha256) for split, (file, sha256) in CONTENT.items()}
-    return text_parts(name="sst2", splits=splits, settings=settings, seed=seed, where=where, notice=notice)
+    return text_parts(
+        name="sst2",
+        splits=splits,
+        settings=settings,
+        unlabelled=unlabelled,
+        seed=seed,
+        where=where,
+        notice=notice,
+    )
 
 
 def _texts(file: str, sha256: str) -> Texts:

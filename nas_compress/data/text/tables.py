@@ -60,16 +60,28 @@ def read_texts(files: TextFiles, *, base: Path | None, numbers: bool, seed: int,
         raise refusal(f"the column of labels must not be one of texts, but got {files.label!r} in both", where)
     path = _find(files.path, base, where)
     if path.is_file():
-        texts, labels = _read(path, files, where)
+        texts, labels = _read(path, files.text, files.label, where)
         parts = _divided(labels, files.test_share, seed, where)
         tables = {split: ([texts[i] for i in index], [labels[i] for i in index]) for split, index in parts.items()}
     else:
         if files.test_share is not None:
             raise refusal(f"test_share needs one file of texts, but got the folder {files.path}", where)
-        tables = {split: _read(file, files, where) for split, file in _split_files(path, where).items()}
+        split_files = _split_files(path, where)
+        tables = {split: _read(file, files.text, files.label, where) for split, file in split_files.items()}
     texts_only = [label for _, labels in tables.values() for label in labels]
     convert = _converter(texts_only, numbers, files.label, where)
     return {split: (texts, convert(labels)) for split, (texts, labels) in tables.items()}
+
+
+def read_unlabelled(path: str, columns: Sequence[Column], *, base: Path | None, where: str) -> list[str]:
+    """Return the texts of a file whose labels, if it has any, do not count; `columns` and `base` as in `read_texts`.
+
+    RequestError in one line for a file that cannot be used.
+    """
+    found = _find(path, base, where)
+    if not found.is_file():
+        raise refusal(f"texts without labels must be in one file, but got the folder {path}", where)
+    return _read(found, columns, None, where)[0]
 
 
 def _find(path: str, base: Path | None, where: str) -> Path:
@@ -81,7 +93,7 @@ def _find(path: str, base: Path | None, where: str) -> Path:
     if any(place.is_file() for place in places):
         raise refusal(f"a file of texts must end in {', '.join(SUFFIXES)}, but got {path}", where)
     looked = ", ".join(str(place.absolute()) for place in places)
-    raise refusal(f"data.text must be a file or a folder of texts, but there is none at {looked}", where)
+    raise refusal(f"texts must be in a file or a folder, but there is none at {looked}", where)
 
 
 def _split_files(folder: Path, where: str) -> dict[str, Path]:
@@ -99,8 +111,9 @@ def _split_files(folder: Path, where: str) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, files: TextFiles, where: str) -> tuple[list[str], list[Any]]:
-    """Return the texts and the labels of a file, as they are stored."""
+def _read(path: Path, columns: Sequence[Column], label: Column | None, where: str) -> tuple[list[str], list[Any]]:
+    """Return the texts and the labels of a file, as they are stored; no labels if there is no column of them."""
+    needed = columns if label is None else (*columns, label)
     try:
         if path.stat().st_size > LARGEST:
             raise refusal(f"a file of texts must have at most {LARGEST} bytes, but got {path}", where)
@@ -112,7 +125,7 @@ def _read(path: Path, files: TextFiles, where: str) -> tuple[list[str], list[Any
         raise refusal(f"texts must be UTF-8, but got {place} of {path}; save the file as UTF-8", where) from error
     longest = csv.field_size_limit(LARGEST)  # a text may be longer than the module's own limit
     try:
-        rows = list(_json_rows(content)) if path.suffix == ".jsonl" else list(_table_rows(content, path, files))
+        rows = list(_json_rows(content)) if path.suffix == ".jsonl" else list(_table_rows(content, path, needed))
     except (csv.Error, ValueError) as error:
         raise refusal(f"{path} must be a table of texts, but got {first_line(error)}", where) from error
     finally:
@@ -121,24 +134,25 @@ def _read(path: Path, files: TextFiles, where: str) -> tuple[list[str], list[Any
         raise refusal(f"{path} must hold samples, but is empty", where)
     texts, labels = [], []
     for number, row in rows:
-        values = [_value(row, column, number, path, where) for column in (*files.text, files.label)]
-        if not all(isinstance(value, str) for value in values[:-1]):
-            raise refusal(
-                f"texts must be strings, but got {type(values[0]).__name__} in line {number} of {path}", where
-            )
-        texts.append(" ".join(values[:-1]))
-        labels.append(_label(values[-1], number, path, where))
+        values = [_value(row, column, number, path, where) for column in needed]
+        parts = values[: len(columns)]
+        wrong = [value for value in parts if not isinstance(value, str)]
+        if wrong:
+            kind = type(wrong[0]).__name__
+            raise refusal(f"texts must be strings, but got {kind} in line {number} of {path}", where)
+        texts.append(" ".join(parts))
+        labels += [_label(value, number, path, where) for value in values[len(columns) :]]
     return texts, labels
 
 
-def _table_rows(content: str, path: Path, files: TextFiles) -> Any:
+def _table_rows(content: str, path: Path, columns: Sequence[Column]) -> Any:
     """Yield each row by name or by number of its columns, with its line."""
     reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
     names: list[Column] | None = None
     for row in reader:
-        if names is None and not all(isinstance(column, int) for column in (*files.text, files.label)):
+        if names is None and not all(isinstance(column, int) for column in columns):
             names = [*row] or None  # an empty line before the names
-            twice = next((name for name in row if row.count(name) > 1 and name in (*files.text, files.label)), None)
+            twice = next((name for name in row if row.count(name) > 1 and name in columns), None)
             if twice is not None:
                 raise ValueError(f"several columns named {twice!r} in line {reader.line_num}")
         elif row:

@@ -102,22 +102,26 @@ class TokenEncoder(OneInputNetwork):
         ids = self.raw_input(samples)[:, : self.max_tokens]
         mask = token_mask(ids)
         tokens: Tensor = self.embedding(ids)
-        # a mask of scores (B, 1, 1, tokens): no token attends to padding
-        hidden = ((ids == PADDING).to(tokens.dtype) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
+        hidden = hidden_scores(ids, tokens.dtype)
         features = {"embedding": tokens}
         seen: dict[str, Relations] = {}
         for number, layer in enumerate(self.layers):
             tokens, seen[f"layer{number}"] = layer(tokens, hidden)
             features[f"layer{number}"] = tokens
         return Observation(
-            outputs={self.output: self.head(_pooled(tokens, mask, self.pooling))},
+            outputs={self.output: self.head(pooled(tokens, mask, self.pooling))},
             features=features,
             relations=seen if relations else {},
             mask=mask,
         )
 
 
-def _pooled(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def hidden_scores(ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to scores, (B, 1, 1, tokens), so that no token attends to padding."""
+    return ((ids == PADDING).to(dtype) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
+
+
+def pooled(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Pool (B, tokens, width) to (B, width)."""
     if pooling == "first":
         return tokens[:, 0]

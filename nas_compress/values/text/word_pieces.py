@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
+FIRST, LAST = "[CLS]", "[SEP]"
 LONGEST_WORD = 100
 ASIAN = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
          (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))  # fmt: skip
@@ -16,7 +17,8 @@ class WordPieces:
     """A vocabulary of word pieces, as uncased BERT models have it.
 
     pieces: the text of each id, `[PAD]` first; `##` begins a piece inside a word. longest: ids of a text, at most;
-    further ones are left out. A text without any piece is one `[UNK]`.
+    further ones are left out. A text without any piece is one `[UNK]`. framed: each text is between `[CLS]` and
+    `[SEP]`, as BERT reads it; both count.
 
     >>> WordPieces(pieces=("[PAD]", "[UNK]", "film", "##s"), longest=8).encode("Films!")
     [2, 3, 1]
@@ -24,15 +26,18 @@ class WordPieces:
 
     pieces: Sequence[str]
     longest: int
+    framed: bool = False
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "WordPieces":
         """Read what `metadata` wrote into a model file."""
-        return cls(pieces=tuple(metadata["word_pieces"].split("\n")), longest=int(metadata["longest"]))
+        pieces = tuple(metadata["word_pieces"].split("\n"))
+        return cls(pieces=pieces, longest=int(metadata["longest"]), framed="framed" in metadata)
 
     def metadata(self) -> dict[str, str]:
         """The vocabulary as texts by name."""
-        return {"word_pieces": "\n".join(self.pieces), "longest": str(self.longest)}
+        values = {"word_pieces": "\n".join(self.pieces), "longest": str(self.longest)}
+        return values | {"framed": "yes"} if self.framed else values
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -45,11 +50,13 @@ class WordPieces:
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
         ids: list[int] = []
+        room = self.longest - 2 if self.framed else self.longest
         for word in words(text):
             ids += self._known[word] if word in self._known else self._known.setdefault(word, self._of_word(word))
-            if len(ids) >= self.longest:
+            if len(ids) >= room:
                 break
-        return ids[: self.longest] or [self._ids[UNKNOWN]]
+        ids = ids[:room] or [self._ids[UNKNOWN]]
+        return [self._ids[FIRST], *ids, self._ids[LAST]] if self.framed else ids
 
     def _of_word(self, word: str) -> list[int]:
         """The longest known pieces from left to right, or `[UNK]` alone."""

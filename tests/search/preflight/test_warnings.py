@@ -10,6 +10,7 @@ import pytest
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.values.candidate import Candidate, LossTerm
+from nas_compress.values.family_settings import EncoderSettings
 
 PLAIN = Candidate(family="resnet", depths=(1, 1, 1))
 DKD = replace(PLAIN, losses=(LossTerm(name="cross_entropy"), LossTerm(name="dkd")))
@@ -52,3 +53,10 @@ def test_integer_kernels_that_may_saturate_are_named_where_they_are_used(where: 
     assert notes([PLAIN, STORED], classes=10, target=where) == []
     told = notes([PLAIN, INT8], classes=10, target=where)
     assert [("saturate" in line, "\n" in line) for line in told] == [(True, False)] * warned
+
+
+def test_an_encoder_that_reads_a_part_of_a_sample_is_named() -> None:
+    long = Candidate(family="encoder", depths=(1,), settings=EncoderSettings(max_tokens=64))
+    assert notes([PLAIN, long], classes=2, target=QUIET, longest=64) == notes([PLAIN], classes=2, target=QUIET) == []
+    (line,) = notes([PLAIN, long], classes=2, target=QUIET, longest=65)
+    assert "read the first 64 tokens of samples with up to 65" in line
