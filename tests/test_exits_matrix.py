@@ -57,7 +57,7 @@ FEW_EXITS: list[dict[str, Any]] = [
     dict(zip((*EXIT_FACTORS, "method"), values, strict=True))
     for values in (
         ("resnet", "joint", (2, 8), PRUNINGS[1], "lsq"),
-        ("conv1d", "gates", (8, 8), PRUNINGS[1], "ste"),
+        ("conv1d", "gates", (2, 32), PRUNINGS[1], "ste"),
         ("encoder", "distilled", (8, 32), PRUNINGS[0], "calibrate"),
     )
 ]
