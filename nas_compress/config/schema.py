@@ -73,10 +73,10 @@ class DataSection(Section):
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
-    largest, and that of students is searched. seconds: length of a sound, by default that of the longest file. mels:
-    bands of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between underscores,
-    that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that
-    follows from its targets.
+    largest, and that of students is searched. seconds: length of a sound, at most 600, by default that of the longest
+    file. mels: bands of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between
+    underscores, that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default
+    the one that follows from its targets.
     preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision; or
     `transfer_text` for texts that the teacher answers.
@@ -98,7 +98,7 @@ class DataSection(Section):
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
     image_size: int | tuple[int, ...] | None = None
-    seconds: PositiveFloat | None = None
+    seconds: float | None = Field(default=None, gt=0.0, le=600.0)
     mels: PositiveInt | None = None
     speaker_part: PositiveInt | None = None
     seed: Seed = 0

@@ -22,6 +22,7 @@ def structure_key(path: Path) -> str:
     Nodes, attributes and the connections of computed tensors enter the key. Subgraphs of constants, such as weights
     from packed bytes, are folded at load time, so only their output type and shape enter. Of stored tensors, only
     64-bit integers enter by value, because they are shapes and indices, such as the number of an attention's heads.
+    The settings of hashed words enter too: they decide the words of the texts on which a file is timed.
     Branches enter by the same rules, so the key of a file with branches does not decide its latency: the weights decide
     which branch runs.
     """
@@ -33,6 +34,9 @@ def structure_key(path: Path) -> str:
         "ends": [_end(value) for value in (*model.graph.input, *model.graph.output)],
         "nodes": _Numbering(shapes=shapes).nodes(model.graph, {}),
     }
+    words = [entry.value for entry in model.metadata_props if entry.key == "hashed_words"]
+    if words:
+        content["words"] = words
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -7,8 +7,11 @@ the gaps take.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nas_compress.values.device_settings import ENERGY, P95
 from nas_compress.values.file_contract import COMPRESSED
+from nas_compress.values.metrics.device_rows import SIGN
 from nas_compress.values.outcome import Measured
 
 COMPRESSED_PART = 0.75
@@ -24,6 +27,19 @@ SPARSE_PART = 0.9
 65 such files had 0.957 to 1.000: `one_shot` and `gradual` at 0.5 and 0.8 and `two_four`, each in 32 to 2 bits, as
 integers, e4m3 floats and codebooks, rounded after and during training.
 """
+
+
+OF_EXITS = frozenset({"latency_ms", P95, "samples_per_s", ENERGY, "macs"})
+"""Figures of a file with early exits that depend on its training; the untrained file has equal rates of the exits."""
+
+
+def depends_on_exits(name: str) -> bool:
+    """Return True if the exits that samples take decide a figure, on any device.
+
+    >>> depends_on_exits("latency_ms@pi"), depends_on_exits("size_bytes")
+    (True, False)
+    """
+    return name.partition(SIGN)[0] in OF_EXITS
 
 
 def size_is_sure(name: str, *, zero_pattern: str = "none") -> bool:
@@ -49,7 +65,8 @@ def least_size(size_bytes: int, name: str, *, zero_pattern: str) -> int:
 def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
     """Lower bounds of the trained file's figures, from the untrained file's.
 
-    With early exits, every sample may leave at the first one; energy is taken as proportional to latency.
+    With early exits, every sample may leave at the first one; energy is taken as proportional to latency. Figures on
+    named devices are then left out, because only their means over the exits are known.
     """
     least = {"size_bytes": float(least_size(int(cost.figure("size_bytes")), name, zero_pattern=zero_pattern))}
     if cost.exits is not None:
@@ -59,4 +76,10 @@ def least_cost(cost: Measured, name: str, *, zero_pattern: str) -> Measured:
             least["samples_per_s"] = cost.figure("samples_per_s") * cost.figure("latency_ms") / first
         if ENERGY in cost.figures:
             least[ENERGY] = cost.figure(ENERGY) * first / cost.figure("latency_ms")
+        cost = replace(
+            cost,
+            figures={
+                name: value for name, value in cost.figures.items() if SIGN not in name or not depends_on_exits(name)
+            },
+        )
     return cost.with_figures(least)

@@ -53,6 +53,7 @@ def refused(command: Command, folder: Path, *words: str, arguments: tuple[object
         ('"random"', '"randon"', ["study.toml: search.sampler", "'randon'", "'random'"]),
         ('"digits"', '"digit"', ["study.toml: data.name", "'digit'", "'digits'"]),
         ("train_samples = 200", "train_samples = 99999", ["train_samples", "99999"]),
+        ('name = "digits"', 'folder = "sounds"\nseconds = 1e9', ["data.seconds", "600", "1000000000"]),
         ('name = "digits"', 'factory = "nowhere:load"', ["study.toml: data.factory", "'nowhere'"]),
         ('name = "digits"', 'factory = "nowhere"', ["study.toml: data.factory", "module:callable"]),
         ('name = "digits"', 'factory = "own:number"', ["study.toml: data.factory", "int"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.measurement.graph_key import structure_key
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.inputs.hashed_words import WordsOfBytes
 from nas_compress.values.architecture import Architecture, Width
@@ -124,6 +126,15 @@ def test_every_family_of_tokens_takes_raw_texts_and_padding_never_changes_an_ans
         np.testing.assert_allclose(found, alone.numpy(), atol=1e-5)
     one = [session.run(None, {"input": np.frombuffer(bytes_of(t), np.uint8)[None]})[0][0] for t in texts(40)]
     np.testing.assert_allclose(one, alone.numpy(), atol=1e-5)
+
+
+def test_latencies_of_texts_with_other_words_have_another_key(tmp_path: Path) -> None:
+    ids, keys = TensorSpec(name="ids", dtype="int32", shape=("N", "W")), set()
+    for spacing in (4, 9):
+        words = replace(WORDS, spacing=spacing)
+        export_onnx(Ids(), Signature(inputs=(byte_input(words),), outputs=(ids,)), tmp_path / "m.onnx")
+        keys.add(structure_key(tmp_path / "m.onnx"))
+    assert len(keys) == 2
 
 
 def test_a_file_is_timed_on_words_of_the_usual_length(session: Any) -> None:

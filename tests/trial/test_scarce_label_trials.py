@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.data.dataset import Dataset
@@ -16,9 +17,10 @@ from nas_compress.errors import RequestError
 from nas_compress.teacher.derived import divided_into_folds, out_of_fold
 from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.fitted_exits import _fit_samples
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
-from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation
+from nas_compress.values.candidate import Candidate, Exits, LossTerm, Teaching, cross_entropy, distillation
 from teachers import small_teacher_in
 
 KD = distillation(hard_weight=0.3, soft_weight=0.7, temperature=2.0)
@@ -100,3 +102,14 @@ def test_folds_that_cannot_be_made_are_refused(scarce: TrialContext) -> None:
         rules.require(
             replace(BASE, losses=(*cross_entropy(), LossTerm(name="fitnet")), teaching=Teaching(teacher="out_of_fold"))
         )
+
+
+def test_exits_learn_from_samples_with_a_label(scarce: TrialContext, tmp_path: Path) -> None:
+    exits = Exits(after=("stage0",), confidence="hinge", training="joint", accuracy_loss=0.1)
+    short = replace(scarce, training=TrainingSection(epochs=1, batch_size=64))
+    outcome = run_trial(replace(BASE, exits=exits), short, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.losses["exit0"] > 0
+    _, labels = _fit_samples(scarce.dataset, exits)
+    assert len(labels) == 40 and int(labels.min()) == 0
+    assert len(_fit_samples(scarce.dataset, replace(exits, target="last_exit"))[1]) == 200

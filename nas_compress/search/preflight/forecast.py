@@ -199,8 +199,8 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch
         epochs=training.epochs,
         budget=training.budget,
         cap=training.cap,
-        macs=int(measured.figure("macs")) * item.candidate.teaching.trainings,
-        teacher_macs=teacher_macs or int(measured.figure("macs")),
+        macs=measured.whole_macs * item.candidate.teaching.trainings,
+        teacher_macs=teacher_macs or measured.whole_macs,
     )
     epochs *= item.candidate.teaching.trainings
     training_s = _training_seconds(item.architecture, parts, epochs, watch)

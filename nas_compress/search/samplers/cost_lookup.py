@@ -12,14 +12,11 @@ from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import plan_trial
-from nas_compress.trial.untrained_cost import size_is_sure
+from nas_compress.trial.untrained_cost import depends_on_exits, size_is_sure
 from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured
-
-OF_EXITS = frozenset({"latency_ms", "samples_per_s", "energy_mj", "macs"})
-"""Figures of a candidate with early exits that depend on its training; the look-up assumes equal rates of the exits."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +48,8 @@ class CostLookup:
         if lost:
             raise DeviceLostError(f"{lost[0]} was not measured")
         values = {name: cost.figure(name) for name in sure}
-        forecast = OF_EXITS if candidate.exits is not None else frozenset()  # by assumed rates: no reason to refuse
+        # the rates of exits are assumed: no reason to refuse
+        forecast = {name for name in values if candidate.exits is not None and depends_on_exits(name)}
         objectives = self.spec.objectives if self.spec.reward is None else ("reward",)
         return Known(
             values=tuple(values.get(name) for name in objectives),
