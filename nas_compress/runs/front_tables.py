@@ -19,6 +19,7 @@ def write_front_csv(front: Front, path: Path) -> None:
 def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object] | None = None) -> None:
     """Write objectives, budgets, members, knee, teacher and hypervolume as JSON.
 
+    A knee at an exit point has `knee_exit_point` too.
     stopping: the epochs saved by early stopping. `hypervolume` and `reference` are null without a reference.
     """
     knee, reference = front.knee, front.reference
@@ -28,6 +29,7 @@ def write_front_json(front: Front, path: Path, *, stopping: Mapping[str, object]
         "points": sum(point.exit_point is None for point in front.points),
         "members": [_values(front, point) for point in front.members],
         "knee": knee.trial if knee else None,
+        **({"knee_exit_point": knee.exit_point} if knee and knee.exit_point is not None else {}),
         "teacher": _values(front, front.teacher) if front.teacher else None,
         "hypervolume": front.hypervolume() if reference else None,
         "reference": dict(reference) if reference else None,

@@ -114,6 +114,7 @@ class Measured:
     def at_exit_point(self, number: int) -> Measured:
         """The figures of the file with the thresholds of one of its operating points.
 
+        What was measured with the file's own thresholds only, such as the agreement, is left out.
         RequestError if there is no measured one of this number. The point of the file's own thresholds is the file.
         """
         exits = self.exits
@@ -133,7 +134,12 @@ class Measured:
         return replace(
             self,
             figures={**shared, **point.figures},
+            agreement=None,
+            max_difference=None,
             confusion=(),
+            device_spreads={},
+            noisy_devices=(),
+            device_agreements={},
             exits=replace(
                 exits,
                 thresholds=point.thresholds,

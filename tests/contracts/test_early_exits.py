@@ -208,6 +208,7 @@ def test_a_trained_network_has_a_point_for_each_other_choice_of_thresholds() -> 
     assert dict(at_point.figures) == {"accuracy": 0.8, "latency_ms": pytest.approx(1.4), "size_bytes": 900, "macs": 20}
     assert at_point.exits is not None
     assert (at_point.exits.thresholds, at_point.exits.rates) == ((0.7,), (0.8, 0.2))
+    assert replace(measured, agreement=0.99).at_exit_point(2).agreement is None
     assert measured.at_exit_point(1) is measured
     with pytest.raises(RequestError, match="an exit point must be one of 0, 1, 2, 3, but got 7"):
         measured.at_exit_point(7)

@@ -68,6 +68,14 @@ def test_the_json_says_all_of_the_front(front: Front, tmp_path: Path) -> None:
     assert summary["hypervolume"] == pytest.approx(expected)
 
 
+def test_a_knee_at_an_exit_point_says_which(front: Front, tmp_path: Path) -> None:
+    write_front_json(front, tmp_path / "front.json")
+    assert "knee_exit_point" not in json.loads((tmp_path / "front.json").read_text(encoding="utf-8"))
+    points = tuple(replace(point, exit_point=3) for point in front.points)
+    write_front_json(replace(front, points=points), tmp_path / "front.json")
+    assert json.loads((tmp_path / "front.json").read_text(encoding="utf-8"))["knee_exit_point"] == 3
+
+
 def test_the_json_of_nothing_is_valid_json_with_nulls(front: Front, tmp_path: Path) -> None:
     unknown = replace(front.points[0], figures={**front.points[0].figures, "accuracy": nan})
     size_only = replace(front, objectives=front.objectives[2:], points=(unknown,), teacher=None)
