@@ -37,7 +37,16 @@ TEACHER_VOCABULARY = "teacher"
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-LATER_KEYS = ("text", *OF_TEXT_FILES, "vocabulary", "max_tokens", "labels", "unlabelled", "preprocess")
+LATER_KEYS = (
+    "text",
+    *OF_TEXT_FILES,
+    "vocabulary",
+    "max_tokens",
+    "labels",
+    "unlabelled",
+    "preprocess",
+    "vocabulary_size",
+)
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -60,7 +69,7 @@ class DataSection(Section):
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
     `teacher` for those of `teacher.hugging_face`, or a file with one in each line. max_tokens: word pieces of a text,
     by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`.
+    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
 
     folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
     folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the largest,
@@ -83,6 +92,7 @@ class DataSection(Section):
     vocabulary: PositiveInt | str | None = None
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
+    vocabulary_size: tuple[PositiveInt, ...] = ()
     image_size: int | tuple[int, ...] | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
@@ -138,7 +148,7 @@ class DataSection(Section):
     def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # the form of studies from before these keys, which keeps their identity
         values: dict[str, Any] = plain(self)
-        return {key: value for key, value in values.items() if key not in LATER_KEYS or value is not None}
+        return {key: value for key, value in values.items() if key not in LATER_KEYS or value not in (None, [], ())}
 
 
 class TrainingSection(Section):
