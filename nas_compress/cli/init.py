@@ -16,7 +16,7 @@ from nas_compress.cli.terminal import print_line
     "--data",
     default="digits",
     show_default=True,
-    help="Built-in data set, your function my_data:load, a folder of pictures, or a .csv, .tsv or .jsonl of texts.",
+    help="Built-in data set, your my_data:load, a folder of pictures or .wav files, a .csv, .tsv or .jsonl of texts.",
 )
 @click.option(
     "--model",

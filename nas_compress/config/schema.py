@@ -37,6 +37,7 @@ TEACHER_VOCABULARY = "teacher"
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
+<<<<<<< HEAD
 LATER_KEYS = (
     "text",
     *OF_TEXT_FILES,
@@ -47,6 +48,15 @@ LATER_KEYS = (
     "preprocess",
     "vocabulary_size",
 )
+=======
+OF_SOUNDS = ("seconds", "mels", "speaker_part")
+"""Keys of `[data]` for folders of .wav files."""
+
+OF_IDS = ("vocabulary", "hash_buckets", "max_tokens")
+"""Keys of `[data]` for the ids of texts."""
+
+LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
+>>>>>>> part-text2
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -67,13 +77,23 @@ class DataSection(Section):
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
+<<<<<<< HEAD
     `teacher` for those of `teacher.hugging_face`, or a file with one in each line. max_tokens: word pieces of a text,
     by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
     `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
+=======
+    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
+    words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
+    text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
+    `text_column`.
+>>>>>>> part-text2
 
-    folder: pictures in a folder for each class. A relative path starts at the study's folder, then at the working
-    folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the largest,
-    and that of students is searched. task: of a factory's data, by default the one that follows from its targets.
+    folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
+    working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
+    largest, and that of students is searched. seconds: length of a sound, by default that of the longest file. mels:
+    bands of its spectrogram, by default 32. speaker_part: part of the name of a .wav file, from 1, between underscores,
+    that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that
+    follows from its targets.
     preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
     augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
@@ -90,10 +110,14 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | str | None = None
+    hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
     vocabulary_size: tuple[PositiveInt, ...] = ()
     image_size: int | tuple[int, ...] | None = None
+    seconds: PositiveFloat | None = None
+    mels: PositiveInt | None = None
+    speaker_part: PositiveInt | None = None
     seed: Seed = 0
     shift: int | None = Field(default=None, ge=0)
     flip: bool | None = None
@@ -119,6 +143,9 @@ class DataSection(Section):
             reads = self.text is not None or (key == "text_column" and self.unlabelled is not None)
             if getattr(self, key) is not None and not reads:
                 raise ValueError(f"{key} needs files of texts, but got {key}={getattr(self, key)!r} without text")
+        for key in OF_SOUNDS:
+            if getattr(self, key) is not None and self.folder is None:
+                raise ValueError(f"{key} needs a folder of .wav files, but got {key}={getattr(self, key)} without one")
         if self.image_size is not None:
             shown = list(self.image_size) if isinstance(self.image_size, tuple) else self.image_size
             if self.folder is None:

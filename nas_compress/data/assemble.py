@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.data.audio.spectrogram import spectrogram_normalisation
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.data.input_statistics import input_normalisation
@@ -22,6 +23,7 @@ from nas_compress.tasks.classification import IMAGES, LABEL, Classification
 from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import TensorSpec
 
 Samples: TypeAlias = tuple[InputRows, Arrays]
@@ -72,13 +74,15 @@ def assemble(parts: Parts, *, augmentation: Augmentation, where: str, prepare: s
     if prepare is not None and not (len(parts.task.signature.inputs) == len(parts.numeric) == 1):
         got = ", ".join(spec.name for spec in parts.task.signature.inputs)
         raise refusal(f"preprocess needs one input of numbers, but got {got}; prepare the samples before", where)
+    if prepare is not None and parts.task.signature.inputs[0].log_mel is not None:
+        raise refusal("preprocess needs numbers of one scale, but got sounds; prepare the files before", where)
     normalisation = {}
     for name in parts.numeric:
-        values, per_channel = parts.train[0][name], _has_channels(parts.task.signature.input(name))
+        values, spec = parts.train[0][name], parts.task.signature.input(name)
         normalisation[name] = (
-            input_normalisation(values, per_channel=per_channel, where=where)
+            _normalisation(values, spec, where=where)
             if prepare is None
-            else prepared_normalisation(prepare, values, per_channel=per_channel, where=where)
+            else prepared_normalisation(prepare, values, per_channel=_has_channels(spec), where=where)
         )
     train, validation, test = (
         (to_tensors(inputs), to_tensors(targets)) for inputs, targets in (parts.train, parts.validation, parts.test)
@@ -97,6 +101,11 @@ def assemble(parts: Parts, *, augmentation: Augmentation, where: str, prepare: s
         )
     except RequestError as error:
         raise refusal(str(error), where) from error
+
+
+def _normalisation(values: Rows, spec: TensorSpec, *, where: str) -> Normalisation:
+    plain = input_normalisation(values, per_channel=_has_channels(spec), where=where)
+    return plain if spec.log_mel is None else spectrogram_normalisation(values, spec.log_mel)
 
 
 def strata(task: Task, samples: Samples) -> NDArray[np.int64]:

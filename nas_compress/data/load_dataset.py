@@ -8,6 +8,8 @@ from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
 from nas_compress.data.assemble import Parts, assemble
+from nas_compress.data.audio.parts import SoundSettings, read_sounds
+from nas_compress.data.audio.wave_files import SOUNDS, holds_sounds
 from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
@@ -18,7 +20,7 @@ from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.own_preparation import load_preparation
 from nas_compress.data.scarce_labels import scarce
-from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, read_pictures
+from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, folder_of_files, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.text.parts import TextSettings, text_parts
@@ -47,6 +49,7 @@ def load_dataset(
     factory: str | None = None,
     pictures: str | None = None,
     image_size: int | None = None,
+    sound_settings: SoundSettings | None = None,
     texts: TextFiles | None = None,
     text_settings: TextSettings | None = None,
     unlabelled: TextFiles | None = None,
@@ -66,8 +69,9 @@ def load_dataset(
     """Load one data set.
 
     name: a key of DATASETS. factory: "module:callable" of the user. pictures: folder with a folder of
-    pictures for each class. texts: files of texts. Exactly one of the four must be given.
+    pictures, or of .wav files, for each class. texts: files of texts. Exactly one of the four must be given.
     image_size: pixels of a side of the pictures, None for 64.
+    sound_settings: of .wav files, see `SoundSettings`.
     text_settings: of texts, see `TextSettings`.
     unlabelled: file of texts without labels; a column of labels does not count.
     folder: first place on sys.path while the factory is imported, and of a relative path of pictures.
@@ -120,8 +124,24 @@ def load_dataset(
             where=where,
             notice=notice,
         )
+    elif pictures is not None and _are_sounds(pictures, folder, where):
+        if image_size is not None:
+            raise refusal(f"image_size is for pictures, but got image_size={image_size} for sounds", where)
+        _require_no_texts(pictures, settings, unlabelled, where)
+        augmentation = _no_augmentation(shift, flip, where, kind="sounds")
+        parts = read_sounds(
+            find_folder(pictures, base=folder, where=where, kind=SOUNDS),
+            name=pictures,
+            settings=sound_settings or SoundSettings(),
+            seed=seed,
+            where=where,
+            progress=progress,
+            notice=notice,
+        )
     elif pictures is not None:
         _require_no_texts(pictures, settings, unlabelled, where)
+        if sound_settings not in (None, SoundSettings()):
+            raise refusal("seconds, mels and speaker_part are for folders of .wav files, but got pictures", where)
         augmentation = _augmentation(shift or 0, bool(flip), where)
         parts = read_pictures(
             find_folder(pictures, base=folder, where=where),
@@ -195,9 +215,14 @@ def _augmentation_of(name: str, shift: int | None, flip: bool | None, where: str
     return _augmentation(info.shift if shift is None else shift, info.flip if flip is None else flip, where)
 
 
-def _no_augmentation(shift: int | None, flip: bool | None, where: str) -> NoAugmentation:
+def _are_sounds(folder: str, base: Path | None, where: str) -> bool:
+    found = folder_of_files(folder, base=base)
+    return found is not None and holds_sounds(found, where)
+
+
+def _no_augmentation(shift: int | None, flip: bool | None, where: str, *, kind: str = "texts") -> NoAugmentation:
     if shift or flip:
-        raise refusal(f"shift and flip are for images, but got {shift=}, {flip=} for texts; leave them out", where)
+        raise refusal(f"shift and flip are for images, but got {shift=}, {flip=} for {kind}; leave them out", where)
     return NoAugmentation()
 
 

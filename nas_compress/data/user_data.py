@@ -18,8 +18,8 @@ from nas_compress.data.arrays import as_input, as_inputs, as_targets, kind_of
 from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
 from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import Kind, read_targets, require_drawn
-from nas_compress.data.text.own import UNLABELLED, VOCABULARY, holds_sequences, own_sequences
-from nas_compress.data.text.parts import TextSettings
+from nas_compress.data.text.own import VOCABULARY, holds_sequences, own_sequences
+from nas_compress.data.text.parts import UNLABELLED, TextSettings
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
 from nas_compress.data.user_task import SPLITS, require_splits, task_parts
 from nas_compress.errors import RequestError, describe, refusal, require_known

@@ -17,10 +17,12 @@ import onnxruntime as ort
 from nas_compress.devices.onnx_parts import flat_graph, lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import require_regular
+from nas_compress.values.audio.log_mel import LogMel
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import COMPRESSED
 from nas_compress.values.signature import BATCH, DTYPES, Signature, TensorSpec
+from nas_compress.values.text.hashed_words import HashedWords
 from nas_compress.values.text.word_pieces import WordPieces
 
 ERRORS_ONLY = 3
@@ -132,7 +134,7 @@ def file_signature(path: Path) -> Signature:
     try:
         return Signature(
             inputs=tuple(
-                _with_pieces(_spec(value, one_sample=one), metadata)
+                _with_metadata(_spec(value, one_sample=one), metadata)
                 for value in graph.input
                 if value.name not in stored
             ),
@@ -180,8 +182,15 @@ def _require_size(size: int, path: Path) -> None:
         raise RequestError(f"a model must have at most {MODEL_LIMIT} bytes, also after decompression, but got {path}")
 
 
-def _with_pieces(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
-    """Return the specification of token ids with the word pieces in a file, if it has them; RequestError if broken."""
+def _with_metadata(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
+    """Return the specification with the word pieces or settings in a file, if it has them.
+
+    RequestError if they are broken.
+    """
+    if spec.dtype == "int16" and "log_mel" in metadata:
+        return replace(spec, log_mel=LogMel.from_metadata(metadata))
+    if spec.dtype == "uint8" and "hashed_words" in metadata:
+        return replace(spec, values=256, words=HashedWords.from_metadata(metadata))
     if spec.dtype != "int32" or "word_pieces" not in metadata:
         return spec
     try:

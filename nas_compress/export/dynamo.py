@@ -14,9 +14,17 @@ from nas_compress.errors import RequestError
 from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STORED_WEIGHT
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
+from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
+from nas_compress.export.sequences.word_hashes import HASHED_WORDS
+from nas_compress.models import integer_ops
+from nas_compress.models.inputs import hashed_words, spectrogram
+from nas_compress.models.networks import recurrent_layer
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
+
+REGISTERED = (integer_ops, recurrent_layer, hashed_words, spectrogram)
+"""Modules whose operators are translated; torch knows these operators after the import."""
 
 
 def export_to_onnx(network: nn.Module, samples: Batch, signature: Signature) -> onnx.ModelProto:
@@ -73,14 +81,25 @@ def _translations() -> dict[Any, Any]:
     def float8(codes: Any, scale: Any) -> Any:
         return float8_op(codes, scale)
 
-    def own_range(floats: Any) -> Any:
+    def own_range(floats: Any, rows: int) -> Any:
         return op.DequantizeLinear(*op.DynamicQuantizeLinear(floats))
 
-    rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits",))
+    rows_schema = _schema(STORED_ROWS, ("tensor(int64)", int8, float_), ("bits", "dimensions"))
     rows_op = values.Op(ours, STORED_ROWS, rows_schema)
 
-    def rows(ids: Any, integers: Any, scale: Any, bits: int) -> Any:
-        return rows_op(op.Cast(ids, to=onnx.TensorProto.INT64), integers, scale, bits=bits)
+    def rows(ids: Any, integers: Any, scale: Any, bits: int, dimensions: int) -> Any:
+        whole = op.Cast(ids, to=onnx.TensorProto.INT64)
+        return rows_op(whole, integers, scale, bits=bits, dimensions=dimensions)
+
+    table_op = values.Op(ours, MADE_AT_LOAD, _table_schema())
+
+    def table(sounds: Any, floats: Any, edges: Any, window: int, step: float, factor: float) -> Any:
+        return table_op(edges, window=window, step=step, factor=factor)
+
+    hash_op = values.Op(ours, HASHED_WORDS, _hash_schema())
+
+    def hashes(texts: Any, buckets: int, longest: int) -> Any:
+        return hash_op(texts, buckets=buckets, longest=longest)
 
     def bias(halves: Any, scale: Any, input_scale: float) -> Any:
         return op.Cast(halves, to=onnx.TensorProto.FLOAT)
@@ -102,6 +121,8 @@ def _translations() -> dict[Any, Any]:
         torch.ops.nas_compress.stored_weight.default: weight,
         torch.ops.nas_compress.float8_weight.default: float8,
         torch.ops.nas_compress.stored_rows.default: rows,
+        torch.ops.nas_compress.hashed_words.default: hashes,
+        torch.ops.nas_compress.made_at_load.default: table,
         torch.ops.nas_compress.round_in_own_range.default: own_range,
         torch.ops.nas_compress.integer_bias.default: bias,
     }
@@ -118,6 +139,36 @@ def _schema(name: str, inputs: tuple[str, ...], attributes: tuple[str, ...]) -> 
         inputs=[parameter(f"input_{place}", kind) for place, kind in enumerate(inputs)],
         outputs=[parameter("weight", "tensor(float)")],
         attributes=[schema.Attribute(attribute, schema.AttrType.INT) for attribute in attributes],
+    )
+
+
+def _table_schema() -> Any:
+    """Return the schema of MADE_AT_LOAD."""
+    schema: Any = onnx.defs.OpSchema
+    kinds = schema.AttrType
+    return schema(
+        MADE_AT_LOAD,
+        DOMAIN,
+        1,
+        inputs=[schema.FormalParameter("edges", "tensor(float)")],
+        outputs=[schema.FormalParameter("table", "tensor(float)")],
+        attributes=[
+            schema.Attribute("window", kinds.INT),
+            *(schema.Attribute(name, kinds.FLOAT) for name in ("step", "factor")),
+        ],
+    )
+
+
+def _hash_schema() -> Any:
+    """Return the schema of HASHED_WORDS."""
+    schema: Any = onnx.defs.OpSchema
+    return schema(
+        HASHED_WORDS,
+        DOMAIN,
+        1,
+        inputs=[schema.FormalParameter("texts", "tensor(uint8)")],
+        outputs=[schema.FormalParameter("ids", "tensor(int32)")],
+        attributes=[schema.Attribute(name, schema.AttrType.INT) for name in ("buckets", "longest")],
     )
 
 

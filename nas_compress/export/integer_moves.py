@@ -37,8 +37,8 @@ def _move_integers_(graph: onnx.GraphProto) -> None:
     made_by, nodes = makers(graph), []
     for node in graph.node:
         sources = [made_by.get(name) for name in _moved(node, graph)]
-        parameters = {tuple(source.input[1:]) for source in sources if source is not None}
-        if not sources or len(parameters) != 1 or any(not _is_dequantized(source) for source in sources):
+        parameters = [tuple(source.input[1:]) for source in sources if source is not None]
+        if any(not _is_dequantized(source) for source in sources) or not _are_equal(parameters, graph):
             nodes.append(node)
             continue
         moved = onnx.NodeProto()
@@ -47,13 +47,25 @@ def _move_integers_(graph: onnx.GraphProto) -> None:
         (result,) = node.output
         if _pads_with_zeros(node, graph):
             del moved.input[2:]
-            moved.input.append(next(iter(parameters))[1])
+            moved.input.append(parameters[0][1])
         moved.output[0] = result + MOVED
-        made_by[result] = helper.make_node("DequantizeLinear", [result + MOVED, *parameters.pop()], [result])
+        made_by[result] = helper.make_node("DequantizeLinear", [result + MOVED, *parameters[0]], [result])
         nodes += [moved, made_by[result]]
     if len(nodes) > len(graph.node):
         replace_nodes_(graph, nodes)
         drop_unread_nodes_(graph)
+
+
+def _are_equal(parameters: Sequence[tuple[str, ...]], graph: onnx.GraphProto) -> bool:
+    """Return True for scales and zero points of equal values, under any names; False for none."""
+    if len(set(parameters)) < 2:
+        return bool(parameters)
+    stored = [[stored_values(graph, name) for name in names] for names in parameters]
+    return all(
+        one is not None and other is not None and np.array_equal(one, other)
+        for values in stored[1:]
+        for one, other in zip(stored[0], values, strict=True)
+    )
 
 
 def _moved(node: onnx.NodeProto, graph: onnx.GraphProto) -> Sequence[str]:

@@ -28,7 +28,9 @@ from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_wei
 from nas_compress.export.nested_exits import nest_exits_, threshold_inputs
 from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_nodes_
 from nas_compress.export.sequences.dynamic_products import multiply_in_own_ranges_
-from nas_compress.export.sequences.embedding_rows import store_rows_
+from nas_compress.export.sequences.embedding_rows import slice_whole_tables_, store_rows_
+from nas_compress.export.sequences.sound_tables import make_sound_tables_
+from nas_compress.export.sequences.word_hashes import write_word_hashes_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
 from nas_compress.export.xz_container import smallest_container
@@ -131,8 +133,11 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     one_sample = nest_exits_(graph)
     inline_constants_(graph)
     order_gates_(graph)
+    slice_whole_tables_(graph)
     store_weights_(graph, layout)
     store_rows_(graph, layout)
+    make_sound_tables_(graph)
+    write_word_hashes_(graph)
     write_recurrent_nodes_(graph)
     pool_over_whole_planes_(graph)
     move_integers_(graph)
@@ -144,14 +149,18 @@ def _ship(exported: onnx.ModelProto, signature: Signature, layout: Layout) -> by
     drop_unread_nodes_(graph)
     _describe_ends_(graph, signature, one_sample=one_sample)
     shipped = strip(exported)
-    helper.set_model_props(shipped, _vocabulary(signature))
+    helper.set_model_props(shipped, _metadata(signature))
     content: bytes = shipped.SerializeToString(deterministic=True)
     return content
 
 
-def _vocabulary(signature: Signature) -> dict[str, str]:
-    """Return the word pieces of the input, which the file needs to read a text. Their bytes are part of its size."""
-    found = [spec.pieces.metadata() for spec in signature.inputs if spec.pieces is not None]
+def _metadata(signature: Signature) -> dict[str, str]:
+    """Return what a file must say about its input: word pieces of texts, or settings of hashes or sounds.
+
+    Their bytes are part of its size.
+    """
+    parts = [each for spec in signature.inputs for each in (spec.pieces, spec.words, spec.log_mel)]
+    found = [each.metadata() for each in parts if each is not None]
     return found[0] if found else {}
 
 

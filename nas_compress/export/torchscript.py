@@ -20,6 +20,8 @@ from nas_compress.export.lower_stored_weights import DOMAIN, FLOAT8_WEIGHT, STOR
 from nas_compress.export.nested_exits import EARLY_EXIT, LAST_EXIT
 from nas_compress.export.recurrent_nodes import RECURRENT
 from nas_compress.export.sequences.embedding_rows import STORED_ROWS
+from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
+from nas_compress.export.sequences.word_hashes import HASHED_WORDS
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.file_contract import OPSET
 from nas_compress.values.signature import Signature
@@ -90,6 +92,8 @@ def _give_meaning_to_integer_operators() -> None:
         ("stored_weight", _stored_weight),
         ("float8_weight", _float8_weight),
         ("stored_rows", _stored_rows),
+        ("made_at_load", _made_at_load),
+        ("hashed_words", _hashed_words),
         ("round_in_own_range", _round_in_own_range),
         ("integer_bias", _integer_bias),
         ("early_exit", _early_exit),
@@ -136,9 +140,18 @@ def _float8_weight(graph: Graph, codes: torch.Value, scale: torch.Value) -> torc
 
 
 def _stored_rows(
-    graph: Graph, ids: torch.Value, integers: torch.Value, scale: torch.Value, bits: torch.Value
+    graph: Graph,
+    ids: torch.Value,
+    integers: torch.Value,
+    scale: torch.Value,
+    bits: torch.Value,
+    dimensions: torch.Value,
 ) -> torch.Value:
-    made = graph.op(f"{DOMAIN}::{STORED_ROWS}", ids, integers, scale, bits_i=helper._get_const(bits, "i", "bits"))
+    how = {
+        "bits_i": helper._get_const(bits, "i", "bits"),
+        "dimensions_i": helper._get_const(dimensions, "i", "dimensions"),
+    }
+    made = graph.op(f"{DOMAIN}::{STORED_ROWS}", ids, integers, scale, **how)
     sizes = cast(Any, ids.type()).varyingSizes()
     width = cast(Any, integers.type()).sizes()[1]
     if sizes is not None:
@@ -146,7 +159,34 @@ def _stored_rows(
     return made
 
 
-def _round_in_own_range(graph: Graph, values: torch.Value) -> torch.Value:
+def _made_at_load(
+    graph: Graph,
+    sounds: torch.Value,
+    table: torch.Value,
+    edges: torch.Value,
+    window: torch.Value,
+    step: torch.Value,
+    factor: torch.Value,
+) -> torch.Value:
+    numbers = {
+        "window_i": helper._get_const(window, "i", "window"),
+        "step_f": helper._get_const(step, "f", "step"),
+        "factor_f": helper._get_const(factor, "f", "factor"),
+    }
+    return _float_like(graph.op(f"{DOMAIN}::{MADE_AT_LOAD}", edges, **numbers), table)
+
+
+def _hashed_words(graph: Graph, texts: torch.Value, buckets: torch.Value, longest: torch.Value) -> torch.Value:
+    numbers = {
+        "buckets_i": helper._get_const(buckets, "i", "buckets"),
+        "longest_i": helper._get_const(longest, "i", "longest"),
+    }
+    made = graph.op(f"{DOMAIN}::{HASHED_WORDS}", texts, **numbers)
+    made.setType(cast(Any, texts.type()).with_sizes([None, None]).with_dtype(torch.int32))
+    return made
+
+
+def _round_in_own_range(graph: Graph, values: torch.Value, rows: torch.Value) -> torch.Value:
     parts = cast(Any, graph.op("DynamicQuantizeLinear", values, outputs=3))
     made = graph.op("DequantizeLinear", *parts)
     made.setType(values.type())

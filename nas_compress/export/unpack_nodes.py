@@ -40,6 +40,10 @@ class TensorStore:
             self._known[tensor.name] = tensor
         return tensor.name
 
+    def number(self, value: int) -> str:
+        """Store a single whole number of 64 bits, without dimensions; return its name."""
+        return self.add(numpy_helper.from_array(np.array(value, dtype=np.int64), f"number{value}"))
+
     def constant(self, values: Sequence[int], kind: type[np.generic]) -> str:
         """Store a small tensor (n,) once, under a name made of its content; return the name."""
         return self.keep(f"{kind.__name__}{list(values)}", np.array(values, dtype=kind))

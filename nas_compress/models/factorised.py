@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.models.layers import ActivationPoint
+from nas_compress.models.transformer_layers import EncoderLayer
 
 SMALLEST_RANK = 8
 """Step of the ranks, for the runtime's kernels."""
@@ -24,7 +25,8 @@ def factorise_(network: nn.Module, *, rank_fraction: float, kind: str) -> None:
     for path, module in list(network.named_modules()):
         thin: Factorised | None = None
         if type(module) is nn.Linear:
-            thin = low_rank(module, _rank(min(module.in_features, module.out_features), rank_fraction))
+            rank = _rank(min(module.in_features, module.out_features), rank_fraction)
+            thin = low_rank(module, rank, rows=_rows_per_sample(network, path))
         elif type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
             output_rank = _rank(module.out_channels, rank_fraction)
             if kind == "tucker" and max(module.kernel_size) > 1:
@@ -45,14 +47,21 @@ def last_layer(network: nn.Module, path: str) -> str:
     return f"{path}.{len(layer) - 1}" if isinstance(layer, Factorised) else path
 
 
-def low_rank(layer: nn.Linear, rank: int) -> Factorised:
-    """W = (U sqrt S) (sqrt S V^T), cut to `rank`: two linear layers of equal norms."""
+def _rows_per_sample(network: nn.Module, path: str) -> int:
+    """Rows of a sample in the values of a linear layer."""
+    parts = path.split(".")
+    owners = [network.get_submodule(".".join(parts[:length])) for length in range(len(parts))]
+    return next((owner.rows for owner in owners if isinstance(owner, EncoderLayer)), 1)
+
+
+def low_rank(layer: nn.Linear, rank: int, *, rows: int = 1) -> Factorised:
+    """W = (U sqrt S) (sqrt S V^T), cut to `rank`: two linear layers of equal norms. rows: see `ActivationPoint`."""
     left, right = _split(layer.weight.detach(), rank)
     first = nn.Linear(layer.in_features, len(right), bias=False)
     second = nn.Linear(len(right), layer.out_features, bias=layer.bias is not None)
     _fill_(first, right)
     _fill_(second, left, layer.bias)
-    return Factorised(first, ActivationPoint(), second)
+    return Factorised(first, ActivationPoint(rows=rows), second)
 
 
 def channel_svd(layer: nn.Conv2d, rank: int) -> Factorised:

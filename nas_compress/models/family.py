@@ -30,6 +30,7 @@ class Family(ABC, Generic[Settings]):
     settings: class of the family's settings, as in `values.family_settings.SETTINGS`.
     has_attention: True if pruning may remove attention heads.
     has_channels: False if no channels of a network can be ranked and removed; its widths are searched only.
+    has_removable_blocks: False if no block adds to its input, so that a network cannot inherit fewer of them.
     """
 
     summary: ClassVar[str]
@@ -39,6 +40,7 @@ class Family(ABC, Generic[Settings]):
     settings: type[Settings]
     has_attention: ClassVar[bool] = False
     has_channels: ClassVar[bool] = True
+    has_removable_blocks: ClassVar[bool] = True
 
     def fits(self, signature: Signature) -> bool:
         """Return True if the family builds networks of these inputs and outputs: one image to a vector by default."""
@@ -88,7 +90,8 @@ class Family(ABC, Generic[Settings]):
     def require_dynamic_ranges(self) -> None:
         """Raise RequestError unless files of the family may find the ranges of activations while they run."""
         raise RequestError(
-            "ranges='dynamic' needs family 'encoder', but got another family; use another rule of ranges"
+            "ranges='dynamic' needs a family of encoder layers (vit, encoder), but got another family; use another "
+            "rule of ranges"
         )
 
     def require_activation_bits(self, bits: int, settings: FamilySettings) -> None:

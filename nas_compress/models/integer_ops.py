@@ -27,17 +27,18 @@ def fake_quantize_activation(values: Tensor, scale: float, zero_point: int, high
 
 
 @torch.library.custom_op("nas_compress::round_in_own_range", mutates_args=())
-def round_in_own_range(values: Tensor) -> Tensor:
+def round_in_own_range(values: Tensor, rows: int) -> Tensor:
     """Round each sample of a batch to 8 bits in its own range, as ONNX DynamicQuantizeLinear does for one sample.
 
-    The range includes 0. values: float32 (B, ...); so is the result.
+    The range includes 0. values: float32 (B * rows, ...), `rows` of each sample; so is the result.
     """
-    dimensions = tuple(range(1, values.ndim))
-    lowest = values.amin(dimensions, keepdim=True).clamp(max=0)
-    highest = values.amax(dimensions, keepdim=True).clamp(min=0)
+    samples = values.reshape(-1, rows * values[0].numel())
+    lowest = samples.amin(1, keepdim=True).clamp(max=0)
+    highest = samples.amax(1, keepdim=True).clamp(min=0)
     scale = torch.where(highest > lowest, (highest - lowest) / 255, 1.0)
     zero_point = (-lowest / scale).clamp(0, 255).round()
-    return ((values / scale).round() + zero_point).clamp(0, 255).sub(zero_point) * scale
+    rounded = ((samples / scale).round() + zero_point).clamp(0, 255).sub(zero_point) * scale
+    return rounded.reshape(values.shape)
 
 
 @torch.library.custom_op("nas_compress::stored_weight", mutates_args=())
@@ -57,10 +58,10 @@ def float8_weight(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("nas_compress::stored_rows", mutates_args=())
-def stored_rows(ids: Tensor, integers: Tensor, scale: Tensor, bits: int) -> Tensor:
+def stored_rows(ids: Tensor, integers: Tensor, scale: Tensor, bits: int, dimensions: int) -> Tensor:
     """Rows of a table of `bits`-bit integers: int8 (rows, width) times scale (rows,), float32 (*ids.shape, width).
 
-    The file unpacks the rows of the ids alone.
+    The file unpacks the rows of the ids alone. dimensions: of the ids, for the file.
     """
     return integers[ids.long()].to(torch.float32) * scale[ids.long()].unsqueeze(-1)
 
@@ -92,7 +93,7 @@ def _(values: Tensor, scale: float, zero_point: int, highest: int) -> Tensor:
 
 
 @round_in_own_range.register_fake
-def _(values: Tensor) -> Tensor:
+def _(values: Tensor, rows: int) -> Tensor:
     return torch.empty_like(values)
 
 
@@ -107,7 +108,7 @@ def _(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 @stored_rows.register_fake
-def _(ids: Tensor, integers: Tensor, scale: Tensor, bits: int) -> Tensor:
+def _(ids: Tensor, integers: Tensor, scale: Tensor, bits: int, dimensions: int) -> Tensor:
     return scale.new_empty((*ids.shape, integers.shape[1]), dtype=torch.float32)
 
 

@@ -22,11 +22,13 @@ class ActivationPoint(nn.Module):
     """Marks a tensor between layers; quantization puts an activation quantizer in its place. Does nothing itself.
 
     most: largest possible value, if the layer before clips there.
+    rows: rows of the first dimension that each sample has.
+    multiplied: False: no product reads the tensor, so that a file which finds ranges by itself needs none here.
     """
 
-    def __init__(self, most: float = math.inf) -> None:
+    def __init__(self, most: float = math.inf, *, rows: int = 1, multiplied: bool = True) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.rows, self.multiplied = most, rows, multiplied
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values` unchanged."""
@@ -184,6 +186,8 @@ def initialise_(network: nn.Module) -> None:
             module.reset_parameters()
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=EMBEDDING_SCALE)
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight.data[module.padding_idx])
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             nn.init.zeros_(module.bias)

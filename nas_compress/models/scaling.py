@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
+from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.models.layers import ActivationPoint, RawInput
 from nas_compress.tasks.preparation import preparation
 from nas_compress.values.architecture import Architecture
@@ -55,15 +56,26 @@ def raw_input(architecture: Architecture, *, ndim: int | None = None, rounded: b
     """Return the first module of a network of one input.
 
     Bytes with one mean and one deviation get a `RawInput`, which integer kernels read directly.
+    Sounds become spectrograms (N, bands, frames).
     ndim: dimensions of the values with the batch, if the network reshapes its input; by default those of the signature.
     rounded: see `StandardisedInput`.
     """
     (spec,) = architecture.signature.inputs
     values = architecture.normalisation_of(spec.name)
+    if spec.log_mel is not None:
+        return SpectrogramInput(spec.log_mel, values, rounded=rounded)
     of_bytes = spec.dtype == "uint8" and not values.prepare  # a module of the user returns floats
     if of_bytes and not isinstance(values.mean, tuple) and not isinstance(values.std, tuple):
         return RawInput(int(values.mean), values.std)
     return StandardisedInput(values, ndim=len(spec.shape) if ndim is None else ndim, rounded=rounded)
+
+
+def image_input(architecture: Architecture) -> nn.Module:
+    """Return the first module of a network of images (N, C, H, W); sounds become images of one channel."""
+    (spec,) = architecture.signature.inputs
+    if spec.log_mel is not None:
+        return SpectrogramInput(spec.log_mel, architecture.normalisation_of(spec.name), axis=1)
+    return raw_input(architecture)
 
 
 def with_preparation(network: nn.Module, architecture: Architecture) -> None:

@@ -18,7 +18,7 @@ def token_mask(ids: Tensor) -> Tensor:
     >>> token_mask(torch.tensor([[5, 3, 0]])).tolist()
     [[True, True, False]]
     """
-    return ids != PADDING
+    return ids.to(torch.bool)  # one operator of the file; PADDING is 0
 
 
 def token_counts(ids: Tensor) -> Tensor:

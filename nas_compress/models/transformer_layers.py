@@ -93,7 +93,7 @@ class Attention(nn.Module):
         self.heads, self.tokens, self.head_width = heads, tokens, inner // heads
         self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
         self.rotation = None if longest is None else Rotation(self.head_width, longest=longest)
-        self.point = ActivationPoint()
+        self.point = ActivationPoint(rows=tokens or 1)
         self.output = nn.Linear(inner, width)
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Relations]:
@@ -118,13 +118,13 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two linear layers with GELU between them, applied to each token."""
+    """Two linear layers with GELU between them, applied to each token. tokens: see `Attention`."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, *, tokens: int | None) -> None:
         super().__init__()
         self.inner = nn.Linear(width, inner)
         self.gelu = nn.GELU()
-        self.point = ActivationPoint()
+        self.point = ActivationPoint(rows=tokens or 1)
         self.outer = nn.Linear(inner, width)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -151,11 +151,11 @@ class EncoderLayer(nn.Module):
         post_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.post_norm = post_norm
-        self.attention_norm, self.attention_point = nn.LayerNorm(width), ActivationPoint()
+        self.post_norm, self.rows = post_norm, tokens or 1
+        self.attention_norm, self.attention_point = nn.LayerNorm(width), ActivationPoint(rows=self.rows)
         self.attention = Attention(width, attention, heads=heads, tokens=tokens, longest=longest)
-        self.mlp_norm, self.mlp_point = nn.LayerNorm(width), ActivationPoint()
-        self.mlp = Perceptron(width, mlp)
+        self.mlp_norm, self.mlp_point = nn.LayerNorm(width), ActivationPoint(rows=self.rows)
+        self.mlp = Perceptron(width, mlp, tokens=tokens)
 
     def share_(self, other: EncoderLayer, parts: Sequence[str]) -> None:
         """Use the other layer's `attention` or `mlp` or both, with normalisation and activation point before it.
@@ -207,7 +207,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.width, self.patches, self.extra_tokens = width, patches, extra_tokens
         self.conv = nn.Conv2d(inputs, width, patch_size, stride=patch_size)
-        self.point = ActivationPoint()
+        self.point = ActivationPoint(multiplied=False)
         self.position = nn.Parameter(torch.empty(extra_tokens + patches, width))
         rows = torch.arange(-extra_tokens, patches)
         self.register_buffer("rows", rows.clamp(min=0), persistent=False)

@@ -19,6 +19,7 @@ from nas_compress.models.integer_ops import (
     stored_rows,
     stored_weight,
 )
+from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.trainable_modules import FakeQuantConv2d, FakeQuantLinear
 from nas_compress.tasks.batch import Batch
@@ -160,7 +161,7 @@ class StoredEmbedding(nn.Module):
         if isinstance(self.stored, HalfWeight):
             return F.embedding(ids, self.stored.halves).to(torch.float32)
         table = self.stored
-        return cast(Tensor, stored_rows(ids, table.integers, table.scale, table.bits))
+        return cast(Tensor, stored_rows(ids, table.integers, table.scale, table.bits, ids.ndim))
 
 
 def _runtime_bias(bias: Tensor | None, weight: nn.Module, input_scale: float | None) -> Tensor | None:
@@ -204,14 +205,29 @@ class DynamicActivation(nn.Module):
     """Round each sample's tensor between two layers to 8 bits in its own range, which the file finds while it runs.
 
     In training, gradients pass unchanged (Bengio et al. 2013, arXiv 1308.3432).
+
+    rows: rows of the first dimension that each sample has.
     """
 
+    def __init__(self, *, rows: int = 1) -> None:
+        super().__init__()
+        self.rows = rows
+
     def forward(self, values: Tensor) -> Tensor:
-        """Return rounded float32 values (B, ...) of the same shape."""
+        """Return rounded float32 values (B * rows, ...) of the same shape."""
         floats = values.float()
         if not (torch.is_grad_enabled() and floats.requires_grad):
-            return cast(Tensor, round_in_own_range(floats))
-        return floats + cast(Tensor, round_in_own_range(floats.detach()) - floats.detach())
+            return cast(Tensor, round_in_own_range(floats, self.rows))
+        return floats + cast(Tensor, round_in_own_range(floats.detach(), self.rows) - floats.detach())
+
+
+def find_ranges_at_run_time_(network: nn.Module) -> None:
+    """Let the file find the range of each tensor that a product reads, in place of every activation point."""
+    replace_modules_(
+        network,
+        ActivationPoint,
+        lambda point: DynamicActivation(rows=point.rows) if point.multiplied else nn.Identity(),
+    )
 
 
 StoredLayer = StoredConv2d | StoredLinear

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.detached_copy import detached_copy
-from nas_compress.models.layers import ActivationPoint, RawInput
+from nas_compress.models.layers import RawInput
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
@@ -27,6 +27,7 @@ from nas_compress.quantization.modules import (
     StoredConv2d,
     StoredEmbedding,
     StoredLinear,
+    find_ranges_at_run_time_,
     replace_modules_,
     round_biases_,
 )
@@ -98,7 +99,7 @@ def quantize(
     fold_batch_norm_(network)
     if activation_bits < 32:
         if ranges == DYNAMIC:
-            replace_modules_(network, ActivationPoint, lambda _: DynamicActivation())
+            find_ranges_at_run_time_(network)
         elif not is_aware:
             calibrate_(network, samples, bits=activation_bits, ranges=ranges, make=_quantizer(activation_bits))
         replace_modules_(network, RawInput, lambda raw: QuantizedInput(raw.mean, raw.std))

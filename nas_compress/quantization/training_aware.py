@@ -14,16 +14,16 @@ from torch import Tensor, fx, nn
 
 from nas_compress.errors import require_known
 from nas_compress.models.factorised import last_layer
-from nas_compress.models.layers import ActivationPoint, ConvUnit
+from nas_compress.models.layers import ConvUnit
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import pass_on_, traced_pairs
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
 from nas_compress.quantization.modules import (
-    DynamicActivation,
     IntegerWeight,
     QuantizedActivation,
     StoredConv2d,
     StoredLinear,
+    find_ranges_at_run_time_,
     replace_modules_,
 )
 from nas_compress.quantization.parametrized import freeze_parameters_, round_parameter_
@@ -71,7 +71,7 @@ def make_aware_(
     """
     require_known("a quantization in training", method, [name for name in METHODS if name != "calibrate"])
     if ranges == DYNAMIC and activation_bits < 32:
-        replace_modules_(network, ActivationPoint, lambda _: DynamicActivation())
+        find_ranges_at_run_time_(network)
     elif activation_bits < 32:
         make = _learned_activation if method == "lsq" else _running_range
         was_training, device = network.training, next(network.parameters()).device

@@ -14,6 +14,7 @@ from statistics import median
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
+from nas_compress.data.audio.wave_files import holds_sounds
 from nas_compress.data.augment.choose import PER_SAMPLE_NDIM
 from nas_compress.data.augment.mixing import MIXABLE
 from nas_compress.data.catalogue import DATASETS
@@ -29,6 +30,7 @@ from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.preflight.forecast import duration_in_words, quick_forecast
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.setup import StudyParts, gather
+from nas_compress.search.starter.sounds import guessed_sounds, sounds_text
 from nas_compress.search.starter.templates import (
     BUILT_IN_DATA,
     FEWER,
@@ -54,6 +56,9 @@ from nas_compress.values.metrics.table import METRICS, Budget
 
 FIRST_RUN = 4_000_000
 """Pixels of all training samples from which `init` chooses a part of them: 976 pictures of 64 x 64."""
+
+FIRST_SOUNDS = 16_000_000
+"""Samples of all training sounds from which `init` chooses a part of them: 2,000 seconds at 8 kHz."""
 
 FIRST_TOKENS = 120_000
 """Word pieces of all training texts from which `init` chooses a part of them: 3,000 texts of 40."""
@@ -218,6 +223,10 @@ def _dataset(starter: Starter, files: TextFiles | None) -> Dataset:
         return load_dataset(texts=files, where="--data")
     if starter.pictures is not None:
         pictures = str(starter.pictures.absolute())
+        if holds_sounds(starter.pictures, "--data"):
+            return load_dataset(
+                pictures=pictures, sound_settings=guessed_sounds(pictures), where="--data", progress=starter.progress
+            )
         return load_dataset(
             pictures=pictures, image_size=_picture_side(pictures), where="--data", progress=starter.progress
         )
@@ -236,6 +245,8 @@ def _picture_side(folder: str) -> int:
 
 def _kind(task: Task) -> Kind:
     """Return the kind of inputs that the built-in families know; RequestError if there is none."""
+    if task.signature.inputs[0].log_mel is not None:
+        return SERIES
     for kind in (IMAGES, SERIES, VECTORS, PIXELS, TEXTS):
         if family_named(kind.family).fits(task.signature):
             if kind in (IMAGES, TEXTS) and task.row_classes is None:
@@ -289,7 +300,11 @@ def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles 
             share=TEST_SHARE,
         )
         return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
-    if starter.pictures is not None:
+    if starter.pictures is not None and task.signature.inputs[0].log_mel is not None:
+        folder = str(starter.pictures.absolute())
+        data = sounds_text(_relative(starter.pictures, starter), guessed_sounds(folder), folder)
+        data += _fewer(samples, task.classes or 1, FIRST_SOUNDS // shape[-1])
+    elif starter.pictures is not None:
         data = OF_PICTURES.format(folder=_relative(starter.pictures, starter), size=shape[-1], half=shape[-1] // 2)
     elif ":" not in starter.data:
         return BUILT_IN_DATA.format(data=starter.data)
@@ -328,7 +343,7 @@ def _augmentation(task: Task, kind: Kind) -> str:
         return OF_ANY
     lines = OF_IMAGES if kind is IMAGES else ""
     if kind is SERIES or (kind is IMAGES and spec.shape[1] == 1 and spec.dtype.startswith("float")):
-        rows, columns = (int(size) for size in spec.shape[-2:])
+        rows, columns = spec.spectrogram_shape or (int(size) for size in spec.shape[-2:])
         lines += OF_SPECTROGRAMS.format(frequency=_mask(rows), time=_mask(columns))
     return lines + (OF_AMOUNTS if spec.dtype in MIXABLE else "") + OF_ANY
 

@@ -10,6 +10,7 @@ from nas_compress.callbacks import Notice, Progress, no_progress
 from nas_compress.config.pretrained import VOCABULARY, bert_config, pretrained_folder
 from nas_compress.config.schema import TEACHER_VOCABULARY, DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
+from nas_compress.data.audio.parts import SoundSettings
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
@@ -56,6 +57,9 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
         factory=spec.data.factory,
         pictures=spec.data.folder,
         image_size=size,
+        sound_settings=SoundSettings(
+            seconds=spec.data.seconds, bands=spec.data.mels, speaker_part=spec.data.speaker_part
+        ),
         texts=_text_files(spec.data),
         text_settings=_text_settings(file),
         unlabelled=_unlabelled(spec.data),
@@ -95,9 +99,9 @@ def _text_files(data: DataSection) -> TextFiles | None:
 
 
 def _text_settings(file: StudyFile) -> TextSettings:
-    given, longest = file.spec.data.vocabulary, file.spec.data.max_tokens
+    given, longest, buckets = file.spec.data.vocabulary, file.spec.data.max_tokens, file.spec.data.hash_buckets
     if not isinstance(given, str):
-        return TextSettings(vocabulary=given, longest=longest)
+        return TextSettings(vocabulary=given, longest=longest, buckets=buckets)
     where = f"{file.label}: data.vocabulary"
     if given == TEACHER_VOCABULARY:
         name = file.spec.teacher.hugging_face
@@ -111,7 +115,8 @@ def _text_settings(file: StudyFile) -> TextSettings:
             raise RequestError(f"{file.label}: data: {rule}, but got max_tokens={longest}")
     else:
         path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
-    return TextSettings(longest=longest, pieces=given_pieces(path, longest=longest, where=where))
+    pieces = given_pieces(path, longest=longest, where=where)
+    return TextSettings(longest=longest, pieces=pieces, buckets=buckets)
 
 
 def _unlabelled(data: DataSection) -> TextFiles | None:

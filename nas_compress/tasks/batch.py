@@ -114,7 +114,7 @@ def fitting(batch: Batch | InputRows, most: int) -> int:
 def zeros(
     specs: Iterable[TensorSpec], samples: int, *, sizes: Mapping[str, int] | None = None, free: int = 1
 ) -> dict[str, Tensor]:
-    """Tensors of zeros for shape checks; token ids are 1, because 0 is padding.
+    """Tensors of zeros for shape checks; token ids are 1, because 0 is padding, and texts have a word in each byte.
 
     sizes: of free dimensions by name; others have `free` entries.
     """
@@ -122,7 +122,7 @@ def zeros(
     return {
         spec.name: torch.full(
             (samples, *(size if isinstance(size, int) else known.get(size, free) for size in spec.sample_shape)),
-            0 if spec.values is None else 1,
+            0 if spec.values is None else 1 if spec.words is None else ord("!"),
             dtype=getattr(torch, spec.dtype),
         )
         for spec in specs
@@ -200,11 +200,17 @@ def lengths_of(ids: NDArray[Any]) -> Lengths:
 
 
 def one_sample(batch: Batch, specs: Iterable[TensorSpec]) -> dict[str, Tensor]:
-    """The first sample, and the id 1 at the mean length in place of token ids whose lengths are known."""
+    """The first sample, and one of the mean length in place of those whose lengths are known.
+
+    It has the id 1 for tokens, or words of the usual length for texts.
+    """
     sample = rows(batch, 0, 1)
     for spec in specs:
         if spec.lengths is not None:
             sample[spec.name] = torch.ones_like(sample[spec.name][:, :1]).repeat(1, spec.lengths.mean)
+            if spec.words is not None:
+                text = np.frombuffer(spec.words.sample(1, spec.lengths.mean), dtype=np.uint8)
+                sample[spec.name] = torch.from_numpy(text[None].copy()).to(sample[spec.name].device)
     return sample
 
 

@@ -181,8 +181,10 @@ class Teacher:
         return self.network if kept is None else without_blocks(self.network, self._known_family, kept)
 
     def kept_blocks(self, depths: tuple[int, ...], kept: str) -> Kept | None:
-        """Return the blocks that correspond to a student's; None if the student has at least as many."""
+        """Return the blocks that correspond to a student's; None if it has at least as many, or no block can go."""
         if len(depths) != len(self.depths) or all(map(operator.ge, depths, self.depths)):
+            return None
+        if not self._known_family.has_removable_blocks:
             return None
         importance = self._block_importance if kept == "importance" else ()
         return choose_blocks(

@@ -18,13 +18,13 @@ from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
 from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
+from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.validity import TeacherShape, require_inheritable, require_shape
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import PRUNED, Candidate
 
@@ -49,7 +49,11 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
         step=step,
         groups=groups,
         teacher=TeacherShape(
-            family=teacher.family, widths=teacher.base_widths, depths=teacher.depths, heads=teacher.heads
+            family=teacher.family,
+            widths=teacher.base_widths,
+            depths=teacher.depths,
+            heads=teacher.heads,
+            settings=teacher.section.settings,
         ),
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,7 +30,7 @@ from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
-from nas_compress.values.architecture import Architecture, Width
+from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 from nas_compress.values.exits.figures import FEWEST_SAMPLES
 from nas_compress.values.precision import DYNAMIC
@@ -46,7 +45,7 @@ def check_candidate(candidate: Candidate) -> None:
     require_known("kept_blocks", candidate.pruning.kept_blocks, KEPT_BLOCKS)
     check_terms(candidate.losses)
     if candidate.shape.family == PRUNED and candidate.precision.quantization.ranges == DYNAMIC:
-        raise RequestError("ranges='dynamic' needs family 'encoder', but got family 'pruned'")
+        raise RequestError("ranges='dynamic' needs a family of encoder layers (vit, encoder), but got family 'pruned'")
     if candidate.shape.family != PRUNED:
         _require_attention(candidate)
         family = FAMILIES[candidate.shape.family]
@@ -133,78 +132,6 @@ def _require_channels(candidate: Candidate, teacher: TeacherSection, where: str)
             f"{where}the teacher must have channels to rank, but got {wanted} with a teacher of family "
             f"{teacher.family!r}; width_multiplier makes its students narrower"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherShape:
-    """The teacher's shape as far as it limits its students.
-
-    family: None for a module of the user. widths: of its stages. heads: of each attention, None without attention.
-    """
-
-    family: str | None
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    heads: int | None = None
-
-
-def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
-    """Require depths of the candidate's family, and the teacher's family if the candidate depends on it."""
-    shape, pruning = candidate.shape, candidate.pruning
-    same = shape.family == teacher.family
-    if pruning.kept_blocks != "first" and (not same or shape.family == PRUNED):
-        raise RequestError(
-            f"kept_blocks={pruning.kept_blocks!r} needs a student of the teacher's family, {teacher.family}, "
-            f"but got {shape.family}"
-        )
-    if shape.family == PRUNED:
-        return
-    stages = len(teacher.widths if same else FAMILIES[shape.family].base_widths)
-    if len(shape.depths) != stages:
-        raise RequestError(
-            f"depths must have one entry per stage of {shape.family} ({stages}), but got depths={shape.depths}"
-        )
-    if pruning.init != "inherit":
-        return
-    deeper = any(map(operator.gt, shape.depths, teacher.depths))
-    if not same or deeper or len(shape.depths) != len(teacher.depths):
-        raise RequestError(
-            "init='inherit' needs a student of the teacher's family and at most its depths, "
-            f"{teacher.family} {teacher.depths}, but got {shape.family} {shape.depths}"
-        )
-
-
-def require_inheritable(
-    candidate: Candidate,
-    widths: Sequence[Width],
-    layers: Sequence[tuple[str, int]],
-    heads: Mapping[str, int],
-    teacher: TeacherShape,
-    *,
-    step: int,
-) -> None:
-    """Require that the teacher has all inherited weights.
-
-    widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
-    of heads of each attention, by layer.
-    """
-    if candidate.pruning.init != "inherit":
-        return
-    for width, (layer, channels) in zip(widths, layers, strict=True):
-        if width.channels > channels:
-            raise RequestError(
-                f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                f"but got {width.channels} (in steps of {step})"
-            )
-        if layer in heads and width.channels != channels:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {channels} channels in attention {layer}, whose heads cannot get "
-                f"narrower, but got {width.channels}; head_ratio removes whole heads"
-            )
-        if layer in heads and teacher.heads is not None and heads[layer] != teacher.heads:
-            raise RequestError(
-                f"init='inherit' needs the teacher's {teacher.heads} heads in attention, but got heads={heads[layer]}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

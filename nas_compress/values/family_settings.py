@@ -45,10 +45,12 @@ class FamilySettings:
 
     from_teacher: names of settings with a loss on a teacher's answers.
     students_only: names of settings for students, not for a study's teacher.
+    in_weights: names of settings that change the shapes of weights; a student that inherits weights has its teacher's.
     """
 
     from_teacher: ClassVar[tuple[str, ...]] = ()
     students_only: ClassVar[tuple[str, ...]] = ()
+    in_weights: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @cache  # read many times for each record
@@ -147,6 +149,7 @@ class EncoderSettings(FamilySettings):
     embedding_width: int | None = None
     max_tokens: int = 128
 
+    in_weights: ClassVar[tuple[str, ...]] = ("norm", "positions", "embedding_width", "max_tokens")
     students_only: ClassVar[tuple[str, ...]] = ("sharing",)
 
     def __post_init__(self) -> None:
@@ -195,6 +198,8 @@ class SeriesSettings(FamilySettings):
     kernel_size: int = 5
     depthwise: bool = False
     dilation_growth: int = 1
+
+    in_weights: ClassVar[tuple[str, ...]] = ("kernel_size", "depthwise")
 
     def __post_init__(self) -> None:
         stride: object = self.stem_stride
@@ -246,6 +251,8 @@ class TextConvolutionSettings(FamilySettings):
     """
 
     kernel_sizes: tuple[int, ...] = (3, 4, 5)
+
+    in_weights: ClassVar[tuple[str, ...]] = ("kernel_sizes",)
 
     def __post_init__(self) -> None:
         given: object = self.kernel_sizes

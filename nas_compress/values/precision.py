@@ -41,7 +41,7 @@ class Quantization:
 
     method: one of METHODS. Methods in training round over the last quarter of the epochs.
     ranges: one of RANGES, for the calibration of activations or the start of their training; `mse` chooses the scales
-        of weights too; `dynamic` leaves the ranges to the file (8 bits, family `encoder`).
+        of weights too; `dynamic` leaves the ranges to the file (8 bits, families `encoder` and `vit`).
         Default `min_max` for `calibrate`, else `mse`.
     weight_format: one of WEIGHT_FORMATS.
     stage_bits: weight bits of each stage, instead of one width for all.

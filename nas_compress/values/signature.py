@@ -8,6 +8,8 @@ from math import prod
 from typing import Any
 
 from nas_compress.errors import RequestError
+from nas_compress.values.audio.log_mel import LogMel
+from nas_compress.values.text.hashed_words import HashedWords
 from nas_compress.values.text.lengths import Lengths
 from nas_compress.values.text.word_pieces import WordPieces
 
@@ -29,6 +31,8 @@ class TensorSpec:
     sizes.
     values: number of ids of a tensor of token ids, which are 0 to `values` - 1; 0 is padding. None for other tensors.
     pieces: vocabulary that turns texts into these ids, if the ids come from texts. It is no part of the identity.
+    log_mel: spectrogram that a network makes first of sounds int16 (N, samples); None for other tensors.
+    words: words whose ids a network makes first of UTF-8 bytes, uint8 (N, bytes) with `values` 256; None for others.
     lengths: of the samples whose cost is measured; None for samples of one size. They are no part of it either.
 
     >>> TensorSpec(name="input", dtype="uint8", shape=("N", 1, 8, 8)).sample_shape
@@ -40,6 +44,8 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     values: int | None = None
     pieces: WordPieces | None = field(default=None, compare=False, repr=False)
+    log_mel: LogMel | None = None
+    words: HashedWords | None = None
     lengths: Lengths | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +64,16 @@ class TensorSpec:
         if any(isinstance(size, int) and size < 1 for size in self.shape):
             raise RequestError(f"fixed sizes >= 1 must hold, but got {self.name}: {self.shape}")
         if self.values is not None:
-            _require_token_ids(self, self.values)
+            _require_token_ids(self, self.values, hashed=self.words is not None)
+        if self.log_mel is not None:
+            _require_sounds(self, self.log_mel)
+
+    @property
+    def spectrogram_shape(self) -> tuple[int, int] | None:
+        """(bands, frames) of the spectrogram that a network makes first; None for a tensor that is no sound."""
+        if self.log_mel is None:
+            return None
+        return self.log_mel.bands, self.log_mel.frames(int(self.shape[1]))
 
     @property
     def free_dimensions(self) -> dict[int, str]:
@@ -115,17 +130,21 @@ class Signature:
 
     @property
     def vocabulary(self) -> int:
-        """Number of ids of the only input; RequestError unless it is token ids (N, T)."""
+        """Number of ids of the only input, or made of its bytes; RequestError unless it is (N, T) of one of them."""
         spec = self.inputs[0]
         if len(self.inputs) != 1 or spec.values is None:
             found = ", ".join(f"{spec.name}: {spec.dtype} {spec.shape}" for spec in self.inputs)
             raise RequestError(f"a network of tokens must have one input of token ids (N, T), but got {found}")
-        return spec.values
+        return spec.values if spec.words is None else spec.words.vocabulary
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the only input; RequestError unless it is an image of a fixed size."""
-        shape = self.inputs[0].sample_shape
+        """(channels, height, width) of the only input; RequestError unless it is an image of a fixed size.
+
+        A sound counts as the image of its spectrogram, (1, bands, frames).
+        """
+        sound = self.inputs[0].spectrogram_shape
+        shape = self.inputs[0].sample_shape if sound is None else (1, *sound)
         sizes = [size for size in shape if isinstance(size, int)]
         if len(self.inputs) != 1 or len(shape) != 3 or len(sizes) != 3:
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
@@ -163,8 +182,12 @@ class Signature:
 
     @property
     def series_shape(self) -> tuple[int, int]:
-        """(channels, steps) of the only input; RequestError unless it is a series (N, C, T) of a fixed size."""
-        shape = self.inputs[0].sample_shape
+        """(channels, steps) of the only input; RequestError unless it is a series (N, C, T) of a fixed size.
+
+        A sound counts as the series of its spectrogram, (bands, frames).
+        """
+        sound = self.inputs[0].spectrogram_shape
+        shape = self.inputs[0].sample_shape if sound is None else sound
         sizes = [size for size in shape if isinstance(size, int)]
         if len(self.inputs) != 1 or len(shape) != 2 or len(sizes) != 2:
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
@@ -174,7 +197,8 @@ class Signature:
     @property
     def numbers_per_sample(self) -> int:
         """Numbers in a sample of the only input; RequestError unless its size is fixed."""
-        shape = self.inputs[0].sample_shape
+        sound = self.inputs[0].spectrogram_shape
+        shape = self.inputs[0].sample_shape if sound is None else sound
         sizes = [size for size in shape if isinstance(size, int)]
         if len(self.inputs) != 1 or not sizes or len(sizes) != len(shape):
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
@@ -219,14 +243,36 @@ def token_input(vocabulary: int, *, pieces: WordPieces | None = None, lengths: L
     )
 
 
-def _require_token_ids(spec: TensorSpec, values: int) -> None:
+def byte_input(words: HashedWords, *, lengths: Lengths | None = None) -> TensorSpec:
+    """The input of a network of hashed words: UTF-8 bytes uint8 (N, T), with 0 behind shorter texts."""
+    return TensorSpec(name="input", dtype="uint8", shape=(BATCH, TOKENS), values=256, words=words, lengths=lengths)
+
+
+def _require_token_ids(spec: TensorSpec, values: int, *, hashed: bool) -> None:
+    if hashed:
+        if (values, spec.dtype, len(spec.shape)) != (256, "uint8", 2):
+            rule = "texts must be uint8 (N, bytes) of 256 values"
+            raise RequestError(f"{rule}, but got {spec.name}: {spec.dtype} {spec.shape} of {values} values")
+        return
     if values < 2 or spec.dtype not in ("int32", "int64") or len(spec.shape) != 2:
         rule = "token ids must be int32 or int64 (N, T) of 2 values or more"
         raise RequestError(f"{rule}, but got {spec.name}: {spec.dtype} {spec.shape} of {values} values")
 
 
+def _require_sounds(spec: TensorSpec, log_mel: LogMel) -> None:
+    if spec.dtype != "int16" or len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
+        rule = "sounds must be int16 (N, samples) of a fixed size"
+        raise RequestError(f"{rule}, but got {spec.name}: {spec.dtype} {spec.shape}")
+    log_mel.frames(spec.shape[1])
+
+
 def _plain(spec: TensorSpec) -> dict[str, Any]:
-    values = {} if spec.values is None else {"values": spec.values}  # absent in other tensors, as in stored files
+    # all are absent in other tensors, as in stored files
+    values: dict[str, Any] = {} if spec.values is None else {"values": spec.values}
+    if spec.log_mel is not None:
+        values["log_mel"] = spec.log_mel.to_dict()
+    if spec.words is not None:
+        values["words"] = spec.words.to_dict()
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), **values}
 
 
@@ -240,6 +286,13 @@ def _named(specs: tuple[TensorSpec, ...], name: str, kind: str) -> TensorSpec:
 
 def _specs(values: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name=spec["name"], dtype=spec["dtype"], shape=tuple(spec["shape"]), values=spec.get("values"))
+        TensorSpec(
+            name=spec["name"],
+            dtype=spec["dtype"],
+            shape=tuple(spec["shape"]),
+            values=spec.get("values"),
+            log_mel=None if spec.get("log_mel") is None else LogMel.from_dict(spec["log_mel"]),
+            words=None if spec.get("words") is None else HashedWords.from_dict(spec["words"]),
+        )
         for spec in values
     )

@@ -65,24 +65,30 @@ def test_a_network_trained_with_own_ranges_is_not_recorded_as_if_it_had_none() -
 def test_a_sample_is_rounded_in_its_own_range() -> None:
     values = torch.tensor([[-1.0, 1.55, 0.004], [0.0, 0.0, 0.0], [2.55, 0.014, 0.0]])
     wanted = torch.tensor([[-1.0, 1.55, 0.0], [0.0, 0.0, 0.0], [2.55, 0.01, 0.0]])
-    torch.testing.assert_close(round_in_own_range(values), wanted)
+    torch.testing.assert_close(round_in_own_range(values, 1), wanted)
+
+
+def test_rows_of_one_sample_have_one_range() -> None:
+    values = torch.tensor([[2.55], [0.014], [0.0255], [0.0001]])
+    torch.testing.assert_close(round_in_own_range(values, 2), torch.tensor([[2.55], [0.01], [0.0255], [0.0001]]))
 
 
 def test_gradients_pass_the_rounding() -> None:
     values = torch.randn(2, 3, requires_grad=True)
     rounded = DynamicActivation()(values)
-    torch.testing.assert_close(rounded, round_in_own_range(values.detach()))
+    torch.testing.assert_close(rounded, round_in_own_range(values.detach(), 1))
     rounded.sum().backward()
     assert values.grad is not None and bool((values.grad == 1).all())
 
 
 def test_other_families_and_bits_are_refused() -> None:
-    check_candidate(Candidate(family="encoder", depths=(1,), weight_bits=8, activation_bits=8, quantization=CHOSEN))
-    for family, depths in (("vit", (1,)), ("resnet", (1, 1, 1)), ("pruned", ())):
+    for family in ("encoder", "vit"):
+        check_candidate(Candidate(family=family, depths=(1,), weight_bits=8, activation_bits=8, quantization=CHOSEN))
+    for family, depths in (("text_cnn", (1,)), ("resnet", (1, 1, 1)), ("pruned", ())):
         candidate = Candidate(
             family=family, depths=depths, weight_bits=8, activation_bits=8, quantization=CHOSEN
         )  # fmt: skip
-        with pytest.raises(RequestError, match="ranges='dynamic' needs family 'encoder'"):
+        with pytest.raises(RequestError, match="ranges='dynamic' needs a family of encoder layers"):
             check_candidate(candidate)
     with pytest.raises(RequestError, match="activation_bits=8 must hold for ranges='dynamic'"):
         Precision(weight_bits=8, activation_bits=4, quantization=CHOSEN)

@@ -20,8 +20,11 @@ from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
 )
 from nas_compress.errors import FloatKernelError
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.models.factorised import factorise_
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork
+from nas_compress.quantization.layer_bits import weight_layers
+from nas_compress.quantization.modules import StoredLinear
 from nas_compress.quantization.quantize import quantize
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.family_settings import TransformerSettings
@@ -64,8 +67,37 @@ def network(
     ).eval()
 
 
-def quantized(module: nn.Module, bits: tuple[int, int], shape: tuple[int, int, int] = SHAPE) -> nn.Module:
-    return quantize(module, weight_bits=bits[0], activation_bits=bits[1], calibration={"input": samples(shape=shape)})
+def quantized(
+    module: nn.Module, bits: tuple[int, int], shape: tuple[int, int, int] = SHAPE, ranges: str = "min_max"
+) -> nn.Module:
+    calibration = {"input": samples(shape=shape)}
+    return quantize(module, weight_bits=bits[0], activation_bits=bits[1], calibration=calibration, ranges=ranges)
+
+
+@pytest.mark.parametrize("layers", ["none", "low_rank"])
+@pytest.mark.parametrize("pooling", ["mean", "class_token"])
+def test_a_file_that_finds_ranges_multiplies_integers_and_answers_as_the_module(
+    pooling: str, layers: str, tmp_path: Path
+) -> None:
+    path, images = tmp_path / "model.onnx", samples(6)
+    whole = network(pooling)
+    if layers != "none":
+        factorise_(whole, rank_fraction=0.5, kind=layers)
+    # of at most 6 bits: no processor saturates
+    module = quantize(
+        whole, weight_bits=6, activation_bits=8, calibration={"input": samples()}, ranges="dynamic",
+        layer_bits=dict.fromkeys(weight_layers(whole), 6),
+    )  # fmt: skip
+    export_images(module, SHAPE, path)
+    with torch.no_grad():
+        wanted = module(images).numpy()
+    alone = predict_logits(path, images.numpy())  # one sample at a time
+    np.testing.assert_allclose(alone, wanted, rtol=0, atol=5e-3)  # a tie may fall on the other side
+    assert float_kernels(path) == ()
+    operators = optimised_operators(path)
+    assert operators.count("ConvInteger") == 1
+    products = operators.count("DynamicQuantizeMatMul") + operators.count("MatMulIntegerToFloat")
+    assert products == sum(isinstance(each, StoredLinear) for each in module.modules())
 
 
 @pytest.mark.parametrize(("pooling", "distillation_token"), KINDS)

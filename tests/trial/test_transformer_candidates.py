@@ -14,9 +14,10 @@ from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, LossSamples, rank_channels
+from nas_compress.pruning.teacher_shape import TeacherShape
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.trial.shape import channel_step, shaped
-from nas_compress.trial.validity import TeacherShape, check_candidate
+from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate, cross_entropy, distillation
 from nas_compress.values.family_settings import TransformerSettings

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from nas_compress.errors import RequestError
+from nas_compress.pruning.teacher_shape import TeacherShape
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import shaped, student_architecture
-from nas_compress.trial.validity import TeacherShape
 from nas_compress.values.candidate import Candidate, LossTerm, cross_entropy, distillation
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured, Outcome

@@ -9,6 +9,7 @@ from nas_compress.data.augment.images import Crop, Erase, Flip, Shift
 from nas_compress.data.augment.mixing import Mixing
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.sounds import SoundMasks
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.augment.transform import Transform
 from nas_compress.data.augment.user_function import UserFunction
@@ -56,7 +57,7 @@ def drawn(
         Shift(pixels=shift) if shift else None,
         Flip() if flip else None,
         None if drawing.erase is None else Erase(probability=drawing.erase),
-        drawing.spec_augment,
+        _masks_of(drawing.spec_augment, task),
     )
     transforms = tuple(each for each in candidates if each is not None)
     mixed = (drawing.mixup, drawing.cutmix) != (None, None)
@@ -70,6 +71,12 @@ def drawn(
         task=task,
         function=function,
     )
+
+
+def _masks_of(masks: SpecAugment | None, task: Task) -> Transform | None:
+    """Return the masks for the task's input: on a spectrogram, or on a sound before its spectrogram is made."""
+    log_mel = task.signature.inputs[0].log_mel
+    return masks if masks is None or log_mel is None else SoundMasks(masks=masks, log_mel=log_mel)
 
 
 def require_still_targets(augmentation: Augmentation, task: Task) -> None:

@@ -51,19 +51,27 @@ class SpecAugment(Transform):
                 raise RequestError(
                     f"spec_augment needs spectrograms (N, F, T) or (N, C, F, T), but got {spec.name}: {spec.shape}"
                 )
-            for name, largest, size in (("frequency", self.frequency, rows), ("time", self.time, columns)):
-                if largest >= size:
-                    rule = f"spec_augment.{name} < {size} (of {spec.name}) must hold"
-                    raise RequestError(f"{rule}, but got {largest}")
+            self.require_smaller(rows, columns, spec.name)
+
+    def require_smaller(self, rows: int, columns: int, place: str) -> None:
+        """Raise RequestError unless every mask is smaller than a spectrogram. place: name of the input."""
+        for name, largest, size in (("frequency", self.frequency, rows), ("time", self.time, columns)):
+            if largest >= size:
+                rule = f"spec_augment.{name} < {size} (of {place}) must hold"
+                raise RequestError(f"{rule}, but got {largest}")
 
     def apply(self, values: Tensor, numbers: Tensor, mean: Tensor) -> Tensor:
         """Overwrite the bands and spans."""
-        rows, columns = values.shape[-2:]
-        own, other = numbers[:, : 2 * self.frequency_masks], numbers[:, 2 * self.frequency_masks :]
-        bands = _masks(own, self.frequency, rows)[:, :, None]
-        spans = _masks(other, min(self.time, int(self.time_share * columns)), columns)[:, None, :]
-        masked = bands | spans
+        bands, spans = masks_along(self, numbers, *values.shape[-2:])
+        masked = bands[:, :, None] | spans[:, None, :]
         return torch.where(masked if values.ndim == 3 else masked[:, None], mean, values)
+
+
+def masks_along(masks: SpecAugment, numbers: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Return True at the masked rows, (B, rows), and columns, (B, columns). numbers: (B, masks.numbers)."""
+    own, other = numbers[:, : 2 * masks.frequency_masks], numbers[:, 2 * masks.frequency_masks :]
+    longest = min(masks.time, int(masks.time_share * columns))
+    return _masks(own, masks.frequency, rows), _masks(other, longest, columns)
 
 
 def _masks(numbers: Tensor, largest: int, size: int) -> Tensor:

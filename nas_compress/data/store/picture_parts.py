@@ -14,7 +14,7 @@ from nas_compress.callbacks import Notice, Progress
 from nas_compress.data.arrays import as_input
 from nas_compress.data.assemble import Parts, Samples, subset
 from nas_compress.data.store.build import stored_or_read
-from nas_compress.data.store.pictures import Listing, PictureSource, class_folders, list_pictures
+from nas_compress.data.store.pictures import PICTURES, FileKind, Listing, PictureSource, class_folders, list_files
 from nas_compress.data.stratified_split import VALIDATION_SHARE, stratified_split
 from nas_compress.data.targets import LEAST_PER_CLASS
 from nas_compress.errors import refusal
@@ -34,8 +34,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFolder:
-    """A folder that was found. root: its path. splits: pictures by split, only `train` if it has no splits."""
+class ClassFolders:
+    """A folder that was found. root: its path. splits: files by split, only `train` if it has no splits."""
 
     root: Path
     splits: Mapping[str, Listing]
@@ -46,17 +46,16 @@ class PictureFolder:
         return tuple(sorted(set(self.splits["train"].classes)))
 
 
-def find_folder(folder: str, *, base: Path | None, where: str) -> PictureFolder:
-    """Find a folder of pictures and list its files, without decoding any.
+def find_folder(folder: str, *, base: Path | None, where: str, kind: FileKind = PICTURES) -> ClassFolders:
+    """Find a folder with a folder for each class and list its files, without decoding any.
 
     base: place of a relative path; then the working folder. RequestError if there is no such folder, or if it has no
     folders of classes.
     """
-    places = list(dict.fromkeys(place.absolute() / folder for place in (base or Path(), Path())))
-    root = next((place for place in places if place.is_dir()), None)
+    root = folder_of_files(folder, base=base)
     if root is None:
-        looked = " and ".join(map(str, places))
-        raise refusal(f"folder must be a folder of pictures, but there is none at {looked}", where)
+        looked = " and ".join(map(str, _places(folder, base)))
+        raise refusal(f"folder must be a folder of {kind.plural}, but there is none at {looked}", where)
     found: dict[str, str] = {}
     names = class_folders(root)
     for name in names:
@@ -71,13 +70,22 @@ def find_folder(folder: str, *, base: Path | None, where: str) -> PictureFolder:
             rule = "folders of splits must be one each of train, validation and test, without others"
             raise refusal(f"{rule}, but got {', '.join(splits_of[:4])} and {more} in {root}; move it away", where)
     places_of = {split: found[split] for split in NAMES if split in found} if divided else {"train": ""}
-    splits = {split: list_pictures(root, name, where).in_random_order() for split, name in places_of.items()}
+    splits = {split: list_files(root, name, where, kind).in_random_order() for split, name in places_of.items()}
     _require_classes(splits, where)
-    return PictureFolder(root=root, splits=splits)
+    return ClassFolders(root=root, splits=splits)
+
+
+def folder_of_files(folder: str, *, base: Path | None) -> Path | None:
+    """Return the path of a folder that `base` or the working folder holds; None if there is none."""
+    return next((place for place in _places(folder, base) if place.is_dir()), None)
+
+
+def _places(folder: str, base: Path | None) -> list[Path]:
+    return list(dict.fromkeys(place.absolute() / folder for place in (base or Path(), Path())))
 
 
 def read_pictures(
-    folder: PictureFolder, *, name: str, size: int, seed: int, where: str, progress: Progress, notice: Notice
+    folder: ClassFolders, *, name: str, size: int, seed: int, where: str, progress: Progress, notice: Notice
 ) -> Parts:
     """Return the pictures as uint8 (N, C, size, size) with their classes, decoded once into a store.
 
@@ -105,8 +113,8 @@ def read_pictures(
     for split, (start, end) in zip(folder.splits, pairwise(ends), strict=True):
         pixels = as_input(stored.samples[start:end], split, where, identity=f"{stored.identity} {start}")
         given[split] = {INPUT_NAME: pixels}, {LABEL: stored.targets[start:end]}
-    samples = _divided(given, seed=seed)
-    _require_samples(samples, folder.class_names, where)
+    samples = divided(given, seed=seed)
+    require_samples(samples, folder.class_names, where)
     spec = TensorSpec(name=INPUT_NAME, dtype="uint8", shape=(BATCH, *stored.samples.shape[1:]))
     classes = folder.class_names
     return Parts(
@@ -119,8 +127,8 @@ def read_pictures(
     )
 
 
-def _divided(given: Mapping[str, Samples], *, seed: int) -> dict[str, Samples]:
-    """Return all three splits; missing ones are drawn from the training pictures, for each class."""
+def divided(given: Mapping[str, Samples], *, seed: int) -> dict[str, Samples]:
+    """Return all three splits; missing ones are drawn from the training samples, for each class."""
     missing = [split for split in ("validation", "test") if split not in given]
     labels: NDArray[np.int64] = given["train"][1][LABEL]
     count = max(1, round(VALIDATION_SHARE * len(labels)))
@@ -140,11 +148,14 @@ def _require_classes(splits: Mapping[str, Listing], where: str) -> None:
             raise refusal(f"every split must hold the classes of train, but {different[0]} differs in {split}", where)
 
 
-def _require_samples(samples: Mapping[str, Samples], names: tuple[str, ...], where: str) -> None:
+def require_samples(
+    samples: Mapping[str, Samples], names: tuple[str, ...], where: str, kind: FileKind = PICTURES
+) -> None:
+    """Raise RequestError if train or validation lacks a class. names: of the classes."""
     for split in ("train", "validation"):
         targets = samples[split][1]
         counts = np.bincount(targets[LABEL], minlength=len(names))
         if counts.min() < LEAST_PER_CLASS:
-            rule = f"{split} must have at least {LEAST_PER_CLASS} picture of each class"
+            rule = f"{split} must have at least {LEAST_PER_CLASS} {kind.singular} of each class"
             found = f"{counts.min()} of {names[int(counts.argmin())]!r}"
-            raise refusal(f"{rule}, but got {found}; add pictures of this class", where)
+            raise refusal(f"{rule}, but got {found}; add {kind.plural} of this class", where)

@@ -25,15 +25,27 @@ ENDINGS = frozenset(
 GREY, COLOUR = ("1", "L", "LA", "La"), ("CMYK", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "YCbCr")
 """Pillow's modes with eight bits or fewer per channel."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class FileKind:
+    """Files that are samples. singular, plural: words for messages. endings: of their names, in small letters."""
+
+    singular: str
+    plural: str
+    endings: frozenset[str]
+
+
+PICTURES = FileKind(singular="picture", plural="pictures", endings=ENDINGS)
+
 RECIPE = 1
 """Number of the way from a file to pixels; another one reads all pictures again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Pictures of one split: paths relative to the folder, and the name of the class of each.
+    """Samples of one split: paths relative to the folder, and the name of the class of each.
 
-    states: size and time of change of each file. others: files that are no pictures.
+    states: size and time of change of each file. others: files that are no samples.
     """
 
     files: tuple[str, ...]
@@ -45,7 +57,7 @@ class Listing:
         return len(self.files)
 
     def in_random_order(self) -> Listing:
-        """Return the pictures in a fixed order that mixes the classes."""
+        """Return the samples in a fixed order that mixes the classes."""
         order = np.random.default_rng(0).permutation(len(self)).tolist()
         return Listing(
             files=tuple(self.files[index] for index in order),
@@ -55,11 +67,11 @@ class Listing:
         )
 
 
-def list_pictures(root: Path, folder: str, where: str) -> Listing:
-    """Find the pictures in the folders of the classes, in the order of their names.
+def list_files(root: Path, folder: str, where: str, kind: FileKind = PICTURES) -> Listing:
+    """Find the samples in the folders of the classes, in the order of their names.
 
     root: of the paths. folder: the folder of classes, relative to `root`, "" for `root` itself. RequestError if there
-    are no folders, or if one has no pictures.
+    are no folders, or if one has no samples.
     """
     files: list[str] = []
     classes: list[str] = []
@@ -67,9 +79,9 @@ def list_pictures(root: Path, folder: str, where: str) -> Listing:
     others: list[str] = []
     for name in class_folders(root / folder):
         before = len(files)
-        for path in _files(root / folder / name):
+        for path in files_below(root / folder / name):
             shown = path.relative_to(root).as_posix()
-            if path.suffix.lower() not in ENDINGS:
+            if path.suffix.lower() not in kind.endings:
                 others.append(shown)
                 continue
             try:
@@ -80,9 +92,11 @@ def list_pictures(root: Path, folder: str, where: str) -> Listing:
             classes.append(name)
             states.append(f"{found.st_size} {found.st_mtime_ns}")
         if len(files) == before:
-            raise refusal(f"every folder of a class must hold pictures, but {root / folder / name} has none", where)
+            rule = f"every folder of a class must hold {kind.plural}"
+            raise refusal(f"{rule}, but {root / folder / name} has none", where)
     if not files:
-        raise refusal(f"{root / folder} must hold a folder of pictures for each class, but it has no folders", where)
+        rule = f"{root / folder} must hold a folder of {kind.plural} for each class"
+        raise refusal(f"{rule}, but it has no folders", where)
     return Listing(files=tuple(files), classes=tuple(classes), states=tuple(states), others=tuple(others))
 
 
@@ -192,7 +206,7 @@ def _broken(file: str, error: Exception, where: str) -> Exception:
     return refusal(f"every picture must be readable, but {file} is not: {describe(error)}; remove or replace it", where)
 
 
-def _files(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """Return the files in a folder and below, sorted, without hidden ones."""
     found = []
     for place, names, files in os.walk(folder):

@@ -13,12 +13,12 @@ from nas_compress.callbacks import Notice
 from nas_compress.data.arrays import as_targets, kind_of
 from nas_compress.data.assemble import Parts
 from nas_compress.data.targets import Kind
-from nas_compress.data.text.parts import TextSettings, text_parts, token_parts, with_validation
+from nas_compress.data.text.parts import UNLABELLED, TextSettings, text_parts, token_parts, with_validation
 from nas_compress.data.user_task import SPLITS
 from nas_compress.errors import refusal
 
-UNLABELLED, VOCABULARY = "unlabelled", "vocabulary"
-"""Keys of the function's mapping: samples without targets, and the number of token ids."""
+VOCABULARY = "vocabulary"
+"""Key of the function's mapping: the number of token ids."""
 
 
 def holds_sequences(returned: Mapping[object, object]) -> bool:
@@ -63,8 +63,10 @@ def own_sequences(
     values = returned[VOCABULARY]
     if isinstance(values, bool) or not isinstance(values, int) or values < 2:
         raise refusal(f"vocabulary must be the number of token ids, 2 or more, but got {values!r}", where)
-    if settings.vocabulary is not None or settings.pieces is not None:
-        raise refusal(f"data.vocabulary is for texts, but {name} returns token ids of {values} values", where)
+    if any(given is not None for given in (settings.vocabulary, settings.pieces, settings.buckets)):
+        raise refusal(
+            f"data.vocabulary and hash_buckets are for texts, but {name} returns token ids of {values} values", where
+        )
     given = {split: samples for split, (samples, _) in pairs.items()}
     if UNLABELLED in returned:
         given[UNLABELLED] = returned[UNLABELLED]

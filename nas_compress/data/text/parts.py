@@ -15,15 +15,19 @@ from nas_compress.data.assemble import Parts, Samples, no_samples, strata
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import Kind, read_targets, require_drawn
+from nas_compress.data.text.hashing import hashed_inputs
 from nas_compress.data.text.vocabulary import DEFAULT_LONGEST, DEFAULT_SIZE, LEAST_SIZE, trained_pieces
 from nas_compress.errors import RequestError, refusal
-from nas_compress.tasks.batch import Arrays, lengths_of
+from nas_compress.tasks.batch import Arrays, InputRows, lengths_of
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
-from nas_compress.values.signature import token_input
+from nas_compress.values.signature import TensorSpec, token_input
 from nas_compress.values.text.word_pieces import WordPieces
 
 _log = logging.getLogger(__name__)
+
+UNLABELLED = "unlabelled"
+"""Name of the samples without targets."""
 
 R = TypeVar("R")
 
@@ -36,14 +40,20 @@ class TextSettings:
     """How texts become ids. None: the defaults.
 
     vocabulary: size of a vocabulary that is learned. longest: ids of a text, at most. pieces: a given vocabulary.
+    buckets: ids of words are made by a hash inside the file, with so many different ones; None: ids of word pieces.
     """
 
     vocabulary: int | None = None
     longest: int | None = None
     pieces: WordPieces | None = None
+    buckets: int | None = None
 
     def require_sound(self, where: str) -> None:
-        """Raise RequestError for a vocabulary that has no room for letters."""
+        """Raise RequestError for a vocabulary that has no room for letters, or for two vocabularies."""
+        if self.buckets is not None and (self.vocabulary is not None or self.pieces is not None):
+            rule = "texts must have one of vocabulary (word pieces) and hash_buckets (hashed words)"
+            given = self.vocabulary if self.pieces is None else f"{len(self.pieces.pieces)} word pieces"
+            raise refusal(f"{rule}, but got vocabulary={given} and hash_buckets={self.buckets}", where)
         if self.vocabulary is not None and self.vocabulary < LEAST_SIZE:
             raise refusal(f"vocabulary >= {LEAST_SIZE} must hold, but got vocabulary={self.vocabulary}", where)
 
@@ -79,10 +89,17 @@ def text_parts(
         seed=seed,
         where=where,
     )
+    longest = settings.longest or DEFAULT_LONGEST
+    if settings.buckets is not None:
+        given = {split: values for split, (values, _) in divided.items()} | ({UNLABELLED: more} if len(more) else {})
+        spec, inputs = hashed_inputs(given, buckets=settings.buckets, longest=longest)
+        without = inputs.pop(UNLABELLED, None)
+        samples = {split: ({INPUT_NAME: values}, divided[split][1]) for split, values in inputs.items()}
+        return _parts(name, task, spec, samples, None if without is None else {INPUT_NAME: without})
     pieces = settings.pieces or trained_pieces(
         [*divided["train"][0], *more],
         size=settings.vocabulary or DEFAULT_SIZE,
-        longest=settings.longest or DEFAULT_LONGEST,
+        longest=longest,
         where=where,
         notice=notice,
     )
@@ -140,11 +157,15 @@ def token_parts(
     pieces: WordPieces | None = None,
 ) -> Parts:
     """Return splits of token ids, each sample with a length of its own. values: number of ids, padding included."""
-    samples: dict[str, Samples] = {
-        split: ({INPUT_NAME: padded(rows)}, targets) for split, (rows, targets) in splits.items()
-    }
-    lengths = lengths_of(samples["validation"][0][INPUT_NAME][:])
-    spec = token_input(values, pieces=pieces, lengths=lengths)
+    ids = {split: padded(rows) for split, (rows, _) in splits.items()}
+    spec = token_input(values, pieces=pieces, lengths=lengths_of(ids["validation"]))
+    samples = {split: ({INPUT_NAME: ids[split]}, targets) for split, (_, targets) in splits.items()}
+    return _parts(name, task, spec, samples, {INPUT_NAME: padded(unlabelled)} if len(unlabelled) else None)
+
+
+def _parts(
+    name: str, task: Task, spec: TensorSpec, samples: Mapping[str, Samples], unlabelled: InputRows | None
+) -> Parts:
     return Parts(
         name=name,
         task=replace(task, inputs=(spec,)),  # type: ignore[type-var]
@@ -153,7 +174,7 @@ def token_parts(
         test=samples.get("test") or no_samples(samples["train"]),
         numeric=(),
         augmentation=NoAugmentation(),
-        unlabelled={INPUT_NAME: padded(unlabelled)} if len(unlabelled) else None,
+        unlabelled=unlabelled,
     )
 
 

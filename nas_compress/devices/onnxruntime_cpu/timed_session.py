@@ -17,6 +17,7 @@ from nas_compress.devices.onnx_session import NUMPY_TYPES, read_content, start_s
 from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
+from nas_compress.values.text.hashed_words import HashedWords
 
 Array = NDArray[Any]
 
@@ -137,14 +138,18 @@ def random_batch(
 ) -> dict[str, Array]:
     """Make a batch (count, ...) of every input; the same values each time.
 
+    A file that hashes words gets words of the usual length.
     sizes: of free dimensions other than the batch, by name. where: name of the model in a RequestError.
     """
-    generator = np.random.default_rng(0)
+    generator, metadata = np.random.default_rng(0), session.get_modelmeta().custom_metadata_map
     batch = {}
     for node in session.get_inputs():
         shape, dtype = _shape(node, count, sizes, where), np.dtype(NUMPY_TYPES[node.type])
         if dtype in (np.int32, np.int64) and any(size in sizes for size in node.shape[1:]):
             batch[node.name] = np.ones(shape, dtype)  # token ids: 0 is padding, which some networks leave out
+        elif dtype == np.uint8 and "hashed_words" in metadata:
+            texts = HashedWords.from_metadata(metadata).sample(*shape)
+            batch[node.name] = np.frombuffer(texts, dtype).reshape(shape)
         else:
             batch[node.name] = _values(node.type, shape, generator)
     return batch

@@ -6,21 +6,46 @@ be folded when the file is loaded, into a table of floats in memory, or would un
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from nas_compress.export.bit_packing import GROUP
-from nas_compress.export.graph_edits import Array, every_graph, replace_nodes_
+from nas_compress.export.graph_edits import (
+    Array,
+    drop_unread_nodes_,
+    every_graph,
+    makers,
+    replace_nodes_,
+    stored_values,
+)
 from nas_compress.export.layout import Layout
-from nas_compress.export.lower_stored_weights import DOMAIN
+from nas_compress.export.lower_stored_weights import DOMAIN, STORED_WEIGHT
 from nas_compress.export.unpack_nodes import Nodes, TensorStore
 
 STORED_ROWS = "StoredRows"
-"""Ids (...), int8 (rows, width) and scale (rows,) to float32 (..., width); attribute `bits`."""
+"""Ids (...), int8 (rows, width) and scale (rows,) to float32 (..., width); attributes `bits`, and `dimensions` of the
+ids."""
 
 FIELDS = (1, 2, 4)
 """Bits of a code in a byte; other widths take the next larger field, or a byte."""
+
+
+def slice_whole_tables_(graph: onnx.GraphProto) -> None:
+    """Write a look-up of the first rows in order, as of positions, as a part of a stored weight, also in branches.
+
+    A long text reads most of such a table, which is small. The runtime unpacks it when it loads the file.
+    """
+    for part in every_graph(graph):
+        made_by, store, nodes = makers(part), TensorStore(part), list[onnx.NodeProto]()
+        for node in part.node:
+            count = _first_rows(node, made_by, part) if _is_lookup(node) else None
+            nodes += [node] if count is None else _sliced(node, count, store)
+        if len(nodes) > len(part.node):
+            replace_nodes_(part, nodes)
+            drop_unread_nodes_(part)
 
 
 def store_rows_(graph: onnx.GraphProto, layout: Layout) -> None:
@@ -42,17 +67,17 @@ def row_bits(bits: int) -> int:
     return next((field for field in FIELDS if bits <= field), 8)
 
 
-def pack_rows(integers: Array, bits: int) -> tuple[Array, float]:
+def pack_rows(integers: Array, bits: int) -> tuple[Array, int]:
     """Return codes uint8 (rows, bytes), with a field of each byte for one stretch of columns, and the code of 0.
 
     Stretch k of the columns is in the k-th lowest field. integers: int8 (rows, width). bits: one of FIELDS. The integer
-    of a code is the code less that of 0; for one bit, twice that.
+    of a code is the code less that of 0. The single bit of a sign is 1 for a positive one; there is no code of 0.
 
     >>> pack_rows(np.array([[-8, 7, 0]], dtype=np.int8), 4)
-    (array([[128,  15]], dtype=uint8), 8.0)
+    (array([[128,  15]], dtype=uint8), 8)
     """
-    step, zero = (2, 0.5) if bits == 1 else (1, float(2 ** (bits - 1)))
-    codes = (integers.astype(np.float32) / step + zero).astype(np.uint8)
+    zero = 0 if bits == 1 else 2 ** (bits - 1)
+    codes = (integers > 0 if bits == 1 else integers.astype(np.int16) + zero).astype(np.uint8)
     parts = GROUP // bits
     filled = np.pad(codes, ((0, 0), (0, -codes.shape[1] % parts)))
     stretches = np.split(filled, parts, axis=1)
@@ -69,62 +94,105 @@ def _is_lookup(node: onnx.NodeProto) -> bool:
 def _written(node: onnx.NodeProto, layout: Layout, store: TensorStore) -> Nodes:
     ids, output = node.input[0], node.output[0]
     integers, scale = store.array(node.input[1]), store.array(node.input[2])
-    bits = row_bits(next(attribute.i for attribute in node.attribute if attribute.name == "bits"))
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    bits = row_bits(attributes["bits"])
     if layout.integers == "floats":
         table = store.keep(f"{output}.table", integers.astype(np.float32) * scale[:, None])
         return [helper.make_node("Gather", [table, ids], [output])]
-    if bits == 1 and not integers.all():
-        bits = 2  # 0 is no sign
-    if layout.integers == "bytes":
-        bits = 8
-    factor = store.keep(f"{output}.half", (scale * (2 if bits == 1 else 1)).astype(np.float16)[:, None])
-    nodes = [
-        helper.make_node("Gather", [factor, ids], [f"{output}.halves"]),
-        helper.make_node("Cast", [f"{output}.halves"], [f"{output}.scale"], to=TensorProto.FLOAT),
-    ]
-    if bits == 8:
+    if bits == 1:
+        # 0 is no sign, but a row of zeros, as of padding, has signs and the scale 0
+        empty: Array = np.abs(integers).max(axis=1) == 0
+        integers, scale = np.where(empty[:, None], 1, integers).astype(np.int8), np.where(empty, 0, scale)
+        bits = 1 if integers.all() else 2
+    if layout.integers == "bytes" or bits == 8:
         table = store.keep(f"{output}.rows", integers)
-        nodes += [
+        return [
+            *_scale(output, ids, scale[:, None], store),
             helper.make_node("Gather", [table, ids], [f"{output}.integers"]),
             helper.make_node("Cast", [f"{output}.integers"], [f"{output}.floats"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{output}.floats", f"{output}.scale"], [output]),
+        ]
+    return _unpacked(node, integers, scale, bits=bits, dimensions=attributes["dimensions"], store=store)
+
+
+def _first_rows(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], graph: onnx.GraphProto) -> str | None:
+    """Return the number of rows of a look-up of 0, 1, 2, ...; None for other ids."""
+    ids = made_by.get(node.input[0])
+    if ids is None or ids.op_type != "Range":
+        return None
+    start, step = (stored_values(graph, ids.input[place]) for place in (0, 2))
+    counts = start is not None and step is not None and not start.any() and bool((step == 1).all())
+    return str(ids.input[1]) if counts else None
+
+
+def _sliced(node: onnx.NodeProto, count: str, store: TensorStore) -> Nodes:
+    output, bits = node.output[0], next(attribute.i for attribute in node.attribute if attribute.name == "bits")
+    if bits == 1 and not store.array(node.input[1]).all():
+        bits = 2  # 0 is no sign
+    codebook = store.keep("no codebook", np.zeros(0, dtype=np.int8))
+    start, axis = store.constant([0], np.int64), store.constant([0], np.int64)
+    return [
+        helper.make_node(
+            STORED_WEIGHT,
+            [*node.input[1:3], codebook],
+            [f"{output}.whole"],
+            domain=DOMAIN,
+            bits=bits,
+            computed_as_float=1,
+        ),
+        helper.make_node("Reshape", [count, store.constant([1], np.int64)], [f"{output}.count"]),
+        helper.make_node("Slice", [f"{output}.whole", start, f"{output}.count", axis], [output]),
+    ]
+
+
+def _scale(output: str, ids: str, scale: Array, store: TensorStore) -> Nodes:
+    """Return nodes for the scale of each row. The runtime makes floats of all scales when it loads the file."""
+    halves = store.keep(f"{output}.half", scale.astype(np.float16))
+    return [
+        helper.make_node("Cast", [halves], [f"{output}.scales"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{output}.scales", ids], [f"{output}.scale"]),
+    ]
+
+
+def _unpacked(
+    node: onnx.NodeProto, integers: Array, scale: Array, *, bits: int, dimensions: int, store: TensorStore
+) -> Nodes:
+    """Return nodes from ids to their rows.
+
+    One operator masks all fields of a byte, (..., fields, bytes), and one makes numbers of them: field k is 2^(k bits)
+    times its code, and so is its zero point.
+    """
+    ids, output = node.input[0], node.output[0]
+    packed, zero = pack_rows(integers, bits)
+    width, parts = integers.shape[1], GROUP // bits
+    units = 2 ** (bits * np.arange(parts))
+    mask = store.keep(f"mask{bits}", ((2**bits - 1) * units).astype(np.uint8)[:, None])
+    nodes = [
+        *_scale(output, ids, scale[:, None, None], store),
+        helper.make_node("Gather", [store.keep(f"{output}.rows", packed[:, None, :]), ids], [f"{output}.bytes"]),
+        helper.make_node("BitwiseAnd", [f"{output}.bytes", mask], [f"{output}.fields"]),
+    ]
+    if bits == 1:
+        nodes += [
+            helper.make_node("Cast", [f"{output}.fields"], [f"{output}.positive"], to=TensorProto.BOOL),
+            helper.make_node("Neg", [f"{output}.scale"], [f"{output}.negative"]),
+            helper.make_node(
+                "Where", [f"{output}.positive", f"{output}.scale", f"{output}.negative"], [f"{output}.parts"]
+            ),
         ]
     else:
-        nodes += _unpacked(output, ids, integers, bits, store)
-    return [*nodes, helper.make_node("Mul", [f"{output}.floats", f"{output}.scale"], [output])]
-
-
-def _unpacked(output: str, ids: str, integers: Array, bits: int, store: TensorStore) -> Nodes:
-    """Return nodes from ids to the integers of their rows, as floats."""
-    packed, zero = pack_rows(integers, bits)
-    parts, width = GROUP // bits, integers.shape[1]
-    table = store.keep(f"{output}.rows", packed)
-    nodes = [helper.make_node("Gather", [table, ids], [f"{output}.bytes"])]
-    mask = store.constant([2**bits - 1], np.uint8)
-    names = []
-    for place in range(parts):
-        name = f"{output}.bytes"
-        if place:
-            shift = store.constant([place * bits], np.uint8)
-            nodes.append(helper.make_node("BitShift", [name, shift], [f"{output}.low{place}"], direction="RIGHT"))
-            name = f"{output}.low{place}"
-        if place < parts - 1:  # the highest field has nothing above it
-            nodes.append(helper.make_node("BitwiseAnd", [name, mask], [f"{output}.field{place}"]))
-            name = f"{output}.field{place}"
-        names.append(name)
-    codes = f"{output}.codes"
-    nodes.append(helper.make_node("Concat", names, [codes], axis=-1))
-    if width % parts:
-        ends = [store.constant([end], np.int64) for end in (0, width, -1)]
-        nodes.append(helper.make_node("Slice", [codes, *ends], [f"{output}.cut"]))
-        codes = f"{output}.cut"
-    # one operator for the conversion and the shift of the codes
-    if bits > 1:
-        unit = store.keep("one", np.array(1, dtype=np.float32))
-        middle = store.keep(f"middle{bits}", np.array(zero, dtype=np.uint8))
-        return [*nodes, helper.make_node("DequantizeLinear", [codes, unit, middle], [f"{output}.floats"])]
-    half = store.keep("half", np.array(zero, dtype=np.float32))
+        unit = store.keep(f"unit{bits}", (1 / units).astype(np.float32))
+        middle = store.keep(f"middle{bits}", (zero * units).astype(np.uint8))
+        nodes += [
+            helper.make_node("DequantizeLinear", [f"{output}.fields", unit, middle], [f"{output}.numbers"], axis=-2),
+            helper.make_node("Mul", [f"{output}.numbers", f"{output}.scale"], [f"{output}.parts"]),
+        ]
+    shape = store.constant([*[0] * dimensions, -1], np.int64)
+    if width % parts == 0:
+        return [*nodes, helper.make_node("Reshape", [f"{output}.parts", shape], [output])]
+    ends = [store.constant([end], np.int64) for end in (0, width, -1)]
     return [
         *nodes,
-        helper.make_node("Cast", [codes], [f"{output}.shifted"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", [f"{output}.shifted", half], [f"{output}.floats"]),
+        helper.make_node("Reshape", [f"{output}.parts", shape], [f"{output}.whole"]),
+        helper.make_node("Slice", [f"{output}.whole", *ends], [output]),
     ]

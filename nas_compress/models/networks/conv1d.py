@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.models.layers import ConvUnit, Head, Residual, StagedNetwork, StagesOfBlocks, residual_layers
 from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
@@ -91,9 +92,17 @@ class Conv1d(StagesOfBlocks[SeriesSettings]):
             stages.append(nn.Sequential(*blocks))
         head = Head(stream, architecture.signature.vector_size, scale=output_scale(architecture))
         return StagedNetwork(
-            SeriesInput(raw_input(architecture, ndim=4)),
+            _series_input(architecture),
             stem,
             stages,
             head,
             output=architecture.signature.output_names[0],
         )
+
+
+def _series_input(architecture: Architecture) -> nn.Module:
+    """Return the first module: raw series, or the spectrogram of raw sounds, to planes of height 1."""
+    (spec,) = architecture.signature.inputs
+    if spec.log_mel is not None:
+        return SpectrogramInput(spec.log_mel, architecture.normalisation_of(spec.name), axis=2)
+    return SeriesInput(raw_input(architecture, ndim=4))

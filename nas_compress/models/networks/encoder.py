@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
+from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, initialise_
 from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
 from nas_compress.models.scaling import output_scale
@@ -68,6 +69,7 @@ class TokenEncoder(OneInputNetwork):
         super().__init__(shape.signature.output_names[0])
         self.pooling, self.max_tokens = settings.pooling or POOLING, settings.max_tokens
         self.heads, width = settings.heads or HEADS, shape.channels(STREAM)
+        self.raw_input = token_input(shape)
         self.embedding = TokenEmbedding(
             shape.signature.vocabulary,
             width,
@@ -97,10 +99,10 @@ class TokenEncoder(OneInputNetwork):
 
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         """Features `embedding`, `layer0`, `layer1`, ...: (B, tokens, width), at most `max_tokens` tokens."""
-        ids = samples[:, : self.max_tokens]
+        ids = self.raw_input(samples)[:, : self.max_tokens]
         mask = token_mask(ids)
         tokens: Tensor = self.embedding(ids)
-        hidden = hidden_scores(mask, tokens.dtype)
+        hidden = hidden_scores(ids, tokens.dtype)
         features = {"embedding": tokens}
         seen: dict[str, Relations] = {}
         for number, layer in enumerate(self.layers):
@@ -114,9 +116,9 @@ class TokenEncoder(OneInputNetwork):
         )
 
 
-def hidden_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def hidden_scores(ids: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what is added to scores, (B, 1, 1, tokens), so that no token attends to padding."""
-    return ((1.0 - mask.to(dtype)) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
+    return ((ids == PADDING).to(dtype) * NO_ATTENTION).unsqueeze(1).unsqueeze(1)
 
 
 def pooled(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -169,9 +171,6 @@ class Encoder(EncoderLayers[EncoderSettings]):
         heads = self.heads(settings)
         require_whole_heads(architecture, list(self.multiples(_names(architecture), settings)), heads)
         return replace(architecture, settings=replace(settings, heads=heads, pooling=settings.pooling or POOLING))
-
-    def require_dynamic_ranges(self) -> None:
-        """Pass: the inputs of all products are (B, tokens, width) or (B, width)."""
 
 
 def _names(architecture: Architecture) -> list[str]:

@@ -63,6 +63,9 @@ class EncoderLayers(Family[S]):
         """
         return repeats_layer(layer, self.own(settings).sharing)
 
+    def require_dynamic_ranges(self) -> None:
+        """Pass: the inputs of all products are rows of single samples."""
+
     def heads(self, settings: FamilySettings) -> int:
         """Heads of each attention before any of them is removed."""
         return self.own(settings).heads or HEADS

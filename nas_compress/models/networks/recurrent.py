@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork
+from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, initialise_
 from nas_compress.models.networks.mlp import VectorHead
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
@@ -36,7 +37,7 @@ class TokenSteps(nn.Module):
 class RecurrentNetwork(OneInputNetwork):
     """Steps, recurrent layers, pooling over the steps, and a linear head.
 
-    embedding: from token ids to steps; None for a series. raw_input: normalisation of a series.
+    embedding: from token ids to steps; None for a series. raw_input: normalisation of a series, or hashes of texts.
     pooling: `last`, `mean` or `max`. output: name of the output.
     """
 
@@ -65,8 +66,9 @@ class RecurrentNetwork(OneInputNetwork):
         if self.embedding is None:
             values = self.raw_input(samples).permute(2, 0, 1)
         else:
-            mask, lengths = token_mask(samples), token_counts(samples)
-            values = self.embedding(samples)
+            ids = self.raw_input(samples)
+            mask, lengths = token_mask(ids), token_counts(ids)
+            values = self.embedding(ids)
             features["embedding"] = values.transpose(0, 1)
         last = values[-1]
         for number, layer in enumerate(cast(nn.ModuleList, self.stages[0])):
@@ -108,7 +110,7 @@ class Recurrent(Family[RecurrentSettings]):
     base_widths = (64,)
     base_depths = (1,)
     settings = RecurrentSettings
-    has_channels = False
+    has_channels = has_removable_blocks = False
 
     def fits(self, signature: Signature) -> bool:
         """Return True for token ids or one series (N, C, T) of a fixed size, and one vector as output."""
@@ -134,7 +136,7 @@ class Recurrent(Family[RecurrentSettings]):
             layers.append(RecurrentLayer(width, state, cell=settings.cell, bidirectional=settings.bidirectional))
             width = state * (2 if settings.bidirectional else 1)
         return RecurrentNetwork(
-            nn.Identity() if channels is None else raw_input(architecture, rounded=False),
+            token_input(architecture) if channels is None else raw_input(architecture, rounded=False),
             embedding,
             layers,
             VectorHead(width, signature.vector_size, scale=output_scale(architecture)),

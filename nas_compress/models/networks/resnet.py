@@ -6,7 +6,7 @@ from torch import nn
 
 from nas_compress.models.family import FreeLayers
 from nas_compress.models.layers import ConvUnit, Head, Residual, StagedFamily, StagedNetwork, residual_layers
-from nas_compress.models.scaling import output_scale, raw_input
+from nas_compress.models.scaling import image_input, output_scale
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings
 
@@ -43,4 +43,6 @@ class ResNet(StagedFamily):
                 stream = outputs
             stages.append(nn.Sequential(*blocks))
         head = Head(stream, architecture.signature.vector_size, scale=output_scale(architecture))
-        return StagedNetwork(raw_input(architecture), stem, stages, head, output=architecture.signature.output_names[0])
+        return StagedNetwork(
+            image_input(architecture), stem, stages, head, output=architecture.signature.output_names[0]
+        )

@@ -7,26 +7,32 @@ from typing import cast
 from torch import Tensor, nn
 
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.mlp import LinearUnit, VectorHead
 from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import masked_mean, takes_tokens, token_mask
+from nas_compress.models.tokens import PADDING, takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import BagSettings
 from nas_compress.values.signature import Signature
 
 
 class MeanOfTokens(nn.Module):
-    """Token ids (N, T) to the mean of the embeddings of each sample, (N, width)."""
+    """Token ids (N, T) to the mean of the embeddings of each sample, (N, width).
+
+    The row of padding is and stays 0, so the sum over all steps is that over the tokens.
+    """
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PADDING)
         self.point = ActivationPoint()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map (N, T) to (N, width); padding does not count."""
-        return cast(Tensor, self.point(masked_mean(self.embedding(ids), token_mask(ids))))
+        values: Tensor = self.embedding(ids)
+        counts = token_mask(ids).to(values.dtype).sum(dim=1, keepdim=True)
+        return cast(Tensor, self.point(values.sum(dim=1) / counts))
 
 
 class TextBag(StagesOfBlocks[BagSettings]):
@@ -40,6 +46,7 @@ class TextBag(StagesOfBlocks[BagSettings]):
     source = "Joulin et al. 2016, arXiv 1607.01759"
     base_widths = (64,)
     base_depths = (1,)
+    has_removable_blocks = False
     settings = BagSettings
 
     def fits(self, signature: Signature) -> bool:
@@ -69,7 +76,7 @@ def classified(architecture: Architecture, stem: nn.Module, stream: int) -> Stag
         stream = outputs
     head = VectorHead(stream, architecture.signature.vector_size, scale=output_scale(architecture))
     return StagedNetwork(
-        nn.Identity(),
+        token_input(architecture),
         stem,
         [nn.Sequential(*blocks)],
         head,

@@ -11,45 +11,52 @@ from torch import Tensor, nn
 from nas_compress.models.family import FreeLayers
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.text_bag import classified
-from nas_compress.models.tokens import takes_tokens, token_mask
+from nas_compress.models.tokens import PADDING, takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import TextConvolutionSettings
 from nas_compress.values.signature import Signature
 
 
-class LargestOverTokens(nn.Module):
-    """One convolution over tokens, ReLU, and the largest value of each filter in a sample."""
+class Filters(nn.Module):
+    """One convolution over tokens, with ReLU.
 
-    def __init__(self, inputs: int, filters: int, kernel: int) -> None:
+    point: shared by the convolutions of all kernel sizes, whose values have one range, so that the file joins integers.
+    """
+
+    def __init__(self, inputs: int, filters: int, kernel: int, *, point: nn.Module) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, filters, (1, kernel), padding=(0, kernel // 2))
-        self.relu, self.point = nn.ReLU(inplace=True), ActivationPoint()
+        self.relu, self.point = nn.ReLU(inplace=True), point
+        self.is_even = kernel % 2 == 0
 
-    def forward(self, values: Tensor, shares: Tensor) -> Tensor:
-        """Map (N, inputs, 1, T) to (N, filters). shares: (N, 1, 1, T), 1 at tokens and 0 at padding."""
-        # an even kernel gives one value too many; after ReLU, 0 at padding is never above the largest value
-        found = cast(Tensor, self.point(self.relu(self.conv(values))))[..., : shares.shape[-1]]
-        return (found * shares).amax(dim=(2, 3))
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (N, inputs, 1, T) to (N, filters, 1, T)."""
+        found: Tensor = self.point(self.relu(self.conv(values)))
+        return found[..., : values.shape[-1]] if self.is_even else found  # an even kernel gives one value too many
 
 
 class TokenConvolutions(nn.Module):
-    """Token ids (N, T) to the largest values of all filters, (N, sum of filters)."""
+    """Token ids (N, T) to the largest values of all filters, (N, sum of filters).
+
+    The row of padding is and stays 0, as the border of a convolution is: the end of a text looks the same in any batch.
+    """
 
     def __init__(self, vocabulary: int, width: int, filters: Sequence[int], kernels: Sequence[int]) -> None:
         super().__init__()
-        self.embedding, self.point = nn.Embedding(vocabulary, width), ActivationPoint()
+        self.embedding, self.point = nn.Embedding(vocabulary, width, padding_idx=PADDING), ActivationPoint()
+        found = ActivationPoint()
         self.branches = nn.ModuleList(
-            LargestOverTokens(width, count, kernel) for count, kernel in zip(filters, kernels, strict=True)
+            Filters(width, count, kernel, point=found) for count, kernel in zip(filters, kernels, strict=True)
         )
         self.joined = ActivationPoint()  # the largest values are computed in float; the next layer takes integers
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map (N, T) to (N, sum of filters); padding does not count."""
-        shares = token_mask(ids).to(self.embedding.weight.dtype)
-        # padding is 0, as the border of the convolution is, so that the end of a text looks the same in any batch
-        embedded = self.embedding(ids) * shares.unsqueeze(-1)
-        values, shares = self.point(embedded.transpose(1, 2).unsqueeze(2)), shares[:, None, None]
-        return cast(Tensor, self.joined(torch.cat([branch(values, shares) for branch in self.branches], dim=1)))
+        values: Tensor = self.point(self.embedding(ids).transpose(1, 2).unsqueeze(2))
+        found = torch.cat([branch(values) for branch in self.branches], dim=1)
+        # after ReLU, 0 at padding is never above the largest value
+        shares = token_mask(ids).to(found.dtype)[:, None, None]
+        return cast(Tensor, self.joined((found * shares).amax(dim=(2, 3))))
 
 
 class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
@@ -62,6 +69,7 @@ class TextCNN(StagesOfBlocks[TextConvolutionSettings]):
     source = "Kim 2014, arXiv 1408.5882"
     base_widths = (64,)
     base_depths = (1,)
+    has_removable_blocks = False
     settings = TextConvolutionSettings
 
     def fits(self, signature: Signature) -> bool:

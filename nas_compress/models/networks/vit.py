@@ -17,7 +17,7 @@ from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork, Observation, OneInputNetwork, Relations
 from nas_compress.models.layers import initialise_
 from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
-from nas_compress.models.scaling import output_scale, raw_input
+from nas_compress.models.scaling import image_input, output_scale
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
     Classifier,
@@ -102,7 +102,7 @@ class VisionTransformer(OneInputNetwork):
         self.pools_patches = settings.pooling == "mean"
         extra = (not self.pools_patches) + settings.distillation_token
         self.tokens = extra + patches
-        self.raw_input = raw_input(shape)
+        self.raw_input = image_input(shape)
         self.embedding = PatchEmbedding(inputs, self.width, patch_size=size, patches=patches, extra_tokens=extra)
         layers = [self._layer(number, shape, settings) for number in range(*shape.depths)]
         self.layers = nn.ModuleList(layers)

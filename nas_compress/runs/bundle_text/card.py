@@ -12,11 +12,12 @@ from nas_compress.errors import RequestError, printable
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
+from nas_compress.values.audio.example import OF_SOUNDS
 from nas_compress.values.exits.words import exits_in_markdown
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
-from nas_compress.values.text.example import OF_SAMPLES, OF_TEXTS
+from nas_compress.values.text.example import OF_BYTES, OF_SAMPLES, OF_TEXTS
 
 CARD = """# {study}, trial {trial}
 
@@ -61,7 +62,7 @@ def bundle_card(
         file=quoted(Path(record.model).name),
         study=spec.name,
         trial=record.trial if exit_point is None else f"{record.trial}, exit point {exit_point}",
-        samples=OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES,
+        samples=_samples_in_words(signature),
         start="trained from its teacher's weights" if inherited else "trained from scratch",
         whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
@@ -78,6 +79,15 @@ def bundle_card(
         augmentation=f"\nAugmentation of training samples: {quoted(words)}. Raw samples need none.\n" if words else "",
         needs=_needs(spec),
     )
+
+
+def _samples_in_words(signature: Signature) -> str:
+    sound = next((spec.log_mel for spec in signature.inputs if spec.log_mel is not None), None)
+    if sound is not None:
+        return OF_SOUNDS.format(rate=sound.rate)
+    if any(spec.words for spec in signature.inputs):
+        return OF_BYTES
+    return OF_TEXTS if any(spec.pieces for spec in signature.inputs) else OF_SAMPLES
 
 
 def _whole_line(layers: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from nas_compress.values.audio.example import sound_example
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.signature import Signature, TensorSpec
@@ -86,8 +87,10 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
     """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
     loader = LOADERS[model]
-    if len(signature.inputs) == len(signature.outputs) == 1 and signature.inputs[0].pieces is not None:
-        return _text_example(signature, loader, classes=classes, names=names)
+    if len(signature.inputs) == len(signature.outputs) == 1:
+        special = _text_or_sound(signature, loader, classes=classes, names=names)
+        if special is not None:
+            return special
     if len(signature.inputs) == len(signature.outputs) == 1 and len(signature.outputs[0].sample_shape) == 3:
         (spec,), (output,) = signature.inputs, signature.outputs
         count = int(output.sample_shape[0])
@@ -122,10 +125,16 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
     return EXAMPLE.format(loader=loader, inputs=inputs, outputs=outputs_list)
 
 
-def _text_example(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str:
+def _text_or_sound(signature: Signature, loader: str, *, classes: int | None, names: Sequence[str]) -> str | None:
     (spec,), (output,) = signature.inputs, signature.outputs
     ends, known = (_literal(spec.name), _literal(output.name)), classes if output.sample_shape == (classes,) else None
-    return text_example(loader, *ends, classes=known, names=[*map(_literal, names)])
+    words = [*map(_literal, names)]
+    if spec.pieces is not None or spec.words is not None:
+        return text_example(loader, *ends, classes=known, names=words, raw=spec.words is not None)
+    if spec.log_mel is not None:
+        length, named = int(spec.shape[1]), None if known is None else words
+        return sound_example(loader, *ends, log_mel=spec.log_mel, samples=length, names=named)
+    return None
 
 
 def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:

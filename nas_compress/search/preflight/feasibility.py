@@ -19,6 +19,7 @@ from nas_compress.models.families import family_named
 from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.importance_criteria import CRITERIA, rank_channels
+from nas_compress.pruning.teacher_shape import TeacherShape
 from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples
@@ -28,7 +29,7 @@ from nas_compress.trial.mutual_peers import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped, with_points
 from nas_compress.trial.train_student import learns_from_answers
 from nas_compress.trial.untrained_cost import least_cost
-from nas_compress.trial.validity import CandidateRules, TeacherShape, require_layers
+from nas_compress.trial.validity import CandidateRules, require_layers
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
 from nas_compress.values.metrics.table import Budget
@@ -262,4 +263,5 @@ def _teacher_shape(parts: StudyParts) -> TeacherShape:
         widths=section.widths or family.base_widths,
         depths=shape.depths,
         heads=family.heads(section.settings),
+        settings=section.settings,
     )

@@ -43,6 +43,14 @@ test_share = {share}               # held out for nas-compress confirm
 vocabulary = 4000               # word pieces, learned from the training texts
 max_tokens = 128                # further word pieces of a text are left out"""
 
+OF_SOUNDS = """\
+folder = {folder}          # .wav files, 16 bits, in a folder for each class; or train, val and test with such folders
+seconds = {seconds}                   # shorter sounds end in silence, longer ones are cut
+mels = {mels}                       # bands of the spectrogram"""
+
+OF_SPEAKERS = """
+speaker_part = {part}                # names the speaker, as in {name}; a split has whole speakers"""
+
 OF_PICTURES = """\
 folder = {folder}          # a folder for each class; or train, val and test with such folders
 image_size = {size}                 # pixels of a side, cropped to a square and shrunk; [{half}, {size}] searches it"""

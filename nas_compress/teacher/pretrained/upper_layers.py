@@ -43,7 +43,7 @@ class UpperLayers(nn.Module):
         """Map ids (N, T) and the states of the layer below, (N, T or more, width), to the outputs."""
         mask, tokens = token_mask(ids), states[:, : ids.shape[1]].float()
         for layer in self.layers:
-            tokens, _ = layer(tokens, hidden_scores(mask, tokens.dtype))
+            tokens, _ = layer(tokens, hidden_scores(ids, tokens.dtype))
         answer: Tensor = self.head(pooled(tokens, mask, self.pooling))
         return answer
 
@@ -91,6 +91,6 @@ def lower_states(network: TokenEncoder, ids: Tensor, first: int) -> Tensor:
             mask = token_mask(batch)
             tokens = network.embedding(batch)
             for layer in network.layers[:first]:
-                tokens, _ = layer(tokens, hidden_scores(mask, tokens.dtype))
+                tokens, _ = layer(tokens, hidden_scores(batch, tokens.dtype))
             states[index, : batch.shape[1]] = (tokens * mask.unsqueeze(-1)).half()
     return states

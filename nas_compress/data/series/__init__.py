@@ -1,0 +1,1 @@
+"""Series: windows of long recordings."""
