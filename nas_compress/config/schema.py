@@ -37,26 +37,13 @@ TEACHER_VOCABULARY = "teacher"
 OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 """Keys of `[data]` for files of texts."""
 
-<<<<<<< HEAD
-LATER_KEYS = (
-    "text",
-    *OF_TEXT_FILES,
-    "vocabulary",
-    "max_tokens",
-    "labels",
-    "unlabelled",
-    "preprocess",
-    "vocabulary_size",
-)
-=======
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-OF_IDS = ("vocabulary", "hash_buckets", "max_tokens")
+OF_IDS = ("vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
 """Keys of `[data]` for the ids of texts."""
 
 LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
->>>>>>> part-text2
 """Keys of `[data]` that are saved only if they are given."""
 
 
@@ -77,16 +64,10 @@ class DataSection(Section):
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
-<<<<<<< HEAD
-    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. max_tokens: word pieces of a text,
-    by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
-=======
     `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
     words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
     text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`.
->>>>>>> part-text2
+    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
