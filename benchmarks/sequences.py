@@ -64,6 +64,7 @@ class Net:
     settings: FamilySettings
     steps: tuple[int, ...]
     forms: dict[str, Form]
+    vocabulary: int = VOCABULARY
 
 
 FLOAT = {"float32": Form()}
@@ -98,6 +99,15 @@ def encoder(width: int) -> Net:
     )  # fmt: skip
 
 
+def minilm() -> Net:
+    """An encoder of the size of all-MiniLM-L6: six layers and its vocabulary."""
+    settings = EncoderSettings(heads=12, mlp_ratio=4.0, max_tokens=512)
+    return Net(
+        name="encoder 384, 6 layers", family="encoder", width=384, depth=6, settings=settings, steps=(24,),
+        forms=FLOAT | {name: OWN_RANGES[name] for name in ("int8", "int4")}, vocabulary=30522,
+    )  # fmt: skip
+
+
 def text_cnn(width: int) -> Net:
     """Three kernel sizes, an embedding as wide as the filters are many."""
     settings = TextConvolutionSettings()
@@ -126,6 +136,7 @@ def vit(width: int) -> Net:
 
 NETS = (
     *(encoder(width) for width in (64, 128, 256)),
+    minilm(),
     *(vit(width) for width in (64, 128, 256)),
     *(text_cnn(width) for width in (64, 128)),
     *(embedding(width) for width in (128, 384)),
@@ -143,14 +154,14 @@ def signature_of(net: Net) -> Signature:
     """Token ids, or an image."""
     if net.family == "vit":
         return Signature.of_images((1, IMAGE, IMAGE), classes=10)
-    return Signature.of_tokens(vocabulary=VOCABULARY, classes=2)
+    return Signature.of_tokens(vocabulary=net.vocabulary, classes=2)
 
 
 def samples_of(net: Net, steps: int, count: int) -> torch.Tensor:
     """Random samples."""
     if net.family == "vit":
         return torch.randint(0, 256, (count, 1, IMAGE, IMAGE), dtype=torch.uint8)
-    return torch.randint(1, VOCABULARY, (count, steps), dtype=torch.int32)
+    return torch.randint(1, net.vocabulary, (count, steps), dtype=torch.int32)
 
 
 def network(net: Net) -> nn.Module:

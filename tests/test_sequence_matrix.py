@@ -198,7 +198,7 @@ def taught_by(home: Path, data: str, family: str) -> TrialContext:
     stages = {"conv1d": ((8, 8), (1, 2))}.get(family, ((16,), (2,)))
     settings = family_settings(family, TEACHERS.get(family, {}))
     section = TeacherSection(
-        family=family, widths=stages[0], depths=stages[1], epochs=2, learning_rate=1e-2, settings=settings
+        family=family, widths=stages[0], depths=stages[1], epochs=1, learning_rate=1e-2, settings=settings
     )
     teacher = small_teacher_in(home / data / family, section, dataset)
     return TrialContext(

@@ -71,9 +71,10 @@ def check(study: str, workers: int | Literal["auto"]) -> None:
     if spec.budgets:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {duration_in_words(found.teacher_s)} unless trained before"
+    trials, by = f"{spec.trials} trial{'s' if spec.trials > 1 else ''}", f"{count} worker{'s' if count > 1 else ''}"
     print_line(
-        f"expected: {duration_in_words(found.study_s)} for {spec.trials} trials by {count} "
-        f"worker{'s' if count > 1 else ''} ({once}, then {duration_in_words(found.trial_s)} a trial on average)"
+        f"expected: {duration_in_words(found.study_s)} for {trials} by {by} ({once}, "
+        f"then {duration_in_words(found.trial_s)} a trial on average)"
     )
     if found.is_busy:
         print_line(

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.export_agreement import agreement_of_outputs, rounding_of, with_caution
 from nas_compress.measurement.predictions import File, predict
-from nas_compress.models.exits.fitting import exit_answers
 from nas_compress.models.exits.network import EarlyExits
-from nas_compress.models.exits.thresholds import Chosen, choose_thresholds
+from nas_compress.models.exits.passes import exit_answers, exits_taken
+from nas_compress.models.exits.thresholds import Chosen, choose_patience, choose_thresholds
 from nas_compress.tasks.agreement import Agreement
-from nas_compress.tasks.batch import Arrays, Batch, to_arrays
+from nas_compress.tasks.batch import Arrays, Batch, to_arrays, token_names
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, expected
-from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.exits.settings import EXIT, PATIENCE
 
 LOSSES = (0.0, 0.0025, 0.005, 0.01, 0.02)
 """Stated losses of accuracy of the operating points in every record."""
@@ -44,15 +43,17 @@ class ExitAnswers:
     def __init__(self, network: EarlyExits, inputs: Batch, targets: Batch, task: Task) -> None:
         self._task, self._name = task, task.signature.output_names[0]
         (samples,) = inputs.values()
-        tensors = exit_answers(network, samples)
+        tensors = exit_answers(network, samples, padded=bool(token_names(task.signature.inputs)))
         self.answers = [tensor.numpy() for tensor in tensors]
-        self._confidence = [network.confidence(tensor).numpy() for tensor in tensors[:-1]]
+        self._confidence = [values.numpy() for values in network.confidences(tensors[:-1])]
+        self._patient = network.exits.confidence == PATIENCE
         labels = task.labels(targets).numpy()
         self._right = [each.argmax(axis=1) == labels for each in self.answers]
 
     def choose(self, macs: tuple[int, ...], *, accuracy_loss: float) -> Chosen:
         """Return thresholds for a stated loss. macs: of each exit; their expected number is minimised."""
-        return choose_thresholds(self._confidence, self._right, macs, accuracy_loss=accuracy_loss)
+        choose = choose_patience if self._patient else choose_thresholds
+        return choose(self._confidence, self._right, macs, accuracy_loss=accuracy_loss)
 
     def points(self, cost: ExitFigures) -> tuple[OperatingPoint, ...]:
         """Return the thresholds and figures of every stated loss in LOSSES."""
@@ -76,8 +77,8 @@ def check_exits(
 
     found: outputs of the file for the samples. integer_caution: see `check_agreement`.
     """
-    with torch.no_grad():
-        answers, exits = network(*inputs.values())
+    (samples,) = inputs.values()
+    answers, exits = exits_taken(network, samples, padded=bool(token_names(task.signature.inputs)))
     expected = to_arrays({task.signature.output_names[0]: answers, EXIT: exits})
     rounding = rounding_of(path)
 

@@ -83,7 +83,7 @@ class NamedDevices:
     def described(self, before: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
         """Return the description of each device; of a lost one that known before, if there is one.
 
-        before: descriptions in run.json.
+        before: descriptions in run.json. RequestError if a device does not have the settings of the study.
         """
         found: dict[str, dict[str, object]] = {}
         for name, device in self.devices.items():
@@ -93,6 +93,8 @@ class NamedDevices:
                     continue
             except DeviceLostError as error:
                 self._lose(name, str(error))
+            except RequestError as error:
+                raise RequestError(f"device {name}: {error}") from error
             if name in before:
                 found[name] = dict(before[name])
         return found

@@ -149,7 +149,7 @@ def measure_cost(
         latency = measure_latency(path, target, sizes=sizes, patient=patient)
     exits = None
     if isinstance(latency, ExitLatency):
-        parts = count_exit_macs(read_content(path), to_arrays(rows(sample, 0, 1)))
+        parts = count_exit_macs(read_content(path), to_arrays(one_sample(sample, signature.inputs)))
         exits = ExitFigures(latency_ms=latency.exits_ms, macs=parts, rates=equal_rates(len(parts) - 1))
         macs = round(exits.expected_macs)
     return Measured(

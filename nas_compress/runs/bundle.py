@@ -85,7 +85,8 @@ def export_bundle(folder: RunFolder, trial: int, out: Path, *, exit_point: int |
             },
         )
         signature = file_signature(model)
-        example = example_code(signature, model.name, classes=about.get("classes"), names=_class_names(about))
+        classes, exits = about.get("classes"), record.outcome.candidate.exits
+        example = example_code(signature, model.name, classes=classes, names=_class_names(about), exits=exits)
         if folder.spec().data.folder is not None:
             example = with_picture(example, signature.inputs[0])
         write_text(out / "example.py", example)

@@ -176,7 +176,7 @@ def require_free(root: Path) -> None:
             raise DamagedFileError(
                 f"{folder.marker} is missing. Restore it from a copy, or start a new run with another --out."
             )
-        ours = {".lock", ".journal.lock", "teacher", "study.journal", "hosts"}
+        ours = {".lock", ".journal.lock", "teacher", "study.journal", "hosts", "run.log"}
         foreign = [path.name for path in root.iterdir() if path.name not in ours]
         if foreign:
             raise RequestError(

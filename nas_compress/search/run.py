@@ -212,7 +212,8 @@ def default_folder(file: StudyFile) -> Path:
 
 
 def _check_space(parts: StudyParts, reporter: Reporter) -> None:
-    """Show warnings about random candidates, and refuse budgets out of reach of all of them."""
+    """Show warnings about random candidates. Refuse budgets out of reach of all of them, and settings of a device."""
+    parts.named.described({})  # a device without the settings of the study is refused before anything is written
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
     for note in notes(

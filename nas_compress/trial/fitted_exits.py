@@ -16,8 +16,9 @@ from nas_compress.models.exits.network import EarlyExits, ExitHead, exit_bits, f
 from nas_compress.models.features import OneInputNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.tasks.batch import Batch, chosen, device_of, to_device
+from nas_compress.tasks.batch import Batch, chosen, device_of, rows, to_device
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.shape import fresh_networks
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.exits.settings import Exits
 from nas_compress.values.outcome import Measured
@@ -37,6 +38,13 @@ def exit_layer_bits(candidate: Candidate, layer_bits: Mapping[str, int]) -> dict
     precision = candidate.precision
     end = precision.quantization.end_bits if precision.weight_bits <= END_BITS else precision.weight_bits
     return exit_bits(layer_bits, candidate.exits, end_bits=end)
+
+
+def fresh_heads(student: nn.Module, exits: Exits, context: TrialContext, *, seed: int) -> list[ExitHead]:
+    """Return untrained classifiers for the exits of a student on the training device; the random state is restored."""
+    sample = first_input(rows(context.validation.inputs, 0, 2), device=str(context.device))
+    (network,) = fresh_networks(lambda: EarlyExits(student, exits, sample=sample), 1, seed=seed)
+    return [head.to(context.device) for head in network.modules() if isinstance(head, ExitHead)]
 
 
 def with_fitted_exits(
@@ -63,7 +71,7 @@ def with_fitted_exits(
         if not isinstance(frozen, OneInputNetwork):
             raise RequestError(f"exits need a network with stages or layers, but got {type(frozen).__name__}")
         samples, labels = _fit_samples(context.dataset)
-        fit_exits_(network, frozen, samples, labels)
+        fit_exits_(network, frozen, samples, labels, padded=bool(context.dataset.train.tokens))
         if precision.quantization.is_trained:
             _make_exits_aware_(network, frozen, candidate, context.calibration)
     return network
@@ -97,7 +105,8 @@ def _fit_samples(dataset: Dataset) -> tuple[Tensor, Tensor]:
 def _make_exits_aware_(network: EarlyExits, frozen: OneInputNetwork, candidate: Candidate, calibration: Batch) -> None:
     """Give the exits the fake quantization that the trained student has, with ranges by calibration samples."""
     with torch.no_grad():
-        features = frozen.observe(next(iter(calibration.values()))).features
+        seen = frozen.observe(next(iter(calibration.values())))
+    mask = {} if seen.mask is None else {"mask": seen.mask}
     quantization = candidate.precision.quantization
     for name, head in zip(network.exits.after, network.heads, strict=True):
         if isinstance(head, ExitHead):
@@ -106,7 +115,7 @@ def _make_exits_aware_(network: EarlyExits, frozen: OneInputNetwork, candidate: 
                 method=quantization.method,
                 bits={"classifier": quantization.end_bits},
                 activation_bits=candidate.precision.activation_bits,
-                calibration={"features": features[name]},
+                calibration={"features": seen.features[name], **mask},
                 ranges=quantization.ranges,
                 weight_format=quantization.weight_format,
             )

@@ -73,7 +73,7 @@ def plan_trial(
         epochs=context.training.epochs,
         budget=context.training.budget,
         cap=context.training.cap,
-        macs=macs_together(checked, int(choice.cost.figure("macs")), context),
+        macs=macs_together(checked, choice.cost.whole_macs, context),
         teacher_macs=context.teacher_macs,
     )
     plan = TrialPlan(

@@ -220,7 +220,7 @@ def _train(
         layer_bits=plan.layer_bits,
         epochs=plan.epochs,
         seed=plan.seed,
-        macs=int(plan.cost.figure("macs")),
+        macs=plan.cost.whole_macs,
         peer=plan.peer,
         watch=watch,
         on_epoch=on_epoch,

@@ -19,10 +19,12 @@ from nas_compress.tasks.batch import rows, to_device
 from nas_compress.teacher.derived import assistant, earlier, member, out_of_fold
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
+from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
@@ -95,6 +97,9 @@ def teach(
                 supervision = _from_generation(candidate, students[number - 1], context)
         with watch.stage("training"):
             objective = objective_of(candidate, student, supervision, context, seed=seed, peer=peer)
+            if candidate.exits is not None and candidate.exits.training == "joint":
+                heads = fresh_heads(student, candidate.exits, context, seed=seed)
+                objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
             losses = fit(
                 student,
                 objective,

@@ -102,6 +102,11 @@ class Measured:
         return name not in self.figures
 
     @property
+    def whole_macs(self) -> int:
+        """Multiply-adds of a sample that runs the whole network, as in training; `macs` is the mean over the exits."""
+        return int(self.figure("macs")) if self.exits is None else self.exits.macs[-1]
+
+    @property
     def any_noisy(self) -> bool:
         """True if a latency on any device is noisy."""
         return self.latency_noisy or bool(self.noisy_devices)

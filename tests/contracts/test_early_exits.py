@@ -26,11 +26,10 @@ from nas_compress.models.features import ObservableNetwork
 from nas_compress.quantization.quantize import quantize
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
-from nas_compress.trial.run import run_trial
-from nas_compress.values.candidate import PRUNED, Candidate, Exits, Quantization
-from nas_compress.values.exits.figures import STREAM_SAMPLES, ExitFigures, OperatingPoint, equal_rates, expected
+from nas_compress.values.candidate import PRUNED, Candidate, Exits
+from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, equal_rates, expected
 from nas_compress.values.exits.settings import CONFIDENCES
-from nas_compress.values.outcome import Measured, Outcome
+from nas_compress.values.outcome import Measured
 from nas_compress.values.signature import Signature
 
 SIGNATURE = exit_signature(Signature.of_images((1, 8, 8), classes=10))
@@ -48,8 +47,8 @@ def with_exits(trained: NETWORKS, family: str, confidence: str = "max_probabilit
 def halve_(network: EarlyExits) -> None:
     """Thresholds that about half of the samples reach, far from each sample's confidence."""
     *early, _ = network.answers(SAMPLES)
-    for number, answers in enumerate(early):
-        rising = np.sort(network.confidence(answers).detach().numpy())
+    for number, sure in enumerate(network.confidences(early)):
+        rising = np.sort(sure.detach().numpy())
         place = 8 + int(np.argmax(np.diff(rising[8:16])))
         network.get_buffer(f"threshold{number}").fill_(float(rising[place : place + 2].mean()))
 
@@ -162,60 +161,6 @@ def test_thresholds_have_the_least_expected_cost_for_the_stated_loss() -> None:
     assert (quarter.rates, quarter.accuracy) == ((0.75, 0.25), 0.5)
     dear = choose_thresholds([sure], [early, late], [3.0, 1.0], accuracy_loss=1.0)
     assert (dear.thresholds, dear.rates) == ((inf,), (0.0, 1.0))
-
-
-MATRIX = [
-    ("resnet", (32, 32), 0.0, "calibrate", "labels", "max_probability"),
-    ("resnet", (4, 8), 0.5, "lsq", "last_exit", "margin"),
-    ("mobilenet", (8, 8), 0.5, "calibrate", "labels", "hinge"),
-    ("vit", (4, 32), 0.0, "ste", "labels", "entropy"),
-]
-
-
-@pytest.mark.parametrize(("family", "bits", "ratio", "method", "target", "confidence"), MATRIX)
-def test_exits_bits_and_pruning_train_and_ship_together(
-    family: str,
-    bits: tuple[int, int],
-    ratio: float,
-    method: str,
-    target: str,
-    confidence: str,
-    context: TrialContext,
-    tmp_path: Path,
-) -> None:
-    candidate = Candidate(
-        family=family,
-        depths=(2,) if family == "vit" else (1, 1, 1),
-        width_multiplier=0.5,
-        pruning_ratio=ratio,
-        pruning_criterion="l1" if ratio else "uniform",
-        weight_bits=bits[0],
-        activation_bits=bits[1],
-        quantization=Quantization(method=method),
-        exits=Exits(after=PLACES[family], confidence=confidence, accuracy_loss=0.01, target=target),
-    )
-    longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
-    outcome = run_trial(candidate, longer, seed=0, model=tmp_path / "model.onnx")
-    assert (outcome.state, outcome.reason) == ("trained", None)
-    measured = outcome.measured
-    assert measured is not None
-    exits = measured.exits
-    assert exits is not None
-    assert len(exits.rates) == len(exits.latency_ms) == len(PLACES[family]) + 1
-    assert abs(sum(exits.rates) - 1) < 1e-9
-    assert measured.figure("latency_ms") == exits.stream_ms[0]
-    assert measured.figure("latency_p95_ms") == exits.stream_ms[2]
-    assert exits.stream_samples == min(STREAM_SAMPLES, len(context.dataset.validation))
-    for number, point in exits.other_points:
-        other = measured.at_exit_point(number)
-        assert other.figure("accuracy") == pytest.approx(point.accuracy, abs=0.05)
-        assert other.figure("latency_ms") == point.stream_ms[0]
-        assert other.figure("size_bytes") == measured.figure("size_bytes")
-        assert other.figure("macs") == round(expected(exits.macs, point.rates))
-    assert measured.figure("macs") == round(exits.expected_macs)
-    least = exits.points[0].accuracy
-    assert all(point.accuracy >= least - point.accuracy_loss - 1e-9 for point in exits.points)
-    assert Outcome.from_dict(outcome.to_dict()) == outcome
 
 
 def test_a_candidate_without_exits_keeps_its_fingerprint_and_its_record() -> None:

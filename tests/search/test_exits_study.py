@@ -93,6 +93,10 @@ def test_a_bundle_prints_the_exit_and_takes_a_threshold(run: Path, tmp_path: Pat
 
     assert "at exit 0" in exit_at("0")
     assert "at exit 1" in exit_at("inf")
+    command = [sys.executable, str(tmp_path / "small" / "example.py"), "1.5"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == "0 <= threshold <= 1 must hold, or inf for no exit, but got 1.5\n"
 
 
 def test_show_prints_the_rate_of_each_exit(

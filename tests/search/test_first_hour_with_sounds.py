@@ -47,7 +47,7 @@ def test_from_a_folder_of_sounds_to_a_file_that_reads_a_sound(command: Command, 
     start = '[search]\nenqueue = [{ precision = "weights8", width_multiplier = 1.0, pruning_percent = 0 }]'
     for plain, quick in (
         ("trials = 24", "trials = 1"),
-        ("epochs = 20", "epochs = 8"),
+        ("epochs = 20", "epochs = 2"),
         (masks, masks[2:]),
         ("[search]", start),
     ):
@@ -61,11 +61,9 @@ def test_from_a_folder_of_sounds_to_a_file_that_reads_a_sound(command: Command, 
     (spec,) = file_signature(here / "small" / "model.onnx").inputs
     assert (spec.dtype, spec.shape) == ("int16", ("N", 1_600))
     assert "16 bits and 8000 samples per second" in Path("small/README.md").read_text()
-    for name, frequency in (("low", 450.0), ("high", 2_200.0)):
-        for seconds in (0.2, 0.5):
-            sound = write_wave(here / "own.wav", tone(frequency, seconds, seed=99))
-            assert example(str(sound)).stdout.split()[0] in ("low", "high"), name
-    assert example().stdout.split()[0] in ("low", "high"), "silence has an answer"
+    sound = write_wave(here / "own.wav", tone(450.0, 0.5, seed=99))  # longer than the input
+    found, silence = example(str(sound)).stdout, example().stdout
+    assert {found.split()[0], silence.split()[0]} <= {"low", "high"} and found != silence
     refused = example(str(write_wave(here / "fast.wav", tone(400, 0.2), rate=16_000)))
     assert refused.returncode == 1 and "ffmpeg -i IN -ac 1 -ar 8000" in refused.stderr
     config = json.loads(Path("small/config.json").read_text())["study"]["data"]

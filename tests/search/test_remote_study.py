@@ -132,3 +132,12 @@ def test_a_wrong_command_is_refused_in_one_line(table: str, words: list[str], tm
     answer = command("run", study)
     assert answer.code == 2 and all(word in answer.line for word in words), answer
     assert "secret" not in answer.line and not (tmp_path / "runs").exists()
+
+
+def test_settings_that_the_device_lacks_are_refused_before_anything_is_written(
+    tmp_path: Path, command: Command
+) -> None:
+    study = write_study(tmp_path / "s", OBJECTIVES, extra=pi(agent_in(tmp_path / SECRET)) + "threads = 5000\n")
+    answer = command("run", study)
+    assert answer.code == 2 and "device pi: threads <= " in answer.line and "got threads=5000" in answer.line
+    assert not (tmp_path / "runs").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +131,7 @@ def both(inputs, targets):
     return {"train": (inputs[:180], targets[:180]), "test": (inputs[180:], targets[180:])}
 
 def table():
-    return both(rng.normal(size=(240, 6)) + classes[:, None], rng.normal(size=240) + classes)
+    return both(rng.normal(size=(240, 16)) + classes[:, None], rng.normal(size=240) + classes)
 
 def series():
     return both(rng.normal(size=(240, 3, 20)) + classes[:, None, None], np.array(["run", "sit", "walk"])[classes])
@@ -161,6 +163,9 @@ def test_it_fits_tables_series_and_sets_of_labels(
     (here / "mine" / "study.toml").write_text(text)
     front = run_study(here / "mine")
     assert len(front.points) == 1 and metric in front.points[0].figures
+    assert command("export", "mine", "--trial", "0", "--out", "small").code == 0
+    found = subprocess.run([sys.executable, "small/example.py"], capture_output=True, text=True, check=True)
+    assert found.stdout
 
 
 AUGMENTED = """import numpy as np

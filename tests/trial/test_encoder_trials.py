@@ -11,60 +11,20 @@ import onnxruntime
 import pytest
 import torch
 
-from nas_compress.config.schema import TrainingSection
-from nas_compress.config.teacher_section import TeacherSection
-from nas_compress.data.load_dataset import load_dataset
-from nas_compress.models.macs import count_macs
+from made_contexts import words_context
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization
 from nas_compress.values.family_settings import EncoderSettings
 from processors import skip_if_saturated
-from teachers import quick_device, small_teacher_in
 
-MODULE = '''
-import numpy as np
-
-from nas_compress.tasks.classification import Classification
-from nas_compress.values.signature import token_input
-
-
-def split(samples):
-    """Sentences of 3 to 9 tokens; the class says which of the tokens 2 and 3 is in it."""
-    generator = np.random.default_rng(samples)
-    ids = generator.integers(4, 12, (samples, 9), dtype="int32")
-    lengths, classes = generator.integers(3, 10, samples), generator.integers(0, 2, samples)
-    for row, (length, label) in enumerate(zip(lengths, classes)):
-        ids[row, generator.integers(length)] = 2 + label
-        ids[row, length:] = 0
-    return {"input": ids}, {"label": classes.astype("int64")}
-
-
-def load():
-    return {"task": Classification(inputs=(token_input(12),), classes=2), "train": split(320), "test": split(60)}
-'''
 SMALL = Candidate(family="encoder", depths=(1,), heads=2, width_multiplier=1.0)
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
-    home = tmp_path_factory.mktemp("encoder")
-    (home / "words.py").write_text(MODULE)
-    data = load_dataset(factory="words:load", folder=home)
-    section = TeacherSection(
-        family="encoder", widths=(16,), depths=(2,), epochs=4, learning_rate=1e-2, settings=EncoderSettings(heads=2)
-    )
-    teacher = small_teacher_in(home, section, data)
-    return TrialContext(
-        dataset=data,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, data.train.first(1).inputs),
-        target=quick_device(home),
-        training=TrainingSection(epochs=3, batch_size=16, learning_rate=1e-2),
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    return words_context(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.mark.parametrize(

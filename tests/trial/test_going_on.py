@@ -10,7 +10,7 @@ import torch
 
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
-from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, distillation
+from nas_compress.values.candidate import Candidate, Exits, LossTerm, Quantization, Teaching, distillation
 from nas_compress.values.outcome import Measured
 
 SMALL = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5)
@@ -26,8 +26,17 @@ CANDIDATES = {
         quantization=Quantization(method="lsq"),
     ),
     "generations": replace(SMALL, losses=KD, teaching=Teaching(teacher="born_again", generations=2)),
+    "joint exits": replace(
+        SMALL,
+        losses=KD,
+        weight_bits=8,
+        activation_bits=8,
+        quantization=Quantization(method="lsq"),
+        exits=Exits(after=("stage0",), training="joint", target="last_exit"),
+    ),
     "peers": replace(SMALL, losses=KD, teaching=Teaching(teacher="mutual", peers=1)),
 }
+QUICK = ("zeros and rounding", "joint exits")
 EPOCHS = 4
 
 
@@ -51,7 +60,7 @@ class Looker:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if "rounding" in name else pytest.mark.slow) for name in CANDIDATES]
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CANDIDATES]
 )
 def test_a_cut_training_goes_on_to_the_same_bytes(
     name: str, context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,41 +7,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.models.exits.network import EarlyExits, ExitHead
+from nas_compress.models.exits.passes import batches
 from nas_compress.models.features import OneInputNetwork
-
-BATCH = 512
-"""Samples per forward pass."""
 
 WEIGHT_DECAY = 1e-4
 STEPS = 200
 """Limit of the iterations of L-BFGS; the loss is convex."""
 
 
-def fit_exits_(network: EarlyExits, frozen: OneInputNetwork, samples: Tensor, labels: Tensor) -> None:
+def fit_exits_(
+    network: EarlyExits, frozen: OneInputNetwork, samples: Tensor, labels: Tensor, *, padded: bool = False
+) -> None:
     """Fit every exit of `network` to the features of `frozen`, its trained and quantized backbone.
 
-    samples, labels: of the training split, (N, ...) and int64 (N,). The fit draws no random numbers.
+    samples, labels: of the training split, (N, ...) and int64 (N,). The fit draws no random numbers. padded: samples
+    are token ids with padding.
     """
     exits = network.exits
     pooled: list[list[Tensor]] = [[] for _ in exits.after]
     answers: list[Tensor] = []
     heads = [head for head in network.heads if isinstance(head, ExitHead)]
     with torch.no_grad():
-        for batch in torch.split(samples, BATCH):
+        for batch in batches(samples, padded=padded):
             seen = frozen.observe(batch)
             for parts, name, head in zip(pooled, exits.after, heads, strict=True):
-                parts.append(head.pooled(seen.features[name]))
+                parts.append(head.pooled(seen.features[name], seen.mask))
             answers.append(seen.outputs[frozen.output])
     targets = labels if exits.target == "labels" else torch.cat(answers).softmax(1)
     for head, parts in zip(heads, pooled, strict=True):
         _fit_(head.classifier, torch.cat(parts), targets, hinge=exits.confidence == "hinge")
-
-
-def exit_answers(network: EarlyExits, samples: Tensor) -> list[Tensor]:
-    """Return the answers (N, K) of every exit to all samples, those of the end last."""
-    with torch.no_grad():
-        parts = [network.answers(batch) for batch in torch.split(samples, BATCH)]
-    return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
 def _fit_(layer: nn.Linear, features: Tensor, targets: Tensor, *, hinge: bool) -> None:

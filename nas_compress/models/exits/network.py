@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,8 +13,9 @@ from nas_compress.errors import RequestError
 from nas_compress.models.exits.branching import early_exit, last_exit
 from nas_compress.models.features import BEFORE_STAGES, OneInputNetwork
 from nas_compress.models.layers import ActivationPoint
+from nas_compress.models.tokens import masked_mean
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.exits.settings import EXIT, THRESHOLD, Exits
+from nas_compress.values.exits.settings import EXIT, PATIENCE, THRESHOLD, Exits
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 
 BACKBONE = "backbone"
@@ -38,17 +40,29 @@ def _largest_score(logits: Tensor, classes: int) -> Tensor:
     return logits.amax(1)
 
 
+def _agreements(answers: Sequence[Tensor]) -> list[Tensor]:
+    """Return for each exit the number of exits in a row, up to this one, with the same answer."""
+    chosen = [each.argmax(1) for each in answers]
+    runs = [torch.ones_like(chosen[0], dtype=torch.float32)]
+    for before, after in itertools.pairwise(chosen):
+        runs.append(torch.where(before == after, runs[-1] + 1, torch.ones_like(runs[-1])))
+    return runs
+
+
 CONFIDENCE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "max_probability": _max_probability,
     "entropy": _low_entropy,
     "margin": _margin,
     "hinge": _largest_score,
 }
-"""From answers (N, K) and K to confidences (N,), by the names in CONFIDENCES of `values.exits.settings`."""
+"""From answers (N, K) and K to confidences (N,), by the names in CONFIDENCES without `patience`."""
 
 
 class ExitHead(nn.Module):
-    """Mean over positions, an activation point, and a linear classifier whose outputs stay float."""
+    """Mean over positions, an activation point, and a linear classifier whose outputs stay float.
+
+    Features are (N, c, h, w) or (N, tokens, c). Padding, at which the mask bool (N, tokens) is False, has no part.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -57,16 +71,18 @@ class ExitHead(nn.Module):
         nn.init.normal_(self.classifier.weight, std=inputs**-0.5)
         nn.init.zeros_(self.classifier.bias)
 
-    def pooled(self, features: Tensor) -> Tensor:
-        """Map features (N, c, h, w) or (N, tokens, c) to means (N, c)."""
-        return self._pooled(features).flatten(1)
+    def pooled(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map features to means (N, c)."""
+        return self._pooled(features, mask).flatten(1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (N, c, h, w) or (N, tokens, c) to (N, outputs)."""
-        answers: Tensor = self.classifier(self.point(self._pooled(features)).flatten(1))
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map features to (N, outputs)."""
+        answers: Tensor = self.classifier(self.point(self._pooled(features, mask)).flatten(1))
         return answers
 
-    def _pooled(self, features: Tensor) -> Tensor:
+    def _pooled(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            return masked_mean(features, mask)
         means: Tensor = self.pool(features) if features.ndim == 4 else features.mean(1)
         return means
 
@@ -113,20 +129,22 @@ class EarlyExits(nn.Module):
     def answers(self, samples: Tensor) -> list[Tensor]:
         """Return the answers (N, K) of every exit, those of the end last."""
         seen = self.backbone.observe(samples)
-        early = [head(seen.features[name]) for name, head in zip(self.exits.after, self.heads, strict=True)]
+        early = [head(seen.features[name], seen.mask) for name, head in zip(self.exits.after, self.heads, strict=True)]
         return [*early, seen.outputs[self.backbone.output]]
 
-    def confidence(self, answers: Tensor) -> Tensor:
-        """Return the confidence (N,) in the answers (N, K) of an exit."""
-        return CONFIDENCE[self.exits.confidence](answers, self._classes)
+    def confidences(self, early: Sequence[Tensor]) -> list[Tensor]:
+        """Return the confidence (N,) of each exit. early: answers (N, K) of every exit before the end."""
+        if self.exits.confidence == PATIENCE:
+            return _agreements(early)
+        return [CONFIDENCE[self.exits.confidence](answers, self._classes) for answers in early]
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Map raw samples (N, ...) to answers (N, K) and numbers of exits int64 (N,)."""
         *early, chosen = self.answers(samples)
-        exit_ = last_exit(chosen, len(early))
+        exit_, sure = last_exit(chosen, len(early)), self.confidences(early)
         for number in reversed(range(len(early))):
             threshold = self.get_buffer(f"{THRESHOLD}{number}")
-            chosen, exit_ = early_exit(self.confidence(early[number]), threshold, early[number], chosen, exit_, number)
+            chosen, exit_ = early_exit(sure[number], threshold, early[number], chosen, exit_, number)
         return chosen, exit_
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +43,42 @@ def choose_thresholds(
     >>> choose_thresholds([sure], [early, late], [1.0, 3.0], accuracy_loss=0.0).rates[0].__round__(3)
     0.667
     """
-    exits, samples = len(confidence), len(right[-1])
+    levels = [_levels(each, LEVELS[len(confidence)]) for each in confidence]
+    return _cheapest(itertools.product(*levels), confidence, right, costs, accuracy_loss)
+
+
+def choose_patience(
+    confidence: Sequence[NDArray[np.float32]],
+    right: Sequence[NDArray[np.bool_]],
+    costs: Sequence[float],
+    *,
+    accuracy_loss: float,
+) -> Chosen:
+    """Return the same for `patience`, which has one whole number for all exits. confidence: exits that agree, (N,).
+
+    >>> agree = [np.array([1, 1], dtype=np.float32), np.array([2, 1], dtype=np.float32)]
+    >>> right = [np.array([True, False]), np.array([True, True]), np.array([True, True])]
+    >>> choose_patience(agree, right, [1.0, 2.0, 3.0], accuracy_loss=0.0).thresholds
+    (2.0, 2.0)
+    """
+    exits = len(confidence)
+    return _cheapest(
+        [(float(count),) * exits for count in range(1, exits + 1)], confidence, right, costs, accuracy_loss
+    )
+
+
+def _cheapest(
+    levels: Iterable[tuple[float, ...]],
+    confidence: Sequence[NDArray[np.float32]],
+    right: Sequence[NDArray[np.bool_]],
+    costs: Sequence[float],
+    accuracy_loss: float,
+) -> Chosen:
+    samples = len(right[-1])
     least = int(right[-1].sum()) - math.floor(accuracy_loss * samples + 1e-9)
-    levels = [_levels(each, LEVELS[exits]) for each in confidence]
-    best = _counted((math.inf,) * exits, confidence, right)
+    best = _counted((math.inf,) * len(confidence), confidence, right)
     lowest = _cost(best, costs)
-    for thresholds in itertools.product(*levels):
+    for thresholds in levels:
         found = _counted(thresholds, confidence, right)
         cost = _cost(found, costs)
         if round(found.accuracy * samples) >= least and cost < lowest:

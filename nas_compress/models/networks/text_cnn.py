@@ -32,7 +32,7 @@ class Filters(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map (N, inputs, 1, T) to (N, filters, 1, T)."""
         found: Tensor = self.point(self.relu(self.conv(values)))
-        return found[..., : values.shape[-1]] if self.is_even else found  # an even kernel gives one value too many
+        return found[..., :-1] if self.is_even else found  # an even kernel gives one value too many
 
 
 class TokenConvolutions(nn.Module):
@@ -52,7 +52,8 @@ class TokenConvolutions(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map (N, T) to (N, sum of filters); padding does not count."""
-        values: Tensor = self.point(self.embedding(ids).transpose(1, 2).unsqueeze(2))
+        # one order of the dimensions for the runtime, whose integer convolutions read channels last
+        values: Tensor = self.point(self.embedding(ids).unsqueeze(1).permute(0, 3, 1, 2))
         found = torch.cat([branch(values) for branch in self.branches], dim=1)
         # after ReLU, 0 at padding is never above the largest value
         shares = token_mask(ids).to(found.dtype)[:, None, None]

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from nas_compress.values.audio.example import sound_example
-from nas_compress.values.exits.settings import EXIT
+from nas_compress.values.exits.example import exits_example
+from nas_compress.values.exits.settings import EXIT, Exits
 from nas_compress.values.file_contract import FORMS
 from nas_compress.values.signature import Signature, TensorSpec
 from nas_compress.values.text.example import text_example
@@ -46,25 +47,6 @@ for name, values in zip({outputs}, outputs, strict=True):
     print(name, values[0].round(2).tolist())
 '''
 
-EARLY_EXITS = '''"""Classify one raw sample with this model; needs onnxruntime and numpy only.
-
-The model stops at the first exit that is confident enough. `python example.py 0.9` sets another threshold for every
-exit: a larger one is more accurate and slower, `inf` never stops early.
-"""
-import sys
-
-{loader}
-names = {names}
-sample = np.zeros({shape}, dtype={dtype})  # put your own raw sample here; the model takes one at a time
-inputs = {{{name}: sample}}
-for threshold in session.get_overridable_initializers():
-    if len(sys.argv) > 1:
-        inputs[threshold.name] = np.array([float(sys.argv[1])], dtype=np.float32)
-logits, taken = session.run([{output}, "exit"], inputs)
-place = int(logits[0].argmax())
-print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
-'''
-
 LOADERS = {
     FORMS["onnx"]: """from pathlib import Path
 
@@ -84,8 +66,13 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 """Code that opens the file, by its name."""
 
 
-def example_code(signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = ()) -> str:
-    """Return the code that runs a file. classes: number of classes, None for other tasks. names: their words."""
+def example_code(
+    signature: Signature, model: str, *, classes: int | None, names: Sequence[str] = (), exits: Exits | None = None
+) -> str:
+    """Return the code that runs a file.
+
+    classes: number of classes, None for other tasks. names: their words. exits: of the candidate.
+    """
     loader = LOADERS[model]
     if len(signature.inputs) == len(signature.outputs) == 1:
         special = _text_or_sound(signature, loader, classes=classes, names=names)
@@ -103,8 +90,8 @@ def example_code(signature: Signature, model: str, *, classes: int | None, names
             classes=count,
             last=max(1, count - 1),
         )
-    if EXIT in signature.output_names and len(signature.inputs) == 1:
-        return _exits_code(signature, loader, names)
+    if exits is not None:
+        return _exits_code(signature, loader, exits, names)
     outputs = [spec for spec in signature.outputs if spec.sample_shape == (classes,)]
     if len(signature.inputs) == len(signature.outputs) == len(outputs) == 1:
         (spec,), (output,) = signature.inputs, outputs
@@ -137,20 +124,11 @@ def _text_or_sound(signature: Signature, loader: str, *, classes: int | None, na
     return None
 
 
-def _exits_code(signature: Signature, loader: str, names: Sequence[str]) -> str:
+def _exits_code(signature: Signature, loader: str, exits: Exits, names: Sequence[str]) -> str:
     (spec,), output = signature.inputs, next(each for each in signature.outputs if each.name != EXIT)
-    quiet = "options = onnxruntime.SessionOptions()\noptions.log_severity_level = 3  # thresholds are meant to change\n"
-    options = loader.replace("session = onnxruntime", f"{quiet}session = onnxruntime").replace(
-        'providers=["CPUExecutionProvider"]', 'options, providers=["CPUExecutionProvider"]'
-    )
-    return EARLY_EXITS.format(
-        loader=options,
-        names=f"[{', '.join(map(_literal, names))}]",
-        shape=_one_sample(spec),
-        dtype=_literal(spec.dtype),
-        name=_literal(spec.name),
-        output=_literal(output.name),
-    )
+    zeros = None if spec.pieces is not None else f"np.zeros({_one_sample(spec)}, dtype={_literal(spec.dtype)})"
+    ends = _literal(spec.name), _literal(output.name)
+    return exits_example(loader, *ends, exits, zeros=zeros, names=[*map(_literal, names)])
 
 
 def _literal(text: str) -> str:

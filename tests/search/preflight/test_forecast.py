@@ -35,7 +35,7 @@ def test_other_programs_do_not_change_the_forecast(
 ) -> None:
     spend = _clock(monkeypatch, share=share)
 
-    def train(network: torch.nn.Module, batches: int, parts: object) -> int:
+    def train(network: torch.nn.Module, batches: int, parts: object, data: object) -> int:
         """Take 0.05 s for the training itself, and 0.1 s for each batch."""
         spend(0.05 + 0.1 * batches)
         return batches
