@@ -57,7 +57,7 @@ FEW_EXITS: list[dict[str, Any]] = [
     dict(zip((*EXIT_FACTORS, "method"), values, strict=True))
     for values in (
         ("resnet", "joint", (2, 8), PRUNINGS[1], "lsq"),
-        ("conv1d", "gates", (8, 8), PRUNINGS[1], "ste"),
+        ("conv1d", "gates", (2, 32), PRUNINGS[1], "ste"),
         ("encoder", "distilled", (8, 32), PRUNINGS[0], "calibrate"),
     )
 ]
@@ -84,17 +84,20 @@ def context_of(context: TrialContext, tmp_path_factory: pytest.TempPathFactory) 
     return of
 
 
-def check_exits(combination: dict[str, Any], context_of: Callable[[str], TrialContext], model: Path) -> None:
-    """Run one trial with exits; its outcome must agree with its file."""
-    family, context = combination["family"], context_of(combination["family"])
-    after = EXIT_PLACES[family]
-    layers = len(after) + 1
-    base = candidate_of({"loss": "cross_entropy"} | combination)
-    candidate = replace(
-        base,
-        depths=(layers,) if len(FAMILIES[family].base_depths) == 1 else (1,) * len(FAMILIES[family].base_depths),
+def with_exits(combination: dict[str, Any]) -> Candidate:
+    """Return the candidate of a combination, one stage or layer deeper than its exits."""
+    family = combination["family"]
+    after, base = EXIT_PLACES[family], FAMILIES[family].base_depths
+    return replace(
+        candidate_of({"loss": "cross_entropy"} | combination),
+        depths=(len(after) + 1,) if len(base) == 1 else (1,) * len(base),
         exits=Exits(after=after, accuracy_loss=0.02, **EXITS[combination["exits"]]),
     )
+
+
+def check_exits(combination: dict[str, Any], context: TrialContext, model: Path) -> None:
+    """Run one trial with exits; its outcome must agree with its file."""
+    after, candidate = EXIT_PLACES[combination["family"]], with_exits(combination)
     longer = replace(context, training=context.training.model_copy(update={"epochs": 2}))
     outcome = run_trial(candidate, longer, seed=0, model=model)
     skip_if_saturated(outcome)
@@ -131,15 +134,21 @@ def check_exits(combination: dict[str, Any], context_of: Callable[[str], TrialCo
 def test_exits_bits_and_pruning_train_and_ship_together(
     combination: dict[str, Any], context_of: Callable[[str], TrialContext], tmp_path: Path
 ) -> None:
-    check_exits(combination, context_of, tmp_path / "model.onnx")
+    check_exits(combination, context_of(combination["family"]), tmp_path / "model.onnx")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", EVERY_EXIT, ids=name_of)
-def test_all_exits_bits_and_prunings_train_and_ship(
+def test_all_exits_bits_and_prunings_train_and_ship_or_are_refused_first(
     combination: dict[str, Any], context_of: Callable[[str], TrialContext], tmp_path: Path
 ) -> None:
-    check_exits(combination, context_of, tmp_path / "model.onnx")
+    context = context_of(combination["family"])
+    try:
+        candidate_rules(context, seed=0).require(with_exits(combination))
+    except RequestError as error:
+        assert "\n" not in str(error)
+    else:
+        check_exits(combination, context, tmp_path / "model.onnx")
 
 
 def test_every_other_family_refuses_exits_before_training(context_of: Callable[[str], TrialContext]) -> None:

@@ -39,7 +39,7 @@ def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
     if file.candidate is None and spec.space.endswith(".py") and space.is_file():
         found.append(NamedCode(reference="suggest", file=space, root=space.parent))
     for reference in dict.fromkeys(
-        (spec.data.factory, spec.data.preprocess, spec.data.augment, spec.teacher.factory, *spec.metric_functions)
+        (spec.data.factory, spec.data.preprocess, spec.data.augment_code, spec.teacher.factory, *spec.metric_functions)
     ):
         path = None if reference is None else module_file(reference, folder=file.folder)
         if reference is not None and path is not None:

@@ -20,6 +20,7 @@ from nas_compress.config.device_section import DeviceName, DeviceSection, Target
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
+from nas_compress.config.task_section import TaskSections
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, P95, DeviceSettings
@@ -27,6 +28,7 @@ from nas_compress.values.file_contract import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
+from nas_compress.values.metrics.task_names import SIGN, task_rows
 
 SOURCES = ("name", "factory", "folder", "text")
 """Keys of `[data]` that name the data."""
@@ -76,7 +78,8 @@ class DataSection(Section):
     that names its speaker; a drawn split then has whole speakers. task: of a factory's data, by default the one that
     follows from its targets.
     preprocess: `module:callable` of the user that returns a module to put before the normalisation of every network.
-    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision.
+    augment: `module:callable` of the user, a function of (batch, generator) or a transform of torchvision; or
+    `transfer_text` for texts that the teacher answers.
     shift, flip, crop, erase, spec_augment, mixup, cutmix: augmentation of training samples, see `data.augment`.
     views: views of each sample by seed; epoch e has view e mod `views`.
     labels: training samples that keep their label, chosen by `seed` with the share of each class. The teacher answers
@@ -145,6 +148,11 @@ class DataSection(Section):
     def source(self) -> str:
         """Key that names the data: `name`, `factory`, `folder` or `text`."""
         return next(key for key in SOURCES if getattr(self, key) is not None)
+
+    @property
+    def augment_code(self) -> str | None:
+        """The function of the user that changes samples; None without one, and for `transfer_text`."""
+        return None if self.augment == "transfer_text" else self.augment
 
     @property
     def text_columns(self) -> tuple[str | int, ...]:
@@ -235,6 +243,7 @@ class StudySpec(Section):
     export: ExportSection = ExportSection()
     pruning: PruningSection = PruningSection()
     metrics: OwnMetrics = Field(default={})
+    tasks: TaskSections = Field(default={})
     budgets: dict[str, BudgetSection] = Field(default={})
 
     @model_validator(mode="after")
@@ -243,7 +252,8 @@ class StudySpec(Section):
             self.declare()
             for kind, names in self._named_figures.items():
                 for name in names:
-                    require_named(kind, name, self.devices)
+                    if name.partition(SIGN)[2] not in self.tasks:
+                        require_named(kind, name, self.devices)
             for name in self.objectives:
                 require_known("an entry of objectives", name, METRICS)
             for name in self.budgets:
@@ -254,6 +264,14 @@ class StudySpec(Section):
         except RequestError as error:
             raise ValueError(str(error)) from error
         self._require_floor()
+        if self.tasks and self.data.task is not None:
+            raise ValueError(f"data.task must be left out with [tasks.NAME], but got {self.data.task!r}; use kind")
+        for name, task in self.tasks.items():
+            if task.text is not None and self.data.text is None:
+                raise ValueError(f"tasks.{name}.text needs data.text, but got data.{self.data.source}")
+        both = sorted(set(self.tasks) & set(self.devices))
+        if both:
+            raise ValueError(f"tasks and devices must have different names, but got {both[0]!r} for both")
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             got = f"search.rungs={list(self.search.rungs)}, training.epochs={self.training.epochs}"
             raise ValueError(f"rungs must lie below training.epochs, but got {got}")
@@ -277,7 +295,7 @@ class StudySpec(Section):
 
     def declare(self) -> None:
         """Add the study's own metrics to the table of this process."""
-        declare_metrics((*own_rows(self.metrics), *device_rows(self.devices)))
+        declare_metrics((*own_rows(self.metrics), *device_rows(self.devices), *task_rows(self.tasks)))
 
     @property
     def _named_figures(self) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nas_compress.callbacks import Notice, Progress, no_progress
@@ -13,6 +13,7 @@ from nas_compress.data.audio.wave_files import SOUNDS, holds_sounds
 from nas_compress.data.augment.choose import Drawing, drawn, require_still_targets
 from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, is_of_images
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
+from nas_compress.data.augment.transfer_text import TRANSFER_TEXT, transfer_text
 from nas_compress.data.augment.user_function import load_user_function
 from nas_compress.data.catalogue import DATASETS, DatasetInfo
 from nas_compress.data.dataset import Dataset
@@ -20,6 +21,9 @@ from nas_compress.data.digits import read_digits
 from nas_compress.data.fashion_mnist import read_fashion_mnist
 from nas_compress.data.own_preparation import load_preparation
 from nas_compress.data.scarce_labels import scarce
+from nas_compress.data.several_tasks.parts import TaskChoice
+from nas_compress.data.several_tasks.sources import factory_tasks, image_tasks
+from nas_compress.data.several_tasks.texts import text_tasks
 from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, folder_of_files, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
@@ -61,6 +65,7 @@ def load_dataset(
     train_samples: int | None = None,
     labels: int | None = None,
     task: Kind | None = None,
+    tasks: Sequence[TaskChoice] = (),
     preprocess: str | None = None,
     where: str = "",
     progress: Progress = no_progress,
@@ -81,6 +86,7 @@ def load_dataset(
     train_samples: size of a stratified subset of the training split.
     labels: training samples that keep their label, chosen by seed; None for all.
     task: of a factory's data; None for the one that follows from the targets, see `kind_of_targets`.
+    tasks: of several tasks, with their labels; images that ship and functions have named labels.
     preprocess: "module:callable" of the user that returns a module to put before the networks, see `own_preparation`.
     where: the study file's key, for error texts.
     progress: receives the samples that are read into a store, and their number.
@@ -99,6 +105,8 @@ def load_dataset(
     if [name, factory, pictures, texts].count(None) != 3:
         got = f"{name=}, {factory=}, {pictures=} and {texts=}"
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
+    if tasks and (pictures is not None or name in TEXT_READERS):
+        raise refusal("several tasks need named labels, of images that ship, of texts or of a function", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     more = () if unlabelled is None else read_unlabelled(unlabelled.path, unlabelled.text, base=folder, where=where)
@@ -112,18 +120,24 @@ def load_dataset(
         else:
             _require_no_texts(name, settings, unlabelled, where)
             parts = READERS[name](seed)
+            parts = image_tasks(parts, tasks, where=where) if tasks else parts
     elif texts is not None:
         augmentation = _no_augmentation(shift, flip, where)
-        parts = text_parts(
-            name=texts.path,
-            splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
-            settings=settings,
-            unlabelled=more,
-            kind=task,
-            seed=seed,
-            where=where,
-            notice=notice,
-        )
+        if tasks and more:
+            raise refusal("unlabelled texts need one task, but got several; leave them out", where)
+        if tasks:
+            parts = text_tasks(texts, tasks, settings=settings, base=folder, seed=seed, where=where, notice=notice)
+        else:
+            parts = text_parts(
+                name=texts.path,
+                splits=read_texts(texts, base=folder, numbers=task == "regression", seed=seed, where=where),
+                settings=settings,
+                unlabelled=more,
+                kind=task,
+                seed=seed,
+                where=where,
+                notice=notice,
+            )
     elif pictures is not None and _are_sounds(pictures, folder, where):
         if image_size is not None:
             raise refusal(f"image_size is for pictures, but got image_size={image_size} for sounds", where)
@@ -155,16 +169,19 @@ def load_dataset(
     else:
         augmentation = _augmentation(shift or 0, bool(flip), where)
         _require_no_texts(str(factory), TextSettings(), unlabelled, where)
-        parts = read_factory(
-            str(factory),
-            folder=folder,
-            seed=seed,
-            kind=task,
-            text_settings=settings,
-            where=where,
-            progress=progress,
-            notice=notice,
-        )
+        if tasks:
+            parts = factory_tasks(str(factory), tasks, folder=folder, seed=seed, where=where)
+        else:
+            parts = read_factory(
+                str(factory),
+                folder=folder,
+                seed=seed,
+                kind=task,
+                text_settings=settings,
+                where=where,
+                progress=progress,
+                notice=notice,
+            )
         if parts.augmentation not in (None, NoAugmentation()):
             if shift or flip or drawing not in (None, Drawing()):
                 rule = f"data with a task {parts.task.name!r} of their own must have one augmentation"
@@ -174,6 +191,9 @@ def load_dataset(
             augmentation = NoAugmentation()
     wanted = drawing or Drawing()
     function = None
+    if wanted.augment == TRANSFER_TEXT:
+        augmentation = _of_texts(parts, wanted, seed, where)
+        wanted = Drawing()
     if wanted.augment is not None:
         # `where` names the key of the data
         place = f"{where.rpartition('data.')[0]}data.augment" if where else ""
@@ -195,6 +215,18 @@ def load_dataset(
     if function is not None:
         function.require_sound(dataset.train.inputs, folder=folder)
     return dataset
+
+
+def _of_texts(parts: Parts, wanted: Drawing, seed: int, where: str) -> Augmentation:
+    """Return the transfer set of texts; RequestError for other inputs, and for further keys of augmentation."""
+    if wanted != Drawing(augment=TRANSFER_TEXT, views=wanted.views):
+        raise refusal(f"augment = {TRANSFER_TEXT!r} must be the only change of texts; leave out the other keys", where)
+    try:
+        made = transfer_text(parts.task.signature.inputs, views=wanted.views, seed=seed)
+        made.check(parts.task.signature.inputs)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
+    return made
 
 
 def _require_no_texts(name: str, settings: TextSettings, unlabelled: TextFiles | None, where: str) -> None:

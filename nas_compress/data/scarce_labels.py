@@ -18,6 +18,7 @@ from nas_compress.tasks.mapped import MappedRows, Rows
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.segmentation import IGNORED, Segmentation
+from nas_compress.tasks.several import SeveralTasks, with_each
 from nas_compress.tasks.task import Task
 
 LEAST_LABELS = 2
@@ -56,7 +57,7 @@ def keep_labels(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
         raise refusal(f"{words} <= labels <= {len(labels)} (training samples) must hold, but got labels={count}", key)
     kept = stratified_subset(labels, count=count, seed=seed, least=LEAST_LABELS)
     inputs, targets = parts.train
-    hidden = {name: _without(values, len(values)) for name, values in targets.items()}
+    hidden = {name: without_labels(values, len(values)) for name, values in targets.items()}
     for name, values in targets.items():
         hidden[name][kept] = values[kept]
     return replace(parts, task=lacking_labels(parts.task, key), train=(inputs, hidden))
@@ -76,7 +77,7 @@ def with_unlabelled(parts: Parts, unlabelled: InputRows, *, where: str) -> Parts
     if not added:
         raise refusal("unlabelled must not be empty, but got no samples; leave it out", where)
     joined = {name: _joined(name, values, unlabelled[name], name in tokens, where) for name, values in inputs.items()}
-    more = {name: np.concatenate([values, _without(values, added)]) for name, values in targets.items()}
+    more = {name: np.concatenate([values, without_labels(values, added)]) for name, values in targets.items()}
     return replace(parts, task=lacking_labels(parts.task, where), train=(joined, more))
 
 
@@ -84,13 +85,15 @@ def lacking_labels(task: Task, where: str) -> Task:
     """Return the task for training samples of which some have no label; RequestError for a task of the user."""
     if isinstance(task, Segmentation):
         return task  # pixels may be without a label in any case
+    if isinstance(task, SeveralTasks):
+        return with_each(task, lambda name, each: lacking_labels(each, where))
     if not isinstance(task, Classification | MultiLabel | Regression):
         raise refusal(f"samples without a label need a task of the table, but the task is {task.name}", where)
     return replace(task, lacks_labels=True)
 
 
-def _without(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return `count` targets of the same kind without a label."""
+def without_labels(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return `count` targets of the same kind that say that there is no label."""
     marks: Mapping[str, float] = {"i": NO_LABEL, "u": IGNORED, "f": np.nan}
     return np.full((count, *values.shape[1:]), marks[values.dtype.kind], dtype=values.dtype)
 

@@ -52,7 +52,7 @@ def read_factory(
     RequestError describes the first mistake in one line.
     """
     with user_callable(factory, folder=folder, where=where) as function:
-        returned = _call(function, factory, where)
+        returned = call_factory(function, factory, where)
         if "task" in returned:
             return task_parts(returned, name=factory, seed=seed, where=where)
         require_splits(returned, where, further=("groups", UNLABELLED, VOCABULARY))
@@ -83,7 +83,7 @@ def read_factory(
         names = class_names_of(returned["train"]) if is_dataset(returned["train"]) else ()
         further = as_inputs(returned[UNLABELLED], UNLABELLED, where) if UNLABELLED in returned else None
     inputs = {split: values for split, (values, _) in splits.items()}
-    _require_one_shape(inputs, where)
+    require_one_shape(inputs, where)
     found = read_targets(kind, inputs["train"], {split: targets for split, (_, targets) in splits.items()}, where=where)
     samples = {split: (inputs[split], found.splits[split]) for split in splits}
     groups = _groups(returned.get("groups"), {name: len(_first(each)) for name, each in samples.items()}, where)
@@ -158,7 +158,8 @@ def _first(samples: Samples) -> Rows:
     return next(iter(samples[0].values()))
 
 
-def _call(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
+def call_factory(function: Callable[[], object], factory: str, where: str) -> Mapping[object, object]:
+    """Return the mapping of a user's function; RequestError if it raises an error or returns something else."""
     try:
         returned = function()
     except Exception as error:
@@ -188,7 +189,7 @@ def _pair(value: object, origin: Origin, *, progress: Progress, notice: Notice) 
     return inputs, targets
 
 
-def _require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
+def require_one_shape(inputs: Mapping[str, InputRows], where: str) -> None:
     """Refuse splits whose inputs differ from those of train in name, type or shape."""
     expected = {name: (values.dtype, values.shape[1:]) for name, values in inputs["train"].items()}
     for split, arrays in inputs.items():

@@ -11,6 +11,7 @@ The thresholds stay in the outermost graph. They are optional inputs: stored ten
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ def nest_exits_(graph: onnx.GraphProto) -> bool:
     if not any(_is(node, EARLY_EXIT) for node in graph.node):
         return False
     thresholds = _take_thresholds_(graph)
+    _mean_planes_(graph)
     nodes, tensors = _level(graph, _levels(graph), 0)
     tensors += thresholds
     replace_nodes_(graph, nodes)
@@ -85,6 +87,30 @@ def _take_thresholds_(graph: onnx.GraphProto) -> list[TensorProto]:
     graph.initializer.extend(kept)
     replace_nodes_(graph, [node for node in graph.node if not any(map(_NAME.fullmatch, node.output))])
     return taken
+
+
+def _mean_planes_(graph: onnx.GraphProto) -> None:
+    """Replace GlobalAveragePool and Flatten by one ReduceMean if later exits read the same computed tensor too.
+
+    The tensor leaves the runtime's blocked layout for the branch anyway. The mean then needs no change of layout and no
+    Flatten: measured, 3 to 8 microseconds less per exit. Integer pools keep their nodes.
+    """
+    made_by, readers = makers(graph), Counter(name for node in graph.node for name in node.input)
+    nodes, axes = [], numpy_helper.from_array(np.array([2, 3], dtype=np.int64), "planes")
+    for node in graph.node:
+        pool = made_by.get(node.input[0]) if node.op_type == "Flatten" else None
+        if pool is None or pool.op_type != "GlobalAveragePool" or readers[pool.output[0]] != 1:
+            nodes.append(node)
+            continue
+        maker = made_by.get(pool.input[0])
+        if maker is None or maker.op_type == "DequantizeLinear" or readers[pool.input[0]] < 2:
+            nodes.append(node)
+            continue
+        nodes.remove(pool)
+        nodes.append(helper.make_node("ReduceMean", [pool.input[0], axes.name], list(node.output), keepdims=0))
+    if any(axes.name in node.input for node in nodes):
+        graph.initializer.append(axes)
+    replace_nodes_(graph, nodes)
 
 
 @dataclass(frozen=True, kw_only=True)

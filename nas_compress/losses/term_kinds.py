@@ -44,6 +44,10 @@ class Setting:
             raise RequestError(f"{rule} must hold for loss {term!r}, but got {name}={value:g}")
 
 
+STAGE = ("begin", "end")
+"""Settings of every term: its weight is 0 before and after these fractions of the planned steps."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Row:
     """Fields of every term.
@@ -62,9 +66,9 @@ class _Row:
     warning: Callable[[int], str | None] = lambda classes: None
 
     def own_settings(self, settings: Settings) -> dict[str, float]:
-        """Return the settings without the one of the weight schedule."""
-        schedule = self.weight_schedule
-        return {name: value for name, value in settings.items() if schedule is None or name != schedule.setting}
+        """Return the settings without those of the weight's schedule."""
+        left_out = STAGE if self.weight_schedule is None else (*STAGE, self.weight_schedule.setting)
+        return {name: value for name, value in settings.items() if name not in left_out}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,14 +166,20 @@ Term = LogitTerm | FeatureTerm | TaskTerm
 
 
 def complete_settings(name: str, term: Term, given: Settings) -> dict[str, float]:
-    """Return all settings, with defaults for those not given.
+    """Return all settings, with defaults for those not given; those of STAGE only if they are given.
 
     RequestError for an unknown setting or a value out of range.
     """
     chosen = {key: setting.default for key, setting in term.settings.items()}
+    begin, end = given.get("begin", 0.0), given.get("end", 1.0)
+    if not 0 <= begin < end <= 1:
+        raise RequestError(f"0 <= begin < end <= 1 must hold for loss {name!r}, but got begin={begin:g}, end={end:g}")
     for key, value in given.items():
+        if key in STAGE:
+            chosen[key] = value
+            continue
         if key not in term.settings:
-            raise RequestError(f"loss {name!r} has no setting {key!r}{nearest(key, term.settings)}")
+            raise RequestError(f"loss {name!r} has no setting {key!r}{nearest(key, [*term.settings, *STAGE])}")
         term.settings[key].require(key, value, name)
         chosen[key] = value
     return chosen

@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.losses.layer_matching import stages
+from nas_compress.losses.several_tasks import on_each_task
 from nas_compress.losses.table import TERMS, check_terms
 from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, LogitTerm, TaskTerm, Term, complete_settings
 from nas_compress.losses.weight_schedule import Factor, Scheduled, schedule_weights
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.own_metrics import WithOwnMetrics
+from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task, weight_of
 from nas_compress.values.candidate import LossTerm
 
@@ -68,7 +71,7 @@ class TrainingLoss(nn.Module):
             elif isinstance(term, TaskTerm):
                 self._parts[name] = _on_task(task, term, shared=shared)
             else:
-                self._parts[name] = _on_logits(task, term, chosen, shared=shared)
+                self._parts[name] = _on_tasks(task, term, chosen, shared=shared)
         self._live = {*self.adapters, *(name for name in self._taught if isinstance(TERMS[name], TaskTerm))}
         self.reads_logits = any(isinstance(TERMS[name], LogitTerm) for name in self._taught)
         """True if a term reads the teacher's logits."""
@@ -138,7 +141,8 @@ def _require_classes(terms: Sequence[LossTerm], task: Task) -> None:
 def _scheduled(term: Term, settings: Mapping[str, float]) -> Scheduled:
     rule = term.weight_schedule
     value = 0.0 if rule is None else settings[rule.setting]
-    return Scheduled(on_teacher=term.needs_teacher, schedule=rule, value=value)
+    begin, end = settings.get("begin", 0.0), settings.get("end", 1.0)
+    return Scheduled(on_teacher=term.needs_teacher, schedule=rule, value=value, begin=begin, end=end)
 
 
 def _feature_loss(
@@ -196,6 +200,15 @@ def _on_task(task: Task, term: TaskTerm, *, shared: bool) -> _Part:
     if shared:
         return lambda student, targets, teacher, answers: task.base_loss(student.for_labels, targets)
     return lambda student, targets, teacher, answers: task.base_loss(student.outputs, targets)
+
+
+def _on_tasks(task: Task, term: LogitTerm, settings: Mapping[str, float], *, shared: bool) -> _Part:
+    """Bind a term to the logits of a task, or of each of several tasks."""
+    if isinstance(task, WithOwnMetrics):
+        task = task.task
+    if isinstance(task, SeveralTasks):
+        return on_each_task(task, term, lambda each: _on_logits(each, term, settings, shared=shared), shared=shared)
+    return _on_logits(task, term, settings, shared=shared)
 
 
 def _on_logits(task: Task, term: LogitTerm, settings: Mapping[str, float], *, shared: bool) -> _Part:

@@ -26,11 +26,17 @@ class WeightSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduled:
-    """One term of a loss. schedule, value: its own schedule and the value of the schedule's setting."""
+    """One term of a loss.
+
+    schedule, value: its own schedule and the value of the schedule's setting. begin, end: fractions of the planned
+    steps between which it is trained.
+    """
 
     on_teacher: bool
     schedule: WeightSchedule | None
     value: float
+    begin: float = 0.0
+    end: float = 1.0
 
     @property
     def stage(self) -> float:
@@ -64,6 +70,10 @@ def schedule_weights(terms: Mapping[str, Scheduled], *, annealing: bool, soft_st
             own.append(_until(soft_stop))
         if term.warm_up:
             own.append(_warm_up(term.warm_up))
+        if term.begin > 0:
+            own.append(_from(term.begin))
+        if term.end < 1:
+            own.append(_until(term.end))
     return factors
 
 
@@ -75,6 +85,7 @@ def _require_remaining_terms(terms: Mapping[str, Scheduled], *, annealing: bool,
         raise RequestError(f"annealing needs a term on labels and one on the teacher, but got losses {names}")
     if soft_stop < 1 and not on_labels:
         raise RequestError(f"soft_stop={soft_stop:g} needs a term on labels after it, but got losses {names}")
+    _require_stages(terms, annealing=annealing, soft_stop=soft_stop)
     for name, term in terms.items():
         if term.schedule is not None and term.stage and (len(terms) < 2 or soft_stop <= term.stage):
             setting = term.schedule.setting
@@ -82,6 +93,26 @@ def _require_remaining_terms(terms: Mapping[str, Scheduled], *, annealing: bool,
                 f"{setting} of {name} needs another term after it, and {setting} < soft_stop must hold, "
                 f"but got losses {names}, {setting}={term.stage:g} and soft_stop={soft_stop:g}"
             )
+
+
+def _require_stages(terms: Mapping[str, Scheduled], *, annealing: bool, soft_stop: float) -> None:
+    """Raise RequestError unless some term is trained at every step between the `begin` and `end` of all terms."""
+    staged = [name for name, term in terms.items() if (term.begin, term.end) != (0.0, 1.0)]
+    if not staged:
+        return
+    own_stage = [name for name, term in terms.items() if term.stage]
+    if annealing or own_stage:
+        other = "annealing" if annealing else f"the first stage of {own_stage[0]}"
+        raise RequestError(f"begin and end of a loss ({staged[0]}) need no other schedule, but got {other}; use one")
+    spans = sorted((term.begin, min(term.end, soft_stop) if term.on_teacher else term.end) for term in terms.values())
+    reached = 0.0
+    for begin, end in spans:
+        if begin > reached:
+            break
+        reached = max(reached, end)
+    if reached < 1:
+        rule = "a loss must be trained at every step"
+        raise RequestError(f"{rule}, but none is after {reached:g} of the steps (losses {', '.join(terms)})")
 
 
 def _rise(progress: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nas_compress.errors import refusal, require_known
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
-from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.features import ObservableNetwork, OneInputNetwork
 from nas_compress.models.networks.conv1d import Conv1d
 from nas_compress.models.networks.encoder import Encoder
 from nas_compress.models.networks.mlp import Perceptron
@@ -74,6 +74,9 @@ def build_student(architecture: Architecture) -> ObservableNetwork:
     """
     family = family_named(architecture.family)
     network = family.build(architecture)
+    outputs = architecture.signature.outputs
+    if len(outputs) > 1 and isinstance(network, OneInputNetwork):
+        network.sizes = architecture.signature.vector_sizes
     with_preparation(network, architecture)
     if architecture.factorization != "none":
         factorise_(network, rank_fraction=architecture.rank_fraction, kind=architecture.factorization)

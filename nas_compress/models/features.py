@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from nas_compress.tasks.batch import Batch, named_outputs
@@ -66,19 +67,30 @@ class ObservableNetwork(nn.Module):
 
 
 class OneInputNetwork(ObservableNetwork, ABC):
-    """A network of one input and one output, named `output`."""
+    """A network of one input and one output, named `output`, or of several that are parts of one vector.
+
+    sizes: length of each of several outputs by name, in order; empty for one output.
+    """
 
     def __init__(self, output: str = OUTPUT_NAME) -> None:
         super().__init__()
         self.output = output
+        self.sizes: dict[str, int] = {}
+
+    def named(self, values: Tensor) -> Batch:
+        """Return the outputs by name. values: the last layer's, (B, ...), or (B, sum of the sizes)."""
+        if not self.sizes:
+            return {self.output: values}
+        return dict(zip(self.sizes, torch.split(values, list(self.sizes.values()), dim=1), strict=True))
 
     @abstractmethod
     def observe(self, samples: Tensor, *, relations: bool = False) -> Observation:
         """Run on raw samples (B, ...); `relations` records a transformer's queries, keys and values."""
 
-    def forward(self, samples: Tensor) -> Tensor:
-        """Map raw samples (B, ...) to the output (B, ...)."""
-        return self.observe(samples).outputs[self.output]
+    def forward(self, samples: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map raw samples (B, ...) to the output (B, ...), or to several outputs in order."""
+        outputs = self.observe(samples).outputs
+        return tuple(outputs.values()) if self.sizes else outputs[self.output]
 
 
 def watch(module: nn.Module, batch: Batch, names: Sequence[str], *, outputs: Sequence[str]) -> Observation:

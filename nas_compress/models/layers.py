@@ -128,7 +128,7 @@ class StagedNetwork(OneInputNetwork):
         for number, stage in enumerate(self.stages):
             values = stage(values)
             features[f"stage{number}"] = values
-        return Observation(outputs={self.output: self.head(values)}, features=features)
+        return Observation(outputs=self.named(self.head(values)), features=features)
 
 
 class StagesOfBlocks(Family[Settings]):

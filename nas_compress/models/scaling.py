@@ -94,10 +94,22 @@ def with_preparation(network: nn.Module, architecture: Architecture) -> None:
 
 
 def output_scale(architecture: Architecture) -> nn.Module:
-    """Return the last module of a network of one output: the units of its targets, or nothing for logits."""
-    (spec,) = architecture.signature.outputs
-    known = dict(architecture.normalisation)
-    return OutputScale(known[spec.name]) if spec.name in known else nn.Identity()
+    """Return the last module of a network: the units of the targets of its outputs, or nothing for logits."""
+    known, outputs = dict(architecture.normalisation), architecture.signature.outputs
+    if not any(spec.name in known for spec in outputs):
+        return nn.Identity()
+    if len(outputs) == 1:
+        return OutputScale(known[outputs[0].name])
+    mean, std = [], []
+    for name, size in architecture.signature.vector_sizes.items():
+        values = known.get(name, Normalisation(mean=0, std=1.0))
+        mean += _numbers(values.mean, size)
+        std += _numbers(values.std, size)
+    return OutputScale(Normalisation(mean=tuple(mean), std=tuple(std)))
+
+
+def _numbers(values: float | tuple[float, ...], count: int) -> list[float]:
+    return list(values) if isinstance(values, tuple) else [float(values)] * count
 
 
 def _along_channels(values: float | tuple[float, ...], ndim: int) -> Tensor:

@@ -116,7 +116,7 @@ def legend_entries(front: DrawnFront, *, budgets: bool) -> list[Line2D | Patch]:
         entries.append(_line("teacher", TEACHER, "-.") if single else _mark("teacher", "*", 13, TEACHER, INK))
     if any(point.exit_point is not None for point in front.points):
         entries.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=":", label="exit points of one network"))
-        entries.append(_mark("its p95 latency", "|", 7, MEMBER, MEMBER))
+        entries.append(_mark("p95 latency of a network with exits", "|", 7, MEMBER, MEMBER))
     return entries + _precision_entries(front)
 
 

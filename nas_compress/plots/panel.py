@@ -105,7 +105,12 @@ def draw_spreads(axes: Axes, front: DrawnFront, x: str, y: str, spreads: Spreads
 
 
 def curves(front: DrawnFront, x: str, y: str) -> list[list[Point]]:
-    """The points of each trained network with several choices of thresholds, from the smallest x."""
+    """The points of each trained network with several choices of thresholds, from the smallest x.
+
+    Empty unless the figures are a latency across and a maximised metric upright.
+    """
+    if not METRICS[x].timed or METRICS[y].direction != "maximize":
+        return []
     of_trial: dict[int | str, list[Point]] = {}
     for point in visible(front, x, y):
         if point.early_exits and not point.stopped:
@@ -119,7 +124,7 @@ def _draw_curves(axes: Axes, front: DrawnFront, x: str, y: str) -> None:
     for points in curves(front, x, y):
         across, upright = [p.figure(x) for p in points], [p.figure(y) for p in points]
         axes.plot(across, upright, ":", color=marks.INK, linewidth=1.0, alpha=0.7, zorder=1)
-    if x != "latency_ms":
+    if x != "latency_ms" or METRICS[y].direction != "maximize":
         return
     for point in visible(front, x, y, P95):
         if point.early_exits and id(point) in members:

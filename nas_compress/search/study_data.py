@@ -15,6 +15,7 @@ from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.spectrograms import SpecAugment
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
 from nas_compress.data.text.vocabulary import given_pieces
@@ -71,6 +72,16 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
         train_samples=spec.data.train_samples,
         labels=spec.data.labels,
         task=spec.data.task,
+        tasks=[
+            TaskChoice(
+                name=name,
+                labels=task.labels or name,
+                metric=task.metric,
+                kind=task.kind,
+                texts=None if task.text is None else TextFiles(path=task.text, text=(task.text_column or "text",)),
+            )
+            for name, task in spec.tasks.items()
+        ],
         preprocess=spec.data.preprocess,
         where=f"{file.label}: data.{spec.data.source}",
         progress=progress,

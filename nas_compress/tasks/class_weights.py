@@ -13,7 +13,9 @@ from torch import Tensor
 from nas_compress.errors import RequestError, require_known
 from nas_compress.tasks.batch import Batch, split
 from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.own_metrics import WithOwnMetrics
 from nas_compress.tasks.segmentation import Segmentation
+from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task
 
 ClassWeight: TypeAlias = Literal["balanced"] | Sequence[float] | Mapping[str, float]
@@ -63,6 +65,17 @@ def with_class_weights(task: Task, given: ClassWeight, targets: Batch, *, where:
         rule = f"{where} must be {classes} weights of at least 0, one for each class, not all 0"
         raise RequestError(f"{rule}, but got {list(weights)}")
     return replace(task, class_weights=weights)
+
+
+def draws_of(task: Task, targets: Batch, sampler: str) -> Tensor | None:
+    """Return the chance of each sample in an epoch, None for each sample once.
+
+    sampler: `balanced` draws every class equally often. Several tasks of different samples are drawn by their sizes.
+    """
+    if sampler == "balanced":
+        return sampling_weights(task, targets)
+    inner = task.task if isinstance(task, WithOwnMetrics) else task
+    return inner.draws(targets) if isinstance(inner, SeveralTasks) else None
 
 
 def sampling_weights(task: Task, targets: Batch, *, where: str = "") -> Tensor:

@@ -80,7 +80,7 @@ class Regression(Task):
 
     def base_loss(self, outputs: Batch, targets: Batch) -> Tensor:
         """Return the mean squared error in standard deviations of the targets; 0 if no sample has a label."""
-        values, wanted = self._standardised(outputs[VALUES]), self._standardised(targets[TARGETS])
+        values, wanted = self.standardised(outputs[VALUES]), self.standardised(targets[TARGETS])
         if self.lacks_labels:
             known = self.labelled(targets)
             if not bool(known.any()):
@@ -119,6 +119,7 @@ class Regression(Task):
         apart = np.abs(found[VALUES] - expected[VALUES]) / np.array(self.std)
         return compared(apart <= NEAR, found, expected, least=AGREEMENT, rounding=rounding, name=name)
 
-    def _standardised(self, values: Tensor) -> Tensor:
+    def standardised(self, values: Tensor) -> Tensor:
+        """Return numbers (B, K) in standard deviations from the mean."""
         mean, std = (torch.tensor(numbers, device=values.device) for numbers in (self.mean, self.std))
         return (values.float() - mean) / std

@@ -9,6 +9,7 @@ from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.segmentation import Segmentation
+from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import TensorSpec
 
@@ -44,6 +45,16 @@ TASKS: Mapping[str, TaskInfo] = {
     "regression": TaskInfo(
         summary="inputs of any type and shape to one or several numbers",
         example=Regression(inputs=_TABLE_ROW, mean=(0.0, 10.0), std=(1.0, 5.0)),
+    ),
+    "several_tasks": TaskInfo(
+        summary="an output for each of several tasks on the same inputs ([tasks.NAME])",
+        example=SeveralTasks(
+            parts=(
+                ("kind", Classification(inputs=_TABLE_ROW, classes=3)),
+                ("odd", Classification(inputs=_TABLE_ROW, classes=2)),
+                ("size", Regression(inputs=_TABLE_ROW, mean=(1.0,), std=(2.0,))),
+            )
+        ),
     ),
 }
 """The tasks that ship, by name."""

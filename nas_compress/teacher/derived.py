@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +19,8 @@ from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import family_named
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.own_metrics import WithOwnMetrics
+from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task
 from nas_compress.teacher import logits_cache
 from nas_compress.teacher.logits_cache import answers_bytes, compute_answers
@@ -27,6 +30,9 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
+
+JOINED = ("out_of_fold", "single_tasks")
+"""Kinds of teaching in which several networks answer together; their answers are stored."""
 
 ASSISTANT_STEP = 8
 """Step of an assistant's widths."""
@@ -64,15 +70,70 @@ def out_of_fold(teacher: Teacher, folds: int) -> Tensor:
     answers the samples of a fold. The teacher answers samples without a label.
     """
     _require_trained_here(teacher, "teacher='out_of_fold'")
-    if folds not in teacher.folded:
+    kind = f"{folds} folds"
+    if kind not in teacher.joined_answers:
         task, samples = teacher.dataset.task, teacher.train_samples
         answers = teacher.answers.clone()
         for number, fold in enumerate(divided_into_folds(task, samples.targets, folds, seed=teacher.section.seed)):
             network = _without_fold(teacher, fold, number=number, folds=folds).network
             own = compute_answers(network, samples, teacher.dataset.augmentation, task, among=fold)
             answers[:, fold.to(answers.device)] = own.relative
-        teacher.folded[folds] = answers
-    return teacher.folded[folds]
+        teacher.joined_answers[kind] = answers
+    return teacher.joined_answers[kind]
+
+
+def of_single_tasks(teacher: Teacher) -> Tensor:
+    """Return answers like `Teacher.answers`, those of each task by a network like the teacher, trained on it alone.
+
+    A network learns from the samples with a label of its task.
+    """
+    _require_trained_here(teacher, "teacher='single_tasks'")
+    task = several_tasks_of(teacher.dataset.task)
+    if "tasks" not in teacher.joined_answers:
+        rows = []
+        for name, single in task.parts:
+            network = _of_task(teacher, task, name).network
+            found = compute_answers(
+                network,
+                teacher.train_samples,
+                teacher.dataset.augmentation,
+                single,
+                logits=functools.partial(task.row_of, name),
+            )
+            rows.append(found.relative)
+        teacher.joined_answers["tasks"] = torch.stack(rows, dim=2)
+    return teacher.joined_answers["tasks"]
+
+
+def several_tasks_of(task: Task) -> SeveralTasks:
+    """Return the tasks of a study; RequestError if it has one task only."""
+    inner = task.task if isinstance(task, WithOwnMetrics) else task
+    if not isinstance(inner, SeveralTasks):
+        raise RequestError(f"teacher='single_tasks' needs several tasks ([tasks.NAME]), but the task is {task.name}")
+    return inner
+
+
+def _of_task(teacher: Teacher, task: SeveralTasks, name: str) -> Teacher:
+    """Return a teacher of one task, trained on the samples with its label."""
+    single, samples = task.task(name), teacher.train_samples
+    known = task.labelled_by_task(samples.targets)[name].nonzero()[:, 0]
+    own = replace(samples, targets=task.targets_of(name, samples.targets)).at(known)
+    shape = teacher_architecture(teacher.section, teacher.dataset, teacher.label)
+    inputs = {key: values for key, values in dict(shape.normalisation).items() if key in task.signature.input_names}
+    architecture = replace(shape, signature=single.signature, normalisation={**inputs, **single.output_normalisation})
+    return _once(
+        teacher,
+        {"task": name},
+        lambda folder: _trained(
+            teacher,
+            folder,
+            architecture=architecture,
+            objective=lambda: teacher_objective(teacher.section, single),
+            samples=own,
+            weighted=False,
+            called=f"teacher of {name}",
+        ),
+    )
 
 
 def _without_fold(teacher: Teacher, fold: Tensor, *, number: int, folds: int) -> Teacher:
@@ -92,19 +153,22 @@ def _without_fold(teacher: Teacher, fold: Tensor, *, number: int, folds: int) ->
     )
 
 
-def require_folds(dataset: Dataset, folds: int) -> None:
-    """Raise RequestError unless each fold has a labelled sample, and the answers are of one sample each and stored."""
-    if folds > dataset.labelled_samples:
+def require_joined(dataset: Dataset, folds: int | None) -> None:
+    """Raise RequestError unless several networks can answer the samples together.
+
+    folds: each needs a labelled sample; None for a network for each task.
+    """
+    if folds is None:
+        several_tasks_of(dataset.task)
+    elif folds > dataset.labelled_samples:
         rule = f"2 <= folds <= {dataset.labelled_samples} (samples with a label) must hold"
         raise RequestError(f"{rule}, but got folds={folds}")
     if dataset.augmentation.mixes:
-        raise RequestError("answers out of fold need samples of one fold, but data.mixup and data.cutmix mix samples")
+        raise RequestError("joined answers need single samples, but data.mixup and data.cutmix mix samples")
     size = answers_bytes(dataset.train, dataset.augmentation, dataset.task)
     if size > logits_cache.MOST_BYTES:
         most = f"{logits_cache.MOST_BYTES / 2**30:.3g} GiB"
-        raise RequestError(
-            f"answers out of fold must fit into {most}, but got {size / 2**30:.3g} GiB; use fewer data.views"
-        )
+        raise RequestError(f"joined answers must fit into {most}, but got {size / 2**30:.3g} GiB; use fewer data.views")
 
 
 def divided_into_folds(task: Task, targets: Batch, folds: int, *, seed: int) -> list[Tensor]:
@@ -180,10 +244,16 @@ def _trained(
     objective: Callable[[], TrainingObjective] | None = None,
     seed: int | None = None,
     samples: Split | None = None,
+    weighted: bool = True,
     called: str = "teacher",
 ) -> nn.Module:
-    """Train a network like the teacher, with the given changes. samples: by default those with a label."""
-    training = training_of(teacher.section, teacher.training, teacher.dataset)
+    """Train a network like the teacher, with the given changes.
+
+    samples: by default those with a label. weighted: draw them as the study says.
+    """
+    augmentation = teacher.dataset.augmentation if called == "assistant" else teacher.dataset.augmentation.for_labels
+    samples = samples or teacher.labelled_samples
+    training = training_of(teacher.section, teacher.training, teacher.dataset.task, samples if weighted else None)
 
     def after(done: int, count: int) -> None:
         teacher.derived_epochs += 1
@@ -195,8 +265,8 @@ def _trained(
         checkpoint=checkpoint,
         objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
         training=training if seed is None else replace(training, seed=seed),
-        samples=samples or teacher.labelled_samples,
-        augmentation=teacher.dataset.augmentation,
+        samples=samples,
+        augmentation=augmentation,
         label=teacher.label,
         on_epoch=after,
         notice=teacher.notice,

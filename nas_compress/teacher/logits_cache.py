@@ -71,12 +71,14 @@ def compute_answers(
     task: Task,
     *,
     among: Tensor | None = None,
+    logits: Callable[[Batch], Tensor] | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> Answers:
     """Return the answers of a network, on the samples' device.
 
     The network runs in eval mode without gradients. The random state stays as it is.
     among: sorted indices of the samples to answer, in this order; None for all.
+    logits: from named outputs to logits, by default those of the task.
     on_view: called with finished and planned views.
     NonFiniteLossError if a logit is infinite or nan, with the number of samples.
     """
@@ -95,10 +97,10 @@ def compute_answers(
                 order = order[torch.isin(order, among.to(device))]
             with torch.inference_mode():
                 batches = (unpadded(views.batch(piece, view), samples.tokens) for piece in torch.split(order, size))
-                pieces = [_logits(network, batch, task).float() for batch in batches]
-                logits = torch.cat(pieces)[order.argsort()]
-                finite &= finite_rows(logits)
-                below, best = below_maximum(logits)
+                pieces = [_logits(network, batch, task, logits).float() for batch in batches]
+                found = torch.cat(pieces)[order.argsort()]
+                finite &= finite_rows(found)
+                below, best = below_maximum(found)
             if view == 0:  # all views at once: a list of them would be copied
                 relative = torch.empty((augmentation.count, *below.shape), dtype=below.dtype, device=device)
                 maximum = torch.empty((augmentation.count, *best.shape), dtype=best.dtype, device=device)
@@ -155,8 +157,8 @@ def below_maximum(logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(difference < 0, difference.clamp(max=-_TINY), difference).half(), maximum
 
 
-def _logits(network: nn.Module, batch: Batch, task: Task) -> Tensor:
-    return task.logits(named_outputs(network(*batch.values()), task.signature.output_names))
+def _logits(network: nn.Module, batch: Batch, task: Task, logits: Callable[[Batch], Tensor] | None = None) -> Tensor:
+    return (logits or task.logits)(named_outputs(network(*batch.values()), task.signature.output_names))
 
 
 def _read(path: Path, wanted: Mapping[str, str]) -> Answers | None:

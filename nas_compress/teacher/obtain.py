@@ -14,14 +14,14 @@ from nas_compress.callbacks import Notice, Progress
 from nas_compress.config.pretrained import bert_config, pretrained_folder
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
-from nas_compress.data.dataset import Dataset
+from nas_compress.data.dataset import Dataset, Split
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_values, writable_cache_folder
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named, require_fitting
 from nas_compress.pruning.value_check import WholeLayers
-from nas_compress.tasks.class_weights import sampling_weights
+from nas_compress.tasks.class_weights import draws_of
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.given import GivenTeacher, build_given_module, describe_given
 from nas_compress.teacher.pretrained.bert_weights import load_pretrained_, pretrained_digest, set_epsilon_
@@ -118,9 +118,9 @@ def obtain_teacher(
             store,
             checkpoint=1.0,
             objective=lambda: teacher_objective(section, dataset.task),
-            training=training_of(section, training, dataset),
+            training=training_of(section, training, dataset.task, samples.labelled(dataset.task)),
             samples=samples.labelled(dataset.task),
-            augmentation=dataset.augmentation,
+            augmentation=dataset.augmentation.for_labels,
             label=label,
             on_epoch=lambda done, count: progress("teacher", done, count),
             notice=notice,
@@ -173,15 +173,15 @@ def teacher_objective(section: TeacherSection, task: Task) -> TrainingObjective:
     return PenalisedObjective(objective, section.bn_sparsity) if section.bn_sparsity > 0 else objective
 
 
-def training_of(section: TeacherSection, training: TrainingSection, dataset: Dataset) -> Training:
-    """Return the settings of a teacher's training."""
+def training_of(section: TeacherSection, training: TrainingSection, task: Task, samples: Split | None) -> Training:
+    """Return the settings of a teacher's training. samples: to draw as the study says; None for each once."""
     return Training(
         epochs=section.epochs,
         batch_size=training.batch_size,
         learning_rate=section.learning_rate,
         weight_decay=training.weight_decay,
         seed=section.seed,
-        draws=sampling_weights(dataset.task, dataset.train.targets) if training.sampler == "balanced" else None,
+        draws=None if samples is None else draws_of(task, samples.targets, training.sampler),
     )
 
 

@@ -222,8 +222,8 @@ class Teacher:
         return {}
 
     @cached_property
-    def folded(self) -> dict[int, Tensor]:
-        """Answers of `out_of_fold` by the number of folds."""
+    def joined_answers(self) -> dict[str, Tensor]:
+        """Answers that several networks gave together, by their kind."""
         return {}
 
     @cached_property

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from nas_compress.config.schema import TrainingSection
-from nas_compress.data.augment.protocol import Views
+from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.protocol import Device
 from nas_compress.losses.table import needs_teacher
 from nas_compress.measurement.named_devices import NamedDevices
 from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.class_weights import sampling_weights
+from nas_compress.tasks.class_weights import draws_of
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.values.metrics.table import Budget
 from nas_compress.values.teaching import LossTerm
@@ -75,18 +75,22 @@ class TrialContext:
 
         Without a term on the teacher, samples with a label take the place of all others: the number of steps is equal.
         """
-        if self.training.sampler == "balanced":
-            return self._balanced
-        return None if needs_teacher(losses) else self._labelled
+        known = self._labelled
+        if needs_teacher(losses) or bool(known.all()):
+            return self._drawn
+        return known.double() if self._drawn is None else known * self._drawn
+
+    def augmentation(self, losses: Sequence[LossTerm]) -> Augmentation:
+        """Views of the training samples; without a term on the teacher, those for labels alone."""
+        return self.dataset.augmentation if needs_teacher(losses) else self.dataset.augmentation.for_labels
 
     @cached_property
-    def _balanced(self) -> Tensor:
-        return sampling_weights(self.dataset.task, self.dataset.train.targets)
+    def _drawn(self) -> Tensor | None:
+        return draws_of(self.dataset.task, self.dataset.train.targets, self.training.sampler)
 
     @cached_property
-    def _labelled(self) -> Tensor | None:
-        known = self.dataset.task.labelled(self.dataset.train.targets).cpu()
-        return None if bool(known.all()) else known.double()
+    def _labelled(self) -> Tensor:
+        return self.dataset.task.labelled(self.dataset.train.targets).cpu()
 
     @cached_property
     def calibration(self) -> Batch:

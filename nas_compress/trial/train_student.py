@@ -16,7 +16,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows, to_device
-from nas_compress.teacher.derived import assistant, earlier, member, out_of_fold
+from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.exits_objective import ExitsObjective
@@ -154,6 +154,8 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
     if teaching.teacher == "out_of_fold":
         answers = out_of_fold(teacher, teaching.folds or 2)
         return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+    if teaching.teacher == "single_tasks":
+        return Supervision(answers=of_single_tasks(teacher), network=teacher.network, views=context.teacher_views)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:

@@ -17,7 +17,7 @@ from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.context import TrialContext
-from nas_compress.values.candidate import Candidate
+from nas_compress.values.candidate import Candidate, LossTerm
 
 ROUNDING_RATE = 0.5
 """Peak learning rate with fake quantization, as a fraction of the peak before."""
@@ -91,7 +91,7 @@ def fit(
         context,
         peak=learning_rate(candidate, context.training),
         planned=epochs,
-        draws=context.draws(candidate.losses),
+        losses=candidate.losses,
         macs=macs,
         on_epoch=watched,
         checkpoint=checkpoint,
@@ -132,7 +132,7 @@ def _fit_part(
     planned: int,
     rate: float,
     seed: int,
-    draws: Tensor | None,
+    losses: Sequence[LossTerm],
     macs: int | None = None,
     on_epoch: OnEpochTerms,
     checkpoint: Checkpoint | None,
@@ -141,7 +141,7 @@ def _fit_part(
     return train(
         student,
         context.train,
-        context.dataset.augmentation,
+        context.augmentation(losses),
         objective=PartOfObjective(objective=objective, begin=begin / planned, end=(begin + epochs) / planned),
         epochs=epochs,
         batch_size=context.training.batch_size,
@@ -149,7 +149,7 @@ def _fit_part(
         weight_decay=context.training.weight_decay,
         seed=seed,
         first_epoch=begin,
-        draws=draws,
+        draws=context.draws(losses),
         macs=macs,
         sparsifier=sparsifier,
         pause=context.target.pause,

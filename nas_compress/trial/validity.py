@@ -25,7 +25,7 @@ from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import zeros
-from nas_compress.teacher.derived import require_folds
+from nas_compress.teacher.derived import JOINED, require_joined
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
@@ -69,9 +69,9 @@ def check_candidate(candidate: Candidate) -> None:
             "teaching.teacher='apprentice' needs a student that learns under rounding "
             f"(quantization.method 'lsq' or 'ste'), but got method={candidate.precision.quantization.method!r}"
         )
-    if candidate.teaching.folds is not None and not reads_answers(candidate.losses):
+    if candidate.teaching.teacher in JOINED and not reads_answers(candidate.losses):
         raise RequestError(
-            "teacher='out_of_fold' needs a loss on the teacher's logits, such as kd, but got "
+            f"teacher={candidate.teaching.teacher!r} needs a loss on the teacher's logits, such as kd, but got "
             f"{', '.join(term.name for term in candidate.losses)}"
         )
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
@@ -189,8 +189,8 @@ class CandidateRules:
             self._require_batch(candidate)
             self._require_soft_labels(candidate)
             self._require_trained_teacher(candidate)
-            if candidate.teaching.folds is not None:
-                require_folds(self._dataset, candidate.teaching.folds)
+            if candidate.teaching.teacher in JOINED:
+                require_joined(self._dataset, candidate.teaching.folds)
             self._require_features(candidate, architecture, peer, watched=watched)
             self._passed.add(key)
         if candidate.sparsity.pattern != "none":
@@ -259,7 +259,7 @@ class CandidateRules:
         teaching = candidate.teaching
         wanted = (
             f"teacher={teaching.teacher!r}"
-            if teaching.teacher in ("ensemble", "out_of_fold")
+            if teaching.teacher in ("ensemble", *JOINED)
             else f"checkpoint={teaching.checkpoint:g}"
             if teaching.checkpoint not in (None, 1.0)
             else ""

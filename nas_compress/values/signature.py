@@ -163,12 +163,18 @@ class Signature:
 
     @property
     def vector_size(self) -> int:
-        """Length K of the only output; RequestError unless it is (N, K)."""
-        shape = self.outputs[0].sample_shape
-        if len(self.outputs) != 1 or len(shape) != 1 or not isinstance(shape[0], int):
+        """Length K of the only output, or of several together; RequestError unless they are (N, K)."""
+        return sum(self.vector_sizes.values())
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        """Length K of each output by name; RequestError unless they are (N, K)."""
+        sizes = {spec.name: spec.sample_shape[0] for spec in self.outputs if len(spec.sample_shape) == 1}
+        fixed = {name: size for name, size in sizes.items() if isinstance(size, int)}
+        if len(fixed) < len(self.outputs):
             found = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
-            raise RequestError(f"a network of this family must have one output (N, K), but got {found}")
-        return shape[0]
+            raise RequestError(f"a network of this family must have outputs (N, K), but got {found}")
+        return fixed
 
     @property
     def pixel_classes(self) -> int:

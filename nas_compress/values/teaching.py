@@ -14,6 +14,7 @@ TEACHERS: Mapping[str, tuple[str, str]] = {
     "ensemble": ("several trainings of the study's teacher", "Hinton et al. 2015, arXiv 1503.02531"),
     "assistant": ("a smaller network taught by the teacher", "Mirzadeh et al. 2020, arXiv 1902.03393"),
     "out_of_fold": ("teachers that answer only the samples they did not learn", "Wolpert 1992, Neural Networks 5(2)"),
+    "single_tasks": ("a teacher for each of several tasks", "Clark et al. 2019, arXiv 1907.04829"),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
     "mutual": ("peers that learn together with the student", "Zhang et al. 2018, arXiv 1706.00384"),
     "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
@@ -31,6 +32,7 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "ensemble": {"members": 3, "average": "probability"},
     "assistant": {"assistant_size": 0.5},
     "out_of_fold": {"folds": 5},
+    "single_tasks": {},
     "born_again": {"generations": 2},
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
     "apprentice": {"scheme": "joint"},
@@ -105,6 +107,7 @@ class Teaching:
     `assistant_size`: its width as a fraction of the teacher's.
     `out_of_fold`: the samples with a label are divided into `folds`, and each fold is answered by a network like the
     teacher that was trained on the others (Wolpert 1992). The teacher itself answers samples without a label.
+    `single_tasks`: of several tasks, a network like the teacher for each task, trained on it alone (Clark et al. 2019).
     `born_again`: a student teaches the next student of the same shape (Furlanello et al. 2018, arXiv 1805.04770).
     `generations`: number of students; the last one is the result.
     `mutual`: peers learn together with the student, each from the others (Zhang et al. 2018, arXiv 1706.00384). The

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -17,10 +17,21 @@ from nas_compress.tasks.batch import require_fitting, to_arrays
 from nas_compress.tasks.table import TASKS
 from nas_compress.tasks.task import Task, task_chance
 from nas_compress.values.metrics.table import METRICS
+from nas_compress.values.metrics.task_names import task_rows
 from nas_compress.values.signature import TensorSpec
 
 SAMPLES = 64
 ROUNDINGS: tuple[Rounding, ...] = ("none", "integers", "few_bits")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _metrics_of_several_tasks() -> Iterator[None]:
+    """A study with [tasks.NAME] declares the rows of its tasks."""
+    with pytest.MonkeyPatch.context() as patch:
+        for row in task_rows(["kind", "odd", "size"]):
+            patch.setitem(METRICS, row.name, row)  # type: ignore[arg-type]
+        yield
+
 
 every_task = pytest.mark.parametrize("name", TASKS)
 

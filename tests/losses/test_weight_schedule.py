@@ -53,6 +53,38 @@ def test_after_the_soft_stop_no_teacher_is_needed() -> None:
     assert set(loss(student, targets, progress=0.5)) == {"cross_entropy", "kd"}
 
 
+def staged(*terms: tuple[str, dict[str, float]], **schedule: float) -> TrainingLoss:
+    return TrainingLoss(TASK, [LossTerm(name=name, settings=settings) for name, settings in terms], **schedule)
+
+
+def test_terms_take_turns_at_fractions_of_the_steps() -> None:
+    loss = staged(("kd", {"end": 0.6}), ("cross_entropy", {"begin": 0.6}), ("label_smoothing", {}))
+    assert set(loss.active(0.0)) == set(loss.active(0.59)) == {"kd", "label_smoothing"}
+    assert set(loss.active(0.6)) == set(loss.active(0.99)) == {"cross_entropy", "label_smoothing"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "schedule", "message"),
+    [
+        ([("kd", {"end": 0.5})], {}, "trained at every step, but none is after 0.5 of the steps"),
+        ([("kd", {"end": 0.5}), ("cross_entropy", {"begin": 0.6})], {}, "none is after 0.5"),
+        ([("kd", {"begin": 0.5}), ("cross_entropy", {"end": 0.6})], {"soft_stop": 0.9}, "none is after 0.9"),
+        (
+            [("kd", {"begin": 0.5}), ("cross_entropy", {})],
+            {"annealing": True},
+            "need no other schedule, but got anneal",
+        ),
+        ([("kd", {"begin": 0.5, "end": 0.5})], {}, r"0 <= begin < end <= 1 must hold for loss 'kd', but got begin=0.5"),
+        ([("kd", {"ende": 0.5})], {}, "has no setting 'ende'; did you mean 'end'"),
+    ],
+)
+def test_stages_with_steps_of_no_term_are_refused(
+    terms: list[tuple[str, dict[str, float]]], schedule: dict[str, float], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        staged(*terms, **schedule)
+
+
 def test_warm_up_is_linear_and_never_zero() -> None:
     loss = TrainingLoss(TASK, [LossTerm(name="dkd", settings={"warm_up": 0.2})])
     assert 0 < loss.active(0.0)["dkd"] < 0.01

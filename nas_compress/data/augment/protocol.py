@@ -64,6 +64,11 @@ class Augmentation(Protocol):
         """True if views mix samples; their targets are then soft, see `Task.mixed`."""
         return False
 
+    @property
+    def for_labels(self) -> Augmentation:
+        """Views for trainings on labels alone; the same ones by default."""
+        return self
+
     def check(self, inputs: tuple[TensorSpec, ...]) -> None:
         """Raise RequestError if the views need other inputs."""
 

@@ -109,7 +109,7 @@ class TokenEncoder(OneInputNetwork):
             tokens, seen[f"layer{number}"] = layer(tokens, hidden)
             features[f"layer{number}"] = tokens
         return Observation(
-            outputs={self.output: self.head(pooled(tokens, mask, self.pooling))},
+            outputs=self.named(self.head(pooled(tokens, mask, self.pooling))),
             features=features,
             relations=seen if relations else {},
             mask=mask,

@@ -75,7 +75,7 @@ class RecurrentNetwork(OneInputNetwork):
             values, last = layer(values, lengths)
             features[f"layer{number}"] = values.transpose(0, 1)
         pooled = last if self.pooling == "last" else _pooled(values.transpose(0, 1), mask, self.pooling)
-        return Observation(outputs={self.output: self.head(self.point(pooled))}, features=features, mask=mask)
+        return Observation(outputs=self.named(self.head(self.point(pooled))), features=features, mask=mask)
 
 
 def _pooled(states: Tensor, mask: Tensor | None, pooling: str) -> Tensor:

@@ -96,7 +96,7 @@ class UNetNetwork(OneInputNetwork):
             values = features[f"stage{number}"] = stage(values)
         for number in reversed(range(len(self.joins))):
             values = features[f"join{number}"] = self.joins[number](values, features[f"stage{number}"])
-        return Observation(outputs={self.output: self.head(values)}, features=features)
+        return Observation(outputs=self.named(self.head(values)), features=features)
 
 
 class UNet(Family[ConvolutionalSettings]):

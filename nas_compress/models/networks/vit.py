@@ -133,11 +133,11 @@ class VisionTransformer(OneInputNetwork):
         logits = self.head(pooled)
         taught = self.distillation_head(tokens[:, extra - 1]) if self.distillation_head else None
         return Observation(
-            outputs={self.output: logits if taught is None else (logits + taught) / 2},
+            outputs=self.named(logits if taught is None else (logits + taught) / 2),
             features=features,
             relations=seen if relations else {},
-            label_head=None if taught is None else {self.output: logits},
-            teacher_head=None if taught is None else {self.output: taught},
+            label_head=None if taught is None else self.named(logits),
+            teacher_head=None if taught is None else self.named(taught),
             patches=self.embedding.patches,
         )
 

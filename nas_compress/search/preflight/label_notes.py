@@ -11,13 +11,19 @@ from nas_compress.search.setup import StudyParts
 
 
 def label_notes(parts: StudyParts, sized: Sequence[Sized]) -> list[str]:
-    """Return a line about the number of labels if some training samples have none.
+    """Return a line about the number of labels if some training samples have none, and one about a transfer set.
 
     RequestError if no candidate learns from the teacher, because only the teacher answers such samples.
     """
     labelled, samples = parts.dataset.labelled_samples, len(parts.dataset.train)
+    found, augmentation = [], parts.dataset.augmentation
+    if augmentation.for_labels is not augmentation:
+        found.append(
+            f"the teacher answers {augmentation.count} views of {samples:,} samples, {augmentation.count * samples:,} "
+            "answers, once per study; candidates without a loss on the teacher have the samples as they are"
+        )
     if labelled == samples:
-        return []
+        return found
     taught = sum(needs_teacher(item.candidate.losses) for item in sized)
     if not taught:
         raise RequestError(
@@ -26,9 +32,10 @@ def label_notes(parts: StudyParts, sized: Sequence[Sized]) -> list[str]:
             "or leave these samples out"
         )
     return [
+        *found,
         f"{labelled:,} of {samples:,} training samples have a label: the teacher learns from these, and answers all; "
         f"{len(sized) - taught} of {len(sized)} draws have no loss on the teacher and learn from labels only, in as "
-        "many steps"
+        "many steps",
     ]
 
 

@@ -199,6 +199,8 @@ def study_identity(
         del values["devices"]  # the same
     if not spec.pruning.keep:
         del values["pruning"]  # the same
+    if not spec.tasks:
+        del values["tasks"]  # the same
     if not spec.metrics:
         del values["metrics"]  # the same
     if spec.search.accuracy_floor is None:

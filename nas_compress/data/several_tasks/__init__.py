@@ -1,0 +1,1 @@
+"""Data of several tasks: the same inputs with labels of each task."""

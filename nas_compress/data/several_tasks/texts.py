@@ -1,0 +1,94 @@
+"""Several tasks of texts: columns of one file, or files of their own, with one vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.callbacks import Notice
+from nas_compress.data.assemble import Parts
+from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
+from nas_compress.data.stratified_split import validation_and_train
+from nas_compress.data.text.parts import Texts, TextSettings, text_parts
+from nas_compress.data.text.tables import TextFiles, read_texts
+from nas_compress.errors import refusal
+
+FEW = 2
+"""Labels are classes if at most one in this many is different from all others."""
+
+
+def text_tasks(
+    files: TextFiles,
+    choices: Sequence[TaskChoice],
+    *,
+    settings: TextSettings,
+    base: Path | None,
+    seed: int,
+    where: str,
+    notice: Notice,
+) -> Parts:
+    """Return several tasks of texts. A task without files of its own reads a column of `files`.
+
+    Texts of several files are samples of one data set, each with the labels of its own tasks. The word pieces are those
+    of all training texts. base: first folder of relative paths. where: the study file's key, for errors.
+    """
+    samples: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    labels: dict[str, dict[str, Labels]] = {}
+    for own, members in _by_files(files, choices):
+        if own.test_share is not None and len(members) > 1:
+            names = ", ".join(choice.name for choice in members)
+            raise refusal(f"test_share needs one task for each file, but got {names} of {own.path}", where)
+        tables = [_read(own, choice, base=base, seed=seed, where=where) for choice in members]
+        for split, texts in samples.items():
+            if split not in tables[0]:
+                continue
+            rows = np.arange(len(texts), len(texts) + len(tables[0][split][0]))
+            texts.extend(tables[0][split][0])
+            for choice, table in zip(members, tables, strict=True):
+                labels.setdefault(choice.name, {})[split] = Labels(rows=rows, values=table[split][1])
+    parts = text_parts(
+        name=files.path,
+        # the tasks' own targets follow
+        splits={split: (texts, np.arange(len(texts), dtype=np.float64)) for split, texts in samples.items() if texts},
+        settings=settings,
+        kind="regression",
+        seed=seed,
+        where=where,
+        notice=notice,
+    )
+    return several_parts(parts, labels, [replace(choice, labels=choice.name) for choice in choices], where=where)
+
+
+def _by_files(files: TextFiles, choices: Sequence[TaskChoice]) -> list[tuple[TextFiles, list[TaskChoice]]]:
+    """Return the tasks of each file or folder."""
+    found: list[tuple[TextFiles, list[TaskChoice]]] = []
+    for choice in choices:
+        own = choice.texts or files
+        known = next((members for each, members in found if (each.path, each.text) == (own.path, own.text)), None)
+        if known is None:
+            found.append((own, [choice]))
+        else:
+            known.append(choice)
+    return found
+
+
+def _read(files: TextFiles, choice: TaskChoice, *, base: Path | None, seed: int, where: str) -> dict[str, Texts]:
+    """Return the splits of one task; a missing validation split is drawn from train."""
+    numbers = choice.kind == "regression"
+    table = read_texts(replace(files, label=choice.labels), base=base, numbers=numbers, seed=seed, where=where)
+    if "validation" not in table:
+        texts, values = table["train"]
+        validation, train = validation_and_train(_strata(values), seed=seed)
+        table["validation"] = ([texts[number] for number in validation], values[validation])
+        table["train"] = ([texts[number] for number in train], values[train])
+    return table
+
+
+def _strata(values: NDArray[Any]) -> NDArray[np.int64]:
+    names, members = np.unique(values, return_inverse=True)
+    return members.astype(np.int64) if FEW * len(names) <= len(values) else np.zeros(len(values), dtype=np.int64)

@@ -1,0 +1,71 @@
+"""Several tasks of texts: columns of one file, and files of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.several_tasks.parts import TaskChoice
+from nas_compress.data.text.tables import TextFiles
+from nas_compress.errors import RequestError
+from nas_compress.tasks.class_weights import draws_of
+from nas_compress.tasks.several import SeveralTasks
+
+pytest.importorskip("tokenizers")
+
+WHERE = "study.toml: data.text"
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> TextFiles:
+    """60 texts with a class and a number."""
+    rows = [f"{['bad', 'good'][n % 2]} film number {n},{['no', 'yes'][n % 2]},{n / 7}" for n in range(60)]
+    (tmp_path / "films.csv").write_text("text,liked,score\n" + "\n".join(rows) + "\n")
+    return TextFiles(path=str(tmp_path / "films.csv"))
+
+
+@pytest.fixture
+def news(tmp_path: Path) -> TextFiles:
+    """20 texts with another class, and a validation split of 6."""
+    (tmp_path / "news").mkdir()
+    for split, count in (("train", 20), ("validation", 6)):
+        rows = [f"{['match', 'market', 'senate'][n % 3]} of day {n},{n % 3}" for n in range(count)]
+        (tmp_path / "news" / f"{split}.csv").write_text("headline,topic\n" + "\n".join(rows) + "\n")
+    return TextFiles(path=str(tmp_path / "news"), text=("headline",))
+
+
+LIKED = TaskChoice(name="liked", labels="liked", metric="accuracy")
+
+
+def test_columns_of_one_file_label_the_same_texts(films: TextFiles) -> None:
+    choices = [LIKED, TaskChoice(name="score", labels="score", metric="r2", kind="regression")]
+    data = load_dataset(texts=films, tasks=choices, where=WHERE)
+    assert (len(data.train), len(data.validation), data.labelled_samples) == (51, 9, 51)
+    assert data.task.signature.output_names == ("logits_liked", "values_score")
+    assert not data.task.lacks_labels and draws_of(data.task, data.train.targets, "shuffled") is None
+
+
+def test_texts_of_several_files_have_labels_of_their_own_tasks_and_one_vocabulary(
+    films: TextFiles, news: TextFiles
+) -> None:
+    topic = TaskChoice(name="topic", labels="topic", metric="accuracy", texts=news)
+    data = load_dataset(texts=films, tasks=[LIKED, topic], where=WHERE)
+    task = data.task
+    assert isinstance(task, SeveralTasks)
+    assert (len(data.train), len(data.validation)) == (51 + 20, 9 + 6)
+    known = task.labelled_by_task(data.train.targets)
+    assert known["liked"].tolist() == [True] * 51 + [False] * 20
+    assert known["topic"].tolist() == [False] * 51 + [True] * 20
+    pieces = task.signature.inputs[0].pieces
+    assert pieces is not None and {"film", "market"} <= {piece.lstrip("#") for piece in pieces.pieces}
+    draws = draws_of(task, data.train.targets, "shuffled")
+    assert draws is not None and float(draws[0]) < float(draws[-1])
+
+
+def test_a_drawn_test_split_needs_a_file_for_each_task(films: TextFiles) -> None:
+    shared = TextFiles(path=films.path, test_share=0.2)
+    score = TaskChoice(name="score", labels="score", metric="r2", kind="regression")
+    with pytest.raises(RequestError, match="test_share needs one task for each file, but got liked, score"):
+        load_dataset(texts=shared, tasks=[LIKED, score], where=WHERE)
