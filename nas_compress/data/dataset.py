@@ -97,6 +97,7 @@ class Dataset:
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
     not fit the task.
     sizes: the same samples as smaller pictures, by pixels of a side, or as word pieces, by the size of the vocabulary.
+    vocabulary_size: the size among these by which the data are known; None if students choose no vocabulary.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Dataset:
     augmentation: Augmentation
     fingerprint: str
     sizes: Mapping[int, Dataset] = field(default_factory=dict)
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
@@ -128,7 +130,7 @@ class Dataset:
     def at(self, size: int | None) -> Dataset:
         """Return the data as pictures or vocabulary of a size, themselves for None. RequestError for another size."""
         own = self.task.signature.inputs[0].shape[-1]
-        if size in (None, own):
+        if size in (None, own, self.vocabulary_size):
             return self
         if size not in self.sizes:
             key = "image_size" if isinstance(own, int) else "vocabulary_size"

@@ -48,7 +48,7 @@ def _with_pieces(file: StudyFile, size: int, progress: Progress, notice: Notice)
     """Load texts with a vocabulary of `size` learned word pieces."""
     data = file.spec.data.model_copy(update={"vocabulary": size})
     own = replace(file, spec=file.spec.model_copy(update={"data": data}))
-    return _at_size(own, None, progress, notice)
+    return replace(_at_size(own, None, progress, notice), vocabulary_size=size)
 
 
 def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Notice) -> Dataset:

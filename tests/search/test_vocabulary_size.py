@@ -131,7 +131,7 @@ def test_layers_of_the_teacher_need_its_vocabulary(space: str, message: str, tmp
 def test_a_size_must_be_among_those_of_the_study(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
-    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "study.toml").write_text(STUDY[: STUDY.index("enqueue")])
     (tmp_path / "space.py").write_text(SPACE.replace("losses=losses", "losses=losses, vocabulary_size=120"))
     message = "vocabulary_size must be one of 160, 100, as in data.vocabulary_size, but got vocabulary_size=120"
     with quick_and_apart(), pytest.raises(RequestError, match=message):
