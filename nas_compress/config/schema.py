@@ -42,7 +42,7 @@ OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-OF_IDS = ("vocabulary", "hash_buckets", "max_tokens")
+OF_IDS = ("vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
 """Keys of `[data]` for the ids of texts."""
 
 LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
@@ -69,7 +69,7 @@ class DataSection(Section):
     `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
     words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
     text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`.
+    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
@@ -97,6 +97,7 @@ class DataSection(Section):
     hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
+    vocabulary_size: tuple[PositiveInt, ...] = ()
     image_size: int | tuple[int, ...] | None = None
     seconds: float | None = Field(default=None, gt=0.0, le=600.0)
     mels: PositiveInt | None = None
@@ -163,7 +164,7 @@ class DataSection(Section):
     def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # the form of studies from before these keys, which keeps their identity
         values: dict[str, Any] = plain(self)
-        return {key: value for key, value in values.items() if key not in LATER_KEYS or value is not None}
+        return {key: value for key, value in values.items() if key not in LATER_KEYS or value not in (None, [], ())}
 
 
 class TrainingSection(Section):

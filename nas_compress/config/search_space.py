@@ -71,6 +71,18 @@ def fixed_space(candidate: Candidate) -> Space:
     )
 
 
+def with_vocabulary_sizes(space: Space, sizes: tuple[int, ...]) -> Space:
+    """Return a space whose candidates have one of the vocabularies; see `with_image_sizes`."""
+
+    def suggest(trial: Suggest) -> object:
+        candidate = space.function(trial)
+        if not isinstance(candidate, Candidate) or candidate.vocabulary_size is not None:
+            return candidate
+        return replace(candidate, vocabulary_size=trial.suggest_categorical("vocabulary_size", list(sizes)))
+
+    return replace(space, function=suggest) if sizes else space
+
+
 def with_image_sizes(space: Space, sizes: tuple[int, ...]) -> Space:
     """Return a space whose candidates have one of the sizes, searched as `image_size` unless the space gives one.
 

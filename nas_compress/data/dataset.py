@@ -96,7 +96,8 @@ class Dataset:
     normalisation: statistics of the training split, by input; inputs without one are used as they are. fingerprint: 16
     hexadecimal digits over the contents of train and validation and over the augmentation. RequestError if a split does
     not fit the task.
-    sizes: the same samples as smaller pictures, by pixels of a side.
+    sizes: the same samples as smaller pictures, by pixels of a side, or as word pieces, by the size of the vocabulary.
+    vocabulary_size: the size among these by which the data are known; None if students choose no vocabulary.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Dataset:
     augmentation: Augmentation
     fingerprint: str
     sizes: Mapping[int, Dataset] = field(default_factory=dict)
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
         self.augmentation.check(self.task.signature.inputs)
@@ -126,13 +128,15 @@ class Dataset:
         return self.train.first(2).inputs
 
     def at(self, size: int | None) -> Dataset:
-        """Return the data as pictures of a size, themselves for None. RequestError if there are none of this size."""
+        """Return the data as pictures or vocabulary of a size, themselves for None. RequestError for another size."""
         own = self.task.signature.inputs[0].shape[-1]
-        if size in (None, own):
+        if size in (None, own, self.vocabulary_size):
             return self
         if size not in self.sizes:
-            known = f"one of {', '.join(map(str, [*self.sizes, own]))}" if self.sizes else "left out"
-            raise RequestError(f"image_size must be {known}, as in data.image_size, but got image_size={size}")
+            key = "image_size" if isinstance(own, int) else "vocabulary_size"
+            every = [*self.sizes, own] if isinstance(own, int) else [*self.sizes]
+            known = f"one of {', '.join(map(str, every))}" if self.sizes else "left out"
+            raise RequestError(f"{key} must be {known}, as in data.{key}, but got {key}={size}")
         return self.sizes[size]
 
     @property

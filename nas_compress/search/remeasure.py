@@ -271,7 +271,7 @@ def _lacking(measured: Measured | None, named: NamedDevices) -> list[str]:
 
 def _samples(parts: StudyParts, record: Record) -> list[Sample]:
     """Return real samples for a record's file with early exits."""
-    validation = parts.dataset.at(record.outcome.candidate.image_size).validation
+    validation = parts.dataset.at(record.outcome.candidate.data_size).validation
     return stream_of(to_device(validation.inputs, "cpu"), validation.tokens)
 
 

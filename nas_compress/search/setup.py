@@ -13,7 +13,14 @@ from torch import nn
 
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
 from nas_compress.config.schema import StudySpec, TrainingSection
-from nas_compress.config.search_space import Space, check_given, fixed_space, load_space, with_image_sizes
+from nas_compress.config.search_space import (
+    Space,
+    check_given,
+    fixed_space,
+    load_space,
+    with_image_sizes,
+    with_vocabulary_sizes,
+)
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
@@ -127,6 +134,7 @@ def gather(
             spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
         )
         space = with_image_sizes(space, spec.data.image_sizes)
+        space = with_vocabulary_sizes(space, spec.data.vocabulary_size)
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
     device, target = (

@@ -33,12 +33,22 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
     Several sizes of pictures are loaded; the result has the largest one, and the others as its `sizes`.
     progress, notice: of data that are read into a store. RequestError if the data cannot be used.
     """
-    size = file.spec.data.image_size
+    size, vocabularies = file.spec.data.image_size, file.spec.data.vocabulary_size
+    if vocabularies:
+        texts = {each: _with_pieces(file, each, progress, notice) for each in vocabularies}
+        return replace(_at_size(file, None, progress, notice), sizes=texts)
     if not isinstance(size, tuple):
         return _at_size(file, size, progress, notice)
     *smaller, largest = sorted(size)
     others = {each: _at_size(file, each, progress, notice) for each in smaller}
     return replace(_at_size(file, largest, progress, notice), sizes=others)
+
+
+def _with_pieces(file: StudyFile, size: int, progress: Progress, notice: Notice) -> Dataset:
+    """Load texts with a vocabulary of `size` learned word pieces."""
+    data = file.spec.data.model_copy(update={"vocabulary": size})
+    own = replace(file, spec=file.spec.model_copy(update={"data": data}))
+    return replace(_at_size(own, None, progress, notice), vocabulary_size=size)
 
 
 def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Notice) -> Dataset:

@@ -1,4 +1,4 @@
-"""Rule about candidates with pictures of another size than the teacher's."""
+"""Rules about candidates with pictures or a vocabulary of another size than the teacher's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import nn
 
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError, describe
+from nas_compress.losses.table import TERMS
+from nas_compress.losses.term_kinds import FeatureTerm
 from nas_compress.models.shapes_only import shapes_only
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
@@ -29,12 +31,15 @@ def require_picture_size(
     build: builds a network of an architecture.
     """
     size = f"image_size={candidate.image_size}"
+    if candidate.vocabulary_size is not None:
+        _require_own_vocabulary(candidate)
+        return
     if candidate.teaching.scheme == "joint":
         raise RequestError(f"scheme='joint' trains the teacher on the student's batches, but got {size}; leave it out")
     if candidate.shape.family == PRUNED:
         try:
             with torch.no_grad():
-                own_network().eval()(*dataset.at(candidate.image_size).example.values())
+                own_network().eval()(*dataset.at(candidate.data_size).example.values())
         except Exception as error:
             rule = f"family {PRUNED!r} needs a network of the teacher that takes pictures of each data.image_size"
             raise RequestError(f"{rule}, but with {size} it raised {describe(error)}") from error
@@ -46,3 +51,22 @@ def require_picture_size(
         if differs is not None:
             rule = "init='inherit' needs weights of the teacher's shapes"
             raise RequestError(f"{rule}, but that of {differs} depends on {size}; give the teacher's size in the space")
+
+
+def _require_own_vocabulary(candidate: Candidate) -> None:
+    """Refuse all that reads layers of the teacher, or runs it on the word pieces of another vocabulary."""
+    features = [term.name for term in candidate.losses if isinstance(TERMS[term.name], FeatureTerm)]
+    wanted = (
+        f"loss {features[0]!r}"
+        if features
+        else "init='inherit'"
+        if candidate.pruning.init == "inherit"
+        else f"scheme={candidate.teaching.scheme!r}"
+        if candidate.teaching.scheme is not None
+        else ""
+    )
+    if wanted:
+        rule = f"{wanted} needs the teacher's vocabulary"
+        raise RequestError(
+            f"{rule}, but got vocabulary_size={candidate.vocabulary_size}; use losses on logits, or no vocabulary_size"
+        )

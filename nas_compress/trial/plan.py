@@ -53,7 +53,7 @@ def plan_trial(
     name: file name of the model, compressed if it ends in `.xz`. folder: keeps the untrained files.
     """
     candidate = checked.candidate
-    context = context.at(candidate.image_size)
+    context = context.at(candidate.data_size)
     with watch.stage("architecture"):
         student = new_student(candidate, checked.architecture, context.teacher, seed=seed)
     layer_bits = planned_bits(candidate, student, context)

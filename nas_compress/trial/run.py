@@ -93,7 +93,7 @@ def run_checked_trial(
 ) -> Outcome:
     """Run the trial of a candidate that passed the rules for this context and seed; see `run_trial`."""
     watch = Stopwatch()
-    context = context.at(checked.candidate.image_size)
+    context = context.at(checked.candidate.data_size)
 
     def attempt() -> Outcome:
         return _run(

@@ -82,7 +82,7 @@ def fresh_student(candidate: Candidate, architecture: Architecture, teacher: Tea
 
 
 def _with_points(network: nn.Module, candidate: Candidate, teacher: Teacher) -> nn.Module:
-    data = teacher.dataset.at(candidate.image_size)
+    data = teacher.dataset.at(candidate.data_size)
     return with_points(network, candidate, data.example, watched=teacher.section.features)
 
 
@@ -113,7 +113,7 @@ def shaped(
 
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
-    dataset = dataset.at(candidate.image_size)
+    dataset = dataset.at(candidate.data_size)
     require_shape(candidate, teacher)
     shape, pruning = candidate.shape, candidate.pruning
     fractions: tuple[float, ...] = ()

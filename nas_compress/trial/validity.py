@@ -205,8 +205,8 @@ class CandidateRules:
     def _require_size(self, candidate: Candidate, architecture: Architecture) -> None:
         """Require networks that take pictures of another size than the teacher's."""
         given = candidate.pruning.init == "inherit"
-        key = ("size", candidate.image_size, candidate.shape.family, candidate.teaching.scheme, given and architecture)
-        if self._dataset.at(candidate.image_size) is not self._dataset and key not in self._passed:
+        key = ("size", candidate.data_size, candidate.shape.family, candidate.teaching.scheme, given and architecture)
+        if self._dataset.at(candidate.data_size) is not self._dataset and key not in self._passed:
             require_picture_size(
                 candidate, architecture, self._dataset, own_network=self._own_network, build=self._build
             )
@@ -297,7 +297,7 @@ class CandidateRules:
 
     def _require_activation_points(self, candidate: Candidate) -> None:
         """Require a user's module that gets activation points if its pruned students are quantized."""
-        data = self._dataset.at(candidate.image_size)
+        data = self._dataset.at(candidate.data_size)
         key = ("traced", data.fingerprint)
         if candidate.shape.family == PRUNED and key not in self._passed:
             with_activation_points(self._own_network(), data.example, watched=self._teacher.features)

@@ -49,6 +49,7 @@ class Candidate:
     losses: terms of the training loss, each once.
     exits: early exits, None for a network without them.
     image_size: pixels of a side of its pictures, one of `[data] image_size`; None for the teacher's.
+    vocabulary_size: word pieces of its texts, one of `[data] vocabulary_size`; None for the teacher's vocabulary.
 
     >>> candidate = Candidate(family="resnet", depths=(1, 1, 1), pruning_ratio=0.5, weight_bits=8)
     >>> candidate.pruning.ratio, candidate.precision.weight_bits
@@ -65,6 +66,7 @@ class Candidate:
     losses: tuple[LossTerm, ...]
     exits: Exits | None
     image_size: int | None
+    vocabulary_size: int | None
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Candidate:
         losses: Iterable[LossTerm] | None = None,
         exits: Exits | None = None,
         image_size: int | None = None,
+        vocabulary_size: int | None = None,
         family: str | None = None,
         depths: Iterable[int] | None = None,
         width_multiplier: float | None = None,
@@ -149,6 +152,7 @@ class Candidate:
             "losses": cross_entropy() if losses is None else tuple(losses),
             "exits": exits,
             "image_size": None if image_size is None else int(image_size),
+            "vocabulary_size": None if vocabulary_size is None else int(vocabulary_size),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -170,6 +174,11 @@ class Candidate:
         names = [term.name for term in self.losses]
         if len(set(names)) < len(names):
             raise RequestError(f"losses must name each term once, but got {', '.join(names)}")
+
+    @property
+    def data_size(self) -> int | None:
+        """The size of its pictures or its vocabulary; None for the teacher's."""
+        return self.vocabulary_size if self.image_size is None else self.image_size
 
     def in_float32(self, round_to: int) -> Candidate:
         """The same shape without rounding or zeros. round_to: the step of the widths before, which must not change."""
@@ -208,6 +217,7 @@ class Candidate:
             **flat_settings(shape.settings),
             **({} if self.exits is None else {"exits": asdict(self.exits)}),
             **({} if self.image_size is None else {"image_size": self.image_size}),
+            **({} if self.vocabulary_size is None else {"vocabulary_size": self.vocabulary_size}),
         }
 
     @classmethod

@@ -165,7 +165,7 @@ def _least_to_compute(item: Sized) -> tuple[int, int]:
 
 def measure_untrained(candidate: Candidate, architecture: Architecture, parts: StudyParts) -> Measured:
     """Export and measure a candidate with fresh weights in a temporary folder."""
-    data = parts.dataset.at(candidate.image_size)
+    data = parts.dataset.at(candidate.data_size)
     samples = calibration_samples(data.train)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)

@@ -53,7 +53,7 @@ def _write(item: Sized, path: Path, parts: StudyParts) -> None:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(parts.spec.seed)
         network = parts.build(item.architecture)
-    data = parts.dataset.at(item.candidate.image_size)
+    data = parts.dataset.at(item.candidate.data_size)
     write_file(
         network,
         path,
