@@ -125,20 +125,15 @@ def read_content(path: Path) -> bytes:
 def file_signature(path: Path) -> Signature:
     """Return the inputs and outputs described in a file's graph; RequestError if they are no tensors of numbers.
 
-    Optional inputs are left out. A file with early exits runs one sample; its first dimensions count as free.
+    Optional inputs are left out. A first dimension counts as the batch if it is free under any name or none, or 1.
     """
     model = read_model(path)
     graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
-    one = any(value.name == EXIT for value in graph.output)
     stored = {tensor.name for tensor in graph.initializer}
     try:
         return Signature(
-            inputs=tuple(
-                _with_metadata(_spec(value, one_sample=one), metadata)
-                for value in graph.input
-                if value.name not in stored
-            ),
-            outputs=tuple(_spec(value, one_sample=one) for value in graph.output),
+            inputs=tuple(_with_metadata(_spec(value), metadata) for value in graph.input if value.name not in stored),
+            outputs=tuple(_spec(value) for value in graph.output),
         )
     except RequestError as error:
         raise RequestError(f"{error} ({path})") from error
@@ -200,7 +195,7 @@ def _with_metadata(spec: TensorSpec, metadata: Mapping[str, str]) -> TensorSpec:
     return replace(spec, values=len(pieces.pieces), pieces=pieces)
 
 
-def _spec(value: onnx.ValueInfoProto, *, one_sample: bool) -> TensorSpec:
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
     dtypes: dict[int, str] = {onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)): name for name in DTYPES}
     if not value.type.HasField("tensor_type") or kind.elem_type not in dtypes:
@@ -208,11 +203,9 @@ def _spec(value: onnx.ValueInfoProto, *, one_sample: bool) -> TensorSpec:
             f"inputs and outputs must be tensors of {', '.join(DTYPES)}, but got {value.name!r} of {_kind(value.type)}"
         )
     shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
-    return TensorSpec(
-        name=value.name,
-        dtype=dtypes[kind.elem_type],
-        shape=(BATCH, *shape[1:]) if one_sample and shape[:1] == (1,) else shape,
-    )
+    if shape and (isinstance(shape[0], str) or shape[0] in (0, 1)):  # 0: free without a name
+        shape = (BATCH, *shape[1:])
+    return TensorSpec(name=value.name, dtype=dtypes[kind.elem_type], shape=shape)
 
 
 def _kind(type_: onnx.TypeProto) -> str:

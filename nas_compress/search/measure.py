@@ -67,7 +67,7 @@ def measure(
     file = study if isinstance(study, StudyFile) else read_study(study)
     timed_on = None if device is None else _further_device(file, device)
     parts = gather(file)
-    dataset = parts.dataset.fitting(file_signature(model))
+    dataset = parts.dataset.fitting(file_signature(model)) if parts.dataset.sizes else parts.dataset
     samples = dataset.test.reveal(purpose=f"measure {model.name}") if split == "test" else dataset.validation
     rates = _rates(model, samples)
     used = timed_on or parts.target

@@ -6,8 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
+from nas_compress.devices.onnx_session import file_signature
 from nas_compress.devices.remote import agent
 from remote_devices import measure_quickly
 from running import Command, command_in, own_cache  # noqa: F401
@@ -33,6 +35,22 @@ def test_a_file_is_measured_without_a_study(net: Path, command: Command) -> None
     assert found["size_bytes"] == net.stat().st_size
     assert found["ram_bytes"] > 0 and found["flash_bytes"] >= 8 * 8 * 9 * 4
     assert "accuracy" not in found
+
+
+@pytest.mark.parametrize("batch", ["batch_size", 1, None])
+def test_the_batch_may_have_any_name_or_be_one(batch: str | int | None, net: Path, command: Command) -> None:
+    model = onnx.load(net)
+    for value in (*model.graph.input, *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        if isinstance(batch, str):
+            first.dim_param = batch
+        elif batch is not None:
+            first.dim_value = batch
+    onnx.save(model, net)
+    found = json.loads(command("measure", net).out)
+    assert found["latency_ms"] > 0 and found["ram_bytes"] > 0
+    assert file_signature(net).inputs[0].shape[0] == "N"
 
 
 def test_openvino_needs_no_table(net: Path, command: Command) -> None:
