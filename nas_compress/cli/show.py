@@ -194,7 +194,8 @@ def print_trial(folder: RunFolder, record: Record, *, as_json: bool = False) -> 
     if measured is not None:
         print_line(_figures_line(measured) + (f"; latency: {conditions}" if conditions else ""))
         if measured.exits is not None:
-            print_line(exits_in_words(measured.exits))
+            for line in exits_in_words(measured.exits).splitlines():
+                print_line(line)
         notes = [note for note in speed_notes([record], [record.trial]) if note != NOT_COMPARED]
         if measured.float32_latency_ms is not None and not notes:
             notes = ["not slower than its float32 version"]

@@ -105,7 +105,7 @@ def test_show_prints_the_rate_of_each_exit(
     command: Command = command_in(monkeypatch, capfd)
     trial = trial_with_exits(RunFolder(root=run / "run"))
     shown = command("show", run / "run", "--trial", trial)
-    assert "exits: " in shown.out
+    assert "\nexits: " in shown.out and "\nmean " in shown.out
     assert "p95" in shown.out
     assert "real samples; forecast by the rates" in shown.out
 
@@ -137,6 +137,7 @@ def test_exit_points_are_on_the_front_and_ship_their_thresholds(
     page = report_page(folder)
     assert "Early exits</h3>" in page
     assert f'"{trial}/5"' in page
+    assert f"<summary>Trial {trial}, exit point 5" in page
 
 
 def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoint:
@@ -146,7 +147,7 @@ def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoi
     measured = record.outcome.measured
     assert measured is not None
     assert measured.exits is not None
-    figures = {"accuracy": 0.5, "macs": 9, "latency_ms": 1e-3, "latency_p95_ms": 2e-3}
+    figures = {"accuracy": 1.0, "macs": 9, "latency_ms": 1e-3, "latency_p95_ms": 2e-3}
     never = replace(measured.exits.points[0], thresholds=(None,), rates=(0.0, 1.0), figures=figures)
     exits = replace(measured.exits, points=(*measured.exits.points, never))
     write_record(folder, replace(record, outcome=replace(record.outcome, measured=replace(measured, exits=exits))))

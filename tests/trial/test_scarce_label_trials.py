@@ -112,4 +112,5 @@ def test_exits_learn_from_samples_with_a_label(scarce: TrialContext, tmp_path: P
     assert outcome.losses["exit0"] > 0
     _, labels = _fit_samples(scarce.dataset, exits)
     assert len(labels) == 40 and int(labels.min()) == 0
-    assert len(_fit_samples(scarce.dataset, replace(exits, target="last_exit"))[1]) == 200
+    distilled = Exits(after=("stage0",), target="last_exit")
+    assert len(_fit_samples(scarce.dataset, distilled)[1]) == 200
