@@ -35,6 +35,10 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
     """
     size, vocabularies = file.spec.data.image_size, file.spec.data.vocabulary_size
     if vocabularies:
+        if file.spec.data.augment is not None:
+            # the teacher's answer to a view must be one to the same text
+            rule = "data.vocabulary_size needs texts as they are, because changed ones differ between vocabularies"
+            raise RequestError(f"{file.label}: {rule}, but got augment={file.spec.data.augment!r}; leave one out")
         texts = {each: _with_pieces(file, each, progress, notice) for each in vocabularies}
         return replace(_at_size(file, None, progress, notice), sizes=texts)
     if not isinstance(size, tuple):

@@ -54,13 +54,18 @@ class ExitsObjective:
         if self._exits.target == "last_exit":
             return F.cross_entropy(answers, self._task.logits(seen.outputs).detach().float().softmax(1))
         if self._exits.confidence == "hinge":
-            known = self._task.labelled(targets) if self._task.lacks_labels else slice(None)
-            return one_vs_rest_hinge(answers[known], self._task.labels(targets)[known])
+            labels = self._task.labels(targets)
+            if self._task.lacks_labels:
+                known = self._task.labelled(targets)
+                if not bool(known.any()):
+                    return answers.sum() * 0.0
+                answers, labels = answers[known], labels[known]
+            return one_vs_rest_hinge(answers, labels)
         return self._task.base_loss({self._task.signature.output_names[0]: answers}, targets)
 
 
 def one_vs_rest_hinge(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared hinge loss of each class against the rest; 0 without samples.
+    """Return the mean squared hinge loss of each class against the rest.
 
     scores: (N, K). targets: classes (N,), or probabilities (N, K) of mixed samples.
 
@@ -69,7 +74,7 @@ def one_vs_rest_hinge(scores: Tensor, targets: Tensor) -> Tensor:
     """
     shares = targets if targets.ndim == 2 else F.one_hot(targets, scores.shape[1])
     own, other = (1 - scores).clamp_min(0).square(), (1 + scores).clamp_min(0).square()
-    return (shares * own + (1 - shares) * other).sum() / max(1, scores.numel())
+    return (shares * own + (1 - shares) * other).mean()
 
 
 class _Recorder(ObservableNetwork):

@@ -94,7 +94,7 @@ def set_thresholds_(
 
 
 def _fit_samples(dataset: Dataset, exits: Exits) -> tuple[Tensor, Tensor]:
-    """Return training samples and their classes, on the CPU; only those with a label if the exits learn from labels."""
+    """Return training samples and their classes, on the CPU; samples without a class only if no class is read."""
     train = dataset.train.labelled(dataset.task) if exits.target == "labels" else dataset.train
     places = torch.linspace(0, len(train) - 1, min(FIT_SAMPLES, len(train)), dtype=torch.float64).long()
     inputs = to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")

