@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from nas_compress.data.assemble import Parts, strata, with_fewer
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import refusal
-from nas_compress.tasks.batch import InputRows
+from nas_compress.tasks.batch import Arrays, InputRows, to_arrays, to_tensors
 from nas_compress.tasks.classification import NO_LABEL, Classification
 from nas_compress.tasks.mapped import MappedRows, Rows
 from nas_compress.tasks.multi_label import MultiLabel
-from nas_compress.tasks.regression import Regression
+from nas_compress.tasks.regression import TARGETS, Regression
 from nas_compress.tasks.segmentation import IGNORED, Segmentation
 from nas_compress.tasks.several import SeveralTasks, with_each
 from nas_compress.tasks.task import Task
@@ -60,7 +60,25 @@ def keep_labels(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
     hidden = {name: without_labels(values, len(values)) for name, values in targets.items()}
     for name, values in targets.items():
         hidden[name][kept] = values[kept]
-    return replace(parts, task=lacking_labels(parts.task, key), train=(inputs, hidden))
+    task = _of_known_numbers(lacking_labels(parts.task, key), hidden, key)
+    return replace(parts, task=task, train=(inputs, hidden))
+
+
+def _of_known_numbers(task: Task, targets: Arrays, where: str) -> Task:
+    """Return the task with mean and deviation of the numbers that training samples have, not of hidden ones."""
+    if isinstance(task, SeveralTasks):
+        arrays = to_tensors(targets)
+        return with_each(
+            task, lambda name, each: _of_known_numbers(each, to_arrays(task.targets_of(name, arrays)), where)
+        )
+    if not isinstance(task, Regression):
+        return task
+    numbers = targets[TARGETS].astype(np.float64)
+    known = numbers[~np.isnan(numbers).any(axis=1)]
+    if not len(known) or not known.std(axis=0).min() > 0:
+        got = f"{len(known)} labels" + " of one number" * bool(len(known))
+        raise refusal(f"labels that are kept must have two different numbers, but got {got}; keep more", where)
+    return replace(task, mean=tuple(known.mean(axis=0).tolist()), std=tuple(known.std(axis=0).tolist()))
 
 
 def with_unlabelled(parts: Parts, unlabelled: InputRows, *, where: str) -> Parts:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from nas_compress.losses.term_kinds import LogitTerm
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import Batch
+from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
-from nas_compress.tasks.several import SeveralTasks, mean_over_labels
+from nas_compress.tasks.several import SeveralTasks, mean_over_labels, row_size
 from nas_compress.tasks.task import Task
 
 Part = Callable[[Observation, Batch, Observation, Tensor], Tensor]
@@ -39,8 +40,9 @@ def on_each_task(task: SeveralTasks, term: LogitTerm, single: Callable[[Task], P
             count = own.sum()
             if not int(count):
                 continue
-            size = 2 if isinstance(each, Regression) else each.row_classes or 0
-            guide = answers[own][..., place, :size] if term.needs_teacher else answers
+            guide = answers[own][..., place, : row_size(each)] if term.needs_teacher else answers
+            if term.needs_teacher and isinstance(each, MultiLabel):
+                guide = guide.reshape(*guide.shape[:-1], each.label_count, 2)
             value = loss(_of_task(task, name, student, own), _rows(task.targets_of(name, targets), own), teacher, guide)
             losses.append((value, count))
         if not losses:

@@ -15,6 +15,7 @@ from torch import Tensor
 from nas_compress.errors import RequestError
 from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch, to_tensors
+from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.metrics.task_names import MEAN_SCORE, of_task
@@ -30,7 +31,7 @@ class SeveralTasks(Task):
     """Tasks of the same inputs by name; the output `logits` of task `parity` is called `logits_parity`.
 
     A training sample may have labels of some tasks only. Losses on logits see a row for each task: the logits of its
-    classes, or of a regression the numbers 0 and y, the standardised answer.
+    classes, those of a set of labels in pairs, or of a regression the numbers 0 and y, the standardised answer.
 
     parts: name and task, in the order of the outputs. first: metrics by importance.
     """
@@ -75,8 +76,8 @@ class SeveralTasks(Task):
 
     @property
     def row_classes(self) -> int:
-        """The largest number of classes of a task."""
-        return max(task.row_classes or 2 for _, task in self.parts)
+        """The largest number of entries of a task's row."""
+        return max(row_size(task) for _, task in self.parts)
 
     @property
     def output_normalisation(self) -> Mapping[str, Normalisation]:
@@ -94,13 +95,13 @@ class SeveralTasks(Task):
         return chosen_metrics(every, self.first, every)
 
     def measuring(self, names: Sequence[str]) -> SeveralTasks:
-        """Return the same tasks with these metrics first."""
-        wanted = {name: [metric for metric in names if metric.endswith(of_task("", name))] for name, _ in self.parts}
-        parts = tuple(
-            (name, task.measuring([metric.removesuffix(of_task("", name)) for metric in wanted[name]]))
-            for name, task in self.parts
-        )
-        return replace(self, parts=parts, first=tuple(names))
+        """Return the same tasks with these metrics first; the primary metric of each task stays."""
+
+        def of(name: str, task: Task) -> Task:
+            wanted = [metric.removesuffix(of_task("", name)) for metric in names if metric.endswith(of_task("", name))]
+            return task.measuring([task.metrics[0], *wanted])
+
+        return replace(with_each(self, of), first=tuple(names))
 
     def outputs_of(self, name: str, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs of one task under its own names."""
@@ -212,6 +213,11 @@ class SeveralTasks(Task):
         rows = torch.cat([known, ~known.any(dim=0, keepdim=True)]).double()
         sizes = rows.sum(dim=1, keepdim=True).clamp(min=1)
         return (rows * sizes ** (SIZE_POWER - 1)).sum(dim=0)
+
+
+def row_size(task: Task) -> int:
+    """Return the number of entries of a task's row: a pair for each of a set of labels, and for a regression."""
+    return 2 * task.label_count if isinstance(task, MultiLabel) else task.row_classes or 2
 
 
 def mean_over_labels(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -25,7 +25,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.teacher import logits_cache
 from nas_compress.teacher.logits_cache import answers_bytes, compute_answers
 from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, teacher_objective, training_of
-from nas_compress.teacher.store import describe_stored, stored_or_trained
+from nas_compress.teacher.store import Start, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.values.architecture import Architecture, Width
@@ -132,6 +132,7 @@ def _of_task(teacher: Teacher, task: SeveralTasks, name: str) -> Teacher:
             samples=own,
             weighted=False,
             called=f"teacher of {name}",
+            start=teacher.start,
         ),
     )
 
@@ -246,10 +247,12 @@ def _trained(
     samples: Split | None = None,
     weighted: bool = True,
     called: str = "teacher",
+    start: Start | None = None,
 ) -> nn.Module:
     """Train a network like the teacher, with the given changes.
 
-    samples: by default those with a label. weighted: draw them as the study says.
+    samples: by default those with a label. weighted: draw them as the study says. start: of another architecture, by
+    default fresh weights.
     """
     augmentation = teacher.dataset.augmentation if called == "assistant" else teacher.dataset.augmentation.for_labels
     samples = samples or teacher.labelled_samples
@@ -270,5 +273,5 @@ def _trained(
         label=teacher.label,
         on_epoch=after,
         notice=teacher.notice,
-        start=teacher.start if architecture is None else None,
+        start=teacher.start if architecture is None else start,
     )

@@ -63,6 +63,8 @@ def _require_own_vocabulary(candidate: Candidate) -> None:
         if candidate.pruning.init == "inherit"
         else f"scheme={candidate.teaching.scheme!r}"
         if candidate.teaching.scheme is not None
+        else f"family={PRUNED!r}"
+        if candidate.shape.family == PRUNED
         else ""
     )
     if wanted:

@@ -54,7 +54,13 @@ class ExitsObjective:
         if self._exits.target == "last_exit":
             return F.cross_entropy(answers, self._task.logits(seen.outputs).detach().float().softmax(1))
         if self._exits.confidence == "hinge":
-            return one_vs_rest_hinge(answers, self._task.labels(targets))
+            labels = self._task.labels(targets)
+            if self._task.lacks_labels:
+                known = self._task.labelled(targets)
+                if not bool(known.any()):
+                    return answers.sum() * 0.0
+                answers, labels = answers[known], labels[known]
+            return one_vs_rest_hinge(answers, labels)
         return self._task.base_loss({self._task.signature.output_names[0]: answers}, targets)
 
 

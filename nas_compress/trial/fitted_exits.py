@@ -70,7 +70,7 @@ def with_fitted_exits(
         )
         if not isinstance(frozen, OneInputNetwork):
             raise RequestError(f"exits need a network with stages or layers, but got {type(frozen).__name__}")
-        samples, labels = _fit_samples(context.dataset)
+        samples, labels = _fit_samples(context.dataset, candidate.exits)
         fit_exits_(network, frozen, samples, labels, padded=bool(context.dataset.train.tokens))
         if precision.quantization.is_trained:
             _make_exits_aware_(network, frozen, candidate, context.calibration)
@@ -93,9 +93,9 @@ def set_thresholds_(
         network.set_thresholds_(answers.choose(cost.exits.macs, accuracy_loss=exits.accuracy_loss).thresholds)
 
 
-def _fit_samples(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Return training samples and their classes, on the CPU."""
-    train = dataset.train
+def _fit_samples(dataset: Dataset, exits: Exits) -> tuple[Tensor, Tensor]:
+    """Return training samples and their classes, on the CPU; samples without a class only if no class is read."""
+    train = dataset.train.labelled(dataset.task) if exits.target == "labels" else dataset.train
     places = torch.linspace(0, len(train) - 1, min(FIT_SAMPLES, len(train)), dtype=torch.float64).long()
     inputs = to_device(chosen(train.inputs, places.to(device_of(train.inputs))), "cpu")
     targets = to_device(chosen(train.targets, places.to(device_of(train.targets))), "cpu")

@@ -101,6 +101,7 @@ def test_a_mistake_in_token_ids_is_named(load: Load, old: str, new: str, message
     [
         ('"great fun, truly"', "3", "texts of train must be strings, but got int at 2"),
         ("TEXTS[:4], ", "[], ", "test must not be empty, but got no texts"),
+        ('["zebra"]', "None", "texts of unlabelled must be a list, but got NoneType"),
         ('["zebra"]', '["\\ud800"]', "texts of unlabelled must be valid Unicode, but got half a character at 0"),
         ('["good", "bad"] * 8', '["good", "bad"] * 7', "one label for each input, but got 14 labels for 16 samples"),
     ],

@@ -16,6 +16,7 @@ from nas_compress.data.scarce_labels import keep_labels, scarce, with_unlabelled
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.regression import Regression
+from nas_compress.tasks.several import SeveralTasks
 from nas_compress.values.signature import TensorSpec, token_input
 
 WHERE = "study.toml: data.factory"
@@ -73,6 +74,23 @@ def test_numbers_without_a_label_are_nan() -> None:
     known = kept.task.labelled({"targets": torch.from_numpy(kept.train[1]["targets"])})
     assert known.sum() == 2
     assert kept.train[1]["targets"][known.numpy()].tolist() == split[1]["targets"][known.numpy()].tolist()
+
+
+def test_mean_and_deviation_are_those_of_the_numbers_that_are_kept() -> None:
+    one = Regression(inputs=(TensorSpec(name="input", dtype="float32", shape=("N", 2)),), mean=(2.5,), std=(1.7,))
+    inputs = {"input": np.ones((6, 2), dtype=np.float32)}
+    numbers = np.arange(6, dtype=np.float32)[:, None]
+    for task, target in ((one, "targets"), (SeveralTasks(parts=(("size", one),)), "targets_size")):
+        split = (inputs, {target: numbers})
+        parts = Parts(name="numbers", task=task, train=split, validation=split, test=split, numeric=())
+        kept = keep_labels(parts, 3, seed=0, where=WHERE)
+        known = kept.train[1][target][~np.isnan(kept.train[1][target])].astype(np.float64)
+        (found,) = kept.task.output_normalisation.values()
+        assert (len(known), found.mean, found.std) == (3, (known.mean(),), (known.std(),))
+    split = (inputs, {"targets": np.float32([[1], [1], [1], [1], [1], [2]])})
+    parts = Parts(name="numbers", task=one, train=split, validation=split, test=split, numeric=())
+    with pytest.raises(RequestError, match="must have two different numbers, but got 2 labels of one number"):
+        keep_labels(parts, 2, seed=0, where=WHERE)
 
 
 def test_samples_of_the_data_without_a_label_follow_the_others(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas_compress.data.load_dataset import load_dataset
@@ -69,3 +70,30 @@ def test_a_drawn_test_split_needs_a_file_for_each_task(films: TextFiles) -> None
     score = TaskChoice(name="score", labels="score", metric="r2", kind="regression")
     with pytest.raises(RequestError, match="test_share needs one task for each file, but got liked, score"):
         load_dataset(texts=shared, tasks=[LIKED, score], where=WHERE)
+
+
+def test_labels_of_each_column_stay_with_their_text_in_a_drawn_validation_split(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    rows = [(chance.choice(["bad", "good"]), chance.choice(["short", "mean", "long"]), n / 7) for n in range(60)]
+    lines = [f"{liked} {length} film {n},{liked},{length},{score}" for n, (liked, length, score) in enumerate(rows)]
+    (tmp_path / "films.csv").write_text("text,liked,length,score\n" + "\n".join(lines) + "\n")
+    choices = [
+        TaskChoice(name="score", labels="score", metric="r2", kind="regression"),
+        LIKED,
+        TaskChoice(name="length", labels="length", metric="accuracy"),
+    ]
+    data = load_dataset(texts=TextFiles(path=str(tmp_path / "films.csv")), tasks=choices, where=WHERE)
+    assert isinstance(data.task, SeveralTasks)
+    pieces = data.task.signature.inputs[0].pieces
+    assert pieces is not None
+    numbers: list[int] = []
+    for split in (data.train, data.validation):
+        texts = ["".join(pieces.pieces[number] for number in ids if number) for ids in split.inputs["input"].tolist()]
+        texts = [text.replace("##", "") for text in texts]
+        numbers += [int(text.rpartition("film")[2]) for text in texts]
+        for name in ("liked", "length"):
+            words = [data.task.task(name).class_names[label] for label in split.targets[f"label_{name}"].tolist()]
+            assert all(word in text for word, text in zip(words, texts, strict=True))
+        scores = split.targets["targets_score"][:, 0].tolist()
+        assert scores == pytest.approx([number / 7 for number in numbers[-len(texts) :]])
+    assert sorted(numbers) == list(range(60))

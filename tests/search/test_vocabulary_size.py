@@ -19,6 +19,7 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
 from nas_compress.search.study_data import study_dataset
+from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.values.candidate import Candidate
 from running import quick_and_apart
 
@@ -126,6 +127,32 @@ def test_layers_of_the_teacher_need_its_vocabulary(space: str, message: str, tmp
     (tmp_path / "space.py").write_text(code.replace("losses=losses", space))
     with quick_and_apart(), pytest.raises(RequestError, match=message):
         gather_and_check(tmp_path)
+
+
+def test_a_network_of_the_user_keeps_its_vocabulary() -> None:
+    candidate = Candidate(family="pruned", depths=(), vocabulary_size=100)
+    with pytest.raises(RequestError, match="family='pruned' needs the teacher's vocabulary, but got vocabulary_size="):
+        require_picture_size(candidate, None, None, own_network=None, build=None)  # type: ignore[arg-type]
+
+
+def test_views_of_texts_need_one_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY.replace("test_share", 'augment = "transfer_text"\ntest_share'))
+    with pytest.raises(RequestError, match=r"vocabulary_size needs texts as they are, .* got augment='transfer_text'"):
+        study_dataset(read_study(tmp_path))
+
+
+def test_vocabularies_of_one_number_are_known_apart(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
+    (tmp_path / "study.toml").write_text(STUDY)
+    with quick_and_apart():
+        learned = study_dataset(read_study(tmp_path)).sizes[100].task.signature.vocabulary
+        words = ["[PAD]", "[UNK]", *(f"word{number}" for number in range(learned - 2))]
+        (tmp_path / "own.txt").write_text("".join(f"{word}\n" for word in words))
+        (tmp_path / "study.toml").write_text(STUDY.replace("vocabulary = 160", 'vocabulary = "own.txt"'))
+        message = rf"must have other numbers of word pieces than data.vocabulary \({learned}\), but got 100"
+        with pytest.raises(RequestError, match=message):
+            study_dataset(read_study(tmp_path))
 
 
 def test_a_size_must_be_among_those_of_the_study(tmp_path: Path) -> None:

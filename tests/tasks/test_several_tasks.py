@@ -15,6 +15,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
 from nas_compress.tasks.class_weights import draws_of
 from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.segmentation import Segmentation
 from nas_compress.tasks.several import SeveralTasks
@@ -52,6 +53,13 @@ def test_each_task_has_an_output_and_a_target_of_its_own() -> None:
     assert TASK.metrics == ("mean_score", "accuracy@kind", "r2@size", "mse@size", "mae@size")
     assert TASK.measuring(["mse@size", "size_bytes"]).metrics[0] == "mse@size"
     assert set(TASK.output_normalisation) == {"values_size"}
+
+
+def test_other_figures_of_a_task_leave_its_primary_metric() -> None:
+    named = TASK.measuring(["f1_macro@kind", "mae@size"])
+    arrays = [{name: values.numpy() for name, values in batch.items()} for batch in (OUTPUTS, TARGETS)]
+    found = named.measure(*arrays)
+    assert found["f1_macro@kind"] != found["accuracy@kind"] == found["mean_score"]
 
 
 def test_the_base_loss_is_the_mean_over_all_labels() -> None:
@@ -99,6 +107,30 @@ def test_an_ensemble_is_averaged_for_each_task() -> None:
     answers = TASK.logits(GUIDE)
     twice = torch.stack([answers, answers], dim=1)
     torch.testing.assert_close(terms(["kd"], TARGETS, twice), terms(["kd"], TARGETS, answers))
+
+
+@pytest.mark.parametrize("classes", [2, 8])
+@pytest.mark.parametrize("name", ["kd", "dkd", "cross_entropy"])
+def test_sets_of_labels_are_one_of_the_tasks(name: str, classes: int) -> None:
+    labels = MultiLabel(inputs=ROW, label_count=3)
+    task = SeveralTasks(parts=(("kind", Classification(inputs=ROW, classes=classes)), ("found", labels)))
+    made = torch.Generator().manual_seed(0)
+    outputs, guide = (
+        {"logits_kind": torch.randn(4, classes, generator=made), "logits_found": torch.randn(4, 3, generator=made)}
+        for _ in range(2)
+    )
+    targets = {"label_kind": torch.tensor([0, 1, 1, 0]), "labels_found": torch.eye(4)[:, :3]}
+    answers = torch.stack([task.logits(guide) + 1.0, task.logits(guide)], dim=1)
+    found = TrainingLoss(task, [LossTerm(name=name)])(Observation(outputs=outputs), targets, answers=answers)[name]
+    alone = [
+        TrainingLoss(each, [LossTerm(name=name)])(
+            Observation(outputs=task.outputs_of(part, outputs)),
+            task.targets_of(part, targets),
+            answers=each.logits(task.outputs_of(part, guide)),
+        )[name]
+        for part, each in task.parts
+    ]
+    torch.testing.assert_close(found, sum(alone) / 2)
 
 
 def test_a_term_on_labels_is_that_of_each_task() -> None:

@@ -17,6 +17,7 @@ from nas_compress.models.families import build_student
 from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.search.setup import find_teacher, gather
 from nas_compress.search.study_data import study_dataset
+from nas_compress.teacher.derived import of_single_tasks
 from nas_compress.teacher.given import load_given_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.pretrained.bert_weights import load_pretrained_
@@ -123,6 +124,22 @@ def test_only_upper_layers_learn(folder: Path, most: int, monkeypatch: pytest.Mo
     ids = torch.tensor([[2, 4, 5, 3, 0], [2, 7, 9, 6, 3]], dtype=torch.int32)
     with torch.no_grad():
         torch.testing.assert_close(again.network(ids[:1, :4]), again.network(ids)[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_teacher_of_one_task_starts_from_the_pretrained_weights(folder: Path) -> None:
+    write_bert_folder(folder / "bert")
+    rows = "".join(f'"{text}",{label},{len(text) % 2}\n' for text, label in ROWS)
+    (folder / "texts.csv").write_text("text,label,odd\n" + rows)
+    tasks = '[tasks.label]\nmetric = "accuracy"\n[tasks.odd]\nmetric = "accuracy"\n[training]'
+    named = ("[data]", 'objectives = ["mean_score", "size_bytes"]\n[data]')
+    parts = gather(study(folder, named, ("[training]", tasks)))
+    before = encoder(parts.file).state_dict()
+    teacher = find_teacher(parts, lambda *given: None)
+    assert of_single_tasks(teacher).shape[2:] == (2, 2)
+    still = [name for name in before if name.startswith(("embedding", "layers.0."))]
+    for single in teacher.derived.values():
+        after = single.network.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in still)
 
 
 def test_everything_learns_if_the_study_says_so(folder: Path) -> None:

@@ -18,7 +18,7 @@ from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
-from nas_compress.values.candidate import Candidate, LossTerm, Teaching, cross_entropy, distillation
+from nas_compress.values.candidate import Candidate, Exits, LossTerm, Teaching, cross_entropy, distillation
 from teachers import small_teacher_in
 
 KD = distillation(hard_weight=0.3, soft_weight=0.7, temperature=2.0)
@@ -54,6 +54,13 @@ def test_a_student_is_trained_with_and_without_the_teacher(
     outcome = run_trial(replace(BASE, losses=losses), scarce, seed=0, model=tmp_path / "model.onnx")
     assert outcome.state == "trained", outcome.reason
     assert all(value > 0 for value in outcome.losses.values())
+
+
+def test_exits_are_fitted_to_labelled_samples(scarce: TrialContext, tmp_path: Path) -> None:
+    joint = Exits(after=("stage0",), training="joint", confidence="hinge", accuracy_loss=0.02)
+    outcome = run_trial(replace(BASE, exits=joint), scarce, seed=0, model=tmp_path / "model.onnx")
+    assert outcome.state == "trained", outcome.reason
+    assert outcome.losses["exit0"] > 0
 
 
 def test_without_a_teacher_an_epoch_draws_labelled_samples_only(scarce: TrialContext, context: TrialContext) -> None:

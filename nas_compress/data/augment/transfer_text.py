@@ -11,6 +11,7 @@ from nas_compress.data.augment.protocol import Augmentation, NoAugmentation, Vie
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.signature import TensorSpec
+from nas_compress.values.text.word_pieces import FIRST, LAST, UNKNOWN
 
 TRANSFER_TEXT = "transfer_text"
 """Value of `data.augment`."""
@@ -22,8 +23,8 @@ MASKED, REPLACED, CUT, LONGEST_CUT = 0.1, 0.1, 0.25, 5
 """Probability of a word to be masked, of another one to be replaced, of a text to be cut to some words, and the most of
 these words. The paper's values."""
 
-UNKNOWN = 1
-"""The id of a masked word, `[UNK]`."""
+UNKNOWN_ID = 1
+"""The id of a masked word in vocabularies of this package, and of ids without a vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,15 @@ class TransferText(Augmentation):
     the sample, the view and the seed only. They are meant for answers of a teacher: trainings on labels alone have the
     texts as they are.
 
-    views: of each text, the text itself included. inside: for each id, True if it continues a word.
+    views: of each text, the text itself included. inside: for each id, True if it continues a word. still: for each id,
+    True if it is a mark such as `[CLS]`, which stays at its place; None without marks. unknown: id of a masked word.
     """
 
     views: int
     seed: int
     inside: Tensor = field(compare=False, repr=False)
+    still: Tensor | None = field(default=None, compare=False, repr=False)
+    unknown: int = UNKNOWN_ID
 
     def __post_init__(self) -> None:
         if self.views < 2:
@@ -63,6 +67,9 @@ class TransferText(Augmentation):
 
     def check(self, inputs: tuple[TensorSpec, ...]) -> None:
         """Raise RequestError unless the only input is token ids."""
+        if len(inputs) == 1 and inputs[0].words is not None:
+            rule = f"augment = {TRANSFER_TEXT!r} needs word pieces"
+            raise RequestError(f"{rule}, but got bytes of {inputs[0].words.buckets} hash_buckets; leave one out")
         if len(inputs) != 1 or inputs[0].values is None:
             found = ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in inputs)
             raise RequestError(f"augment = {TRANSFER_TEXT!r} needs one input of token ids (texts), but got {found}")
@@ -83,7 +90,16 @@ def transfer_text(task_inputs: tuple[TensorSpec, ...], *, views: int | None, see
     pieces = () if spec.pieces is None else spec.pieces.pieces
     inside = torch.zeros(max(spec.values or 1, len(pieces)), dtype=torch.bool)
     inside[[number for number, piece in enumerate(pieces) if piece.startswith("##")]] = True
-    return TransferText(views=VIEWS if views is None else views, seed=seed, inside=inside)
+    still = torch.zeros_like(inside)
+    if spec.pieces is not None and spec.pieces.framed:
+        still[[pieces.index(mark) for mark in (FIRST, LAST)]] = True
+    return TransferText(
+        views=VIEWS if views is None else views,
+        seed=seed,
+        inside=inside,
+        still=still,
+        unknown=pieces.index(UNKNOWN) if UNKNOWN in pieces else UNKNOWN_ID,
+    )
 
 
 class _Changed(Views):
@@ -101,28 +117,35 @@ class _Changed(Views):
         columns = torch.arange(ids.shape[1], device=ids.device)
         inside = self._augmentation.inside.to(ids.device)
         is_token = ids != 0
+        mark = self._augmentation.still
+        still = torch.zeros_like(inside) if mark is None else mark.to(ids.device)
+        stays = still[ids.long()]
         begins = is_token & ~inside[ids.long()]
         begins[:, 0] = True  # a text that was cut inside a word
+        begins &= ~stays
         word = begins.cumsum(dim=1) - 1
         words = word.where(is_token, -1).amax(dim=1, keepdim=True) + 1
 
         # one number for each word: all its pieces are masked or replaced together
         chance = self._uniform(index[:, None], word, view, 0)
-        masked, replaced = chance < MASKED, (chance >= MASKED) & (chance < MASKED + REPLACED)
+        masked = (chance < MASKED) & ~stays
+        replaced = (chance >= MASKED) & (chance < MASKED + REPLACED) & ~stays
         row = (self._uniform(index[:, None], word, view, 1) * len(self._ids)).long()
         place = (self._uniform(index[:, None], word, view, 2) * ids.shape[1]).long()
         other = self._ids[row.flatten()].gather(1, place.flatten()[:, None]).reshape(ids.shape)
-        usable = (other != 0) & ~inside[other.long()]
+        usable = (other != 0) & ~inside[other.long()] & ~still[other.long()]
         replaced &= usable
-        changed = torch.where(masked, torch.full_like(ids, UNKNOWN), torch.where(replaced, other, ids))
-        kept = is_token & (begins | ~(masked | replaced))
+        changed = torch.where(
+            masked, torch.full_like(ids, self._augmentation.unknown), torch.where(replaced, other, ids)
+        )
+        kept = is_token & (begins | ~(masked | replaced))  # of a changed word, its first piece only
 
         # some neighbouring words
         one = index[:, None]
         cut = self._uniform(one, torch.zeros_like(one), view, 3) < CUT
         length = 1 + (self._uniform(one, torch.zeros_like(one), view, 4) * words.clamp(max=LONGEST_CUT)).long()
         start = (self._uniform(one, torch.zeros_like(one), view, 5) * (words - length + 1)).long()
-        kept &= ~cut | ((word >= start) & (word < start + length))
+        kept &= ~cut | ((word >= start) & (word < start + length)) | stays
 
         # the remaining pieces move to the front
         order = (~kept).to(torch.int8).argsort(dim=1, stable=True)

@@ -43,7 +43,7 @@ def text_tasks(
         if own.test_share is not None and len(members) > 1:
             names = ", ".join(choice.name for choice in members)
             raise refusal(f"test_share needs one task for each file, but got {names} of {own.path}", where)
-        tables = [_read(own, choice, base=base, seed=seed, where=where) for choice in members]
+        tables = _read(own, members, base=base, seed=seed, where=where)
         for split, texts in samples.items():
             if split not in tables[0]:
                 continue
@@ -77,16 +77,28 @@ def _by_files(files: TextFiles, choices: Sequence[TaskChoice]) -> list[tuple[Tex
     return found
 
 
-def _read(files: TextFiles, choice: TaskChoice, *, base: Path | None, seed: int, where: str) -> dict[str, Texts]:
-    """Return the splits of one task; a missing validation split is drawn from train."""
-    numbers = choice.kind == "regression"
-    table = read_texts(replace(files, label=choice.labels), base=base, numbers=numbers, seed=seed, where=where)
-    if "validation" not in table:
-        texts, values = table["train"]
-        validation, train = validation_and_train(_strata(values), seed=seed)
-        table["validation"] = ([texts[number] for number in validation], values[validation])
-        table["train"] = ([texts[number] for number in train], values[train])
-    return table
+def _read(
+    files: TextFiles, members: Sequence[TaskChoice], *, base: Path | None, seed: int, where: str
+) -> list[dict[str, Texts]]:
+    """Return the splits of the tasks of one file or folder, with the same texts for each task.
+
+    A missing validation split is drawn from train, with the share of each class of the first task that has classes.
+    """
+    tables = [
+        read_texts(
+            replace(files, label=choice.labels), base=base, numbers=choice.kind == "regression", seed=seed, where=where
+        )
+        for choice in members
+    ]
+    if "validation" not in tables[0]:
+        by_class = [_strata(table["train"][1]) for table in tables]
+        labels = next((each for each in by_class if each.any()), by_class[0])
+        validation, train = validation_and_train(labels, seed=seed)
+        for table in tables:
+            texts, values = table["train"]
+            table["validation"] = ([texts[number] for number in validation], values[validation])
+            table["train"] = ([texts[number] for number in train], values[train])
+    return tables
 
 
 def _strata(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -48,10 +48,10 @@ def own_sequences(
     pairs = {split: _pair(returned[split], split, where) for split in SPLITS if split in returned}
     labels = {split: as_targets(targets, split, where) for split, (_, targets) in pairs.items()}
     if VOCABULARY not in returned:
-        further = _as_list(returned.get(UNLABELLED, ()))
+        further = _as_list(returned.get(UNLABELLED, ()), UNLABELLED, where)
         return text_parts(
             name=name,
-            splits={split: (_as_list(texts), labels[split]) for split, (texts, _) in pairs.items()},
+            splits={split: (_as_list(texts, split, where), labels[split]) for split, (texts, _) in pairs.items()},
             settings=settings,
             unlabelled=further,
             kind=kind,
@@ -91,7 +91,9 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, tuple | list) and len(value) > 0 and isinstance(value[0], str)
 
 
-def _as_list(texts: Any) -> Sequence[str]:
+def _as_list(texts: Any, split: str, where: str) -> Sequence[str]:
+    if not isinstance(texts, np.ndarray | list | tuple):
+        raise refusal(f"texts of {split} must be a list, but got {kind_of(texts)}", where)
     return texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
 
 

@@ -38,14 +38,15 @@ class UpperLayers(nn.Module):
     def __init__(self, network: TokenEncoder, first: int) -> None:
         super().__init__()
         self.layers, self.head, self.pooling = network.layers[first:], network.head, network.pooling
+        self.sizes = list(network.sizes.values())
 
-    def forward(self, ids: Tensor, states: Tensor) -> Tensor:
-        """Map ids (N, T) and the states of the layer below, (N, T or more, width), to the outputs."""
+    def forward(self, ids: Tensor, states: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map ids (N, T) and the states of the layer below, (N, T or more, width), to the outputs as the network."""
         mask, tokens = token_mask(ids), states[:, : ids.shape[1]].float()
         for layer in self.layers:
             tokens, _ = layer(tokens, hidden_scores(ids, tokens.dtype))
         answer: Tensor = self.head(pooled(tokens, mask, self.pooling))
-        return answer
+        return torch.split(answer, self.sizes, dim=1) if self.sizes else answer
 
 
 @contextmanager

@@ -9,10 +9,13 @@ import torch
 
 from nas_compress.data.augment.choose import Drawing
 from nas_compress.data.augment.protocol import NoAugmentation
-from nas_compress.data.augment.transfer_text import CUT, MASKED, REPLACED, UNKNOWN, TransferText
+from nas_compress.data.augment.transfer_text import CUT, MASKED, REPLACED, UNKNOWN_ID, TransferText, transfer_text
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
 from nas_compress.errors import RequestError
+from nas_compress.values.signature import token_input
+from nas_compress.values.text.word_pieces import WordPieces
 
 WHERE = "study.toml: data.name"
 SAMPLES, LENGTH = 400, 12
@@ -63,7 +66,7 @@ def test_words_are_masked_replaced_and_cut_as_often_as_the_paper_says(ids: torch
     # a text has all its 6 words, or 1 to 5 of them
     assert abs(float((words < 6).float().mean()) - CUT) < 0.04
     whole = view[words == 6]
-    assert abs(float((whole == UNKNOWN).sum() / (6 * len(whole))) - MASKED) < 0.02
+    assert abs(float((whole == UNKNOWN_ID).sum() / (6 * len(whole))) - MASKED) < 0.02
     # masked and replaced words lose their second piece; half of the drawn places begin a word
     lost = 1 - float(INSIDE[whole.long()].sum() / (6 * len(whole)))
     assert abs(lost - (MASKED + REPLACED / 2)) < 0.02
@@ -86,6 +89,27 @@ def test_a_study_names_it_by_its_word(tmp_path: Path) -> None:
     assert bool(data.augmentation.inside.any())
     batch = data.augmentation.over(data.train.inputs).batch(torch.arange(4), 2)
     assert batch["input"].shape == data.train.inputs["input"][:4].shape
+
+
+def test_marks_of_a_vocabulary_stay_and_masked_words_are_its_unknown_piece() -> None:
+    pieces = WordPieces(pieces=("[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefgh", "##s"), longest=10, framed=True)
+    chance = torch.Generator().manual_seed(0)
+    texts = ["".join(f"{'abcdefgh'[k]}s " for k in torch.randint(8, (4,), generator=chance)) for _ in range(200)]
+    ids = torch.tensor([pieces.encode(text) for text in texts], dtype=torch.int32)
+    made = transfer_text((token_input(len(pieces.pieces), pieces=pieces),), views=4, seed=0)
+    view = made.over({"input": ids}).batch(torch.arange(200), 1)["input"]
+    lengths = (view != 0).sum(dim=1)
+    assert bool((view[:, 0] == 1).all()) and bool((view.gather(1, lengths[:, None] - 1) == 2).all())
+    assert bool(((view == 1).sum(dim=1) == 1).all()) and bool(((view == 2).sum(dim=1) == 1).all())
+    assert int(lengths.min()) < 6 and int((view == 3).sum()) > 0
+
+
+def test_bytes_of_hashed_words_are_refused(tmp_path: Path) -> None:
+    settings = TextSettings(buckets=50)
+    with pytest.raises(RequestError, match="needs word pieces, but got bytes of 50 hash_buckets"):
+        load_dataset(
+            texts=texts_in(tmp_path), text_settings=settings, drawing=Drawing(augment="transfer_text"), where=WHERE
+        )
 
 
 @pytest.mark.parametrize(
