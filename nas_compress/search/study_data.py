@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,12 +41,24 @@ def study_dataset(file: StudyFile, *, progress: Progress = no_progress, notice: 
             rule = "data.vocabulary_size needs texts as they are, because changed ones differ between vocabularies"
             raise RequestError(f"{file.label}: {rule}, but got augment={file.spec.data.augment!r}; leave one out")
         texts = {each: _with_pieces(file, each, progress, notice) for each in vocabularies}
-        return replace(_at_size(file, None, progress, notice), sizes=texts)
+        own = _at_size(file, None, progress, notice)
+        _require_known_apart(own, texts, file.label)
+        return replace(own, sizes=texts)
     if not isinstance(size, tuple):
         return _at_size(file, size, progress, notice)
     *smaller, largest = sorted(size)
     others = {each: _at_size(file, each, progress, notice) for each in smaller}
     return replace(_at_size(file, largest, progress, notice), sizes=others)
+
+
+def _require_known_apart(own: Dataset, texts: Mapping[int, Dataset], label: str) -> None:
+    """Refuse other word pieces of the same number as the teacher's: a file is known by the number of its ids."""
+    (given,) = own.task.signature.inputs
+    for size, other in texts.items():
+        (spec,) = other.task.signature.inputs
+        if spec == given and spec.pieces != given.pieces:
+            rule = f"data.vocabulary_size must have other numbers of word pieces than data.vocabulary ({spec.values})"
+            raise RequestError(f"{label}: {rule}, but got {size}; choose another size")
 
 
 def _with_pieces(file: StudyFile, size: int, progress: Progress, notice: Notice) -> Dataset:

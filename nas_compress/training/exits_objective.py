@@ -69,6 +69,7 @@ def one_vs_rest_hinge(scores: Tensor, targets: Tensor) -> Tensor:
 
     scores: (N, K). targets: classes (N,), or probabilities (N, K) of mixed samples.
 
+    >>> import torch
     >>> float(one_vs_rest_hinge(torch.tensor([[1.0, 0.0]]), torch.tensor([0])))
     0.5
     """

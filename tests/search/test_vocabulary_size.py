@@ -141,6 +141,20 @@ def test_views_of_texts_need_one_vocabulary(tmp_path: Path) -> None:
         study_dataset(read_study(tmp_path))
 
 
+def test_vocabularies_of_one_number_are_known_apart(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
+    (tmp_path / "study.toml").write_text(STUDY)
+    with quick_and_apart():
+        learned = study_dataset(read_study(tmp_path)).sizes[100].task.signature.vocabulary
+        words = ["[PAD]", "[UNK]", *(f"word{number}" for number in range(learned - 2))]
+        (tmp_path / "own.txt").write_text("".join(f"{word}\n" for word in words))
+        (tmp_path / "study.toml").write_text(STUDY.replace("vocabulary = 160", 'vocabulary = "own.txt"'))
+        message = rf"must have other numbers of word pieces than data.vocabulary \({learned}\), but got 100"
+        with pytest.raises(RequestError, match=message):
+            study_dataset(read_study(tmp_path))
+
+
 def test_a_size_must_be_among_those_of_the_study(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))

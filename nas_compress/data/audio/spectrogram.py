@@ -21,7 +21,7 @@ LEAST_STD = 1e-6
 def log_mel(sounds: NDArray[Any], settings: LogMel) -> NDArray[np.float64]:
     """Return the spectrograms (N, bands, frames) of 16-bit samples (N, samples).
 
-    >>> float(log_mel(np.zeros((1, 256), dtype=np.int16), LogMel.at_rate(8_000)).max()) == np.log(FLOOR)
+    >>> bool(log_mel(np.zeros((1, 256), dtype=np.int16), LogMel.at_rate(8_000)).max() == np.log(FLOOR))
     True
     """
     frames = np.lib.stride_tricks.sliding_window_view(sounds, settings.window, axis=1)[:, :: settings.hop]
