@@ -159,10 +159,10 @@ def test_training_of_this_machine_pauses_for_an_agent_on_it(net: Path, monkeypat
     device, window = remote_device(), QuietWindow(cache_folder() / "latency" / describe_machine().key)
     monkeypatch.setattr(QuietWindow.still.__wrapped__, "__defaults__", (0.05,))  # type: ignore[attr-defined]
     with window.busy():  # a training that does not pause
-        assert device.latency(net, key="net").noisy
+        assert device.latency(net, key="pauses").noisy
     monkeypatch.setattr(Facts, "is_here", False)
     monkeypatch.setattr(QuietWindow, "still", None)  # another machine is not disturbed, so nothing pauses
-    assert device.latency(net, key="net").latency_ms > 0
+    assert device.latency(net, key="pauses").latency_ms > 0
 
 
 def test_settings_that_the_device_lacks_are_refused(net: Path) -> None:
