@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice, Progress
-from nas_compress.data.arrays import as_input
 from nas_compress.data.assemble import Parts, Samples, subset
 from nas_compress.data.audio.wave_files import SOUNDS, SoundSource, header, part_of_name
 from nas_compress.data.augment.protocol import NoAugmentation
-from nas_compress.data.store.build import stored_or_read
-from nas_compress.data.store.picture_parts import ClassFolders, divided, require_samples
+from nas_compress.data.store.picture_parts import ClassFolders, divided, require_samples, stored_splits
 from nas_compress.data.stratified_split import validation_and_train_of_groups
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.classification import LABEL, Classification
@@ -60,39 +58,29 @@ def read_sounds(
     seed: of the division if there are no folders of splits. A drawn split has whole speakers only, if they are known.
     RequestError with the name of a file that cannot be used.
     """
-    files = [file for each in folder.splits.values() for file in each.files]
-    number = {known: label for label, known in enumerate(folder.class_names)}
-    labels = [number[known] for each in folder.splits.values() for known in each.classes]
-    rate, length = _rate_and_length(folder.root, files, settings.seconds, where)
+    rate, length = _rate_and_length(folder.root, folder.files, settings.seconds, where)
     try:
         log_mel = LogMel.at_rate(rate, bands=settings.bands or DEFAULT_BANDS)
         spec = TensorSpec(name=INPUT_NAME, dtype="int16", shape=(BATCH, length), log_mel=log_mel)
     except RequestError as error:
         raise refusal(str(error), where) from error
-    others = [file for each in folder.splits.values() for file in each.others]
-    if others:
-        notice(f"{len(others)} files in {folder.root} are no .wav files and are left out, such as {others[0]}")
     source = SoundSource(
-        root=str(folder.root), files=tuple(files), labels=tuple(labels), length=length, rate=rate, where=where
+        root=str(folder.root), files=folder.files, labels=folder.labels, length=length, rate=rate, where=where
     )
-    states = [state for each in folder.splits.values() for state in each.states]
-    stored = stored_or_read(
+    given = stored_splits(
+        folder,
         source,
-        source.open(),
-        key=source.identity(states)[:16],
+        key=source.identity(folder.states)[:16],
         name="sounds",
+        kind=".wav files",
         where=where,
         progress=progress,
         notice=notice,
     )
-    ends = [0, *accumulate(len(each) for each in folder.splits.values())]
-    given: dict[str, Samples] = {}
     speakers: dict[str, NDArray[np.str_]] = {}
-    for split, (start, end) in zip(folder.splits, pairwise(ends), strict=True):
-        sounds = as_input(stored.samples[start:end], split, where, identity=f"{stored.identity} {start}")
-        given[split] = {INPUT_NAME: sounds}, {LABEL: stored.targets[start:end]}
-        if settings.speaker_part is not None:
-            speakers[split] = np.array([part_of_name(file, settings.speaker_part, where) for file in files[start:end]])
+    if settings.speaker_part is not None:
+        for split, listing in folder.splits.items():
+            speakers[split] = np.array([part_of_name(file, settings.speaker_part, where) for file in listing.files])
     samples = _by_speaker(given, speakers, seed=seed, where=where) if speakers else divided(given, seed=seed)
     require_samples(samples, folder.class_names, where, SOUNDS)
     classes = folder.class_names

@@ -15,6 +15,7 @@ from nas_compress.data.arrays import as_input
 from nas_compress.data.assemble import Parts, Samples, subset
 from nas_compress.data.store.build import stored_or_read
 from nas_compress.data.store.pictures import PICTURES, FileKind, Listing, PictureSource, class_folders, list_files
+from nas_compress.data.store.source import Source
 from nas_compress.data.stratified_split import VALIDATION_SHARE, stratified_split
 from nas_compress.data.targets import LEAST_PER_CLASS
 from nas_compress.errors import refusal
@@ -44,6 +45,22 @@ class ClassFolders:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes of the training pictures, sorted."""
         return tuple(sorted(set(self.splits["train"].classes)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all files below the root, split by split."""
+        return tuple(file for each in self.splits.values() for file in each.files)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Numbers of the classes of `files`."""
+        number = {known: label for label, known in enumerate(self.class_names)}
+        return tuple(number[known] for each in self.splits.values() for known in each.classes)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """States of `files`, which change with their contents."""
+        return tuple(state for each in self.splits.values() for state in each.states)
 
 
 def find_folder(folder: str, *, base: Path | None, where: str, kind: FileKind = PICTURES) -> ClassFolders:
@@ -91,31 +108,20 @@ def read_pictures(
 
     seed: of the division if there are no folders of splits. RequestError with the name of a broken picture.
     """
-    files = [file for each in folder.splits.values() for file in each.files]
-    number = {known: label for label, known in enumerate(folder.class_names)}
-    labels = [number[known] for each in folder.splits.values() for known in each.classes]
-    source = PictureSource(root=str(folder.root), files=tuple(files), labels=tuple(labels), size=size, where=where)
-    others = [file for each in folder.splits.values() for file in each.others]
-    if others:
-        notice(f"{len(others)} files in {folder.root} are no pictures and are left out, such as {others[0]}")
-    states = [state for each in folder.splits.values() for state in each.states]
-    stored = stored_or_read(
+    source = PictureSource(root=str(folder.root), files=folder.files, labels=folder.labels, size=size, where=where)
+    given = stored_splits(
+        folder,
         source,
-        source.open(),
-        key=source.identity(states)[:16],
+        key=source.identity(folder.states)[:16],
         name="pictures",
+        kind="pictures",
         where=where,
         progress=progress,
         notice=notice,
     )
-    ends = [0, *accumulate(len(each) for each in folder.splits.values())]
-    given: dict[str, Samples] = {}
-    for split, (start, end) in zip(folder.splits, pairwise(ends), strict=True):
-        pixels = as_input(stored.samples[start:end], split, where, identity=f"{stored.identity} {start}")
-        given[split] = {INPUT_NAME: pixels}, {LABEL: stored.targets[start:end]}
     samples = divided(given, seed=seed)
     require_samples(samples, folder.class_names, where)
-    spec = TensorSpec(name=INPUT_NAME, dtype="uint8", shape=(BATCH, *stored.samples.shape[1:]))
+    spec = TensorSpec(name=INPUT_NAME, dtype="uint8", shape=(BATCH, *given["train"][0][INPUT_NAME].shape[1:]))
     classes = folder.class_names
     return Parts(
         name=name,
@@ -125,6 +131,34 @@ def read_pictures(
         test=samples["test"],
         numeric=(INPUT_NAME,),
     )
+
+
+def stored_splits(
+    folder: ClassFolders,
+    source: Source,
+    *,
+    key: str,
+    name: str,
+    kind: str,
+    where: str,
+    progress: Progress,
+    notice: Notice,
+) -> dict[str, Samples]:
+    """Return the samples of the folder's own splits from a store, which is made if it is missing.
+
+    source: of the folder's files. key, name: of the store, see `stored_or_read`. kind: of the files, for the notice
+    about others.
+    """
+    others = [file for each in folder.splits.values() for file in each.others]
+    if others:
+        notice(f"{len(others)} files in {folder.root} are no {kind} and are left out, such as {others[0]}")
+    stored = stored_or_read(source, source.open(), key=key, name=name, where=where, progress=progress, notice=notice)
+    ends = [0, *accumulate(len(each) for each in folder.splits.values())]
+    given: dict[str, Samples] = {}
+    for split, (start, end) in zip(folder.splits, pairwise(ends), strict=True):
+        rows = as_input(stored.samples[start:end], split, where, identity=f"{stored.identity} {start}")
+        given[split] = {INPUT_NAME: rows}, {LABEL: stored.targets[start:end]}
+    return given
 
 
 def divided(given: Mapping[str, Samples], *, seed: int) -> dict[str, Samples]:
