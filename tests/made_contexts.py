@@ -8,6 +8,7 @@ import torch
 
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
@@ -69,14 +70,18 @@ def series_context(home: Path) -> TrialContext:
 
 def _context(home: Path, code: str, section: TeacherSection) -> TrialContext:
     (home / "made.py").write_text(code)
-    data = load_dataset(factory="made:load", folder=home)
+    return context_on(load_dataset(factory="made:load", folder=home), home, section, epochs=3)
+
+
+def context_on(data: Dataset, home: Path, section: TeacherSection, *, epochs: int) -> TrialContext:
+    """Trials of `epochs` on data with a small teacher. home: keeps the teacher."""
     teacher = small_teacher_in(home, section, data)
     return TrialContext(
         dataset=data,
         teacher=teacher,
         teacher_macs=count_macs(teacher.network, data.train.first(1).inputs),
         target=quick_device(home),
-        training=TrainingSection(epochs=3, batch_size=16, learning_rate=1e-2),
+        training=TrainingSection(epochs=epochs, batch_size=16, learning_rate=1e-2),
         budgets=(),
         device=torch.device("cpu"),
     )

@@ -6,18 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from nas_compress.config.schema import TrainingSection
+from made_contexts import context_on
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.models.macs import count_macs
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching
 from nas_compress.values.family_settings import EncoderSettings
 from nas_compress.values.teaching import TEACHERS
-from teachers import quick_device, small_teacher_in
 
 MODULE = '''
 import numpy as np
@@ -74,16 +71,7 @@ def context_of(function: str, home: Path) -> TrialContext:
     section = TeacherSection(
         family="encoder", widths=(16,), depths=(1,), epochs=2, learning_rate=1e-2, settings=EncoderSettings(heads=2)
     )
-    teacher = small_teacher_in(home, section, data)
-    return TrialContext(
-        dataset=data,
-        teacher=teacher,
-        teacher_macs=count_macs(teacher.network, data.train.first(1).inputs),
-        target=quick_device(home),
-        training=TrainingSection(epochs=1, batch_size=16, learning_rate=1e-2),
-        budgets=(),
-        device=torch.device("cpu"),
-    )
+    return context_on(data, home, section, epochs=1)
 
 
 @pytest.fixture(scope="module")

@@ -6,28 +6,16 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from first_hour import command as command
+from first_hour import here as here
 from nas_compress.config.study_file import read_study
-from running import Command, command_in, quick_and_apart
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path) -> Iterator[Path]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        patch.setattr("nas_compress.search.preflight.feasibility.DRAWS", 4)
-        yield tmp_path
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    return command_in(monkeypatch, capfd)
+from running import Command
 
 
 @pytest.fixture

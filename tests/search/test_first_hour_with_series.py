@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from first_hour import command as command
+from first_hour import here as here
 from nas_compress.config.study_file import read_study
 from nas_compress.devices.onnx_session import file_signature
-from running import Command, command_in, quick_and_apart
+from running import Command
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 
@@ -44,19 +45,6 @@ def spectrograms():
     samples = random.normal(size=(80, 1, 16, 24)) + labels[:, None, None, None]
     return halves(samples.astype(np.float32), np.array(["low", "high"])[labels])
 '''
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path) -> Iterator[Path]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        patch.setattr("nas_compress.search.preflight.feasibility.DRAWS", 4)
-        yield tmp_path
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    return command_in(monkeypatch, capfd)
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from first_hour import command as command
+from first_hour import here as here
 from nas_compress.devices.onnx_session import file_signature
-from running import Command, command_in, quick_and_apart
+from running import Command
 from sound_files import tone, write_tones, write_wave
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path) -> Iterator[Path]:
-    with quick_and_apart() as patch:
-        patch.chdir(tmp_path)
-        patch.setattr("nas_compress.search.preflight.feasibility.DRAWS", 4)
-        yield tmp_path
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    return command_in(monkeypatch, capfd)
 
 
 def example(*arguments: str) -> subprocess.CompletedProcess[str]:

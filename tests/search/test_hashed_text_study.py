@@ -17,6 +17,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
 from running import own_cache as own_cache
 from running import quick_and_apart
+from text_settings import SHORT_TRAININGS
 
 STUDY = """name = "hashed"
 space = "space.py"
@@ -26,22 +27,15 @@ text = "texts.csv"
 hash_buckets = 300
 max_tokens = 12
 test_share = 0.2
-[teacher]
-family = "text_cnn"
-widths = [16]
-depths = [1]
-epochs = 6
-learning_rate = 0.02
-[training]
-epochs = 6
-batch_size = 16
-learning_rate = 0.02
-[search]
-sampler = "random"
-stop = "none"
-start = []
-enqueue = [{ family = "text_bag", weight_bits = 4 }, { family = "text_cnn", weight_bits = 8 }]
 """
+STUDY += (
+    SHORT_TRAININGS
+    + """enqueue = [
+    { family = "text_bag", weight_bits = 4 },
+    { family = "text_cnn", weight_bits = 8 },
+]
+"""
+)
 
 SPACE = '''"""Two families in two widths of numbers."""
 from nas_compress.values.candidate import Candidate, LossTerm

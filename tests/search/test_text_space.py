@@ -10,6 +10,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
 from running import own_cache as own_cache
+from text_settings import SHORT_TRAININGS
 
 STUDY = """name = "texts"
 space = "text"
@@ -20,21 +21,10 @@ text = "texts.csv"
 vocabulary = 100
 max_tokens = 12
 test_share = 0.2
-[teacher]
-family = "text_cnn"
-widths = [16]
-depths = [1]
-epochs = 6
-learning_rate = 0.02
-[training]
-epochs = 6
-batch_size = 16
-learning_rate = 0.02
-[search]
-sampler = "random"
-stop = "none"
-start = []
-enqueue = [
+"""
+STUDY += (
+    SHORT_TRAININGS
+    + """enqueue = [
     { family = "text_bag", precision_of_bag = "weights2", taught = "labels" },
     { family = "text_cnn", precision_of_cnn = "int6" },
     { family = "recurrent", cell = "lstm", precision_of_lstm = "int4" },
@@ -42,6 +32,7 @@ enqueue = [
     { family = "encoder", precision_of_encoder = "int6" },
 ]
 """
+)
 
 GOOD = ("fine joy", "great fun", "warm, kind and clever", "a rare delight of a film")
 BAD = ("dull", "no plot", "a sad, tired bore", "long and cold and very bad")

@@ -25,6 +25,7 @@ from nas_compress.teacher.runtime_network import open_runtime_network
 from nas_compress.values.signature import TensorSpec
 from running import own_cache as own_cache
 from running import quick_and_apart
+from text_settings import SHORT_TRAININGS
 
 STUDY = """name = "texts"
 space = "space.py"
@@ -36,26 +37,16 @@ text_column = ["title", "text"]
 vocabulary = 100
 max_tokens = 12
 test_share = 0.2
-[teacher]
-family = "text_cnn"
-widths = [16]
-depths = [1]
-epochs = 6
-learning_rate = 0.02
-[training]
-epochs = 6
-batch_size = 16
-learning_rate = 0.02
-[search]
-sampler = "random"
-stop = "none"
-start = []
-enqueue = [
+"""
+STUDY += (
+    SHORT_TRAININGS
+    + """enqueue = [
     { family = "text_bag", weight_bits = 32 },
     { family = "text_cnn", weight_bits = 8 },
     { family = "text_bag", weight_bits = 8 },
 ]
 """
+)
 
 SPACE = '''"""Two families in two widths of numbers."""
 from nas_compress.values.candidate import Candidate, distillation
