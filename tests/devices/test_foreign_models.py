@@ -182,7 +182,7 @@ def test_outputs_other_than_tensors_of_numbers_are_refused(kind: str, tmp_path: 
     [
         ('x"; print(1) #', ["N", 3], "must have a name of letters"),
         ("input", ["N", "3); print(1"], "free sizes must have names"),
-        ("input", ["rows", 3], "the first dimension must be 'N'"),
+        ("input", [2, 3], "the first dimension must be 'N'"),
         ("input", ["N", -3], "fixed sizes >= 1"),
         ("input", None, "the first dimension must be 'N'"),
     ],
