@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -71,11 +72,16 @@ def _steady(own_cache: None) -> None:  # noqa: F811
         learned_level_of(_agent(), settings)
 
 
-@pytest.fixture
-def model(make_network: Callable[..., ObservableNetwork], tmp_path: Path) -> Path:
-    path = tmp_path / "model.onnx"
+@pytest.fixture(scope="module")
+def exported(make_network: Callable[..., ObservableNetwork], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
     export_images(make_network("resnet"), SHAPE, path)
     return path
+
+
+@pytest.fixture
+def model(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(exported, tmp_path))
 
 
 @every_device
