@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from test_branches import PASSES as OF_IMAGES
 from torch import Tensor, nn
 
 from nas_compress.export import onnx_file
@@ -24,12 +25,11 @@ from nas_compress.models.inputs.hashed_words import WordsOfBytes
 from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.quantization.layer_bits import weight_layers
 from nas_compress.quantization.quantize import quantize
-from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.audio.log_mel import LogMel
+from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec, byte_input
 from nas_compress.values.text.hashed_words import HashedWords
 from padded_texts import TOKENS, Row, build
-from test_branches import PASSES as OF_IMAGES
 from token_networks import TEXT, encoder, sentences
 
 PLAIN = Normalisation(mean=(0.0,) * 4, std=(1.0,) * 4)
@@ -71,9 +71,7 @@ def example(name: str) -> Example:
     if name == "texts":
         network = encoder(depth=1, embedding_width=4)
         bits = dict.fromkeys(weight_layers(network), 4)
-        small = quantize(
-            network, weight_bits=4, activation_bits=8, calibration=None, ranges="dynamic", layer_bits=bits
-        )
+        small = quantize(network, weight_bits=4, activation_bits=8, calibration=None, ranges="dynamic", layer_bits=bits)
         return trace_to_onnx(small, {"input": samples}, TEXT), samples
     if name == "recurrent":
         small = quantize(
