@@ -63,9 +63,10 @@ def own_sequences(
     values = returned[VOCABULARY]
     if isinstance(values, bool) or not isinstance(values, int) or values < 2:
         raise refusal(f"vocabulary must be the number of token ids, 2 or more, but got {values!r}", where)
-    if any(given is not None for given in (settings.vocabulary, settings.pieces, settings.buckets)):
+    if settings.pruned or any(each is not None for each in (settings.vocabulary, settings.pieces, settings.buckets)):
         raise refusal(
-            f"data.vocabulary and hash_buckets are for texts, but {name} returns token ids of {values} values", where
+            f"data.vocabulary, pruned_vocabulary and hash_buckets are for texts, but {name} returns token ids of {values} values",
+            where,
         )
     given = {split: samples for split, (samples, _) in pairs.items()}
     if UNLABELLED in returned:
