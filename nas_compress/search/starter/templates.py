@@ -46,7 +46,7 @@ max_tokens = {longest}                # further word pieces of a text are left o
 OF_PIECES = "vocabulary = 4000               # word pieces, learned from the training texts"
 
 OF_HASHES = """\
-hash_buckets = {buckets}             # words by a hash; vocabulary = 4000 learns word pieces (pip install 'nas-compress[text]')"""
+hash_buckets = {buckets}             # words by a hash; with nas-compress[text], vocabulary = 4000 learns word pieces"""
 
 OF_SOUNDS = """\
 folder = {folder}          # .wav files, 16 bits, in a folder for each class; or train, val and test with such folders
