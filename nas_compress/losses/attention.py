@@ -29,6 +29,7 @@ class TokenLoss(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, loss)
         self.pairs, self.loss = pairs, loss
+        self.of_teacher = tuple(theirs for _, theirs in pairs)
         self.projections = nn.ModuleList(
             nn.Linear(student.features[ours].shape[2], teacher.features[theirs].shape[2], bias=False)
             for ours, theirs in pairs
@@ -86,6 +87,7 @@ class AttentionMatrix(FeatureLoss):
                 f"but got {heads[0]} and {heads[1]}; minilm_relations needs no equal heads"
             )
         self.pairs = by_relative_depth(list(student.relations), list(teacher.relations))
+        self.relations_of_teacher = tuple(theirs for _, theirs in self.pairs)
         common_tokens(student, teacher, "attention_matrix")
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
@@ -114,6 +116,7 @@ class MinilmRelations(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, "minilm_relations")
         self.heads = int(relation_heads)
+        self.relations_of_teacher = tuple(teacher.relations)[-1:]
         for seen, role in ((student, "student"), (teacher, "teacher")):
             _, count, _, size = _last_relations(seen)[0].shape
             if count * size % self.heads:
