@@ -27,7 +27,7 @@ from nas_compress.values.candidate import Candidate
 
 _LONGEST = 100  # characters of a value in a message
 
-TYPES = re.compile(r"int|float|str|bool|(tuple|list|dict|literal|constrained-\w+)\[.*\]")
+TYPES = re.compile(r"int|float|str|bool|constrained-\w+|(tuple|list|dict|literal)\[.*\]")
 """Parts of a mistake's place that name a type of its key, as pydantic writes them."""
 
 INPUT = "Input should be "
