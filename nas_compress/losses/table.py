@@ -31,6 +31,9 @@ def _weight(default: float) -> Setting:
     return Setting(default=default, above=0.0, below=1e6)
 
 
+_PAIRING = {"last_layers": Setting(default=0.0, above=0.0, below=1025.0, zero="each layer, by relative depth")}
+"""Pairs from the last layer on, instead of all by relative depth."""
+
 TERMS: Mapping[str, Term] = {
     # any task
     "task_loss": TaskTerm(
@@ -161,6 +164,7 @@ TERMS: Mapping[str, Term] = {
         needs="tokens",
         summary="tokens of every layer predict the teacher's at the same relative depth, through projections",
         source="Jiao et al. 2020, arXiv 1909.10351; Sun et al. 2019, arXiv 1908.09355",
+        settings=_PAIRING,
     ),
     "embedding": FeatureTerm(
         loss=Embedding,
@@ -173,6 +177,7 @@ TERMS: Mapping[str, Term] = {
         needs="relations",
         summary="attention scores of every layer, head by head",
         source="Jiao et al. 2020, arXiv 1909.10351",
+        settings=_PAIRING,
     ),
     "minilm_relations": FeatureTerm(
         loss=MinilmRelations,

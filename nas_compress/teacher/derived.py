@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,12 +188,15 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
     """Return a network of `size` times the teacher's widths, distilled from it.
 
     The loss is kd at temperature 4 with weights 0.1 and 0.9. The family is the teacher's; resnet for a user's
-    module.
+    module. The assistant of a teacher that is fine-tuned has fresh weights, so it learns for the epochs and with the
+    rate of the students.
     """
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
+    training = teacher.training
+    fresh = {"epochs": training.epochs, "learning_rate": training.learning_rate} if teacher.start is not None else {}
     return _once(
         teacher,
-        {"assistant_size": size},
+        {"assistant_size": size, **fresh},
         lambda folder: _trained(
             teacher,
             folder,
@@ -199,6 +204,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
             objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answer_source),
             samples=teacher.train_samples,
             called="assistant",
+            changes=fresh,
         ),
     )
 
@@ -248,11 +254,12 @@ def _trained(
     weighted: bool = True,
     called: str = "teacher",
     start: Start | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Train a network like the teacher, with the given changes.
 
     samples: by default those with a label. weighted: draw them as the study says. start: of another architecture, by
-    default fresh weights.
+    default fresh weights. changes: of the fields of `Training`.
     """
     augmentation = teacher.dataset.augmentation if called == "assistant" else teacher.dataset.augmentation.for_labels
     samples = samples or teacher.labelled_samples
@@ -267,7 +274,7 @@ def _trained(
         folder,
         checkpoint=checkpoint,
         objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
-        training=training if seed is None else replace(training, seed=seed),
+        training=replace(training, **changes, seed=training.seed if seed is None else seed),
         samples=samples,
         augmentation=augmentation,
         label=teacher.label,

@@ -16,9 +16,10 @@ from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
+from nas_compress.pruning.inherited_weights import load_inherited_
 from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape
+from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape, with_open_settings
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import Batch
@@ -114,6 +115,7 @@ def shaped(
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
     dataset = dataset.at(candidate.data_size)
+    candidate = with_open_settings(candidate, teacher)
     require_shape(candidate, teacher)
     shape, pruning = candidate.shape, candidate.pruning
     fractions: tuple[float, ...] = ()
@@ -167,7 +169,9 @@ def _family_widths(
         step=step,
         multiples=heads,
     )
-    require_inheritable(candidate, widths, layers, heads, teacher, step=step)
+    if pruning.init == "inherit":
+        theirs = family.layers(shape.depths, teacher.widths, teacher.settings or shape.settings)
+        require_inheritable(candidate, widths, theirs, heads, teacher, step=step)
     layer_heads: tuple[int, ...] = ()
     if pruning.head_ratio > 0:
         widths, layer_heads = whole_heads(
@@ -198,7 +202,7 @@ def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teache
     student: nn.Module = cut
     if shape.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
-        student.load_state_dict(cut.state_dict())
+        load_inherited_(student, cut)
     if shape.factorization != "none":
         factorise_(student, rank_fraction=shape.rank_fraction, kind=shape.factorization)
     return student

@@ -298,6 +298,21 @@ def test_what_two_transformers_must_share_is_named() -> None:
         HiddenState(student, tokens(1, 16, 3, count=9, patches=9))
 
 
+def test_the_last_layers_are_paired_one_to_one() -> None:
+    student, teacher = tokens(0, 8, 2), tokens(1, 16, 3)
+    last = HiddenState(student, teacher, last_layers=1)
+    others = {name: value + 1 for name, value in teacher.features.items() if name != "layer2"}
+    assert last.pairs == [("layer1", "layer2")]
+    torch.testing.assert_close(
+        last(student, replace(teacher, features={**others, "layer2": teacher.features["layer2"]})),
+        last(student, teacher),
+    )
+    assert HiddenState(student, teacher, last_layers=2).pairs == [("layer0", "layer1"), ("layer1", "layer2")]
+    for wrong in (3, 1.5):
+        with pytest.raises(RequestError, match=r"last_layers of loss .* whole number of at most 2, .* \(2 and 3\)"):
+            HiddenState(student, teacher, last_layers=wrong)
+
+
 def test_special_tokens_of_one_side_are_left_out() -> None:
     student, teacher = tokens(0, 8, 2), tokens(1, 16, 3, count=6)
     loss = HiddenState(student, teacher)
