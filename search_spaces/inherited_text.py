@@ -1,10 +1,10 @@
 """Students of an encoder of texts that start from its layers, with a student from scratch next to them (162 points).
 
-depth (3) x start (the first, last, alternate, spread or most important layers with their weights, or fresh weights: 6) x
-recipe (labels, DistilBERT, TinyBERT: 3) x precision (3). For a teacher with `teacher.hugging_face`, 12 heads and four or
-more layers. DistilBERT (Sanh et al. 2019, arXiv 1910.01108): weights 5 and 1 of the teacher's answers and of its last
-hidden states; the labels have the weight of the masked words, which are left out. TinyBERT (Jiao et al. 2020, arXiv
-1909.10351): embedding, hidden states and attention first, then answers.
+depth (3) x start (the first, last, alternate, spread or most important layers with their weights, or fresh weights:
+6) x recipe (labels, DistilBERT, TinyBERT: 3) x precision (3). For a teacher with `teacher.hugging_face`, 12 heads and
+four or more layers. DistilBERT (Sanh et al. 2019, arXiv 1910.01108): weights 5 and 1 of the teacher's answers and of
+its last hidden states; the labels have the weight of the masked words, which are left out. TinyBERT (Jiao et al. 2020,
+arXiv 1909.10351): embedding, hidden states and attention first, then answers.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -27,10 +27,7 @@ RECIPES: dict[str, tuple[LossTerm, ...]] = {
         LossTerm(name="hidden_state", settings={"last_layers": 1}),
     ),
     "TinyBERT": (
-        *(
-            LossTerm(name=name, settings={"end": SWITCH})
-            for name in ("embedding", "hidden_state", "attention_matrix")
-        ),
+        *(LossTerm(name=name, settings={"end": SWITCH}) for name in ("embedding", "hidden_state", "attention_matrix")),
         LossTerm(name="kd", settings={"begin": SWITCH, "temperature": 1.0}),
     ),
 }
@@ -47,9 +44,7 @@ def suggest(trial: Suggest) -> Candidate:
     """Propose one student."""
     depth = trial.suggest_int("depth", 2, 4)
     start = trial.suggest_categorical("start", list(STARTS))
-    weight_bits, activation_bits, quantization = PRECISIONS[
-        trial.suggest_categorical("precision", list(PRECISIONS))
-    ]
+    weight_bits, activation_bits, quantization = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]
     fresh = start == "scratch"
     return Candidate(
         family="encoder",

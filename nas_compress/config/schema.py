@@ -18,8 +18,8 @@ from pydantic import (
 from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
 from nas_compress.config.device_section import DeviceName, DeviceSection, TargetSection
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
-from nas_compress.config.search_section import SearchSection
 from nas_compress.config.pretrained import require_teacher_words
+from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.task_section import TaskSections
 from nas_compress.config.teacher_section import TeacherSection

@@ -31,12 +31,8 @@ class TokenLoss(FeatureLoss):
         common_tokens(student, teacher, loss)
         self.pairs, self.loss = pairs, loss
         self.projections = nn.ModuleList(
-            nn.Linear(student.features[ours].shape[2], teacher.features[theirs].shape[2], bias=False)
-            for ours, theirs in pairs
+            _projection(student.features[ours].shape[2], teacher.features[theirs].shape[2]) for ours, theirs in pairs
         )
-        for projection in self.projections:
-            if projection.weight.shape[0] == projection.weight.shape[1]:
-                nn.init.eye_(projection.weight)
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""
@@ -69,6 +65,13 @@ class Embedding(TokenLoss):
                     f"but it shows {', '.join(seen.features)}"
                 )
         super().__init__(student, teacher, [("embedding", "embedding")], "embedding")
+
+
+def _projection(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=False)
+    if inputs == outputs:
+        nn.init.eye_(layer.weight)
+    return layer
 
 
 def _norm(values: Tensor) -> Tensor:

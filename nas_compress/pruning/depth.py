@@ -18,7 +18,7 @@ KEPT_BLOCKS = {
     "first": "keep the first blocks of each stage, next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
     "last": "keep the last blocks of each stage",
     "alternate": "keep block floor(i n / k) of n for i below k: 0, 2, 4 of six (Sajjad et al. 2020, arXiv 2004.03844)",
-    "spread": "the same with both ends: 0, 2, 4, 7, 9, 11 of twelve, as DistilBERT (Sanh et al. 2019, arXiv 1910.01108)",
+    "spread": "also the last block: 0, 2, 4, 7, 9, 11 of twelve, as DistilBERT (Sanh et al. 2019, arXiv 1910.01108)",
     "importance": "keep the blocks whose removal raises the teacher's loss most (Veit et al. 2016, arXiv 1605.06431)",
 }
 """Summaries of the choices by name."""

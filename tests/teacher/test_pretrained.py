@@ -145,7 +145,7 @@ def test_a_teacher_of_one_task_starts_from_the_pretrained_weights(folder: Path) 
 @pytest.mark.parametrize("given", ["vocabulary = 4000", "max_tokens = 8", "hash_buckets = 500"])
 def test_other_words_than_the_encoders_are_refused_when_the_study_is_read(folder: Path, given: str) -> None:
     write_bert_folder(folder / "bert")
-    with pytest.raises(RequestError, match="teacher.fine_tune needs the word pieces of teacher.hugging_face, but got"):
+    with pytest.raises(RequestError, match=r"fine_tune needs the word pieces of teacher.hugging_face, but got data"):
         study(folder, ('vocabulary = "teacher"\nmax_tokens = 8', given))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bert_folders import EPSILON, INNER, LAYERS, PIECES, WIDTH, write_bert_folder
+from made_contexts import WORDS, context_on
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
@@ -24,11 +26,8 @@ from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, distillation
 from nas_compress.values.family_settings import EncoderSettings
-from made_contexts import WORDS, context_on
 
-ALL = Candidate(
-    family="encoder", depths=(LAYERS,), init="inherit", round_to=1, settings=EncoderSettings(max_tokens=16)
-)
+ALL = Candidate(family="encoder", depths=(LAYERS,), init="inherit", round_to=1, settings=EncoderSettings(max_tokens=16))
 """A student with every layer, width and setting of the teacher."""
 
 
@@ -110,8 +109,6 @@ def test_fewer_tokens_take_the_first_positions(context: TrialContext) -> None:
 
 
 def test_the_strongest_channels_stay_in_every_place_of_the_stream(context: TrialContext) -> None:
-    from copy import deepcopy
-
     network = deepcopy(context.teacher.network)
     strong, inner = (1, 4, 5, 7, 8, 10), (0, 3, 6, 9, 12, 15, 16, 17, 18, 19)
     with torch.no_grad():
