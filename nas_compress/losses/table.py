@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from nas_compress.errors import require_known
 from nas_compress.losses.attention import AttentionMatrix, Embedding, HiddenState, MinilmRelations
-from nas_compress.losses.features import AttentionTransfer, Fitnet, RkdAngle, RkdDistance, SimilarityPreserving
+from nas_compress.losses.features import (
+    AttentionTransfer,
+    Fitnet,
+    RkdAngle,
+    RkdDistance,
+    SentenceEmbedding,
+    SimilarityPreserving,
+)
 from nas_compress.losses.logits import (
     cross_entropy,
     dist,
@@ -142,6 +149,12 @@ TERMS: Mapping[str, Term] = {
         summary="inner products between the samples of a batch, in the last features",
         source="Tung, Mori 2019, arXiv 1907.09682",
         min_batch=2,
+    ),
+    "sentence_embedding": FeatureTerm(
+        loss=SentenceEmbedding,
+        needs="features",
+        summary="direction of the pooled last features, through a projection",
+        source="Reimers, Gurevych 2020, arXiv 2004.09813",
     ),
     # terms of features: maps of convolutional networks
     "fitnet": FeatureTerm(

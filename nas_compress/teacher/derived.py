@@ -19,8 +19,8 @@ from nas_compress.data.stratified_split import stratified_split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import family_named
-from nas_compress.tasks.batch import Batch
+from nas_compress.models.families import build_student, family_named
+from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.own_metrics import WithOwnMetrics
 from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task
@@ -30,6 +30,7 @@ from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, te
 from nas_compress.teacher.store import Start, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
+from nas_compress.training.random_state import kept_random_states, seed_all
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
 
@@ -105,6 +106,28 @@ def of_single_tasks(teacher: Teacher) -> Tensor:
             rows.append(found.relative)
         teacher.joined_answers["tasks"] = torch.stack(rows, dim=2)
     return teacher.joined_answers["tasks"]
+
+
+def pretrained(teacher: Teacher) -> Teacher:
+    """Return the encoder as it was before it was fine-tuned, with a fresh classifier that nobody reads.
+
+    RequestError if the teacher does not start from pretrained weights.
+    """
+    start = teacher.start
+    if start is None:
+        rule = "teacher='task_agnostic' needs an encoder of teacher.hugging_face with fine_tune"
+        raise RequestError(f"{rule}, but {teacher.label} has teacher.{teacher.section.source}")
+
+    def make(folder: Path) -> nn.Module:
+        device = device_of(teacher.train_samples.inputs)
+        with kept_random_states(device):
+            seed_all(teacher.section.seed)
+            network = build_student(teacher_architecture(teacher.section, teacher.dataset, teacher.label))
+            start.prepare(network)
+            start.load(network)
+        return network.to(device)
+
+    return _once(teacher, {"before": "fine_tune"}, make)
 
 
 def several_tasks_of(task: Task) -> SeveralTasks:

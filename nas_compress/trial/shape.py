@@ -23,6 +23,7 @@ from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import Batch
+from nas_compress.teacher.derived import pretrained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
@@ -37,7 +38,7 @@ def channel_step(candidate: Candidate, target: Device) -> int:
 
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher, step = context.teacher, channel_step(candidate, context.target)
+    teacher, step = weights_of(candidate, context.teacher), channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
         kept = _kept(candidate, teacher)
@@ -73,8 +74,15 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     seed_all(seed)
     if candidate.pruning.init == "inherit":
-        return _with_points(_inherited(candidate, architecture, teacher, seed=seed), candidate, teacher)
+        inherited = _inherited(candidate, architecture, weights_of(candidate, teacher), seed=seed)
+        return _with_points(inherited, candidate, teacher)
     return fresh_student(candidate, architecture, teacher)
+
+
+def weights_of(candidate: Candidate, teacher: Teacher) -> Teacher:
+    """Return the teacher whose weights and importances a candidate takes: pretrained ones if it is task-agnostic."""
+    wanted = candidate.pruning.init == "inherit" and candidate.teaching.teacher == "task_agnostic"
+    return pretrained(teacher) if wanted else teacher
 
 
 def fresh_student(candidate: Candidate, architecture: Architecture, teacher: Teacher) -> nn.Module:

@@ -16,13 +16,14 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows, to_device
-from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold
+from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold, pretrained
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
+from nas_compress.trial.agnostic.stages import body_still, stages_of
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
@@ -95,25 +96,34 @@ def teach(
         if number:
             with watch.stage("teacher answers"):
                 supervision = _from_generation(candidate, students[number - 1], context)
-        with watch.stage("training"):
-            objective = objective_of(candidate, student, supervision, context, seed=seed, peer=peer)
-            if candidate.exits is not None and candidate.exits.training == "joint":
-                heads = fresh_heads(student, candidate.exits, context, seed=seed)
-                objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
-            losses = fit(
-                student,
-                objective,
-                candidate,
-                context,
-                layer_bits=layer_bits,
-                epochs=epochs,
-                seed=seed,
-                macs=macs,
-                checkpoint=checkpoint,
-                on_epoch=_after_epoch(
-                    student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
-                ),
-            )
+        losses, before = {}, 0
+        for stage in stages_of(candidate, epochs):
+            last = before + stage.epochs == epochs
+            with watch.stage("training"), body_still(student, stage.frozen):
+                objective = objective_of(stage.candidate, student, supervision, context, seed=seed, peer=peer)
+                if last and candidate.exits is not None and candidate.exits.training == "joint":
+                    heads = fresh_heads(student, candidate.exits, context, seed=seed)
+                    objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
+                losses |= fit(
+                    student,
+                    objective,
+                    stage.candidate,
+                    context,
+                    layer_bits=layer_bits,
+                    epochs=stage.epochs,
+                    seed=seed + 2 * before,
+                    macs=macs,
+                    checkpoint=checkpoint,
+                    on_epoch=_after_epoch(
+                        student,
+                        on_epoch,
+                        number * epochs,
+                        planned,
+                        monitor if last and student is students[-1] else None,
+                        before=before,
+                    ),
+                )
+            before += stage.epochs
     return losses
 
 
@@ -156,6 +166,8 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
         return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
     if teaching.teacher == "single_tasks":
         return Supervision(answers=of_single_tasks(teacher), network=teacher.network, views=context.teacher_views)
+    if teaching.teacher == "task_agnostic":
+        return Supervision(answers=None, network=pretrained(teacher).network)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
@@ -255,11 +267,13 @@ def learns_from_answers(candidate: Candidate) -> bool:
 
 
 def _after_epoch(
-    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, monitor: Monitor | None
+    student: nn.Module, on_epoch: OnEpoch | None, earlier: int, planned: int, monitor: Monitor | None, *, before: int
 ) -> Callable[[int, dict[str, float]], bool]:
+    """earlier: epochs of earlier generations. before: epochs of the student's earlier stages."""
+
     def after(done: int, terms: dict[str, float]) -> bool:
         if on_epoch is not None:
-            on_epoch(before + done, planned)
-        return monitor is not None and monitor.epoch(student, done)
+            on_epoch(earlier + before + done, planned)
+        return monitor is not None and monitor.epoch(student, before + done)
 
     return after

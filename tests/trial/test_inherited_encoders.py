@@ -12,11 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bert_folders import EPSILON, INNER, LAYERS, PIECES, WIDTH, write_bert_folder
-from made_contexts import WORDS, context_on
+from bert_folders import EPSILON, INNER, LAYERS, WIDTH
+from inherited_contexts import ALL, bert_context
 from nas_compress.config.schema import TrainingSection
-from nas_compress.config.teacher_section import TeacherSection
-from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.pruning.depth import without_blocks
@@ -27,28 +25,10 @@ from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm, distillation
 from nas_compress.values.family_settings import EncoderSettings
 
-ALL = Candidate(family="encoder", depths=(LAYERS,), init="inherit", round_to=1, settings=EncoderSettings(max_tokens=16))
-"""A student with every layer, width and setting of the teacher."""
-
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
-    """Trials on sentences of ids, with a teacher that is fine-tuned for one epoch from a small folder of BERT."""
-    home = tmp_path_factory.mktemp("inherited")
-    write_bert_folder(home / "bert")
-    code = WORDS.replace("token_input(12)", f"token_input({len(PIECES)})").replace("split(320)", "split(96)")
-    (home / "made.py").write_text(code)
-    section = TeacherSection(
-        family="encoder",
-        widths=(WIDTH,),
-        depths=(LAYERS,),
-        settings=EncoderSettings(heads=3, mlp_ratio=INNER / WIDTH, max_tokens=16),
-        hugging_face="bert",
-        fine_tune="all",
-        epochs=1,
-        learning_rate=1e-3,
-    )
-    return context_on(load_dataset(factory="made:load", folder=home), home, section, epochs=1)
+    return bert_context(tmp_path_factory.mktemp("inherited"))
 
 
 def student_of(candidate: Candidate, context: TrialContext) -> TokenEncoder:

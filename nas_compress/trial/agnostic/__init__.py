@@ -1,0 +1,1 @@
+"""Task-agnostic students: features of a pretrained encoder first, labels after."""
