@@ -70,8 +70,8 @@ class SentenceEmbedding(FeatureLoss):
 
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__(student, teacher)
-        widths = [pooled_embedding(seen).shape[1] for seen in (student, teacher)]
-        self.projection = nn.Linear(*widths, bias=False) if widths[0] != widths[1] else nn.Identity()
+        ours, theirs = pooled_embedding(student).shape[1], pooled_embedding(teacher).shape[1]
+        self.projection = nn.Identity() if ours == theirs else nn.Linear(ours, theirs, bias=False)
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""

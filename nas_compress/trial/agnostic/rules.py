@@ -21,7 +21,7 @@ def require_task_agnostic(candidate: Candidate) -> None:
     if not taught or len(taught) == len(candidate.losses):
         rule = "teacher='task_agnostic' needs a loss on the teacher's features and one on labels"
         raise RequestError(f"{rule}, but got losses {names}")
-    scheduled = next((term.name for term in candidate.losses if any(key in STAGE for key, _ in term.settings)), None)
+    scheduled = next((term.name for term in candidate.losses if not dict(term.settings).keys().isdisjoint(STAGE)), None)
     if scheduled is not None or candidate.teaching.annealing or candidate.teaching.soft_stop < 1:
         got = f"begin or end of {scheduled}" if scheduled is not None else "annealing or soft_stop"
         raise RequestError(f"teacher='task_agnostic' has a schedule of its own, `distilled`, but got {got}")
